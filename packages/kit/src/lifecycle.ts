@@ -1,0 +1,52 @@
+/**
+ * How every Bureau program starts and stops: `runProgram` gives `main` an AbortSignal that fires on SIGTERM or
+ * SIGINT, logs what it throws once, and is the only caller of `process.exit`.
+ */
+import { BureauError, isBureauError, messageOf } from "./errors.ts";
+import { createLog, type Log } from "./log.ts";
+
+/** Exit codes of long-running programs. Supervisors match on them. */
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  /** The machine's session was revoked: starting again cannot help (EX_NOPERM of sysexits.h). */
+  revoked: 77,
+} as const;
+
+export type ProgramContext = { readonly log: Log; readonly signal: AbortSignal; readonly args: string[] };
+
+/** Runs `main` to its end and exits with the code it returns (default 0). */
+export async function runProgram(
+  name: string,
+  // biome-ignore lint/suspicious/noConfusingVoidType: a main that returns nothing exits 0
+  main: (context: ProgramContext) => Promise<number | void>,
+): Promise<never> {
+  const log = createLog(name);
+  const stop = new AbortController();
+  const onSignal = (received: NodeJS.Signals): void => {
+    log.info("stopping", { signal: received });
+    stop.abort(new BureauError("failed", `received ${received}`));
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  let code: number = exitCodes.failed;
+  try {
+    code = (await main({ log, signal: stop.signal, args: process.argv.slice(2) })) ?? exitCodes.ok;
+  } catch (error) {
+    log.error(
+      messageOf(error),
+      isBureauError(error) ? { code: error.code, hint: error.hint } : { stack: stackOf(error) },
+    );
+  }
+  process.exit(code);
+}
+
+/** Resolves when `signal` aborts. */
+export const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+
+const stackOf = (error: unknown): string | undefined => (error instanceof Error ? error.stack : undefined);

@@ -1,0 +1,62 @@
+/**
+ * Structured logs: one JSON object a line on stderr, which journald and `bureau up` collect.
+ * A `Secret` in a field prints as its placeholder; nothing else is redacted, so never log a raw credential.
+ */
+import { writeSync } from "node:fs";
+import { isBureauError, messageOf } from "./errors.ts";
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+export type LogFields = Record<string, unknown>;
+
+export type Log = {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** A log that adds `fields` to every line. */
+  with(fields: LogFields): Log;
+};
+
+const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
+
+function plain(value: unknown): unknown {
+  if (isBureauError(value))
+    return { code: value.code, message: messageOf(value), hint: value.hint || undefined };
+  if (value instanceof Error) return { message: messageOf(value) };
+  return value;
+}
+
+/** `program` names the writer; `level` is the least that is written (default from `BUREAU_LOG`, else info). */
+export function createLog(
+  program: string,
+  options: { level?: LogLevel; fields?: LogFields; write?: (line: string) => void } = {},
+): Log {
+  const fromEnv = process.env["BUREAU_LOG"];
+  const level = options.level ?? (fromEnv !== undefined && fromEnv in rank ? (fromEnv as LogLevel) : "info");
+  const write = options.write ?? writeStderr;
+  const base = { program, ...options.fields };
+  const emit = (at: LogLevel, message: string, fields: LogFields = {}): void => {
+    if (rank[at] < rank[level]) return;
+    const line: LogFields = { time: new Date().toISOString(), level: at, ...base, message };
+    for (const [key, value] of Object.entries(fields)) line[key] = plain(value);
+    write(`${JSON.stringify(line)}\n`);
+  };
+  return {
+    debug: (message, fields) => emit("debug", message, fields),
+    info: (message, fields) => emit("info", message, fields),
+    warn: (message, fields) => emit("warn", message, fields),
+    error: (message, fields) => emit("error", message, fields),
+    with: (fields) => createLog(program, { ...options, level, fields: { ...options.fields, ...fields } }),
+  };
+}
+
+/** A log that goes nowhere, for tests that look elsewhere. */
+export const silentLog: Log = createLog("silent", { write: () => {} });
+
+function writeStderr(line: string): void {
+  try {
+    writeSync(2, line);
+  } catch {
+    // stderr is gone (its reader died): a daemon goes on without it.
+  }
+}
