@@ -1,0 +1,295 @@
+/**
+ * Request and response over a unix socket: one CBOR map each way, one request a connection (wire facts, section 6).
+ *
+ * ```
+ * request    {action, …fields}
+ * response   {ok: true, data?}  or  {ok: false, error, code, hint?}
+ * ```
+ *
+ * The same server and client carry the launcher's socket, the supervisor's and every service's. Every request has a
+ * size limit, a time to arrive and a time to be answered; a handler learns through its signal that the caller left.
+ */
+import { chmodSync, rmSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { InputError, parse } from "@bureau/schema/parse";
+import { RefError } from "@bureau/schema/refs";
+import { boolean, type GenericSchema, type InferOutput, object, optional, string, unknown } from "valibot";
+import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
+import { BureauError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
+import type { Log } from "./log.ts";
+
+/** 1 MiB each way (section 6.1). */
+export const MESSAGE_BYTES_MAX = 1024 * 1024;
+/** A request must have arrived within this (section 6.1). */
+const REQUEST_MS_MAX = 30_000;
+/** Dialling a local socket either works at once or not (section 6.1). */
+const DIAL_MS_MAX = 5_000;
+/** Default time for an answer (section 6.1). */
+const RESPONSE_MS_MAX = 45_000;
+/** Open connections beyond this are closed at once. */
+const CONNECTIONS_MAX = 512;
+
+export type ActionContext = {
+  /** Aborts when the caller hangs up or the server closes. */
+  readonly signal: AbortSignal;
+};
+
+/** One action of a server: the schema of its fields, and what it does. What `run` returns is the `data`. */
+export type Action = {
+  readonly request: GenericSchema;
+  readonly run: (request: never, context: ActionContext) => Promise<unknown>;
+};
+
+/** Types `run` by `request`. */
+export const action = <Schema extends GenericSchema>(
+  request: Schema,
+  run: (request: InferOutput<Schema>, context: ActionContext) => Promise<unknown>,
+): Action => ({ request, run });
+
+export type CborServer = AsyncDisposable & {
+  /** Stops accepting and resolves when requests in flight are answered, or after `timeoutMs`. */
+  drain(timeoutMs: number): Promise<void>;
+};
+
+export type ServeOptions = {
+  /** The socket's path, or an inherited listening descriptor. */
+  readonly listen: { readonly path: string; readonly mode: number } | { readonly fd: number };
+  readonly actions: Readonly<Record<string, Action>>;
+  readonly log: Log;
+  readonly requestMsMax?: number;
+};
+
+/**
+ * Listens until disposed. A socket file nobody answers on is replaced; one that somebody does is a `conflict`.
+ */
+export async function serveCbor(options: ServeOptions): Promise<CborServer> {
+  const closing = new AbortController();
+  const open = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
+    open.add(socket);
+    socket.on("close", () => open.delete(socket));
+    serveConnection(socket, options, closing.signal).catch((error: unknown) => {
+      options.log.debug("connection ended", { error });
+      socket.destroy();
+    });
+  });
+  await listen(server, options.listen);
+  const stopAccepting = (): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
+  return {
+    async drain(timeoutMs) {
+      const timer = setTimeout(() => closing.abort(), timeoutMs);
+      await stopAccepting();
+      clearTimeout(timer);
+    },
+    async [Symbol.asyncDispose]() {
+      const stopped = stopAccepting();
+      closing.abort();
+      for (const socket of open) socket.destroy();
+      await stopped;
+    },
+  };
+}
+
+async function listen(server: Server, where: ServeOptions["listen"]): Promise<void> {
+  if ("path" in where) await clearStaleSocket(where.path);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    const before = process.umask(0o177);
+    try {
+      server.listen("path" in where ? { path: where.path } : { fd: where.fd }, resolve);
+    } finally {
+      process.umask(before);
+    }
+  });
+  if ("path" in where) chmodSync(where.path, where.mode);
+}
+
+/** Removes a socket file that nobody listens on. @throws BureauError `conflict` when somebody does */
+export async function clearStaleSocket(path: string): Promise<void> {
+  const alive = await new Promise<boolean>((resolve) => {
+    const probe = connect({ path });
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once("error", () => resolve(false));
+  });
+  if (alive) throw new BureauError("conflict", `Cannot listen on "${path}": another process answers there`);
+  rmSync(path, { force: true });
+}
+
+async function serveConnection(socket: Socket, options: ServeOptions, closing: AbortSignal): Promise<void> {
+  const gone = new AbortController();
+  socket.on("close", () => gone.abort());
+  const signal = AbortSignal.any([gone.signal, closing]);
+  let response: unknown;
+  try {
+    const bytes = await readValue(socket, options.requestMsMax ?? REQUEST_MS_MAX, "request");
+    const data = await dispatch(options.actions, bytes, { signal });
+    response = data === undefined ? { ok: true } : { ok: true, data };
+  } catch (error) {
+    if (!(error instanceof BureauError || error instanceof InputError || error instanceof RefError))
+      options.log.error("action failed", { error });
+    response = { ok: false, error: messageOf(error), ...codeAndHint(error) };
+  }
+  if (socket.destroyed) return;
+  let bytes = encodeCbor(response);
+  if (bytes.length > MESSAGE_BYTES_MAX)
+    bytes = encodeCbor({ ok: false, error: `the response has ${bytes.length} bytes`, code: "too-large" });
+  socket.end(bytes);
+}
+
+function codeAndHint(error: unknown): { code: ErrorCode; hint?: string } {
+  if (error instanceof BureauError)
+    return error.hint === "" ? { code: error.code } : { code: error.code, hint: error.hint };
+  return { code: error instanceof InputError || error instanceof RefError ? "invalid-input" : "failed" };
+}
+
+async function dispatch(
+  actions: ServeOptions["actions"],
+  bytes: Uint8Array,
+  context: ActionContext,
+): Promise<unknown> {
+  const request = decodeCbor(bytes);
+  if (
+    typeof request !== "object" ||
+    request === null ||
+    !("action" in request) ||
+    typeof request.action !== "string"
+  )
+    throw new BureauError("invalid-input", "missing required field: action");
+  const name = request.action;
+  const found = Object.hasOwn(actions, name) ? actions[name] : undefined;
+  if (found === undefined) throw new BureauError("invalid-input", `unknown action "${name}"`);
+  // The schema that types `run` is the one that parses here; `action()` tied the two together.
+  return found.run(parse(found.request, request, `${name} request`) as never, context);
+}
+
+/** Reads one CBOR value. Rejects when it is too large, malformed, cut off or late. */
+function readValue(socket: Socket, timeoutMs: number, what: string): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const scanner = new CborScanner();
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const finish = (error: BureauError | undefined, value?: Uint8Array): void => {
+      clearTimeout(timer);
+      socket.off("data", onData);
+      // Stay in flowing mode so that a hang-up is noticed while the request is being handled.
+      socket.resume();
+      if (value !== undefined) resolve(value);
+      else reject(error);
+    };
+    const fail = (code: ErrorCode, text: string): void => finish(new BureauError(code, text));
+    const onData = (chunk: Buffer): void => {
+      chunks.push(chunk);
+      size += chunk.length;
+      try {
+        const length = scanner.push(chunk);
+        if ((length ?? size) > MESSAGE_BYTES_MAX)
+          fail("too-large", `the ${what} has more than ${MESSAGE_BYTES_MAX} bytes`);
+        else if (length !== undefined) finish(undefined, Buffer.concat(chunks).subarray(0, length));
+      } catch (error) {
+        fail("invalid-input", `invalid ${what}: ${messageOf(error)}`);
+      }
+    };
+    const timer = setTimeout(() => fail("timeout", `no complete ${what} within ${timeoutMs} ms`), timeoutMs);
+    socket.on("data", onData);
+    socket.once("end", () => fail("invalid-input", `invalid ${what}: the connection ended within it`));
+    socket.once("error", (error) => fail("unavailable", `the connection failed: ${messageOf(error)}`));
+    socket.once("close", () => fail("unavailable", `the connection closed before the ${what} was complete`));
+  });
+}
+
+const ResponseSchema = object({
+  ok: boolean(),
+  error: optional(string()),
+  code: optional(string()),
+  hint: optional(string()),
+  data: optional(unknown()),
+});
+
+export type CallOptions = {
+  /** Time for the answer; `"none"` waits until the signal aborts. */
+  readonly timeoutMs?: number | "none";
+  readonly signal?: AbortSignal;
+  /** What the other side is called in errors: `launcher`. */
+  readonly peer: string;
+  /** What to type when nobody answers. */
+  readonly hint?: string;
+};
+
+/**
+ * Sends one request and returns the parsed `data` of its answer.
+ * @throws BureauError `unavailable` when nobody answers, else with the code the other side gave
+ */
+export async function callCbor<const Schema extends GenericSchema>(
+  path: string,
+  request: Readonly<Record<string, unknown>> & { readonly action: string },
+  result: Schema,
+  options: CallOptions,
+): Promise<InferOutput<Schema>> {
+  const socket = await dial(path, options);
+  const abort = (): void => void socket.destroy();
+  options.signal?.addEventListener("abort", abort, { once: true });
+  try {
+    if (options.signal?.aborted) abort();
+    const waitMs = options.timeoutMs === "none" ? 2 ** 31 - 1 : (options.timeoutMs ?? RESPONSE_MS_MAX);
+    const answer = readValue(socket, waitMs, `${options.peer} response`);
+    socket.write(encodeCbor(request));
+    const response = parse(ResponseSchema, decodeCbor(await answer), `${options.peer} response`);
+    if (!response.ok) throw remoteError(response, options.peer, request.action);
+    return parse(result, response.data, `${options.peer} response to ${request.action}`);
+  } finally {
+    options.signal?.removeEventListener("abort", abort);
+    socket.destroy();
+  }
+}
+
+function dial(path: string, options: CallOptions): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    const fail = (reason: string): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(
+        new BureauError("unavailable", `Cannot reach the ${options.peer} at "${path}": ${reason}`, {
+          ...(options.hint === undefined ? {} : { hint: options.hint }),
+        }),
+      );
+    };
+    const timer = setTimeout(() => fail(`no connection within ${DIAL_MS_MAX} ms`), DIAL_MS_MAX);
+    socket.once("error", (error) => fail(errnoOf(error) ?? messageOf(error)));
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      socket.removeAllListeners("error");
+      socket.on("error", () => {});
+      resolve(socket);
+    });
+  });
+}
+
+const knownCodes: ReadonlySet<string> = new Set<ErrorCode>([
+  "invalid-input",
+  "not-found",
+  "conflict",
+  "forbidden",
+  "unauthorized",
+  "unavailable",
+  "timeout",
+  "too-large",
+  "unsupported",
+  "failed",
+]);
+
+function remoteError(
+  response: { error?: string | undefined; code?: string | undefined; hint?: string | undefined },
+  peer: string,
+  actionName: string,
+): BureauError {
+  const code =
+    response.code !== undefined && knownCodes.has(response.code) ? (response.code as ErrorCode) : "failed";
+  return new BureauError(code, response.error ?? `the ${peer} refused ${actionName}`, {
+    hint: response.hint ?? "",
+  });
+}

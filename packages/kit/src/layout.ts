@@ -1,0 +1,213 @@
+/**
+ * Where everything lies on a host. The only module that knows: no other line spells `/run/bureau` or joins a socket's
+ * name. Two installations share it, system (the specification's paths) and rootless (one folder, `BUREAU_HOME`).
+ *
+ * ```
+ * runDir/launcher.sock observe.sock tmux.sock tmux.conf supervisor.sock
+ * runDir/fleet/<fleet>/<type>/<name>.proxy.sock .admin.sock
+ * runDir/fleet/<fleet>/sandbox/<type>-<name>/        one folder a sandbox: see SandboxPaths
+ * stateDir/machine-key.txt session.json …
+ * ```
+ */
+import { createHash } from "node:crypto";
+import { lstatSync, mkdirSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import {
+  type AccountLocalpart,
+  type FleetLocalpart,
+  fleetName,
+  localpartBytesMaxFor,
+  principalName,
+  principalType,
+  sanitised,
+} from "@bureau/schema/refs";
+import { BureauError } from "./errors.ts";
+
+/** The folders of one installation on one host. */
+export type Layout = {
+  /** Sockets and everything that dies with a reboot. */
+  readonly runDir: string;
+  /** Keys, sessions, durable state; 0700. */
+  readonly stateDir: string;
+  readonly workspaceRoot: string;
+  readonly cacheRoot: string;
+};
+
+/** A system installation (specification, "Directory Ownership"). */
+export const systemLayout: Layout = {
+  runDir: "/run/bureau",
+  stateDir: "/var/lib/bureau",
+  workspaceRoot: "/var/bureau/workspace",
+  cacheRoot: "/var/bureau/cache",
+};
+
+/** What a rootless instance keeps besides what every installation has. */
+export type InstanceLayout = Layout & {
+  /** `BUREAU_HOME`: the one folder that holds everything of the instance. */
+  readonly home: string;
+  readonly homeserverDir: string;
+  readonly logDir: string;
+  /** Homeserver address, server name, fleet, machine name, chosen once. */
+  readonly instanceFile: string;
+  /** The operator's Matrix session. */
+  readonly sessionFile: string;
+  /** The administrator's credentials, KEY=VALUE (wire facts, section 9.4). */
+  readonly credentialFile: string;
+  readonly registrationTokenFile: string;
+  readonly supervisorSocket: string;
+  readonly supervisorStateFile: string;
+};
+
+/**
+ * A run folder in the home leaves this many bytes for a localpart, or the sockets go to a short path instead.
+ * 64 is the longest `<fleet>/agent/<name>` a person would type, with room.
+ */
+const LOCALPART_BYTES_WANTED = 64;
+
+/** The layout of the rootless instance at `home`; makes nothing. */
+export function instanceLayout(
+  home: string,
+  env: Readonly<Record<string, string | undefined>>,
+): InstanceLayout {
+  const root = resolve(home);
+  const runDir = shortRunDir(root, env);
+  return {
+    home: root,
+    runDir,
+    stateDir: join(root, "state"),
+    workspaceRoot: join(root, "workspace"),
+    cacheRoot: join(root, "cache"),
+    homeserverDir: join(root, "homeserver"),
+    logDir: join(root, "logs"),
+    instanceFile: join(root, "instance.json"),
+    sessionFile: join(root, "session.json"),
+    credentialFile: join(root, "credentials"),
+    registrationTokenFile: join(root, "registration-token"),
+    supervisorSocket: join(runDir, "supervisor.sock"),
+    supervisorStateFile: join(root, "supervisor.json"),
+  };
+}
+
+/** `BUREAU_HOME`, else `$XDG_DATA_HOME/bureau`, else `~/.local/share/bureau`. */
+export function defaultHome(env: Readonly<Record<string, string | undefined>>): string {
+  const explicit = env["BUREAU_HOME"];
+  if (explicit !== undefined && explicit !== "") return resolve(explicit);
+  const data = env["XDG_DATA_HOME"];
+  return join(data?.startsWith("/") ? data : join(homedir(), ".local", "share"), "bureau");
+}
+
+function shortRunDir(home: string, env: Readonly<Record<string, string | undefined>>): string {
+  const inside = join(home, "run");
+  if (localpartBytesMaxFor(inside) >= LOCALPART_BYTES_WANTED) return inside;
+  const tag = createHash("sha256").update(home).digest("hex").slice(0, 8);
+  const runtime = env["XDG_RUNTIME_DIR"];
+  if (runtime?.startsWith("/")) {
+    const short = join(runtime, `bureau-${tag}`);
+    if (localpartBytesMaxFor(short) >= LOCALPART_BYTES_WANTED) return short;
+  }
+  return `/tmp/bureau-${process.getuid?.() ?? 0}-${tag}`;
+}
+
+/**
+ * Makes a folder that only we may enter, or checks that it is one: in a shared place such as /tmp somebody else may
+ * have made it first. @throws BureauError `forbidden` when it is not ours
+ */
+export function makePrivateDir(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const stat = lstatSync(path);
+  if (!stat.isDirectory() || stat.uid !== process.getuid?.() || (stat.mode & 0o077) !== 0)
+    throw new BureauError(
+      "forbidden",
+      `Cannot use the folder "${path}": it must be a folder of yours with mode 0700`,
+      {
+        hint: `chmod 700 "${path}", or remove it`,
+      },
+    );
+}
+
+export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");
+export const observeSocket = (layout: Layout): string => join(layout.runDir, "observe.sock");
+export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");
+export const tmuxConfig = (layout: Layout): string => join(layout.runDir, "tmux.conf");
+
+export const machineKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.txt");
+export const machinePublicKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.pub");
+export const machineSessionFile = (layout: Layout): string => join(layout.stateDir, "session.json");
+/** What the daemon must not forget over a reboot: which principals have completed. */
+export const daemonStateFile = (layout: Layout): string => join(layout.stateDir, "daemon-state.json");
+/** Last screens of principals whose sandbox is gone. */
+export const lastOutputFile = (layout: Layout, account: AccountLocalpart): string =>
+  join(layout.stateDir, "last-output", `${account.replaceAll("/", "+")}.txt`);
+
+export const fleetRunDir = (layout: Layout, fleet: FleetLocalpart): string =>
+  join(layout.runDir, "fleet", fleetName(fleet));
+
+/** The files and sockets of one sandbox. */
+export type SandboxPaths = {
+  /** `sandbox/<type>-<name>`, ours alone. */
+  readonly dir: string;
+  /** Becomes `/run/bureau` inside, read-only: the proxy's socket may be replaced and is still seen. Its path may be
+   * longer than a socket address, so the proxy listens by relative path and others use `proxyLink`. */
+  readonly inside: string;
+  readonly proxySocket: string;
+  readonly payload: string;
+  readonly trigger: string;
+  readonly secrets: string;
+  /** Writable inside as `/run/bureau/listen`; a service listens on `service.sock` in it. */
+  readonly listen: string;
+  readonly record: string;
+  readonly script: string;
+  readonly bwrapArguments: string;
+  readonly bwrapStatus: string;
+  readonly exitCode: string;
+  /** `<fleet>/<type>/<name>.proxy.sock`, a link to `proxySocket`: the name the wire gives it. */
+  readonly proxyLink: string;
+  readonly adminSocket: string;
+};
+
+/**
+ * `+` joins the segments of a sandbox's folder, because a dash may be in a name: `agent/a-b` and `agent/a/b` are two.
+ */
+export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: AccountLocalpart): SandboxPaths {
+  const base = fleetRunDir(layout, fleet);
+  const dir = join(base, "sandbox", account.replaceAll("/", "+"));
+  const inside = join(dir, "inside");
+  const stem = join(base, principalType(account), principalName(account));
+  return {
+    dir,
+    inside,
+    proxySocket: join(inside, "proxy.sock"),
+    payload: join(inside, "payload.json"),
+    trigger: join(inside, "trigger.json"),
+    secrets: join(inside, "secrets"),
+    listen: join(inside, "listen"),
+    record: join(dir, "record.json"),
+    script: join(dir, "sandbox.sh"),
+    bwrapArguments: join(dir, "bwrap.args"),
+    bwrapStatus: join(dir, "bwrap.status"),
+    exitCode: join(dir, "exit-code"),
+    proxyLink: `${stem}.proxy.sock`,
+    adminSocket: `${stem}.admin.sock`,
+  };
+}
+
+/** The name of a principal's tmux session. tmux forbids `.` and `:`, so a dot is written `~`, which no name holds. */
+export const tmuxSession = (account: AccountLocalpart): string => `bureau/${account.replaceAll(".", "~")}`;
+
+export const systemdScope = (account: AccountLocalpart): string => `bureau-${sanitised(account)}`;
+
+/** Paths as a sandboxed program sees them (wire facts, section 1.7). */
+export const insidePaths = {
+  run: "/run/bureau",
+  proxySocket: "/run/bureau/proxy.sock",
+  payload: "/run/bureau/payload.json",
+  trigger: "/run/bureau/trigger.json",
+  secrets: "/run/bureau/secrets",
+  listen: "/run/bureau/listen",
+  serviceSocket: "/run/bureau/listen/service.sock",
+  /** Bureau's own programs and their runtime, read-only; `bin` in it is on PATH: bureau-bridge and the like. */
+  programs: "/run/bureau/programs",
+  scratch: "/scratch",
+  home: "/workspace",
+} as const;

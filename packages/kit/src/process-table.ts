@@ -1,0 +1,125 @@
+/**
+ * Other processes, as /proc shows them. A process is known by its pid and its start time together, so that a pid the
+ * kernel gave to somebody else is never mistaken for ours, nor killed.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import type { Clock } from "./clock.ts";
+import { errnoOf } from "./errors.ts";
+
+/** A process, for good: no other process ever has the same pair until the machine reboots. */
+export type ProcessId = {
+  readonly pid: number;
+  /** Clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5)). */
+  readonly startTicks: number;
+};
+
+type Stat = ProcessId & { readonly parent: number; readonly state: string; readonly cpuTicks: number };
+
+function readStat(pid: number): Stat | undefined {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch {
+    return undefined;
+  }
+  // The name, in parentheses, may hold anything: count fields from the last ")".
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const number = (field: number): number => Number(fields[field - 3]);
+  return {
+    pid,
+    state: fields[0] ?? "",
+    parent: number(4),
+    startTicks: number(22),
+    cpuTicks: number(14) + number(15),
+  };
+}
+
+/** The identity of a live process; undefined when there is none, or only its zombie is left. */
+export function identify(pid: number): ProcessId | undefined {
+  const stat = readStat(pid);
+  return stat === undefined || stat.state === "Z" || stat.state === "X"
+    ? undefined
+    : { pid: stat.pid, startTicks: stat.startTicks };
+}
+
+export const isAlive = (process: ProcessId): boolean =>
+  identify(process.pid)?.startTicks === process.startTicks;
+
+/** User and system time used so far, in clock ticks (100 a second on Linux); undefined when it is gone. */
+export function cpuTicksOf(process: ProcessId): number | undefined {
+  const stat = readStat(process.pid);
+  return stat?.startTicks === process.startTicks ? stat.cpuTicks : undefined;
+}
+
+/** Sends `signal` if that very process still lives; true when it was sent. */
+export function signalProcess(target: ProcessId, signal: NodeJS.Signals | number): boolean {
+  if (!isAlive(target)) return false;
+  try {
+    process.kill(target.pid, signal);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ESRCH") return false;
+    throw error;
+  }
+}
+
+/** Resolves true once the process is gone, false when `timeoutMs` passed first. */
+export async function waitUntilGone(target: ProcessId, timeoutMs: number, clock: Clock): Promise<boolean> {
+  const deadline = clock.monotonic() + timeoutMs;
+  for (let waitMs = 2; isAlive(target); waitMs = Math.min(waitMs * 2, 50)) {
+    if (clock.monotonic() >= deadline) return false;
+    await clock.sleep(waitMs);
+  }
+  return true;
+}
+
+/** SIGTERM, then SIGKILL after `graceMs`; resolves when the process is gone. */
+export async function stopProcess(target: ProcessId, graceMs: number, clock: Clock): Promise<void> {
+  if (signalProcess(target, "SIGTERM") && (await waitUntilGone(target, graceMs, clock))) return;
+  signalProcess(target, "SIGKILL");
+  await waitUntilGone(target, 5_000, clock);
+}
+
+/** Every live process whose command line holds all of `words`, each as a whole argument. */
+export function findByArguments(...words: string[]): ProcessId[] {
+  const found: ProcessId[] = [];
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const args = argumentsOf(Number(entry));
+    if (!words.every((word) => args.includes(word))) continue;
+    const id = identify(Number(entry));
+    if (id !== undefined) found.push(id);
+  }
+  return found;
+}
+
+/** The command line of a process; empty when it is gone. */
+export function argumentsOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
+  } catch {
+    return [];
+  }
+}
+
+/** Pids of the direct children of `pid`, in order of their start. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`)
+      .flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" "))
+      .filter((text) => text !== "")
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** True when the process has a handler of its own for signal `number` (SigCgt of /proc/<pid>/status). */
+export function catchesSignal(pid: number, number: number): boolean {
+  try {
+    const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "0";
+    return ((BigInt(`0x${caught}`) >> BigInt(number - 1)) & 1n) === 1n;
+  } catch {
+    return false;
+  }
+}

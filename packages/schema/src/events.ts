@@ -1,0 +1,205 @@
+/**
+ * The state events this machine reads and writes: type strings, content schemas, and which key names them.
+ * Field names are the wire's (section 3); a reader accepts unknown fields and keeps none of them.
+ */
+import * as v from "valibot";
+import { AuthorizationPolicySchema } from "./authorization.ts";
+import { ContentMatchSchema } from "./content-match.ts";
+import { list, ref, unset } from "./parse.ts";
+import { parsePrincipal, parseRoomAlias, parseStateRef, parseUserId, type UserId } from "./refs.ts";
+import { SecretBindingSchema } from "./template.ts";
+
+/** Event types, written out once. */
+export const eventTypes = {
+  machineKey: "m.bureau.machine_key",
+  machineInfo: "m.bureau.machine_info",
+  machineStatus: "m.bureau.machine_status",
+  machineConfig: "m.bureau.machine_config",
+  credentials: "m.bureau.credentials",
+  template: "m.bureau.template",
+  service: "m.bureau.service",
+  serviceBinding: "m.bureau.service_binding",
+  tokenSigningKey: "m.bureau.token_signing_key",
+  authorization: "m.bureau.authorization",
+  temporalGrant: "m.bureau.temporal_grant",
+  devTeam: "m.bureau.dev_team",
+  member: "m.room.member",
+  powerLevels: "m.room.power_levels",
+  message: "m.room.message",
+} as const;
+
+const integer = v.pipe(v.number(), v.integer());
+const userId = ref(parseUserId);
+
+/** A user ID whose localpart is a principal's: `@<fleet>/<type>/<name>:<server>`. */
+export const PrincipalUserSchema: v.GenericSchema<string, UserId> = ref((value) => {
+  const user = parseUserId(value);
+  parsePrincipal(user.slice(1, user.indexOf(":")));
+  return user;
+});
+
+const templateRef = ref((value: string) => {
+  parseStateRef(value);
+  return value;
+});
+
+export const MachineKeySchema = v.object({
+  algorithm: v.literal("age-x25519"),
+  public_key: v.pipe(v.string(), v.startsWith("age1")),
+});
+export type MachineKey = v.InferOutput<typeof MachineKeySchema>;
+
+export const MachineInfoSchema = v.object({
+  principal: userId,
+  hostname: v.string(),
+  kernel_version: v.string(),
+  board_vendor: unset(v.string()),
+  board_name: unset(v.string()),
+  cpu: v.object({
+    model: v.string(),
+    sockets: integer,
+    cores_per_socket: integer,
+    threads_per_core: integer,
+    l3_cache_kb: v.optional(integer),
+  }),
+  memory_total_mb: integer,
+  swap_total_mb: v.optional(integer),
+  numa_nodes: v.optional(integer),
+  gpus: v.optional(list(v.record(v.string(), v.unknown()))),
+  labels: v.optional(v.record(v.string(), v.string())),
+  daemon_version: v.string(),
+});
+export type MachineInfo = v.InferOutput<typeof MachineInfoSchema>;
+
+export const PrincipalStatusSchema = v.object({
+  cpu_percent: integer,
+  memory_mb: integer,
+  status: v.picklist(["running", "idle", "starting"]),
+});
+
+export const MachineStatusSchema = v.object({
+  principal: userId,
+  cpu_percent: integer,
+  memory_used_mb: integer,
+  gpu_stats: v.optional(list(v.record(v.string(), v.unknown()))),
+  sandboxes: v.object({ running: integer, idle: integer }),
+  uptime_seconds: integer,
+  last_activity_at: unset(v.string()),
+  transport_address: unset(v.string()),
+  principals: v.optional(v.record(v.string(), PrincipalStatusSchema)),
+});
+export type MachineStatus = v.InferOutput<typeof MachineStatusSchema>;
+
+export const StartConditionSchema = v.object({
+  event_type: v.pipe(v.string(), v.minLength(1)),
+  state_key: v.string(),
+  /** Unset: the machine's config room. */
+  room_alias: unset(ref(parseRoomAlias)),
+  content_match: v.optional(ContentMatchSchema),
+});
+export type StartCondition = v.InferOutput<typeof StartConditionSchema>;
+
+export const restartPolicies = ["always", "on-failure", "never"] as const;
+export type RestartPolicy = (typeof restartPolicies)[number];
+
+export const PrincipalAssignmentSchema = v.object({
+  principal: PrincipalUserSchema,
+  template: v.union([v.literal(""), templateRef]),
+  auto_start: v.boolean(),
+  labels: v.optional(v.record(v.string(), v.string())),
+  matrix_policy: v.optional(
+    v.object({
+      allow_join: v.optional(v.boolean()),
+      allow_invite: v.optional(v.boolean()),
+      allow_room_create: v.optional(v.boolean()),
+    }),
+  ),
+  service_visibility: v.optional(list(v.string())),
+  authorization: v.optional(AuthorizationPolicySchema),
+  command_override: v.optional(list(v.string())),
+  environment_override: unset(v.string()),
+  extra_environment_variables: v.optional(v.record(v.string(), v.string())),
+  extra_inherits: v.optional(list(templateRef)),
+  required_services_override: v.optional(list(v.string())),
+  secrets_override: v.optional(v.nullable(v.array(SecretBindingSchema))),
+  payload: v.optional(v.record(v.string(), v.unknown())),
+  start_condition: v.optional(StartConditionSchema),
+  restart_policy: unset(v.picklist(restartPolicies)),
+});
+export type PrincipalAssignment = v.InferOutput<typeof PrincipalAssignmentSchema>;
+
+export const BureauVersionSchema = v.object({
+  daemon_store_path: v.string(),
+  launcher_store_path: v.string(),
+  proxy_store_path: v.string(),
+  log_relay_store_path: unset(v.string()),
+  host_environment_path: unset(v.string()),
+});
+
+/**
+ * The frame of a machine's desired state. Each assignment is parsed on its own with
+ * {@link PrincipalAssignmentSchema}, so that one bad entry does not take the others down.
+ */
+export const MachineConfigSchema = v.object({
+  principals: list(v.unknown()),
+  default_policy: v.optional(AuthorizationPolicySchema),
+  bureau_version: v.optional(BureauVersionSchema),
+});
+export type MachineConfig = v.InferOutput<typeof MachineConfigSchema>;
+
+export const CredentialsSchema = v.object({
+  version: integer,
+  principal: userId,
+  encrypted_for: list(v.string()),
+  keys: list(v.string()),
+  /** Standard base64 of an age file; the plaintext is a JSON object name → string. */
+  ciphertext: v.pipe(v.string(), v.minLength(1)),
+  provisioned_by: userId,
+  provisioned_at: v.string(),
+  signature: v.optional(v.string()),
+  expires_at: unset(v.string()),
+});
+export type Credentials = v.InferOutput<typeof CredentialsSchema>;
+
+export const ServiceSchema = v.object({
+  /** Unset: deregistered. */
+  principal: unset(userId),
+  machine: unset(userId),
+  capabilities: v.optional(list(v.string())),
+  endpoints: v.optional(v.record(v.string(), v.string())),
+  description: unset(v.string()),
+  metadata: v.optional(v.record(v.string(), v.unknown())),
+});
+export type Service = v.InferOutput<typeof ServiceSchema>;
+
+export const PowerLevelsSchema = v.object({
+  users: v.optional(v.record(v.string(), integer)),
+  users_default: v.optional(integer),
+  events: v.optional(v.record(v.string(), integer)),
+  events_default: v.optional(integer),
+  state_default: v.optional(integer),
+  invite: v.optional(integer),
+  kick: v.optional(integer),
+  ban: v.optional(integer),
+  redact: v.optional(integer),
+  notifications: v.optional(v.record(v.string(), integer)),
+});
+export type PowerLevels = v.InferOutput<typeof PowerLevelsSchema>;
+
+/** State events are cleared by `{}` (section 1.9). */
+export const isCleared = (content: Readonly<Record<string, unknown>>): boolean =>
+  Object.keys(content).length === 0;
+
+/** The `msgtype`s of the daemon's messages to the config room (section 4.3), those sent here. */
+export const notices = {
+  principalAdopted: "m.bureau.principal_adopted",
+  principalStarted: "m.bureau.principal_started",
+  principalStartFailed: "m.bureau.principal_start_failed",
+  principalRestarted: "m.bureau.principal_restarted",
+  principalStopped: "m.bureau.principal_stopped",
+  sandboxExited: "m.bureau.sandbox_exited",
+  payloadUpdated: "m.bureau.payload_updated",
+  proxyCrash: "m.bureau.proxy_crash",
+  grantsUpdated: "m.bureau.grants_updated",
+  configInvalid: "m.bureau.config_invalid",
+} as const;

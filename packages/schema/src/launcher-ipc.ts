@@ -1,0 +1,160 @@
+/**
+ * What daemon and launcher say to each other on launcher.sock: sandbox specs, requests, and the launcher's account of
+ * what runs. Both ends import these schemas. The socket never leaves the machine, so unlike the events these shapes
+ * are ours to change; field names follow the wire's where it has one (section 5).
+ *
+ * The launcher is told what to do and says what is; it decides nothing. `list-sandboxes` and `wait` are level
+ * triggered: an exit that happened while nobody listened is still there to be read, until `destroy-sandbox` clears it.
+ */
+import * as v from "valibot";
+import { GrantSchema } from "./authorization.ts";
+import { list, ref } from "./parse.ts";
+import { parseAccountLocalpart } from "./refs.ts";
+import {
+  MountSchema,
+  NamespacesSchema,
+  ProxyServiceSchema,
+  ResourcesSchema,
+  SecretBindingSchema,
+  SecuritySchema,
+} from "./template.ts";
+
+const integer = v.pipe(v.number(), v.integer());
+const account = ref(parseAccountLocalpart);
+const payload = v.record(v.string(), v.unknown());
+
+/** A resolved template and assignment: everything needed to build one sandbox. */
+export const SandboxSpecSchema = v.object({
+  isolation: v.optional(v.string()),
+  /** Empty: an interactive shell. */
+  command: list(v.string()),
+  filesystem: v.optional(list(MountSchema)),
+  namespaces: v.optional(NamespacesSchema),
+  resources: v.optional(ResourcesSchema),
+  security: v.optional(SecuritySchema),
+  environment_variables: v.optional(v.record(v.string(), v.string())),
+  prepend_variables: v.optional(v.record(v.string(), v.array(v.string()))),
+  /** A Nix store path whose bin/ leads PATH; absent: the host's tools, read-only. */
+  environment_path: v.optional(v.string()),
+  payload: v.optional(payload),
+  roles: v.optional(v.record(v.string(), v.array(v.string()))),
+  create_dirs: v.optional(list(v.string())),
+  required_services: v.optional(list(v.string())),
+  proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  secrets: v.optional(list(SecretBindingSchema)),
+});
+export type SandboxSpec = v.InferOutput<typeof SandboxSpecSchema>;
+
+/** What the proxy of a sandbox may do and with what; given again whenever a proxy is started. */
+const proxyFields = {
+  /** Standard base64 of an age file for this machine; absent: a proxy that knows no credential. */
+  encrypted_credentials: v.optional(v.string()),
+  grants: v.optional(list(GrantSchema)),
+  proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+};
+
+/**
+ * Digests the daemon computes over what it asked for. The launcher only keeps them, so that a daemon that has
+ * forgotten everything can still tell whether what runs is what it wants.
+ */
+export const SandboxDigestsSchema = v.object({
+  /** Over everything whose change needs a new sandbox. */
+  spec: v.string(),
+  /** Over the payload, whose change does not. */
+  payload: v.string(),
+});
+export type SandboxDigests = v.InferOutput<typeof SandboxDigestsSchema>;
+
+export const launcherRequests = {
+  status: v.object({}),
+  "list-sandboxes": v.object({}),
+  /** Answers when the revision is no longer `since`, or after `timeout_ms` with what is. */
+  wait: v.object({ since: integer, timeout_ms: v.pipe(integer, v.minValue(0), v.maxValue(600_000)) }),
+  "create-sandbox": v.object({
+    principal: account,
+    sandbox_spec: SandboxSpecSchema,
+    digests: SandboxDigestsSchema,
+    /** JSON text of the event that fulfilled the start condition; becomes trigger.json. */
+    trigger_content: v.optional(v.string()),
+    ...proxyFields,
+  }),
+  "destroy-sandbox": v.object({
+    principal: account,
+    /** At once, with SIGKILL. Otherwise SIGTERM first. */
+    force: v.optional(v.boolean()),
+    /** Between SIGTERM and SIGKILL. */
+    grace_ms: v.optional(v.pipe(integer, v.minValue(0), v.maxValue(600_000))),
+  }),
+  "signal-sandbox": v.object({ principal: account, signal: v.pipe(integer, v.minValue(1), v.maxValue(64)) }),
+  "update-payload": v.object({ principal: account, payload, payload_digest: v.string() }),
+  "restart-proxy": v.object({ principal: account, ...proxyFields }),
+  /** The terminal's last lines; of a principal whose sandbox is gone, those it ended with. */
+  "capture-output": v.object({
+    principal: account,
+    lines: v.pipe(integer, v.minValue(1), v.maxValue(50_000)),
+  }),
+} as const;
+export type LauncherAction = keyof typeof launcherRequests;
+export type LauncherRequest<Name extends LauncherAction> = v.InferInput<(typeof launcherRequests)[Name]>;
+
+export const SandboxExitSchema = v.object({
+  /** 0–255; 128+n for signal n; −1 when it is not known (the terminal server died, or it was forced). */
+  code: integer,
+  /** `exited with 3`, `killed by SIGKILL`, `lost: …`. */
+  description: v.string(),
+  /** The last lines of the terminal, when the code is not 0. */
+  output: v.optional(v.string()),
+  /** Milliseconds since the epoch. */
+  at: integer,
+});
+export type SandboxExit = v.InferOutput<typeof SandboxExitSchema>;
+
+export const SandboxStatusSchema = v.object({
+  principal: account,
+  digests: SandboxDigestsSchema,
+  /** `exited`: the program is gone, its record waits for destroy-sandbox. */
+  state: v.picklist(["running", "exited"]),
+  exit: v.optional(SandboxExitSchema),
+  /** Pid of the sandboxed program as the host sees it. */
+  pid: v.optional(integer),
+  proxy: v.object({ state: v.picklist(["running", "dead"]), pid: v.optional(integer) }),
+  /** Milliseconds since the epoch. */
+  started_at: integer,
+});
+export type SandboxStatus = v.InferOutput<typeof SandboxStatusSchema>;
+
+export const SandboxListSchema = v.object({
+  /** Grows with every change; for `wait`. A launcher that started anew begins at a random one. */
+  revision: integer,
+  sandboxes: list(SandboxStatusSchema),
+});
+export type SandboxList = v.InferOutput<typeof SandboxListSchema>;
+
+export const launcherResponses = {
+  status: v.object({
+    version: v.string(),
+    pid: integer,
+    /** The machine's age recipient, `age1…`. */
+    public_key: v.string(),
+    /** `file`: the key lies in a 0600 file. */
+    key_protection: v.picklist(["file", "systemd-creds"]),
+    sandboxes: integer,
+    started_at: integer,
+  }),
+  "list-sandboxes": SandboxListSchema,
+  wait: SandboxListSchema,
+  "create-sandbox": v.object({ pid: v.optional(integer), proxy_pid: integer }),
+  "destroy-sandbox": v.object({
+    exit: v.optional(SandboxExitSchema),
+  }),
+  "signal-sandbox": v.undefined(),
+  /** `signalled`: the program handles SIGHUP and was sent one. */
+  "update-payload": v.object({ signalled: v.boolean() }),
+  "restart-proxy": v.object({ proxy_pid: integer }),
+  "capture-output": v.object({
+    output: v.string(),
+    /** False: the sandbox is gone and these are its last words. */
+    live: v.boolean(),
+  }),
+} as const satisfies Record<LauncherAction, v.GenericSchema>;
+export type LauncherResponse<Name extends LauncherAction> = v.InferOutput<(typeof launcherResponses)[Name]>;

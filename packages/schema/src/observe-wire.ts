@@ -1,0 +1,76 @@
+/**
+ * The operator's socket (observe.sock): one JSON object and a newline each way (wire facts, section 8.1).
+ * `status` and `logs` are ours, added beside the reference's actions. `status` needs no token: whoever may open the
+ * socket may know what the machine is doing, also while its homeserver is away.
+ */
+import * as v from "valibot";
+import { list } from "./parse.ts";
+
+/** Bytes of one request or reply line. */
+export const OBSERVE_LINE_BYTES_MAX = 4 * 1024 * 1024;
+
+export const ObserveRequestSchema = v.object({
+  /** `""` means `observe`, as in the reference. */
+  action: v.optional(v.string()),
+  /** A Matrix access token; the daemon asks the homeserver whose it is. */
+  token: v.optional(v.string()),
+  /** Account localpart, `agent/x`. */
+  principal: v.optional(v.string()),
+  /** `logs`: how many lines. */
+  lines: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000))),
+  observable: v.optional(v.boolean()),
+});
+export type ObserveRequest = v.InferOutput<typeof ObserveRequestSchema>;
+
+/** What a principal is doing, in the words of the CLI. */
+export const principalStates = [
+  "running",
+  "starting", // being created
+  "stopping", // being destroyed
+  "waiting", // its start condition is not fulfilled
+  "backing-off", // it failed and will be tried again
+  "completed", // it ended and its restart policy says to leave it
+  "failed", // it cannot be started as configured; `reason` says why
+  "stopped", // auto_start is off
+] as const;
+
+export const PrincipalReportSchema = v.object({
+  /** Account localpart. */
+  name: v.string(),
+  user_id: v.string(),
+  state: v.picklist(principalStates),
+  template: v.string(),
+  /** Why it is not running, for a person. */
+  reason: v.optional(v.string()),
+  pid: v.optional(v.number()),
+  proxy_pid: v.optional(v.number()),
+  /** Milliseconds since the epoch. */
+  started_at: v.optional(v.number()),
+  restarts: v.number(),
+});
+export type PrincipalReport = v.InferOutput<typeof PrincipalReportSchema>;
+
+export const MachineReportSchema = v.object({
+  ok: v.literal(true),
+  machine: v.object({
+    name: v.string(),
+    user_id: v.string(),
+    /** `online`: synced and converging. `disconnected`: the homeserver or the launcher is away; work goes on. */
+    state: v.picklist(["starting", "online", "disconnected"]),
+    reason: v.optional(v.string()),
+    fleet: v.string(),
+    version: v.string(),
+  }),
+  daemon: v.object({ pid: v.number(), started_at: v.number() }),
+  principals: list(PrincipalReportSchema),
+});
+export type MachineReport = v.InferOutput<typeof MachineReportSchema>;
+
+export const LogsReplySchema = v.object({ ok: v.literal(true), output: v.string(), live: v.boolean() });
+
+export const ObserveErrorSchema = v.object({
+  ok: v.literal(false),
+  error: v.string(),
+  code: v.optional(v.string()),
+  hint: v.optional(v.string()),
+});

@@ -1,0 +1,93 @@
+/**
+ * The edge: `unknown` becomes a typed value here, or an `InputError` that says what was being read, where in it the
+ * fault lies and what was expected. Schemas are valibot's; types are inferred from them.
+ */
+import * as v from "valibot";
+import { RefError } from "./refs.ts";
+
+/** Input from outside that breaks its schema. */
+export class InputError extends Error {
+  readonly code = "invalid-input";
+  constructor(
+    /** What was being read, for example `m.bureau.template "agent"`. */
+    readonly what: string,
+    /** One sentence per fault, each with its path, for example `command.0: expected string but received 5`. */
+    readonly faults: readonly string[],
+  ) {
+    super(`Invalid ${what}: ${faults.join("; ")}`);
+    this.name = "InputError";
+  }
+}
+
+/** Faults named in one error; more would bury the first. */
+const FAULTS_MAX = 5;
+
+/** Parses `value`, or throws an {@link InputError} about `what`. */
+export function parse<const Schema extends v.GenericSchema>(
+  schema: Schema,
+  value: unknown,
+  what: string,
+): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  throw new InputError(
+    what,
+    result.issues.slice(0, FAULTS_MAX).map((issue) => {
+      const path = v.getDotPath(issue);
+      return path === null ? issue.message : `${path}: ${issue.message}`;
+    }),
+  );
+}
+
+/** Parses JSON text, then {@link parse}. */
+export function parseJson<const Schema extends v.GenericSchema>(
+  schema: Schema,
+  text: string,
+  what: string,
+): v.InferOutput<Schema> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InputError(what, [
+      `it is not JSON (${error instanceof Error ? error.message : String(error)})`,
+    ]);
+  }
+  return parse(schema, value, what);
+}
+
+/** A schema for a string that one of the parsers of refs.ts accepts. */
+export function ref<T extends string>(parser: (value: string) => T): v.GenericSchema<string, T> {
+  return v.pipe(
+    v.string(),
+    v.rawTransform(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parser(dataset.value);
+      } catch (error) {
+        addIssue({ message: error instanceof RefError ? error.message : String(error) });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+/**
+ * A field that other implementations emit as `""`, `null` or not at all when it is unset (wire facts, section 1.9):
+ * all three read as absent.
+ */
+export function unset<const Schema extends v.GenericSchema>(schema: Schema) {
+  return v.optional(
+    v.union([
+      v.pipe(
+        v.union([v.literal(""), v.null()]),
+        v.transform(() => undefined),
+      ),
+      schema,
+    ]),
+  );
+}
+
+/** A list that a Go writer emits as `null` when it is empty; absent reads as empty too. */
+export function list<const Schema extends v.GenericSchema>(item: Schema) {
+  return v.nullish(v.array(item), () => []);
+}

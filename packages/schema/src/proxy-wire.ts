@@ -1,0 +1,49 @@
+/**
+ * What a proxy is told: once on its standard input (CBOR), later on its admin socket (JSON, wire facts section 7.3).
+ * Credentials are in here and nowhere else outside the proxy's memory.
+ */
+import * as v from "valibot";
+import { GrantSchema } from "./authorization.ts";
+import { list, ref } from "./parse.ts";
+import { parseAccountLocalpart, parseUserId } from "./refs.ts";
+import { ProxyServiceSchema } from "./template.ts";
+
+/** One CBOR map, then end of file. A proxy that reads less than a whole one exits without having listened. */
+export const ProxyStartSchema = v.object({
+  /** `agent/x`, for logs. */
+  principal: ref(parseAccountLocalpart),
+  /** The socket the sandbox sees. */
+  socket_path: v.string(),
+  /** The socket only this machine's daemon uses. */
+  admin_socket_path: v.string(),
+  matrix_homeserver_url: v.optional(v.string()),
+  /** Without a scheme prefix. Absent: the Matrix endpoints answer 503. */
+  matrix_token: v.optional(v.string()),
+  matrix_user_id: v.optional(ref(parseUserId)),
+  /** Everything else in the bundle: name → value. */
+  credentials: v.optional(v.record(v.string(), v.string())),
+  grants: v.optional(list(GrantSchema)),
+  services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  fleet: v.optional(v.string()),
+  machine: v.optional(v.string()),
+  workspace_room_id: v.optional(v.string()),
+});
+export type ProxyStart = v.InferInput<typeof ProxyStartSchema>;
+
+/** PUT /v1/admin/services/{name}: exactly one of the two upstreams. */
+export const AdminServiceSchema = v.pipe(
+  v.object({
+    upstream_url: v.optional(v.string()),
+    upstream_unix: v.optional(v.string()),
+    inject_headers: v.optional(v.record(v.string(), v.string())),
+    strip_headers: v.optional(list(v.string())),
+    auth_scheme: v.optional(v.string()),
+    response_interceptors: v.optional(list(v.record(v.string(), v.unknown()))),
+  }),
+  v.check(
+    (service) => service.upstream_url !== undefined || service.upstream_unix !== undefined,
+    "a service needs upstream_url or upstream_unix",
+  ),
+);
+export const AdminGrantsSchema = list(GrantSchema);
+export const AdminCredentialsSchema = v.record(v.string(), v.string());

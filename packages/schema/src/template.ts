@@ -1,0 +1,171 @@
+/**
+ * Templates: what runs in a sandbox and what it sees. `m.bureau.template`, state key = the template's name.
+ * The merge rules are the wire's table (section 3.5), one rule a field, all of them in {@link mergeTemplates}.
+ */
+import * as v from "valibot";
+import { list, unset } from "./parse.ts";
+
+const names = v.record(v.string(), v.string());
+const nonNegative = v.pipe(v.number(), v.integer(), v.minValue(0));
+const strings = v.optional(list(v.string()));
+
+export const MountSchema = v.object({
+  /** Host path; may hold `${VARIABLES}`. Needed unless `type` is tmpfs. */
+  source: unset(v.string()),
+  dest: v.pipe(v.string(), v.startsWith("/", "dest must be an absolute path")),
+  type: unset(v.picklist(["bind", "tmpfs"])),
+  mode: unset(v.picklist(["ro", "rw"])),
+  options: unset(v.string()),
+  /** A missing source is passed over instead of failing the start. */
+  optional: v.optional(v.boolean()),
+});
+export type Mount = v.InferOutput<typeof MountSchema>;
+
+/** True unshares: the sandbox gets its own. `net: false` shares the host's network. */
+export const NamespacesSchema = v.object({
+  pid: v.optional(v.boolean()),
+  net: v.optional(v.boolean()),
+  ipc: v.optional(v.boolean()),
+  uts: v.optional(v.boolean()),
+});
+export const ResourcesSchema = v.object({
+  cpu_shares: v.optional(nonNegative),
+  memory_limit_mb: v.optional(nonNegative),
+  pids_limit: v.optional(nonNegative),
+});
+export const SecuritySchema = v.object({
+  new_session: v.optional(v.boolean()),
+  die_with_parent: v.optional(v.boolean()),
+  no_new_privs: v.optional(v.boolean()),
+});
+export const SecretBindingSchema = v.pipe(
+  v.object({ key: v.pipe(v.string(), v.minLength(1)), env: unset(v.string()), file: unset(v.string()) }),
+  v.check((binding) => binding.env !== undefined || binding.file !== undefined, "a secret needs env or file"),
+  v.check(
+    ({ file }) => file === undefined || !(/[/\\]/u.test(file) || file === "." || file.startsWith("..")),
+    "a secret's file is a bare name",
+  ),
+);
+export const OutputCaptureSchema = v.object({
+  enabled: v.boolean(),
+  /** Nanoseconds (a Go duration). */
+  retention: v.optional(nonNegative),
+  /** Bytes. */
+  max_size: v.optional(nonNegative),
+});
+export const HealthCheckSchema = v.object({
+  type: unset(v.picklist(["http", "socket"])),
+  endpoint: unset(v.string()),
+  interval_seconds: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  timeout_seconds: v.optional(nonNegative),
+  failure_threshold: v.optional(nonNegative),
+  grace_period_seconds: v.optional(nonNegative),
+});
+export const ProxyServiceSchema = v.object({
+  upstream: v.pipe(v.string(), v.regex(/^https?:\/\//u, "upstream must be an http or https URL")),
+  /** Header name → name of the credential that becomes its value. */
+  inject_headers: v.optional(names),
+  strip_headers: strings,
+  /** `bearer` puts "Bearer " before the credential, in Authorization only. */
+  auth_scheme: unset(v.string()),
+  response_interceptors: v.optional(list(v.record(v.string(), v.unknown()))),
+});
+export type ProxyService = v.InferOutput<typeof ProxyServiceSchema>;
+
+export const TemplateSchema = v.object({
+  description: unset(v.string()),
+  /** `standard` (also when unset), or `none`, which Bureau's launcher refuses. */
+  isolation: unset(v.picklist(["standard", "none"])),
+  inherits: strings,
+  command: strings,
+  /** A Nix store path. */
+  environment: unset(v.string()),
+  environment_variables: v.optional(names),
+  prepend_variables: v.optional(v.record(v.string(), v.array(v.string()))),
+  filesystem: v.optional(list(MountSchema)),
+  namespaces: v.optional(NamespacesSchema),
+  resources: v.optional(ResourcesSchema),
+  security: v.optional(SecuritySchema),
+  create_dirs: strings,
+  roles: v.optional(v.record(v.string(), v.array(v.string()))),
+  required_credentials: strings,
+  secrets: v.optional(list(SecretBindingSchema)),
+  credential_ref: unset(v.string()),
+  /** Absent: any pipeline. Empty: none. */
+  allowed_pipelines: v.optional(v.array(v.string())),
+  required_services: strings,
+  default_payload: v.optional(v.record(v.string(), v.unknown())),
+  health_check: v.optional(HealthCheckSchema),
+  output_capture: v.optional(OutputCaptureSchema),
+  proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  origin: v.optional(v.record(v.string(), v.unknown())),
+});
+export type Template = v.InferOutput<typeof TemplateSchema>;
+
+const dedupe = (items: readonly string[]): string[] => [...new Set(items)];
+const union = (parent: string[] = [], child: string[] = []): string[] => dedupe([...parent, ...child]);
+const filled = <T>(child: T[] | undefined, parent: T[] | undefined): T[] | undefined =>
+  child !== undefined && child.length > 0 ? child : parent;
+
+/** Parents whose key the child does not have, then all of the child's. */
+function overlay<T>(parent: T[] = [], child: T[] = [], key: (item: T) => string): T[] {
+  const own = new Set(child.map(key));
+  return [...parent.filter((item) => !own.has(key(item))), ...child];
+}
+
+function mergePrepends(
+  parent: Record<string, string[]> = {},
+  child: Record<string, string[]> = {},
+): Record<string, string[]> {
+  const merged: Record<string, string[]> = { ...parent };
+  for (const [name, entries] of Object.entries(child))
+    merged[name] = dedupe([...entries, ...(parent[name] ?? [])]);
+  return merged;
+}
+
+function intersect(parent: string[] | undefined, child: string[] | undefined): string[] | undefined {
+  if (parent === undefined || child === undefined) return child ?? parent;
+  return child.filter((pipeline) => parent.includes(pipeline));
+}
+
+/** `child` on top of `parent`; the result inherits from nothing. Fields nobody set stay absent. */
+export function mergeTemplates(parent: Template, child: Template): Template {
+  const merged: Template = {
+    description: child.description ?? parent.description,
+    isolation: child.isolation ?? parent.isolation,
+    command: filled(child.command, parent.command),
+    environment: child.environment ?? parent.environment,
+    environment_variables: { ...parent.environment_variables, ...child.environment_variables },
+    prepend_variables: mergePrepends(parent.prepend_variables, child.prepend_variables),
+    filesystem: overlay(parent.filesystem, child.filesystem, (mount) => mount.dest),
+    namespaces: child.namespaces ?? parent.namespaces,
+    resources: child.resources ?? parent.resources,
+    security: child.security ?? parent.security,
+    create_dirs: union(parent.create_dirs, child.create_dirs),
+    roles: { ...parent.roles, ...child.roles },
+    required_credentials: union(parent.required_credentials, child.required_credentials),
+    secrets: overlay(parent.secrets, child.secrets, (binding) => binding.key),
+    credential_ref: child.credential_ref ?? parent.credential_ref,
+    allowed_pipelines: intersect(parent.allowed_pipelines, child.allowed_pipelines),
+    required_services: union(parent.required_services, child.required_services),
+    default_payload: { ...parent.default_payload, ...child.default_payload },
+    health_check: child.health_check ?? parent.health_check,
+    output_capture: child.output_capture ?? parent.output_capture,
+    proxy_services: { ...parent.proxy_services, ...child.proxy_services },
+    origin: child.origin,
+  };
+  return withoutUnset(merged);
+}
+
+/** Drops fields that are undefined or empty, except an empty `allowed_pipelines`, which means "none". */
+function withoutUnset(template: Template): Template {
+  const entries = Object.entries(template).filter(
+    ([name, value]) => value !== undefined && (name === "allowed_pipelines" || !isEmpty(value)),
+  );
+  return Object.fromEntries(entries) as Template;
+}
+
+const isEmpty = (value: unknown): boolean =>
+  Array.isArray(value)
+    ? value.length === 0
+    : typeof value === "object" && value !== null && Object.keys(value).length === 0;

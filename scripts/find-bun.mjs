@@ -1,0 +1,15 @@
+// Finds the pinned Bun in node_modules, with or without the install scripts having run.
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** The path of the Bun executable, or undefined when dependencies are not installed. */
+export function findBun() {
+  const platforms = join(root, "node_modules", "@oven");
+  if (!existsSync(platforms)) return undefined;
+  return readdirSync(platforms)
+    .map((name) => join(platforms, name, "bin", "bun"))
+    .find((path) => existsSync(path));
+}

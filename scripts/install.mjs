@@ -1,0 +1,73 @@
+// What `npm start` and `npm test` need before anything of ours can run: npm packages, bubblewrap and tmux.
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { findBun, root } from "./find-bun.mjs";
+
+const say = (text) => process.stderr.write(`${text}\n`);
+
+/** Installs npm packages when they are missing or older than the lock file. Returns Bun's path. */
+export function installPackages() {
+  const lock = join(root, "package-lock.json");
+  const stamp = join(root, "node_modules", ".package-lock.json");
+  if (!existsSync(stamp) || statSync(stamp).mtimeMs < statSync(lock).mtimeMs || findBun() === undefined) {
+    say("Installing npm packages (npm ci) …");
+    const done = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", 2, 2] });
+    if (done.status !== 0)
+      stop("npm ci failed", "check the network and the registry npm is set to, then run it again");
+  }
+  const bun = findBun();
+  if (bun === undefined)
+    stop(
+      `no Bun for this platform (${process.platform} ${process.arch}) came with npm ci`,
+      "Bureau runs on Linux, x64 or arm64, and needs npm's optional dependencies (npm ci without --omit=optional)",
+    );
+  return bun;
+}
+
+const onPath = (name) =>
+  (process.env.PATH ?? "").split(":").some((dir) => dir !== "" && existsSync(join(dir, name)));
+
+/** Installs bubblewrap and tmux where apt may; else prints the exact command and stops. */
+export function installTools(extra = []) {
+  const wanted = [["bwrap", "bubblewrap"], ["tmux", "tmux"], ...extra];
+  const missing = wanted.filter(([program]) => !onPath(program)).map(([, name]) => name);
+  if (missing.length === 0) return;
+  const list = missing.join(" ");
+  if (!onPath("apt-get"))
+    stop(`${list} not found`, `install ${list} with your system's package manager, then run this again`);
+  const asRoot = process.getuid() === 0 ? [] : ["sudo", "-n"];
+  const command = `${process.getuid() === 0 ? "" : "sudo "}apt-get install -y ${list}`;
+  if (asRoot.length > 0 && spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status !== 0)
+    stop(`${list} not found, and installing needs root`, `run: ${command}`);
+  say(`Installing ${list} (${command}) …`);
+  const apt = (...args) =>
+    spawnSync(
+      [...asRoot, "apt-get"][0],
+      [...asRoot.slice(1), ...(asRoot.length > 0 ? ["apt-get"] : []), ...args],
+      {
+        stdio: ["ignore", 2, 2],
+        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+      },
+    ).status === 0;
+  if (!apt("install", "-y", "--no-install-recommends", ...missing)) {
+    if (!apt("update") || !apt("install", "-y", "--no-install-recommends", ...missing))
+      stop(`installing ${list} failed`, `run: ${command}`);
+  }
+}
+
+/** Prints what is wrong and what to do, and exits. */
+export function stop(problem, remedy) {
+  say(`\nCannot go on: ${problem}.\n  → ${remedy}`);
+  process.exit(1);
+}
+
+/** Node's own version is only needed to get this far. */
+export function checkNode() {
+  const { engines } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const least = Number(/\d+/.exec(engines.node)[0]);
+  if (Number(process.versions.node.split(".")[0]) < least)
+    stop(`Node ${process.versions.node} is too old`, `install Node ${least} or newer`);
+  if (process.platform !== "linux")
+    stop(`${process.platform} is not Linux`, "Bureau runs on Linux machines only");
+}
