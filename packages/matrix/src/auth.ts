@@ -1,0 +1,86 @@
+/** Getting a session: login, registration with a token, and asking a homeserver what it speaks. */
+import { parse } from "@bureau/schema/parse";
+import { parseUserId, type UserId } from "@bureau/schema/refs";
+import * as v from "valibot";
+import { parseGranted, withInteractiveAuth } from "./interactive-auth.ts";
+import { MatrixError } from "./matrix-error.ts";
+import { type Fetch, matrixRequest } from "./request.ts";
+
+/** What a login gives. `token` is a secret. */
+export type Granted = { readonly userId: UserId; readonly token: string; readonly deviceId: string };
+
+type Where = { readonly homeserver: string; readonly fetch?: Fetch; readonly signal?: AbortSignal };
+
+/** Logs in with a password. @throws MatrixError `forbidden` when user or password is wrong */
+export async function login(
+  options: Where & { readonly user: string; readonly password: string; readonly deviceName?: string },
+): Promise<Granted> {
+  const answer = await matrixRequest({
+    ...options,
+    method: "POST",
+    path: "/v3/login",
+    body: {
+      type: "m.login.password",
+      identifier: { type: "m.id.user", user: options.user },
+      password: options.password,
+      ...(options.deviceName === undefined ? {} : { initial_device_display_name: options.deviceName }),
+    },
+  });
+  return granted(answer, "answer to login");
+}
+
+/** What registering came to: an account that exists already is an expected answer, not an error. */
+export type Registration = { readonly inUse: true } | (Granted & { readonly inUse: false });
+
+/**
+ * Registers `username` (a localpart) with a registration token.
+ * @throws MatrixError `unauthorized` or `forbidden` when the token is not accepted
+ */
+export async function registerWithToken(
+  options: Where & {
+    readonly username: string;
+    readonly password: string;
+    readonly registrationToken: string;
+    readonly deviceName?: string;
+  },
+): Promise<Registration> {
+  const register = (auth: Record<string, unknown> | undefined): Promise<unknown> =>
+    matrixRequest({
+      ...options,
+      method: "POST",
+      path: "/v3/register",
+      body: {
+        username: options.username,
+        password: options.password,
+        ...(options.deviceName === undefined ? {} : { initial_device_display_name: options.deviceName }),
+        ...(auth === undefined ? {} : { auth }),
+      },
+    });
+  try {
+    const answer = await withInteractiveAuth(register, {
+      "m.login.registration_token": { token: options.registrationToken },
+      "m.login.dummy": {},
+    });
+    return { inUse: false, ...granted(answer, "answer to register") };
+  } catch (error) {
+    if (error instanceof MatrixError && error.errcode === "M_USER_IN_USE") return { inUse: true };
+    throw error;
+  }
+}
+
+function granted(answer: unknown, what: string): Granted {
+  const fields = parseGranted(answer, what);
+  return {
+    userId: parseUserId(fields.user_id),
+    token: fields.access_token,
+    deviceId: fields.device_id ?? "",
+  };
+}
+
+const VersionsSchema = v.object({ versions: v.array(v.string()) });
+
+/** The specification versions a homeserver speaks; also the cheapest way to see whether it is there. */
+export async function serverVersions(where: Where & { readonly timeoutMs?: number }): Promise<string[]> {
+  const answer = await matrixRequest({ ...where, method: "GET", path: "/versions" });
+  return parse(VersionsSchema, answer, "answer to versions").versions;
+}

@@ -1,0 +1,57 @@
+/** Events as they arrive: loosely parsed here, their content by its own schema where it is used. */
+import * as v from "valibot";
+
+const StateEventSchema = v.pipe(
+  v.object({
+    type: v.string(),
+    state_key: v.string(),
+    sender: v.optional(v.string(), ""),
+    content: v.record(v.string(), v.unknown()),
+    event_id: v.optional(v.string(), ""),
+  }),
+  v.transform((event) => ({
+    type: event.type,
+    stateKey: event.state_key,
+    sender: event.sender,
+    content: event.content,
+    eventId: event.event_id,
+  })),
+);
+
+/** One state event: `content` is still whatever its sender put there. */
+export type StateEvent = v.InferOutput<typeof StateEventSchema>;
+
+/** The state events among `values`, in order; timeline events and what is malformed are left out. */
+export function parseStateEvents(values: readonly unknown[]): StateEvent[] {
+  return values.flatMap((value) => {
+    const parsed = v.safeParse(StateEventSchema, value);
+    return parsed.success ? [parsed.output] : [];
+  });
+}
+
+const TimelineEventSchema = v.pipe(
+  v.object({
+    type: v.string(),
+    sender: v.optional(v.string(), ""),
+    content: v.record(v.string(), v.unknown()),
+    event_id: v.optional(v.string(), ""),
+    state_key: v.optional(v.string()),
+  }),
+  v.transform((event) => ({
+    type: event.type,
+    sender: event.sender,
+    content: event.content,
+    eventId: event.event_id,
+    stateKey: event.state_key,
+  })),
+);
+/** Any event of a timeline; one with a `stateKey` changed the room's state. */
+export type TimelineEvent = v.InferOutput<typeof TimelineEventSchema>;
+
+/** The events among `values`, in order; what is malformed is left out. */
+export function parseTimelineEvents(values: readonly unknown[]): TimelineEvent[] {
+  return values.flatMap((value) => {
+    const parsed = v.safeParse(TimelineEventSchema, value);
+    return parsed.success ? [parsed.output] : [];
+  });
+}

@@ -1,0 +1,63 @@
+/**
+ * User-interactive authentication: the first try is refused with a 401 that lists flows and names a session, then each
+ * stage of one flow is answered in turn. We choose the first flow of which we can answer every stage.
+ */
+import { parse } from "@bureau/schema/parse";
+import * as v from "valibot";
+import { MatrixError } from "./matrix-error.ts";
+
+const ChallengeSchema = v.object({
+  session: v.string(),
+  flows: v.array(v.object({ stages: v.array(v.string()) })),
+  completed: v.optional(v.array(v.string()), () => []),
+  errcode: v.optional(v.string()),
+});
+
+/** No homeserver asks for more stages than this. */
+const STAGES_MAX = 5;
+
+/**
+ * Runs `call`, answering what it is asked for from `answers` (stage → its fields).
+ * @throws MatrixError `unauthorized` when an answer is not accepted or no flow can be answered
+ */
+export async function withInteractiveAuth<T>(
+  call: (auth: Record<string, unknown> | undefined) => Promise<T>,
+  answers: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+): Promise<T> {
+  let auth: Record<string, unknown> | undefined;
+  for (let stage = 0; stage <= STAGES_MAX; stage++) {
+    try {
+      return await call(auth);
+    } catch (error) {
+      if (!(error instanceof MatrixError) || error.status !== 401) throw error;
+      const challenge = v.safeParse(ChallengeSchema, error.body);
+      if (!challenge.success || (auth !== undefined && challenge.output.errcode !== undefined)) throw error;
+      const next = nextStage(challenge.output, answers);
+      if (next === undefined)
+        throw new MatrixError("unauthorized", `The homeserver asks for a login flow Bureau does not have`, {
+          status: 401,
+          body: error.body,
+        });
+      auth = { type: next, session: challenge.output.session, ...answers[next] };
+    }
+  }
+  throw new MatrixError("unauthorized", `The homeserver asked for more than ${STAGES_MAX} login stages`);
+}
+
+function nextStage(
+  challenge: v.InferOutput<typeof ChallengeSchema>,
+  answers: Readonly<Record<string, unknown>>,
+): string | undefined {
+  const flow = challenge.flows.find(({ stages }) => stages.every((stage) => Object.hasOwn(answers, stage)));
+  return flow?.stages.find((stage) => !challenge.completed.includes(stage));
+}
+
+/** The fields both login and registration answer with. */
+export const GrantedSchema = v.object({
+  user_id: v.string(),
+  access_token: v.string(),
+  device_id: v.optional(v.string()),
+});
+
+export const parseGranted = (value: unknown, what: string): v.InferOutput<typeof GrantedSchema> =>
+  parse(GrantedSchema, value, what);

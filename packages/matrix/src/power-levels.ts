@@ -1,0 +1,39 @@
+/** Changing power levels: read, change, write, and again when somebody else was faster (wire facts, section 2.4). */
+import type { Clock } from "@bureau/kit/clock";
+import { eventTypes, PowerLevelsSchema } from "@bureau/schema/events";
+import { parse } from "@bureau/schema/parse";
+import type { RoomId } from "@bureau/schema/refs";
+import { MatrixError } from "./matrix-error.ts";
+import type { MatrixSession } from "./session.ts";
+
+const ATTEMPTS_MAX = 5;
+const JITTER_FIRST_MS = 50;
+
+/** Sets the given users' and event types' levels; all else stays as it is, fields we do not know included. */
+export async function changePowerLevels(
+  session: Pick<MatrixSession, "getState" | "putState">,
+  room: RoomId,
+  change: {
+    readonly users?: Readonly<Record<string, number>>;
+    readonly events?: Readonly<Record<string, number>>;
+  },
+  deps: { readonly clock: Clock; readonly random?: () => number },
+): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const raw = (await session.getState(room, eventTypes.powerLevels, "")) ?? {};
+    const levels = parse(PowerLevelsSchema, raw, `power levels of ${room}`);
+    const next = {
+      ...(raw as object),
+      users: { ...levels.users, ...change.users },
+      events: { ...levels.events, ...change.events },
+    };
+    try {
+      await session.putState(room, eventTypes.powerLevels, "", next);
+      return;
+    } catch (error) {
+      const raced = error instanceof MatrixError && error.errcode === "M_FORBIDDEN";
+      if (!raced || attempt >= ATTEMPTS_MAX) throw error;
+      await deps.clock.sleep((deps.random ?? Math.random)() * JITTER_FIRST_MS * 2 ** attempt);
+    }
+  }
+}

@@ -1,0 +1,288 @@
+/**
+ * One account at one homeserver: the calls of the Client-Server API that Bureau uses, typed at the edge. The session
+ * keeps nothing but its token; what rooms look like is `room-state.ts`, staying up to date is `sync-loop.ts`.
+ *
+ * Every call has a deadline and throws a `MatrixError`; what is expected to be missing is `undefined` instead.
+ */
+import { randomUUID } from "node:crypto";
+import { Secret } from "@bureau/kit/secret";
+import { parse, ref } from "@bureau/schema/parse";
+import {
+  type EventId,
+  parseEventId,
+  parseRoomId,
+  parseUserId,
+  type RoomAlias,
+  type RoomId,
+  type UserId,
+} from "@bureau/schema/refs";
+import * as v from "valibot";
+import { parseStateEvents, type StateEvent } from "./event.ts";
+import { withInteractiveAuth } from "./interactive-auth.ts";
+import { MatrixError } from "./matrix-error.ts";
+import { type Fetch, type MatrixRequest, matrixRequest, path, REQUEST_MS_MAX } from "./request.ts";
+import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
+
+export type SessionOptions = {
+  readonly homeserver: string;
+  readonly userId: UserId;
+  readonly token: string;
+  readonly fetch?: Fetch;
+};
+
+/** What `createRoom` takes, in the API's own words. */
+export type CreateRoom = {
+  /** The localpart of an alias. */
+  readonly room_alias_name?: string;
+  readonly name?: string;
+  readonly topic?: string;
+  readonly preset?: "private_chat" | "public_chat" | "trusted_private_chat";
+  readonly visibility?: "private" | "public";
+  readonly invite?: readonly UserId[];
+  readonly creation_content?: Readonly<Record<string, unknown>>;
+  readonly power_level_content_override?: Readonly<Record<string, unknown>>;
+  readonly initial_state?: readonly {
+    readonly type: string;
+    readonly state_key: string;
+    readonly content: unknown;
+  }[];
+};
+
+const RoomIdAnswer = v.object({ room_id: ref(parseRoomId) });
+const EventIdAnswer = v.object({ event_id: ref(parseEventId) });
+const WhoamiAnswer = v.object({ user_id: ref(parseUserId), device_id: v.optional(v.string()) });
+const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
+const JoinedMembersAnswer = v.object({ joined: v.record(v.string(), v.unknown()) });
+const MessagesAnswer = v.object({
+  chunk: v.array(v.record(v.string(), v.unknown())),
+  start: v.optional(v.string()),
+  end: v.optional(v.string()),
+});
+export type Messages = v.InferOutput<typeof MessagesAnswer>;
+
+export class MatrixSession {
+  readonly homeserver: string;
+  readonly userId: UserId;
+  readonly #token: Secret;
+  readonly #fetch: Fetch | undefined;
+
+  constructor(options: SessionOptions) {
+    this.homeserver = options.homeserver;
+    this.userId = options.userId;
+    this.#token = new Secret(options.token);
+    this.#fetch = options.fetch;
+  }
+
+  #call(
+    method: MatrixRequest["method"],
+    at: string,
+    rest: Pick<MatrixRequest, "query" | "body" | "timeoutMs" | "signal"> = {},
+  ): Promise<unknown> {
+    return matrixRequest({
+      homeserver: this.homeserver,
+      method,
+      path: at,
+      token: this.#token.reveal(),
+      fetch: this.#fetch,
+      ...rest,
+    });
+  }
+
+  /** Whose token this is, as the homeserver sees it. @throws MatrixError `unauthorized` when it is nobody's */
+  async whoami(signal?: AbortSignal): Promise<{ userId: UserId; deviceId: string }> {
+    const answer = parse(
+      WhoamiAnswer,
+      await this.#call("GET", "/v3/account/whoami", { signal }),
+      "answer to whoami",
+    );
+    return { userId: answer.user_id, deviceId: answer.device_id ?? "" };
+  }
+
+  /** The room an alias stands for; undefined when there is none. */
+  async resolveAlias(alias: RoomAlias, signal?: AbortSignal): Promise<RoomId | undefined> {
+    const answer = await missingIsUndefined(
+      this.#call("GET", path`/v3/directory/room/${alias}`, { signal }),
+      "M_NOT_FOUND",
+    );
+    return answer === undefined
+      ? undefined
+      : parse(RoomIdAnswer, answer, `answer to resolving ${alias}`).room_id;
+  }
+
+  async createAlias(alias: RoomAlias, room: RoomId): Promise<void> {
+    await this.#call("PUT", path`/v3/directory/room/${alias}`, { body: { room_id: room } });
+  }
+
+  async deleteAlias(alias: RoomAlias): Promise<void> {
+    await this.#call("DELETE", path`/v3/directory/room/${alias}`);
+  }
+
+  /** @throws MatrixError `failed` with errcode `M_ROOM_IN_USE` when the alias is taken */
+  async createRoom(room: CreateRoom): Promise<RoomId> {
+    const answer = await this.#call("POST", "/v3/createRoom", { body: room });
+    return parse(RoomIdAnswer, answer, "answer to createRoom").room_id;
+  }
+
+  /** Joins by ID or alias; joining twice is the same as once. */
+  async joinRoom(room: RoomId | RoomAlias, signal?: AbortSignal): Promise<RoomId> {
+    const answer = await this.#call("POST", path`/v3/join/${room}`, { body: {}, signal });
+    return parse(RoomIdAnswer, answer, `answer to joining ${room}`).room_id;
+  }
+
+  async inviteUser(room: RoomId, user: UserId): Promise<void> {
+    await this.#call("POST", path`/v3/rooms/${room}/invite`, { body: { user_id: user } });
+  }
+
+  async kickUser(room: RoomId, user: UserId, reason = ""): Promise<void> {
+    await this.#call("POST", path`/v3/rooms/${room}/kick`, { body: { user_id: user, reason } });
+  }
+
+  async leaveRoom(room: RoomId): Promise<void> {
+    await this.#call("POST", path`/v3/rooms/${room}/leave`, { body: {} });
+  }
+
+  async joinedRooms(): Promise<RoomId[]> {
+    const answer = await this.#call("GET", "/v3/joined_rooms");
+    return parse(JoinedRoomsAnswer, answer, "answer to joined_rooms").joined_rooms;
+  }
+
+  async joinedMembers(room: RoomId): Promise<UserId[]> {
+    const answer = await this.#call("GET", path`/v3/rooms/${room}/joined_members`);
+    const { joined } = parse(JoinedMembersAnswer, answer, "answer to joined_members");
+    return Object.keys(joined).map(parseUserId);
+  }
+
+  /** The content of one state event; undefined when there is none. Parse it with its schema. */
+  getState(room: RoomId, type: string, stateKey: string, signal?: AbortSignal): Promise<unknown> {
+    return missingIsUndefined(
+      this.#call("GET", path`/v3/rooms/${room}/state/${type}/${stateKey}`, { signal }),
+      "M_NOT_FOUND",
+    );
+  }
+
+  /** Everything that is current in a room; events that are not events are left out. */
+  async getRoomState(room: RoomId): Promise<StateEvent[]> {
+    const answer = await this.#call("GET", path`/v3/rooms/${room}/state`);
+    return parseStateEvents(parse(v.array(v.unknown()), answer, `state of ${room}`));
+  }
+
+  async putState(
+    room: RoomId,
+    type: string,
+    stateKey: string,
+    content: unknown,
+    signal?: AbortSignal,
+  ): Promise<EventId> {
+    const answer = await this.#call("PUT", path`/v3/rooms/${room}/state/${type}/${stateKey}`, {
+      body: content,
+      signal,
+    });
+    return parse(EventIdAnswer, answer, `answer to putting ${type}`).event_id;
+  }
+
+  /** Sends a timeline event. Sending again with the same `txnId` is one event. */
+  async sendEvent(
+    room: RoomId,
+    type: string,
+    content: unknown,
+    options: { readonly txnId?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<EventId> {
+    const txnId = options.txnId ?? randomUUID();
+    const answer = await this.#call("PUT", path`/v3/rooms/${room}/send/${type}/${txnId}`, {
+      body: content,
+      signal: options.signal,
+    });
+    return parse(EventIdAnswer, answer, `answer to sending ${type}`).event_id;
+  }
+
+  /** Sends an `m.room.message`. */
+  sendMessage(
+    room: RoomId,
+    content: Readonly<Record<string, unknown>> & { readonly msgtype: string; readonly body: string },
+    options: { readonly txnId?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<EventId> {
+    return this.sendEvent(room, "m.room.message", content, options);
+  }
+
+  /** A page of the timeline, newest first (`b`) or oldest first (`f`). */
+  async messages(
+    room: RoomId,
+    options: { readonly dir?: "b" | "f"; readonly from?: string; readonly limit?: number } = {},
+  ): Promise<Messages> {
+    const answer = await this.#call("GET", path`/v3/rooms/${room}/messages`, {
+      query: { dir: options.dir ?? "b", from: options.from, limit: options.limit ?? 50 },
+    });
+    return parse(MessagesAnswer, answer, `messages of ${room}`);
+  }
+
+  /** One /sync. Waits up to `timeoutMs` at the homeserver, and 30 s more for the answer. */
+  async sync(options: {
+    readonly since?: string | undefined;
+    readonly timeoutMs: number;
+    readonly filter?: unknown;
+    readonly signal?: AbortSignal;
+  }): Promise<SyncResponse> {
+    const answer = await this.#call("GET", "/v3/sync", {
+      query: {
+        since: options.since,
+        timeout: options.timeoutMs,
+        filter: options.filter === undefined ? undefined : JSON.stringify(options.filter),
+      },
+      timeoutMs: options.timeoutMs + REQUEST_MS_MAX,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+    return parseSyncResponse(answer);
+  }
+
+  async setPresence(
+    presence: "online" | "offline" | "unavailable",
+    options: { readonly message?: string; readonly timeoutMs?: number } = {},
+  ): Promise<void> {
+    await this.#call("PUT", path`/v3/presence/${this.userId}/status`, {
+      body: { presence, ...(options.message === undefined ? {} : { status_msg: options.message }) },
+      ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+    });
+  }
+
+  /** Changes this account's password; other devices are logged out unless `keepDevices`. */
+  async changePassword(current: string, next: string, keepDevices = false): Promise<void> {
+    await withInteractiveAuth(
+      (auth) =>
+        this.#call("POST", "/v3/account/password", {
+          body: { new_password: next, logout_devices: !keepDevices, ...(auth === undefined ? {} : { auth }) },
+        }),
+      this.#passwordAnswer(current),
+    );
+  }
+
+  /** Closes this account for good; every token of it ends. */
+  async deactivate(password: string): Promise<void> {
+    await withInteractiveAuth(
+      (auth) =>
+        this.#call("POST", "/v3/account/deactivate", {
+          body: { erase: false, ...(auth === undefined ? {} : { auth }) },
+        }),
+      this.#passwordAnswer(password),
+    );
+  }
+
+  /** Ends this token, or with `everywhere` all tokens of the account. */
+  async logout(everywhere = false): Promise<void> {
+    await this.#call("POST", everywhere ? "/v3/logout/all" : "/v3/logout", { body: {} });
+  }
+
+  #passwordAnswer(password: string): Record<string, Record<string, unknown>> {
+    return {
+      "m.login.password": { identifier: { type: "m.id.user", user: this.userId }, password },
+    };
+  }
+}
+
+async function missingIsUndefined(call: Promise<unknown>, errcode: string): Promise<unknown> {
+  try {
+    return await call;
+  } catch (error) {
+    if (error instanceof MatrixError && error.status === 404 && error.errcode === errcode) return undefined;
+    throw error;
+  }
+}
