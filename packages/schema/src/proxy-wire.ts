@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
-import { list, ref } from "./parse.ts";
+import { list, ref, unset } from "./parse.ts";
 import { parseAccountLocalpart, parseUserId } from "./refs.ts";
 import { ProxyServiceSchema } from "./template.ts";
 
@@ -47,3 +47,17 @@ export const AdminServiceSchema = v.pipe(
 );
 export const AdminGrantsSchema = list(GrantSchema);
 export const AdminCredentialsSchema = v.record(v.string(), v.string());
+
+/** A service as GET /v1/services shows it and PUT /v1/admin/directory sets it. */
+export const DirectoryEntrySchema = v.object({
+  localpart: ref(parseAccountLocalpart),
+  principal: ref(parseUserId),
+  machine: ref(parseUserId),
+  /** Names of its endpoints (`cbor`, `http`), sorted. */
+  endpoints: list(v.string()),
+  description: unset(v.string()),
+  capabilities: v.optional(list(v.string())),
+  metadata: v.optional(v.record(v.string(), v.unknown())),
+});
+export type DirectoryEntry = v.InferOutput<typeof DirectoryEntrySchema>;
+export const AdminDirectorySchema = list(DirectoryEntrySchema);
