@@ -1,0 +1,69 @@
+/**
+ * A template reference to the template that is meant by it: every parent resolved on its own, merged left to right,
+ * the child last (wire facts, section 3.5). Pure: where templates are kept is the caller's `lookup`.
+ */
+import { formatStateRef, parseStateRef, RefError } from "./refs.ts";
+import { mergeTemplates, type Template } from "./template.ts";
+
+/** What a lookup knows about one template: its content, that there is none, or why it cannot be read. */
+export type TemplateLookup = (
+  reference: string,
+) => { readonly template: Template } | { readonly problem: string };
+
+export type Resolution =
+  | { readonly ok: true; readonly template: Template; readonly lineage: readonly string[] }
+  | { readonly ok: false; readonly problem: string };
+
+/** Parents of parents of …: deeper than anything a person would write, shallow enough to stay cheap. */
+const DEPTH_MAX = 32;
+
+/** Resolves `reference`; `lineage` lists every template that went into it, parents first, each once. */
+export function resolveTemplate(reference: string, lookup: TemplateLookup): Resolution {
+  return resolveBelow(reference, lookup, []);
+}
+
+function resolveBelow(reference: string, lookup: TemplateLookup, path: readonly string[]): Resolution {
+  let canonical: string;
+  try {
+    canonical = formatStateRef(parseStateRef(reference));
+  } catch (error) {
+    return { ok: false, problem: error instanceof RefError ? error.message : String(error) };
+  }
+  if (path.includes(canonical))
+    return { ok: false, problem: `template "${canonical}" inherits from itself: ${[...path, canonical].join(" → ")}` };
+  if (path.length >= DEPTH_MAX)
+    return { ok: false, problem: `template "${path[0]}" inherits through more than ${DEPTH_MAX} levels` };
+  const found = lookup(canonical);
+  if ("problem" in found) return { ok: false, problem: found.problem };
+  let merged: Template = {};
+  const lineage: string[] = [];
+  for (const parent of found.template.inherits ?? []) {
+    const resolved = resolveBelow(parent, lookup, [...path, canonical]);
+    if (!resolved.ok) return resolved;
+    merged = mergeTemplates(merged, resolved.template);
+    lineage.push(...resolved.lineage.filter((name) => !lineage.includes(name)));
+  }
+  return { ok: true, template: mergeTemplates(merged, found.template), lineage: [...lineage, canonical] };
+}
+
+/** Every template `reference` needs, found with an asynchronous `fetch`, as a lookup for {@link resolveTemplate}. */
+export async function gatherTemplates(
+  reference: string,
+  fetch: (reference: string) => Promise<{ readonly template: Template } | { readonly problem: string }>,
+): Promise<TemplateLookup> {
+  const known = new Map<string, Awaited<ReturnType<typeof fetch>>>();
+  const pending = [reference];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    let canonical: string;
+    try {
+      canonical = formatStateRef(parseStateRef(next));
+    } catch {
+      continue;
+    }
+    if (known.has(canonical)) continue;
+    const found = await fetch(canonical);
+    known.set(canonical, found);
+    if ("template" in found) pending.push(...(found.template.inherits ?? []));
+  }
+  return (wanted) => known.get(wanted) ?? { problem: `there is no template "${wanted}"` };
+}
