@@ -30,7 +30,10 @@ function resolveBelow(reference: string, lookup: TemplateLookup, path: readonly 
     return { ok: false, problem: error instanceof RefError ? error.message : String(error) };
   }
   if (path.includes(canonical))
-    return { ok: false, problem: `template "${canonical}" inherits from itself: ${[...path, canonical].join(" → ")}` };
+    return {
+      ok: false,
+      problem: `template "${canonical}" inherits from itself: ${[...path, canonical].join(" → ")}`,
+    };
   if (path.length >= DEPTH_MAX)
     return { ok: false, problem: `template "${path[0]}" inherits through more than ${DEPTH_MAX} levels` };
   const found = lookup(canonical);
@@ -53,7 +56,9 @@ export async function gatherTemplates(
 ): Promise<TemplateLookup> {
   const known = new Map<string, Awaited<ReturnType<typeof fetch>>>();
   const pending = [reference];
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+  while (true) {
+    const next = pending.pop();
+    if (next === undefined) break;
     let canonical: string;
     try {
       canonical = formatStateRef(parseStateRef(next));

@@ -1,0 +1,102 @@
+/**
+ * What a command is: a node of the tree `bureau <noun> <verb>`, described by data, so that parsing, help, nearest-name
+ * suggestions and shell completion all come from one place. Parsing itself is `node:util`'s parseArgs.
+ */
+import type { Terminal } from "./terminal.ts";
+
+export type Flag = {
+  readonly type: "string" | "boolean";
+  /** A single letter. */
+  readonly short?: string;
+  /** May be given several times. */
+  readonly multiple?: boolean;
+  /** `PATH`, `URL`: what the value is called in help. */
+  readonly value?: string;
+  readonly summary: string;
+};
+
+export type Positional = {
+  readonly name: string;
+  readonly summary: string;
+  readonly optional?: boolean;
+  /** Takes all that is left. Only for the last one. */
+  readonly rest?: boolean;
+};
+
+/** What a running command is handed. */
+export type Invocation = {
+  readonly args: readonly string[];
+  readonly flags: Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>;
+  readonly terminal: Terminal;
+  readonly env: Readonly<Record<string, string | undefined>>;
+};
+
+export type Command = {
+  readonly name: string;
+  /** One line, no full stop, for lists. */
+  readonly summary: string;
+  /** More, for the command's own help. */
+  readonly details?: string;
+  readonly positionals?: readonly Positional[];
+  readonly flags?: Readonly<Record<string, Flag>>;
+  readonly examples: readonly string[];
+  /** Imports the implementation only when it is run, so that `--help` stays quick. */
+  readonly load: () => Promise<{ readonly run: (invocation: Invocation) => Promise<number | undefined> }>;
+};
+
+export type CommandGroup = {
+  readonly name: string;
+  readonly summary: string;
+  readonly commands: readonly (Command | CommandGroup)[];
+  readonly examples?: readonly string[];
+};
+
+export const isGroup = (node: Command | CommandGroup): node is CommandGroup => "commands" in node;
+
+/** Flags that every command has. */
+export const commonFlags: Readonly<Record<string, Flag>> = {
+  help: { type: "boolean", short: "h", summary: "Show this help" },
+};
+
+export const jsonFlag: Readonly<Record<string, Flag>> = {
+  json: { type: "boolean", summary: "Print the result as JSON" },
+};
+
+/** Which instance a command is about. */
+export const homeFlag: Readonly<Record<string, Flag>> = {
+  home: {
+    type: "string",
+    value: "DIR",
+    summary: "The instance's folder (default: $BUREAU_HOME, else ~/.local/share/bureau)",
+  },
+};
+
+/** How a command reaches Matrix. Each value falls back to the operator's session. */
+export const sessionFlags: Readonly<Record<string, Flag>> = {
+  ...homeFlag,
+  "credential-file": {
+    type: "string",
+    value: "PATH",
+    summary: "Credentials of an administrator, KEY=VALUE lines",
+  },
+  homeserver: { type: "string", value: "URL", summary: "The homeserver (default: the session's)" },
+  "token-file": {
+    type: "string",
+    value: "PATH",
+    summary: "File with an access token (default: the session's)",
+  },
+};
+
+/** A string flag's value, or undefined when it was not given. */
+export function stringFlag(invocation: Invocation, name: string): string | undefined {
+  const value = invocation.flags[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+export const booleanFlag = (invocation: Invocation, name: string): boolean => invocation.flags[name] === true;
+
+/** The values of a repeatable flag. */
+export function listFlag(invocation: Invocation, name: string): string[] {
+  const value = invocation.flags[name];
+  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+}

@@ -1,0 +1,30 @@
+/** The known name a mistyped one was probably meant to be; undefined when none is close. */
+export function nearest(typed: string, known: readonly string[]): string | undefined {
+  let best: { name: string; distance: number } | undefined;
+  for (const name of known) {
+    const distance = name.startsWith(typed) && typed.length > 1 ? 1 : editDistance(typed, name);
+    if (best === undefined || distance < best.distance) best = { name, distance };
+  }
+  // A third of the letters may be wrong, at least one.
+  return best !== undefined && best.distance <= Math.max(1, Math.floor(typed.length / 3) + 1)
+    ? best.name
+    : undefined;
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b` (optimal string alignment). */
+export function editDistance(a: string, b: string): number {
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, column) => column)];
+  const at = (row: number, column: number): number => rows[row]?.[column] ?? 0;
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    rows.push(row);
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = at(i - 1, j - 1) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let least = Math.min(replaced, at(i - 1, j) + 1, at(i, j - 1) + 1);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        least = Math.min(least, at(i - 2, j - 2) + 1);
+      row.push(least);
+    }
+  }
+  return at(a.length, b.length);
+}

@@ -1,0 +1,142 @@
+/**
+ * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 done, 1 it failed, 2 it was typed wrong.
+ */
+import { parseArgs } from "node:util";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { InputError } from "@bureau/schema/parse";
+import { RefError } from "@bureau/schema/refs";
+import { type Command, type CommandGroup, commonFlags, type Flag, isGroup } from "./command.ts";
+import { commandHelp, groupHelp } from "./help.ts";
+import { nearest } from "./nearest.ts";
+import type { Terminal } from "./terminal.ts";
+
+const exit = { ok: 0, failed: 1, usage: 2 } as const;
+
+/** Runs `argv` (without the program's name) and returns the exit code. Prints errors itself. */
+export async function runCommand(
+  root: CommandGroup,
+  argv: readonly string[],
+  terminal: Terminal,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
+  const wantsJson = argv.includes("--json");
+  try {
+    const found = find(root, argv);
+    if ("help" in found) {
+      terminal.print(found.help);
+      return exit.ok;
+    }
+    const { command, path, rest } = found;
+    if (rest.includes("--help") || rest.includes("-h")) {
+      terminal.print(commandHelp(path, command));
+      return exit.ok;
+    }
+    const { args, flags } = parseFlags(command, path, rest);
+    const { run } = await command.load();
+    return (await run({ args, flags, terminal, env })) ?? exit.ok;
+  } catch (error) {
+    return report(error, terminal, wantsJson);
+  }
+}
+
+class UsageError extends BureauError {
+  constructor(message: string, hint: string) {
+    super("invalid-input", message, { hint });
+  }
+}
+
+type Found =
+  | { readonly help: string }
+  | { readonly command: Command; readonly path: readonly string[]; readonly rest: readonly string[] };
+
+function find(root: CommandGroup, argv: readonly string[]): Found {
+  let group = root;
+  const path = [root.name];
+  for (let index = 0; ; index++) {
+    const word = argv[index];
+    if (word === undefined || word === "--help" || word === "-h") return { help: groupHelp(path, group) };
+    if (word === "help") {
+      const target = group.commands.find((node) => node.name === argv[index + 1]);
+      if (target === undefined) return { help: groupHelp(path, group) };
+      const targetPath = [...path, target.name];
+      return { help: isGroup(target) ? groupHelp(targetPath, target) : commandHelp(targetPath, target) };
+    }
+    const next = group.commands.find((node) => node.name === word);
+    if (next === undefined) throw unknownCommand(word, group, path);
+    path.push(next.name);
+    if (!isGroup(next)) return { command: next, path, rest: argv.slice(index + 1) };
+    group = next;
+  }
+}
+
+function unknownCommand(word: string, group: CommandGroup, path: readonly string[]): UsageError {
+  const guess = nearest(
+    word,
+    group.commands.map((node) => node.name),
+  );
+  const typed = path.join(" ");
+  return new UsageError(
+    `"${word}" is not a command of "${typed}"`,
+    guess === undefined ? `${typed} --help` : `did you mean "${typed} ${guess}"?`,
+  );
+}
+
+function parseFlags(command: Command, path: readonly string[], argv: readonly string[]) {
+  const flags: Record<string, Flag> = { ...command.flags, ...commonFlags };
+  const options = Object.fromEntries(
+    Object.entries(flags).map(([name, flag]) => [
+      name,
+      {
+        type: flag.type,
+        multiple: flag.multiple === true,
+        ...(flag.short === undefined ? {} : { short: flag.short }),
+      },
+    ]),
+  );
+  const typed = path.join(" ");
+  let parsed: { values: Record<string, unknown>; positionals: string[] };
+  try {
+    parsed = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw flagError(error, typed, Object.keys(flags));
+  }
+  const wanted = command.positionals ?? [];
+  const least = wanted.filter((item) => item.optional !== true).length;
+  const most = wanted.some((item) => item.rest === true) ? Number.POSITIVE_INFINITY : wanted.length;
+  const missing = wanted[parsed.positionals.length];
+  if (parsed.positionals.length < least)
+    throw new UsageError(`"${typed}" needs <${missing?.name}>: ${missing?.summary}`, `${typed} --help`);
+  if (parsed.positionals.length > most)
+    throw new UsageError(
+      `"${typed}" does not take "${parsed.positionals[wanted.length]}"`,
+      `${typed} --help`,
+    );
+  return { args: parsed.positionals, flags: parsed.values as Record<string, string | boolean | undefined> };
+}
+
+function flagError(error: unknown, typed: string, known: readonly string[]): UsageError {
+  const message = messageOf(error);
+  const unknown = /Unknown option '(-+)([^']+)'/.exec(message);
+  if (unknown === null) return new UsageError(`"${typed}": ${message.split("\n")[0]}`, `${typed} --help`);
+  const guess = nearest(unknown[2] ?? "", known);
+  return new UsageError(
+    `"${typed}" has no flag ${unknown[1]}${unknown[2]}`,
+    guess === undefined ? `${typed} --help` : `did you mean --${guess}?`,
+  );
+}
+
+/** Prints what went wrong: a sentence and, under it, what to do. With --json also as JSON on stdout. */
+function report(error: unknown, terminal: Terminal, json: boolean): number {
+  const hint = isBureauError(error) ? error.hint : "";
+  const code = isBureauError(error)
+    ? error.code
+    : error instanceof InputError || error instanceof RefError
+      ? "invalid-input"
+      : "bug";
+  if (json) terminal.json({ ok: false, error: messageOf(error), code, ...(hint === "" ? {} : { hint }) });
+  terminal.say(`${terminal.style.red("error:")} ${messageOf(error)}`);
+  if (hint !== "") terminal.say(`\n  → ${hint}`);
+  if (code === "bug" && error instanceof Error && error.stack !== undefined)
+    terminal.say(terminal.style.dim(error.stack));
+  return error instanceof UsageError ? exit.usage : exit.failed;
+}

@@ -1,0 +1,128 @@
+/**
+ * The administrator of a homeserver that Bureau set up: an account whose password follows from the registration token,
+ * and the credential file its session is kept in (wire facts, sections 9.4 and 9.13).
+ */
+import { createHash } from "node:crypto";
+import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
+import { isRevoked } from "@bureau/matrix/matrix-error";
+import { MatrixSession } from "@bureau/matrix/session";
+import { type PrincipalLocalpart, parseUserId, type ServerName } from "@bureau/schema/refs";
+
+export const ADMIN_NAME = "bureau-admin";
+
+export type Credentials = {
+  readonly homeserver: string;
+  readonly adminUser: string;
+  readonly adminToken: string;
+  readonly registrationToken: string;
+};
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+const adminPassword = (registrationToken: string): string =>
+  sha256(`bureau-admin-password:${registrationToken}`);
+
+/**
+ * The password of an account an administrator made for a principal. It follows from the registration token, so that
+ * the holder of that token can log in as the principal again, and nobody else can.
+ */
+export const principalPassword = (principal: PrincipalLocalpart, registrationToken: string): string =>
+  sha256(`bureau-principal-password:${principal}:${registrationToken}`);
+
+/** A session of the administrator: the kept one while it works, else a new one. Keeps it in `credentialFile`. */
+export async function ensureAdministrator(options: {
+  readonly homeserver: string;
+  readonly registrationToken: string;
+  readonly serverName: ServerName;
+  readonly credentialFile: string;
+}): Promise<{ session: MatrixSession; credentials: Credentials }> {
+  const { homeserver, registrationToken } = options;
+  const kept = readCredentials(options.credentialFile);
+  if (kept !== undefined && kept.homeserver === homeserver) {
+    const session = sessionOf(kept);
+    try {
+      await session.whoami();
+      return { session, credentials: kept };
+    } catch (error) {
+      if (!isRevoked(error)) throw error;
+    }
+  }
+  const granted = await registerOrLogin({
+    homeserver,
+    registrationToken,
+    username: ADMIN_NAME,
+    password: adminPassword(registrationToken),
+  });
+  const credentials: Credentials = {
+    homeserver,
+    adminUser: granted.userId,
+    adminToken: granted.token,
+    registrationToken,
+  };
+  writeCredentials(options.credentialFile, credentials);
+  return { session: sessionOf(credentials), credentials };
+}
+
+/** Registers an account, or logs in to it when it exists with that password. */
+export async function registerOrLogin(options: {
+  readonly homeserver: string;
+  readonly registrationToken: string;
+  readonly username: string;
+  readonly password: string;
+}): Promise<Granted> {
+  const registered = await registerWithToken({ ...options, deviceName: "bureau" });
+  if (!registered.inUse) return registered;
+  return login({
+    homeserver: options.homeserver,
+    user: options.username,
+    password: options.password,
+    deviceName: "bureau",
+  });
+}
+
+const sessionOf = (credentials: Credentials): MatrixSession =>
+  new MatrixSession({
+    homeserver: credentials.homeserver,
+    userId: parseUserId(credentials.adminUser),
+    token: credentials.adminToken,
+  });
+
+const keys = {
+  homeserver: "MATRIX_HOMESERVER_URL",
+  adminUser: "MATRIX_ADMIN_USER",
+  adminToken: "MATRIX_ADMIN_TOKEN",
+  registrationToken: "MATRIX_REGISTRATION_TOKEN",
+} as const;
+
+/** Reads a credential file; undefined when there is none. @throws BureauError `invalid-input` when a key is missing */
+export function readCredentials(path: string): Credentials | undefined {
+  const text = readIfPresent(path);
+  if (text === undefined) return undefined;
+  const values = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const equals = line.indexOf("=");
+    if (!line.startsWith("#") && equals > 0)
+      values.set(line.slice(0, equals).trim(), line.slice(equals + 1).trim());
+  }
+  const value = (key: string): string => {
+    const found = values.get(key);
+    if (found === undefined || found === "")
+      throw new BureauError("invalid-input", `The credential file "${path}" has no ${key}`);
+    return found;
+  };
+  return {
+    homeserver: value(keys.homeserver),
+    adminUser: value(keys.adminUser),
+    adminToken: value(keys.adminToken),
+    registrationToken: value(keys.registrationToken),
+  };
+}
+
+function writeCredentials(path: string, credentials: Credentials): void {
+  const lines = [
+    "# Administrator of this Bureau. Whoever reads this file can do everything in it.",
+    ...(Object.keys(keys) as (keyof Credentials)[]).map((name) => `${keys[name]}=${credentials[name]}`),
+  ];
+  writeDurably(path, `${lines.join("\n")}\n`, 0o600);
+}

@@ -1,0 +1,63 @@
+/**
+ * The templates every namespace starts with. `base`, `base-networked`, `agent-base` and `service-base` are the
+ * reference's names and meaning; `agent`, `service` and `greeter` are what people use first.
+ */
+import type { Template } from "@bureau/schema/template";
+
+/** Templates in an order in which each one's parents come first. `room` is `<namespace>/template`. */
+export function builtinTemplates(room: string): Readonly<Record<string, Template>> {
+  const fromProxy = {
+    BUREAU_PROXY_SOCKET: "${PROXY_SOCKET}",
+    BUREAU_MACHINE_NAME: "${MACHINE_NAME}",
+    BUREAU_SERVER_NAME: "${SERVER_NAME}",
+  };
+  return {
+    base: {
+      description: "Namespaces of its own, no network, the host's tools read-only",
+      namespaces: { pid: true, net: true, ipc: true, uts: true },
+      security: { new_session: true, die_with_parent: true, no_new_privs: true },
+      filesystem: [{ dest: "/tmp", type: "tmpfs" }],
+      create_dirs: ["/tmp", "/var/tmp", "/run/bureau"],
+      environment_variables: { HOME: "/workspace", TERM: "xterm-256color" },
+    },
+    "base-networked": {
+      description: "base, on the host's network",
+      inherits: [`${room}:base`],
+      namespaces: { pid: true, net: false, ipc: true, uts: true },
+      filesystem: ["/etc/resolv.conf", "/etc/ssl", "/etc/nsswitch.conf"].map((path) => ({
+        source: path,
+        dest: path,
+        mode: "ro" as const,
+        optional: true,
+      })),
+    },
+    "agent-base": {
+      description: "base-networked, with the names a program needs to find its proxy",
+      inherits: [`${room}:base-networked`],
+      environment_variables: fromProxy,
+    },
+    "service-base": {
+      description: "base-networked, for programs that others call",
+      inherits: [`${room}:base-networked`],
+      environment_variables: fromProxy,
+    },
+    agent: {
+      description: "An agent without network: it reaches the world through its proxy; /workspace is kept",
+      inherits: [`${room}:base`],
+      environment_variables: fromProxy,
+      filesystem: [{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace", mode: "rw" }],
+    },
+    service: {
+      description:
+        "A service without network; it listens on /run/bureau/listen/service.sock; /workspace is kept",
+      inherits: [`${room}:base`],
+      environment_variables: fromProxy,
+      filesystem: [{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace", mode: "rw" }],
+    },
+    greeter: {
+      description: "The first agent: greets in a room and answers who writes to it",
+      inherits: [`${room}:agent`],
+      command: ["bureau-greeter"],
+    },
+  };
+}

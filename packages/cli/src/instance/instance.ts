@@ -1,0 +1,98 @@
+/**
+ * A rootless instance: one folder, chosen names. `instance.json` is written once, by the first `bureau up`, and is
+ * what every later command reads to know which homeserver, fleet and machine it is about.
+ */
+import { hostname } from "node:os";
+import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { defaultHome, type InstanceLayout, instanceLayout } from "@bureau/kit/layout";
+import { parseJson, ref } from "@bureau/schema/parse";
+import {
+  type FleetLocalpart,
+  fleetLocalpart,
+  type MachineLocalpart,
+  machineLocalpart,
+  type Namespace,
+  namespaceOf,
+  parseFleet,
+  parseMachine,
+  parseNamespace,
+  parseServerName,
+  type ServerName,
+} from "@bureau/schema/refs";
+import * as v from "valibot";
+
+const InstanceSchema = v.object({
+  version: v.literal(1),
+  homeserver_url: v.pipe(v.string(), v.url()),
+  server_name: ref(parseServerName),
+  fleet: ref(parseFleet),
+  machine: ref(parseMachine),
+});
+
+export type Instance = {
+  readonly layout: InstanceLayout;
+  readonly homeserverUrl: string;
+  readonly serverName: ServerName;
+  readonly namespace: Namespace;
+  readonly fleet: FleetLocalpart;
+  readonly machine: MachineLocalpart;
+};
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** The layout `--home` or the environment names. */
+export const layoutFor = (home: string | undefined, env: Env): InstanceLayout =>
+  instanceLayout(home ?? defaultHome(env), env);
+
+/** The instance in `layout`'s folder, or undefined when none was ever started there. */
+export function findInstance(layout: InstanceLayout): Instance | undefined {
+  const text = readIfPresent(layout.instanceFile);
+  if (text === undefined) return undefined;
+  const stored = parseJson(InstanceSchema, text, layout.instanceFile);
+  return {
+    layout,
+    homeserverUrl: stored.homeserver_url,
+    serverName: stored.server_name,
+    namespace: namespaceOf(stored.fleet),
+    fleet: stored.fleet,
+    machine: stored.machine,
+  };
+}
+
+/** @throws BureauError `not-found` when none was ever started there */
+export function requireInstance(layout: InstanceLayout): Instance {
+  const instance = findInstance(layout);
+  if (instance === undefined)
+    throw new BureauError("not-found", `There is no Bureau in "${layout.home}"`, { hint: "bureau up" });
+  return instance;
+}
+
+/** Chooses names for a new instance and keeps them. */
+export function createInstance(layout: InstanceLayout, homeserverUrl: string): Instance {
+  const namespace = parseNamespace("bureau");
+  const fleet = fleetLocalpart(namespace, "local");
+  const machine = machineLocalpart(fleet, machineNameFrom(hostname()));
+  const stored = {
+    version: 1,
+    homeserver_url: homeserverUrl,
+    server_name: "bureau.local",
+    fleet,
+    machine,
+  };
+  writeDurably(layout.instanceFile, `${JSON.stringify(stored, null, 2)}\n`, 0o600);
+  return requireInstance(layout);
+}
+
+/** Longest machine name made from a host's name; leaves the rest of a localpart's bytes to longer fleets. */
+const MACHINE_NAME_MAX = 24;
+
+/** A host name as a segment: lower case, other characters become dashes. */
+export function machineNameFrom(host: string): string {
+  const name = (host.split(".")[0] ?? "")
+    .toLowerCase()
+    .replace(/[^a-z0-9_-]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, MACHINE_NAME_MAX);
+  return name === "" ? "machine" : name;
+}

@@ -1,0 +1,175 @@
+/**
+ * Makes what a namespace and a fleet consist of: rooms with their aliases and power levels, the namespace's space, and
+ * the built-in templates. Everything is found before it is made, so running it again changes nothing.
+ */
+import { createHash } from "node:crypto";
+import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes } from "@bureau/schema/events";
+import {
+  aliasOf,
+  type FleetLocalpart,
+  fleetName,
+  type Localpart,
+  type Namespace,
+  namespaceOf,
+  type RoomId,
+  rooms,
+  type ServerName,
+  serverOf,
+  type UserId,
+} from "@bureau/schema/refs";
+import { builtinTemplates } from "./builtin-templates.ts";
+import { powerLevels, type RoomKind } from "./room-catalogue.ts";
+
+export type RoomWanted = {
+  readonly kind: RoomKind;
+  readonly localpart: Localpart;
+  readonly name: string;
+  readonly topic?: string;
+  readonly invite?: readonly UserId[];
+  /** The machine a config or ops room is for. */
+  readonly machine?: UserId;
+  readonly space?: RoomId;
+};
+
+/** The room with this alias, made when there is none. */
+export async function ensureRoom(session: MatrixSession, wanted: RoomWanted): Promise<RoomId> {
+  const server = serverOf(session.userId);
+  const alias = aliasOf(wanted.localpart, server);
+  const known = await session.resolveAlias(alias);
+  if (known !== undefined) return known;
+  const levels = powerLevels(wanted.kind, session.userId, wanted.machine);
+  const room = await session.createRoom({
+    room_alias_name: wanted.localpart,
+    name: wanted.name,
+    ...(wanted.topic === undefined ? {} : { topic: wanted.topic }),
+    preset: "private_chat",
+    visibility: "private",
+    power_level_content_override: levels,
+    ...(wanted.kind === "space" ? { creation_content: { type: "m.space" } } : {}),
+    ...(wanted.invite === undefined ? {} : { invite: wanted.invite }),
+  });
+  if (wanted.space !== undefined)
+    await session.putState(wanted.space, "m.space.child", room, { via: [server] });
+  return room;
+}
+
+export type NamespaceRooms = { readonly space: RoomId; readonly template: RoomId; readonly lobby: RoomId };
+
+/** The rooms of a namespace (wire facts, section 2.1). */
+export async function ensureNamespace(session: MatrixSession, namespace: Namespace): Promise<NamespaceRooms> {
+  const title = namespace === "bureau" ? "Bureau" : namespace;
+  const space = await ensureRoom(session, { kind: "space", localpart: rooms.space(namespace), name: title });
+  const dev = await ensureRoom(session, {
+    kind: "dev",
+    localpart: rooms.dev(namespace),
+    name: `${title} Development`,
+    space,
+  });
+  const make = async (
+    kind: RoomKind,
+    localpart: Localpart,
+    name: string,
+    topic?: string,
+  ): Promise<RoomId> => {
+    const room = await ensureRoom(session, {
+      kind,
+      localpart,
+      name,
+      space,
+      ...(topic === undefined ? {} : { topic }),
+    });
+    await announceDevTeam(session, room, namespace);
+    return room;
+  };
+  await make("system", rooms.system(namespace), `${title} System`);
+  const template = await make("template", rooms.template(namespace), `${title} Templates`);
+  await make("pipeline", rooms.pipeline(namespace), `${title} Pipelines`);
+  await make("artifact", rooms.artifact(namespace), `${title} Artifacts`);
+  const lobby = await make("lobby", rooms.lobby(namespace), `${title} Lobby`, "Where people and agents meet");
+  await announceDevTeam(session, space, namespace);
+  await announceDevTeam(session, dev, namespace);
+  return { space, template, lobby };
+}
+
+/** The rooms of a fleet. The namespace must exist. */
+export async function ensureFleet(session: MatrixSession, fleet: FleetLocalpart): Promise<void> {
+  const namespace = namespaceOf(fleet);
+  const space = await session.resolveAlias(aliasOf(rooms.space(namespace), serverOf(session.userId)));
+  if (space === undefined)
+    throw new BureauError(
+      "not-found",
+      `Cannot make the fleet "${fleet}": the namespace "${namespace}" does not exist`,
+    );
+  const short = `${namespace}/${fleetName(fleet)}`;
+  const make = async (kind: RoomKind, localpart: Localpart, name: string): Promise<void> => {
+    const room = await ensureRoom(session, { kind, localpart, name, space });
+    await announceDevTeam(session, room, namespace);
+  };
+  await make("fleet", rooms.fleet(fleet), `Fleet: ${short}`);
+  await make("fleet-machines", rooms.fleetMachines(fleet), `Machines: ${short}`);
+  await make("fleet-services", rooms.fleetServices(fleet), `Services: ${short}`);
+}
+
+/** Says in a room which room its questions go to (wire facts, section 2.1). */
+export async function announceDevTeam(
+  session: MatrixSession,
+  room: RoomId,
+  namespace: Namespace,
+): Promise<void> {
+  const wanted = { room: aliasOf(rooms.dev(namespace), serverOf(session.userId)) };
+  if ((await session.getState(room, eventTypes.devTeam, "")) === undefined)
+    await session.putState(room, eventTypes.devTeam, "", wanted);
+}
+
+/**
+ * Publishes the built-in templates. One that somebody has changed is theirs and stays: a template is ours as long as
+ * its content still has the hash its origin states.
+ */
+export async function publishBuiltinTemplates(
+  session: MatrixSession,
+  namespace: Namespace,
+  room: RoomId,
+): Promise<string[]> {
+  const published: string[] = [];
+  for (const [name, template] of Object.entries(builtinTemplates(rooms.template(namespace)))) {
+    const wanted = { ...template, origin: { url: "builtin", content_hash: contentHash(template) } };
+    const present = await session.getState(room, eventTypes.template, name);
+    if (present !== undefined && !isOurs(present, wanted.origin.content_hash)) continue;
+    await session.putState(room, eventTypes.template, name, wanted);
+    published.push(name);
+  }
+  return published;
+}
+
+/** True when `present` is an untouched built-in that differs from the one with `hash`. */
+function isOurs(present: unknown, hash: string): boolean {
+  if (typeof present !== "object" || present === null) return false;
+  if (Object.keys(present).length === 0) return true;
+  const { origin, ...content } = present as { origin?: { content_hash?: unknown } };
+  return origin?.content_hash === contentHash(content) && origin.content_hash !== hash;
+}
+
+/** SHA-256 over the content with its keys sorted at every depth, hex. */
+function contentHash(content: unknown): string {
+  const sorted = JSON.stringify(content, (_, value: unknown) =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  );
+  return createHash("sha256").update(sorted).digest("hex");
+}
+
+/** Rooms by their places, for callers that need IDs. @throws BureauError `not-found` */
+export async function roomOf(
+  session: MatrixSession,
+  localpart: Localpart,
+  server?: ServerName,
+): Promise<RoomId> {
+  const alias = aliasOf(localpart, server ?? serverOf(session.userId));
+  const room = await session.resolveAlias(alias);
+  if (room === undefined)
+    throw new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
+  return room;
+}

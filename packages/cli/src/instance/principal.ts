@@ -1,0 +1,145 @@
+/**
+ * Principals from the operator's side: made and removed. The order of making one is the wire's (section 10.7):
+ * template checked, account, sealed credentials, rooms, and last the assignment, so that the machine never sees an
+ * assignment it cannot start.
+ */
+
+import { systemClock, timestamp } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import type { Granted } from "@bureau/matrix/auth";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/schema/events";
+import { parse } from "@bureau/schema/parse";
+import {
+  fleetOf,
+  type MachineLocalpart,
+  type PrincipalLocalpart,
+  type RoomId,
+  rooms,
+  serverOf,
+  stateKeyOf,
+  type UserId,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { Encrypter } from "age-encryption";
+import { principalPassword, registerOrLogin } from "./administrator.ts";
+import { configPlace, editAssignment } from "./machine-config.ts";
+import { roomOf } from "./namespace-setup.ts";
+import { inviteUnlessThere } from "./provision.ts";
+import { requireTemplate } from "./template-store.ts";
+
+export type CreatePrincipal = {
+  readonly session: MatrixSession;
+  readonly registrationToken: string;
+  readonly homeserver: string;
+  readonly machine: MachineLocalpart;
+  readonly principal: PrincipalLocalpart;
+  /** All of the assignment but its principal. */
+  readonly assignment: Omit<PrincipalAssignment, "principal">;
+  /** Rooms it joins besides the machine's config room. */
+  readonly joins: readonly RoomId[];
+  /** Further entries of its credential bundle. */
+  readonly credentials?: Readonly<Record<string, string>>;
+};
+
+/** Makes a principal, or brings an existing one back to what is asked for. Returns its user ID. */
+export async function createPrincipal(options: CreatePrincipal): Promise<UserId> {
+  const { session, machine, principal } = options;
+  if (options.assignment.template !== "") await requireTemplate(session, options.assignment.template);
+  const place = await configPlace(session, machine);
+  const recipient = await machineRecipient(session, machine);
+  const account = await registerOrLogin({
+    homeserver: options.homeserver,
+    registrationToken: options.registrationToken,
+    username: principal,
+    password: principalPassword(principal, options.registrationToken),
+  });
+  const own = new MatrixSession({
+    homeserver: options.homeserver,
+    userId: account.userId,
+    token: account.token,
+  });
+  for (const room of [place.room, ...options.joins]) {
+    await inviteUnlessThere(session, room, account.userId);
+    await own.joinRoom(room);
+  }
+  await session.putState(
+    place.room,
+    eventTypes.credentials,
+    stateKeyOf(account.userId),
+    await sealedCredentials(options, account, recipient),
+  );
+  await editAssignment(session, place, account.userId, { ...options.assignment, principal: account.userId });
+  return account.userId;
+}
+
+async function machineRecipient(session: MatrixSession, machine: MachineLocalpart): Promise<string> {
+  const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
+  const user = userIdOf(machine, serverOf(session.userId));
+  const content = await session.getState(room, eventTypes.machineKey, stateKeyOf(user));
+  if (content === undefined)
+    throw new BureauError("not-found", `The machine "${machine}" has no key yet: it has never been up`, {
+      hint: "bureau machine list",
+    });
+  return parse(MachineKeySchema, content, `key of machine "${machine}"`).public_key;
+}
+
+async function sealedCredentials(
+  options: CreatePrincipal,
+  account: Granted,
+  recipient: string,
+): Promise<object> {
+  const bundle = {
+    ...options.credentials,
+    MATRIX_TOKEN: account.token,
+    MATRIX_USER_ID: account.userId,
+    MATRIX_HOMESERVER_URL: options.homeserver,
+  };
+  const encrypter = new Encrypter();
+  encrypter.addRecipient(recipient);
+  const sealed = await encrypter.encrypt(JSON.stringify(bundle));
+  return {
+    version: 1,
+    principal: account.userId,
+    encrypted_for: [userIdOf(options.machine, serverOf(options.session.userId))],
+    keys: Object.keys(bundle).sort(),
+    ciphertext: Buffer.from(sealed).toString("base64"),
+    provisioned_by: options.session.userId,
+    provisioned_at: timestamp(systemClock),
+    signature: "",
+  };
+}
+
+export type DestroyPrincipal = {
+  readonly session: MatrixSession;
+  readonly machine: MachineLocalpart;
+  readonly principal: PrincipalLocalpart;
+  /** Also close its account; needs the registration token. */
+  readonly purge?: { readonly registrationToken: string; readonly homeserver: string };
+};
+
+/** Removes a principal's assignment, credentials and membership. @throws BureauError `not-found` when it has none */
+export async function destroyPrincipal(options: DestroyPrincipal): Promise<void> {
+  const { session, machine, principal } = options;
+  const user = userIdOf(principal, serverOf(session.userId));
+  const place = await configPlace(session, machine);
+  const assigned = await editAssignment(session, place, user, undefined);
+  const sealed = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
+  const hasCredentials = typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
+  if (!assigned && !hasCredentials && options.purge === undefined)
+    throw new BureauError("not-found", `"${principal}" is not assigned to "${machine}"`, {
+      hint: "bureau agent list",
+    });
+  if (hasCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
+  if ((await session.joinedMembers(place.room)).includes(user))
+    await session.kickUser(place.room, user, "principal destroyed");
+  if (options.purge !== undefined) {
+    const password = principalPassword(principal, options.purge.registrationToken);
+    const account = await registerOrLogin({ ...options.purge, username: principal, password });
+    await new MatrixSession({
+      homeserver: options.purge.homeserver,
+      userId: account.userId,
+      token: account.token,
+    }).deactivate(password);
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * Can this host make the sandboxes Bureau promises, without root? Asked by making one, with the same programs and
+ * namespaces an agent gets. Where it cannot be done the answer names the reason and the remedy; there is no
+ * fallback that runs anything unsandboxed.
+ */
+import { readIfPresent } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+
+/** What the probe may ask of the host; tests hand in hosts that refuse. */
+export type Host = {
+  /** Runs a program to its end; undefined when there is no such program. */
+  run(command: readonly string[]): { code: number; stdout: string; stderr: string } | undefined;
+  /** A file under /proc/sys, trimmed. */
+  sysctl(path: string): string | undefined;
+  readonly osRelease: string;
+};
+
+export const thisHost: Host = {
+  run(command) {
+    const [program, ...args] = command;
+    if (program === undefined || Bun.which(program) === null) return undefined;
+    const done = Bun.spawnSync([program, ...args], { stdout: "pipe", stderr: "pipe", stdin: "ignore" });
+    return { code: done.exitCode, stdout: done.stdout.toString(), stderr: done.stderr.toString() };
+  },
+  sysctl: (path) => readIfPresent(`/proc/sys/${path}`)?.trim(),
+  osRelease: readIfPresent("/etc/os-release") ?? "",
+};
+
+/** --clearenv and --perms came with 0.5 (its release notes). */
+const bwrapLeast = [0, 5] as const;
+/** tmux 3.0: server options and formats the launcher's configuration uses. */
+const tmuxLeast = [3, 0] as const;
+
+export type ProbeResult = { readonly bwrap: string; readonly tmux: string };
+
+/** @throws BureauError `unsupported`, whose hint is the exact remedy */
+export function probeSandbox(host: Host): ProbeResult {
+  const bwrap = version(host, ["bwrap", "--version"], "bubblewrap", "bwrap", bwrapLeast);
+  const tmux = version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
+  const made = host.run([
+    "bwrap",
+    ...[
+      "--unshare-user",
+      "--unshare-pid",
+      "--unshare-net",
+      "--unshare-ipc",
+      "--unshare-uts",
+      "--die-with-parent",
+    ],
+    ...["--new-session", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"],
+    ...["--", "/bin/sh", "-c", "echo sandboxed"],
+  ]);
+  if (made === undefined || made.code !== 0 || made.stdout.trim() !== "sandboxed")
+    throw explain(host, (made?.stderr ?? "").trim() || "it printed nothing");
+  return { bwrap, tmux };
+}
+
+function version(
+  host: Host,
+  command: readonly string[],
+  packageName: string,
+  program: string,
+  least: readonly [number, number],
+): string {
+  const done = host.run(command);
+  const hint = `install it: ${installCommand(host, packageName)}`;
+  if (done === undefined)
+    throw new BureauError("unsupported", `Cannot find the program "${program}"`, { hint });
+  const found = /(\d+)\.(\d+)/.exec(done.stdout);
+  const [major, minor] = [Number(found?.[1] ?? 0), Number(found?.[2] ?? 0)];
+  if (major < least[0] || (major === least[0] && minor < least[1]))
+    throw new BureauError(
+      "unsupported",
+      `"${program}" is version ${done.stdout.trim()}, Bureau needs ${least.join(".")} or newer`,
+      { hint },
+    );
+  return `${major}.${minor}`;
+}
+
+function installCommand(host: Host, name: string): string {
+  const like = `${/^ID=(.*)$/m.exec(host.osRelease)?.[1] ?? ""} ${/^ID_LIKE=(.*)$/m.exec(host.osRelease)?.[1] ?? ""}`;
+  if (/debian|ubuntu/.test(like)) return `sudo apt-get install -y ${name}`;
+  if (/fedora|rhel/.test(like)) return `sudo dnf install -y ${name}`;
+  if (/arch/.test(like)) return `sudo pacman -S ${name}`;
+  if (/suse/.test(like)) return `sudo zypper install ${name}`;
+  return `with your system's package manager, package ${name}`;
+}
+
+/** The known reasons why an unprivileged sandbox fails, each with its own remedy. */
+function explain(host: Host, output: string): BureauError {
+  const message = `Cannot make an unprivileged sandbox here: bwrap said ${JSON.stringify(output)}`;
+  const because = (reason: string, hint: string): BureauError =>
+    new BureauError("unsupported", `${message}. ${reason}`, { hint });
+  if (host.sysctl("kernel/apparmor_restrict_unprivileged_userns") === "1")
+    return because(
+      "AppArmor restricts unprivileged user namespaces (the default since Ubuntu 23.10)",
+      `let bwrap make them, once, as root:
+    printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' 'profile bwrap /usr/bin/bwrap flags=(unconfined) { userns, }' | sudo tee /etc/apparmor.d/bwrap
+    sudo apparmor_parser -r /etc/apparmor.d/bwrap`,
+    );
+  if (host.sysctl("kernel/unprivileged_userns_clone") === "0")
+    return because(
+      "The kernel forbids unprivileged user namespaces",
+      "sudo sysctl -w kernel.unprivileged_userns_clone=1 (and put it in /etc/sysctl.d/ to keep it)",
+    );
+  if (host.sysctl("user/max_user_namespaces") === "0")
+    return because(
+      "The limit of user namespaces is 0",
+      "sudo sysctl -w user.max_user_namespaces=15000 (and put it in /etc/sysctl.d/ to keep it)",
+    );
+  return because(
+    "In a container, the outer runtime often forbids it",
+    "try by hand: bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev true",
+  );
+}

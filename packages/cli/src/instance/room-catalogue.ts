@@ -1,0 +1,150 @@
+/**
+ * The rooms of a namespace, a fleet and a machine, and who may do what in them: wire facts, sections 2.1 to 2.3, as
+ * data. `admin` stands for the administrator's user ID at 100; machines get 50 where the table says so.
+ */
+import { eventTypes, type PowerLevels } from "@bureau/schema/events";
+import type { UserId } from "@bureau/schema/refs";
+
+/** Only an administrator may change these, in every room (section 2.2). */
+const adminProtected = [
+  "m.room.avatar",
+  "m.room.canonical_alias",
+  "m.room.encryption",
+  "m.room.history_visibility",
+  "m.room.join_rules",
+  "m.room.name",
+  "m.room.power_levels",
+  "m.room.server_acl",
+  "m.room.tombstone",
+  "m.room.topic",
+  "m.space.child",
+  eventTypes.devTeam,
+] as const;
+
+export const roomKinds = [
+  "space",
+  "system",
+  "template",
+  "pipeline",
+  "artifact",
+  "dev",
+  "lobby",
+  "fleet",
+  "fleet-machines",
+  "fleet-services",
+  "config",
+  "ops",
+] as const;
+export type RoomKind = (typeof roomKinds)[number];
+
+type Levels = {
+  readonly events_default: number;
+  readonly state_default: number;
+  readonly invite: number;
+  readonly redact: number;
+  readonly events?: Readonly<Record<string, number>>;
+  /** What a machine of the room holds; absent: 0. */
+  readonly machine?: number;
+};
+
+const bureau = (...types: string[]): string[] => types.map((type) => `m.bureau.${type}`);
+const at = (level: number, types: readonly string[]): Record<string, number> =>
+  Object.fromEntries(types.map((type) => [type, level]));
+
+const open: Levels = { events_default: 0, state_default: 100, invite: 100, redact: 50 };
+
+const levels: Readonly<Record<RoomKind, Levels>> = {
+  space: open,
+  template: open,
+  dev: open,
+  lobby: { ...open, invite: 50 },
+  system: { ...open, invite: 50, machine: 50, events: at(0, [eventTypes.tokenSigningKey]) },
+  pipeline: {
+    events_default: 100,
+    state_default: 100,
+    invite: 100,
+    redact: 100,
+    machine: 50,
+    events: at(100, bureau("pipeline")),
+  },
+  artifact: { events_default: 100, state_default: 100, invite: 100, redact: 100 },
+  fleet: {
+    ...open,
+    events: {
+      ...at(0, bureau("ha_lease", "service_status", "fleet_alert")),
+      ...at(
+        100,
+        bureau(
+          "fleet_service",
+          "machine_definition",
+          "fleet_config",
+          "fleet_cache",
+          "environment_build",
+          "provenance_roots",
+          "provenance_policy",
+        ),
+      ),
+    },
+  },
+  "fleet-machines": {
+    ...open,
+    events: at(0, [
+      eventTypes.machineKey,
+      eventTypes.machineInfo,
+      eventTypes.machineStatus,
+      ...bureau("webrtc_offer", "webrtc_answer"),
+    ]),
+  },
+  "fleet-services": { ...open, invite: 50, machine: 50, events: at(0, [eventTypes.service]) },
+  config: {
+    events_default: 100,
+    state_default: 0,
+    invite: 50,
+    redact: 100,
+    machine: 50,
+    events: {
+      [eventTypes.machineConfig]: 50,
+      [eventTypes.credentials]: 100,
+      ...at(0, bureau("layout")),
+      [eventTypes.message]: 0,
+      // The reference cannot write its own audit events here (section 13, number 10): machines hold 50.
+      ...at(50, bureau("audit")),
+    },
+  },
+  ops: {
+    events_default: 100,
+    state_default: 100,
+    invite: 100,
+    redact: 100,
+    machine: 50,
+    events: {
+      ...at(25, bureau("ticket", "ticket_config", "relay_link", "drain_status")),
+      ...at(50, bureau("reservation", "machine_drain")),
+      ...at(100, bureau("relay_policy")),
+      ...at(0, [eventTypes.message, ...bureau("service_ready")]),
+    },
+  },
+};
+
+/** What a machine holds in rooms of this kind. */
+export const machineLevel = (kind: RoomKind): number => levels[kind].machine ?? 0;
+
+/** The whole `m.room.power_levels` content of a room of this kind. */
+export function powerLevels(kind: RoomKind, admin: UserId, machine?: UserId): PowerLevels {
+  const room = levels[kind];
+  return {
+    users: {
+      [admin]: 100,
+      ...(machine !== undefined && room.machine !== undefined ? { [machine]: room.machine } : {}),
+    },
+    users_default: 0,
+    events: { ...at(100, adminProtected), ...room.events },
+    events_default: room.events_default,
+    state_default: room.state_default,
+    invite: room.invite,
+    kick: 100,
+    ban: 100,
+    redact: room.redact,
+    notifications: { room: room.redact },
+  };
+}

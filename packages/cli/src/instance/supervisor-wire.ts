@@ -1,0 +1,42 @@
+/** What `bureau up`, `down` and `status` say to the supervisor, over supervisor.sock in CBOR. */
+
+import { callCbor } from "@bureau/kit/cbor-socket";
+import type { InstanceLayout } from "@bureau/kit/layout";
+import { list } from "@bureau/schema/parse";
+import * as v from "valibot";
+
+/** In the order they are started; stopping goes the other way. */
+export const programNames = ["homeserver", "launcher", "daemon"] as const;
+export type ProgramName = (typeof programNames)[number];
+
+export const supervisorRequests = {
+  status: v.object({}),
+  start: v.object({ program: v.picklist(programNames) }),
+  /** Answers at once; the supervisor is gone when its socket is. */
+  stop: v.object({}),
+} as const;
+
+const ProgramReportSchema = v.object({
+  name: v.picklist(programNames),
+  state: v.picklist(["running", "backing-off", "stopped", "revoked"]),
+  pid: v.optional(v.number()),
+  restarts: v.number(),
+  last_exit: v.optional(v.string()),
+});
+export const SupervisorStatusSchema = v.object({ pid: v.number(), programs: list(ProgramReportSchema) });
+export type SupervisorStatus = v.InferOutput<typeof SupervisorStatusSchema>;
+export type ProgramReport = v.InferOutput<typeof ProgramReportSchema>;
+
+const peer = { peer: "supervisor", hint: "bureau up", timeoutMs: 10_000 } as const;
+
+/** @throws BureauError `unavailable` when the instance is down */
+export const supervisorStatus = (layout: InstanceLayout): Promise<SupervisorStatus> =>
+  callCbor(layout.supervisorSocket, { action: "status" }, SupervisorStatusSchema, peer);
+
+export async function startProgram(layout: InstanceLayout, program: ProgramName): Promise<void> {
+  await callCbor(layout.supervisorSocket, { action: "start", program }, v.undefined(), peer);
+}
+
+export async function stopSupervisor(layout: InstanceLayout): Promise<void> {
+  await callCbor(layout.supervisorSocket, { action: "stop" }, v.undefined(), peer);
+}

@@ -1,0 +1,197 @@
+/**
+ * Keeps a rootless instance's three programs running, as systemd does for a system installation. It knows nothing of
+ * Matrix: `bureau up` tells it what to start, over its own socket, and `bureau down` to stop everything.
+ *
+ * A supervisor that is killed takes nothing with it. What it had started stands in `supervisor.json` by process
+ * identity, and the next one adopts what is still alive.
+ */
+import { closeSync, openSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { action, serveCbor } from "@bureau/kit/cbor-socket";
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { InstanceLayout } from "@bureau/kit/layout";
+import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
+import type { Log } from "@bureau/kit/log";
+import { tryLock } from "@bureau/kit/posix";
+import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
+import { parseJson } from "@bureau/schema/parse";
+import * as v from "valibot";
+import { type Instance, requireInstance } from "./instance.ts";
+import { type ProgramPlan, SupervisedProgram } from "./supervised-program.ts";
+import { type ProgramName, programNames, supervisorRequests } from "./supervisor-wire.ts";
+
+const StateSchema = v.object({
+  programs: v.record(v.string(), v.object({ pid: v.number(), startTicks: v.number() })),
+});
+
+/** The launcher's own grace for sandboxes is 5 s, then it kills; twice that and some is a hang. */
+const LAUNCHER_GRACE_MS = 15_000;
+const PROGRAM_GRACE_MS = 8_000;
+
+export type SupervisorConfig = { readonly layout: InstanceLayout; readonly programsDir: string };
+export type SupervisorDeps = {
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly env: Readonly<Record<string, string | undefined>>;
+};
+
+/**
+ * Runs until `signal` aborts or somebody sends `stop`, then stops everything and returns.
+ * @throws BureauError `conflict` when the instance has a supervisor already
+ */
+export async function runSupervisor(
+  config: SupervisorConfig,
+  deps: SupervisorDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const { layout } = config;
+  makePrivateDir(layout.home);
+  makePrivateDir(layout.runDir);
+  const lock = openSync(join(layout.home, "supervisor.lock"), "a", 0o600);
+  if (!tryLock(lock)) {
+    closeSync(lock);
+    throw new BureauError("conflict", `The instance "${layout.home}" is supervised already`, {
+      hint: "bureau status",
+    });
+  }
+  const stopAsked = new AbortController();
+  const stopping = AbortSignal.any([signal, stopAsked.signal]);
+  const programs = new Map<ProgramName, SupervisedProgram>();
+  const left = readLeft(layout);
+  const save = (): void => saveState(layout, programs);
+  const start = (name: ProgramName): void => {
+    let program = programs.get(name);
+    if (program === undefined) {
+      const plan = planOf(name, requireInstance(layout), config.programsDir, deps.env);
+      program = new SupervisedProgram(plan, {
+        clock: deps.clock ?? systemClock,
+        log: deps.log,
+        changed: save,
+      });
+      programs.set(name, program);
+    }
+    program.start(left.get(name));
+    left.delete(name);
+  };
+  // What an earlier supervisor left running is watched again at once, without being asked.
+  for (const name of programNames) if (left.has(name)) start(name);
+  await using _server = await serveCbor({
+    listen: { path: layout.supervisorSocket, mode: 0o600 },
+    log: deps.log,
+    actions: {
+      status: action(supervisorRequests.status, async () => ({
+        pid: process.pid,
+        programs: [...programs.values()].map((program) => program.report()),
+      })),
+      start: action(supervisorRequests.start, async ({ program }) => start(program)),
+      stop: action(supervisorRequests.stop, async () => stopAsked.abort()),
+    },
+  });
+  deps.log.info("supervising", { home: layout.home });
+  await new Promise<void>((resolve) => {
+    if (stopping.aborted) resolve();
+    stopping.addEventListener("abort", () => resolve(), { once: true });
+  });
+  for (const name of [...programNames].reverse()) await programs.get(name)?.stop();
+  await sweep(layout, deps.clock ?? systemClock);
+  closeSync(lock);
+}
+
+/** How each program is started. The launcher and daemon get no more of the environment than they need. */
+function planOf(
+  name: ProgramName,
+  instance: Instance,
+  programsDir: string,
+  env: Readonly<Record<string, string | undefined>>,
+): ProgramPlan {
+  const { layout } = instance;
+  const machine = [
+    ...["--homeserver", instance.homeserverUrl, "--machine-name", instance.machine],
+    ...["--server-name", instance.serverName, "--fleet", instance.fleet],
+    ...["--run-dir", layout.runDir, "--state-dir", layout.stateDir, "--workspace-root", layout.workspaceRoot],
+  ];
+  const flags: Record<ProgramName, readonly string[]> = {
+    homeserver: [
+      ...["--data-dir", layout.homeserverDir, "--server-name", instance.serverName],
+      ...["--listen", new URL(instance.homeserverUrl).host],
+      ...["--registration-token-file", layout.registrationTokenFile],
+    ],
+    launcher: [
+      ...machine,
+      ...["--cache-root", layout.cacheRoot, "--programs-dir", programsDir],
+      ...["--bootstrap-file", bootstrapFile(layout)],
+    ],
+    daemon: machine,
+  };
+  const kept = ["PATH", "HOME", "USER", "LANG", "TZ", "XDG_RUNTIME_DIR", "BUREAU_LOG"];
+  return {
+    name,
+    command: [join(programsDir, "bin", `bureau-${name}`), ...flags[name]],
+    env: Object.fromEntries(kept.flatMap((key) => (env[key] === undefined ? [] : [[key, env[key]]]))),
+    logFile: join(layout.logDir, `${name}.log`),
+    graceMs: name === "launcher" ? LAUNCHER_GRACE_MS : PROGRAM_GRACE_MS,
+  };
+}
+
+/** The one-time password the launcher joins with; gone once it has. */
+export const bootstrapFile = (layout: InstanceLayout): string => join(layout.stateDir, "bootstrap.json");
+
+/** True once the machine has a session of its own. */
+export const hasJoined = (layout: InstanceLayout): boolean =>
+  readIfPresent(machineSessionFile(layout)) !== undefined;
+
+function readLeft(layout: InstanceLayout): Map<ProgramName, ProcessId> {
+  const left = new Map<ProgramName, ProcessId>();
+  const text = readIfPresent(layout.supervisorStateFile);
+  if (text === undefined) return left;
+  const { programs } = parseJson(StateSchema, text, layout.supervisorStateFile);
+  for (const name of programNames) {
+    const process = programs[name];
+    if (process !== undefined) left.set(name, process);
+  }
+  return left;
+}
+
+function saveState(layout: InstanceLayout, programs: ReadonlyMap<ProgramName, SupervisedProgram>): void {
+  const running = [...programs].flatMap(([name, { process }]) =>
+    process === undefined ? [] : [[name, process]],
+  );
+  writeDurably(layout.supervisorStateFile, JSON.stringify({ programs: Object.fromEntries(running) }), 0o600);
+}
+
+/**
+ * Stops whatever of the instance still runs and removes its sockets: what is left when a supervisor was killed, or a
+ * program did not stop when told. Safe to call at any time when the instance should be down.
+ */
+export async function sweep(layout: InstanceLayout, clock: Clock): Promise<string[]> {
+  const swept: string[] = [];
+  const left = [...readLeft(layout)].reverse();
+  const strays = (): ProcessId[] => [
+    ...findByArguments(layout.runDir),
+    ...findByArguments(tmuxSocket(layout)),
+  ];
+  for (const process of [...left.map(([, id]) => id), ...strays()]) {
+    if (!signalProcess(process, "SIGTERM")) continue;
+    swept.push(`process ${process.pid}`);
+    if (!(await waitUntilGone(process, LAUNCHER_GRACE_MS, clock))) signalProcess(process, "SIGKILL");
+    await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
+  }
+  for (const process of strays()) signalProcess(process, "SIGKILL");
+  removeDurably(layout.supervisorStateFile);
+  for (const entry of readdir(layout.runDir)) {
+    rmSync(join(layout.runDir, entry), { recursive: true, force: true });
+    if (entry !== "supervisor.sock" && entry !== "fleet") swept.push(entry);
+  }
+  return swept;
+}
+
+function readdir(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if (messageOf(error).includes("ENOENT")) return [];
+    throw error;
+  }
+}

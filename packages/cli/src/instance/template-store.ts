@@ -1,0 +1,52 @@
+/** Templates as they stand in Matrix rooms, read for the CLI. */
+
+import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, isCleared } from "@bureau/schema/events";
+import { InputError, parse } from "@bureau/schema/parse";
+import { parseStateRef, serverOf } from "@bureau/schema/refs";
+import { type Template, TemplateSchema } from "@bureau/schema/template";
+import { gatherTemplates, type Resolution, resolveTemplate } from "@bureau/schema/template-resolution";
+import { roomOf } from "./namespace-setup.ts";
+
+type Found = { readonly template: Template } | { readonly problem: string };
+
+/** One template as it says itself, or why it cannot be read. */
+export async function readTemplate(session: MatrixSession, reference: string): Promise<Found> {
+  const { room, server, name } = parseStateRef(reference);
+  try {
+    const id = await roomOf(session, room, server ?? serverOf(session.userId));
+    const content = await session.getState(id, eventTypes.template, name);
+    if (typeof content !== "object" || content === null || isCleared(content as Record<string, unknown>))
+      return { problem: `there is no template "${reference}"` };
+    return { template: parse(TemplateSchema, content, `template "${reference}"`) };
+  } catch (error) {
+    if (error instanceof InputError || (error instanceof BureauError && error.code === "not-found"))
+      return { problem: error.message };
+    throw error;
+  }
+}
+
+/** A template with all it inherits. `draft` stands in for what the room says about `reference` itself. */
+export async function readResolvedTemplate(
+  session: MatrixSession,
+  reference: string,
+  draft?: Template,
+): Promise<Resolution> {
+  const lookup = await gatherTemplates(reference, (wanted) =>
+    draft !== undefined && wanted === reference
+      ? Promise.resolve({ template: draft })
+      : readTemplate(session, wanted),
+  );
+  return resolveTemplate(reference, lookup);
+}
+
+/** @throws BureauError `not-found` or what is wrong with it */
+export async function requireTemplate(session: MatrixSession, reference: string): Promise<Template> {
+  const resolved = await readResolvedTemplate(session, reference);
+  if (!resolved.ok)
+    throw new BureauError("not-found", `Cannot use the template "${reference}": ${resolved.problem}`, {
+      hint: "bureau template list",
+    });
+  return resolved.template;
+}
