@@ -9,7 +9,7 @@
  * The same server and client carry the launcher's socket, the supervisor's and every service's. Every request has a
  * size limit, a time to arrive and a time to be answered; a handler learns through its signal that the caller left.
  */
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { InputError, parse } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
@@ -24,8 +24,12 @@ export const MESSAGE_BYTES_MAX = 1024 * 1024;
 const REQUEST_MS_MAX = 30_000;
 /** Dialling a local socket either works at once or not (section 6.1). */
 const DIAL_MS_MAX = 5_000;
+/** Characters of an error that cross the wire. */
+const ERROR_CHARS_MAX = 16_384;
 /** Default time for an answer (section 6.1). */
 const RESPONSE_MS_MAX = 45_000;
+/** An answered connection that its caller does not read or close is cut after this (write timeout, section 6.1). */
+const LINGER_MS_MAX = 10_000;
 /** Open connections beyond this are closed at once. */
 const CONNECTIONS_MAX = 512;
 
@@ -47,7 +51,10 @@ export const action = <Schema extends GenericSchema>(
 ): Action => ({ request, run });
 
 export type CborServer = AsyncDisposable & {
-  /** Stops accepting and resolves when requests in flight are answered, or after `timeoutMs`. */
+  /**
+   * Stops accepting and resolves when every connection is answered and closed, or after `timeoutMs`: then the
+   * handlers still at work have seen their signal abort.
+   */
   drain(timeoutMs: number): Promise<void>;
 };
 
@@ -57,6 +64,7 @@ export type ServeOptions = {
   readonly actions: Readonly<Record<string, Action>>;
   readonly log: Log;
   readonly requestMsMax?: number;
+  readonly lingerMsMax?: number;
 };
 
 /**
@@ -69,17 +77,26 @@ export async function serveCbor(options: ServeOptions): Promise<CborServer> {
     if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
     open.add(socket);
     socket.on("close", () => open.delete(socket));
+    // Read and write failures end in "close", which is what everything here waits for.
+    socket.on("error", () => {});
     serveConnection(socket, options, closing.signal).catch((error: unknown) => {
       options.log.debug("connection ended", { error });
       socket.destroy();
     });
   });
   await listen(server, options.listen);
+  server.on("error", (error) => options.log.error("socket failed", { error }));
   const stopAccepting = (): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
   return {
     async drain(timeoutMs) {
-      const timer = setTimeout(() => closing.abort(), timeoutMs);
-      await stopAccepting();
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(() => {
+          closing.abort();
+          resolve();
+        }, timeoutMs);
+      });
+      await Promise.race([stopAccepting(), late]);
       clearTimeout(timer);
     },
     async [Symbol.asyncDispose]() {
@@ -105,17 +122,26 @@ async function listen(server: Server, where: ServeOptions["listen"]): Promise<vo
   if ("path" in where) chmodSync(where.path, where.mode);
 }
 
-/** Removes a socket file that nobody listens on. @throws BureauError `conflict` when somebody does */
+/**
+ * Removes a socket file that nobody listens on.
+ * @throws BureauError `conflict` when somebody does, when that cannot be told, and when the file is no socket
+ */
 export async function clearStaleSocket(path: string): Promise<void> {
-  const alive = await new Promise<boolean>((resolve) => {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isSocket())
+    throw new BureauError("conflict", `Cannot listen on "${path}": a file that is no socket lies there`);
+  const refusal = await new Promise<string>((resolve) => {
     const probe = connect({ path });
     probe.once("connect", () => {
       probe.destroy();
-      resolve(true);
+      resolve("another process answers there");
     });
-    probe.once("error", () => resolve(false));
+    probe.once("error", (error) => resolve(errnoOf(error) ?? messageOf(error)));
   });
-  if (alive) throw new BureauError("conflict", `Cannot listen on "${path}": another process answers there`);
+  // Only these two say that nobody listens: no permission or a full queue do not.
+  if (refusal !== "ECONNREFUSED" && refusal !== "ENOENT")
+    throw new BureauError("conflict", `Cannot listen on "${path}": ${refusal}`);
   rmSync(path, { force: true });
 }
 
@@ -123,21 +149,29 @@ async function serveConnection(socket: Socket, options: ServeOptions, closing: A
   const gone = new AbortController();
   socket.on("close", () => gone.abort());
   const signal = AbortSignal.any([gone.signal, closing]);
-  let response: unknown;
+  let response: Uint8Array;
   try {
     const bytes = await readValue(socket, options.requestMsMax ?? REQUEST_MS_MAX, "request");
     const data = await dispatch(options.actions, bytes, { signal });
-    response = data === undefined ? { ok: true } : { ok: true, data };
+    response = encodeResponse(data === undefined ? { ok: true } : { ok: true, data });
   } catch (error) {
     if (!(error instanceof BureauError || error instanceof InputError || error instanceof RefError))
       options.log.error("action failed", { error });
-    response = { ok: false, error: messageOf(error), ...codeAndHint(error) };
+    const text = messageOf(error).slice(0, ERROR_CHARS_MAX);
+    response = encodeResponse({ ok: false, error: text, ...codeAndHint(error) });
   }
   if (socket.destroyed) return;
-  let bytes = encodeCbor(response);
+  // Half open, so that a caller who closed its side after the request still gets its answer; not for ever.
+  const linger = setTimeout(() => socket.destroy(), options.lingerMsMax ?? LINGER_MS_MAX);
+  socket.on("close", () => clearTimeout(linger));
+  socket.end(response);
+}
+
+function encodeResponse(response: unknown): Uint8Array {
+  const bytes = encodeCbor(response);
   if (bytes.length > MESSAGE_BYTES_MAX)
-    bytes = encodeCbor({ ok: false, error: `the response has ${bytes.length} bytes`, code: "too-large" });
-  socket.end(bytes);
+    throw new BureauError("too-large", `the response has ${bytes.length} bytes`);
+  return bytes;
 }
 
 function codeAndHint(error: unknown): { code: ErrorCode; hint?: string } {

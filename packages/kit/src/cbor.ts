@@ -26,8 +26,11 @@ export const encodeCbor = (value: unknown): Uint8Array => encode(value, encodeOp
  */
 export function decodeCbor(bytes: Uint8Array): unknown {
   try {
+    // Bounds the nesting before anything recurses into it.
+    new CborScanner().push(bytes);
     return plain(decode(bytes, decodeOptions));
   } catch (error) {
+    if (error instanceof BureauError) throw error;
     throw new BureauError("invalid-input", `cannot decode CBOR: ${messageOf(error)}`);
   }
 }
@@ -36,9 +39,11 @@ function plain(value: unknown): unknown {
   if (value instanceof Map) {
     const object: Record<string, unknown> = Object.create(null);
     for (const [key, item] of value) {
-      if (typeof key !== "string" && typeof key !== "number")
+      if (typeof key !== "string" && !Number.isInteger(key))
         throw new Error("a map key is neither text nor integer");
-      object[String(key)] = plain(item);
+      const name = String(key);
+      if (name in object) throw new Error(`the map key ${name} stands both as text and as integer`);
+      object[name] = plain(item);
     }
     return object;
   }

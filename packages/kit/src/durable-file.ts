@@ -3,7 +3,16 @@
  * Every durable write in Bureau goes through here; readers see the old content or the new, never a part.
  */
 import { randomBytes } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { errnoOf } from "./errors.ts";
 
@@ -14,6 +23,7 @@ export function writeDurably(path: string, content: string | Uint8Array, mode: n
   try {
     const fd = openSync(temporary, "wx", mode);
     try {
+      fchmodSync(fd, mode);
       for (let offset = 0; offset < bytes.length; ) offset += writeSync(fd, bytes, offset);
       fsyncSync(fd);
     } finally {
@@ -27,10 +37,14 @@ export function writeDurably(path: string, content: string | Uint8Array, mode: n
   syncFolder(dirname(path));
 }
 
-/** Removes `path`, durably; no error when it is not there. */
+/** Removes `path`, durably; no error when it, or its folder, is not there. */
 export function removeDurably(path: string): void {
   rmSync(path, { force: true });
-  syncFolder(dirname(path));
+  try {
+    syncFolder(dirname(path));
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+  }
 }
 
 /** The file's text, or undefined when there is none. Other failures throw. */

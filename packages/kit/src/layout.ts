@@ -114,7 +114,13 @@ function shortRunDir(home: string, env: Readonly<Record<string, string | undefin
  * have made it first. @throws BureauError `forbidden` when it is not ours
  */
 export function makePrivateDir(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    // Something that is not a folder stands there: the check below says so.
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined)
+      throw new BureauError("failed", `Cannot make the folder "${path}"`, { cause: error });
+  }
   const stat = lstatSync(path);
   if (!stat.isDirectory() || stat.uid !== process.getuid?.() || (stat.mode & 0o077) !== 0)
     throw new BureauError(

@@ -16,7 +16,10 @@ export const exitCodes = {
 
 export type ProgramContext = { readonly log: Log; readonly signal: AbortSignal; readonly args: string[] };
 
-/** Runs `main` to its end and exits with the code it returns (default 0). */
+/**
+ * Runs `main` to its end and exits with the code it returns (default 0), or 1 when it throws. A `main` that is stopped
+ * and lets the signal's own reason through has ended as asked: 0.
+ */
 export async function runProgram(
   name: string,
   // biome-ignore lint/suspicious/noConfusingVoidType: a main that returns nothing exits 0
@@ -34,10 +37,12 @@ export async function runProgram(
   try {
     code = (await main({ log, signal: stop.signal, args: process.argv.slice(2) })) ?? exitCodes.ok;
   } catch (error) {
-    log.error(
-      messageOf(error),
-      isBureauError(error) ? { code: error.code, hint: error.hint } : { stack: stackOf(error) },
-    );
+    if (stop.signal.aborted && error === stop.signal.reason) code = exitCodes.ok;
+    else
+      log.error(
+        messageOf(error),
+        isBureauError(error) ? { code: error.code, hint: error.hint } : { stack: stackOf(error) },
+      );
   }
   process.exit(code);
 }

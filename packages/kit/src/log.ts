@@ -26,20 +26,33 @@ function plain(value: unknown): unknown {
   return value;
 }
 
+/** A log line must never throw: what JSON cannot hold is written as text. */
+function toJson(line: LogFields): string {
+  try {
+    return JSON.stringify(line, (_, value: unknown) =>
+      typeof value === "bigint" ? value.toString() : value,
+    );
+  } catch (error) {
+    const { time, level, program, message } = line;
+    return JSON.stringify({ time, level, program, message, fields: `not written: ${messageOf(error)}` });
+  }
+}
+
 /** `program` names the writer; `level` is the least that is written (default from `BUREAU_LOG`, else info). */
 export function createLog(
   program: string,
   options: { level?: LogLevel; fields?: LogFields; write?: (line: string) => void } = {},
 ): Log {
   const fromEnv = process.env["BUREAU_LOG"];
-  const level = options.level ?? (fromEnv !== undefined && fromEnv in rank ? (fromEnv as LogLevel) : "info");
+  const level =
+    options.level ?? (fromEnv !== undefined && Object.hasOwn(rank, fromEnv) ? (fromEnv as LogLevel) : "info");
   const write = options.write ?? writeStderr;
   const base = { program, ...options.fields };
   const emit = (at: LogLevel, message: string, fields: LogFields = {}): void => {
     if (rank[at] < rank[level]) return;
     const line: LogFields = { time: new Date().toISOString(), level: at, ...base, message };
     for (const [key, value] of Object.entries(fields)) line[key] = plain(value);
-    write(`${JSON.stringify(line)}\n`);
+    write(`${toJson(line)}\n`);
   };
   return {
     debug: (message, fields) => emit("debug", message, fields),

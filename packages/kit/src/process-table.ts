@@ -102,12 +102,24 @@ export function argumentsOf(pid: number): string[] {
   }
 }
 
-/** Pids of the direct children of `pid`, in order of their start. */
+/** Pids of the direct children of `pid`, zombies included; each thread's in order of their start. */
 export function childrenOf(pid: number): number[] {
+  let tasks: string[];
   try {
-    return readdirSync(`/proc/${pid}/task`)
-      .flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" "))
-      .filter((text) => text !== "")
+    tasks = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
+  return tasks.flatMap((task) => childrenOfThread(pid, task));
+}
+
+/** A thread that ended meanwhile has none: the kernel gave them to another thread of the process. */
+function childrenOfThread(pid: number, task: string): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${task}/children`, "utf8");
+    return text
+      .split(" ")
+      .filter((word) => word !== "")
       .map(Number);
   } catch {
     return [];

@@ -113,9 +113,12 @@ function targetsMatch(patterns: readonly string[] | undefined, target: string | 
   return (patterns ?? []).some((pattern) => userPatternMatches(pattern, target));
 }
 
+/** RFC 3339 with its zone: without one the moment would depend on where it is read. */
+const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/u;
+
 /** An unreadable expiry counts as past: fail closed. */
 function isExpired(grant: Grant, nowMs: number): boolean {
   if (grant.expires_at === undefined) return false;
-  const at = Date.parse(grant.expires_at);
+  const at = rfc3339.test(grant.expires_at) ? Date.parse(grant.expires_at) : Number.NaN;
   return Number.isNaN(at) || nowMs >= at;
 }

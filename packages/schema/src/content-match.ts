@@ -20,7 +20,17 @@ const OperatorsSchema = v.pipe(
 );
 type Operators = v.InferOutput<typeof OperatorsSchema>;
 
-export const ContentMatchSchema = v.record(v.string(), v.union([ScalarSchema, OperatorsSchema]));
+/** Keys that a record schema leaves out without a word. A condition left out would match everything. */
+const unusableFields = ["__proto__", "prototype", "constructor"];
+
+export const ContentMatchSchema = v.pipe(
+  v.custom<Record<string, Scalar | Operators>>(
+    (input) =>
+      typeof input === "object" && input !== null && !unusableFields.some((key) => Object.hasOwn(input, key)),
+    `a content match is an object without the fields ${unusableFields.join(", ")}`,
+  ),
+  v.record(v.string(), v.union([ScalarSchema, OperatorsSchema])),
+);
 export type ContentMatch = v.InferOutput<typeof ContentMatchSchema>;
 
 /** True when every field of `match` is in `content` and satisfies its condition. */

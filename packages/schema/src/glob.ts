@@ -2,7 +2,8 @@
  * The globs of grants, allowances and visibility (wire facts, section 1.8).
  *
  * `*`, `?` and `[…]` never cross a `/`; `**` stands for any number of segments, at most once, at the start, the end
- * or between two slashes. What is malformed matches nothing: a broken pattern must never grant.
+ * or between two slashes. What is malformed matches nothing: a broken pattern must never grant. Patterns are
+ * written by others, so they are matched by hand and not as regular expressions, whose time they could blow up.
  */
 
 /** True when the localpart, action or path `value` matches `pattern`. */
@@ -61,47 +62,100 @@ function suffixesOf(value: string): string[] {
   return segments.slice(1).map((_, index) => segments.slice(index + 1).join("/"));
 }
 
-const compiled = new Map<string, RegExp | null>();
+/** One position of a pattern: any run of characters, any one, or one that `accepts`. */
+type Token = "*" | "?" | ((char: string) => boolean);
+
+const compiled = new Map<string, readonly Token[][] | null>();
 /** Patterns come from room state that others write, so the cache has a bound. */
 const COMPILED_MAX = 4_096;
 
 function segmentsMatch(pattern: string, value: string): boolean {
-  let regex = compiled.get(pattern);
-  if (regex === undefined) {
-    regex = compile(pattern);
+  let tokens = compiled.get(pattern);
+  if (tokens === undefined) {
+    tokens = compile(pattern);
     if (compiled.size >= COMPILED_MAX) compiled.clear();
-    compiled.set(pattern, regex);
+    compiled.set(pattern, tokens);
   }
-  return regex?.test(value) ?? false;
+  if (tokens === null) return false;
+  const segments = value.split("/");
+  return (
+    segments.length === tokens.length &&
+    tokens.every((segment, index) => oneSegmentMatches(segment, [...(segments[index] ?? "")]))
+  );
 }
 
-/** `path.Match` syntax to a regular expression without nested repetition; null when malformed. */
-function compile(pattern: string): RegExp | null {
-  let source = "";
-  for (let i = 0; i < pattern.length; i++) {
-    const char = pattern.charAt(i);
-    if (char === "*") source += source.endsWith("[^/]*") ? "" : "[^/]*";
-    else if (char === "?") source += "[^/]";
+/** Goes back to the last star only, so the time is at most the product of the two lengths, whatever the pattern. */
+function oneSegmentMatches(tokens: readonly Token[], chars: readonly string[]): boolean {
+  let token = 0;
+  let char = 0;
+  let star = -1;
+  let starChar = 0;
+  while (char < chars.length) {
+    const wanted = tokens[token];
+    if (wanted === "*") {
+      star = token++;
+      starChar = char;
+    } else if (wanted !== undefined && (wanted === "?" || wanted(chars[char] ?? ""))) {
+      token++;
+      char++;
+    } else if (star >= 0) {
+      token = star + 1;
+      char = ++starChar;
+    } else return false;
+  }
+  while (tokens[token] === "*") token++;
+  return token === tokens.length;
+}
+
+/** `path.Match` syntax to tokens, one list a segment; null when malformed. */
+function compile(pattern: string): Token[][] | null {
+  const chars = [...pattern];
+  let segment: Token[] = [];
+  const segments = [segment];
+  for (let at = 0; at < chars.length; ) {
+    const char = chars[at++] ?? "";
+    if (char === "*" || char === "?") segment.push(char);
     else if (char === "[") {
-      const end = pattern.indexOf("]", i + 2);
-      if (end < 0) return null;
-      const body = pattern.slice(i + 1, end);
-      const negated = body.startsWith("^");
-      const set = (negated ? body.slice(1) : body).replace(/[\\\]^]/gu, "\\$&");
-      if (set === "") return null;
-      source += `(?!/)[${negated ? "^" : ""}${set}]`;
-      i = end;
-    } else if (char === "\\") {
-      i++;
-      if (i >= pattern.length) return null;
-      source += escapeRegex(pattern.charAt(i));
-    } else source += escapeRegex(char);
+      const set = characterClass(chars, at);
+      if (set === null) return null;
+      segment.push(set.accepts);
+      at = set.end;
+    } else {
+      const literal = char === "\\" ? chars[at++] : char;
+      if (literal === undefined) return null;
+      if (literal === "/") {
+        segment = [];
+        segments.push(segment);
+      } else segment.push((value) => value === literal);
+    }
   }
-  try {
-    return new RegExp(`^${source}$`, "u");
-  } catch {
-    return null;
-  }
+  return segments;
 }
 
-const escapeRegex = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/]/gu, "\\$&");
+/** Reads `[^]lo-hi…]` from behind its bracket, by the rules of Go: never empty, `]` and `-` only escaped. */
+function characterClass(
+  chars: readonly string[],
+  start: number,
+): { accepts: (char: string) => boolean; end: number } | null {
+  let at = start;
+  const negated = chars[at] === "^";
+  if (negated) at++;
+  const bound = (): number | undefined => {
+    const char = chars[at++];
+    if (char === "-" || char === "]") return undefined;
+    return (char === "\\" ? chars[at++] : char)?.codePointAt(0);
+  };
+  const ranges: [number, number][] = [];
+  while (chars[at] !== "]" || ranges.length === 0) {
+    const low = bound();
+    let high = low;
+    if (low !== undefined && chars[at] === "-") {
+      at++;
+      high = bound();
+    }
+    if (low === undefined || high === undefined) return null;
+    ranges.push([low, high]);
+  }
+  const within = (code: number): boolean => ranges.some(([low, high]) => low <= code && code <= high);
+  return { accepts: (char) => within(char.codePointAt(0) ?? -1) !== negated, end: at + 1 };
+}

@@ -22,6 +22,9 @@ export class InputError extends Error {
 /** Faults named in one error; more would bury the first. */
 const FAULTS_MAX = 5;
 
+/** Characters of one fault: what was received is quoted in it, and may be of any size. */
+const FAULT_CHARS_MAX = 300;
+
 /** Parses `value`, or throws an {@link InputError} about `what`. */
 export function parse<const Schema extends v.GenericSchema>(
   schema: Schema,
@@ -34,7 +37,8 @@ export function parse<const Schema extends v.GenericSchema>(
     what,
     result.issues.slice(0, FAULTS_MAX).map((issue) => {
       const path = v.getDotPath(issue);
-      return path === null ? issue.message : `${path}: ${issue.message}`;
+      const fault = path === null ? issue.message : `${path}: ${issue.message}`;
+      return fault.length > FAULT_CHARS_MAX ? `${fault.slice(0, FAULT_CHARS_MAX)}…` : fault;
     }),
   );
 }

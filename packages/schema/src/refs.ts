@@ -97,7 +97,7 @@ export function parseLocalpart(value: string, kind = "localpart"): Localpart {
 
 /** @throws RefError */
 export function parseNamespace(value: string): Namespace {
-  if (pathSegments("namespace", value).length !== 1)
+  if (parseLocalpart(value, "namespace").includes("/"))
     throw new RefError("namespace", value, "it must be one segment without a slash");
   return value as Namespace;
 }

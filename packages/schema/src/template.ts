@@ -119,7 +119,7 @@ function mergePrepends(
 ): Record<string, string[]> {
   const merged: Record<string, string[]> = { ...parent };
   for (const [name, entries] of Object.entries(child))
-    merged[name] = dedupe([...entries, ...(parent[name] ?? [])]);
+    merged[name] = dedupe([...entries, ...(Object.hasOwn(parent, name) ? (parent[name] ?? []) : [])]);
   return merged;
 }
 
@@ -131,10 +131,10 @@ function intersect(parent: string[] | undefined, child: string[] | undefined): s
 /** `child` on top of `parent`; the result inherits from nothing. Fields nobody set stay absent. */
 export function mergeTemplates(parent: Template, child: Template): Template {
   const merged: Template = {
-    description: child.description ?? parent.description,
+    description: child.description || parent.description,
     isolation: child.isolation ?? parent.isolation,
     command: filled(child.command, parent.command),
-    environment: child.environment ?? parent.environment,
+    environment: child.environment || parent.environment,
     environment_variables: { ...parent.environment_variables, ...child.environment_variables },
     prepend_variables: mergePrepends(parent.prepend_variables, child.prepend_variables),
     filesystem: overlay(parent.filesystem, child.filesystem, (mount) => mount.dest),
@@ -145,7 +145,7 @@ export function mergeTemplates(parent: Template, child: Template): Template {
     roles: { ...parent.roles, ...child.roles },
     required_credentials: union(parent.required_credentials, child.required_credentials),
     secrets: overlay(parent.secrets, child.secrets, (binding) => binding.key),
-    credential_ref: child.credential_ref ?? parent.credential_ref,
+    credential_ref: child.credential_ref || parent.credential_ref,
     allowed_pipelines: intersect(parent.allowed_pipelines, child.allowed_pipelines),
     required_services: union(parent.required_services, child.required_services),
     default_payload: { ...parent.default_payload, ...child.default_payload },
@@ -157,10 +157,18 @@ export function mergeTemplates(parent: Template, child: Template): Template {
   return withoutUnset(merged);
 }
 
-/** Drops fields that are undefined or empty, except an empty `allowed_pipelines`, which means "none". */
+/** Fields whose empty value says something: no pipeline at all, or none of the parent's settings. */
+const meaningfulWhenEmpty: ReadonlySet<string> = new Set([
+  "allowed_pipelines",
+  "namespaces",
+  "resources",
+  "security",
+]);
+
+/** Drops fields that are undefined or empty, except where empty means something. */
 function withoutUnset(template: Template): Template {
   const entries = Object.entries(template).filter(
-    ([name, value]) => value !== undefined && (name === "allowed_pipelines" || !isEmpty(value)),
+    ([name, value]) => value !== undefined && (meaningfulWhenEmpty.has(name) || !isEmpty(value)),
   );
   return Object.fromEntries(entries) as Template;
 }
