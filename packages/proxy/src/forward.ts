@@ -1,0 +1,86 @@
+/**
+ * One request to one upstream and its answer back, as bytes, without buffering either.
+ *
+ * What always holds: hop-by-hop headers and `Host` are ours on both sides; redirects come back instead of being
+ * followed, so that a credential goes only where it was meant to; bodies are not decoded; when one side leaves, the
+ * other is aborted; there is no overall deadline, because long polls and event streams have none.
+ */
+import { BureauError, errnoOf } from "@bureau/kit/errors";
+
+/** Headers that belong to one connection (wire facts, section 7.4, and RFC 9110, section 7.6.1). */
+export const hopByHop: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** The caller's headers without what is the connection's. `accept-encoding` is stated, or the runtime would add its own. */
+export function requestHeaders(from: Headers): Headers {
+  const headers = new Headers(from);
+  dropHopByHop(headers);
+  headers.delete("host");
+  headers.delete("expect");
+  if (!headers.has("accept-encoding")) headers.set("accept-encoding", "identity");
+  return headers;
+}
+
+export type Upstream = {
+  /** For errors: `the homeserver`, `service "x"`. */
+  readonly name: string;
+  readonly url: string;
+  readonly unix: string | undefined;
+};
+
+export type ForwardOptions = {
+  readonly method: string;
+  readonly headers: Headers;
+  readonly body: ReadableStream<Uint8Array> | string | null;
+  readonly signal: AbortSignal;
+};
+
+/** Methods that carry no request content here. */
+const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** @throws BureauError `unavailable` when the upstream cannot be reached or breaks off before it answers */
+export async function forward(upstream: Upstream, options: ForwardOptions): Promise<Response> {
+  const noBody = bodiless.has(options.method);
+  if (noBody) options.headers.delete("content-length");
+  let response: Response;
+  try {
+    response = await fetch(upstream.url, {
+      method: options.method,
+      headers: options.headers,
+      body: noBody ? null : options.body,
+      signal: options.signal,
+      redirect: "manual",
+      decompress: false,
+      ...(upstream.unix === undefined ? {} : { unix: upstream.unix }),
+    });
+  } catch (error) {
+    if (options.signal.aborted)
+      throw new BureauError("unavailable", `Gave up on ${upstream.name}: the request was abandoned`);
+    throw new BureauError("unavailable", `Cannot reach ${upstream.name}: ${reasonOf(error)}`);
+  }
+  dropHopByHop(response.headers);
+  return response;
+}
+
+/** Removes the connection's headers, and those the `Connection` header declares to be. */
+function dropHopByHop(headers: Headers): void {
+  const declared = headers.get("connection");
+  if (declared !== null && declared !== "keep-alive")
+    for (const name of declared.split(","))
+      if (/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/u.test(name.trim())) headers.delete(name.trim());
+  for (const name of hopByHop) headers.delete(name);
+}
+
+/** The runtime's code for a failed connection. Its message may quote the URL, so it is not passed on. */
+function reasonOf(error: unknown): string {
+  return errnoOf(error) ?? (error instanceof Error ? error.name : "failed");
+}

@@ -1,0 +1,18 @@
+/** Parsing of input that holds credentials: errors name the faulty fields and never quote what was in them. */
+import { BureauError } from "@bureau/kit/errors";
+import * as v from "valibot";
+
+/** @throws BureauError `invalid-input` with the paths of the faults alone */
+export function parseSecretly<const Schema extends v.GenericSchema>(
+  schema: Schema,
+  value: unknown,
+  what: string,
+): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const fields = result.issues.map((issue) => {
+    const expected = issue.expected === null ? "another form" : issue.expected;
+    return `${v.getDotPath(issue) ?? "the value itself"}: expected ${expected}`;
+  });
+  throw new BureauError("invalid-input", `Invalid ${what}: ${fields.slice(0, 5).join("; ")}`);
+}

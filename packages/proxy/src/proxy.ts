@@ -1,0 +1,118 @@
+/**
+ * The proxy of one sandbox: two unix sockets, one state. The agent's socket is what the sandbox sees; the admin socket
+ * adds the endpoints by which this machine's daemon changes grants, services and credentials.
+ *
+ * Both sockets exist with their final mode from the moment they can be connected to, and a proxy removes at its end
+ * only sockets that are still its own: its successor may have put new ones in their place.
+ */
+import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
+import type { InferOutput } from "valibot";
+import { warnOfInterceptors } from "./admin.ts";
+import { ProxyState } from "./proxy-state.ts";
+import { renderRefusal } from "./refusal.ts";
+import { route } from "./router.ts";
+
+/** Requests in flight may take this long to finish once the proxy stops. */
+const DRAIN_MS_MAX = 5_000;
+/** Owner and group of the launcher (wire facts, section 7.1). */
+const SOCKET_MODE = 0o660;
+
+export type ProxyDeps = {
+  readonly log: Log;
+  /** Milliseconds since the epoch: for the expiry of grants. */
+  readonly now?: () => number;
+};
+
+/** Listens until disposed; disposing finishes what is in flight, at most {@link DRAIN_MS_MAX}. */
+export async function startProxy(
+  config: InferOutput<typeof ProxyStartSchema>,
+  deps: ProxyDeps,
+): Promise<AsyncDisposable> {
+  const state = new ProxyState(config, deps.now);
+  for (const service of state.services.values())
+    if (service.interceptorsIgnored) warnOfInterceptors(deps.log, service.name);
+  const stopping = new AbortController();
+  const serve = (path: string, admin: boolean): Listener =>
+    listen(
+      path,
+      (request) => route({ state, admin, log: deps.log, stopping: stopping.signal }, request),
+      deps.log,
+    );
+  const listeners = [serve(config.admin_socket_path, true)];
+  try {
+    listeners.push(serve(config.socket_path, false));
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.stop()));
+    throw error;
+  }
+  return {
+    async [Symbol.asyncDispose]() {
+      stopping.abort();
+      await Promise.all(listeners.map((listener) => listener.stop()));
+    },
+  };
+}
+
+type Listener = { stop(): Promise<void> };
+
+/** @throws BureauError `failed` when the socket cannot be made */
+function listen(path: string, fetch: (request: Request) => Promise<Response>, log: Log): Listener {
+  rmSync(path, { force: true });
+  const server = bindUnix(path, {
+    // How much may be uploaded is the upstream's to say.
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    development: false,
+    fetch,
+    error(error) {
+      log.error("request failed", { error });
+      return renderRefusal("v1", error);
+    },
+  });
+  const inode = lstatSync(path).ino;
+  return {
+    async stop() {
+      if (lstatSync(path, { throwIfNoEntry: false })?.ino === inode) rmSync(path, { force: true });
+      const drained = server.stop();
+      const late = setTimeout(() => void server.stop(true), DRAIN_MS_MAX);
+      await drained;
+      clearTimeout(late);
+    },
+  };
+}
+
+type ServeOptions = {
+  maxRequestBodySize: number;
+  development: false;
+  fetch: (request: Request) => Promise<Response>;
+  error: (error: Error) => Response;
+};
+
+/**
+ * Long polls and event streams have no deadline. The runtime heeds this on unix sockets too (its default is 10 s), but
+ * its types know it for TCP alone, hence `object`.
+ */
+const noIdleTimeout: object = { idleTimeout: 0 };
+
+/**
+ * Binds by a path relative to the socket's folder: a socket address holds 107 bytes, a fleet's folders more.
+ * @throws BureauError `failed`
+ */
+function bindUnix(path: string, options: ServeOptions): Bun.Server<undefined> {
+  const folder = process.cwd();
+  const umask = process.umask(0o777 & ~SOCKET_MODE);
+  try {
+    process.chdir(dirname(path));
+    const server = Bun.serve({ ...options, ...noIdleTimeout, unix: `./${basename(path)}` });
+    chmodSync(path, SOCKET_MODE);
+    return server;
+  } catch (error) {
+    throw new BureauError("failed", `Cannot listen on "${path}": ${messageOf(error)}`);
+  } finally {
+    process.umask(umask);
+    process.chdir(folder);
+  }
+}

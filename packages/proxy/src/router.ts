@@ -1,0 +1,137 @@
+/**
+ * Which module answers a request. Errors are caught here, once, and rendered for the surface that was asked.
+ *
+ * ```
+ * /health  /v1/identity  /v1/grants  /v1/services   this file
+ * /v1/matrix/…                                      v1-matrix.ts
+ * /http/<service>/…                                 service-gateway.ts
+ * /http/matrix/…  /_matrix/…  /.well-known/matrix/… matrix-gateway.ts: an unmodified Matrix client works at the root
+ * /v1/admin/…                                       admin.ts, on the admin socket alone
+ * ```
+ */
+import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import { serverOf } from "@bureau/schema/refs";
+import { adminPrefix, serveAdmin } from "./admin.ts";
+import { forwardMatrix } from "./matrix-gateway.ts";
+import type { ProxyState } from "./proxy-state.ts";
+import { codeOf, renderRefusal, type Surface } from "./refusal.ts";
+import { type Target, targetOf } from "./request-target.ts";
+import { reservedService } from "./service.ts";
+import { forwardToService } from "./service-gateway.ts";
+import { matrixEndpoints } from "./v1-matrix.ts";
+
+export type RouterOptions = {
+  readonly state: ProxyState;
+  /** True on the admin socket, which serves everything the agent socket does and `/v1/admin` too. */
+  readonly admin: boolean;
+  readonly log: Log;
+  /** Aborts when the proxy stops: long polls end at once, other requests may finish. */
+  readonly stopping: AbortSignal;
+};
+
+const matrixCalls = "/v1/matrix/";
+const passthrough = "/http/";
+
+/** Never rejects. */
+export async function route(options: RouterOptions, request: Request): Promise<Response> {
+  let surface: Surface = "v1";
+  try {
+    const target = targetOf(request);
+    surface = surfaceOf(target.path);
+    if (request.headers.get("upgrade")?.toLowerCase() === "websocket")
+      throw new BureauError("unsupported", "WebSocket connections cannot pass this proxy; use plain HTTP");
+    return await dispatch(options, request, target);
+  } catch (error) {
+    if (codeOf(error) === undefined) options.log.error("request failed", { error });
+    return renderRefusal(surface, error);
+  }
+}
+
+function surfaceOf(path: string): Surface {
+  if (
+    isMatrixPath(path) ||
+    path.startsWith(matrixCalls) ||
+    path.startsWith(`${passthrough}${reservedService}/`)
+  )
+    return "matrix";
+  return path.startsWith(passthrough) ? "http" : "v1";
+}
+
+const isMatrixPath = (path: string): boolean =>
+  path.startsWith("/_matrix/") || path.startsWith("/.well-known/matrix/");
+
+function dispatch(options: RouterOptions, request: Request, target: Target): Promise<Response> | Response {
+  const { path } = target;
+  if (path.startsWith(passthrough)) return passThrough(options, request, target);
+  if (isMatrixPath(path)) return toMatrix(options, request, target);
+  if (path.startsWith(matrixCalls)) return callMatrix(options, request, target);
+  if (options.admin && path.startsWith(adminPrefix))
+    return serveAdmin(options.state, request, path.slice(adminPrefix.length), options.log);
+  return answer(options.state, request, target);
+}
+
+function passThrough(options: RouterOptions, request: Request, target: Target): Promise<Response> {
+  const slash = target.path.indexOf("/", passthrough.length);
+  const encoded =
+    slash < 0 ? target.path.slice(passthrough.length) : target.path.slice(passthrough.length, slash);
+  const inner = { path: slash < 0 ? "/" : target.path.slice(slash), query: target.query };
+  const name = encoded.replaceAll(/%3a/giu, ":").replaceAll(/%40/gu, "@");
+  return name === reservedService
+    ? toMatrix(options, request, inner)
+    : forwardToService(options.state, name, inner, request, request.signal);
+}
+
+function toMatrix(options: RouterOptions, request: Request, target: Target): Promise<Response> {
+  const poll = request.method === "GET" && target.path.endsWith("/sync");
+  return forwardMatrix(options.state, target, request, poll ? pollSignal(options, request) : request.signal);
+}
+
+const pollSignal = (options: RouterOptions, request: Request): AbortSignal =>
+  AbortSignal.any([request.signal, options.stopping]);
+
+function callMatrix(options: RouterOptions, request: Request, target: Target): Promise<Response> {
+  const name = `${request.method} ${target.path.slice(matrixCalls.length)}`;
+  const endpoint = matrixEndpoints.get(name);
+  if (endpoint === undefined) throw noSuch(request.method, target.path);
+  const signal = name === "GET sync" ? pollSignal(options, request) : request.signal;
+  return endpoint({ state: options.state, request, query: new URLSearchParams(target.query), signal });
+}
+
+function answer(state: ProxyState, request: Request, { path, query }: Target): Response {
+  if (path === "/v1/proxy")
+    throw new BureauError("not-found", "Command services (/v1/proxy) are unsupported by this proxy", {
+      hint: "declare an HTTP service in proxy_services and call /http/<service>/",
+    });
+  switch (`${request.method} ${path}`) {
+    case "GET /health":
+      return Response.json({ status: "ok" });
+    case "GET /v1/identity":
+      return identity(state);
+    case "GET /v1/grants":
+      return Response.json(state.grants);
+    case "GET /v1/services":
+      return services(state, new URLSearchParams(query));
+    default:
+      throw noSuch(request.method, path);
+  }
+}
+
+function identity({ userId }: ProxyState): Response {
+  if (userId === undefined)
+    throw new BureauError("unauthorized", "This principal has no Matrix identity: none was provisioned");
+  return Response.json({ user_id: userId, server_name: serverOf(userId), observe_socket: "" });
+}
+
+function services(state: ProxyState, query: URLSearchParams): Response {
+  const capability = query.get("capability") ?? "";
+  const protocol = query.get("protocol") ?? "";
+  const shown = state
+    .discoverable()
+    .filter((entry) => capability === "" || (entry.capabilities ?? []).includes(capability))
+    .filter((entry) => protocol === "" || entry.endpoints.includes(protocol));
+  return Response.json(shown);
+}
+
+const noSuch = (method: string, path: string): BureauError =>
+  new BureauError("not-found", `No such endpoint: ${method} ${path}`);

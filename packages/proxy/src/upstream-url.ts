@@ -1,0 +1,20 @@
+/** Where an upstream lies. Checked once, when it is set; requests only append to it. */
+import { BureauError } from "@bureau/kit/errors";
+
+/** An http(s) URL without credentials, query or fragment; no trailing slash. */
+export function parseBase(text: string): string {
+  const url = URL.parse(text);
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
+    throw new BureauError("invalid-input", `Invalid upstream "${text}": it must be an http or https URL`);
+  if (url.username !== "" || url.password !== "")
+    throw new BureauError(
+      "invalid-input",
+      `Invalid upstream for "${url.host}": it carries a user or password`,
+      {
+        hint: "inject it with inject_headers",
+      },
+    );
+  if (url.search !== "" || url.hash !== "")
+    throw new BureauError("invalid-input", `Invalid upstream "${text}": it has a query or a fragment`);
+  return url.href.replace(/\/+$/u, "");
+}
