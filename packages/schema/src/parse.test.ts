@@ -1,0 +1,72 @@
+import { describe, expect, test } from "bun:test";
+import * as v from "valibot";
+import { InputError, list, parse, parseJson, ref, unset } from "./parse.ts";
+import { parseFleet } from "./refs.ts";
+
+const faultsOf = (act: () => unknown): readonly string[] => {
+  try {
+    act();
+  } catch (error) {
+    expect(error).toBeInstanceOf(InputError);
+    return (error as InputError).faults;
+  }
+  throw new Error("it did not throw");
+};
+
+describe("parse", () => {
+  test("gives the value, without the fields the schema does not name", () => {
+    expect(parse(v.object({ a: v.number() }), { a: 1, b: 2 }, "thing")).toEqual({ a: 1 });
+  });
+
+  test("says what was read, where the fault lies and what was expected", () => {
+    const schema = v.object({ command: v.array(v.string()) });
+    expect(() => parse(schema, { command: ["a", 5] }, 'template "x"')).toThrow(
+      /^Invalid template "x": command\.1: .*string.*5/,
+    );
+  });
+
+  test("names a few faults, each of bounded length", () => {
+    const numbers = v.array(v.number());
+    expect(faultsOf(() => parse(numbers, Array(50).fill("x"), "n"))).toHaveLength(5);
+    const [fault] = faultsOf(() => parse(v.number(), "y".repeat(100_000), "n"));
+    expect(fault?.length).toBeLessThan(400);
+  });
+
+  test("text that is not JSON is an input error too", () => {
+    expect(parseJson(v.number(), "5", "n")).toBe(5);
+    expect(faultsOf(() => parseJson(v.number(), "{", "n"))[0]).toContain("not JSON");
+    expect(faultsOf(() => parseJson(v.number(), '"5"', "n"))).toHaveLength(1);
+  });
+});
+
+describe("fields other writers leave unset", () => {
+  const schema = v.object({ s: unset(v.picklist(["a", "b"])), l: v.optional(list(v.string())) });
+
+  test('"", null and nothing all read as absent', () => {
+    for (const value of ["", null, undefined]) expect(parse(schema, { s: value }, "x").s).toBeUndefined();
+    expect(parse(schema, {}, "x").s).toBeUndefined();
+    expect(parse(schema, { s: "b" }, "x").s).toBe("b");
+    expect(() => parse(schema, { s: "c" }, "x")).toThrow(InputError);
+    expect(() => parse(schema, { s: 0 }, "x")).toThrow(InputError);
+  });
+
+  test("a list may be null, and a required one may be missing", () => {
+    expect(parse(schema, { l: null }, "x").l).toEqual([]);
+    expect(parse(schema, {}, "x").l).toBeUndefined();
+    expect(parse(v.object({ l: list(v.string()) }), {}, "x").l).toEqual([]);
+    expect(() => parse(schema, { l: "a" }, "x")).toThrow(InputError);
+    expect(() => parse(schema, { l: [null] }, "x")).toThrow(InputError);
+  });
+
+  test("one default list is not shared by two values", () => {
+    const item = list(v.string());
+    expect(parse(item, null, "a")).not.toBe(parse(item, null, "b"));
+  });
+});
+
+test("a ref schema passes on the rule that was broken", () => {
+  const schema = v.object({ fleet: ref(parseFleet) });
+  expect(parse(schema, { fleet: "b/fleet/p" }, "x").fleet as string).toBe("b/fleet/p");
+  expect(faultsOf(() => parse(schema, { fleet: "b" }, "x"))[0]).toContain("<namespace>/fleet/<name>");
+  expect(faultsOf(() => parse(schema, { fleet: 5 }, "x"))).toHaveLength(1);
+});
