@@ -1,0 +1,182 @@
+/**
+ * Accounts: registering, logging in, passwords, profiles, deactivation. The first account is the server's admin.
+ * The rule kept here: when an account changes hands or ends, its sessions end in the same transaction.
+ */
+import { timingSafeEqual } from "node:crypto";
+import type { Clock } from "@bureau/kit/clock";
+import type { Secret } from "@bureau/kit/secret";
+import { forbidden, invalidParam, MatrixError, notFound } from "../http/matrix-error.ts";
+import type { AccountStore, UserRow } from "../store/account-store.ts";
+import type { HomeserverDatabase } from "../store/database.ts";
+import { hashPassword, verifyPassword } from "./passwords.ts";
+import type { Sessions } from "./sessions.ts";
+
+type Deps = {
+  readonly db: HomeserverDatabase;
+  readonly clock: Clock;
+  readonly store: AccountStore;
+  readonly sessions: Sessions;
+  readonly serverName: string;
+  readonly registrationToken: Secret;
+};
+
+/** Bytes of a whole user ID (Matrix specification, appendices). */
+const USER_ID_BYTES_MAX = 255;
+/** Wrong passwords an account may see in a window before it has to wait. */
+const FAILURES_MAX = 20;
+const FAILURE_WINDOW_MS = 60_000;
+const FAILURE_USERS_MAX = 10_000;
+
+export class Accounts {
+  readonly #deps: Deps;
+  readonly #failures = new Map<string, { count: number; since: number }>();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  get serverName(): string {
+    return this.#deps.serverName;
+  }
+
+  /** Whether `token` is the registration token, in constant time. */
+  isRegistrationToken(token: string): boolean {
+    const digest = (text: string): Uint8Array => new Bun.CryptoHasher("sha256").update(text).digest();
+    return timingSafeEqual(digest(token), digest(this.#deps.registrationToken.reveal()));
+  }
+
+  /** The user ID for a localpart that may be registered. Errors: M_INVALID_USERNAME, M_USER_IN_USE. */
+  availableUserId(localpart: string): string {
+    const userId = `@${localpart}:${this.#deps.serverName}`;
+    if (!/^[a-z0-9._=\-/+]+$/.test(localpart)) {
+      throw new MatrixError(400, "M_INVALID_USERNAME", "A user name is made of a-z 0-9 . _ = - / +");
+    }
+    if (Buffer.byteLength(userId) > USER_ID_BYTES_MAX) {
+      throw new MatrixError(
+        400,
+        "M_INVALID_USERNAME",
+        `${userId.slice(0, 40)}… is longer than ${USER_ID_BYTES_MAX} bytes`,
+      );
+    }
+    if (this.#deps.store.user(userId) !== undefined) {
+      throw new MatrixError(400, "M_USER_IN_USE", `User ID ${userId} is already taken`);
+    }
+    return userId;
+  }
+
+  /** Makes an account. */
+  async register(localpart: string, password: string): Promise<string> {
+    this.availableUserId(localpart);
+    const hash = await hashPassword(password);
+    const { db, store, clock } = this.#deps;
+    return db.transaction(() => {
+      // Again, for the event loop went on while the password was hashed.
+      const userId = this.availableUserId(localpart);
+      store.insertUser(userId, hash, store.isEmpty(), clock.now(), localpart);
+      return userId;
+    });
+  }
+
+  /** The full ID of a user named by ID or localpart, in the form logins give it. */
+  userIdOf(name: string): string {
+    return name.startsWith("@") ? name : `@${name.toLowerCase()}:${this.#deps.serverName}`;
+  }
+
+  /** The user, when the password is right. Errors: M_FORBIDDEN, M_USER_DEACTIVATED (403), M_LIMIT_EXCEEDED. */
+  async logIn(name: string, password: string): Promise<string> {
+    const userId = this.userIdOf(name);
+    this.#refuseGuessing(userId);
+    const user = this.#deps.store.user(userId);
+    const isRight = await verifyPassword(password, user?.password_hash ?? null);
+    if (user !== undefined && this.#deps.store.user(userId)?.deactivated === 1) {
+      throw new MatrixError(403, "M_USER_DEACTIVATED", `The account ${userId} is deactivated`);
+    }
+    if (!isRight || this.#deps.store.user(userId)?.password_hash !== user?.password_hash) {
+      this.#countFailure(userId);
+      throw forbidden("Invalid user name or password");
+    }
+    this.#failures.delete(userId);
+    return userId;
+  }
+
+  /** Throws unless `password` is the user's. */
+  async checkPassword(userId: string, password: string): Promise<void> {
+    await this.logIn(userId, password);
+  }
+
+  /** Sets a new password and, if asked, ends every session but `keepDeviceId`'s. */
+  async changePassword(
+    userId: string,
+    password: string,
+    logOut: boolean,
+    keepDeviceId?: string,
+  ): Promise<void> {
+    this.requireUser(userId);
+    const hash = await hashPassword(password);
+    const { db, store, sessions } = this.#deps;
+    db.transaction(() => {
+      if (this.requireUser(userId).deactivated === 1) throw forbidden(`The account ${userId} is deactivated`);
+      store.setPassword(userId, hash);
+      if (logOut) sessions.closeAll(userId, keepDeviceId);
+    });
+    this.#failures.delete(userId);
+  }
+
+  /** Ends the account and its sessions; leaving its rooms is the caller's part of the same transaction. */
+  deactivate(userId: string): void {
+    const { db, store, sessions } = this.#deps;
+    db.transaction(() => {
+      this.requireUser(userId);
+      store.deactivate(userId);
+      sessions.closeAll(userId);
+      db.afterCommit(() => sessions.refresh(userId));
+    });
+  }
+
+  /** M_NOT_FOUND when nobody has this ID. */
+  requireUser(userId: string): UserRow {
+    const user = this.#deps.store.user(userId);
+    if (user === undefined) throw notFound(`There is no user ${userId.slice(0, USER_ID_BYTES_MAX)}`);
+    return user;
+  }
+
+  find(userId: string): UserRow | undefined {
+    return this.#deps.store.user(userId);
+  }
+
+  search(term: string): UserRow[] {
+    return this.#deps.store.searchUsers(term);
+  }
+
+  setAdmin(userId: string, admin: boolean): void {
+    this.#deps.store.setAdmin(userId, admin);
+    this.#deps.sessions.refresh(userId);
+  }
+
+  setProfile(userId: string, displayname: string | null, avatarUrl: string | null): void {
+    for (const value of [displayname, avatarUrl]) {
+      if (value !== null && Buffer.byteLength(value) > 1_000)
+        throw invalidParam("A profile field is longer than 1000 bytes");
+    }
+    this.#deps.store.setProfile(userId, displayname, avatarUrl);
+  }
+
+  #refuseGuessing(userId: string): void {
+    const failures = this.#failures.get(userId);
+    if (failures === undefined) return;
+    const waitMs = failures.since + FAILURE_WINDOW_MS - this.#deps.clock.now();
+    if (waitMs <= 0) this.#failures.delete(userId);
+    else if (failures.count >= FAILURES_MAX) {
+      throw new MatrixError(429, "M_LIMIT_EXCEEDED", `Too many wrong passwords for ${userId}`, {
+        retry_after_ms: waitMs,
+      });
+    }
+  }
+
+  #countFailure(userId: string): void {
+    const failures = this.#failures.get(userId) ?? { count: 0, since: this.#deps.clock.now() };
+    failures.count += 1;
+    if (this.#failures.size >= FAILURE_USERS_MAX) this.#failures.clear();
+    this.#failures.set(userId, failures);
+  }
+}

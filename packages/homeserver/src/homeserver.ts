@@ -1,0 +1,182 @@
+/**
+ * The embedded homeserver: wires store, accounts, rooms and sync behind one HTTP listener. It speaks the part of the
+ * Matrix Client-Server API that Bureau and ordinary clients need; it does not federate and stores no media.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
+import type { Secret } from "@bureau/kit/secret";
+import { Accounts } from "./auth/accounts.ts";
+import { InteractiveAuth } from "./auth/interactive-auth.ts";
+import { Sessions } from "./auth/sessions.ts";
+import { accountEndpoints } from "./http/endpoints/account.ts";
+import { adminEndpoints } from "./http/endpoints/admin.ts";
+import { deviceEndpoints } from "./http/endpoints/devices.ts";
+import { directoryEndpoints } from "./http/endpoints/directory.ts";
+import { keyEndpoints } from "./http/endpoints/keys.ts";
+import { loginEndpoints } from "./http/endpoints/login.ts";
+import { profileEndpoints } from "./http/endpoints/profile.ts";
+import { pushEndpoints } from "./http/endpoints/push.ts";
+import { registerEndpoints } from "./http/endpoints/register.ts";
+import { relationEndpoints } from "./http/endpoints/relations.ts";
+import { roomEventEndpoints } from "./http/endpoints/room-events.ts";
+import { roomStateEndpoints } from "./http/endpoints/room-state.ts";
+import { roomEndpoints } from "./http/endpoints/rooms.ts";
+import { syncEndpoints } from "./http/endpoints/sync.ts";
+import { userDataEndpoints } from "./http/endpoints/user-data.ts";
+import { versionEndpoints } from "./http/endpoints/versions.ts";
+import { type ListenAddress, startHttpServer } from "./http/http-server.ts";
+import { type Route, Router } from "./http/router.ts";
+import { Aliases } from "./rooms/aliases.ts";
+import { createEventFormatter } from "./rooms/client-event.ts";
+import { RoomActions } from "./rooms/room-actions.ts";
+import type { RoomEvent } from "./rooms/room-event.ts";
+import { RoomRegistry } from "./rooms/room-registry.ts";
+import { RoomWriter } from "./rooms/room-writer.ts";
+import { createAccountStore } from "./store/account-store.ts";
+import { type HomeserverDatabase, openDatabase } from "./store/database.ts";
+import { createDeviceStore } from "./store/device-store.ts";
+import { createEventStore } from "./store/event-store.ts";
+import { createRoomStore } from "./store/room-store.ts";
+import { createUserDataStore } from "./store/user-data-store.ts";
+import { Ephemeral } from "./sync/ephemeral.ts";
+import { Notifier } from "./sync/notifier.ts";
+import { SyncService } from "./sync/sync-service.ts";
+import { UserData } from "./sync/user-data.ts";
+
+export type HomeserverConfig = {
+  /** Folder of the database; made with mode 0700 when it is missing. */
+  readonly dataDir: string;
+  /** The part of user IDs after the colon. */
+  readonly serverName: string;
+  readonly listen: ListenAddress;
+  /** Who registers must know this. */
+  readonly registrationToken: Secret;
+};
+
+export type HomeserverDeps = { readonly log: Log; readonly clock: Clock };
+
+export type Homeserver = AsyncDisposable & {
+  /** `http://127.0.0.1:PORT`, or `unix:/path`. */
+  readonly url: string;
+  /** 0 on a unix socket. */
+  readonly port: number;
+};
+
+/** Opens the database and starts listening. Disposing answers long polls, drains requests and closes the database. */
+export async function startHomeserver(config: HomeserverConfig, deps: HomeserverDeps): Promise<Homeserver> {
+  const db = openDatabase(config.dataDir);
+  try {
+    const notifier = new Notifier();
+    const parts = createParts(config, deps, db, notifier);
+    let url = "";
+    const router = new Router(routesOf(parts, () => url));
+    const server = startHttpServer(config.listen, { router, sessions: parts.sessions, log: deps.log });
+    url = server.url;
+    deps.log.info("homeserver listening", { url, serverName: config.serverName });
+    return {
+      url,
+      port: server.port,
+      async [Symbol.asyncDispose]() {
+        notifier.close();
+        await server.stop();
+        parts.ephemeral.close();
+        db.close();
+      },
+    };
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+type Parts = ReturnType<typeof createParts>;
+
+function createParts(
+  config: HomeserverConfig,
+  deps: HomeserverDeps,
+  db: HomeserverDatabase,
+  notifier: Notifier,
+) {
+  const { clock } = deps;
+  const { serverName, registrationToken } = config;
+  const store = createAccountStore(db);
+  const events = createEventStore(db);
+  const rooms = createRoomStore(db);
+  const devices = createDeviceStore(db);
+  const sessions = new Sessions(db, store, clock);
+  const registry = new RoomRegistry(db, events, rooms);
+  const accounts = new Accounts({ db, clock, store, sessions, serverName, registrationToken });
+  const ephemeral = new Ephemeral(clock, (roomId) => wakeMembers(roomId));
+  const wakeMembers = (roomId: string, alsoUser?: string): void => {
+    for (const userId of [...notifier.waitingUsers]) {
+      if (userId === alsoUser || registry.isJoined(roomId, userId)) notifier.wake(userId);
+    }
+  };
+  const onEvent = (event: RoomEvent): void => {
+    wakeMembers(event.roomId, event.type === "m.room.member" ? (event.stateKey ?? undefined) : undefined);
+  };
+  const writer = new RoomWriter({ db, clock, events, rooms, registry, onEvent });
+  const aliases = new Aliases({ db, rooms, registry, writer, serverName });
+  const actions = new RoomActions({ db, clock, rooms, registry, writer, accounts });
+  const userData = new UserData(db, createUserDataStore(db), notifier, clock);
+  const format = createEventFormatter(events, clock);
+  const interactive = new InteractiveAuth(clock);
+  sessions.onEnded((userId, deviceId) => {
+    devices.deleteDevice(userId, deviceId);
+    notifier.wake(userId, deviceId);
+  });
+  const service = new SyncService({
+    db,
+    clock,
+    events,
+    devices,
+    registry,
+    format,
+    notifier,
+    ephemeral,
+    userData,
+  });
+  const position = (): number => db.position;
+  return {
+    db,
+    clock,
+    store,
+    events,
+    rooms,
+    devices,
+    sessions,
+    registry,
+    accounts,
+    ephemeral,
+    writer,
+    aliases,
+    actions,
+    userData,
+    format,
+    interactive,
+    notifier,
+    service,
+    position,
+  };
+}
+
+function routesOf(parts: Parts, baseUrl: () => string): Route[] {
+  return [
+    ...versionEndpoints({ baseUrl }),
+    ...registerEndpoints(parts),
+    ...loginEndpoints(parts),
+    ...accountEndpoints(parts),
+    ...deviceEndpoints(parts),
+    ...profileEndpoints(parts),
+    ...roomEndpoints(parts),
+    ...roomStateEndpoints(parts),
+    ...roomEventEndpoints(parts),
+    ...relationEndpoints(parts),
+    ...directoryEndpoints(parts),
+    ...syncEndpoints({ store: parts.userData.store, service: parts.service }),
+    ...userDataEndpoints(parts),
+    ...pushEndpoints(parts),
+    ...keyEndpoints(parts),
+    ...adminEndpoints(parts),
+  ];
+}

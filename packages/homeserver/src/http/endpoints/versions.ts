@@ -1,0 +1,41 @@
+/** What the server speaks and can do. */
+import { roomVersions } from "../../rooms/create-room.ts";
+import { authed, open, type Route } from "../router.ts";
+
+const specVersions = [
+  "r0.6.1",
+  "v1.1",
+  "v1.2",
+  "v1.3",
+  "v1.4",
+  "v1.5",
+  "v1.6",
+  "v1.7",
+  "v1.8",
+  "v1.9",
+  "v1.10",
+  "v1.11",
+];
+
+/** `baseUrl` is where clients reach the server, for discovery. */
+export function versionEndpoints(deps: { baseUrl: () => string }): Route[] {
+  return [
+    open("GET", "/_matrix/client/versions", () => ({ versions: specVersions, unstable_features: {} })),
+    open("GET", "/.well-known/matrix/client", () => ({ "m.homeserver": { base_url: deps.baseUrl() } })),
+    authed("GET", "/capabilities", () => ({
+      capabilities: {
+        "m.change_password": { enabled: true },
+        "m.set_displayname": { enabled: true },
+        "m.set_avatar_url": { enabled: true },
+        "m.3pid_changes": { enabled: false },
+        "m.get_login_token": { enabled: false },
+        "m.room_versions": {
+          default: roomVersions[0],
+          available: Object.fromEntries(roomVersions.map((version) => [version, "stable"])),
+        },
+      },
+    })),
+    authed("GET", "/voip/turnServer", () => ({})),
+    authed("GET", "/thirdparty/protocols", () => ({})),
+  ];
+}

@@ -1,0 +1,155 @@
+/**
+ * The HTTP edge: one Bun.serve that finds the route, checks the token, runs the handler and turns whatever comes
+ * back or is thrown into JSON. Every answer carries CORS headers, because browsers are clients too. A bug answers
+ * 500 M_UNKNOWN, is logged once here, and does not stop the server.
+ */
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import type { Sessions } from "../auth/sessions.ts";
+import { MatrixError } from "./matrix-error.ts";
+import { type RequestContext, readJson } from "./request.ts";
+import type { Router } from "./router.ts";
+
+export type ListenAddress =
+  | { readonly kind: "tcp"; readonly hostname: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
+
+export type HttpServer = {
+  readonly url: string;
+  readonly port: number;
+  /** Stops accepting, waits for running requests, then closes what is left. */
+  stop(): Promise<void>;
+};
+
+/** How long running requests may take to finish once the server stops. */
+const DRAIN_MS_MAX = 2_000;
+/** Seconds a connection may be silent; long polls switch it off for themselves (Bun's maximum is 255). */
+const IDLE_SECONDS = 120;
+/** Bun answers larger bodies itself and without JSON, so our own limit has to come first. */
+const BUN_BODY_BYTES_MAX = 16 * 1_048_576;
+
+const corsHeaders = {
+  "Access-Control-Allow-Origin": "*",
+  "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+  "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, Date",
+};
+
+type Deps = { readonly router: Router; readonly sessions: Sessions; readonly log: Log };
+
+/** Starts listening. Throws BureauError "unavailable" when the address is taken or not ours. */
+export function startHttpServer(address: ListenAddress, deps: Deps): HttpServer {
+  const handle = (request: Request, server: Bun.Server<undefined>): Promise<Response> =>
+    answer(request, server, deps);
+  const shared = {
+    fetch: handle,
+    maxRequestBodySize: BUN_BODY_BYTES_MAX,
+    development: false,
+    error: (error: Error): Response => respondToError(error, deps.log, "request"),
+  };
+  let server: Bun.Server<undefined>;
+  try {
+    server =
+      address.kind === "unix"
+        ? Bun.serve({ ...shared, unix: address.path })
+        : Bun.serve({ ...shared, hostname: address.hostname, port: address.port, idleTimeout: IDLE_SECONDS });
+  } catch (error) {
+    const where = address.kind === "unix" ? `unix:${address.path}` : `${address.hostname}:${address.port}`;
+    throw new BureauError("unavailable", `Cannot listen on ${where}`, {
+      hint: "another program may listen there: choose another --listen address",
+      cause: error,
+    });
+  }
+  const port = server.port ?? 0;
+  return {
+    port,
+    url: address.kind === "unix" ? `unix:${address.path}` : `http://${bracketed(address.hostname)}:${port}`,
+    stop: () => drain(server),
+  };
+}
+
+async function drain(server: Bun.Server<undefined>): Promise<void> {
+  const drained = server.stop(false);
+  const timeout = Promise.withResolvers<void>();
+  const timer = setTimeout(timeout.resolve, DRAIN_MS_MAX);
+  while (server.pendingRequests > 0 && !(await settled(timeout.promise))) await Bun.sleep(2);
+  clearTimeout(timer);
+  await server.stop(true);
+  await drained;
+}
+
+const settled = (promise: Promise<void>): Promise<boolean> =>
+  Promise.race([promise.then(() => true), Promise.resolve(false)]);
+
+const bracketed = (hostname: string): string => (hostname.includes(":") ? `[${hostname}]` : hostname);
+
+async function answer(request: Request, server: Bun.Server<undefined>, deps: Deps): Promise<Response> {
+  if (request.method === "OPTIONS") return new Response(null, { status: 204, headers: corsHeaders });
+  const [path, search] = splitUrl(request.url);
+  try {
+    const method = request.method === "HEAD" ? "GET" : request.method;
+    const match = deps.router.match(method, path);
+    if (match.kind === "unknown") {
+      return respond(404, {
+        errcode: "M_UNRECOGNIZED",
+        error: `Unknown endpoint ${request.method} ${path.slice(0, 200)}`,
+      });
+    }
+    if (match.kind === "wrong-method") {
+      const allowed = match.allowed.join(", ");
+      return respond(405, {
+        errcode: "M_UNRECOGNIZED",
+        error: `${request.method} is not one of ${allowed} here`,
+      });
+    }
+    const query = new URLSearchParams(search);
+    const remoteAddress = server.requestIP(request)?.address ?? null;
+    const token = bearerToken(request, query);
+    const context: RequestContext = {
+      method,
+      params: match.params,
+      query,
+      session:
+        match.route.auth === "none"
+          ? undefined
+          : deps.sessions.authenticate(token, match.route.auth, remoteAddress),
+      remoteAddress,
+      signal: request.signal,
+      holdOpen: () => server.timeout(request, 0),
+      json: () => readJson(request),
+    };
+    return respond(200, await match.route.handle(context));
+  } catch (error) {
+    return respondToError(error, deps.log, `${request.method} ${path}`);
+  }
+}
+
+function respond(status: number, body: object): Response {
+  return Response.json(body, { status, headers: corsHeaders });
+}
+
+function respondToError(error: unknown, log: Log, act: string): Response {
+  if (error instanceof MatrixError) return respond(error.status, error.body());
+  if (error instanceof URIError) {
+    return respond(400, { errcode: "M_INVALID_PARAM", error: "The path is not valid percent-encoded UTF-8" });
+  }
+  log.error("request failed", {
+    act,
+    error: messageOf(error),
+    stack: error instanceof Error ? error.stack : "",
+  });
+  return respond(500, { errcode: "M_UNKNOWN", error: "Internal server error" });
+}
+
+/** Path and query of a request URL, still encoded. */
+function splitUrl(url: string): [path: string, search: string] {
+  const afterScheme = url.indexOf("/", url.indexOf("://") + 3);
+  const rest = afterScheme < 0 ? "/" : url.slice(afterScheme);
+  const question = rest.indexOf("?");
+  return question < 0 ? [rest, ""] : [rest.slice(0, question), rest.slice(question + 1)];
+}
+
+function bearerToken(request: Request, query: URLSearchParams): string | undefined {
+  const header = request.headers.get("authorization");
+  if (header !== null) return /^Bearer +(\S+)$/i.exec(header)?.[1] ?? "";
+  return query.get("access_token") ?? undefined;
+}

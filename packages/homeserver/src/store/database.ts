@@ -1,0 +1,143 @@
+/**
+ * The one owner of the SQLite file: opening, locking, migrations, transactions and the stream position.
+ *
+ * Always holds: WAL with synchronous=FULL, so a committed transaction survives kill -9 and power loss; the file is
+ * locked exclusively, because rooms and memberships are cached in memory and a second process would make the caches
+ * lie; every row that /sync hands out carries a `stream` number from one counter, so one number is a sync token.
+ * SQL is written only in this folder. Transactions nest by joining the outer one.
+ */
+import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import { migrations } from "./migrations.ts";
+
+export class HomeserverDatabase {
+  readonly #sqlite: Database;
+  #depth = 0;
+  #position: number;
+  #undo: (() => void)[] = [];
+  #afterCommit: (() => void)[] = [];
+
+  constructor(sqlite: Database) {
+    this.#sqlite = sqlite;
+    this.#position = storedPosition(sqlite);
+  }
+
+  /** A statement compiled once; keep it in a field. */
+  prepare<Row, Params extends SQLQueryBindings[]>(sql: string): Statement<Row, Params> {
+    return this.#sqlite.prepare(sql) as Statement<Row, Params>;
+  }
+
+  /** The newest stream number in use: what a sync token made now points at. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** The next stream number. Numbers lost to a rollback stay unused. */
+  advance(): number {
+    this.#position += 1;
+    return this.#position;
+  }
+
+  /** Runs `act` in a transaction, durable when this returns. A throw rolls everything back and is passed on. */
+  transaction<T>(act: () => T): T {
+    if (this.#depth > 0) return act();
+    this.#sqlite.run("BEGIN IMMEDIATE");
+    this.#depth += 1;
+    let result: T;
+    try {
+      result = act();
+      this.#sqlite.run("COMMIT");
+    } catch (error) {
+      this.#rollBack();
+      throw error;
+    } finally {
+      this.#depth -= 1;
+    }
+    const after = this.#afterCommit;
+    this.#afterCommit = [];
+    this.#undo = [];
+    for (const run of after) run();
+    return result;
+  }
+
+  /** Inside a transaction: how to take back a change of memory if it fails. Run newest first. */
+  onRollback(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  /** Inside a transaction: what to do once it is durable, in order. */
+  afterCommit(run: () => void): void {
+    this.#afterCommit.push(run);
+  }
+
+  close(): void {
+    this.#sqlite.close(true);
+  }
+
+  #rollBack(): void {
+    if (this.#sqlite.inTransaction) this.#sqlite.run("ROLLBACK");
+    const undo = this.#undo.reverse();
+    this.#undo = [];
+    this.#afterCommit = [];
+    for (const run of undo) run();
+  }
+}
+
+/** Opens or makes `homeserver.db` in `dataDir` (made with mode 0700) and brings its schema up to date. */
+export function openDatabase(dataDir: string): HomeserverDatabase {
+  const path = join(dataDir, "homeserver.db");
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    const sqlite = new Database(path, { create: true, strict: true });
+    sqlite.run("PRAGMA locking_mode = EXCLUSIVE");
+    sqlite.run("PRAGMA journal_mode = WAL");
+    sqlite.run("PRAGMA synchronous = FULL");
+    sqlite.run("PRAGMA foreign_keys = ON");
+    // 4 MiB of page cache: the working set of one machine's rooms, and the process stays small.
+    sqlite.run("PRAGMA cache_size = -4096");
+    migrate(sqlite, path);
+    return new HomeserverDatabase(sqlite);
+  } catch (error) {
+    if (error instanceof BureauError) throw error;
+    const locked = /locked|busy/i.test(messageOf(error));
+    throw new BureauError(locked ? "conflict" : "failed", `Cannot open the homeserver database ${path}`, {
+      hint: locked ? "another homeserver runs on this data directory: stop it first" : "",
+      cause: error,
+    });
+  }
+}
+
+function migrate(sqlite: Database, path: string): void {
+  const row = sqlite.query<{ user_version: number }, []>("PRAGMA user_version").get();
+  const version = row?.user_version ?? 0;
+  if (version > migrations.length) {
+    throw new BureauError("unsupported", `Database ${path} has schema ${version}, newer than this program`, {
+      hint: `this program knows schema ${migrations.length}: install the newer release again`,
+    });
+  }
+  for (const [index, sql] of migrations.entries()) {
+    if (index < version) continue;
+    sqlite.transaction(() => {
+      sqlite.run(sql);
+      sqlite.run(`PRAGMA user_version = ${index + 1}`);
+    })();
+  }
+}
+
+/** The largest stream number ever stored. `stream_floor` covers rows that were deleted after delivery. */
+function storedPosition(sqlite: Database): number {
+  const row = sqlite
+    .query<{ position: number | null }, []>(
+      `SELECT MAX(position) AS position FROM (
+         SELECT MAX(stream) AS position FROM events
+         UNION ALL SELECT MAX(stream) FROM account_data
+         UNION ALL SELECT MAX(stream) FROM receipts
+         UNION ALL SELECT MAX(stream) FROM to_device
+         UNION ALL SELECT MAX(stream) FROM device_list_changes
+         UNION ALL SELECT value FROM stream_floor)`,
+    )
+    .get();
+  return row?.position ?? 0;
+}

@@ -1,0 +1,166 @@
+/**
+ * What devices leave for each other: keys and to-device messages. The server stores and hands out; it verifies no
+ * signature, which is the clients' business. Messages are deleted when the device syncs past them.
+ */
+import type { Json, JsonObject } from "../rooms/room-event.ts";
+import type { HomeserverDatabase } from "./database.ts";
+
+export type DeviceStore = ReturnType<typeof createDeviceStore>;
+export type KeyUpload = { readonly algorithm: string; readonly keyId: string; readonly content: Json };
+
+/** Messages that wait for a device; the oldest go when there are more. */
+const MESSAGES_WAITING_MAX = 2_000;
+
+export function createDeviceStore(db: HomeserverDatabase) {
+  const insertMessage = db.prepare<unknown, [number, string, string, string]>(
+    "INSERT INTO to_device (stream, user_id, device_id, content) VALUES (?,?,?,?)",
+  );
+  const trimMessages = db.prepare<unknown, [string, string, string, string, number]>(
+    `DELETE FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= (
+       SELECT stream FROM to_device WHERE user_id = ? AND device_id = ? ORDER BY stream DESC LIMIT 1 OFFSET ?)`,
+  );
+  const messages = db.prepare<{ content: string }, [string, string, number]>(
+    "SELECT content FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= ? ORDER BY stream",
+  );
+  const anyMessage = db.prepare<{ one: number }, [string, string, number]>(
+    "SELECT 1 AS one FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= ? LIMIT 1",
+  );
+  const deleteMessages = db.prepare<unknown, [string, string, number]>(
+    "DELETE FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= ?",
+  );
+  const setFloor = db.prepare<unknown, [number]>(
+    "INSERT OR REPLACE INTO stream_floor (id, value) VALUES (1, ?)",
+  );
+  const insertTransaction = db.prepare<unknown, [string, string, string, string]>(
+    "INSERT OR IGNORE INTO to_device_transactions (user_id, device_id, txn_id, type) VALUES (?,?,?,?)",
+  );
+  const setKeys = db.prepare<unknown, [string, string, string]>(
+    "INSERT OR REPLACE INTO device_keys (user_id, device_id, content) VALUES (?,?,?)",
+  );
+  const keys = db.prepare<{ device_id: string; content: string }, [string]>(
+    "SELECT device_id, content FROM device_keys WHERE user_id = ?",
+  );
+  const deleteKeys = db.prepare<unknown, [string, string]>(
+    "DELETE FROM device_keys WHERE user_id = ? AND device_id = ?",
+  );
+  const deleteOneTimeKeys = db.prepare<unknown, [string, string]>(
+    "DELETE FROM one_time_keys WHERE user_id = ? AND device_id = ?",
+  );
+  const insertOneTimeKey = db.prepare<unknown, [string, string, string, string, string, number]>(
+    `INSERT OR REPLACE INTO one_time_keys (user_id, device_id, algorithm, key_id, content, fallback)
+     VALUES (?,?,?,?,?,?)`,
+  );
+  const dropFallback = db.prepare<unknown, [string, string, string]>(
+    "DELETE FROM one_time_keys WHERE user_id = ? AND device_id = ? AND algorithm = ? AND fallback > 0",
+  );
+  const oneTimeKey = db.prepare<
+    { key_id: string; content: string; fallback: number },
+    [string, string, string]
+  >(
+    `SELECT key_id, content, fallback FROM one_time_keys WHERE user_id = ? AND device_id = ? AND algorithm = ?
+     ORDER BY fallback, key_id LIMIT 1`,
+  );
+  const takeOneTimeKey = db.prepare<unknown, [string, string, string, string]>(
+    "DELETE FROM one_time_keys WHERE user_id = ? AND device_id = ? AND algorithm = ? AND key_id = ?",
+  );
+  /** `fallback` 1 is unused, 2 is used. */
+  const useFallback = db.prepare<unknown, [string, string, string, string]>(
+    "UPDATE one_time_keys SET fallback = 2 WHERE user_id = ? AND device_id = ? AND algorithm = ? AND key_id = ?",
+  );
+  const counts = db.prepare<{ algorithm: string; count: number }, [string, string]>(
+    `SELECT algorithm, COUNT(*) AS count FROM one_time_keys WHERE user_id = ? AND device_id = ? AND fallback = 0
+     GROUP BY algorithm`,
+  );
+  const unusedFallback = db.prepare<{ algorithm: string }, [string, string]>(
+    "SELECT algorithm FROM one_time_keys WHERE user_id = ? AND device_id = ? AND fallback = 1",
+  );
+  const setCrossSigning = db.prepare<unknown, [string, string, string]>(
+    "INSERT OR REPLACE INTO cross_signing_keys (user_id, usage, content) VALUES (?,?,?)",
+  );
+  const crossSigning = db.prepare<{ usage: string; content: string }, [string]>(
+    "SELECT usage, content FROM cross_signing_keys WHERE user_id = ?",
+  );
+  const setListChange = db.prepare<unknown, [string, number]>(
+    "INSERT OR REPLACE INTO device_list_changes (user_id, stream) VALUES (?,?)",
+  );
+  const listChanges = db.prepare<{ user_id: string; stream: number }, []>(
+    "SELECT user_id, stream FROM device_list_changes",
+  );
+  const changed = new Map(listChanges.all().map((row) => [row.user_id, row.stream]));
+  let newestChange = Math.max(0, ...changed.values());
+  const markListChanged = (userId: string): void => {
+    const stream = db.advance();
+    setListChange.run(userId, stream);
+    changed.set(userId, stream);
+    newestChange = stream;
+  };
+
+  return {
+    markListChanged,
+    /** Queues a message for a device. Call inside a transaction. */
+    addMessage(userId: string, deviceId: string, content: JsonObject): void {
+      insertMessage.run(db.advance(), userId, deviceId, JSON.stringify(content));
+      trimMessages.run(userId, deviceId, userId, deviceId, MESSAGES_WAITING_MAX);
+    },
+    messages: (userId: string, deviceId: string, upTo: number): JsonObject[] =>
+      messages.all(userId, deviceId, upTo).map((row) => JSON.parse(row.content) as JsonObject),
+    /** Deletes what the device has seen. */
+    acknowledgeMessages(userId: string, deviceId: string, stream: number): void {
+      if (anyMessage.get(userId, deviceId, stream) === null) return;
+      db.transaction(() => {
+        deleteMessages.run(userId, deviceId, stream);
+        setFloor.run(db.position);
+      });
+    },
+    /** False when the device used this transaction ID before. */
+    beginTransaction: (userId: string, deviceId: string, txnId: string, type: string): boolean =>
+      insertTransaction.run(userId, deviceId, txnId, type).changes > 0,
+    setDeviceKeys(userId: string, deviceId: string, content: JsonObject): void {
+      setKeys.run(userId, deviceId, JSON.stringify(content));
+      markListChanged(userId);
+    },
+    deviceKeys: (userId: string): Map<string, JsonObject> =>
+      new Map(keys.all(userId).map((row) => [row.device_id, JSON.parse(row.content) as JsonObject])),
+    deleteDevice(userId: string, deviceId: string): void {
+      db.transaction(() => {
+        deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
+        setFloor.run(db.position);
+        deleteOneTimeKeys.run(userId, deviceId);
+        if (deleteKeys.run(userId, deviceId).changes > 0) markListChanged(userId);
+      });
+    },
+    addOneTimeKey: (userId: string, deviceId: string, key: KeyUpload): void => {
+      insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 0);
+    },
+    setFallbackKey: (userId: string, deviceId: string, key: KeyUpload): void => {
+      dropFallback.run(userId, deviceId, key.algorithm);
+      insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 1);
+    },
+    /** Takes a one-time key (or marks the fallback key used). Call inside a transaction. */
+    claimKey(
+      userId: string,
+      deviceId: string,
+      algorithm: string,
+    ): { keyId: string; content: Json } | undefined {
+      const row = oneTimeKey.get(userId, deviceId, algorithm);
+      if (row === null) return undefined;
+      (row.fallback > 0 ? useFallback : takeOneTimeKey).run(userId, deviceId, algorithm, row.key_id);
+      return { keyId: row.key_id, content: JSON.parse(row.content) as Json };
+    },
+    oneTimeKeyCounts: (userId: string, deviceId: string): JsonObject => ({
+      signed_curve25519: 0,
+      ...Object.fromEntries(counts.all(userId, deviceId).map((row) => [row.algorithm, row.count])),
+    }),
+    unusedFallbackTypes: (userId: string, deviceId: string): string[] =>
+      unusedFallback.all(userId, deviceId).map((row) => row.algorithm),
+    setCrossSigningKey(userId: string, usage: string, content: JsonObject): void {
+      setCrossSigning.run(userId, usage, JSON.stringify(content));
+      markListChanged(userId);
+    },
+    crossSigningKeys: (userId: string): Map<string, JsonObject> =>
+      new Map(crossSigning.all(userId).map((row) => [row.usage, JSON.parse(row.content) as JsonObject])),
+    /** Users whose devices or keys changed after `stream`. */
+    listChangesSince: (stream: number): string[] =>
+      stream >= newestChange ? [] : [...changed].filter(([, at]) => at > stream).map(([userId]) => userId),
+  };
+}

@@ -1,0 +1,146 @@
+/** Filters of /sync, /messages and /context, compiled once a request from the JSON a client gave. */
+import * as v from "valibot";
+import { parseValue } from "../http/request.ts";
+import { isJsonObject, type JsonObject } from "../rooms/room-event.ts";
+
+const names = v.optional(v.nullable(v.array(v.string())));
+const roomEventSchema = v.looseObject({
+  limit: v.optional(v.nullable(v.pipe(v.number(), v.integer(), v.minValue(0)))),
+  types: names,
+  not_types: names,
+  senders: names,
+  not_senders: names,
+  rooms: names,
+  not_rooms: names,
+  contains_url: v.optional(v.nullable(v.boolean())),
+  lazy_load_members: v.optional(v.nullable(v.boolean())),
+  related_by_rel_types: names,
+  related_by_senders: names,
+});
+const part = v.optional(v.nullable(roomEventSchema));
+const filterSchema = v.looseObject({
+  presence: part,
+  account_data: part,
+  event_fields: names,
+  room: v.optional(
+    v.nullable(
+      v.looseObject({
+        rooms: names,
+        not_rooms: names,
+        include_leave: v.optional(v.nullable(v.boolean())),
+        state: part,
+        timeline: part,
+        ephemeral: part,
+        account_data: part,
+      }),
+    ),
+  ),
+});
+type RoomEventFilterJson = v.InferOutput<typeof roomEventSchema>;
+
+/** What a filter looks at. A content is only looked at for `contains_url`. */
+export type Filterable = { readonly type: string; readonly sender?: string; readonly room_id?: string };
+
+export type EventFilter = {
+  readonly limit: number;
+  readonly lazyLoadMembers: boolean;
+  /** Whether anything can pass at all: an empty `types` list means nothing. */
+  readonly passesNothing: boolean;
+  readonly accepts: (event: Filterable) => boolean;
+  /** For filters that look into the content. */
+  readonly acceptsContent: (content: JsonObject) => boolean;
+  readonly acceptsRoom: (roomId: string) => boolean;
+};
+
+export type SyncFilter = {
+  readonly acceptsRoom: (roomId: string) => boolean;
+  readonly includeLeave: boolean;
+  readonly state: EventFilter;
+  readonly timeline: EventFilter;
+  readonly ephemeral: EventFilter;
+  readonly roomAccountData: EventFilter;
+  readonly accountData: EventFilter;
+  readonly presence: EventFilter;
+};
+
+/** Timeline events a room gives when the filter says nothing. */
+const TIMELINE_LIMIT = 20;
+/** More than this is never given at once. */
+export const EVENTS_LIMIT_MAX = 1_000;
+
+/** Compiles a whole sync filter. M_BAD_JSON when its shape is wrong. */
+export function compileSyncFilter(json: JsonObject): SyncFilter {
+  const filter = parseValue(filterSchema, json);
+  const room = filter.room ?? {};
+  return {
+    acceptsRoom: acceptsIn(room.rooms, room.not_rooms),
+    includeLeave: room.include_leave ?? false,
+    state: compile(room.state ?? {}),
+    timeline: compile(room.timeline ?? {}),
+    ephemeral: compile(room.ephemeral ?? {}),
+    roomAccountData: compile(room.account_data ?? {}),
+    accountData: compile(filter.account_data ?? {}),
+    presence: compile(filter.presence ?? {}),
+  };
+}
+
+/** Checks a filter without using it, for the endpoint that stores one. */
+export const checkSyncFilter = (json: JsonObject): void => void parseValue(filterSchema, json);
+
+/** Compiles the RoomEventFilter that /messages and /context take. */
+export const compileEventFilter = (json: JsonObject): EventFilter =>
+  compile(parseValue(roomEventSchema, json));
+
+function compile(json: RoomEventFilterJson): EventFilter {
+  const types = acceptsTypes(json.types, json.not_types);
+  const senders = acceptsIn(json.senders, json.not_senders);
+  const rooms = acceptsIn(json.rooms, json.not_rooms);
+  const containsUrl = json.contains_url ?? undefined;
+  return {
+    limit: Math.min(json.limit ?? TIMELINE_LIMIT, EVENTS_LIMIT_MAX),
+    lazyLoadMembers: json.lazy_load_members ?? false,
+    passesNothing: [json.types, json.senders, json.rooms].some((list) => list?.length === 0),
+    accepts: ({ type, sender, room_id }) =>
+      types(type) && (sender === undefined || senders(sender)) && (room_id === undefined || rooms(room_id)),
+    acceptsContent: (content) =>
+      containsUrl === undefined ||
+      containsUrl === (isJsonObject(content) && typeof content["url"] === "string"),
+    acceptsRoom: rooms,
+  };
+}
+
+type NameList = readonly string[] | null | undefined;
+
+function acceptsIn(wanted: NameList, unwanted: NameList): (name: string) => boolean {
+  const yes = wanted == null ? undefined : new Set(wanted);
+  const no = new Set(unwanted ?? []);
+  return (name) => (yes === undefined || yes.has(name)) && !no.has(name);
+}
+
+/** Types may end in, or hold, `*` for any text. */
+function acceptsTypes(wanted: NameList, unwanted: NameList): (type: string) => boolean {
+  const yes = wanted == null ? undefined : globs(wanted);
+  const no = globs(unwanted ?? []);
+  return (type) => (yes === undefined || yes(type)) && !no(type);
+}
+
+function globs(patterns: readonly string[]): (type: string) => boolean {
+  const exact = new Set(patterns.filter((pattern) => !pattern.includes("*")));
+  const wild = patterns.filter((pattern) => pattern.includes("*")).map((pattern) => pattern.split("*"));
+  return (type) => exact.has(type) || wild.some((parts) => matchesGlob(parts, type));
+}
+
+/** Linear glob matching: no pattern of a client can make it backtrack. */
+function matchesGlob(parts: readonly string[], text: string): boolean {
+  const [first = "", last = ""] = [parts[0], parts.at(-1)];
+  if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last))
+    return false;
+  let at = first.length;
+  const end = text.length - last.length;
+  for (const part of parts.slice(1, -1)) {
+    const found = text.indexOf(part, at);
+    if (found < 0 || found + part.length > end) return false;
+    at = found + part.length;
+  }
+  return true;
+}

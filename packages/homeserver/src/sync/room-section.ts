@@ -1,0 +1,204 @@
+/**
+ * One room's part of a /sync answer. The rule that everything here serves: applying `state` and then `timeline` to
+ * what a client had at `since` gives the room's state now, whatever filters hid from the timeline.
+ */
+import type { EventFormatter, Viewer } from "../rooms/client-event.ts";
+import { type JsonObject, membershipOf, type RoomEvent, stringField } from "../rooms/room-event.ts";
+import type { RoomState } from "../rooms/room-state.ts";
+import { type Visibility, visibilityOf } from "../rooms/room-view.ts";
+import type { EventStore } from "../store/event-store.ts";
+import type { EventFilter, SyncFilter } from "./event-filter.ts";
+import { formatPosition } from "./stream-token.ts";
+
+/** Rows looked at for one timeline before it is cut off as limited: bounds an answer whose filter matches little. */
+const SCAN_ROWS_MAX = 5_000;
+/** Members that a room without a name is called after. */
+const HEROES_MAX = 5;
+
+export type Timeline = {
+  readonly events: readonly RoomEvent[];
+  readonly limited: boolean;
+  /** Position before the first event: where older history begins. */
+  readonly start: number;
+};
+
+/** Newest visible events with `after < stream <= upTo` that pass the filter, oldest first. */
+export function collectTimeline(
+  events: EventStore,
+  range: { roomId: string; after: number; upTo: number },
+  filter: EventFilter,
+  canSee: Visibility,
+): Timeline {
+  const found: RoomEvent[] = [];
+  let scanned = 0;
+  const cut = (start: number): Timeline => ({ events: found.reverse(), limited: true, start });
+  if (!filter.acceptsRoom(range.roomId)) return { events: [], limited: false, start: range.upTo };
+  for (const row of events.scan(range.roomId, range.after, range.upTo, "b")) {
+    scanned += 1;
+    if (scanned > SCAN_ROWS_MAX) return cut(row.stream);
+    if (!canSee(row) || !filter.accepts(row)) continue;
+    const event = events.toEvent(row);
+    if (!filter.acceptsContent(event.content)) continue;
+    if (found.length >= filter.limit) return cut(row.stream);
+    found.push(event);
+  }
+  const oldest = found.at(-1);
+  return {
+    events: found.reverse(),
+    limited: false,
+    start: oldest === undefined ? range.upTo : oldest.stream - 1,
+  };
+}
+
+const keyOf = (event: { type: string; state_key: string | null }): string =>
+  `${event.type}\0${event.state_key}`;
+
+/** State to give before a timeline to a client that knows the room's state at `since`. */
+export function stateDelta(
+  events: EventStore,
+  roomId: string,
+  since: number,
+  upTo: number,
+  timeline: Timeline,
+): RoomEvent[] {
+  const changes = events.stateChanges(roomId, since, upTo);
+  if (changes.length === 0) return [];
+  const shown = new Set(timeline.events.map((event) => event.stream));
+  const chosen = new Map<string, (typeof changes)[number]>();
+  for (const row of changes) {
+    if (shown.has(row.stream)) continue;
+    chosen.set(keyOf(row), row);
+  }
+  const lastShown = new Map<string, number>();
+  for (const event of timeline.events) {
+    if (event.stateKey !== null) lastShown.set(`${event.type}\0${event.stateKey}`, event.stream);
+  }
+  const before = [...chosen].filter(([key, row]) => {
+    const last = lastShown.get(key);
+    return last === undefined || row.stream <= timeline.start || row.stream > last;
+  });
+  return before.map(([, row]) => events.toEvent(row));
+}
+
+/** State to give before a timeline to a client that knows nothing of the room. `current` is the state at its end. */
+export function fullState(
+  events: EventStore,
+  roomId: string,
+  current: Iterable<RoomEvent>,
+  timeline: Timeline,
+): RoomEvent[] {
+  const shown = new Set(timeline.events.map((event) => event.stream));
+  const state: RoomEvent[] = [];
+  for (const event of current) {
+    if (!shown.has(event.stream)) {
+      state.push(event);
+      continue;
+    }
+    if (event.stateKey === null || event.replaces === null) continue;
+    const earlier = events.stateEventAt(roomId, event.type, event.stateKey, timeline.start);
+    if (earlier !== undefined) state.push(earlier);
+  }
+  return state;
+}
+
+/** Applies the state filter; with lazy loading, only the members that the timeline needs stay. */
+export function filterState(
+  state: readonly RoomEvent[],
+  filter: EventFilter,
+  need: { timeline: readonly RoomEvent[]; viewer: string; roomState: RoomState },
+): RoomEvent[] {
+  if (!filter.acceptsRoom(need.roomState.roomId)) return [];
+  const accepted = state.filter(
+    (event) =>
+      filter.accepts({ type: event.type, sender: event.sender }) && filter.acceptsContent(event.content),
+  );
+  if (!filter.lazyLoadMembers) return accepted;
+  const wanted = new Set(need.timeline.map((event) => event.sender));
+  wanted.add(need.viewer);
+  const kept = accepted.filter((event) => event.type !== "m.room.member" || wanted.has(event.stateKey ?? ""));
+  const present = new Set(
+    [...kept, ...need.timeline].filter((e) => e.type === "m.room.member").map((e) => e.stateKey),
+  );
+  for (const event of need.timeline) {
+    if (present.has(event.sender)) continue;
+    const member = need.roomState.get("m.room.member", event.sender);
+    if (member !== undefined && filter.accepts({ type: member.type, sender: member.sender }))
+      kept.push(member);
+    present.add(event.sender);
+  }
+  return kept;
+}
+
+export type RoomRange = {
+  readonly state: RoomState;
+  /** What the client has seen, or undefined when it gets the whole room. */
+  readonly since: number | undefined;
+  readonly upTo: number;
+  /** Where the timeline may begin; equals `since` for a client that follows the room. */
+  readonly timelineAfter: number;
+  /** The state at `upTo`, when that is not the room's current state. */
+  readonly stateAtEnd?: Iterable<RoomEvent>;
+  /** Never joined: nothing but the own membership may show. */
+  readonly withoutState?: boolean;
+};
+
+export type RoomSection = {
+  readonly timeline: JsonObject;
+  readonly state: JsonObject;
+  readonly isEmpty: boolean;
+  readonly membersChanged: boolean;
+};
+
+/** Timeline and state of one room. */
+export function buildRoomSection(
+  deps: { events: EventStore; format: EventFormatter },
+  range: RoomRange,
+  filter: SyncFilter,
+  viewer: Viewer,
+): RoomSection {
+  const { events, format } = deps;
+  const { state: room, since, upTo } = range;
+  const canSee = visibilityOf(room, events, viewer.userId);
+  const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
+  const timeline = collectTimeline(events, bounds, filter.timeline, canSee);
+  const changed = range.withoutState
+    ? []
+    : since === undefined
+      ? fullState(events, room.roomId, range.stateAtEnd ?? room.all(), timeline)
+      : stateDelta(events, room.roomId, since, upTo, timeline);
+  const need = { timeline: timeline.events, viewer: viewer.userId, roomState: room };
+  const state = filterState(changed, filter.state, need);
+  const isMember = (event: RoomEvent): boolean => event.type === "m.room.member";
+  return {
+    isEmpty: state.length === 0 && timeline.events.length === 0,
+    membersChanged: since === undefined || changed.some(isMember) || timeline.events.some(isMember),
+    state: { events: state.map((event) => format.inRoom(event, viewer)) },
+    timeline: {
+      events: timeline.events.map((event) => format.inRoom(event, viewer)),
+      limited: timeline.limited,
+      prev_batch: formatPosition(timeline.start),
+    },
+  };
+}
+
+/** `summary` of a joined room: member counts, and heroes for a room without a name. */
+export function memberSummary(room: RoomState, viewer: string): JsonObject {
+  const counts = { join: 0, invite: 0 };
+  const present: string[] = [];
+  const gone: string[] = [];
+  for (const event of room.ofType("m.room.member")) {
+    const membership = membershipOf(event.content);
+    if (membership === "join" || membership === "invite") counts[membership] += 1;
+    if (event.stateKey === null || event.stateKey === viewer) continue;
+    (membership === "join" || membership === "invite" ? present : gone).push(event.stateKey);
+  }
+  const summary: JsonObject = {
+    "m.joined_member_count": counts.join,
+    "m.invited_member_count": counts.invite,
+  };
+  const name = room.get("m.room.name", "")?.content;
+  const alias = room.get("m.room.canonical_alias", "")?.content;
+  const named = (name && stringField(name, "name")) || (alias && stringField(alias, "alias"));
+  if (!named) summary["m.heroes"] = (present.length > 0 ? present : gone).sort().slice(0, HEROES_MAX);
+  return summary;
+}

@@ -1,0 +1,333 @@
+/**
+ * /sync: what changed for one user since a token, and the long poll around it. An answer is computed from one
+ * position of the stream, synchronously, so it is consistent; an empty one waits for the notifier. A user with
+ * nothing new costs a few map look-ups for each of their rooms and no query.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import type { Session } from "../auth/sessions.ts";
+import { invalidParam } from "../http/matrix-error.ts";
+import { type EventFormatter, strippedEvent, strippedTypes } from "../rooms/client-event.ts";
+import { type JsonObject, membershipOf } from "../rooms/room-event.ts";
+import type { MembershipEntry, RoomRegistry } from "../rooms/room-registry.ts";
+import type { RoomState } from "../rooms/room-state.ts";
+import { wasEverJoined } from "../rooms/room-view.ts";
+import type { HomeserverDatabase } from "../store/database.ts";
+import type { DeviceStore } from "../store/device-store.ts";
+import type { EventStore } from "../store/event-store.ts";
+import type { Ephemeral, Presence } from "./ephemeral.ts";
+import type { SyncFilter } from "./event-filter.ts";
+import type { Notifier } from "./notifier.ts";
+import { defaultPushRules } from "./push-rules.ts";
+import { buildRoomSection, memberSummary, type RoomRange } from "./room-section.ts";
+import { formatSyncToken, parseToken } from "./stream-token.ts";
+import type { UserData } from "./user-data.ts";
+
+export type SyncRequest = {
+  readonly session: Session;
+  readonly since: string | undefined;
+  readonly timeoutMs: number;
+  readonly fullState: boolean;
+  readonly filter: SyncFilter;
+  readonly signal: AbortSignal;
+};
+
+export type SyncDeps = {
+  readonly db: HomeserverDatabase;
+  readonly clock: Clock;
+  readonly events: EventStore;
+  readonly devices: DeviceStore;
+  readonly registry: RoomRegistry;
+  readonly format: EventFormatter;
+  readonly notifier: Notifier;
+  readonly ephemeral: Ephemeral;
+  readonly userData: UserData;
+};
+
+/** One position that an answer starts from; undefined fields mean "from the beginning". */
+type Since = { readonly stream: number | undefined; readonly ephemeral: number };
+type Answer = { readonly body: JsonObject; readonly isEmpty: boolean };
+type Scope = { readonly request: SyncRequest; readonly since: Since; readonly upTo: number };
+
+export class SyncService {
+  readonly #deps: SyncDeps;
+
+  constructor(deps: SyncDeps) {
+    this.#deps = deps;
+  }
+
+  /** Answers at once when there is news or no `since`; else when there is some, or after the timeout. */
+  async sync(request: SyncRequest): Promise<JsonObject> {
+    const { clock, notifier } = this.#deps;
+    const { session, signal } = request;
+    let since = this.#start(request);
+    const deadline = clock.monotonic() + request.timeoutMs;
+    for (;;) {
+      const answer = this.#answer(request, since);
+      const leftMs = deadline - clock.monotonic();
+      const done = !answer.isEmpty || request.since === undefined || request.fullState;
+      if (done || leftMs <= 0 || notifier.closed || signal.aborted) return answer.body;
+      since = { stream: this.#deps.db.position, ephemeral: this.#deps.ephemeral.position };
+      await notifier.wait(session, leftMs, signal);
+    }
+  }
+
+  #start(request: SyncRequest): Since {
+    if (request.since === undefined) return { stream: undefined, ephemeral: 0 };
+    const { db, devices, ephemeral } = this.#deps;
+    const token = parseToken(request.since);
+    if (token.stream > db.position) throw invalidParam(`The since token ${request.since} is from the future`);
+    devices.acknowledgeMessages(request.session.userId, request.session.deviceId, token.stream);
+    return { stream: token.stream, ephemeral: token.run === ephemeral.run ? token.ephemeral : 0 };
+  }
+
+  #answer(request: SyncRequest, since: Since): Answer {
+    const { db, ephemeral, devices } = this.#deps;
+    const { userId, deviceId } = request.session;
+    const scope: Scope = { request, since, upTo: db.position };
+    const rooms = this.#rooms(scope);
+    const accountData = this.#accountData(scope);
+    const presence = this.#presence(scope);
+    const toDevice = devices.messages(userId, deviceId, scope.upTo);
+    const deviceLists = this.#deviceLists(scope);
+    const isEmpty =
+      accountData.length + presence.length + toDevice.length + deviceLists.length === 0 &&
+      Object.values(rooms).every((section) => Object.keys(section).length === 0);
+    return {
+      isEmpty,
+      body: {
+        next_batch: formatSyncToken({
+          stream: scope.upTo,
+          run: ephemeral.run,
+          ephemeral: ephemeral.position,
+        }),
+        rooms,
+        account_data: { events: accountData },
+        presence: { events: presence },
+        to_device: { events: toDevice },
+        device_lists: { changed: deviceLists, left: [] },
+        device_one_time_keys_count: devices.oneTimeKeyCounts(userId, deviceId),
+        device_unused_fallback_key_types: devices.unusedFallbackTypes(userId, deviceId),
+      },
+    };
+  }
+
+  #rooms(scope: Scope): { join: JsonObject; invite: JsonObject; knock: JsonObject; leave: JsonObject } {
+    const { registry } = this.#deps;
+    const { session, filter } = scope.request;
+    const rooms = {
+      join: {} as JsonObject,
+      invite: {} as JsonObject,
+      knock: {} as JsonObject,
+      leave: {} as JsonObject,
+    };
+    for (const [roomId, entry] of registry.membershipsOf(session.userId)) {
+      if (!filter.acceptsRoom(roomId)) continue;
+      const kind = entry.membership === "ban" ? "leave" : entry.membership;
+      const section =
+        kind === "join"
+          ? this.#joinedRoom(scope, roomId, entry)
+          : kind === "leave"
+            ? this.#leftRoom(scope, roomId, entry)
+            : this.#strippedRoom(scope, roomId, entry, kind);
+      if (section !== undefined) rooms[kind][roomId] = section;
+    }
+    return rooms;
+  }
+
+  #joinedRoom(scope: Scope, roomId: string, entry: MembershipEntry): JsonObject | undefined {
+    const { registry, userData, ephemeral } = this.#deps;
+    const { session, fullState } = scope.request;
+    const since = scope.since.stream;
+    const isNew = since === undefined || (entry.stream > since && !this.#followed(scope, roomId, since));
+    const newEvents = isNew || fullState || registry.lastStream(roomId) > since;
+    const typing = ephemeral.typingSince(roomId, isNew ? 0 : scope.since.ephemeral);
+    const hasOther =
+      typing !== undefined ||
+      userData.hasReceiptsSince(roomId, isNew ? 0 : since) ||
+      userData.hasAccountDataSince(session.userId, isNew ? 0 : since);
+    if (!newEvents && !hasOther) return undefined;
+    return this.#joinedSection(scope, registry.get(roomId), { isNew, newEvents, typing });
+  }
+
+  #joinedSection(
+    scope: Scope,
+    room: RoomState,
+    news: { isNew: boolean; newEvents: boolean; typing: string[] | undefined },
+  ): JsonObject | undefined {
+    const { request, upTo } = scope;
+    const { session, filter, fullState } = request;
+    const since = news.isNew ? undefined : scope.since.stream;
+    const accountData = this.#roomAccountData(scope, room.roomId, since);
+    const ephemeral = this.#roomEphemeral(scope, room.roomId, since, news.typing);
+    const whole = since === undefined || fullState;
+    const range: RoomRange = {
+      state: room,
+      since: whole ? undefined : since,
+      upTo,
+      timelineAfter: since ?? 0,
+    };
+    const section = buildRoomSection(this.#deps, range, filter, session);
+    if (!whole && section.isEmpty && accountData.length === 0 && ephemeral.length === 0) return undefined;
+    return {
+      timeline: section.timeline,
+      state: section.state,
+      account_data: { events: accountData },
+      ephemeral: { events: ephemeral },
+      summary: section.membersChanged ? memberSummary(room, session.userId) : {},
+      unread_notifications: { highlight_count: 0, notification_count: 0 },
+    };
+  }
+
+  /** Whether the user was joined at `since` and has been ever since. */
+  #followed(scope: Scope, roomId: string, since: number): boolean {
+    const { events } = this.#deps;
+    const { userId } = scope.request.session;
+    const history = events.stateHistory(roomId, "m.room.member", userId);
+    const before = history.findLast((event) => event.stream <= since);
+    const after = history.filter((event) => event.stream > since);
+    return [before, ...after].every((event) => membershipOf(event?.content) === "join");
+  }
+
+  #leftRoom(scope: Scope, roomId: string, entry: MembershipEntry): JsonObject | undefined {
+    const { events, registry } = this.#deps;
+    const { session, filter } = scope.request;
+    const since = scope.since.stream;
+    if (since === undefined ? !filter.includeLeave || entry.forgotten : entry.stream <= since)
+      return undefined;
+    const known = since !== undefined && this.#wasJoined(scope, roomId, since);
+    const range: RoomRange = {
+      state: registry.get(roomId),
+      since: known ? since : undefined,
+      upTo: entry.stream,
+      timelineAfter: known ? since : 0,
+      stateAtEnd: events.stateAt(roomId, entry.stream),
+      withoutState: !wasEverJoined(events, roomId, session.userId),
+    };
+    const section = buildRoomSection(this.#deps, range, filter, session);
+    return {
+      timeline: section.timeline,
+      state: section.state,
+      account_data: { events: this.#roomAccountData(scope, roomId, since) },
+    };
+  }
+
+  #wasJoined(scope: Scope, roomId: string, stream: number): boolean {
+    const member = this.#deps.events.stateEventAt(
+      roomId,
+      "m.room.member",
+      scope.request.session.userId,
+      stream,
+    );
+    return membershipOf(member?.content) === "join";
+  }
+
+  #strippedRoom(
+    scope: Scope,
+    roomId: string,
+    entry: MembershipEntry,
+    kind: "invite" | "knock",
+  ): JsonObject | undefined {
+    const since = scope.since.stream;
+    if (since !== undefined && entry.stream <= since && !scope.request.fullState) return undefined;
+    const room = this.#deps.registry.get(roomId);
+    const { userId } = scope.request.session;
+    const own = room.get("m.room.member", userId);
+    const shown = [
+      ...strippedTypes.map((type) => room.get(type, "")),
+      own === undefined || own.sender === userId ? undefined : room.get("m.room.member", own.sender),
+      own,
+    ];
+    const events = shown.flatMap((event) => (event === undefined ? [] : [strippedEvent(event)]));
+    return { [`${kind}_state`]: { events } };
+  }
+
+  #roomAccountData(scope: Scope, roomId: string, since: number | undefined): JsonObject[] {
+    const { userData } = this.#deps;
+    const { session, filter } = scope.request;
+    if (!userData.hasAccountDataSince(session.userId, since ?? 0)) return [];
+    return userData.store
+      .accountDataSince(session.userId, since ?? 0)
+      .filter(
+        (row) =>
+          row.room_id === roomId && filter.roomAccountData.accepts({ type: row.type, room_id: roomId }),
+      )
+      .map((row) => ({ type: row.type, content: JSON.parse(row.content) as JsonObject }));
+  }
+
+  #roomEphemeral(
+    scope: Scope,
+    roomId: string,
+    since: number | undefined,
+    typing: string[] | undefined,
+  ): JsonObject[] {
+    const { filter, session } = scope.request;
+    const { userData } = this.#deps;
+    const accepts = (type: string): boolean => filter.ephemeral.accepts({ type, room_id: roomId });
+    const events: JsonObject[] = [];
+    if (typing !== undefined && accepts("m.typing"))
+      events.push({ type: "m.typing", content: { user_ids: typing } });
+    if (!userData.hasReceiptsSince(roomId, since ?? 0) || !accepts("m.receipt")) return events;
+    const content: Record<string, Record<string, Record<string, JsonObject>>> = {};
+    for (const row of userData.store.receiptsSince(roomId, since ?? 0)) {
+      if (row.type === "m.read.private" && row.user_id !== session.userId) continue;
+      content[row.event_id] ??= {};
+      const types = content[row.event_id] ?? {};
+      types[row.type] ??= {};
+      const users = types[row.type] ?? {};
+      users[row.user_id] = { ts: row.ts, ...(row.thread_id === "" ? {} : { thread_id: row.thread_id }) };
+    }
+    if (Object.keys(content).length > 0) events.push({ type: "m.receipt", content });
+    return events;
+  }
+
+  #accountData(scope: Scope): JsonObject[] {
+    const { userData } = this.#deps;
+    const { session, filter } = scope.request;
+    const since = scope.since.stream;
+    if (filter.accountData.passesNothing) return [];
+    const stored = userData.hasAccountDataSince(session.userId, since ?? 0)
+      ? userData.store.accountDataSince(session.userId, since ?? 0).filter((row) => row.room_id === "")
+      : [];
+    const events = stored.map((row): { type: string; content: JsonObject } => ({
+      type: row.type,
+      content: JSON.parse(row.content) as JsonObject,
+    }));
+    if (since === undefined && !events.some((event) => event.type === "m.push_rules")) {
+      events.push({ type: "m.push_rules", content: { global: defaultPushRules(session.userId) } });
+    }
+    return events.filter((event) => filter.accountData.accepts(event));
+  }
+
+  #presence(scope: Scope): JsonObject[] {
+    const { ephemeral, registry, clock } = this.#deps;
+    const { session, filter } = scope.request;
+    if (filter.presence.passesNothing) return [];
+    const events: JsonObject[] = [];
+    for (const [userId, presence] of ephemeral.presencesSince(scope.since.ephemeral)) {
+      if (userId !== session.userId && !registry.shareRoom(userId, session.userId)) continue;
+      if (!filter.presence.accepts({ type: "m.presence", sender: userId })) continue;
+      events.push({ type: "m.presence", sender: userId, content: presenceContent(presence, clock.now()) });
+    }
+    return events;
+  }
+
+  #deviceLists(scope: Scope): string[] {
+    const { devices, registry } = this.#deps;
+    const since = scope.since.stream;
+    if (since === undefined) return [];
+    const { userId } = scope.request.session;
+    return devices
+      .listChangesSince(since)
+      .filter((other) => other === userId || registry.shareRoom(other, userId));
+  }
+}
+
+/** The content of an m.presence event. */
+export function presenceContent(presence: Presence, now: number): JsonObject {
+  return {
+    presence: presence.presence,
+    last_active_ago: Math.max(0, now - presence.lastActive),
+    currently_active: presence.presence === "online",
+    ...(presence.statusMsg === undefined ? {} : { status_msg: presence.statusMsg }),
+  };
+}
