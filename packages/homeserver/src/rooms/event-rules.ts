@@ -4,7 +4,7 @@
  */
 import { badJson, forbidden, invalidParam } from "../http/matrix-error.ts";
 import { checkPowerLevelsChange, checkPowerLevelsShape, type PowerAction } from "./power-levels.ts";
-import { isJsonObject, type Json, type JsonObject, type Membership, stringField } from "./room-event.ts";
+import { isJsonObject, type Json, type JsonObject, stringField } from "./room-event.ts";
 import type { RoomState } from "./room-state.ts";
 
 export type Candidate = {
@@ -20,7 +20,11 @@ export type IsJoined = (roomId: string, userId: string) => boolean;
 /** Throws unless `event` may follow `state`. The create event is the writer's own business. */
 export function authorizeEvent(state: RoomState, event: Candidate, isJoined: IsJoined): void {
   if (event.type === "m.room.create") throw forbidden("A room has exactly one m.room.create event");
-  if (event.type === "m.room.member") return authorizeMembership(state, event, isJoined);
+  if (event.type === "m.room.member") authorizeMembership(state, event, isJoined);
+  else authorizeByLevel(state, event);
+}
+
+function authorizeByLevel(state: RoomState, event: Candidate): void {
   requireJoined(state, event.sender);
   const levels = state.powerLevels();
   const own = levels.ofUser(event.sender);
@@ -52,19 +56,12 @@ function authorizeMembership(state: RoomState, event: Candidate, isJoined: IsJoi
   const wanted = event.content["membership"] ?? null;
   if (!memberships.has(wanted)) throw badJson("membership must be invite, join, knock, leave or ban");
   const self = event.sender === target;
-  switch (wanted as Membership) {
-    case "join":
-      return authorizeJoin(state, event, target, isJoined);
-    case "invite":
-      return authorizeInvite(state, event.sender, target);
-    case "knock":
-      return authorizeKnock(state, self, target);
-    case "ban":
-      requireJoined(state, event.sender);
-      return requirePowerOver(state, event.sender, target, "ban");
-    case "leave":
-      return self ? authorizeOwnLeave(state, target) : authorizeKick(state, event.sender, target);
-  }
+  if (wanted === "join") authorizeJoin(state, event, target, isJoined);
+  else if (wanted === "invite") authorizeInvite(state, event.sender, target);
+  else if (wanted === "knock") authorizeKnock(state, self, target);
+  else if (wanted === "leave" && self) authorizeOwnLeave(state, target);
+  else if (wanted === "leave") authorizeKick(state, event.sender, target);
+  else authorizeBan(state, event.sender, target);
 }
 
 function authorizeJoin(state: RoomState, event: Candidate, target: string, isJoined: IsJoined): void {
@@ -122,6 +119,11 @@ function authorizeKick(state: RoomState, sender: string, target: string): void {
   if (before === "ban") requirePower(state, sender, "ban");
   else if (before === undefined || before === "leave") throw forbidden(`${target} is not in the room`);
   requirePowerOver(state, sender, target, "kick");
+}
+
+function authorizeBan(state: RoomState, sender: string, target: string): void {
+  requireJoined(state, sender);
+  requirePowerOver(state, sender, target, "ban");
 }
 
 function requirePower(state: RoomState, sender: string, action: PowerAction): void {

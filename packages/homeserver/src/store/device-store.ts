@@ -12,6 +12,87 @@ export type KeyUpload = { readonly algorithm: string; readonly keyId: string; re
 const MESSAGES_WAITING_MAX = 2_000;
 
 export function createDeviceStore(db: HomeserverDatabase) {
+  const sql = { ...prepareMessages(db), ...prepareKeys(db) };
+  const changed = new Map(sql.listChanges.all().map((row) => [row.user_id, row.stream]));
+  let newestChange = Math.max(0, ...changed.values());
+  const markListChanged = (userId: string): void => {
+    const stream = db.advance();
+    sql.setListChange.run(userId, stream);
+    changed.set(userId, stream);
+    newestChange = stream;
+  };
+
+  return {
+    markListChanged,
+    /** Queues a message for a device. Call inside a transaction. */
+    addMessage(userId: string, deviceId: string, content: JsonObject): void {
+      sql.insertMessage.run(db.advance(), userId, deviceId, JSON.stringify(content));
+      sql.trimMessages.run(userId, deviceId, userId, deviceId, MESSAGES_WAITING_MAX);
+    },
+    messages: (userId: string, deviceId: string, upTo: number): JsonObject[] =>
+      sql.messages.all(userId, deviceId, upTo).map((row) => JSON.parse(row.content) as JsonObject),
+    /** Deletes what the device has seen. */
+    acknowledgeMessages(userId: string, deviceId: string, stream: number): void {
+      if (sql.anyMessage.get(userId, deviceId, stream) === null) return;
+      db.transaction(() => {
+        sql.deleteMessages.run(userId, deviceId, stream);
+        sql.setFloor.run(db.position);
+      });
+    },
+    /** False when the device used this transaction ID before. */
+    beginTransaction: (userId: string, deviceId: string, txnId: string, type: string): boolean =>
+      sql.insertTransaction.run(userId, deviceId, txnId, type).changes > 0,
+    setDeviceKeys(userId: string, deviceId: string, content: JsonObject): void {
+      sql.setKeys.run(userId, deviceId, JSON.stringify(content));
+      markListChanged(userId);
+    },
+    deviceKeys: (userId: string): Map<string, JsonObject> =>
+      new Map(sql.keys.all(userId).map((row) => [row.device_id, JSON.parse(row.content) as JsonObject])),
+    deleteDevice(userId: string, deviceId: string): void {
+      db.transaction(() => {
+        sql.deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
+        sql.setFloor.run(db.position);
+        sql.deleteOneTimeKeys.run(userId, deviceId);
+        if (sql.deleteKeys.run(userId, deviceId).changes > 0) markListChanged(userId);
+      });
+    },
+    addOneTimeKey: (userId: string, deviceId: string, key: KeyUpload): void => {
+      sql.insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 0);
+    },
+    setFallbackKey: (userId: string, deviceId: string, key: KeyUpload): void => {
+      sql.dropFallback.run(userId, deviceId, key.algorithm);
+      sql.insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 1);
+    },
+    /** Takes a one-time key (or marks the fallback key used). Call inside a transaction. */
+    claimKey(
+      userId: string,
+      deviceId: string,
+      algorithm: string,
+    ): { keyId: string; content: Json } | undefined {
+      const row = sql.oneTimeKey.get(userId, deviceId, algorithm);
+      if (row === null) return undefined;
+      (row.fallback > 0 ? sql.useFallback : sql.takeOneTimeKey).run(userId, deviceId, algorithm, row.key_id);
+      return { keyId: row.key_id, content: JSON.parse(row.content) as Json };
+    },
+    oneTimeKeyCounts: (userId: string, deviceId: string): JsonObject => ({
+      signed_curve25519: 0,
+      ...Object.fromEntries(sql.counts.all(userId, deviceId).map((row) => [row.algorithm, row.count])),
+    }),
+    unusedFallbackTypes: (userId: string, deviceId: string): string[] =>
+      sql.unusedFallback.all(userId, deviceId).map((row) => row.algorithm),
+    setCrossSigningKey(userId: string, usage: string, content: JsonObject): void {
+      sql.setCrossSigning.run(userId, usage, JSON.stringify(content));
+      markListChanged(userId);
+    },
+    crossSigningKeys: (userId: string): Map<string, JsonObject> =>
+      new Map(sql.crossSigning.all(userId).map((row) => [row.usage, JSON.parse(row.content) as JsonObject])),
+    /** Users whose devices or keys changed after `stream`. */
+    listChangesSince: (stream: number): string[] =>
+      stream >= newestChange ? [] : [...changed].filter(([, at]) => at > stream).map(([userId]) => userId),
+  };
+}
+
+function prepareMessages(db: HomeserverDatabase) {
   const insertMessage = db.prepare<unknown, [number, string, string, string]>(
     "INSERT INTO to_device (stream, user_id, device_id, content) VALUES (?,?,?,?)",
   );
@@ -34,6 +115,10 @@ export function createDeviceStore(db: HomeserverDatabase) {
   const insertTransaction = db.prepare<unknown, [string, string, string, string]>(
     "INSERT OR IGNORE INTO to_device_transactions (user_id, device_id, txn_id, type) VALUES (?,?,?,?)",
   );
+  return { insertMessage, trimMessages, messages, anyMessage, deleteMessages, setFloor, insertTransaction };
+}
+
+function prepareKeys(db: HomeserverDatabase) {
   const setKeys = db.prepare<unknown, [string, string, string]>(
     "INSERT OR REPLACE INTO device_keys (user_id, device_id, content) VALUES (?,?,?)",
   );
@@ -86,81 +171,21 @@ export function createDeviceStore(db: HomeserverDatabase) {
   const listChanges = db.prepare<{ user_id: string; stream: number }, []>(
     "SELECT user_id, stream FROM device_list_changes",
   );
-  const changed = new Map(listChanges.all().map((row) => [row.user_id, row.stream]));
-  let newestChange = Math.max(0, ...changed.values());
-  const markListChanged = (userId: string): void => {
-    const stream = db.advance();
-    setListChange.run(userId, stream);
-    changed.set(userId, stream);
-    newestChange = stream;
-  };
-
   return {
-    markListChanged,
-    /** Queues a message for a device. Call inside a transaction. */
-    addMessage(userId: string, deviceId: string, content: JsonObject): void {
-      insertMessage.run(db.advance(), userId, deviceId, JSON.stringify(content));
-      trimMessages.run(userId, deviceId, userId, deviceId, MESSAGES_WAITING_MAX);
-    },
-    messages: (userId: string, deviceId: string, upTo: number): JsonObject[] =>
-      messages.all(userId, deviceId, upTo).map((row) => JSON.parse(row.content) as JsonObject),
-    /** Deletes what the device has seen. */
-    acknowledgeMessages(userId: string, deviceId: string, stream: number): void {
-      if (anyMessage.get(userId, deviceId, stream) === null) return;
-      db.transaction(() => {
-        deleteMessages.run(userId, deviceId, stream);
-        setFloor.run(db.position);
-      });
-    },
-    /** False when the device used this transaction ID before. */
-    beginTransaction: (userId: string, deviceId: string, txnId: string, type: string): boolean =>
-      insertTransaction.run(userId, deviceId, txnId, type).changes > 0,
-    setDeviceKeys(userId: string, deviceId: string, content: JsonObject): void {
-      setKeys.run(userId, deviceId, JSON.stringify(content));
-      markListChanged(userId);
-    },
-    deviceKeys: (userId: string): Map<string, JsonObject> =>
-      new Map(keys.all(userId).map((row) => [row.device_id, JSON.parse(row.content) as JsonObject])),
-    deleteDevice(userId: string, deviceId: string): void {
-      db.transaction(() => {
-        deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
-        setFloor.run(db.position);
-        deleteOneTimeKeys.run(userId, deviceId);
-        if (deleteKeys.run(userId, deviceId).changes > 0) markListChanged(userId);
-      });
-    },
-    addOneTimeKey: (userId: string, deviceId: string, key: KeyUpload): void => {
-      insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 0);
-    },
-    setFallbackKey: (userId: string, deviceId: string, key: KeyUpload): void => {
-      dropFallback.run(userId, deviceId, key.algorithm);
-      insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 1);
-    },
-    /** Takes a one-time key (or marks the fallback key used). Call inside a transaction. */
-    claimKey(
-      userId: string,
-      deviceId: string,
-      algorithm: string,
-    ): { keyId: string; content: Json } | undefined {
-      const row = oneTimeKey.get(userId, deviceId, algorithm);
-      if (row === null) return undefined;
-      (row.fallback > 0 ? useFallback : takeOneTimeKey).run(userId, deviceId, algorithm, row.key_id);
-      return { keyId: row.key_id, content: JSON.parse(row.content) as Json };
-    },
-    oneTimeKeyCounts: (userId: string, deviceId: string): JsonObject => ({
-      signed_curve25519: 0,
-      ...Object.fromEntries(counts.all(userId, deviceId).map((row) => [row.algorithm, row.count])),
-    }),
-    unusedFallbackTypes: (userId: string, deviceId: string): string[] =>
-      unusedFallback.all(userId, deviceId).map((row) => row.algorithm),
-    setCrossSigningKey(userId: string, usage: string, content: JsonObject): void {
-      setCrossSigning.run(userId, usage, JSON.stringify(content));
-      markListChanged(userId);
-    },
-    crossSigningKeys: (userId: string): Map<string, JsonObject> =>
-      new Map(crossSigning.all(userId).map((row) => [row.usage, JSON.parse(row.content) as JsonObject])),
-    /** Users whose devices or keys changed after `stream`. */
-    listChangesSince: (stream: number): string[] =>
-      stream >= newestChange ? [] : [...changed].filter(([, at]) => at > stream).map(([userId]) => userId),
+    setKeys,
+    keys,
+    deleteKeys,
+    deleteOneTimeKeys,
+    insertOneTimeKey,
+    dropFallback,
+    oneTimeKey,
+    takeOneTimeKey,
+    useFallback,
+    counts,
+    unusedFallback,
+    setCrossSigning,
+    crossSigning,
+    setListChange,
+    listChanges,
   };
 }

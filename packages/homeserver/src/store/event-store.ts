@@ -31,6 +31,76 @@ const SCAN_BATCH = 128;
 export type EventStore = ReturnType<typeof createEventStore>;
 
 export function createEventStore(db: HomeserverDatabase) {
+  const sql = prepareStatements(db);
+  const optional = (row: EventRow | null): RoomEvent | undefined => (row === null ? undefined : toEvent(row));
+
+  /** Rows with `after < stream <= upTo`, newest or oldest first, read in batches as they are asked for. */
+  function* scan(
+    roomId: string,
+    after: number,
+    upTo: number,
+    direction: "b" | "f",
+  ): Generator<EventRow, void, undefined> {
+    let [low, high] = [after, upTo];
+    while (low < high) {
+      const rows = (direction === "b" ? sql.backwards : sql.forwards).all(roomId, low, high);
+      yield* rows;
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < SCAN_BATCH) return;
+      if (direction === "b") high = last.stream - 1;
+      else low = last.stream;
+    }
+  }
+
+  return {
+    scan,
+    toEvent,
+    insert(event: RoomEvent, contentJson: string, relation: Relation | undefined): void {
+      sql.insert.run(
+        event.stream,
+        event.eventId,
+        event.roomId,
+        event.type,
+        event.stateKey,
+        event.sender,
+        contentJson,
+        event.originServerTs,
+        event.replaces,
+        event.redacts,
+        relation?.eventId ?? null,
+        relation?.relType ?? null,
+        event.txnDevice,
+        event.txnId,
+      );
+      if (event.stateKey !== null) sql.setState.run(event.roomId, event.type, event.stateKey, event.stream);
+    },
+    byId: (eventId: string) => optional(sql.byId.get(eventId)),
+    byStream: (stream: number) => optional(sql.byStream.get(stream)),
+    /** The event that `sender`'s device already made with this transaction ID. */
+    byTransaction: (sender: string, device: string, txnId: string, roomId: string, type: string) =>
+      sql.byTransaction.get(sender, device, txnId, roomId, type)?.event_id,
+    currentState: (roomId: string): RoomEvent[] => sql.currentState.all(roomId).map(toEvent),
+    /** The room's whole state just after stream position `stream`. */
+    stateAt: (roomId: string, stream: number): RoomEvent[] => sql.stateAt.all(roomId, stream).map(toEvent),
+    stateEventAt: (roomId: string, type: string, stateKey: string, stream: number) =>
+      optional(sql.stateEventAt.get(roomId, type, stateKey, stream)),
+    /** Every event that ever set this state, oldest first. */
+    stateHistory: (roomId: string, type: string, stateKey: string): RoomEvent[] =>
+      sql.stateHistory.all(roomId, type, stateKey).map(toEvent),
+    /** State events with `after < stream <= upTo`, oldest first. */
+    stateChanges: (roomId: string, after: number, upTo: number): EventRow[] =>
+      sql.stateChanges.all(roomId, after, upTo),
+    /** Events that relate to `eventId`, oldest first. */
+    related: (eventId: string): EventRow[] => sql.related.all(eventId),
+    /** IDs of the room's thread roots, the thread with the newest reply first. */
+    threadRoots: (roomId: string) => sql.threadRoots.all(roomId),
+    redact: (event: RoomEvent, content: JsonObject, redactedBy: string): void => {
+      sql.redact.run(JSON.stringify(content), redactedBy, event.stream);
+    },
+  };
+}
+
+function prepareStatements(db: HomeserverDatabase) {
   const insert = db.prepare<
     unknown,
     [
@@ -101,71 +171,22 @@ export function createEventStore(db: HomeserverDatabase) {
   const redact = db.prepare<unknown, [string, string, number]>(
     "UPDATE events SET content = ?, redacted_by = ?, relates_to = NULL, rel_type = NULL WHERE stream = ?",
   );
-  const optional = (row: EventRow | null): RoomEvent | undefined => (row === null ? undefined : toEvent(row));
-
-  /** Rows with `after < stream <= upTo`, newest or oldest first, read in batches as they are asked for. */
-  function* scan(
-    roomId: string,
-    after: number,
-    upTo: number,
-    direction: "b" | "f",
-  ): Generator<EventRow, void, undefined> {
-    let [low, high] = [after, upTo];
-    while (low < high) {
-      const rows = (direction === "b" ? backwards : forwards).all(roomId, low, high);
-      yield* rows;
-      const last = rows.at(-1);
-      if (last === undefined || rows.length < SCAN_BATCH) return;
-      if (direction === "b") high = last.stream - 1;
-      else low = last.stream;
-    }
-  }
-
   return {
-    scan,
-    toEvent,
-    insert(event: RoomEvent, contentJson: string, relation: Relation | undefined): void {
-      insert.run(
-        event.stream,
-        event.eventId,
-        event.roomId,
-        event.type,
-        event.stateKey,
-        event.sender,
-        contentJson,
-        event.originServerTs,
-        event.replaces,
-        event.redacts,
-        relation?.eventId ?? null,
-        relation?.relType ?? null,
-        event.txnDevice,
-        event.txnId,
-      );
-      if (event.stateKey !== null) setState.run(event.roomId, event.type, event.stateKey, event.stream);
-    },
-    byId: (eventId: string) => optional(byId.get(eventId)),
-    byStream: (stream: number) => optional(byStream.get(stream)),
-    /** The event that `sender`'s device already made with this transaction ID. */
-    byTransaction: (sender: string, device: string, txnId: string, roomId: string, type: string) =>
-      byTransaction.get(sender, device, txnId, roomId, type)?.event_id,
-    currentState: (roomId: string): RoomEvent[] => currentState.all(roomId).map(toEvent),
-    /** The room's whole state just after stream position `stream`. */
-    stateAt: (roomId: string, stream: number): RoomEvent[] => stateAt.all(roomId, stream).map(toEvent),
-    stateEventAt: (roomId: string, type: string, stateKey: string, stream: number) =>
-      optional(stateEventAt.get(roomId, type, stateKey, stream)),
-    /** Every event that ever set this state, oldest first. */
-    stateHistory: (roomId: string, type: string, stateKey: string): RoomEvent[] =>
-      stateHistory.all(roomId, type, stateKey).map(toEvent),
-    /** State events with `after < stream <= upTo`, oldest first. */
-    stateChanges: (roomId: string, after: number, upTo: number): EventRow[] =>
-      stateChanges.all(roomId, after, upTo),
-    /** Events that relate to `eventId`, oldest first. */
-    related: (eventId: string): EventRow[] => related.all(eventId),
-    /** IDs of the room's thread roots, the thread with the newest reply first. */
-    threadRoots: (roomId: string) => threadRoots.all(roomId),
-    redact: (event: RoomEvent, content: JsonObject, redactedBy: string): void => {
-      redact.run(JSON.stringify(content), redactedBy, event.stream);
-    },
+    insert,
+    setState,
+    byId,
+    byStream,
+    byTransaction,
+    currentState,
+    stateAt,
+    stateEventAt,
+    stateHistory,
+    stateChanges,
+    backwards,
+    forwards,
+    related,
+    threadRoots,
+    redact,
   };
 }
 

@@ -133,7 +133,9 @@ async function claim(deps: Deps, request: AuthedRequest): Promise<JsonObject> {
       for (const [deviceId, algorithm] of Object.entries(wanted)) {
         const key = deps.devices.claimKey(userId, deviceId, algorithm);
         if (key === undefined) continue;
-        (claimed[userId] ??= {})[deviceId] = { [`${algorithm}:${key.keyId}`]: key.content };
+        const ofUser = claimed[userId] ?? {};
+        ofUser[deviceId] = { [`${algorithm}:${key.keyId}`]: key.content };
+        claimed[userId] = ofUser;
       }
     }
   });

@@ -33,11 +33,11 @@ const presenceSchema = v.object({
   status_msg: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(1_024)))),
 });
 const receiptSchema = v.looseObject({ thread_id: v.optional(v.pipe(v.string(), v.maxLength(255))) });
-const eventId = v.optional(v.nullable(v.pipe(v.string(), v.maxLength(255))));
+const optionalId = v.optional(v.nullable(v.pipe(v.string(), v.maxLength(255))));
 const markersSchema = v.looseObject({
-  "m.fully_read": eventId,
-  "m.read": eventId,
-  "m.read.private": eventId,
+  "m.fully_read": optionalId,
+  "m.read": optionalId,
+  "m.read.private": optionalId,
 });
 
 /** Types that other endpoints own. */
@@ -151,7 +151,9 @@ function joinedRoom(deps: Deps, request: AuthedRequest): RoomState {
 function mark(deps: Deps, request: AuthedRequest, receipts: readonly Receipt[]): void {
   const room = joinedRoom(deps, request);
   const { userId } = request.session;
-  for (const { type } of receipts) {
+  for (const { type, eventId } of receipts) {
+    if (!eventId.startsWith("$"))
+      throw invalidParam(`${JSON.stringify(eventId.slice(0, 80))} is not an event ID`);
     if (!["m.fully_read", "m.read", "m.read.private"].includes(type)) {
       throw invalidParam(
         `Receipt type must be m.read, m.read.private or m.fully_read, not ${type.slice(0, 80)}`,
