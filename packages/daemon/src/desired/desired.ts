@@ -1,0 +1,53 @@
+/**
+ * What should run, as plain values: the outcome of resolving every assignment of the machine's configuration. Computed
+ * from a snapshot by `resolve-desired.ts`, read by `plan.ts`, which never sees a room.
+ */
+import type { AuthorizationPolicy, Grant } from "@bureau/schema/authorization";
+import type { RestartPolicy } from "@bureau/schema/events";
+import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
+import type { AccountLocalpart, RoomAlias, UserId } from "@bureau/schema/refs";
+
+/** A sandbox as it should be: the fields of `create-sandbox`, and what identifies them. */
+export type WantedSandbox = {
+  /** Payload included. */
+  readonly spec: SandboxSpec;
+  readonly digests: SandboxDigests;
+  /** Standard base64 of an age file. */
+  readonly credentials: string;
+  readonly grants: Grant[];
+  readonly grantsDigest: string;
+  /** JSON text of the event that fulfilled the start condition. */
+  readonly trigger: string | undefined;
+};
+
+export type DesiredOutcome =
+  /** It should run. */
+  | { readonly kind: "run"; readonly sandbox: WantedSandbox }
+  /** Its start condition does not hold: it should not run. */
+  | { readonly kind: "waiting"; readonly reason: string }
+  /** auto_start is off: it should not run. */
+  | { readonly kind: "stopped" }
+  /** It cannot be said what should run: nothing is started, and what runs is left alone. */
+  | { readonly kind: "failed"; readonly reason: string }
+  /** The same, for now: what it depends on is still being looked up. */
+  | { readonly kind: "unresolved"; readonly reason: string };
+
+export type DesiredPrincipal = {
+  readonly account: AccountLocalpart;
+  readonly userId: UserId;
+  /** The reference as assigned; empty when it has none, or could not be read. */
+  readonly template: string;
+  readonly restartPolicy: RestartPolicy;
+  /** What others may do to it, the machine's default included. */
+  readonly policy: AuthorizationPolicy;
+  readonly outcome: DesiredOutcome;
+};
+
+export type Desired = {
+  readonly principals: ReadonlyMap<AccountLocalpart, DesiredPrincipal>;
+  readonly defaultPolicy: AuthorizationPolicy;
+  /** Faults of the configuration itself, each a sentence: for `m.bureau.config_invalid`. */
+  readonly faults: readonly string[];
+  /** Rooms by alias that were looked for; whoever knows aliases resolves and joins them. */
+  readonly aliases: ReadonlySet<RoomAlias>;
+};

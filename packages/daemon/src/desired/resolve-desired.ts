@@ -1,0 +1,271 @@
+/**
+ * Desired state from a snapshot of the rooms: pure, so the same rooms always mean the same thing.
+ *
+ * One bad assignment costs one principal: it becomes `failed` with a reason and a fault, and the others are resolved as
+ * if it were not there. What cannot be decided never reads as "should not run".
+ */
+import { type AuthorizationPolicy, joinPolicies } from "@bureau/schema/authorization";
+import { contentMatches } from "@bureau/schema/content-match";
+import {
+  CredentialsSchema,
+  eventTypes,
+  isCleared,
+  type PrincipalAssignment,
+  PrincipalAssignmentSchema,
+} from "@bureau/schema/events";
+import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
+import { InputError, parse } from "@bureau/schema/parse";
+import {
+  type AccountLocalpart,
+  accountOf,
+  fleetOf,
+  parseUserId,
+  principalOfUser,
+  type RoomAlias,
+  serverOf,
+  stateKeyOf,
+  type UserId,
+} from "@bureau/schema/refs";
+import type { Template } from "@bureau/schema/template";
+import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
+import { digestOf, specDigest } from "./digests.ts";
+import { grantsOf } from "./grants.ts";
+import { resolveTemplate } from "./resolve-template.ts";
+import type { Snapshot } from "./snapshot.ts";
+
+export function resolveDesired(snapshot: Snapshot): Desired {
+  const principals = new Map<AccountLocalpart, DesiredPrincipal>();
+  const faults: string[] = [];
+  const aliases = new Set<RoomAlias>();
+  const defaultPolicy = snapshot.config.default_policy ?? {};
+  const entries = (snapshot.config.principals ?? []).map((raw, index) =>
+    readAssignment(raw, `principals.${index}`, snapshot),
+  );
+  for (const entry of entries) {
+    if (entry.fault !== undefined) faults.push(entry.fault);
+    if (entry.identity === undefined) continue;
+    const { account, userId } = entry.identity;
+    const failed = (reason: string): DesiredPrincipal => ({
+      account,
+      userId,
+      template: entry.assignment?.template ?? "",
+      restartPolicy: "always",
+      policy: joinPolicies(defaultPolicy, entry.assignment?.authorization),
+      outcome: { kind: "failed", reason },
+    });
+    if (principals.has(account)) {
+      const fault = `principals: ${userId} is assigned more than once`;
+      if (!faults.includes(fault)) faults.push(fault);
+      principals.set(account, failed("It is assigned more than once"));
+    } else if (entry.assignment === undefined) {
+      principals.set(account, failed(entry.fault ?? "Its assignment cannot be read"));
+    } else {
+      principals.set(account, resolvePrincipal(entry.assignment, account, defaultPolicy, snapshot, aliases));
+    }
+  }
+  return { principals, defaultPolicy, faults, aliases };
+}
+
+type Entry = {
+  readonly identity?: { readonly account: AccountLocalpart; readonly userId: UserId };
+  /** Absent when it cannot be used. */
+  readonly assignment?: PrincipalAssignment;
+  readonly fault?: string;
+};
+
+/** Parses one entry. Also of one that is broken, whom it is about is found out if at all possible. */
+function readAssignment(raw: unknown, where: string, snapshot: Snapshot): Entry {
+  let fault: string | undefined;
+  let assignment: PrincipalAssignment | undefined;
+  try {
+    assignment = parse(PrincipalAssignmentSchema, raw, where);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    fault = error.message;
+  }
+  const userId = assignment?.principal ?? claimedUser(raw);
+  if (userId === undefined) return { fault: fault ?? `${where} names no principal` };
+  let account: AccountLocalpart;
+  try {
+    const principal = principalOfUser(userId);
+    if (fleetOf(principal) !== fleetOf(snapshot.machine) || serverOf(userId) !== snapshot.server)
+      return { fault: `${where}: ${userId} does not belong to the fleet of this machine` };
+    account = accountOf(principal);
+    if (Buffer.byteLength(principal) > snapshot.localpartBytesMax)
+      return {
+        identity: { account, userId },
+        fault: `${where}: the name of ${userId} has more than the ${snapshot.localpartBytesMax} bytes that fit a socket path here`,
+      };
+  } catch (error) {
+    return { fault: fault ?? `${where}: ${error instanceof Error ? error.message : String(error)}` };
+  }
+  const identity = { account, userId };
+  return assignment === undefined || fault !== undefined
+    ? { identity, ...(fault === undefined ? {} : { fault }) }
+    : { identity, assignment };
+}
+
+function claimedUser(raw: unknown): UserId | undefined {
+  if (typeof raw !== "object" || raw === null || !("principal" in raw)) return undefined;
+  try {
+    return parseUserId(String(raw.principal));
+  } catch {
+    return undefined;
+  }
+}
+
+function resolvePrincipal(
+  assignment: PrincipalAssignment,
+  account: AccountLocalpart,
+  defaultPolicy: AuthorizationPolicy,
+  snapshot: Snapshot,
+  aliases: Set<RoomAlias>,
+): DesiredPrincipal {
+  return {
+    account,
+    userId: assignment.principal,
+    template: assignment.template,
+    restartPolicy: assignment.restart_policy ?? "always",
+    policy: joinPolicies(defaultPolicy, assignment.authorization),
+    outcome: resolveOutcome(assignment, defaultPolicy, snapshot, aliases),
+  };
+}
+
+function resolveOutcome(
+  assignment: PrincipalAssignment,
+  defaultPolicy: AuthorizationPolicy,
+  snapshot: Snapshot,
+  aliases: Set<RoomAlias>,
+): DesiredOutcome {
+  if (!assignment.auto_start) return { kind: "stopped" };
+  const condition = checkCondition(assignment, snapshot, aliases);
+  if (condition.kind !== "holds") return condition;
+  const resolved = resolveTemplate(assignment.template, assignment.extra_inherits ?? [], snapshot, aliases);
+  if (resolved.kind !== "resolved") return resolved;
+  const { template } = resolved;
+  const spec = specOf(template, assignment);
+  const blocked = notYetPossible(template, spec);
+  if (blocked !== undefined) return { kind: "failed", reason: blocked };
+  const credentials = credentialsOf(assignment.principal, template, snapshot);
+  if ("reason" in credentials) return { kind: "failed", reason: credentials.reason };
+  return {
+    kind: "run",
+    sandbox: wantedSandbox(spec, credentials.ciphertext, assignment, defaultPolicy, condition.trigger),
+  };
+}
+
+type Condition =
+  | { readonly kind: "holds"; readonly trigger: string | undefined }
+  | Extract<DesiredOutcome, { kind: "waiting" | "failed" | "unresolved" }>;
+
+function checkCondition(
+  assignment: PrincipalAssignment,
+  snapshot: Snapshot,
+  aliases: Set<RoomAlias>,
+): Condition {
+  const condition = assignment.start_condition;
+  if (condition === undefined) return { kind: "holds", trigger: undefined };
+  const what = `${condition.event_type} "${condition.state_key}"`;
+  let room = snapshot.configRoom;
+  if (condition.room_alias !== undefined) {
+    aliases.add(condition.room_alias);
+    const found = snapshot.lookup(condition.room_alias);
+    if (found.kind === "missing")
+      return { kind: "failed", reason: `Start condition ${what}: ${found.reason}` };
+    if (found.kind === "pending")
+      return { kind: "unresolved", reason: `looking for the room ${condition.room_alias}` };
+    room = found.room;
+  }
+  const view = snapshot.states.room(room);
+  if (view === undefined)
+    return { kind: "unresolved", reason: `looking for the room ${condition.room_alias ?? room}` };
+  const content = view.get(condition.event_type, condition.state_key)?.content;
+  if (content === undefined || isCleared(content))
+    return { kind: "waiting", reason: `for the state event ${what}` };
+  if (!contentMatches(condition.content_match ?? {}, content))
+    return { kind: "waiting", reason: `for the state event ${what} to match` };
+  return { kind: "holds", trigger: JSON.stringify(content) };
+}
+
+/** The resolved template with the assignment's overrides on top (wire facts, section 3.4). */
+function specOf(template: Template, assignment: PrincipalAssignment): SandboxSpec {
+  const nonEmpty = <T>(items: T[] | null | undefined): T[] | undefined =>
+    items !== undefined && items !== null && items.length > 0 ? items : undefined;
+  const spec = {
+    isolation: template.isolation,
+    command: nonEmpty(assignment.command_override) ?? template.command ?? [],
+    filesystem: template.filesystem,
+    namespaces: template.namespaces,
+    resources: template.resources,
+    security: template.security,
+    environment_variables: {
+      ...template.environment_variables,
+      ...assignment.extra_environment_variables,
+    },
+    prepend_variables: template.prepend_variables,
+    environment_path: assignment.environment_override ?? template.environment,
+    payload: { ...template.default_payload, ...assignment.payload },
+    roles: template.roles,
+    create_dirs: template.create_dirs,
+    required_services: nonEmpty(assignment.required_services_override) ?? template.required_services,
+    proxy_services: template.proxy_services,
+    secrets: assignment.secrets_override ?? template.secrets,
+  };
+  return Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined)) as SandboxSpec;
+}
+
+/** Why this daemon cannot run it at all: said plainly rather than running it without what it asked for. */
+function notYetPossible(template: Template, spec: SandboxSpec): string | undefined {
+  const service = spec.required_services?.[0];
+  if (service !== undefined) return `Service "${service}" is not available on this machine`;
+  if (template.credential_ref !== undefined)
+    return `Its template takes its credentials from "${template.credential_ref}", which this version cannot do`;
+  return undefined;
+}
+
+function credentialsOf(
+  principal: UserId,
+  template: Template,
+  snapshot: Snapshot,
+): { readonly ciphertext: string } | { readonly reason: string } {
+  const event = snapshot.states.room(snapshot.configRoom)?.get(eventTypes.credentials, stateKeyOf(principal));
+  if (event === undefined || isCleared(event.content))
+    return { reason: `There are no credentials for ${principal}` };
+  try {
+    const credentials = parse(CredentialsSchema, event.content, `credentials of ${principal}`);
+    if (credentials.principal !== principal)
+      return { reason: `The credentials of ${principal} are made out to ${credentials.principal}` };
+    const lacking = (template.required_credentials ?? []).filter(
+      (key) => !(credentials.keys ?? []).includes(key),
+    );
+    if (lacking.length > 0)
+      return {
+        reason: `The credentials of ${principal} lack ${lacking.map((key) => `"${key}"`).join(", ")}`,
+      };
+    return { ciphertext: credentials.ciphertext };
+  } catch (error) {
+    if (error instanceof InputError) return { reason: error.message };
+    throw error;
+  }
+}
+
+function wantedSandbox(
+  spec: SandboxSpec,
+  ciphertext: string,
+  assignment: PrincipalAssignment,
+  defaultPolicy: AuthorizationPolicy,
+  trigger: string | undefined,
+): WantedSandbox {
+  const { payload, ...structure } = spec;
+  const structural = digestOf(structure);
+  const payloadDigest = digestOf(payload ?? {});
+  const grants = grantsOf(assignment, defaultPolicy);
+  return {
+    spec,
+    digests: { spec: specDigest(structural, digestOf(ciphertext)), payload: payloadDigest },
+    credentials: ciphertext,
+    grants,
+    grantsDigest: digestOf(grants),
+    trigger,
+  };
+}

@@ -1,0 +1,84 @@
+/** The daemon's messages to the config room (wire facts, section 4.3): one builder each, with the wire's fields. */
+import { notices } from "@bureau/schema/events";
+import type { SandboxExit } from "@bureau/schema/launcher-ipc";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+
+/** Content of an `m.room.message`. `body` is for people, the other fields for programs. */
+export type Notice = Readonly<Record<string, unknown>> & { readonly msgtype: string; readonly body: string };
+
+/** Lines of a failed program's terminal that are posted (wire facts, section 12.1). */
+const OUTPUT_LINES_MAX = 50;
+/** An event may have 64 KiB in all (Matrix specification); the text may double when it is escaped. */
+const OUTPUT_CHARS_MAX = 24_000;
+const ERROR_CHARS_MAX = 4_000;
+
+type Account = AccountLocalpart;
+const cut = (text: string): string =>
+  text.length > ERROR_CHARS_MAX ? `${text.slice(0, ERROR_CHARS_MAX)}…` : text;
+
+export const notice = {
+  adopted: (principal: Account): Notice => ({
+    msgtype: notices.principalAdopted,
+    body: `${principal} was running already and is managed again`,
+    principal,
+  }),
+  started: (principal: Account): Notice => ({
+    msgtype: notices.principalStarted,
+    body: `${principal} started`,
+    principal,
+  }),
+  startFailed: (principal: Account, error: string): Notice => ({
+    msgtype: notices.principalStartFailed,
+    body: cut(`${principal} cannot start: ${error}`),
+    principal,
+    error: cut(error),
+  }),
+  restarted: (principal: Account, template: string): Notice => ({
+    msgtype: notices.principalRestarted,
+    body: `${principal} restarted with its new configuration`,
+    principal,
+    template,
+  }),
+  stopped: (principal: Account): Notice => ({
+    msgtype: notices.principalStopped,
+    body: `${principal} stopped: it is no longer wanted here`,
+    principal,
+  }),
+  exited: (principal: Account, exit: SandboxExit): Notice => ({
+    msgtype: notices.sandboxExited,
+    body: `${principal} ${exit.description}`,
+    principal,
+    exit_code: exit.code,
+    exit_description: exit.description,
+    ...(exit.code === 0 || exit.output === undefined ? {} : { captured_output: lastLines(exit.output) }),
+  }),
+  payloadUpdated: (principal: Account): Notice => ({
+    msgtype: notices.payloadUpdated,
+    body: `${principal} was given a new payload`,
+    principal,
+  }),
+  grantsUpdated: (principal: Account, count: number): Notice => ({
+    msgtype: notices.grantsUpdated,
+    body: `${principal} now has ${count} grants`,
+    principal,
+    grant_count: count,
+  }),
+  proxyCrash: (principal: Account, status: "detected" | "recovered" | "failed", error?: string): Notice => ({
+    msgtype: notices.proxyCrash,
+    body: `The proxy of ${principal}: ${status}`,
+    principal,
+    status,
+    ...(error === undefined ? {} : { error: cut(error) }),
+  }),
+  configInvalid: (error: string): Notice => ({
+    msgtype: notices.configInvalid,
+    body: cut(`The configuration of this machine has a fault: ${error}`),
+    error: cut(error),
+  }),
+} as const;
+
+/** The last lines of a terminal, blank ones at its end left out. */
+function lastLines(output: string): string {
+  const lines = output.trimEnd().split("\n");
+  return lines.slice(-OUTPUT_LINES_MAX).join("\n").slice(-OUTPUT_CHARS_MAX);
+}

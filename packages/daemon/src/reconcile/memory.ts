@@ -1,0 +1,140 @@
+/**
+ * What the daemon remembers about principals between one pass and the next. Only completion must outlive the daemon and
+ * a reboot, so only that is on disk; it is there before the launcher's record of the exit is cleared, so that a crash
+ * between the two is an exit seen twice, never one forgotten.
+ */
+import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { parseJson } from "@bureau/schema/parse";
+import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import * as v from "valibot";
+
+const CompletionSchema = v.object({
+  /** Digests of what ran: with another program or payload it is another piece of work. */
+  structure: v.string(),
+  payload: v.string(),
+  /** Exit code, as in the launcher's records. */
+  code: v.number(),
+  /** Milliseconds since the epoch. */
+  at: v.number(),
+});
+/** Work that ended and that its restart policy says to leave. */
+export type Completion = v.InferOutput<typeof CompletionSchema>;
+
+const StateFileSchema = v.object({
+  version: v.literal(1),
+  completed: v.record(v.string(), CompletionSchema),
+});
+
+/** A count of failures in a row, and when the next try is due (milliseconds, monotonic clock). */
+export type Attempts = { readonly failures: number; readonly retryAt: number };
+export const noAttempts: Attempts = { failures: 0, retryAt: 0 };
+
+export type PrincipalMemory = {
+  /** Starts that failed or ended soon, of the configuration `key` names. */
+  readonly starts: Attempts & { readonly key: string };
+  /** Why the last start failed or what ended it, for a person. */
+  readonly lastError?: string;
+  /** Restarts of its proxy; `at` is when the last one was. */
+  readonly proxy: Attempts & { readonly at: number };
+  /** Anything else the launcher or the proxy was asked and did not do. */
+  readonly trouble: Attempts;
+  /** Times it was started again since this daemon began. */
+  readonly restarts: number;
+  /** It has been started, or found running, by this daemon. */
+  readonly known: boolean;
+  /** Stopped in order to start with another configuration. */
+  readonly changing: boolean;
+  /** The exit that has been dealt with, by its time, though the launcher still has its record. */
+  readonly settledExitAt?: number;
+  /** Digest of the grants its proxy was given; unknown after a restart of the daemon. */
+  readonly grants?: string;
+};
+
+export const freshMemory: PrincipalMemory = {
+  starts: { ...noAttempts, key: "" },
+  proxy: { ...noAttempts, at: 0 },
+  trouble: noAttempts,
+  restarts: 0,
+  known: false,
+  changing: false,
+};
+
+/** Where completions are kept. */
+export type CompletionFile = {
+  read(): string | undefined;
+  write(text: string): void;
+};
+
+export const completionFile = (path: string): CompletionFile => ({
+  read: () => readIfPresent(path),
+  write: (text) => writeDurably(path, text, 0o600),
+});
+
+export class Memory {
+  readonly #file: CompletionFile;
+  readonly #completed: Map<AccountLocalpart, Completion>;
+  readonly #principals = new Map<AccountLocalpart, PrincipalMemory>();
+
+  /** @throws BureauError when the file is there and cannot be read: guessing would run finished work again */
+  constructor(file: CompletionFile) {
+    this.#file = file;
+    const text = file.read();
+    try {
+      const state =
+        text === undefined ? undefined : parseJson(StateFileSchema, text, "the daemon's state file");
+      this.#completed = new Map(
+        Object.entries(state?.completed ?? {}).map(([name, done]) => [parseAccountLocalpart(name), done]),
+      );
+    } catch (error) {
+      throw new BureauError("invalid-input", "Cannot tell which principals have completed their work", {
+        cause: error,
+        hint: "remove daemon-state.json in the state folder; completed principals will then run once more",
+      });
+    }
+  }
+
+  of(account: AccountLocalpart): PrincipalMemory {
+    return this.#principals.get(account) ?? freshMemory;
+  }
+
+  completion(account: AccountLocalpart): Completion | undefined {
+    return this.#completed.get(account);
+  }
+
+  has(account: AccountLocalpart): boolean {
+    return this.#principals.has(account) || this.#completed.has(account);
+  }
+
+  accounts(): AccountLocalpart[] {
+    return [...new Set([...this.#principals.keys(), ...this.#completed.keys()])];
+  }
+
+  update(account: AccountLocalpart, change: Partial<PrincipalMemory>): void {
+    this.#principals.set(account, { ...this.of(account), ...change });
+  }
+
+  replace(account: AccountLocalpart, memory: PrincipalMemory): void {
+    this.#principals.set(account, memory);
+  }
+
+  /** Durable when it returns. */
+  complete(account: AccountLocalpart, completion: Completion): void {
+    this.#completed.set(account, completion);
+    this.#save();
+  }
+
+  /** Its work may run again. */
+  uncomplete(account: AccountLocalpart): void {
+    if (this.#completed.delete(account)) this.#save();
+  }
+
+  forget(account: AccountLocalpart): void {
+    this.#principals.delete(account);
+    this.uncomplete(account);
+  }
+
+  #save(): void {
+    this.#file.write(JSON.stringify({ version: 1, completed: Object.fromEntries(this.#completed) }));
+  }
+}

@@ -1,0 +1,332 @@
+/**
+ * What to do next: a pure function of what should be, what is, and what is remembered. It holds every rule about
+ * starting, stopping and trying again; it does nothing.
+ *
+ * At most one action a principal: after it the world is looked at anew. What cannot be decided (a configuration at
+ * fault, a room not found yet) is never a reason to stop what runs, nor to start anything.
+ */
+import { delayMs, standardBackoff } from "@bureau/kit/backoff";
+import type { Grant } from "@bureau/schema/authorization";
+import type { RestartPolicy } from "@bureau/schema/events";
+import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
+import type { PrincipalReport, principalStates } from "@bureau/schema/observe-wire";
+import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import { structureOf } from "../desired/digests.ts";
+import { type Attempts, type Completion, type Memory, noAttempts, type PrincipalMemory } from "./memory.ts";
+
+/** What ran longer than this was not part of a crash loop. */
+export const STABLE_MS = 60_000;
+
+/** How an exit is taken: left, or tried again later. */
+export type Verdict =
+  | { readonly kind: "completed"; readonly completion: Completion }
+  | { readonly kind: "retry"; readonly starts: PrincipalMemory["starts"] };
+
+export type Action =
+  | {
+      readonly kind: "create";
+      readonly account: AccountLocalpart;
+      readonly want: DesiredPrincipal;
+      readonly sandbox: WantedSandbox;
+    }
+  /** `undesired`: it should not run. `changed`: it should, otherwise. `cleared`: only the record of an exit is left. */
+  | {
+      readonly kind: "destroy";
+      readonly account: AccountLocalpart;
+      readonly why: "undesired" | "changed" | "cleared";
+    }
+  /** An exit is taken in and its record cleared. */
+  | {
+      readonly kind: "collect";
+      readonly account: AccountLocalpart;
+      readonly exit: SandboxExit;
+      readonly verdict: Verdict;
+    }
+  | { readonly kind: "update-payload"; readonly account: AccountLocalpart; readonly sandbox: WantedSandbox }
+  | {
+      readonly kind: "restart-proxy";
+      readonly account: AccountLocalpart;
+      readonly sandbox: WantedSandbox;
+      readonly proxy: PrincipalMemory["proxy"];
+    }
+  | {
+      readonly kind: "push-grants";
+      readonly account: AccountLocalpart;
+      readonly grants: Grant[];
+      readonly digest: string;
+    }
+  /** Nothing is remembered of it any more. */
+  | { readonly kind: "forget"; readonly account: AccountLocalpart }
+  /** Its completed work may run again: its configuration was switched off. */
+  | { readonly kind: "uncomplete"; readonly account: AccountLocalpart };
+
+/** What an action under way makes of its principal, for reports. */
+export type Busy = "starting" | "stopping" | "running";
+
+export type PlanInput = {
+  /** Undefined: nobody knows yet what should run, so nothing is done. */
+  readonly desired: Desired | undefined;
+  readonly actual: readonly SandboxStatus[];
+  readonly memory: Pick<Memory, "of" | "completion" | "accounts">;
+  /** Principals with an action under way, or one that ended after `actual` was asked for. */
+  readonly busy: ReadonlyMap<AccountLocalpart, Busy>;
+  /** Milliseconds of the monotonic clock: everything remembered to be due is on it. */
+  readonly now: number;
+  /** In [0, 1): spreads retries. */
+  readonly jitter: number;
+  readonly userOf: (account: AccountLocalpart) => UserId;
+};
+
+export type Plan = {
+  /** Those that free something first. */
+  readonly actions: readonly Action[];
+  /** Plan again by then, on the monotonic clock. */
+  readonly wakeAt: number | undefined;
+  readonly reports: readonly PrincipalReport[];
+};
+
+type State = (typeof principalStates)[number];
+
+/** What becomes of one principal. */
+type Decision = {
+  readonly action?: Action;
+  readonly wakeAt?: number;
+  readonly state: State;
+  readonly reason?: string;
+};
+
+const order: Record<Action["kind"], number> = {
+  forget: 0,
+  uncomplete: 0,
+  collect: 1,
+  destroy: 2,
+  "restart-proxy": 3,
+  "push-grants": 4,
+  "update-payload": 5,
+  create: 6,
+};
+
+export function plan(input: PlanInput): Plan {
+  const actual = new Map(input.actual.map((sandbox) => [sandbox.principal, sandbox]));
+  const wanted = input.desired?.principals ?? new Map<AccountLocalpart, DesiredPrincipal>();
+  const actions: Action[] = [];
+  const reports: PrincipalReport[] = [];
+  let wakeAt: number | undefined;
+  for (const account of new Set([...wanted.keys(), ...actual.keys()])) {
+    const want = wanted.get(account);
+    const have = actual.get(account);
+    const decision = decide({ account, want, have, memory: input.memory.of(account) }, input);
+    if (decision.action !== undefined) actions.push(decision.action);
+    if (decision.wakeAt !== undefined) wakeAt = Math.min(wakeAt ?? decision.wakeAt, decision.wakeAt);
+    reports.push(report(account, want, have, decision, input));
+  }
+  if (input.desired !== undefined)
+    for (const account of input.memory.accounts())
+      if (!wanted.has(account) && !actual.has(account) && !input.busy.has(account))
+        actions.push({ kind: "forget", account });
+  actions.sort((a, b) => order[a.kind] - order[b.kind]);
+  return { actions, wakeAt, reports };
+}
+
+type Case = {
+  readonly account: AccountLocalpart;
+  readonly want: DesiredPrincipal | undefined;
+  readonly have: SandboxStatus | undefined;
+  readonly memory: PrincipalMemory;
+};
+
+function decide(one: Case, input: PlanInput): Decision {
+  const busy = input.busy.get(one.account);
+  if (busy !== undefined) return { state: busy };
+  if (input.desired === undefined)
+    return {
+      state: one.have?.state === "running" ? "running" : "waiting",
+      reason: "what should run is not known yet",
+    };
+  const outcome = one.want?.outcome;
+  switch (outcome?.kind) {
+    case undefined:
+      return unwanted(one, input, { state: "stopping" });
+    case "stopped":
+      if (one.have === undefined && input.memory.completion(one.account) !== undefined)
+        return { state: "stopped", action: { kind: "uncomplete", account: one.account } };
+      return unwanted(one, input, { state: "stopped" });
+    case "waiting":
+      return unwanted(one, input, { state: "waiting", reason: outcome.reason });
+    case "failed":
+      return { state: one.have?.state === "running" ? "running" : "failed", reason: outcome.reason };
+    case "unresolved":
+      return { state: one.have?.state === "running" ? "running" : "waiting", reason: outcome.reason };
+    case "run":
+      return wanted(one, outcome.sandbox, input);
+  }
+}
+
+/** It should not run. `rest` is what it is once nothing is left of it. */
+function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
+  const { account, want, have } = one;
+  if (have === undefined) return rest;
+  if (have.state === "running")
+    return { ...held(one, input, { kind: "destroy", account, why: "undesired" }), state: "stopping" };
+  const exit = exitOf(have);
+  // Waiting work that ended is still done: when its condition holds again it must not run a second time.
+  const completed =
+    want?.outcome.kind === "waiting" &&
+    one.memory.settledExitAt !== exit.at &&
+    leaves(want.restartPolicy, exit.code);
+  const action: Action = completed
+    ? { kind: "collect", account, exit, verdict: { kind: "completed", completion: completionOf(have, exit) } }
+    : { kind: "destroy", account, why: "cleared" };
+  return { ...rest, ...held(one, input, action) };
+}
+
+/** It should run as `sandbox` says. */
+function wanted(one: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
+  if (one.have === undefined) return absent(one, sandbox, input);
+  return one.have.state === "running"
+    ? running(one, one.have, sandbox, input)
+    : exited(one, one.have, sandbox, input);
+}
+
+function absent({ account, want, memory }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
+  const completion = input.memory.completion(account);
+  if (
+    completion !== undefined &&
+    want !== undefined &&
+    isSameWork(completion, sandbox) &&
+    leaves(want.restartPolicy, completion.code)
+  )
+    return { state: "completed", reason: `it ended with ${completion.code}` };
+  const { starts } = memory;
+  if (starts.key === keyOf(sandbox) && input.now < starts.retryAt)
+    return {
+      state: "backing-off",
+      wakeAt: starts.retryAt,
+      ...(memory.lastError === undefined ? {} : { reason: memory.lastError }),
+    };
+  if (want === undefined) return { state: "stopped" };
+  return { state: "starting", action: { kind: "create", account, want, sandbox } };
+}
+
+function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: PlanInput): Decision {
+  const { account, want, memory } = one;
+  const exit = exitOf(have);
+  const same = isSameWork(
+    { structure: structureOf(have.digests.spec), payload: have.digests.payload },
+    sandbox,
+  );
+  if (!same || want === undefined || memory.settledExitAt === exit.at)
+    return { state: "stopping", ...held(one, input, { kind: "destroy", account, why: "cleared" }) };
+  const verdict: Verdict = leaves(want.restartPolicy, exit.code)
+    ? { kind: "completed", completion: completionOf(have, exit) }
+    : { kind: "retry", starts: nextStart(memory, have, exit, sandbox, input) };
+  return {
+    state: verdict.kind === "completed" ? "completed" : "backing-off",
+    reason: exit.description,
+    ...held(one, input, { kind: "collect", account, exit, verdict }),
+  };
+}
+
+function running(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: PlanInput): Decision {
+  const { account, memory } = one;
+  if (have.digests.spec !== sandbox.digests.spec)
+    return { state: "stopping", ...held(one, input, { kind: "destroy", account, why: "changed" }) };
+  if (have.proxy.state === "dead") return deadProxy(one, sandbox, input);
+  if (have.digests.payload !== sandbox.digests.payload)
+    return { state: "running", ...held(one, input, { kind: "update-payload", account, sandbox }) };
+  if (memory.grants !== sandbox.grantsDigest) {
+    const { grants, grantsDigest: digest } = sandbox;
+    return { state: "running", ...held(one, input, { kind: "push-grants", account, grants, digest }) };
+  }
+  return { state: "running" };
+}
+
+/** The first restart is at once; a proxy that keeps dying is restarted less and less often. */
+function deadProxy({ account, memory }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
+  const stable = input.now - memory.proxy.at > STABLE_MS;
+  const before = stable ? noAttempts : memory.proxy;
+  if (input.now < before.retryAt)
+    return { state: "running", reason: "its proxy died and will be restarted", wakeAt: before.retryAt };
+  const proxy = { ...nextAttempt(before, input), at: input.now };
+  return {
+    state: "running",
+    reason: "its proxy died and is being restarted",
+    action: { kind: "restart-proxy", account, sandbox, proxy },
+  };
+}
+
+/** The action, unless one before it failed and it is too soon to try again. */
+function held(one: Case, input: PlanInput, action: Action): { action?: Action; wakeAt?: number } {
+  const { retryAt } = one.memory.trouble;
+  return input.now < retryAt ? { wakeAt: retryAt } : { action };
+}
+
+/** The attempt after a failure: one more of them, and a wait that doubles. */
+export function nextAttempt(before: Attempts, { now, jitter }: Pick<PlanInput, "now" | "jitter">): Attempts {
+  return {
+    failures: before.failures + 1,
+    retryAt: now + delayMs(standardBackoff, before.failures, () => jitter),
+  };
+}
+
+/** When to start again after an exit: at once after a first success, else later and later. */
+function nextStart(
+  memory: PrincipalMemory,
+  have: SandboxStatus,
+  exit: SandboxExit,
+  sandbox: WantedSandbox,
+  input: PlanInput,
+): PrincipalMemory["starts"] {
+  const key = keyOf(sandbox);
+  const stable = exit.at - have.started_at > STABLE_MS || memory.starts.key !== key;
+  const before = stable ? noAttempts : memory.starts;
+  if (exit.code === 0 && before.failures === 0) return { key, failures: 1, retryAt: input.now };
+  return { key, ...nextAttempt(before, input) };
+}
+
+/** Does the policy leave work that ended with this code? (wire facts, section 9.16) */
+function leaves(policy: RestartPolicy, code: number): boolean {
+  return policy === "never" || (policy === "on-failure" && code === 0);
+}
+
+/** Names a configuration with its credentials: with another one, failures so far count for nothing. */
+export const keyOf = ({ digests }: WantedSandbox): string => `${digests.spec} ${digests.payload}`;
+
+const isSameWork = (done: Pick<Completion, "structure" | "payload">, sandbox: WantedSandbox): boolean =>
+  done.structure === structureOf(sandbox.digests.spec) && done.payload === sandbox.digests.payload;
+
+const completionOf = (have: SandboxStatus, exit: SandboxExit): Completion => ({
+  structure: structureOf(have.digests.spec),
+  payload: have.digests.payload,
+  code: exit.code,
+  at: exit.at,
+});
+
+const exitOf = (have: SandboxStatus): SandboxExit =>
+  have.exit ?? {
+    code: -1,
+    description: "it is gone, nobody knows why",
+    at: have.started_at,
+  };
+
+function report(
+  account: AccountLocalpart,
+  want: DesiredPrincipal | undefined,
+  have: SandboxStatus | undefined,
+  decision: Decision,
+  input: PlanInput,
+): PrincipalReport {
+  const live = have?.state === "running" ? have : undefined;
+  return {
+    name: account,
+    user_id: want?.userId ?? input.userOf(account),
+    state: decision.state,
+    template: want?.template ?? "",
+    restarts: input.memory.of(account).restarts,
+    ...(decision.reason === undefined ? {} : { reason: decision.reason }),
+    ...(live?.pid === undefined ? {} : { pid: live.pid }),
+    ...(live?.proxy.pid === undefined ? {} : { proxy_pid: live.proxy.pid }),
+    ...(live === undefined ? {} : { started_at: live.started_at }),
+  };
+}

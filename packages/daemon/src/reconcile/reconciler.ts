@@ -1,0 +1,219 @@
+/**
+ * The loop that makes the machine what it should be: look, plan, act, and again. Events only mark it; it alone acts.
+ *
+ * At most one action a principal is under way. A list that the launcher was asked for while an action was under way says
+ * nothing about that principal, so it is left out of that pass. Without a list nothing is done: a launcher that does not
+ * answer may still be running everything.
+ */
+import { delayMs, standardBackoff } from "@bureau/kit/backoff";
+import type { Clock } from "@bureau/kit/clock";
+import { messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
+import type { PrincipalReport } from "@bureau/schema/observe-wire";
+import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { Desired } from "../desired/desired.ts";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
+import { type Notice, notice } from "../notices/notice.ts";
+import { ActionRunner } from "./action-runner.ts";
+import type { Memory } from "./memory.ts";
+import { type Action, type Busy, plan } from "./plan.ts";
+import { Wakeup } from "./wakeup.ts";
+
+/** Actions under way at a time. */
+const ACTIONS_MAX = 8;
+/** Nothing is lost when a mark is, only late: the world is looked at this often in any case. */
+const LOOK_AGAIN_MS = 60_000;
+/** One `wait` at the launcher. */
+const WATCH_MS = 30_000;
+/** Between two looks while everything is being destroyed. */
+const DESTROY_POLL_MS = 100;
+
+export type ReconcilerDeps = {
+  readonly launcher: Launcher;
+  readonly proxies: ProxyAdmin;
+  readonly memory: Memory;
+  /** What should run, from the rooms as they are now; undefined while nobody knows. */
+  readonly desired: () => Desired | undefined;
+  readonly notify: (notice: Notice) => void;
+  readonly userOf: (account: AccountLocalpart) => UserId;
+  /** Between SIGTERM and SIGKILL. */
+  readonly graceMs: number;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+};
+
+/** What others may see of it. */
+export type ReconcilerView = {
+  readonly reports: readonly PrincipalReport[];
+  readonly sandboxes: readonly SandboxStatus[];
+  /** Why the launcher cannot be reached; undefined while it can. */
+  readonly launcherAway: string | undefined;
+};
+
+export class Reconciler {
+  readonly #deps: ReconcilerDeps;
+  readonly #runner: ActionRunner;
+  readonly #wakeup: Wakeup;
+  readonly #underWay = new Map<AccountLocalpart, { readonly busy: Busy; readonly done: Promise<void> }>();
+  /** The fault last told of each principal that cannot start as configured. */
+  readonly #told = new Map<AccountLocalpart, string>();
+  #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
+  #adopted = false;
+  #listFailures = 0;
+  #halted = false;
+
+  constructor(deps: ReconcilerDeps) {
+    this.#deps = deps;
+    this.#runner = new ActionRunner(deps);
+    this.#wakeup = new Wakeup(deps.clock);
+  }
+
+  get view(): ReconcilerView {
+    return this.#view;
+  }
+
+  /** Something may have changed. */
+  mark(): void {
+    this.#wakeup.mark();
+  }
+
+  /** Works until `signal` aborts, then waits for what is under way. */
+  async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener("abort", () => this.mark(), { once: true });
+    const watching = this.#watch(signal);
+    while (!signal.aborted) {
+      const wakeAt = await this.#pass();
+      if (signal.aborted) break;
+      const latest = this.#deps.clock.monotonic() + LOOK_AGAIN_MS;
+      await this.#wakeup.wait(Math.min(wakeAt ?? latest, latest));
+    }
+    await Promise.all([watching, ...[...this.#underWay.values()].map(({ done }) => done)]);
+  }
+
+  /** One look and what follows from it; returns when to look again, on the monotonic clock. */
+  async #pass(): Promise<number | undefined> {
+    const { clock, launcher, random } = this.#deps;
+    const busy = new Map([...this.#underWay].map(([account, action]) => [account, action.busy]));
+    let sandboxes: readonly SandboxStatus[];
+    try {
+      sandboxes = (await launcher.call("list-sandboxes", {})).sandboxes ?? [];
+    } catch (error) {
+      this.#away(error);
+      return clock.monotonic() + delayMs(standardBackoff, this.#listFailures++, random);
+    }
+    this.#listFailures = 0;
+    this.#adopt(sandboxes);
+    const desired = this.#deps.desired();
+    const { memory, userOf } = this.#deps;
+    const now = clock.monotonic();
+    const result = plan({ desired, actual: sandboxes, memory, busy, now, jitter: random(), userOf });
+    this.#view = { reports: result.reports, sandboxes, launcherAway: undefined };
+    this.#tellFaults(desired);
+    if (this.#halted) return undefined;
+    for (const action of result.actions) this.#start(action, desired);
+    return result.wakeAt;
+  }
+
+  /** What is not started for want of room is planned again when something under way ends. */
+  #start(action: Action, desired: Desired | undefined): void {
+    if (action.kind === "forget" || action.kind === "uncomplete") {
+      this.#runner.settle(action);
+      return;
+    }
+    if (this.#underWay.size >= ACTIONS_MAX) return;
+    const wanted = desired?.principals.get(action.account);
+    const done = this.#runner.run(action, wanted?.template ?? "").finally(() => {
+      this.#underWay.delete(action.account);
+      this.mark();
+    });
+    this.#underWay.set(action.account, { busy: busyOf(action), done });
+  }
+
+  /** What ran before this daemon did is told of once, and counted as started. */
+  #adopt(sandboxes: readonly SandboxStatus[]): void {
+    if (this.#adopted) return;
+    this.#adopted = true;
+    for (const { principal, state } of sandboxes) {
+      if (state !== "running") continue;
+      this.#deps.memory.update(principal, { known: true });
+      this.#deps.notify(notice.adopted(principal));
+    }
+  }
+
+  /** Each distinct fault of a principal's configuration is told of once. */
+  #tellFaults(desired: Desired | undefined): void {
+    if (desired === undefined) return;
+    for (const [account, { outcome }] of desired.principals) {
+      if (outcome.kind === "unresolved") continue;
+      if (outcome.kind !== "failed") this.#told.delete(account);
+      else if (this.#told.get(account) !== outcome.reason) {
+        this.#told.set(account, outcome.reason);
+        this.#deps.log.warn("a principal cannot run as configured", {
+          principal: account,
+          reason: outcome.reason,
+        });
+        this.#deps.notify(notice.startFailed(account, outcome.reason));
+      }
+    }
+  }
+
+  #away(error: unknown): void {
+    if (this.#view.launcherAway === undefined || this.#listFailures === 0)
+      this.#deps.log.warn("the launcher does not answer; nothing is changed until it does", { error });
+    this.#view = { ...this.#view, launcherAway: messageOf(error) };
+  }
+
+  /** Marks on every change at the launcher, and when it is back. */
+  async #watch(signal: AbortSignal): Promise<void> {
+    const { clock, launcher, random } = this.#deps;
+    let since: number | undefined;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        const list =
+          since === undefined
+            ? await launcher.call("list-sandboxes", {}, { signal })
+            : await launcher.call("wait", { since, timeout_ms: WATCH_MS }, { signal });
+        if (list.revision !== since || failures > 0) this.mark();
+        since = list.revision;
+        failures = 0;
+      } catch {
+        // The pass reports what is wrong with the launcher; here it is only waited for.
+        since = undefined;
+        await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
+      }
+    }
+  }
+
+  /**
+   * Destroys every sandbox at once and starts none again. Resolves true when none is left, false when `budgetMs` was
+   * not enough.
+   */
+  async destroyEverything(budgetMs: number): Promise<boolean> {
+    const { clock, launcher, log } = this.#deps;
+    this.#halted = true;
+    const deadline = clock.monotonic() + budgetMs;
+    while (clock.monotonic() < deadline) {
+      try {
+        const { sandboxes } = await launcher.call("list-sandboxes", {});
+        const live = (sandboxes ?? []).filter(({ state }) => state === "running");
+        if (live.length === 0 && this.#underWay.size === 0) return true;
+        const destroyed = Promise.all(
+          live.map(({ principal }) => launcher.call("destroy-sandbox", { principal, force: true })),
+        );
+        await Promise.race([destroyed, clock.sleep(deadline - clock.monotonic())]);
+      } catch (error) {
+        log.error("cannot destroy every sandbox yet", { error });
+      }
+      await clock.sleep(DESTROY_POLL_MS);
+    }
+    return false;
+  }
+}
+
+function busyOf(action: Action): Busy {
+  if (action.kind === "create") return "starting";
+  return action.kind === "destroy" || action.kind === "collect" ? "stopping" : "running";
+}
