@@ -8,6 +8,7 @@ const StateEventSchema = v.pipe(
     sender: v.optional(v.string(), ""),
     content: v.record(v.string(), v.unknown()),
     event_id: v.optional(v.string(), ""),
+    origin_server_ts: v.optional(v.number(), 0),
   }),
   v.transform((event) => ({
     type: event.type,
@@ -15,6 +16,8 @@ const StateEventSchema = v.pipe(
     sender: event.sender,
     content: event.content,
     eventId: event.event_id,
+    /** When the homeserver took it, in milliseconds since the epoch; 0 when it did not say. */
+    sentAt: event.origin_server_ts,
   })),
 );
 
@@ -36,6 +39,7 @@ const TimelineEventSchema = v.pipe(
     content: v.record(v.string(), v.unknown()),
     event_id: v.optional(v.string(), ""),
     state_key: v.optional(v.string()),
+    origin_server_ts: v.optional(v.number(), 0),
   }),
   v.transform((event) => ({
     type: event.type,
@@ -43,6 +47,7 @@ const TimelineEventSchema = v.pipe(
     content: event.content,
     eventId: event.event_id,
     stateKey: event.state_key,
+    sentAt: event.origin_server_ts,
   })),
 );
 /** Any event of a timeline; one with a `stateKey` changed the room's state. */

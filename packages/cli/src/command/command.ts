@@ -41,7 +41,7 @@ export type Command = {
   readonly flags?: Readonly<Record<string, Flag>>;
   readonly examples: readonly string[];
   /** Imports the implementation only when it is run, so that `--help` stays quick. */
-  readonly load: () => Promise<{ readonly run: (invocation: Invocation) => Promise<number | undefined> }>;
+  readonly load: () => Promise<{ readonly run: (invocation: Invocation) => Promise<number> | Promise<void> }>;
 };
 
 export type CommandGroup = {

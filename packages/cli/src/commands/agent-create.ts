@@ -1,0 +1,120 @@
+/** `bureau agent create`: a new agent, running when the command returns. */
+
+import { systemClock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
+import { parseJson } from "@bureau/schema/parse";
+import { accountOf, namespaceOf, parseStateRef, type RoomId, rooms } from "@bureau/schema/refs";
+import * as v from "valibot";
+import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import {
+  administratorCredentials,
+  machineOf,
+  openSession,
+  principalOf,
+  roomArgument,
+} from "../instance/operator.ts";
+import { createPrincipal } from "../instance/principal.ts";
+import { reportAgent, waitUntilSettled } from "./agent-report.ts";
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { terminal } = invocation;
+  const { name, template } = nameAndTemplate(invocation);
+  const machine = machineOf(invocation);
+  const principal = principalOf(machine, name);
+  const credentials = administratorCredentials(invocation);
+  const session = openSession(invocation);
+  const payload = payloadFlag(invocation);
+  const shown = terminal.step(`Creating ${accountOf(principal)} on ${machine}`);
+  try {
+    const user = await createPrincipal({
+      session,
+      registrationToken: credentials.registrationToken,
+      homeserver: session.homeserver,
+      machine,
+      principal,
+      joins: await roomsToJoin(invocation, session),
+      assignment: {
+        template: template ?? `${rooms.template(namespaceOf(machine))}:agent`,
+        auto_start: true,
+        ...commandFlag(invocation),
+        ...environmentFlag(invocation),
+        ...(payload === undefined ? {} : { payload }),
+        ...restartFlag(invocation),
+      },
+    });
+    if (booleanFlag(invocation, "no-wait")) {
+      shown.done(`Assigned ${accountOf(principal)} to ${machine}`);
+      if (booleanFlag(invocation, "json"))
+        terminal.json({ name: accountOf(principal), user_id: user, state: "assigned" });
+      return 0;
+    }
+    shown.update(`Waiting for ${machine} to start ${accountOf(principal)}`);
+    const report = await waitUntilSettled(invocation, user, systemClock);
+    const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
+    const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${report.reason}`}`;
+    if (ok) shown.done(sentence);
+    else shown.fail(sentence);
+    if (booleanFlag(invocation, "json")) terminal.json(reportAgent(report));
+    return ok ? 0 : 1;
+  } catch (error) {
+    shown.fail();
+    throw error;
+  }
+}
+
+function nameAndTemplate(invocation: Invocation): { name: string; template: string | undefined } {
+  const argument = invocation.args[0] ?? "";
+  const flag = stringFlag(invocation, "name");
+  const template = stringFlag(invocation, "template");
+  if (!argument.includes(":")) {
+    if (template !== undefined) parseStateRef(template);
+    return { name: argument, template };
+  }
+  parseStateRef(argument);
+  if (flag === undefined)
+    throw new BureauError("invalid-input", `"${argument}" is a template; what shall the agent be called?`, {
+      hint: `bureau agent create ${argument} --name NAME`,
+    });
+  return { name: flag, template: argument };
+}
+
+async function roomsToJoin(
+  invocation: Invocation,
+  session: ReturnType<typeof openSession>,
+): Promise<RoomId[]> {
+  const typed = listFlag(invocation, "room");
+  const wanted = typed.length > 0 ? typed : [rooms.lobby(namespaceOf(machineOf(invocation)))];
+  return Promise.all(wanted.map((room) => roomArgument(session, room)));
+}
+
+function commandFlag(invocation: Invocation): { command_override?: string[] } {
+  const command = stringFlag(invocation, "command");
+  return command === undefined ? {} : { command_override: ["/bin/sh", "-c", command] };
+}
+
+function environmentFlag(invocation: Invocation): { extra_environment_variables?: Record<string, string> } {
+  const entries = listFlag(invocation, "env").map((pair): [string, string] => {
+    const equals = pair.indexOf("=");
+    if (equals < 1) throw new BureauError("invalid-input", `--env "${pair}" is not NAME=VALUE`);
+    return [pair.slice(0, equals), pair.slice(equals + 1)];
+  });
+  return entries.length === 0 ? {} : { extra_environment_variables: Object.fromEntries(entries) };
+}
+
+function payloadFlag(invocation: Invocation): Record<string, unknown> | undefined {
+  const text = stringFlag(invocation, "payload");
+  return text === undefined ? undefined : parseJson(v.record(v.string(), v.unknown()), text, "--payload");
+}
+
+function restartFlag(invocation: Invocation): { restart_policy?: RestartPolicy } {
+  const typed = stringFlag(invocation, "restart-policy");
+  if (typed === undefined) return {};
+  const policy = restartPolicies.find((known) => known === typed);
+  if (policy === undefined)
+    throw new BureauError(
+      "invalid-input",
+      `--restart-policy "${typed}" is not one of ${restartPolicies.join(", ")}`,
+    );
+  return { restart_policy: policy };
+}

@@ -1,0 +1,62 @@
+/** What the agent commands say about a principal, and waiting for the machine to have acted on a change. */
+
+import type { Clock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import type { PrincipalReport } from "@bureau/schema/observe-wire";
+import type { UserId } from "@bureau/schema/refs";
+import type { Invocation } from "../command/command.ts";
+import { machineReport } from "../instance/daemon-client.ts";
+import { layoutOf } from "../instance/operator.ts";
+import { waitFor } from "../instance/wait-for.ts";
+
+/** Creating a sandbox takes milliseconds, a busy machine seconds. */
+const SETTLE_MS_MAX = 30_000;
+
+/** The shape of one agent in every `--json`. */
+export const reportAgent = (report: PrincipalReport) => ({
+  name: report.name.replace(/^agent\//, ""),
+  principal: report.name,
+  user_id: report.user_id,
+  state: report.state,
+  template: report.template,
+  restarts: report.restarts,
+  ...(report.pid === undefined ? {} : { pid: report.pid }),
+  ...(report.reason === undefined ? {} : { reason: report.reason }),
+});
+
+const unsettled: readonly PrincipalReport["state"][] = ["starting", "stopping"];
+
+/** The report of a principal once the daemon has seen and acted on its assignment. */
+export async function waitUntilSettled(
+  invocation: Invocation,
+  user: UserId,
+  clock: Clock,
+): Promise<PrincipalReport> {
+  const layout = layoutOf(invocation);
+  const settled = await waitFor(
+    async () => {
+      const found = (await machineReport(layout)).principals.find(({ user_id }) => user_id === user);
+      return found === undefined || unsettled.includes(found.state) ? undefined : found;
+    },
+    { timeoutMs: SETTLE_MS_MAX, clock },
+  );
+  if (settled === undefined)
+    throw new BureauError("timeout", `The machine did not start ${user} within ${SETTLE_MS_MAX / 1000} s`, {
+      hint: "bureau status",
+    });
+  return settled;
+}
+
+/** Resolves when the machine runs the principal no more. */
+export async function waitUntilGone(invocation: Invocation, user: UserId, clock: Clock): Promise<void> {
+  const layout = layoutOf(invocation);
+  const gone = await waitFor(
+    async () =>
+      (await machineReport(layout)).principals.some(({ user_id }) => user_id === user) ? undefined : true,
+    { timeoutMs: SETTLE_MS_MAX, clock },
+  );
+  if (gone === undefined)
+    throw new BureauError("timeout", `The machine did not stop ${user} within ${SETTLE_MS_MAX / 1000} s`, {
+      hint: "bureau status",
+    });
+}

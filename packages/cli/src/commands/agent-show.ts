@@ -1,0 +1,31 @@
+/** `bureau agent show`: an agent's assignment and what it is doing. */
+
+import { BureauError } from "@bureau/kit/errors";
+import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { configPlace, readAssignments } from "../instance/machine-config.ts";
+import { machineOf, openSession, principalOf } from "../instance/operator.ts";
+import { withStates } from "./agent-list.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const machine = machineOf(invocation);
+  const principal = principalOf(machine, invocation.args[0] ?? "");
+  const user = userIdOf(principal, serverOf(session.userId));
+  const { assignments } = await readAssignments(session, await configPlace(session, machine));
+  const assignment = assignments.find((candidate) => candidate.principal === user);
+  if (assignment === undefined)
+    throw new BureauError("not-found", `"${accountOf(principal)}" is not assigned to "${machine}"`, {
+      hint: "bureau agent list",
+    });
+  const [agent] = await withStates(invocation, [assignment]);
+  if (booleanFlag(invocation, "json")) {
+    terminal.json({ ...agent, assignment });
+    return;
+  }
+  for (const [name, value] of Object.entries(agent ?? {}))
+    terminal.print(`${name.padEnd(12)}${String(value)}`);
+  terminal.print("assignment");
+  for (const line of JSON.stringify(assignment, null, 2).split("\n")) terminal.print(`  ${line}`);
+}

@@ -1,0 +1,23 @@
+/** `bureau matrix state get`: state of a room as JSON. */
+import { BureauError } from "@bureau/kit/errors";
+import { type Invocation, stringFlag } from "../command/command.ts";
+import { openSession, roomArgument } from "../instance/operator.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const [typed = "", type] = invocation.args;
+  const room = await roomArgument(session, typed);
+  const key = stringFlag(invocation, "key");
+  if (type !== undefined && key !== undefined) {
+    const content = await session.getState(room, type, key);
+    if (content === undefined)
+      throw new BureauError("not-found", `There is no ${type} with key "${key}" in ${typed}`, {
+        hint: `bureau matrix state get ${typed} ${type}`,
+      });
+    terminal.json(content);
+    return;
+  }
+  const state = await session.getRoomState(room);
+  terminal.json(type === undefined ? state : state.filter((event) => event.type === type));
+}

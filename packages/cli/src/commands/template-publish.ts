@@ -1,0 +1,56 @@
+/** `bureau template publish`: checks a template and what it inherits from, then writes it to its room. */
+
+import { BureauError } from "@bureau/kit/errors";
+import { eventTypes } from "@bureau/schema/events";
+import { parseJson } from "@bureau/schema/parse";
+import { parseStateRef, serverOf } from "@bureau/schema/refs";
+import { TemplateSchema } from "@bureau/schema/template";
+import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { roomOf } from "../instance/namespace-setup.ts";
+import { openSession, readInput } from "../instance/operator.ts";
+import { readResolvedTemplate } from "../instance/template-store.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const reference = invocation.args[0] ?? "";
+  const { room, server, name } = parseStateRef(reference);
+  const file = stringFlag(invocation, "file");
+  if (file === undefined)
+    throw new BureauError("invalid-input", "Which file? A template is published from JSON", {
+      hint: `bureau template publish ${reference} --file PATH`,
+    });
+  const text = readInput(file);
+  const template = parseJson(TemplateSchema, text, `template in "${file}"`);
+  refuseUnknownFields(JSON.parse(text) as Record<string, unknown>, file);
+  const session = openSession(invocation);
+  const resolved = await readResolvedTemplate(session, reference, template);
+  if (!resolved.ok)
+    throw new BureauError("invalid-input", `Cannot publish "${reference}": ${resolved.problem}`, {
+      hint: "bureau template list",
+    });
+  const dryRun = booleanFlag(invocation, "dry-run");
+  const event = dryRun
+    ? undefined
+    : await session.putState(
+        await roomOf(session, room, server ?? serverOf(session.userId)),
+        eventTypes.template,
+        name,
+        JSON.parse(text),
+      );
+  if (booleanFlag(invocation, "json"))
+    terminal.json({ ok: true, ref: reference, event_id: event ?? null, dry_run: dryRun });
+  else terminal.say(dryRun ? `"${reference}" is valid; nothing was written` : `Published "${reference}"`);
+}
+
+/** A misspelt field would be ignored by every reader; a person should hear of it. */
+function refuseUnknownFields(content: Record<string, unknown>, file: string): void {
+  const unknown = Object.keys(content).filter((key) => !(key in TemplateSchema.entries));
+  if (unknown.length > 0)
+    throw new BureauError(
+      "invalid-input",
+      `The template in "${file}" has unknown fields: ${unknown.join(", ")}`,
+      {
+        hint: `known fields: ${Object.keys(TemplateSchema.entries).join(", ")}`,
+      },
+    );
+}

@@ -1,0 +1,29 @@
+/** `bureau template show`: a template as it will be used, or with --raw as it was written. */
+import { BureauError } from "@bureau/kit/errors";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { openSession } from "../instance/operator.ts";
+import { readResolvedTemplate, readTemplate } from "../instance/template-store.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const reference = invocation.args[0] ?? "";
+  const session = openSession(invocation);
+  if (booleanFlag(invocation, "raw")) {
+    const found = await readTemplate(session, reference);
+    if ("problem" in found) throw notFound(reference, found.problem);
+    invocation.terminal.json(found.template);
+    return;
+  }
+  const resolved = await readResolvedTemplate(session, reference);
+  if (!resolved.ok) throw notFound(reference, resolved.problem);
+  if (!booleanFlag(invocation, "json")) invocation.terminal.say(`${resolved.lineage.join(" → ")}\n`);
+  invocation.terminal.json(
+    booleanFlag(invocation, "json")
+      ? { ref: reference, lineage: resolved.lineage, template: resolved.template }
+      : resolved.template,
+  );
+}
+
+const notFound = (reference: string, problem: string): BureauError =>
+  new BureauError("not-found", `Cannot show the template "${reference}": ${problem}`, {
+    hint: "bureau template list",
+  });

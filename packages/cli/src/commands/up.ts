@@ -1,0 +1,115 @@
+/** `bureau up`: a living Bureau on this machine, without root. */
+import { openSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import type { InstanceLayout } from "@bureau/kit/layout";
+import { makePrivateDir } from "@bureau/kit/layout";
+import { createLog } from "@bureau/kit/log";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { bringUp, type UpResult } from "../instance/bring-up.ts";
+import { layoutOf } from "../instance/operator.ts";
+import { programsDir } from "../instance/programs-dir.ts";
+import { runSupervisor } from "../instance/supervisor.ts";
+import { supervisorStatus } from "../instance/supervisor-wire.ts";
+import { waitFor } from "../instance/wait-for.ts";
+import { statusOf } from "./status.ts";
+
+/** A supervisor only opens a socket; one that has not by then never will. */
+const SUPERVISOR_MS_MAX = 10_000;
+
+export async function run(invocation: Invocation): Promise<void> {
+  const layout = layoutOf(invocation);
+  if (booleanFlag(invocation, "foreground")) return runInForeground(invocation, layout);
+  const result = await bringUp({
+    layout,
+    terminal: invocation.terminal,
+    ensureSupervisor: () => ensureSupervisor(layout, invocation.env),
+  });
+  await present(invocation, result);
+}
+
+const answers = (layout: InstanceLayout): Promise<true | undefined> =>
+  supervisorStatus(layout).then(
+    () => true,
+    () => undefined,
+  );
+
+/** Starts a supervisor of its own session unless one answers. */
+async function ensureSupervisor(
+  layout: InstanceLayout,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  if ((await answers(layout)) === true) return;
+  const log = openSync(join(layout.logDir, "supervisor.log"), "a", 0o600);
+  const child = Bun.spawn([join(programsDir(), "bin", "bureau-supervisor"), "--home", layout.home], {
+    cwd: "/",
+    env: { ...env },
+    stdin: "ignore",
+    stdout: log,
+    stderr: log,
+    detached: true,
+  });
+  child.unref();
+  if (
+    (await waitFor(() => answers(layout), { timeoutMs: SUPERVISOR_MS_MAX, clock: systemClock })) === undefined
+  )
+    throw new BureauError("failed", "Cannot start the supervisor: it does not answer", {
+      hint: `read ${join(layout.logDir, "supervisor.log")}`,
+    });
+}
+
+async function runInForeground(invocation: Invocation, layout: InstanceLayout): Promise<void> {
+  const { terminal } = invocation;
+  if ((await answers(layout)) === true)
+    throw new BureauError("conflict", `The instance "${layout.home}" is up already`, { hint: "bureau down" });
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+  makePrivateDir(layout.home);
+  const log = createLog("bureau-supervisor", { level: "warn" });
+  const supervised = runSupervisor(
+    { layout, programsDir: programsDir() },
+    { log, env: invocation.env },
+    stop.signal,
+  );
+  try {
+    const ready = async (): Promise<void> => {
+      await waitFor(() => answers(layout), { timeoutMs: SUPERVISOR_MS_MAX, clock: systemClock });
+    };
+    const result = await Promise.race([
+      bringUp({ layout, terminal, ensureSupervisor: ready }),
+      supervised.then(() => undefined),
+    ]);
+    if (result !== undefined) {
+      await present(invocation, result);
+      terminal.say("\nCtrl-C stops everything.");
+    }
+  } catch (error) {
+    stop.abort();
+    await supervised;
+    throw error;
+  }
+  await supervised;
+}
+
+async function present(invocation: Invocation, result: UpResult): Promise<void> {
+  const { terminal } = invocation;
+  if (booleanFlag(invocation, "json")) {
+    const status = await statusOf(result.instance.layout);
+    terminal.json({ ...status, greeting: result.greeting, first_run: result.firstRun });
+    return;
+  }
+  const { bold } = terminal.style;
+  terminal.say(`
+${bold("Bureau is up.")} Everything of it lies in ${result.instance.layout.home}
+
+Type next:
+  bureau status                                   what runs here
+  bureau matrix send bureau/lobby hello           talk to the greeter …
+  bureau matrix messages bureau/lobby             … and read its answer
+  bureau agent create demo --command 'echo hello; sleep 1000'
+  bureau agent logs demo
+  bureau down                                     stop everything; the data stays
+
+(In a checkout the command is ./bureau)`);
+}
