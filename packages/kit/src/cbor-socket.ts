@@ -17,6 +17,7 @@ import { boolean, type GenericSchema, type InferOutput, object, optional, string
 import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
+import { hasHungUp } from "./posix.ts";
 
 /** 1 MiB each way (section 6.1). */
 export const MESSAGE_BYTES_MAX = 1024 * 1024;
@@ -30,6 +31,8 @@ const ERROR_CHARS_MAX = 16_384;
 const RESPONSE_MS_MAX = 45_000;
 /** An answered connection that its caller does not read or close is cut after this (write timeout, section 6.1). */
 const LINGER_MS_MAX = 10_000;
+/** How soon it is noticed that a caller who had closed only its side has gone altogether. */
+const HANG_UP_CHECK_MS = 250;
 /** Open connections beyond this are closed at once. */
 const CONNECTIONS_MAX = 512;
 
@@ -148,10 +151,11 @@ export async function clearStaleSocket(path: string): Promise<void> {
 async function serveConnection(socket: Socket, options: ServeOptions, closing: AbortSignal): Promise<void> {
   const gone = new AbortController();
   socket.on("close", () => gone.abort());
+  socket.once("end", () => watchHangUp(socket));
   const signal = AbortSignal.any([gone.signal, closing]);
   let response: Uint8Array;
   try {
-    const bytes = await readValue(socket, options.requestMsMax ?? REQUEST_MS_MAX, "request");
+    const bytes = await readValue(socket, options.requestMsMax ?? REQUEST_MS_MAX, "request", "invalid-input");
     const data = await dispatch(options.actions, bytes, { signal });
     response = encodeResponse(data === undefined ? { ok: true } : { ok: true, data });
   } catch (error) {
@@ -165,6 +169,27 @@ async function serveConnection(socket: Socket, options: ServeOptions, closing: A
   const linger = setTimeout(() => socket.destroy(), options.lingerMsMax ?? LINGER_MS_MAX);
   socket.on("close", () => clearTimeout(linger));
   socket.end(response);
+}
+
+/**
+ * The runtime's "end" comes alike from a caller that is done with sending and from one that has died: ask the kernel
+ * which it is, until the connection closes. The first kind still waits for its answer.
+ */
+function watchHangUp(socket: Socket): void {
+  const check = (): void => {
+    const fd = descriptorOf(socket);
+    if (fd !== undefined && hasHungUp(fd)) socket.destroy();
+  };
+  const timer = setInterval(check, HANG_UP_CHECK_MS);
+  socket.on("close", () => clearInterval(timer));
+  check();
+}
+
+/** The runtime offers no public way to the descriptor of a connection. */
+function descriptorOf(socket: Socket): number | undefined {
+  const handle: unknown = "_handle" in socket ? socket._handle : undefined;
+  if (typeof handle !== "object" || handle === null || !("fd" in handle)) return undefined;
+  return typeof handle.fd === "number" && handle.fd >= 0 ? handle.fd : undefined;
 }
 
 function encodeResponse(response: unknown): Uint8Array {
@@ -200,8 +225,8 @@ async function dispatch(
   return found.run(parse(found.request, request, `${name} request`) as never, context);
 }
 
-/** Reads one CBOR value. Rejects when it is too large, malformed, cut off or late. */
-function readValue(socket: Socket, timeoutMs: number, what: string): Promise<Uint8Array> {
+/** Reads one CBOR value. Rejects when it is too large, malformed, late, or cut off (with the code given for that). */
+function readValue(socket: Socket, timeoutMs: number, what: string, cutOff: ErrorCode): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const scanner = new CborScanner();
     const chunks: Buffer[] = [];
@@ -229,7 +254,7 @@ function readValue(socket: Socket, timeoutMs: number, what: string): Promise<Uin
     };
     const timer = setTimeout(() => fail("timeout", `no complete ${what} within ${timeoutMs} ms`), timeoutMs);
     socket.on("data", onData);
-    socket.once("end", () => fail("invalid-input", `invalid ${what}: the connection ended within it`));
+    socket.once("end", () => fail(cutOff, `invalid ${what}: the connection ended within it`));
     socket.once("error", (error) => fail("unavailable", `the connection failed: ${messageOf(error)}`));
     socket.once("close", () => fail("unavailable", `the connection closed before the ${what} was complete`));
   });
@@ -269,7 +294,7 @@ export async function callCbor<const Schema extends GenericSchema>(
   try {
     if (options.signal?.aborted) abort();
     const waitMs = options.timeoutMs === "none" ? 2 ** 31 - 1 : (options.timeoutMs ?? RESPONSE_MS_MAX);
-    const answer = readValue(socket, waitMs, `${options.peer} response`);
+    const answer = readValue(socket, waitMs, `${options.peer} response`, "unavailable");
     socket.write(encodeCbor(request));
     const response = parse(ResponseSchema, decodeCbor(await answer), `${options.peer} response`);
     if (!response.ok) throw remoteError(response, options.peer, request.action);
