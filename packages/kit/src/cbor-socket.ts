@@ -111,7 +111,11 @@ export async function serveCbor(options: ServeOptions): Promise<CborServer> {
   };
 }
 
-async function listen(server: Server, where: ServeOptions["listen"]): Promise<void> {
+/**
+ * Makes `server` listen. A socket file is never open to more than its mode allows, not even for a moment; one that
+ * nobody answers on is replaced. @throws BureauError `conflict` when somebody does
+ */
+export async function listen(server: Server, where: ServeOptions["listen"]): Promise<void> {
   if ("path" in where) await clearStaleSocket(where.path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
