@@ -1,0 +1,157 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import {
+  localpartBytesMaxFor,
+  parseAccountLocalpart,
+  parseFleet,
+  SOCKET_PATH_BYTES_MAX,
+} from "@bureau/schema/refs";
+import { BureauError } from "./errors.ts";
+import {
+  defaultHome,
+  fleetRunDir,
+  instanceLayout,
+  lastOutputFile,
+  launcherSocket,
+  machineKeyFile,
+  makePrivateDir,
+  observeSocket,
+  sandboxPaths,
+  systemdScope,
+  systemLayout,
+  tmuxSession,
+} from "./layout.ts";
+
+const fleet = parseFleet("bureau/fleet/prod");
+
+describe("the system's places", () => {
+  test("are the wire's", () => {
+    expect([launcherSocket(systemLayout), observeSocket(systemLayout), machineKeyFile(systemLayout)]).toEqual(
+      ["/run/bureau/launcher.sock", "/run/bureau/observe.sock", "/var/lib/bureau/machine-key.txt"],
+    );
+    expect(fleetRunDir(systemLayout, fleet)).toBe("/run/bureau/fleet/prod");
+    const paths = sandboxPaths(systemLayout, fleet, parseAccountLocalpart("agent/code/reviewer"));
+    expect([paths.proxyLink, paths.adminSocket]).toEqual([
+      "/run/bureau/fleet/prod/agent/code/reviewer.proxy.sock",
+      "/run/bureau/fleet/prod/agent/code/reviewer.admin.sock",
+    ]);
+    expect(paths.proxySocket).toBe(`${paths.inside}/proxy.sock`);
+    expect(paths.payload.startsWith(`${paths.inside}/`)).toBe(true);
+    for (const outside of [paths.record, paths.exitCode, paths.adminSocket])
+      expect(outside.startsWith(paths.inside)).toBe(false);
+  });
+
+  test("of two principals are never the same", () => {
+    const names = ["agent/a-b", "agent/a/b", "agent/a.b", "agent/a_b", "agent-a/b", "service/a-b"];
+    const accounts = names.map(parseAccountLocalpart);
+    for (const place of [
+      (account: (typeof accounts)[number]) => sandboxPaths(systemLayout, fleet, account).dir,
+      (account: (typeof accounts)[number]) => sandboxPaths(systemLayout, fleet, account).adminSocket,
+      (account: (typeof accounts)[number]) => lastOutputFile(systemLayout, account),
+      tmuxSession,
+    ])
+      expect(new Set(accounts.map(place)).size).toBe(names.length);
+  });
+
+  test("a tmux session's name has neither dot nor colon", () => {
+    expect(tmuxSession(parseAccountLocalpart("agent/a.b"))).toBe("bureau/agent/a~b");
+    expect(systemdScope(parseAccountLocalpart("agent/code/reviewer"))).toBe("bureau-agent-code-reviewer");
+  });
+});
+
+describe("an instance", () => {
+  test("lies in its home, and its sockets too while their paths fit", () => {
+    const layout = instanceLayout("/home/a/b", {});
+    expect([layout.runDir, layout.stateDir]).toEqual(["/home/a/b/run", "/home/a/b/state"]);
+    expect(layout.supervisorSocket).toBe("/home/a/b/run/supervisor.sock");
+  });
+
+  test("with a long home has its sockets in the runtime folder, else under /tmp", () => {
+    const long = `/home/${"x".repeat(40)}`;
+    const uid = process.getuid?.();
+    const runtime = instanceLayout(long, { XDG_RUNTIME_DIR: "/run/user/1000" }).runDir;
+    expect(runtime).toMatch(/^\/run\/user\/1000\/bureau-[0-9a-f]{8}$/);
+    for (const env of [{}, { XDG_RUNTIME_DIR: "" }, { XDG_RUNTIME_DIR: "rel" }, { XDG_RUNTIME_DIR: long }]) {
+      const { runDir } = instanceLayout(long, env);
+      expect(runDir).toMatch(new RegExp(`^/tmp/bureau-${uid}-[0-9a-f]{8}$`));
+      expect(localpartBytesMaxFor(runDir)).toBeGreaterThanOrEqual(64);
+    }
+    expect(instanceLayout(`${long}y`, {}).runDir).not.toBe(instanceLayout(long, {}).runDir);
+    expect(instanceLayout(long, {}).runDir).toBe(instanceLayout(`${long}/`, {}).runDir);
+  });
+
+  test("at the very edge still leaves 64 bytes for a localpart", () => {
+    for (let length = 1; length < 60; length++) {
+      const { runDir } = instanceLayout(`/${"h".repeat(length)}`, {});
+      expect(`${runDir}/${"l".repeat(64)}.admin.sock`.length).toBeLessThanOrEqual(SOCKET_PATH_BYTES_MAX);
+    }
+  });
+
+  test("is found by BUREAU_HOME, then XDG_DATA_HOME, then the home folder", () => {
+    expect(defaultHome({ BUREAU_HOME: "/x/", XDG_DATA_HOME: "/d" })).toBe("/x");
+    expect(defaultHome({ BUREAU_HOME: "", XDG_DATA_HOME: "/d" })).toBe("/d/bureau");
+    for (const env of [{}, { XDG_DATA_HOME: "relative" }])
+      expect(defaultHome(env)).toBe(join(homedir(), ".local/share/bureau"));
+  });
+});
+
+describe("private folders", () => {
+  let dir = "";
+  beforeEach(() => {
+    dir = mkdtempSync("/tmp/bk-");
+  });
+  afterEach(() => rmSync(dir, { recursive: true, force: true }));
+  const refused = (path: string): void => {
+    try {
+      makePrivateDir(path);
+    } catch (error) {
+      expect(error).toBeInstanceOf(BureauError);
+      expect((error as BureauError).code).toBe("forbidden");
+      return;
+    }
+    throw new Error(`${path} was accepted`);
+  };
+
+  test("are made with mode 0700, parents too, and accepted again", () => {
+    makePrivateDir(join(dir, "a/b"));
+    makePrivateDir(join(dir, "a/b"));
+    expect(statSync(join(dir, "a/b")).mode & 0o777).toBe(0o700);
+  });
+
+  test("are refused when others may enter, when they are links, and when they are files", () => {
+    for (const mode of [0o755, 0o710, 0o701, 0o770]) {
+      const path = join(dir, mode.toString(8));
+      mkdirSync(path);
+      chmodSync(path, mode);
+      refused(path);
+    }
+    mkdirSync(join(dir, "real"), { mode: 0o700 });
+    symlinkSync(join(dir, "real"), join(dir, "link"));
+    refused(join(dir, "link"));
+    symlinkSync(join(dir, "nowhere"), join(dir, "dangling"));
+    refused(join(dir, "dangling"));
+    writeFileSync(join(dir, "file"), "");
+    refused(join(dir, "file"));
+  });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "are refused when somebody else owns them (making one needs root)",
+    () => {
+      const path = join(dir, "foreign");
+      mkdirSync(path, { mode: 0o700 });
+      chownSync(path, 65_534, 65_534);
+      refused(path);
+    },
+  );
+});

@@ -1,0 +1,79 @@
+import { describe, expect, test } from "bun:test";
+import { BureauError } from "./errors.ts";
+import { createLog, type LogFields } from "./log.ts";
+
+function capture(options: Parameters<typeof createLog>[1] = {}) {
+  const lines: LogFields[] = [];
+  const write = (line: string): void => {
+    expect(line.endsWith("\n")).toBe(true);
+    expect(line.slice(0, -1)).not.toContain("\n");
+    lines.push(JSON.parse(line));
+  };
+  return { log: createLog("prog", { level: "debug", ...options, write }), lines };
+}
+
+describe("log lines", () => {
+  test("are one JSON object each, with time, level, program, message and fields", () => {
+    const { log, lines } = capture();
+    log.info("hello\nworld", { n: 1 });
+    expect(lines[0]).toMatchObject({ level: "info", program: "prog", message: "hello\nworld", n: 1 });
+    expect(String(lines[0]?.["time"])).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+  });
+
+  test("below the level are not written", () => {
+    const { log, lines } = capture({ level: "warn" });
+    log.debug("a");
+    log.info("b");
+    log.warn("c");
+    log.error("d");
+    expect(lines.map((line) => line["level"])).toEqual(["warn", "error"]);
+  });
+
+  test("carry the fields and level of the log they come from", () => {
+    const { log, lines } = capture({ level: "warn", fields: { a: 1 } });
+    const inner = log.with({ b: 2 }).with({ a: 3 });
+    inner.info("quiet");
+    inner.warn("x");
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatchObject({ a: 3, b: 2 });
+  });
+
+  test("show errors with their code, causes and hint", () => {
+    const { log, lines } = capture();
+    log.error("x", {
+      error: new BureauError("conflict", "m", { hint: "h", cause: new Error("c") }),
+      other: new TypeError("t"),
+    });
+    expect(lines[0]?.["error"]).toEqual({ code: "conflict", message: "m: c", hint: "h" });
+    expect(lines[0]?.["other"]).toEqual({ message: "t" });
+  });
+
+  test("are written whatever the fields hold", () => {
+    const { log, lines } = capture();
+    const circle: Record<string, unknown> = {};
+    circle["self"] = circle;
+    const throwing = {
+      toJSON() {
+        throw new Error("no");
+      },
+    };
+    log.info("big", { big: 2n ** 70n });
+    log.info("circle", { circle });
+    log.info("throwing", { throwing });
+    expect(lines.map((line) => line["message"])).toEqual(["big", "circle", "throwing"]);
+    expect(lines[0]?.["big"]).toBe("1180591620717411303424");
+  });
+});
+
+test("the level comes from BUREAU_LOG, and a word that is no level means info", async () => {
+  const run = async (level: string): Promise<number> => {
+    const script = `import { createLog } from ${JSON.stringify(`${import.meta.dir}/log.ts`)};
+      const log = createLog("p"); log.debug("1"); log.info("2"); log.warn("3"); log.error("4");`;
+    const child = Bun.spawn([process.execPath, "-e", script], {
+      env: { ...process.env, BUREAU_LOG: level },
+      stderr: "pipe",
+    });
+    return (await child.stderr.text()).trim().split("\n").length;
+  };
+  expect(await Promise.all(["debug", "error", "toString"].map(run))).toEqual([4, 1, 3]);
+});

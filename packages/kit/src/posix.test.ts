@@ -1,0 +1,133 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { hasHungUp, tryLock } from "./posix.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+});
+function tempDir(): string {
+  const dir = mkdtempSync("/tmp/bk-");
+  cleanups.push(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+const module = JSON.stringify(`${import.meta.dir}/posix.ts`);
+
+/** As root, whose capabilities pass every check, tests of protection run as nobody. */
+const unprivileged =
+  process.getuid?.() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : [];
+
+describe("an undumpable process", () => {
+  /** Starts a process that holds a word in memory and environment, and tells what a stranger of the same user sees. */
+  async function probe(protect: boolean): Promise<Record<string, string>> {
+    const dir = tempDir();
+    const bundle = await Bun.build({ entrypoints: [`${import.meta.dir}/posix.ts`], target: "bun" });
+    const code = await bundle.outputs[0]?.text();
+    if (code === undefined) throw new Error("posix.ts does not bundle");
+    // Nobody may not read the checkout or the runtime in it: both are handed over in a folder that it may.
+    const bun = join(dir, "bun");
+    await Bun.write(bun, Bun.file(process.execPath));
+    await Bun.write(join(dir, "posix.js"), code);
+    await Bun.$`chmod 755 ${dir} ${bun}`.quiet();
+    const victim = Bun.spawn(
+      [
+        ...unprivileged,
+        bun,
+        "-e",
+        `const { makeUndumpable } = await import(${JSON.stringify(join(dir, "posix.js"))});
+         if (${protect}) makeUndumpable();
+         console.log("ready"); setInterval(() => {}, 1000);`,
+      ],
+      { env: { HELD_WORD: "hunter2", HOME: dir, PATH: process.env["PATH"] ?? "" }, cwd: dir, stdout: "pipe" },
+    );
+    cleanups.push(() => victim.kill("SIGKILL"));
+    await victim.stdout.getReader().read();
+    const one = (file: string) =>
+      `if (exec 3< /proc/${victim.pid}/${file}) 2>/dev/null; then echo ${file} open; else echo ${file} shut; fi`;
+    const stranger = Bun.spawn([...unprivileged, "/bin/sh", "-c", ["mem", "environ"].map(one).join("; ")], {
+      stdout: "pipe",
+    });
+    const text = await stranger.stdout.text();
+    victim.kill("SIGKILL");
+    await victim.exited;
+    return Object.fromEntries(
+      text
+        .trim()
+        .split("\n")
+        .map((line) => line.split(" ")),
+    );
+  }
+
+  test("keeps its memory and environment from others of its user", async () => {
+    expect(await probe(true)).toEqual({ mem: "shut", environ: "shut" });
+  });
+
+  test("would not, had it not asked: the test can tell", async () => {
+    expect((await probe(false))["environ"]).toBe("open");
+  });
+});
+
+describe("locks", () => {
+  test("hold against other processes until their file is closed", async () => {
+    const path = join(tempDir(), "lock");
+    const script = `
+      const { openSync } = require("node:fs");
+      const { tryLock } = await import(${module});
+      const fd = openSync(${JSON.stringify(path)}, "a");
+      console.log(tryLock(fd) ? "got it" : "refused");`;
+    const other = (): Promise<string> =>
+      Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" }).stdout.text();
+    const fd = openSync(path, "a");
+    expect(tryLock(fd)).toBe(true);
+    expect(tryLock(fd)).toBe(true);
+    const again = openSync(path, "a");
+    expect(tryLock(again)).toBe(false);
+    expect((await other()).trim()).toBe("refused");
+    closeSync(fd);
+    expect((await other()).trim()).toBe("got it");
+    expect(tryLock(again)).toBe(true);
+    closeSync(again);
+  });
+
+  test("of a process that died are free", async () => {
+    const path = join(tempDir(), "lock");
+    const script = `
+      const { openSync } = require("node:fs");
+      const { tryLock } = await import(${module});
+      console.log(tryLock(openSync(${JSON.stringify(path)}, "a"))); setInterval(() => {}, 1000);`;
+    const holder = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+    cleanups.push(() => holder.kill("SIGKILL"));
+    expect(new TextDecoder().decode((await holder.stdout.getReader().read()).value).trim()).toBe("true");
+    const fd = openSync(path, "a");
+    expect(tryLock(fd)).toBe(false);
+    holder.kill("SIGKILL");
+    await holder.exited;
+    expect(tryLock(fd)).toBe(true);
+    closeSync(fd);
+  });
+});
+
+test("a peer that closed is told from one that only stopped sending", async () => {
+  const path = join(tempDir(), "s");
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer({ allowHalfOpen: true }, accepted.resolve);
+  cleanups.push(() => server.close());
+  await new Promise<void>((resolve) => server.listen({ path }, resolve));
+  const client = connect({ path, allowHalfOpen: true });
+  const socket = await accepted.promise;
+  cleanups.push(() => socket.destroy());
+  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+  const ended = new Promise((resolve) => socket.resume().once("end", resolve));
+  expect(hasHungUp(fd)).toBe(false);
+  client.end();
+  await ended;
+  expect(hasHungUp(fd)).toBe(false);
+  client.destroy();
+  const deadline = performance.now() + 5_000;
+  while (!hasHungUp(fd) && performance.now() < deadline) await Bun.sleep(2);
+  expect(hasHungUp(fd)).toBe(true);
+  expect(hasHungUp(9_999)).toBe(true);
+});

@@ -1,0 +1,133 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { systemClock } from "./clock.ts";
+import {
+  argumentsOf,
+  catchesSignal,
+  childrenOf,
+  cpuTicksOf,
+  findByArguments,
+  identify,
+  isAlive,
+  type ProcessId,
+  signalProcess,
+  stopProcess,
+  waitUntilGone,
+} from "./process-table.ts";
+
+const children: { kill(signal: "SIGKILL"): void }[] = [];
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+});
+
+/** A shell that has run `script` up to its `echo ready`. */
+async function shell(script: string, ...args: string[]): Promise<{ id: ProcessId; exited: Promise<number> }> {
+  const child = Bun.spawn(["/bin/sh", "-c", script, "sh", ...args], { stdin: "pipe", stdout: "pipe" });
+  children.push(child);
+  const reader = child.stdout.getReader();
+  await reader.read();
+  const id = identify(child.pid);
+  if (id === undefined) throw new Error("the shell is gone");
+  return { id, exited: child.exited };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 5_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error("the condition never came true");
+    await Bun.sleep(2);
+  }
+}
+
+const waiting = "echo ready; read line";
+
+describe("identity", () => {
+  test("is the pid and its start, and ends with the process", async () => {
+    const { id, exited } = await shell(waiting);
+    expect(isAlive(id)).toBe(true);
+    expect(identify(process.pid)?.startTicks).toBeLessThanOrEqual(id.startTicks);
+    expect(signalProcess(id, "SIGKILL")).toBe(true);
+    await exited;
+    expect(isAlive(id)).toBe(false);
+    expect(identify(id.pid)).toBeUndefined();
+    expect(signalProcess(id, "SIGKILL")).toBe(false);
+  });
+
+  test("of a pid that somebody else has now is not mistaken, nor killed", async () => {
+    const { id } = await shell(waiting);
+    const former = { pid: id.pid, startTicks: id.startTicks - 1 };
+    expect(isAlive(former)).toBe(false);
+    expect(cpuTicksOf(former)).toBeUndefined();
+    expect(signalProcess(former, "SIGKILL")).toBe(false);
+    await stopProcess(former, 10, systemClock);
+    expect(await waitUntilGone(former, 1_000, systemClock)).toBe(true);
+    expect(isAlive(id)).toBe(true);
+  });
+
+  test("survives a name full of blanks and parentheses", async () => {
+    const { id } = await shell(`printf ') Z 1 (x' > /proc/$$/comm; ${waiting}`);
+    expect(isAlive(id)).toBe(true);
+    expect(childrenOf(process.pid)).toContain(id.pid);
+  });
+
+  test("a zombie is gone, though its pid is still taken", async () => {
+    // The shell becomes a sleep, which never waits for the child the shell left it.
+    const { id } = await shell("/bin/true & echo ready; exec sleep 60");
+    await until(() => childrenOf(id.pid).length > 0);
+    const [zombie = 0] = childrenOf(id.pid);
+    await until(() => identify(zombie) === undefined);
+    expect(childrenOf(id.pid)).toEqual([zombie]);
+    expect(argumentsOf(zombie)).toEqual([]);
+  });
+
+  test("of what never was is undefined", () => {
+    for (const pid of [0, -1, 2 ** 22 + 1, 1.5]) expect(identify(pid)).toBeUndefined();
+    expect([childrenOf(-1), argumentsOf(-1), catchesSignal(-1, 15)]).toEqual([[], [], false]);
+  });
+});
+
+describe("stopping", () => {
+  test("SIGTERM is enough for most", async () => {
+    const { id, exited } = await shell(waiting);
+    await stopProcess(id, 5_000, systemClock);
+    expect(isAlive(id)).toBe(false);
+    expect(await exited).toBe(143);
+  });
+
+  test("SIGKILL follows for what ignores it", async () => {
+    const { id, exited } = await shell(`trap '' TERM; ${waiting}`);
+    expect(await waitUntilGone(id, 20, systemClock)).toBe(false);
+    await stopProcess(id, 50, systemClock);
+    expect(await exited).toBe(137);
+  });
+});
+
+describe("looking around", () => {
+  test("a signal with a handler is told from one that is ignored or left alone", async () => {
+    const { id } = await shell(`trap 'true' HUP; trap '' USR1; ${waiting}`);
+    expect([1, 10, 12].map((signal) => catchesSignal(id.pid, signal))).toEqual([true, false, false]);
+  });
+
+  test("processes are found by whole arguments", async () => {
+    const word = `word-${randomBytes(6).toString("hex")}`;
+    const { id } = await shell(waiting, word, "second arg");
+    expect(findByArguments(word)).toEqual([id]);
+    expect(findByArguments(word, "second arg")).toEqual([id]);
+    expect(findByArguments(word.slice(0, -1))).toEqual([]);
+    expect(findByArguments(word, "second")).toEqual([]);
+    expect(argumentsOf(id.pid)).toEqual(["/bin/sh", "-c", waiting, "sh", word, "second arg"]);
+  });
+
+  test("children are listed", async () => {
+    const { id } = await shell("sleep 60 & sleep 60 & echo ready; wait");
+    const pids = childrenOf(id.pid);
+    expect(pids).toHaveLength(2);
+    for (const pid of pids) expect(argumentsOf(pid).at(-1)).toMatch(/60|wait/);
+    for (const pid of pids) process.kill(pid, "SIGKILL");
+  });
+
+  test("processor time grows with work", async () => {
+    const { id } = await shell("echo ready; while :; do :; done");
+    await until(() => (cpuTicksOf(id) ?? 0) >= 2);
+  });
+});
