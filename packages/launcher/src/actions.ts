@@ -1,0 +1,125 @@
+/** What the launcher answers on its socket: each action's schema tied to the act it stands for. */
+import { type Action, action } from "@bureau/kit/cbor-socket";
+import { BureauError } from "@bureau/kit/errors";
+import { tmuxSession } from "@bureau/kit/layout";
+import { catchesSignal, isAlive, signalProcess } from "@bureau/kit/process-table";
+import { type LauncherAction, type LauncherResponse, launcherRequests } from "@bureau/schema/launcher-ipc";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalLock } from "./principal-lock.ts";
+import { openBundle, type ProxyGrants, proxyStartOf } from "./proxy-start.ts";
+import { createSandbox } from "./sandbox/create.ts";
+import { destroySandbox, GRACE_MS } from "./sandbox/destroy.ts";
+import { readLastScreen, tail } from "./sandbox/exit-account.ts";
+import type { SandboxRecord } from "./sandbox/record.ts";
+import { linkProxySocket, writePayload } from "./sandbox/sandbox-files.ts";
+import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
+import { version } from "./version.ts";
+
+const SIGHUP = 1;
+/** Below the 1 MiB of a response, with room for its frame. */
+const CAPTURE_BYTES_MAX = 1_000_000;
+
+/** Acts that change a principal wait for one another; those of different principals do not. */
+export function launcherActions(host: SandboxHost, lock: PrincipalLock): Record<LauncherAction, Action> {
+  const startedAt = host.clock.now();
+  const requests = launcherRequests;
+  return {
+    status: action(
+      requests.status,
+      async (): Promise<LauncherResponse<"status">> => ({
+        version,
+        pid: process.pid,
+        public_key: host.key.publicKey,
+        key_protection: "file",
+        sandboxes: host.table.list().sandboxes.filter(({ state }) => state === "running").length,
+        started_at: startedAt,
+      }),
+    ),
+    "list-sandboxes": action(requests["list-sandboxes"], async () => host.table.list()),
+    wait: action(requests.wait, (request, { signal }) =>
+      host.table.waitForChange(request.since, request.timeout_ms, signal),
+    ),
+    "create-sandbox": action(requests["create-sandbox"], (request) =>
+      lock.run(request.principal, () => createSandbox(host, request)),
+    ),
+    "destroy-sandbox": action(requests["destroy-sandbox"], ({ principal, force, grace_ms }) =>
+      lock.run(principal, async () => {
+        const exit = await destroySandbox(host, principal, {
+          force: force ?? false,
+          graceMs: grace_ms ?? GRACE_MS,
+        });
+        return exit === undefined ? {} : { exit };
+      }),
+    ),
+    "signal-sandbox": action(requests["signal-sandbox"], ({ principal, signal }) =>
+      lock.run(principal, () => signalSandbox(host, principal, signal)),
+    ),
+    "update-payload": action(requests["update-payload"], ({ principal, payload, payload_digest }) =>
+      lock.run(principal, async () => {
+        const record = runningRecord(host, principal, "update the payload");
+        writePayload(pathsOf(host, principal), payload);
+        host.table.put({ ...record, digests: { ...record.digests, payload: payload_digest } });
+        const program = record.processes?.program;
+        const signalled =
+          program !== undefined && catchesSignal(program.pid, SIGHUP) && signalProcess(program, "SIGHUP");
+        return { signalled };
+      }),
+    ),
+    "restart-proxy": action(requests["restart-proxy"], ({ principal, ...grants }) =>
+      lock.run(principal, () => restartProxy(host, principal, grants)),
+    ),
+    "capture-output": action(requests["capture-output"], ({ principal, lines }) =>
+      captureOutput(host, principal, lines),
+    ),
+  };
+}
+
+function runningRecord(host: SandboxHost, principal: AccountLocalpart, act: string): SandboxRecord {
+  const record = host.table.get(principal);
+  if (record === undefined)
+    throw new BureauError("not-found", `Cannot ${act} of "${principal}": it has no sandbox`);
+  if (record.phase !== "running")
+    throw new BureauError("conflict", `Cannot ${act} of "${principal}": its program has ended`);
+  return record;
+}
+
+async function signalSandbox(host: SandboxHost, principal: AccountLocalpart, signal: number): Promise<void> {
+  const { processes } = runningRecord(host, principal, "signal the program");
+  if (processes?.program === undefined || !signalProcess(processes.program, signal))
+    throw new BureauError("conflict", `Cannot signal the program of "${principal}": it has ended`);
+}
+
+/** A new proxy on the sockets of the old; the sandbox sees it at the same path. */
+async function restartProxy(
+  host: SandboxHost,
+  principal: AccountLocalpart,
+  grants: ProxyGrants,
+): Promise<LauncherResponse<"restart-proxy">> {
+  const record = runningRecord(host, principal, "restart the proxy");
+  const bundle = await openBundle(host.key, grants.encrypted_credentials);
+  if (record.proxy !== undefined && isAlive(record.proxy)) await host.proxies.stop(record.proxy);
+  const paths = pathsOf(host, principal);
+  const proxy = await host.proxies.start(proxyStartOf(host.config, principal, grants, bundle), paths.dir);
+  linkProxySocket(paths);
+  host.table.put({ ...record, proxy });
+  host.watch.sweep();
+  host.log.info("proxy restarted", { principal, pid: proxy.pid });
+  return { proxy_pid: proxy.pid };
+}
+
+async function captureOutput(
+  host: SandboxHost,
+  principal: AccountLocalpart,
+  lines: number,
+): Promise<LauncherResponse<"capture-output">> {
+  const live = host.table.get(principal)?.phase === "running";
+  const screen = live ? await host.tmux.capture(tmuxSession(principal), lines) : undefined;
+  if (screen !== undefined) return { output: tail(screen.text, CAPTURE_BYTES_MAX), live: true };
+  const last = readLastScreen(host.config.layout, principal);
+  if (last === undefined)
+    throw new BureauError(
+      "not-found",
+      `There is no output of "${principal}": it has not run on this machine`,
+    );
+  return { output: last.split("\n").slice(-lines).join("\n"), live: false };
+}

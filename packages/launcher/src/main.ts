@@ -1,0 +1,47 @@
+/** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
+import { systemClock } from "@bureau/kit/clock";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { machineKeyFile, machineSessionFile } from "@bureau/kit/layout";
+import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
+import { makeUndumpable } from "@bureau/kit/posix";
+import { RefError } from "@bureau/schema/refs";
+import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
+import { takeInstanceLock } from "./instance-lock.ts";
+import { loadMachineKey } from "./keys.ts";
+import { startLauncher } from "./launcher.ts";
+import { checkSocketRoom, type LauncherConfig, parseLauncherFlags } from "./launcher-config.ts";
+import { version } from "./version.ts";
+
+async function main({ log, signal, args }: ProgramContext): Promise<number> {
+  makeUndumpable();
+  let config: LauncherConfig | "version";
+  try {
+    config = parseLauncherFlags(args);
+  } catch (error) {
+    if (!(isBureauError(error) || error instanceof RefError)) throw error;
+    log.error(error.message, isBureauError(error) && error.hint !== "" ? { hint: error.hint } : {});
+    return exitCodes.usage;
+  }
+  if (config === "version") {
+    console.log(version);
+    return exitCodes.ok;
+  }
+  checkSocketRoom(config, log);
+  using _lock = takeInstanceLock(config.layout);
+  if (!hasBooted(config.layout)) await firstBoot(config, { clock: systemClock, log, signal });
+  if (config.firstBootOnly || signal.aborted) return exitCodes.ok;
+  const key = await loadMachineKey(config.layout);
+  if (key === undefined)
+    throw new BureauError(
+      "failed",
+      `The machine has a session but no key in "${machineKeyFile(config.layout)}"`,
+      {
+        hint: `restore the key, or remove "${machineSessionFile(config.layout)}" and join again`,
+      },
+    );
+  await using _launcher = await startLauncher(config, { clock: systemClock, log, key, random: Math.random });
+  await aborted(signal);
+  return exitCodes.ok;
+}
+
+await runProgram("bureau-launcher", main);

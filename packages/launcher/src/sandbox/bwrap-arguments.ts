@@ -1,0 +1,150 @@
+/**
+ * What bubblewrap is told: a pure function from a spec whose paths are resolved to an argument list.
+ *
+ * Always, whatever the spec says: an own user, pid and cgroup namespace, no capability, no set-uid, an empty root, and
+ * death with the parent, so that no program outlives its terminal. The other namespaces are the sandbox's own unless
+ * the spec shares one explicitly. Sharing pids is refused: every program of the same user could then be reached
+ * through /proc/<pid>/root, which is no sandbox at all.
+ *
+ * Later arguments win over earlier ones, so Bureau's own mounts come last and nothing can lie over them.
+ */
+import { BureauError } from "@bureau/kit/errors";
+import { insidePaths } from "@bureau/kit/layout";
+import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
+import { type ResolvedMount, within } from "./mount-policy.ts";
+
+/** What the host offers sandboxes that bring no environment of their own. */
+export type HostTool =
+  | { readonly kind: "bind"; readonly path: string }
+  | { readonly kind: "link"; readonly path: string; readonly target: string };
+
+export type BwrapContext = {
+  readonly hostUid: number;
+  readonly hostGid: number;
+  readonly hostname: string;
+  /** Resolved, in the template's order. */
+  readonly mounts: readonly ResolvedMount[];
+  /** Host folder that becomes /scratch; absent without a project. */
+  readonly scratch: string | undefined;
+  /** Host files put at fixed places: generated passwd, group and the like. */
+  readonly files: readonly { readonly source: string; readonly dest: string }[];
+  readonly hostTools: readonly HostTool[];
+  /** Tools of the environment that scripts expect at fixed places: `/bin/sh` → `<env>/bin/sh`. */
+  readonly environmentLinks: readonly { readonly target: string; readonly dest: string }[];
+  /** The sandbox's `inside` and `listen` folders and Bureau's programs, on the host. */
+  readonly inside: string;
+  readonly listen: string;
+  readonly programsDir: string;
+  /** The whole environment, see sandbox-environment.ts. */
+  readonly environment: Readonly<Record<string, string>>;
+};
+
+/** The uid and gid inside when the launcher runs as root: programs that refuse to be root, do not have to. */
+const UNPRIVILEGED_ID = 1000;
+
+/** Arguments up to, not including, `--` and the command. @throws BureauError `unsupported` */
+export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string[] {
+  refuseUnsupported(spec);
+  return [
+    ...namespaceArguments(spec, context),
+    ...baseArguments(spec, context),
+    ...homeArguments(context),
+    ...context.mounts.flatMap(mountArguments),
+    ...(spec.create_dirs ?? []).flatMap((path) => ["--dir", path]),
+    ...scratchArguments(context),
+    ...["--ro-bind", context.inside, insidePaths.run],
+    ...["--ro-bind", context.programsDir, insidePaths.programs],
+    ...["--bind", context.listen, insidePaths.listen],
+    "--clearenv",
+    ...Object.entries(context.environment).flatMap(([name, value]) => ["--setenv", name, value]),
+    ...["--chdir", context.environment["HOME"] ?? insidePaths.home],
+  ];
+}
+
+/** Refuses what this launcher never does. @throws BureauError `unsupported` */
+export function refuseUnsupported(spec: SandboxSpec): void {
+  if (spec.isolation !== undefined && spec.isolation !== "" && spec.isolation !== "standard")
+    throw new BureauError(
+      "unsupported",
+      `Cannot run with isolation "${spec.isolation}": programs run in a sandbox or not at all`,
+      {
+        hint: 'use isolation "standard" and mount what the program needs',
+      },
+    );
+  if (spec.namespaces?.pid === false)
+    throw new BureauError(
+      "unsupported",
+      "Cannot share the host's processes (namespaces.pid is false): a sandbox that sees them is none",
+      { hint: "leave namespaces.pid out" },
+    );
+}
+
+function namespaceArguments(spec: SandboxSpec, context: BwrapContext): string[] {
+  const own = spec.namespaces ?? {};
+  const args = [
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-cgroup-try",
+    "--die-with-parent",
+    "--cap-drop",
+    "ALL",
+  ];
+  if (own.net !== false) args.push("--unshare-net");
+  if (own.ipc !== false) args.push("--unshare-ipc");
+  if (own.uts !== false) args.push("--unshare-uts", "--hostname", context.hostname);
+  if (spec.security?.new_session !== false) args.push("--new-session");
+  const { uid, gid } = insideIds(context);
+  return [...args, "--uid", String(uid), "--gid", String(gid)];
+}
+
+/** The ids a program has inside. */
+export const insideIds = (host: {
+  readonly hostUid: number;
+  readonly hostGid: number;
+}): { uid: number; gid: number } =>
+  host.hostUid === 0
+    ? { uid: UNPRIVILEGED_ID, gid: UNPRIVILEGED_ID }
+    : { uid: host.hostUid, gid: host.hostGid };
+
+function baseArguments(spec: SandboxSpec, context: BwrapContext): string[] {
+  const tools =
+    spec.environment_path === undefined
+      ? context.hostTools.flatMap((tool) =>
+          tool.kind === "bind" ? ["--ro-bind", tool.path, tool.path] : ["--symlink", tool.target, tool.path],
+        )
+      : [
+          ...(context.mounts.some(({ dest }) => dest === "/nix" || dest === "/nix/store")
+            ? []
+            : ["--ro-bind", "/nix/store", "/nix/store"]),
+          ...context.environmentLinks.flatMap(({ target, dest }) => ["--symlink", target, dest]),
+        ];
+  return [
+    ...tools,
+    ...context.files.flatMap(({ source, dest }) => ["--ro-bind", source, dest]),
+    ...["--proc", "/proc", "--dev", "/dev"],
+    ...["--perms", "1777", "--tmpfs", "/tmp"],
+  ];
+}
+
+/** A home that no mount provides is an empty one that goes away with the sandbox. */
+function homeArguments(context: BwrapContext): string[] {
+  const home = context.environment["HOME"] ?? insidePaths.home;
+  if (within(home, "/tmp") || home === "/" || context.mounts.some(({ dest }) => within(home, dest)))
+    return [];
+  return ["--perms", "0700", "--tmpfs", home];
+}
+
+function mountArguments(mount: ResolvedMount): string[] {
+  if (mount.type === "bind") return [mount.writable ? "--bind" : "--ro-bind", mount.source, mount.dest];
+  return [
+    ...(mount.mode === undefined ? [] : ["--perms", mount.mode]),
+    ...(mount.sizeBytes === undefined ? [] : ["--size", String(mount.sizeBytes)]),
+    ...["--tmpfs", mount.dest],
+  ];
+}
+
+function scratchArguments(context: BwrapContext): string[] {
+  if (context.scratch === undefined || context.mounts.some(({ dest }) => dest === insidePaths.scratch))
+    return [];
+  return ["--bind", context.scratch, insidePaths.scratch];
+}

@@ -1,0 +1,219 @@
+/**
+ * Making a sandbox: all of it, or nothing is left of it. What can be refused is refused before anything is made; the
+ * record comes first of what is, so that a launcher that dies half way leaves something the next one will clear.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { insidePaths, type SandboxPaths, tmuxSession } from "@bureau/kit/layout";
+import { identify, type ProcessId } from "@bureau/kit/process-table";
+import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
+import { type AccountLocalpart, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
+import type * as v from "valibot";
+import type { CredentialBundle } from "../keys.ts";
+import { openBundle, proxyStartOf } from "../proxy-start.ts";
+import { bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
+import { clearSandbox, destroySandbox } from "./destroy.ts";
+import { accountOf, settledScreen } from "./exit-account.ts";
+import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
+import type { SandboxProcesses, SandboxRecord } from "./record.ts";
+import { sandboxEnvironment } from "./sandbox-environment.ts";
+import {
+  environmentLinks,
+  linkProxySocket,
+  makeSandboxFolder,
+  placeSecrets,
+  writeArguments,
+  writeEtc,
+  writePayload,
+} from "./sandbox-files.ts";
+import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
+import { untilProgramRuns, wasExecuted } from "./sandbox-processes.ts";
+import { sandboxScript } from "./script.ts";
+import { expandVariables, templateVariables, type Variables } from "./variables.ts";
+
+/** Linux's limit (HOST_NAME_MAX). */
+const HOSTNAME_BYTES_MAX = 64;
+
+/** A parsed `create-sandbox` request. */
+export type CreateRequest = v.InferOutput<(typeof launcherRequests)["create-sandbox"]>;
+
+type Plan = {
+  readonly bundle: CredentialBundle;
+  readonly variables: Variables;
+  readonly mounts: ResolvedMount[];
+  readonly scratch: string | undefined;
+  readonly environmentLinks: { target: string; dest: string }[];
+  readonly command: string[];
+};
+
+/** @throws BureauError that names the step; then nothing of the sandbox is left */
+export async function createSandbox(
+  host: SandboxHost,
+  request: CreateRequest,
+): Promise<{ pid?: number; proxy_pid: number }> {
+  const { principal } = request;
+  const existing = host.table.get(principal);
+  if (existing !== undefined && existing.phase !== "exited")
+    throw new BureauError("conflict", `Cannot create the sandbox of "${principal}": it exists`, {
+      hint: "destroy it first",
+    });
+  const step = stepsOf(principal);
+  const plan = await step("check", () => planSandbox(host, request));
+  if (existing !== undefined) await destroySandbox(host, principal, { force: true, graceMs: 0 });
+  let proxy: ProcessId | undefined;
+  try {
+    makeSandboxFolder(pathsOf(host, principal));
+    const record = newRecord(host, request);
+    host.table.put(record);
+    proxy = await step("files and proxy", () => startProxyAndWriteFiles(host, request, plan));
+    const processes = await step("terminal", () => startTerminal(host, principal));
+    host.table.put({ ...record, phase: "running", proxy, processes });
+    host.watch.add(principal);
+    const pid = processes.program?.pid;
+    host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
+    return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };
+  } catch (error) {
+    await clearSandbox(host, principal, proxy);
+    throw error;
+  }
+}
+
+/** Errors say which sandbox and which step; code and hint stay. */
+const stepsOf =
+  (principal: AccountLocalpart) =>
+  async <T>(name: string, act: () => Promise<T>): Promise<T> => {
+    try {
+      return await act();
+    } catch (error) {
+      const code = isBureauError(error) ? error.code : "failed";
+      const hint = isBureauError(error) ? error.hint : "";
+      throw new BureauError(
+        code,
+        `Cannot create the sandbox of "${principal}" (${name}): ${messageOf(error)}`,
+        { hint },
+      );
+    }
+  };
+
+/** Everything that can be refused, decided before anything is made. */
+async function planSandbox(host: SandboxHost, request: CreateRequest): Promise<Plan> {
+  const { principal, sandbox_spec: spec } = request;
+  const { adminSocket } = pathsOf(host, principal);
+  if (Buffer.byteLength(adminSocket) > SOCKET_PATH_BYTES_MAX)
+    throw new BureauError(
+      "invalid-input",
+      `the name is too long for a socket: "${adminSocket}" has more than ${SOCKET_PATH_BYTES_MAX} bytes`,
+      {
+        hint: "choose a shorter name, or a shorter run folder for this machine",
+      },
+    );
+  refuseUnsupported(spec);
+  const variables = templateVariables(host.config, principal, spec.payload);
+  const mounts = (spec.filesystem ?? []).map((mount) => ({
+    ...mount,
+    source: mount.source && expandVariables(mount.source, variables, `the mount on "${mount.dest}"`),
+    dest: expandVariables(mount.dest, variables, `the mount on "${mount.dest}"`),
+  }));
+  const command = spec.command.map((word) => expandVariables(word, variables, "the command"));
+  warnOfLimits(host, principal, spec);
+  return {
+    bundle: await openBundle(host.key, request.encrypted_credentials),
+    variables,
+    mounts: mounts
+      .map((mount) => resolveMount(mount, host.mountPolicy))
+      .filter((mount) => mount !== undefined),
+    scratch: scratchFolder(host, variables),
+    environmentLinks: environmentLinks(spec.environment_path),
+    command: command.length > 0 ? command : ["/bin/sh", "-l"],
+  };
+}
+
+/** Limits need a cgroup of one's own, which an ordinary user has not: said once a sandbox, not refused. */
+function warnOfLimits(host: SandboxHost, principal: AccountLocalpart, spec: SandboxSpec): void {
+  const limits = Object.entries(spec.resources ?? {}).filter(([, value]) => value !== undefined && value > 0);
+  if (limits.length > 0)
+    host.log.warn("resource limits are not enforced", { principal, limits: Object.fromEntries(limits) });
+}
+
+function scratchFolder(host: SandboxHost, variables: Variables): string | undefined {
+  const project = variables["PROJECT"];
+  if (project === undefined) return undefined;
+  const source = join(host.config.layout.workspaceRoot, project, ".scratch");
+  const mount = resolveMount({ source, dest: insidePaths.scratch, mode: "rw" }, host.mountPolicy);
+  return mount?.type === "bind" ? mount.source : undefined;
+}
+
+const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => ({
+  version: 1,
+  principal: request.principal,
+  phase: "creating",
+  digests: request.digests,
+  started_at: host.clock.now(),
+});
+
+/** The proxy starts while the files are written. */
+async function startProxyAndWriteFiles(
+  host: SandboxHost,
+  request: CreateRequest,
+  plan: Plan,
+): Promise<ProcessId> {
+  const paths = pathsOf(host, request.principal);
+  const start = proxyStartOf(host.config, request.principal, request, plan.bundle);
+  const starting = host.proxies.start(start, paths.dir);
+  try {
+    writeFiles(host, request, plan, paths);
+    linkProxySocket(paths);
+  } catch (error) {
+    await starting.then(
+      (id) => host.proxies.stop(id),
+      () => {},
+    );
+    throw error;
+  }
+  return await starting;
+}
+
+function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan, paths: SandboxPaths): void {
+  const { principal, sandbox_spec: spec } = request;
+  const secrets = placeSecrets(paths, spec.secrets, plan.bundle);
+  writePayload(paths, spec.payload);
+  if (request.trigger_content !== undefined)
+    writeFileSync(paths.trigger, request.trigger_content, { mode: 0o644 });
+  const environment = sandboxEnvironment(spec, principal, plan.variables, secrets);
+  const hostIds = { hostUid: process.getuid?.() ?? 0, hostGid: process.getgid?.() ?? 0 };
+  const hostname = sanitised(principal)
+    .replaceAll(/[^a-z0-9-]/g, "-")
+    .slice(0, HOSTNAME_BYTES_MAX);
+  const home = environment["HOME"] ?? insidePaths.home;
+  const files = writeEtc(paths, { ...insideIds(hostIds), home, hostname }, spec.namespaces?.net === false);
+  const args = bwrapArguments(spec, {
+    ...hostIds,
+    hostname,
+    mounts: plan.mounts,
+    scratch: plan.scratch,
+    files,
+    hostTools: host.hostTools,
+    environmentLinks: plan.environmentLinks,
+    inside: paths.inside,
+    listen: paths.listen,
+    programsDir: host.config.programsDir,
+    environment,
+  });
+  writeArguments(paths, args);
+  writeFileSync(paths.script, sandboxScript(paths, host.bwrap, plan.command), { mode: 0o600 });
+}
+
+async function startTerminal(host: SandboxHost, principal: AccountLocalpart): Promise<SandboxProcesses> {
+  const paths = pathsOf(host, principal);
+  const pid = await host.tmux.newSession(tmuxSession(principal), paths.dir, ["/bin/sh", paths.script]);
+  const shell = identify(pid);
+  const processes = shell && (await untilProgramRuns(paths, shell, host.clock));
+  if (processes !== undefined) return processes;
+  if (shell === undefined && wasExecuted(paths)) return { shell: { pid, startTicks: 0 } };
+  const screen = await settledScreen(host.tmux, principal, host.clock);
+  throw new BureauError(
+    "failed",
+    `bubblewrap did not run the program: ${accountOf(screen ?? "").trim() || "no output"}`,
+  );
+}

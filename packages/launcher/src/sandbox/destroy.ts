@@ -1,0 +1,129 @@
+/**
+ * Ending sandboxes: by themselves (`recordExit`), on request (`destroySandbox`), and without a trace
+ * (`clearSandbox`), which undoes whatever there is, known or not, and can be run on anything any number of times.
+ * All of them run under the principal's lock.
+ */
+import { rmSync } from "node:fs";
+import { BureauError } from "@bureau/kit/errors";
+import { tmuxSession } from "@bureau/kit/layout";
+import { isAlive, type ProcessId } from "@bureau/kit/process-table";
+import type { SandboxExit } from "@bureau/schema/launcher-ipc";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+import { accountOf, exitOf, lostExit, saveLastScreen, settledScreen } from "./exit-account.ts";
+import type { SandboxRecord } from "./record.ts";
+import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
+import { allProcesses, askToEnd, killProcesses, readExitCode } from "./sandbox-processes.ts";
+
+/** Between SIGTERM and SIGKILL (section 12.2). */
+export const GRACE_MS = 5_000;
+/** bubblewrap ended; its script writes the exit code next. */
+const EXIT_CODE_MS_MAX = 1_000;
+
+/** Keeps an ended program's exit for `destroy-sandbox` to fetch; does nothing while it still runs. */
+export async function recordExit(host: SandboxHost, principal: AccountLocalpart): Promise<void> {
+  const record = host.table.get(principal);
+  if (record?.phase !== "running") return;
+  const code = readExitCode(pathsOf(host, principal));
+  const { shell, bwrap } = record.processes ?? {};
+  const runs = shell !== undefined && isAlive(shell) && bwrap !== undefined && isAlive(bwrap);
+  if (code === undefined && runs) return;
+  host.watch.delete(principal);
+  const exit =
+    code === undefined
+      ? lostExit("its terminal or its sandbox was killed", host.clock)
+      : exitOf(code, host.clock);
+  // Programs the ended one left behind go too; the shell ends by itself, once it has told the terminal.
+  const paths = pathsOf(host, principal);
+  const left = allProcesses(paths, record.processes).filter(
+    ({ pid }) => code === undefined || pid !== shell?.pid,
+  );
+  await killProcesses(left, host.clock);
+  const screen = await settledScreen(host.tmux, principal, host.clock);
+  if (screen !== undefined) saveLastScreen(host.config.layout, principal, screen);
+  const output = exit.code !== 0 && screen !== undefined ? { output: accountOf(screen) } : {};
+  host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
+  host.log.info("sandbox ended", { principal, code: exit.code, description: exit.description });
+  if (record.proxy !== undefined && isAlive(record.proxy)) {
+    await host.proxies.stop(record.proxy);
+    host.table.changed();
+  }
+}
+
+/** Ends the program, politely unless `force`, and removes everything. @throws BureauError `not-found` */
+export async function destroySandbox(
+  host: SandboxHost,
+  principal: AccountLocalpart,
+  options: { readonly force: boolean; readonly graceMs: number },
+): Promise<SandboxExit | undefined> {
+  const record = host.table.get(principal);
+  if (record === undefined)
+    throw new BureauError("not-found", `Cannot destroy the sandbox of "${principal}": there is none`);
+  host.watch.delete(principal);
+  const exit = record.phase === "running" ? await endProgram(host, record, options) : record.exit;
+  if (record.phase === "running") {
+    const screen = await settledScreen(host.tmux, principal, host.clock);
+    if (screen !== undefined) saveLastScreen(host.config.layout, principal, screen);
+  }
+  await clearSandbox(host, principal);
+  host.log.info("sandbox destroyed", { principal, exit: exit?.description });
+  return exit;
+}
+
+async function endProgram(
+  host: SandboxHost,
+  record: SandboxRecord,
+  options: { readonly force: boolean; readonly graceMs: number },
+): Promise<SandboxExit> {
+  const paths = pathsOf(host, record.principal);
+  const { bwrap, program, shell } = record.processes ?? {};
+  const before = readExitCode(paths);
+  if (before !== undefined) return exitOf(before, host.clock);
+  if (!options.force && program !== undefined) {
+    askToEnd(program);
+    const ended = (): boolean => readExitCode(paths) !== undefined || bwrap === undefined || !isAlive(bwrap);
+    if (await until(host, ended, options.graceMs)) {
+      const written = (): boolean =>
+        readExitCode(paths) !== undefined || shell === undefined || !isAlive(shell);
+      await until(host, written, EXIT_CODE_MS_MAX);
+      const code = readExitCode(paths);
+      return code === undefined ? lostExit("its terminal was killed", host.clock) : exitOf(code, host.clock);
+    }
+  }
+  // The shell stays, so that its terminal still shows the last screen.
+  await killProcesses(
+    allProcesses(paths, record.processes).filter(({ pid }) => pid !== shell?.pid),
+    host.clock,
+  );
+  return { code: -1, description: "killed by SIGKILL", at: host.clock.now() };
+}
+
+async function until(host: SandboxHost, condition: () => boolean, timeoutMs: number): Promise<boolean> {
+  const deadline = host.clock.monotonic() + timeoutMs;
+  for (let waitMs = 1; !condition(); waitMs = Math.min(waitMs * 1.5, 25)) {
+    if (host.clock.monotonic() >= deadline) return false;
+    await host.clock.sleep(waitMs);
+  }
+  return true;
+}
+
+/**
+ * Leaves no process, socket, file or terminal of the principal's sandbox. `proxy` is one the record does not name yet.
+ * @throws BureauError when a process will not die
+ */
+export async function clearSandbox(
+  host: SandboxHost,
+  principal: AccountLocalpart,
+  proxy?: ProcessId,
+): Promise<void> {
+  const paths = pathsOf(host, principal);
+  const record = host.table.get(principal);
+  host.watch.delete(principal);
+  const proxyStopped = Promise.all(
+    [record?.proxy, proxy].filter((id) => id !== undefined).map((id) => host.proxies.stop(id)),
+  );
+  await killProcesses(allProcesses(paths, record?.processes), host.clock);
+  await host.tmux.killSession(tmuxSession(principal));
+  await proxyStopped;
+  for (const path of [paths.proxyLink, paths.adminSocket]) rmSync(path, { force: true });
+  host.table.remove(principal);
+}

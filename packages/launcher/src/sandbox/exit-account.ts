@@ -1,0 +1,76 @@
+/** How an ended program is described, and the last it said. */
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { dirname } from "node:path";
+import type { Clock } from "@bureau/kit/clock";
+import { readIfPresent } from "@bureau/kit/durable-file";
+import { type Layout, lastOutputFile, tmuxSession } from "@bureau/kit/layout";
+import type { SandboxExit } from "@bureau/schema/launcher-ipc";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { Tmux } from "../terminal/tmux.ts";
+
+/** Lines of the terminal in an exit's account (section 12.2). */
+export const OUTPUT_LINES_MAX = 500;
+/** Bytes of it: an account must fit an event and many must fit one response. */
+const OUTPUT_BYTES_MAX = 16 * 1024;
+/** Bytes kept of a last screen. */
+const LAST_SCREEN_BYTES_MAX = 1024 * 1024;
+/** Lines kept of a last screen. */
+const LAST_SCREEN_LINES_MAX = 5_000;
+/** What a program wrote may reach the screen a little after it ended (section 12.2: 10 × 50 ms). */
+const SETTLE_ATTEMPTS_MAX = 10;
+const SETTLE_MS = 50;
+
+/** `exited with 3`, `killed by SIGKILL`: a shell's 128+n stands for signal n. */
+export function describeExit(code: number): string {
+  const signal = Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0];
+  return signal === undefined ? `exited with ${code}` : `killed by ${signal}`;
+}
+
+export const exitOf = (code: number, clock: Clock): SandboxExit => ({
+  code,
+  description: describeExit(code),
+  at: clock.now(),
+});
+
+export const lostExit = (why: string, clock: Clock): SandboxExit => ({
+  code: -1,
+  description: `lost: ${why}`,
+  at: clock.now(),
+});
+
+/** The screen of a program that has ended; waits until all it wrote is there. */
+export async function settledScreen(
+  tmux: Tmux,
+  principal: AccountLocalpart,
+  clock: Clock,
+): Promise<string | undefined> {
+  for (let attempt = 1; ; attempt++) {
+    const screen = await tmux.capture(tmuxSession(principal), LAST_SCREEN_LINES_MAX);
+    if (screen === undefined || screen.dead || attempt >= SETTLE_ATTEMPTS_MAX) return screen?.text;
+    await clock.sleep(Math.min(SETTLE_MS, attempt * 5));
+  }
+}
+
+/** The end of a screen, as it goes into an exit's account. */
+export const accountOf = (screen: string): string =>
+  tail(screen.split("\n").slice(-OUTPUT_LINES_MAX).join("\n"), OUTPUT_BYTES_MAX);
+
+/** The last `bytesMax` bytes of a text, from the start of a line. */
+export function tail(text: string, bytesMax: number): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= bytesMax) return text;
+  const cut = bytes.subarray(bytes.length - bytesMax);
+  const newline = cut.indexOf(10);
+  return cut.subarray(newline < 0 ? 0 : newline + 1).toString();
+}
+
+export function saveLastScreen(layout: Layout, principal: AccountLocalpart, screen: string): void {
+  const path = lastOutputFile(layout, principal);
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.tmp`, tail(screen, LAST_SCREEN_BYTES_MAX), { mode: 0o600 });
+  renameSync(`${path}.tmp`, path);
+}
+
+export const readLastScreen = (layout: Layout, principal: AccountLocalpart): string | undefined =>
+  readIfPresent(lastOutputFile(layout, principal));

@@ -1,0 +1,91 @@
+/**
+ * Notices that a program has ended or a proxy has died. The script's exit-code file is watched, which tells within
+ * milliseconds; one sweep a second over all sandboxes catches what leaves no file: a killed terminal server, a killed
+ * shell, a proxy of an earlier launcher. While nothing runs there is no timer.
+ *
+ * It only reports; what follows is decided under the principal's lock, and a report may come twice or be stale.
+ */
+import { existsSync, type FSWatcher, watch } from "node:fs";
+import { basename } from "node:path";
+import type { SandboxPaths } from "@bureau/kit/layout";
+import { isAlive } from "@bureau/kit/process-table";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { SandboxRecord } from "./record.ts";
+
+const SWEEP_MS = 1_000;
+
+export type ExitWatchOptions = {
+  readonly record: (principal: AccountLocalpart) => SandboxRecord | undefined;
+  readonly paths: (principal: AccountLocalpart) => SandboxPaths;
+  /** The program seems to have ended. */
+  readonly onExit: (principal: AccountLocalpart) => void;
+  /** A proxy has died, or a dead one is back. */
+  readonly onProxyChange: (principal: AccountLocalpart) => void;
+};
+
+type Watched = { readonly watcher: FSWatcher | undefined; missing: boolean; proxyAlive: boolean };
+
+export class ExitWatch implements Disposable {
+  readonly #watched = new Map<AccountLocalpart, Watched>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+  constructor(readonly options: ExitWatchOptions) {}
+
+  /** Watches a running sandbox; looks at once, so that an exit before this call is seen. */
+  add(principal: AccountLocalpart): void {
+    this.delete(principal);
+    this.#watched.set(principal, { watcher: this.#watchFile(principal), missing: false, proxyAlive: true });
+    this.#timer ??= setInterval(() => this.sweep(), SWEEP_MS);
+    this.#look(principal);
+  }
+
+  delete(principal: AccountLocalpart): void {
+    this.#watched.get(principal)?.watcher?.close();
+    this.#watched.delete(principal);
+    if (this.#watched.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** Looks at every sandbox now. */
+  sweep(): void {
+    for (const principal of [...this.#watched.keys()]) this.#look(principal);
+  }
+
+  [Symbol.dispose](): void {
+    for (const principal of [...this.#watched.keys()]) this.delete(principal);
+  }
+
+  #watchFile(principal: AccountLocalpart): FSWatcher | undefined {
+    const { dir, exitCode } = this.options.paths(principal);
+    try {
+      const watcher = watch(dir, (_event, name) => {
+        if (name === basename(exitCode)) this.options.onExit(principal);
+      });
+      watcher.on("error", () => {});
+      return watcher;
+    } catch {
+      // No watches left on this host: the sweep still sees it, within a second.
+      return undefined;
+    }
+  }
+
+  #look(principal: AccountLocalpart): void {
+    const entry = this.#watched.get(principal);
+    const record = this.options.record(principal);
+    if (entry === undefined || record?.phase !== "running") return;
+    const proxyAlive = record.proxy !== undefined && isAlive(record.proxy);
+    if (proxyAlive !== entry.proxyAlive) {
+      entry.proxyAlive = proxyAlive;
+      this.options.onProxyChange(principal);
+    }
+    if (existsSync(this.options.paths(principal).exitCode)) {
+      this.options.onExit(principal);
+      return;
+    }
+    const { shell, bwrap } = record.processes ?? {};
+    const gone = shell === undefined || !isAlive(shell) || bwrap === undefined || !isAlive(bwrap);
+    // Between bubblewrap's end and its exit code lies a moment: only a second look decides.
+    if (gone && entry.missing) this.options.onExit(principal);
+    entry.missing = gone;
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * Which host paths a template may bring into a sandbox. Templates come from rooms; this is the host's own say.
+ *
+ * Always: what is checked is the path with every link resolved, and that resolved path is what gets mounted, so a link
+ * an agent planted in its workspace leads nowhere. Inside the workspace and cache roots everything is allowed that
+ * stays inside them; everywhere else homes, Bureau's own folders, and what describes or controls the host is refused,
+ * and system folders are never writable.
+ */
+import { mkdirSync, realpathSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { BureauError, errnoOf } from "@bureau/kit/errors";
+import { insidePaths, type Layout } from "@bureau/kit/layout";
+import type { Mount } from "@bureau/schema/template";
+
+export type MountPolicy = {
+  readonly layout: Layout;
+  /** Homes of the user the launcher runs as. */
+  readonly homes: readonly string[];
+  /** Bureau's own programs: never writable. */
+  readonly programsDir: string;
+};
+
+/** A mount that may be made: absolute paths, links resolved. */
+export type ResolvedMount =
+  | { readonly type: "bind"; readonly source: string; readonly dest: string; readonly writable: boolean }
+  | { readonly type: "tmpfs"; readonly dest: string; readonly sizeBytes?: number; readonly mode?: string };
+
+/** Refused when the source is, holds, or lies in one of these. */
+const HOST_ONLY = ["/root", "/home", "/proc", "/sys", "/dev", "/run", "/boot", "/var/run", "/var/spool/cron"];
+const HOST_ONLY_FILES = [
+  "/etc/shadow",
+  "/etc/gshadow",
+  "/etc/sudoers",
+  "/etc/ssh",
+  "/etc/ssl/private",
+  "/etc/bureau",
+];
+/** Refused as a whole: other users' sockets and files lie there. Folders below them may be mounted. */
+const SHARED_FOLDERS = ["/tmp", "/var/tmp", "/var"];
+/** Mounted read-only or not at all. */
+const SYSTEM_FOLDERS = [
+  "/usr",
+  "/bin",
+  "/sbin",
+  "/lib",
+  "/lib32",
+  "/lib64",
+  "/etc",
+  "/nix",
+  "/opt",
+  "/var/lib",
+];
+
+/**
+ * Checks one mount whose variables are expanded. Makes a missing writable source inside the workspace or cache root.
+ * @returns undefined when an optional source is missing
+ * @throws BureauError `forbidden`, `not-found` or `invalid-input`, naming the mount
+ */
+export function resolveMount(mount: Mount, policy: MountPolicy): ResolvedMount | undefined {
+  const dest = checkDest(mount);
+  if (mount.type === "tmpfs") return { type: "tmpfs", dest, ...tmpfsOptions(mount) };
+  if (mount.options !== undefined)
+    throw new BureauError(
+      "unsupported",
+      `Cannot mount on "${dest}": the option "${mount.options}" is not known`,
+    );
+  const writable = mount.mode === "rw";
+  if (mount.source === undefined || !mount.source.startsWith("/"))
+    throw new BureauError("invalid-input", `Cannot mount on "${dest}": the source must be an absolute path`);
+  const wanted = resolve(mount.source);
+  const root = [policy.layout.workspaceRoot, policy.layout.cacheRoot].find((root) => within(wanted, root));
+  const source = root === undefined ? realPath(wanted) : realPathInRoot(wanted, root, mount, writable);
+  if (source === undefined) {
+    if (mount.optional) return undefined;
+    throw new BureauError("not-found", `Cannot mount "${wanted}" on "${dest}": it does not exist`, {
+      hint: "make it, or set the mount's optional",
+    });
+  }
+  refuseForbidden(source, mount, writable, policy);
+  return { type: "bind", source, dest, writable };
+}
+
+function checkDest(mount: Mount): string {
+  const dest = resolve(mount.dest);
+  const ours = [insidePaths.run, "/proc", "/dev"];
+  const sharedMemory = mount.type === "tmpfs" && dest === "/dev/shm";
+  if (!sharedMemory && ours.some((path) => within(dest, path) || within(path, dest)))
+    throw new BureauError(
+      "forbidden",
+      `Cannot mount on "${mount.dest}": it would hide "${insidePaths.run}", /proc or /dev`,
+    );
+  return dest;
+}
+
+/** `size=64m,mode=1777`: the only options that mean something here. */
+function tmpfsOptions(mount: Mount): { sizeBytes?: number; mode?: string } {
+  const found: { sizeBytes?: number; mode?: string } = {};
+  for (const option of (mount.options ?? "").split(",").filter((text) => text !== "")) {
+    const size = /^size=(\d+)([kmg]?)$/i.exec(option);
+    const mode = /^mode=(0?[0-7]{3,4})$/.exec(option);
+    if (size !== null)
+      found.sizeBytes = Number(size[1]) * 1024 ** ["", "k", "m", "g"].indexOf((size[2] ?? "").toLowerCase());
+    else if (mode?.[1] !== undefined) found.mode = mode[1];
+    else
+      throw new BureauError(
+        "unsupported",
+        `Cannot mount a tmpfs on "${mount.dest}": the option "${option}" is not known`,
+      );
+  }
+  return found;
+}
+
+function refuseForbidden(source: string, mount: Mount, writable: boolean, policy: MountPolicy): void {
+  const { layout } = policy;
+  const refuse = (why: string): never => {
+    const via = source === mount.source ? "" : ` (which is "${source}")`;
+    throw new BureauError("forbidden", `Cannot mount "${mount.source}"${via} on "${mount.dest}": ${why}`, {
+      hint: `mount something below "${layout.workspaceRoot}" or "${layout.cacheRoot}"`,
+    });
+  };
+  const overlaps = (path: string): boolean => within(source, path) || within(path, source);
+  for (const own of [layout.stateDir, layout.runDir])
+    if (overlaps(realPath(own) ?? own)) refuse("it overlaps a folder of Bureau's own");
+  if (writable && overlaps(realPath(policy.programsDir) ?? policy.programsDir))
+    refuse("Bureau's programs are never writable");
+  const roots = [layout.workspaceRoot, layout.cacheRoot].map((root) => realPath(root) ?? root);
+  if (roots.some((root) => within(source, root))) return;
+  if (source === "/") refuse("it is the whole host");
+  for (const home of policy.homes) if (overlaps(realPath(home) ?? home)) refuse("it overlaps a home");
+  for (const path of [...HOST_ONLY, ...HOST_ONLY_FILES]) if (overlaps(path)) refuse(`it overlaps "${path}"`);
+  if (SHARED_FOLDERS.includes(source)) refuse("it is shared by every user of the host");
+  if (writable && SYSTEM_FOLDERS.some((path) => within(source, path)))
+    refuse("system folders are never writable");
+}
+
+/** `wanted`, lexically inside `root`, resolved; undefined when it is missing. @throws when a link leads out */
+function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolean): string | undefined {
+  const realRoot = realPath(root) ?? root;
+  // The deepest part that exists decides: a link in the middle would carry a mkdir out of the root.
+  let existing = wanted;
+  let real = realPath(existing);
+  while (real === undefined && existing !== root && existing !== "/") {
+    existing = dirname(existing);
+    real = realPath(existing);
+  }
+  if (real !== undefined && !within(real, realRoot))
+    throw new BureauError(
+      "forbidden",
+      `Cannot mount "${mount.source}" on "${mount.dest}": a link in it leads out of "${root}", to "${real}"`,
+    );
+  if (existing === wanted && real !== undefined) return real;
+  if (!make) return undefined;
+  const path = real === undefined ? wanted : join(real, wanted.slice(existing.length));
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const made = realPath(path);
+  if (made !== undefined && within(made, realPath(root) ?? root)) return made;
+  throw new BureauError(
+    "forbidden",
+    `Cannot mount "${mount.source}" on "${mount.dest}": it moved while it was made`,
+  );
+}
+
+/** True when `path` is `folder` or below it. Both absolute and normalised. */
+export const within = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
+
+function realPath(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
+    throw new BureauError("forbidden", `Cannot look at "${path}"`, { cause: error });
+  }
+}

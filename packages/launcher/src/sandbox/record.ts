@@ -1,0 +1,106 @@
+/**
+ * What the launcher remembers of a sandbox, in its folder, so that the next launcher can adopt it. Written whole and
+ * atomically before the first thing is made and after every change; a record that cannot be read counts as `creating`.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/kit/layout";
+import { SandboxDigestsSchema, SandboxExitSchema, type SandboxStatus } from "@bureau/schema/launcher-ipc";
+import { parseJson, ref } from "@bureau/schema/parse";
+import { type AccountLocalpart, type FleetLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import * as v from "valibot";
+
+const integer = v.pipe(v.number(), v.integer());
+const ProcessIdSchema = v.object({ pid: integer, startTicks: integer });
+
+/** The processes of a sandbox, outermost first. */
+export const SandboxProcessesSchema = v.object({
+  /** The pane's shell, which writes the exit code. */
+  shell: ProcessIdSchema,
+  /** bubblewrap outside. */
+  bwrap: v.optional(ProcessIdSchema),
+  /** Pid 1 inside: when it dies, everything inside does. */
+  init: v.optional(ProcessIdSchema),
+  /** The program itself; absent when it ended before it was seen. */
+  program: v.optional(ProcessIdSchema),
+});
+export type SandboxProcesses = v.InferOutput<typeof SandboxProcessesSchema>;
+
+export const SandboxRecordSchema = v.object({
+  version: v.literal(1),
+  principal: ref(parseAccountLocalpart),
+  phase: v.picklist(["creating", "running", "exited"]),
+  digests: SandboxDigestsSchema,
+  /** Milliseconds since the epoch. */
+  started_at: integer,
+  proxy: v.optional(ProcessIdSchema),
+  processes: v.optional(SandboxProcessesSchema),
+  exit: v.optional(SandboxExitSchema),
+});
+export type SandboxRecord = v.InferOutput<typeof SandboxRecordSchema>;
+
+export const writeRecord = (path: string, record: SandboxRecord): void =>
+  writeDurably(path, JSON.stringify(record), 0o600);
+
+/** A sandbox folder found on disk; `record` is undefined when it has none that can be read. */
+export type FoundSandbox = {
+  readonly principal: AccountLocalpart;
+  readonly record: SandboxRecord | undefined;
+};
+
+/** Every sandbox folder of the fleet, and the entries beside them that are none. */
+export function findRecords(
+  layout: Layout,
+  fleet: FleetLocalpart,
+): { sandboxes: FoundSandbox[]; strays: string[] } {
+  const folder = join(fleetRunDir(layout, fleet), "sandbox");
+  const sandboxes: FoundSandbox[] = [];
+  const strays: string[] = [];
+  for (const entry of existsSync(folder) ? readdirSync(folder) : []) {
+    const principal = principalOfFolder(entry);
+    if (principal === undefined) strays.push(join(folder, entry));
+    else
+      sandboxes.push({
+        principal,
+        record: readRecord(sandboxPaths(layout, fleet, principal).record, principal),
+      });
+  }
+  return { sandboxes, strays };
+}
+
+function principalOfFolder(entry: string): AccountLocalpart | undefined {
+  try {
+    return parseAccountLocalpart(entry.replaceAll("+", "/"));
+  } catch {
+    return undefined;
+  }
+}
+
+function readRecord(path: string, principal: AccountLocalpart): SandboxRecord | undefined {
+  try {
+    const text = readIfPresent(path);
+    if (text === undefined) return undefined;
+    const record = parseJson(SandboxRecordSchema, text, "sandbox record");
+    return record.principal === principal ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What the daemon is told of a sandbox. */
+export function statusOf(record: SandboxRecord, proxyAlive: boolean): SandboxStatus {
+  const program = record.processes?.program;
+  return {
+    principal: record.principal,
+    digests: record.digests,
+    state: record.phase === "exited" ? "exited" : "running",
+    ...(record.exit === undefined ? {} : { exit: record.exit }),
+    ...(program === undefined || record.phase === "exited" ? {} : { pid: program.pid }),
+    proxy:
+      proxyAlive && record.proxy !== undefined
+        ? { state: "running", pid: record.proxy.pid }
+        : { state: "dead" },
+    started_at: record.started_at,
+  };
+}

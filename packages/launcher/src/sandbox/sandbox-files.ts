@@ -1,0 +1,112 @@
+/** The files of a sandbox's folder: what the program sees in /run/bureau, what bubblewrap reads, generated /etc. */
+import { existsSync, mkdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { BureauError } from "@bureau/kit/errors";
+import type { SandboxPaths } from "@bureau/kit/layout";
+import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
+import type { CredentialBundle } from "../keys.ts";
+
+/** Makes the empty folder. What an earlier sandbox of the principal left is gone before. */
+export function makeSandboxFolder(paths: SandboxPaths): void {
+  rmSync(paths.dir, { recursive: true, force: true });
+  mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
+  mkdirSync(dirname(paths.proxyLink), { recursive: true, mode: 0o755 });
+  for (const folder of ["", "service", "programs"]) mkdirSync(join(paths.inside, folder), { mode: 0o755 });
+  mkdirSync(paths.secrets, { mode: 0o700 });
+  mkdirSync(paths.listen, { mode: 0o755 });
+}
+
+/** The names the wire gives the proxy's socket. */
+export function linkProxySocket(paths: SandboxPaths): void {
+  rmSync(paths.proxyLink, { force: true });
+  symlinkSync(paths.proxySocket, paths.proxyLink);
+}
+
+/** Replaced whole, so that a reader inside sees the old payload or the new one. */
+export function writePayload(paths: SandboxPaths, payload: SandboxSpec["payload"]): void {
+  const temporary = `${paths.payload}.tmp`;
+  writeFileSync(temporary, JSON.stringify(payload ?? {}), { mode: 0o644 });
+  renameSync(temporary, paths.payload);
+}
+
+/**
+ * Writes file secrets and returns those for the environment.
+ * @throws BureauError `not-found` when the bundle lacks one
+ */
+export function placeSecrets(
+  paths: SandboxPaths,
+  bindings: SandboxSpec["secrets"],
+  bundle: CredentialBundle,
+): Record<string, string> {
+  const environment: Record<string, string> = {};
+  for (const { key, env, file } of bindings ?? []) {
+    const value = Object.hasOwn(bundle, key) && key !== "MATRIX_TOKEN" ? bundle[key] : undefined;
+    if (value === undefined)
+      throw new BureauError(
+        "not-found",
+        `Cannot bind the secret "${key}": the principal's credentials have none`,
+        {
+          hint:
+            key === "MATRIX_TOKEN"
+              ? "the Matrix token stays with the proxy; use the proxy's Matrix endpoints"
+              : `provision a credential named "${key}" for this principal`,
+        },
+      );
+    if (env !== undefined) environment[env] = value;
+    if (file !== undefined) writeFileSync(join(paths.secrets, file), value, { mode: 0o600 });
+  }
+  return environment;
+}
+
+/** `passwd` and the like, made rather than the host's, so that a sandbox learns nothing of its users. */
+export function writeEtc(
+  paths: SandboxPaths,
+  who: { readonly uid: number; readonly gid: number; readonly home: string; readonly hostname: string },
+  sharesNetwork: boolean,
+): { source: string; dest: string }[] {
+  const folder = join(paths.dir, "etc");
+  mkdirSync(folder, { mode: 0o755 });
+  const nobody = 65534;
+  const files: Record<string, string> = {
+    passwd: `bureau:x:${who.uid}:${who.gid}:Bureau:${who.home}:/bin/sh\nnobody:x:${nobody}:${nobody}::/:/bin/false\n`,
+    group: `bureau:x:${who.gid}:\nnogroup:x:${nobody}:\n`,
+    hosts: `127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ${who.hostname}\n`,
+    hostname: `${who.hostname}\n`,
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+  };
+  const placed = Object.entries(files).map(([name, text]) => {
+    writeFileSync(join(folder, name), text, { mode: 0o644 });
+    return { source: join(folder, name), dest: `/etc/${name}` };
+  });
+  if (sharesNetwork && existsSync("/etc/resolv.conf"))
+    placed.push({ source: realpathSync("/etc/resolv.conf"), dest: "/etc/resolv.conf" });
+  return placed;
+}
+
+/** Writes bubblewrap's arguments, NUL-separated. @throws BureauError for one that holds a NUL: it would be two */
+export function writeArguments(paths: SandboxPaths, args: readonly string[]): void {
+  const bad = args.findIndex((arg) => arg.includes("\0"));
+  if (bad >= 0)
+    throw new BureauError(
+      "invalid-input",
+      `Cannot start: a value of ${args[bad - 1] ?? "the sandbox"} holds a NUL byte`,
+    );
+  writeFileSync(paths.bwrapArguments, args.map((arg) => `${arg}\0`).join(""), { mode: 0o600 });
+}
+
+/** `/bin/sh` and `/usr/bin/env` of an environment that brings its own tools, so that scripts find them. */
+export function environmentLinks(environmentPath: string | undefined): { target: string; dest: string }[] {
+  if (environmentPath === undefined) return [];
+  if (!/^\/nix\/store\/[A-Za-z0-9+._?=-]+$/.test(environmentPath) || !existsSync(environmentPath))
+    throw new BureauError(
+      "invalid-input",
+      `Cannot use the environment "${environmentPath}": no such Nix store path here`,
+      {
+        hint: "realise it first: nix-store --realise <path>",
+      },
+    );
+  return [
+    { target: `${environmentPath}/bin/sh`, dest: "/bin/sh" },
+    { target: `${environmentPath}/bin/env`, dest: "/usr/bin/env" },
+  ].filter(({ target }) => existsSync(target));
+}

@@ -1,0 +1,34 @@
+/** What the acts on a sandbox share: the host they happen on and the parts of the launcher they use. Owns nothing. */
+import type { Clock } from "@bureau/kit/clock";
+import { fleetRunDir, type SandboxPaths, sandboxPaths } from "@bureau/kit/layout";
+import type { Log } from "@bureau/kit/log";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { MachineKey } from "../keys.ts";
+import type { LauncherConfig } from "../launcher-config.ts";
+import type { ProxyProcesses } from "../proxy-process.ts";
+import type { Tmux } from "../terminal/tmux.ts";
+import type { HostTool } from "./bwrap-arguments.ts";
+import type { ExitWatch } from "./exit-watch.ts";
+import type { MountPolicy } from "./mount-policy.ts";
+import type { SandboxTable } from "./sandbox-table.ts";
+
+export type SandboxHost = {
+  readonly config: LauncherConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly key: MachineKey;
+  readonly tmux: Tmux;
+  readonly proxies: ProxyProcesses;
+  readonly table: SandboxTable;
+  readonly watch: ExitWatch;
+  readonly mountPolicy: MountPolicy;
+  /** Absolute path of bubblewrap. */
+  readonly bwrap: string;
+  readonly hostTools: readonly HostTool[];
+};
+
+export const pathsOf = (host: Pick<SandboxHost, "config">, principal: AccountLocalpart): SandboxPaths =>
+  sandboxPaths(host.config.layout, host.config.fleet, principal);
+
+export const fleetFolder = (host: Pick<SandboxHost, "config">): string =>
+  fleetRunDir(host.config.layout, host.config.fleet);

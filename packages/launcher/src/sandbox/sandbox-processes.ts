@@ -1,0 +1,115 @@
+/**
+ * The processes of one sandbox: pane shell → bubblewrap → its pid 1 → the program. Finds them at the start, ends them,
+ * and proves that they are gone. Killing pid 1 of a pid namespace kills all in it, whoever it has become a child of.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import type { Clock } from "@bureau/kit/clock";
+import { readIfPresent } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import type { SandboxPaths } from "@bureau/kit/layout";
+import {
+  argumentsOf,
+  childrenOf,
+  findByArguments,
+  identify,
+  isAlive,
+  type ProcessId,
+  signalProcess,
+  waitUntilGone,
+} from "@bureau/kit/process-table";
+import type { SandboxProcesses } from "./record.ts";
+
+/** From the pane's start to the program's. bubblewrap needs milliseconds; a host out of memory may need seconds. */
+const START_MS_MAX = 10_000;
+/** After SIGKILL. Only a process stuck in the kernel takes longer. */
+const KILL_MS_MAX = 5_000;
+
+/** The exit code the script left; undefined as long as there is none. */
+export function readExitCode(paths: SandboxPaths): number | undefined {
+  const text = readIfPresent(paths.exitCode)?.trim();
+  return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : undefined;
+}
+
+/** bubblewrap reports an exit code of its own only when the program was executed. */
+export const wasExecuted = (paths: SandboxPaths): boolean =>
+  /"exit-code"/.test(readIfPresent(paths.bwrapStatus) ?? "");
+
+/** Resolves when the program runs, or ran; undefined when the sandbox ended without having run it. */
+export async function untilProgramRuns(
+  paths: SandboxPaths,
+  shell: ProcessId,
+  clock: Clock,
+): Promise<SandboxProcesses | undefined> {
+  const deadline = clock.monotonic() + START_MS_MAX;
+  let seen: SandboxProcesses = { shell };
+  for (let waitMs = 1; ; waitMs = Math.min(waitMs * 1.1, 10)) {
+    const ended = existsSync(paths.exitCode) || !isAlive(shell);
+    seen = findProcesses(paths, seen);
+    if (seen.program !== undefined) return seen;
+    if (ended) return wasExecuted(paths) ? seen : undefined;
+    if (clock.monotonic() > deadline)
+      throw new BureauError("timeout", `bubblewrap did not start the program within ${START_MS_MAX} ms`);
+    await clock.sleep(waitMs);
+  }
+}
+
+function findProcesses(paths: SandboxPaths, { shell, ...seen }: SandboxProcesses): SandboxProcesses {
+  const bwrapPid = childrenOf(shell.pid)[0];
+  const bwrap = seen.bwrap ?? (bwrapPid === undefined ? undefined : identify(bwrapPid));
+  const initPid = /"child-pid":\s*(\d+)/.exec(readIfPresent(paths.bwrapStatus) ?? "")?.[1];
+  const init = seen.init ?? (initPid === undefined ? undefined : identify(Number(initPid)));
+  const program = init === undefined ? undefined : executedChild(init.pid);
+  return {
+    shell,
+    ...(bwrap === undefined ? {} : { bwrap }),
+    ...(init === undefined ? {} : { init }),
+    ...(program === undefined ? {} : { program }),
+  };
+}
+
+/** Pid 1's first child, once it is the program and no longer a copy of bubblewrap. */
+function executedChild(initPid: number): ProcessId | undefined {
+  const pid = childrenOf(initPid)[0];
+  if (pid === undefined) return undefined;
+  const args = argumentsOf(pid);
+  if (args.length === 0 || args.join("\0") === argumentsOf(initPid).join("\0")) return undefined;
+  return identify(pid);
+}
+
+/** Everything of the sandbox that may still run, with or without a record of it. */
+export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | undefined): ProcessId[] {
+  const shells = known === undefined ? findByArguments("/bin/sh", paths.script) : [known.shell];
+  const found: (ProcessId | undefined)[] = [known?.init, known?.bwrap, known?.program];
+  for (const shell of shells) {
+    // A pid that went to somebody else has children that are not ours.
+    if (!isAlive(shell)) continue;
+    for (const bwrap of childrenOf(shell.pid))
+      found.push(...childrenOf(bwrap).map(identify), identify(bwrap));
+  }
+  return [...found, ...shells].filter((id) => id !== undefined).filter(isAlive);
+}
+
+/** SIGKILL to all of them; resolves when none is left. @throws BureauError when one does not die */
+export async function killProcesses(ids: readonly ProcessId[], clock: Clock): Promise<void> {
+  for (const id of ids) signalProcess(id, "SIGKILL");
+  for (const id of ids)
+    if (!(await waitUntilGone(id, KILL_MS_MAX, clock)))
+      throw new BureauError("failed", `Process ${id.pid} did not die within ${KILL_MS_MAX} ms of SIGKILL`);
+}
+
+/**
+ * Asks the program to end. One that ignores SIGTERM, as interactive shells do, is also told that its terminal hangs up.
+ */
+export function askToEnd(program: ProcessId): void {
+  signalProcess(program, "SIGTERM");
+  if (ignoresSignal(program.pid, 15)) signalProcess(program, "SIGHUP");
+}
+
+function ignoresSignal(pid: number, signal: number): boolean {
+  try {
+    const ignored = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "0";
+    return ((BigInt(`0x${ignored}`) >> BigInt(signal - 1)) & 1n) === 1n;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,21 @@
+/**
+ * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor whose file is unlinked before
+ * anything else happens, so that no secret stands in an argv or stays on disk, and it leaves the exit code in a file
+ * even when nobody watches.
+ */
+import type { SandboxPaths } from "@bureau/kit/layout";
+
+/** Pure. `bwrap` is an absolute path; `command` is visible to other processes of the host's user, so it holds no secret. */
+export function sandboxScript(paths: SandboxPaths, bwrap: string, command: readonly string[]): string {
+  const file = (path: string): string => quote(path);
+  return `# Runs one sandbox; written by bureau-launcher, started by its tmux.
+( rm -f ${file(paths.bwrapArguments)}
+  exec env -i ${quote(bwrap)} --args 3 --json-status-fd 4 -- ${command.map(quote).join(" ")}
+) 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)}
+code=$?
+echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode}.tmp`)} ${file(paths.exitCode)}
+`;
+}
+
+/** One word for sh, whatever it holds. */
+export const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;

@@ -1,0 +1,153 @@
+/**
+ * The private tmux server that holds every sandbox's terminal. Its socket and configuration lie in the run folder,
+ * its environment is empty but for a locale and a PATH, and it outlives the launcher.
+ *
+ * Sessions are addressed exactly (`=name`): tmux would otherwise take a prefix for a name.
+ */
+import { writeFileSync } from "node:fs";
+import { BureauError } from "@bureau/kit/errors";
+import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
+
+/** The terminal inside a sandbox, before anybody attaches. */
+const COLUMNS = 160;
+const ROWS = 48;
+/** What panes claim to be; TERM inside. */
+export const PANE_TERM = "tmux-256color";
+/** A tmux that answers later than this hangs. */
+const CLIENT_MS_MAX = 10_000;
+
+// `~` stands for a dot in session names; people see the principal's real name.
+const configuration = `set -g exit-empty off
+set -g destroy-unattached off
+set -g remain-on-exit on
+set -g prefix C-b
+set -g mouse on
+set -g history-limit 50000
+set -g default-shell /bin/sh
+set -g default-terminal ${PANE_TERM}
+set -g status-left-length 90
+set -g status-left ' #{s|~|.|:#{s|^bureau/||:session_name}} '
+`;
+
+export type PaneScreen = {
+  readonly text: string;
+  /** The pane's program has ended and all it wrote is on the screen. */
+  readonly dead: boolean;
+};
+
+export type Tmux = {
+  /** Starts the server if none runs. */
+  ensureServer(): Promise<void>;
+  /** Starts `command` in a new session; returns the pane's pid. @throws BureauError with what tmux said */
+  newSession(session: string, folder: string, command: readonly string[]): Promise<number>;
+  /** The pane's last `lines` lines, blank ones at the end cut off; undefined when there is no such session. */
+  capture(session: string, lines: number): Promise<PaneScreen | undefined>;
+  /** No error when there is none. */
+  killSession(session: string): Promise<void>;
+  /** Every session's name and the pid of its first pane; empty when no server runs. */
+  listSessions(): Promise<{ session: string; panePid: number }[]>;
+  /** Ends the server and everything in it. */
+  killServer(): Promise<void>;
+};
+
+export function createTmux(layout: Layout): Tmux {
+  const base = ["tmux", "-u", "-S", tmuxSocket(layout), "-f", tmuxConfig(layout)];
+  const run = (...args: string[]): Promise<Outcome> => runClient([...base, ...args]);
+  return {
+    async ensureServer() {
+      writeFileSync(tmuxConfig(layout), configuration, { mode: 0o600 });
+      const outcome = await run("start-server");
+      if (outcome.code !== 0) throw tmuxError("start the terminal server", outcome);
+    },
+    async newSession(session, folder, command) {
+      const size = ["-x", String(COLUMNS), "-y", String(ROWS)];
+      const print = ["-P", "-F", "#{pane_pid}"];
+      const outcome = await run(
+        "new-session",
+        "-d",
+        ...print,
+        ...size,
+        "-c",
+        folder,
+        "-s",
+        session,
+        ...command,
+      );
+      const pid = Number(outcome.stdout.trim());
+      if (outcome.code !== 0 || !(pid > 0)) throw tmuxError(`make the session "${session}"`, outcome);
+      return pid;
+    },
+    async capture(session, lines) {
+      const pane = ["-t", `=${session}:`];
+      const screen = ["capture-pane", "-p", "-J", "-S", `-${lines}`, ...pane];
+      const outcome = await run("display-message", "-p", ...pane, "#{pane_dead}", ";", ...screen);
+      if (outcome.code !== 0) return undefined;
+      const end = outcome.stdout.indexOf("\n");
+      return {
+        dead: outcome.stdout.startsWith("1\n"),
+        text: lastLines(outcome.stdout.slice(end + 1), lines),
+      };
+    },
+    async killSession(session) {
+      await run("kill-session", "-t", `=${session}`);
+    },
+    async listSessions() {
+      const outcome = await run("list-panes", "-a", "-F", "#{pane_pid} #{session_name}");
+      if (outcome.code !== 0) return [];
+      return outcome.stdout
+        .split("\n")
+        .filter((line) => line.includes(" "))
+        .map((line) => ({
+          panePid: Number(line.slice(0, line.indexOf(" "))),
+          session: line.slice(line.indexOf(" ") + 1),
+        }));
+    },
+    async killServer() {
+      await run("kill-server");
+    },
+  };
+}
+
+type Outcome = { readonly code: number; readonly stdout: string; readonly stderr: string };
+
+async function runClient(argv: string[]): Promise<Outcome> {
+  // Its environment becomes the server's when this client is the one that starts it.
+  const env = {
+    PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
+    LANG: "C.UTF-8",
+    SHELL: "/bin/sh",
+  };
+  let child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  try {
+    child = Bun.spawn(argv, {
+      env,
+      cwd: "/",
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      timeout: CLIENT_MS_MAX,
+    });
+  } catch (error) {
+    throw new BureauError("unsupported", "Cannot run tmux", { hint: "install tmux", cause: error });
+  }
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, stdout, stderr };
+}
+
+const tmuxError = (act: string, outcome: Outcome): BureauError =>
+  new BureauError(
+    "failed",
+    `Cannot ${act}: tmux exited with ${outcome.code}: ${outcome.stderr.trim() || "no output"}`,
+  );
+
+/** The last `lines` lines of a captured pane, without trailing blanks and tmux's own note that the pane is dead. */
+export function lastLines(screen: string, lines: number): string {
+  const kept = screen.replace(/\s+$/, "").split("\n");
+  if (/^Pane is dead\b/.test(kept.at(-1) ?? "")) kept.pop();
+  while (kept.length > 0 && kept.at(-1)?.trim() === "") kept.pop();
+  return kept.slice(-lines).join("\n");
+}
