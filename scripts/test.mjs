@@ -30,7 +30,8 @@ const counts = { passed: 0, failed: 0, skipped: 0 };
 if (suite === "default" && args.length === 0) {
   runCheck("check (format, lint, types, layers)", [bun, "scripts/check.ts"]);
   runCheck("build", [bun, "scripts/build.ts"]);
-} else if (spawnSync(bun, ["scripts/build.ts", "--quiet"], { cwd: root, stdio: "inherit" }).status !== 0) process.exit(1);
+} else if (spawnSync(bun, ["scripts/build.ts", "--quiet"], { cwd: root, stdio: "inherit" }).status !== 0)
+  process.exit(1);
 runTests(testFiles().filter((file) => args.length === 0 || args.some((pattern) => file.includes(pattern))));
 
 const { passed, failed, skipped } = counts;
@@ -64,7 +65,13 @@ function runTests(files) {
   const report = join(scratch, "junit.xml");
   const done = spawnSync(
     bun,
-    ["test", "--timeout=60000", "--reporter=junit", `--reporter-outfile=${report}`, ...files.map((file) => `./${file}`)],
+    [
+      "test",
+      "--timeout=60000",
+      "--reporter=junit",
+      `--reporter-outfile=${report}`,
+      ...files.map((file) => `./${file}`),
+    ],
     { cwd: root, stdio: "inherit" },
   );
   try {

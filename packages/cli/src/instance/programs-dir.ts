@@ -5,7 +5,7 @@ import { BureauError } from "@bureau/kit/errors";
 
 /** `dist/`, with `bin/`, `lib/`, `runtime/` in it. @throws BureauError `unsupported` when run from anywhere else */
 export function programsDir(): string {
-  const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? dirname(import.meta.dir);
+  const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? dirname(dirname(import.meta.dir));
   if (!existsSync(join(dir, "bin", "bureau-launcher")))
     throw new BureauError("unsupported", `Cannot find Bureau's programs beside "${import.meta.dir}"`, {
       hint: "run the bureau command of a checkout, or npm run build first",
