@@ -1,0 +1,156 @@
+import { describe, expect, test } from "bun:test";
+import { root } from "../root.ts";
+import { type Command, type CommandGroup, isGroup } from "./command.ts";
+import { allCommands, commandHelp } from "./help.ts";
+import { editDistance, nearest } from "./nearest.ts";
+import { runCommand } from "./run.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** A terminal that keeps what it is told. */
+function recorder(): Terminal & { out: string[]; err: string[] } {
+  const out: string[] = [];
+  const err: string[] = [];
+  const plain = (text: string): string => text;
+  return {
+    out,
+    err,
+    print: (line) => void out.push(line),
+    json: (value) => void out.push(JSON.stringify(value)),
+    say: (line) => void err.push(line),
+    table: (heading, rows) => void out.push([heading, ...rows].map((row) => row.join("|")).join("\n")),
+    step: () => ({ update: () => {}, done: () => {}, fail: () => {} }),
+    style: { bold: plain, dim: plain, red: plain, green: plain },
+  };
+}
+
+const echo: Command = {
+  name: "echo",
+  summary: "Say it",
+  positionals: [{ name: "words", summary: "what", rest: true }],
+  flags: {
+    loud: { type: "boolean", summary: "loudly" },
+    tag: { type: "string", multiple: true, summary: "tags" },
+  },
+  examples: ["tool echo hello"],
+  load: () =>
+    Promise.resolve({
+      run: async ({ args, flags, terminal }) => {
+        terminal.json({ args, flags });
+        return 3;
+      },
+    }),
+};
+const tree: CommandGroup = {
+  name: "tool",
+  summary: "A tool.",
+  commands: [echo, { name: "group", summary: "More", commands: [{ ...echo, name: "inner" }] }],
+};
+
+describe("running a command", () => {
+  test("passes arguments and flags on and exits with what it returns", async () => {
+    const terminal = recorder();
+    expect(await runCommand(tree, ["echo", "a", "--loud", "--tag", "x", "--tag=y", "b"], terminal, {})).toBe(
+      3,
+    );
+    expect(JSON.parse(terminal.out[0] ?? "")).toEqual({
+      args: ["a", "b"],
+      flags: { loud: true, tag: ["x", "y"] },
+    });
+  });
+
+  test("an unknown command exits 2 and suggests the nearest one, at every level", async () => {
+    for (const [argv, hint] of [
+      [["ecko"], 'did you mean "tool echo"?'],
+      [["group", "iner"], 'did you mean "tool group inner"?'],
+    ] as const) {
+      const terminal = recorder();
+      expect(await runCommand(tree, argv, terminal, {})).toBe(2);
+      expect(terminal.err.join("\n")).toContain(hint);
+    }
+  });
+
+  test("an unknown flag exits 2 and suggests the nearest one", async () => {
+    const terminal = recorder();
+    expect(await runCommand(tree, ["echo", "x", "--lout"], terminal, {})).toBe(2);
+    expect(terminal.err.join("\n")).toContain("did you mean --loud?");
+  });
+
+  test("a missing argument exits 2 and says which", async () => {
+    const terminal = recorder();
+    expect(await runCommand(tree, ["echo"], terminal, {})).toBe(2);
+    expect(terminal.err.join("\n")).toContain("<words>");
+  });
+
+  test("an error with --json is JSON on standard output as well", async () => {
+    const failing: CommandGroup = {
+      ...tree,
+      commands: [
+        {
+          ...echo,
+          flags: { json: { type: "boolean", summary: "" } },
+          load: () => Promise.reject(new Error("boom")),
+        },
+      ],
+    };
+    const terminal = recorder();
+    expect(await runCommand(failing, ["echo", "x", "--json"], terminal, {})).toBe(1);
+    expect(JSON.parse(terminal.out[0] ?? "")).toEqual({ ok: false, error: "boom", code: "bug" });
+  });
+
+  test("help is shown for the tree, a group and a command", async () => {
+    for (const [argv, text] of [
+      [[], "Commands:"],
+      [["group", "--help"], "tool group <command>"],
+      [["help", "echo"], "Usage: tool echo"],
+      [["echo", "--help"], "tool echo hello"],
+    ] as const) {
+      const terminal = recorder();
+      expect(await runCommand(tree, argv, terminal, {})).toBe(0);
+      expect(terminal.out.join("\n")).toContain(text);
+    }
+  });
+});
+
+describe("the command tree of bureau", () => {
+  const commands = allCommands(root);
+
+  test("every command has an example that begins with its own path, and a loadable implementation", async () => {
+    for (const [path, command] of commands) {
+      expect(command.examples.length).toBeGreaterThan(0);
+      for (const example of command.examples) expect(example).toContain(["bureau", ...path].join(" "));
+      expect(typeof (await command.load()).run).toBe("function");
+    }
+  });
+
+  test("every help page names each flag and argument", () => {
+    for (const [path, command] of commands) {
+      const help = commandHelp(["bureau", ...path], command);
+      for (const flag of Object.keys(command.flags ?? {})) expect(help).toContain(`--${flag}`);
+      for (const { name } of command.positionals ?? []) expect(help).toContain(name);
+    }
+  });
+
+  test("no two siblings share a name", () => {
+    const check = (group: CommandGroup): void => {
+      const names = group.commands.map((node) => node.name);
+      expect(new Set(names).size).toBe(names.length);
+      for (const node of group.commands) if (isGroup(node)) check(node);
+    };
+    check(root);
+  });
+});
+
+describe("the nearest name", () => {
+  test("counts insertions, deletions, replacements and swaps", () => {
+    expect(editDistance("agent", "agent")).toBe(0);
+    expect(editDistance("agnet", "agent")).toBe(1);
+    expect(editDistance("", "abc")).toBe(3);
+    expect(editDistance("stat", "status")).toBe(2);
+  });
+
+  test("is undefined when nothing is close", () => {
+    expect(nearest("xyzzy", ["agent", "machine"])).toBeUndefined();
+    expect(nearest("machne", ["agent", "machine"])).toBe("machine");
+    expect(nearest("stat", ["start", "status"])).toBe("start");
+  });
+});

@@ -1,0 +1,78 @@
+import { describe, expect, test } from "bun:test";
+import { BureauError } from "@bureau/kit/errors";
+import { type Host, probeSandbox, thisHost } from "./probe.ts";
+
+const debian = 'ID=debian\nVERSION_ID="12"\n';
+
+/** A host on which everything works, but for what the test changes. */
+function host(change: Partial<Host> & { refuse?: string } = {}): Host {
+  return {
+    run: (command) => {
+      if (command[1] === "--version") return { code: 0, stdout: "bubblewrap 0.8.0\n", stderr: "" };
+      if (command[1] === "-V") return { code: 0, stdout: "tmux 3.3a\n", stderr: "" };
+      return change.refuse === undefined
+        ? { code: 0, stdout: "sandboxed\n", stderr: "" }
+        : { code: 1, stdout: "", stderr: change.refuse };
+    },
+    sysctl: () => undefined,
+    osRelease: debian,
+    ...change,
+  };
+}
+
+function failure(probed: Host): BureauError {
+  try {
+    probeSandbox(probed);
+  } catch (error) {
+    if (error instanceof BureauError) return error;
+    throw error;
+  }
+  throw new Error("the probe passed");
+}
+
+describe("probing for sandboxes", () => {
+  test("this machine really makes one", () => {
+    expect(probeSandbox(thisHost).bwrap).toMatch(/^\d+\.\d+$/);
+  });
+
+  test("a missing program names the command that installs it", () => {
+    const without = (program: string) =>
+      host({ run: (command) => (command[0] === program ? undefined : host().run(command)) });
+    expect(failure(without("bwrap")).hint).toContain("apt-get install -y bubblewrap");
+    expect(failure(without("tmux")).hint).toContain("apt-get install -y tmux");
+    const fedora = { ...without("tmux"), osRelease: "ID=fedora\n" };
+    expect(failure(fedora).hint).toContain("dnf install -y tmux");
+  });
+
+  test("a program that is too old is refused with both versions", () => {
+    const old = host({
+      run: (command) =>
+        command[1] === "--version"
+          ? { code: 0, stdout: "bubblewrap 0.4.1", stderr: "" }
+          : host().run(command),
+    });
+    expect(failure(old).message).toContain("0.4.1");
+    expect(failure(old).message).toContain("0.5");
+  });
+
+  test.each([
+    ["kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor", "apparmor_parser"],
+    ["kernel/unprivileged_userns_clone", "0", "forbids", "kernel.unprivileged_userns_clone=1"],
+    ["user/max_user_namespaces", "0", "limit", "user.max_user_namespaces"],
+  ])("a refusal with %s = %s is explained", (key, value, reason, remedy) => {
+    const refused = failure(
+      host({
+        refuse: "bwrap: setting up uid map: Permission denied",
+        sysctl: (path) => (path === key ? value : undefined),
+      }),
+    );
+    expect(refused.code).toBe("unsupported");
+    expect(refused.message).toContain("setting up uid map");
+    expect(refused.message).toContain(reason);
+    expect(refused.hint).toContain(remedy);
+  });
+
+  test("a refusal nobody can explain still shows what bwrap said", () => {
+    expect(failure(host({ refuse: "bwrap: no" })).message).toContain("bwrap: no");
+  });
+});
