@@ -1,0 +1,172 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { checkFiles, checkPackages } from "./check.ts";
+import { checkPrograms, packageOf } from "./closures.ts";
+import { arrows, checkArrows, checkDeclared, importsOf } from "./dependency-arrows.ts";
+import { checkHygiene } from "./hygiene.ts";
+
+let root = "";
+beforeEach(() => {
+  root = mkdtempSync("/tmp/bc-");
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+function put(files: Readonly<Record<string, string>>): string[] {
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  return Object.keys(files);
+}
+
+const check = (name: string, text: string, ...declared: string[]) =>
+  checkArrows({ path: `packages/${name}/src/a/file.ts`, text, declared: new Set(declared) });
+
+describe("dependency arrows", () => {
+  test("a violating import in a package is found, and a test beside it may have it", () => {
+    const imports = 'import { Session } from "@bureau/matrix/session";\nexport const s: Session = 1;\n';
+    const files = put({
+      "packages/launcher/package.json": JSON.stringify({ dependencies: { "@bureau/kit": "*" } }),
+      "packages/launcher/src/start.ts": imports,
+      "packages/launcher/src/start.test.ts": imports,
+      "packages/launcher/src/fine.ts": 'import { log } from "@bureau/kit/log";\nlog();\n',
+    });
+    expect(checkPackages(root, files)).toEqual([
+      'packages/launcher/src/start.ts: imports "@bureau/matrix/session": launcher may import only kit and schema',
+    ]);
+  });
+
+  test("imports of every form count, those of types too", () => {
+    for (const text of [
+      'import { a } from "@bureau/matrix/x"; a();',
+      'import type { A } from "@bureau/matrix/x";',
+      'import { type A, type B } from "@bureau/matrix/x";',
+      'import type {\n  A,\n  B,\n} from "@bureau/matrix/x";',
+      'export type { A } from "@bureau/matrix/x";',
+      'export * from "@bureau/matrix/x";',
+      'import "@bureau/matrix/x";',
+      'const x = await import("@bureau/matrix/x");',
+      'type X = import("@bureau/matrix/x").A;',
+      "import * as x from '@bureau/matrix/x'; x.y();",
+    ]) {
+      expect(importsOf(text), text).toEqual(["@bureau/matrix/x"]);
+      expect(check("proxy", text, "@bureau/matrix"), text).toHaveLength(1);
+      expect(check("daemon", text, "@bureau/matrix"), text).toEqual([]);
+    }
+    expect(importsOf('// import { a } from "x"\n/* import { b } from "y" */ const c = 1;')).toEqual([]);
+  });
+
+  test("every pair of packages is allowed just as the table says", () => {
+    const names = Object.keys(arrows);
+    for (const from of names)
+      for (const to of names.filter((name) => name !== from)) {
+        const allowed = arrows[from] === "all" || arrows[from]?.includes(to);
+        const text = `import { x } from "@bureau/${to}/y"; x();`;
+        expect(check(from, text, `@bureau/${to}`).length, `${from} → ${to}`).toBe(allowed ? 0 : 1);
+        expect(checkDeclared(from, [`@bureau/${to}`, "valibot"]).length).toBe(allowed ? 0 : 1);
+      }
+    expect(check("newcomer", "")[0]).toContain("has no place in the layers");
+  });
+
+  test("the table has no circle", () => {
+    const reach = (name: string): string[] => {
+      const next = arrows[name];
+      return next === "all" || next === undefined ? [] : next.flatMap((to) => [to, ...reach(to)]);
+    };
+    for (const name of Object.keys(arrows)) expect(reach(name)).not.toContain(name);
+  });
+
+  test("third parties and our own packages must be declared", () => {
+    expect(check("kit", 'import * as v from "valibot"; v.x();')[0]).toContain("does not declare it");
+    expect(check("kit", 'import * as v from "valibot"; v.x();', "valibot")).toEqual([]);
+    expect(check("kit", 'import { x } from "@scope/name/deep"; x();', "@scope/name")).toEqual([]);
+    expect(check("kit", 'import { x } from "@bureau/schema/refs"; x();')[0]).toContain("does not declare it");
+    expect(check("kit", 'import { x } from "node:fs"; x();')).toEqual([]);
+    expect(check("kit", 'import { x } from "fs"; x();')[0]).toContain("node:");
+  });
+
+  test("relative imports stay inside their package and carry .ts", () => {
+    expect(check("kit", 'import { x } from "../b.ts"; x();')).toEqual([]);
+    for (const path of ["../../../schema/src/refs.ts", "../../package.ts", "../b", "../b.js", "/etc/x.ts"])
+      expect(check("kit", `import { x } from "${path}"; x();`), path).toHaveLength(1);
+    expect(check("kit", 'import { x } from "@bureau/kit/log"; x();', "@bureau/kit")).toHaveLength(1);
+  });
+
+  test("schema is safe in a browser", () => {
+    for (const text of [
+      'import { x } from "node:fs"; x();',
+      'import type { x } from "node:net";',
+      'import { x } from "bun:sqlite"; x();',
+      'import { x } from "cborg"; x();',
+      "export const a = process.env.HOME;",
+      "export const a = Bun.version;",
+      'export const a = Buffer.from("x");',
+      "export const a = import.meta.dir;",
+    ])
+      expect(check("schema", text, "cborg"), text).toHaveLength(1);
+    const fine = '/** Bun.serve and process.env */ export const a = "process.env Buffer.from"; a.process.x;';
+    expect(check("schema", fine)).toEqual([]);
+  });
+});
+
+describe("hygiene", () => {
+  test("the checkout's path, package hosts, and tests that hide others are found in files", () => {
+    const host = ["https:", "", "registry.example.org"].join("/");
+    const files = put({
+      "docs/a.md": `see ${root}/docs\nand ${host}/x\n`,
+      "src/a.test.ts": `${"test"}.only("a", f);\n${"describe"}.skip("b", f);\n`,
+      "picture.png": `\0${root}`,
+    });
+    expect(checkFiles(root, files).map((violation) => violation.split(": ")[0])).toEqual([
+      "docs/a.md:1",
+      "docs/a.md:2",
+      "src/a.test.ts:1",
+      "src/a.test.ts:2",
+    ]);
+  });
+
+  test("other paths, hosts, reasons and words are left alone", () => {
+    const skip = `${"test"}.skip("x", f);`;
+    for (const line of ["/srv/bureau2", "x/srv/bureau", "/srv/bureau.local", "https://example.org/files.zip"])
+      expect(checkHygiene("a.ts", line, "/srv/bureau"), line).toEqual([]);
+    expect(checkHygiene("a.test.ts", `// needs a TPM\n${skip}`, "/srv/bureau")).toEqual([]);
+    expect(checkHygiene("a.test.ts", `${skip} // needs a TPM`, "/srv/bureau")).toEqual([]);
+    expect(checkHygiene("a.test.ts", "list.only(1); test.skipIf(true)(f);", "/srv/bureau")).toEqual([]);
+    for (const line of ['"/srv/bureau"', "file:///srv/bureau/x", "cd /srv/bureau"])
+      expect(checkHygiene("a.ts", line, "/srv/bureau"), line).toHaveLength(1);
+  });
+});
+
+describe("closures", () => {
+  test("count what a program pulls in, and refuse the launcher what it must not hold", async () => {
+    put({
+      "packages/launcher/src/main.ts": 'import { a } from "../../kit/src/a.ts"; console.log(a);',
+      "packages/kit/src/a.ts": 'import { b } from "../../matrix/src/b.ts"; export const a = b;',
+      "packages/matrix/src/b.ts": "export const b = Math.random();",
+    });
+    const programs = {
+      "bureau-launcher": "packages/launcher/src/main.ts",
+      bureau: "packages/launcher/src/main.ts",
+      "bureau-proxy": "packages/proxy/src/main.ts",
+    };
+    const { lines, violations } = await checkPrograms(root, programs);
+    expect(violations).toEqual([
+      "bureau-launcher: its closure holds packages/matrix, which it must never contain",
+    ]);
+    expect(lines[0]).toMatch(/3 modules: .*kit [\d.]+\/1/);
+    expect(lines[2]).toContain("no packages/proxy/src/main.ts yet");
+  });
+
+  test("a program that does not bundle is a violation", async () => {
+    put({ "packages/cli/src/main.ts": 'import { x } from "./missing.ts"; x();' });
+    const { violations } = await checkPrograms(root, { bureau: "packages/cli/src/main.ts" });
+    expect(violations[0]).toContain("cannot bundle");
+  });
+
+  test("a module belongs to the innermost package it lies in", () => {
+    expect(packageOf("packages/kit/src/a.ts")).toBe("kit");
+    expect(packageOf("node_modules/valibot/dist/index.mjs")).toBe("valibot");
+    expect(packageOf("node_modules/a/node_modules/@b/c/d.js")).toBe("@b/c");
+  });
+});

@@ -1,0 +1,116 @@
+/**
+ * Which package may import which: the layers of ARCHITECTURE.md as a table, and the check of one source file against
+ * them. Pure, so that its tests can show it violations. Imports of types count: an arrow is knowledge, not bytes.
+ */
+import { isBuiltin } from "node:module";
+import { dirname, join, normalize } from "node:path";
+
+/** Package → the packages of ours it may import. `testkit` stands up whole machines and may import all. */
+export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
+  schema: [],
+  kit: ["schema"],
+  homeserver: ["kit", "schema"],
+  launcher: ["kit", "schema"],
+  proxy: ["kit", "schema"],
+  guest: ["kit", "schema"],
+  matrix: ["kit", "schema"],
+  daemon: ["matrix", "kit", "schema"],
+  cli: ["matrix", "kit", "schema"],
+  testkit: "all",
+};
+
+/** Packages that run in a browser too: no runtime of a server, and only these third parties. */
+const browserSafe: Readonly<Record<string, readonly string[]>> = { schema: ["valibot"] };
+
+export type SourceFile = {
+  /** From the root: `packages/<name>/src/…`. */
+  readonly path: string;
+  readonly text: string;
+  /** `dependencies` of the package's package.json. */
+  readonly declared: ReadonlySet<string>;
+};
+
+/** One thing that is not as it must be, in words for a person: where, what, and the rule. */
+export type Violation = string;
+
+const transpiler = new Bun.Transpiler({ loader: "ts" });
+const statement = /^\s*(?:import|export)\b[^'"`;=()]*?\bfrom\s*(["'])([^"'\n]+)\1/gmu;
+const typeQuery = /\bimport\(\s*(["'])([^"'\n]+)\1\s*\)/gu;
+
+/** Every module a source names: imports that run, re-exports, and those only the types need. */
+export function importsOf(text: string): string[] {
+  const code = withoutComments(text);
+  const found = new Set(transpiler.scanImports(text).map((entry) => entry.path));
+  for (const pattern of [statement, typeQuery])
+    for (const match of code.matchAll(pattern)) if (match[2] !== undefined) found.add(match[2]);
+  return [...found];
+}
+
+/** Checks one source file that is not a test; tests may import anything. */
+export function checkArrows(file: SourceFile): Violation[] {
+  const [, name = ""] = file.path.split("/");
+  const allowed = arrows[name];
+  if (allowed === undefined)
+    return [
+      `${file.path}: package "${name}" has no place in the layers: add it to scripts/dependency-arrows.ts`,
+    ];
+  const faults = importsOf(file.text).map(
+    (specifier) => [specifier, faultOf(specifier, file, name)] as const,
+  );
+  const violations = faults.flatMap(([specifier, fault]) =>
+    fault === undefined ? [] : [`${file.path}: imports "${specifier}": ${fault}`],
+  );
+  const server = name in browserSafe ? serverGlobal(file.text) : undefined;
+  if (server !== undefined)
+    violations.push(`${file.path}: uses "${server}": ${name} is browser-safe, it has no globals of a server`);
+  return violations;
+}
+
+function faultOf(specifier: string, file: SourceFile, name: string): string | undefined {
+  if (specifier.startsWith(".")) return relativeFault(specifier, file.path, name);
+  if (specifier.startsWith("/")) return "an absolute path is nobody else's";
+  if (specifier.startsWith("node:") || specifier === "bun" || specifier.startsWith("bun:"))
+    return name in browserSafe ? `${name} is browser-safe, it imports no module of a server` : undefined;
+  if (isBuiltin(specifier)) return "modules of the runtime are imported as node:…";
+  const [scope = "", rest = ""] = specifier.split("/");
+  const dependency = scope.startsWith("@") ? `${scope}/${rest}` : scope;
+  if (scope === "@bureau") {
+    const allowed = arrows[name];
+    if (rest === name) return "inside a package imports are relative";
+    if (allowed !== "all" && !allowed?.includes(rest))
+      return `${name} may import ${allowed?.length ? `only ${allowed.join(" and ")}` : "no package of ours"}`;
+  } else if (browserSafe[name]?.includes(dependency) === false)
+    return `${name} may use only ${browserSafe[name].join(", ")}`;
+  return file.declared.has(dependency) ? undefined : `packages/${name}/package.json does not declare it`;
+}
+
+function relativeFault(specifier: string, path: string, name: string): string | undefined {
+  if (!normalize(join(dirname(path), specifier)).startsWith(`packages/${name}/src/`))
+    return "a relative import stays inside its package";
+  return /\.(ts|json)$/u.test(specifier) ? undefined : "a relative import carries its .ts";
+}
+
+/** The first use of something only a server's runtime has, outside comments and texts. */
+function serverGlobal(text: string): string | undefined {
+  const code = withoutComments(text).replace(/(["'`])(?:\\.|(?!\1)[^\\])*\1/gsu, '""');
+  const used = /(?<![.\w$])(?:(?:Bun|process|Buffer)\s*[.[(]|require\s*\(|__dirname|__filename)/u.exec(
+    code,
+  )?.[0];
+  return used ?? /\bimport\.meta\.(?:dir|path|file|main|env)\b/u.exec(code)?.[0];
+}
+
+/** Blanks comments. Good enough for finding imports, which no text in our sources looks like. */
+function withoutComments(text: string): string {
+  return text.replace(/\/\*.*?\*\//gsu, " ").replace(/(^|\s)\/\/.*$/gmu, "$1");
+}
+
+/** Faults of a package.json itself: an arrow that is declared but not allowed. */
+export function checkDeclared(name: string, declared: Iterable<string>): Violation[] {
+  const allowed = arrows[name];
+  if (allowed === undefined || allowed === "all") return [];
+  return [...declared]
+    .filter((dependency) => dependency.startsWith("@bureau/") && !allowed.includes(dependency.slice(8)))
+    .map(
+      (dependency) => `packages/${name}/package.json: declares "${dependency}", which ${name} may not import`,
+    );
+}

@@ -1,0 +1,35 @@
+/** What no file of the repository may hold, whatever it is about. Pure; see its use in check.ts. */
+import type { Violation } from "./dependency-arrows.ts";
+
+/** Hosts that hand out packages: where one comes from is the matter of each person's settings, not of this text. */
+const packageHost = /https?:\/\/(?:registry|files|proxy|static|deb|snapshot|security)\./iu;
+const onlyCall = /\b(?:test|it|describe)(?:\.\w+(?:\([^()]*\))?)*\.only(?:\.\w+)*\s*\(/u;
+const skipCall = /\b(?:test|it|describe)\.(?:skip|todo)\s*\(/u;
+
+/** Checks one text file. `root` is the absolute path of the checkout. */
+export function checkHygiene(path: string, text: string, root: string): Violation[] {
+  const isTest = /\.test\.tsx?$/u.test(path);
+  const lines = text.split("\n");
+  return lines.flatMap((line, index) => {
+    const at = `${path}:${index + 1}`;
+    const found: Violation[] = [];
+    if (namesPath(line, root)) found.push(`${at}: names the checkout's own path; paths are computed`);
+    const host = packageHost.exec(line)?.[0];
+    if (host !== undefined)
+      found.push(`${at}: names a package host (${host}…); leave it to the person's settings`);
+    if (isTest && onlyCall.test(line)) found.push(`${at}: .only( hides every other test`);
+    if (isTest && skipCall.test(line) && !`${lines[index - 1] ?? ""}${line}`.includes("//"))
+      found.push(`${at}: a test is skipped without a reason: say why in a comment on or above the line`);
+    return found;
+  });
+}
+
+/** True when `line` holds `root` as a whole path or the beginning of one. */
+function namesPath(line: string, root: string): boolean {
+  for (let at = line.indexOf(root); at >= 0; at = line.indexOf(root, at + 1)) {
+    const before = line.charAt(at - 1);
+    const after = line.charAt(at + root.length);
+    if (!/[\w.~-]/u.test(before) && !/[\w.-]/u.test(after)) return true;
+  }
+  return false;
+}
