@@ -1,0 +1,135 @@
+/** Plain HTTP to a homeserver for contract tests: no client library in between, so that shapes are seen as sent. */
+
+export type Answer = {
+  readonly status: number;
+  /** The parsed JSON; tests look into it freely. */
+  readonly body: Record<string, unknown>;
+};
+
+export type Server = {
+  readonly url: string;
+  readonly serverName: string;
+  readonly registrationToken: string;
+  stop(): Promise<void>;
+};
+
+export type User = {
+  readonly userId: string;
+  readonly token: string;
+  readonly deviceId: string;
+  readonly password: string;
+};
+
+let serial = 0;
+/** A localpart no other test uses. */
+export const freshName = (prefix: string): string =>
+  `${prefix}-${(serial++).toString(36)}${Math.random().toString(36).slice(2, 8)}`;
+
+export class Caller {
+  readonly #url: string;
+  readonly #token: string | undefined;
+
+  constructor(url: string, token?: string) {
+    this.#url = url;
+    this.#token = token;
+  }
+
+  /** Calls `path` under `/_matrix/client/v3`, or from the root when it starts with `/_`. */
+  async call(method: string, path: string, body?: unknown): Promise<Answer> {
+    const response = await this.raw(method, path, body === undefined ? undefined : JSON.stringify(body));
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+  }
+
+  /** As {@link call} with a body that is sent as it is. */
+  raw(method: string, path: string, body?: BodyInit): Promise<Response> {
+    const full = path.startsWith("/_") ? `${this.#url}${path}` : `${this.#url}/_matrix/client/v3${path}`;
+    return fetch(full, {
+      method,
+      headers: this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` },
+      ...(body === undefined ? {} : { body }),
+    });
+  }
+
+  get(path: string): Promise<Answer> {
+    return this.call("GET", path);
+  }
+  put(path: string, body: unknown = {}): Promise<Answer> {
+    return this.call("PUT", path, body);
+  }
+  post(path: string, body: unknown = {}): Promise<Answer> {
+    return this.call("POST", path, body);
+  }
+  delete(path: string, body?: unknown): Promise<Answer> {
+    return this.call("DELETE", path, body);
+  }
+
+  /** Calls and insists on 200. */
+  async ok(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
+    const answer = await this.call(method, path, body);
+    if (answer.status !== 200) {
+      throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`);
+    }
+    return answer.body;
+  }
+}
+
+/** Registers through the whole interactive dance, whichever further stages the server asks for. */
+export async function registerUser(server: Server, name = freshName("user")): Promise<User> {
+  const caller = new Caller(server.url);
+  const password = `pw ${name}`;
+  const request = { username: name, password };
+  let auth: Record<string, unknown> | undefined;
+  for (let step = 0; step < 4; step++) {
+    const answer = await caller.post("/register", auth === undefined ? request : { ...request, auth });
+    if (answer.status === 200) {
+      const { user_id: userId, access_token: token, device_id: deviceId } = answer.body;
+      return { userId: String(userId), token: String(token), deviceId: String(deviceId), password };
+    }
+    if (answer.status !== 401)
+      throw new Error(`register ${name}: ${answer.status} ${JSON.stringify(answer.body)}`);
+    const completed = (answer.body["completed"] ?? []) as string[];
+    const flow = (answer.body["flows"] as { stages: string[] }[])[0];
+    const next = flow?.stages.find((stage) => !completed.includes(stage));
+    auth = { type: next, session: answer.body["session"], token: server.registrationToken };
+  }
+  throw new Error(`register ${name}: the dance does not end`);
+}
+
+/** A user with their caller. */
+export type Person = User & { readonly api: Caller };
+
+export async function person(server: Server, prefix = "user"): Promise<Person> {
+  const user = await registerUser(server, freshName(prefix));
+  return { ...user, api: new Caller(server.url, user.token) };
+}
+
+/** Makes a room (version 11 unless the request says otherwise) and returns its ID. */
+export async function makeRoom(by: Person, request: Record<string, unknown> = {}): Promise<string> {
+  const body = await by.api.ok("POST", "/createRoom", { room_version: "11", ...request });
+  return String(body["room_id"]);
+}
+
+export const encode = encodeURIComponent;
+
+/** Walks into untyped JSON: `at(body, "rooms", "join", roomId)`; undefined when a step is missing. */
+export function at(value: unknown, ...keys: (string | number)[]): unknown {
+  let current = value;
+  for (const key of keys) {
+    if (typeof current !== "object" || current === null) return undefined;
+    current = (current as Record<string | number, unknown>)[key];
+  }
+  return current;
+}
+
+export type EventJson = {
+  type: string;
+  event_id: string;
+  sender: string;
+  state_key?: string;
+  content: Record<string, unknown>;
+  unsigned?: Record<string, unknown>;
+};
+
+/** A list of events somewhere in JSON; empty when there is none. */
+export const eventsAt = (value: unknown, ...keys: (string | number)[]): EventJson[] =>
+  (at(value, ...keys) ?? []) as EventJson[];
