@@ -30,7 +30,7 @@ import type { Template } from "@bureau/schema/template";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { digestOf, specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
-import { resolveTemplate } from "./resolve-template.ts";
+import { templateOf } from "./resolve-template.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 export function resolveDesired(snapshot: Snapshot): Desired {
@@ -140,7 +140,7 @@ function resolveOutcome(
   if (!assignment.auto_start) return { kind: "stopped" };
   const condition = checkCondition(assignment, snapshot, aliases);
   if (condition.kind !== "holds") return condition;
-  const resolved = resolveTemplate(assignment.template, assignment.extra_inherits ?? [], snapshot, aliases);
+  const resolved = templateOf(assignment.template, assignment.extra_inherits ?? [], snapshot, aliases);
   if (resolved.kind !== "resolved") return resolved;
   const { template } = resolved;
   const spec = specOf(template, assignment);

@@ -1,0 +1,192 @@
+/**
+ * The daemon's parts put together. Each owns its state and knows the others only by what it is handed here.
+ *
+ * ```
+ * homeserver ─sync─▶ room states ─▶ desired ─▶ reconciler ─▶ launcher, proxies
+ *                                                  └─▶ notices ─▶ config room
+ * ```
+ *
+ * Disposing leaves every sandbox running. A machine that was revoked, or removed from its config room, destroys them all
+ * first: nothing may go on in the name of a machine that is no longer one.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import { isBureauError } from "@bureau/kit/errors";
+import { daemonStateFile, launcherSocket, machineSessionFile, observeSocket } from "@bureau/kit/layout";
+import type { Log } from "@bureau/kit/log";
+import { isRevoked } from "@bureau/matrix/matrix-error";
+import { RoomStateStore } from "@bureau/matrix/room-state";
+import { MatrixSession } from "@bureau/matrix/session";
+import { readMachineSession } from "@bureau/matrix/session-file";
+import {
+  type AccountLocalpart,
+  localpartBytesMaxFor,
+  principalLocalpart,
+  type UserId,
+  userIdOf,
+} from "@bureau/schema/refs";
+import type { DaemonConfig } from "./daemon-config.ts";
+import { DesiredSource } from "./desired/desired-source.ts";
+import { readHardware } from "./hardware/machine-info.ts";
+import { runHeartbeat } from "./heartbeat/heartbeat.ts";
+import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts";
+import { openProxyAdmin } from "./launcher/proxy-admin.ts";
+import { MachineConnection } from "./machine-connection.ts";
+import { machineReport } from "./machine-report.ts";
+import { Outbox } from "./notices/outbox.ts";
+import { observeActions } from "./observe/observe-actions.ts";
+import { serveObserve } from "./observe/observe-server.ts";
+import { createTokenVerifier } from "./observe/token-verifier.ts";
+import { completionFile, Memory } from "./reconcile/memory.ts";
+import { Reconciler } from "./reconcile/reconciler.ts";
+import type { MachineRooms } from "./sync/machine-rooms.ts";
+import { RoomDirectory } from "./sync/room-directory.ts";
+import { version } from "./version.ts";
+
+/** For destroying everything when the machine was revoked (wire facts, section 12.1). */
+const EMERGENCY_MS_MAX = 10_000;
+/** For telling the homeserver that we leave (wire facts, section 12.1). */
+const PRESENCE_MS_MAX = 5_000;
+/** Actions under way when the daemon stops get this long; the launcher finishes them without us. */
+const STOP_MS_MAX = 2_000;
+
+export type DaemonDeps = { readonly clock: Clock; readonly log: Log; readonly random: () => number };
+
+export type Daemon = AsyncDisposable & {
+  /**
+   * Resolves when this machine was revoked and its sandboxes are gone, with the reason; rejects when a part failed that
+   * must not. Otherwise it stays open.
+   */
+  readonly revoked: Promise<Error>;
+};
+
+/** Resolves once observe.sock answers. @throws BureauError when there is no session or its file cannot be read */
+export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promise<Daemon> {
+  const parts = assemble(config, deps);
+  const stop = new AbortController();
+  const observe = await serveObserve({
+    path: observeSocket(config.layout),
+    actions: observeActions(parts.observe),
+    log: deps.log,
+  });
+  const { reconciler, connection } = parts;
+  const reconciling = reconciler.run(stop.signal);
+  const roomsKnown = Promise.withResolvers<MachineRooms>();
+  parts.onRooms(roomsKnown.resolve);
+  const revoked = Promise.withResolvers<Error>();
+  const watch = (work: Promise<unknown>): Promise<unknown> =>
+    work.catch(async (error: unknown) => {
+      if (!endsMachine(error)) return revoked.reject(error);
+      deps.log.error("this machine was revoked; every sandbox is destroyed", { error });
+      const gone = await reconciler.destroyEverything(EMERGENCY_MS_MAX);
+      if (!gone) deps.log.error("not every sandbox could be destroyed in time");
+      revoked.resolve(error);
+    });
+  const loops = [
+    watch(reconciling),
+    watch(connection.run(stop.signal)),
+    watch(roomsKnown.promise.then((rooms) => parts.runAtHomeserver(rooms, stop.signal))),
+  ];
+  // Whoever holds the daemon may not be waiting yet when it ends.
+  revoked.promise.catch(() => {});
+  deps.log.info("daemon ready", { machine: config.machine, version });
+  return {
+    revoked: revoked.promise,
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      roomsKnown.reject(stopped);
+      parts.directory[Symbol.dispose]();
+      const settled = Promise.allSettled(loops);
+      await Promise.all([
+        parts.goOffline(),
+        observe[Symbol.asyncDispose](),
+        Promise.race([settled, deps.clock.sleep(STOP_MS_MAX)]),
+      ]);
+    },
+  };
+}
+
+/** Ends what still waits for the rooms when the daemon stops. */
+const stopped = new Error("the daemon stopped");
+
+const endsMachine = (error: unknown): error is Error =>
+  isRevoked(error) || (isBureauError(error) && error.code === "unauthorized");
+
+function assemble(config: DaemonConfig, deps: DaemonDeps) {
+  const { clock, log, random } = deps;
+  const { layout, machine, serverName: server, fleet } = config;
+  const { session, userId } = openSession(config);
+  const userOf = (account: AccountLocalpart): UserId => userIdOf(principalLocalpart(fleet, account), server);
+  const startedAt = clock.now();
+  const outbox = new Outbox({ clock, log, random });
+  const notify = outbox.post.bind(outbox);
+  const states = new RoomStateStore();
+  const directory = new RoomDirectory({
+    ...{ session, clock, random, log },
+    onChange: () => reconciler.mark(),
+  });
+  const localpartBytesMax = localpartBytesMaxFor(layout.runDir);
+  const source = new DesiredSource({ machine, server, localpartBytesMax, states, directory, notify, log });
+  const launcher: Launcher = openLauncherClient(launcherSocket(layout));
+  const reconciler = new Reconciler({
+    ...{ launcher, notify, userOf, clock, random, log, graceMs: config.drainGraceMs },
+    proxies: openProxyAdmin(layout, fleet),
+    memory: new Memory(completionFile(daemonStateFile(layout))),
+    desired: () => source.current(),
+  });
+  let tellRooms: (rooms: MachineRooms) => void = () => {};
+  const connection = new MachineConnection({
+    ...{ session, machine, server, states, version, clock, random, log },
+    hardware: readHardware(),
+    onRooms(rooms) {
+      source.setConfigRoom(rooms.config);
+      tellRooms(rooms);
+    },
+    onChange({ left, invited }) {
+      for (const room of left) directory.left(room);
+      if (invited) directory.lookAgain();
+      reconciler.mark();
+    },
+  });
+  const sandboxes = () => reconciler.view.sandboxes;
+  return {
+    ...{ reconciler, connection, directory },
+    observe: {
+      ...{ machine, launcher, machineUser: userId },
+      report: () => machineReport(config, userId, startedAt, connection.state, reconciler.view),
+      desired: () => source.latest,
+      tokens: createTokenVerifier(session.homeserver, userId, clock),
+    },
+    onRooms(tell: (rooms: MachineRooms) => void) {
+      tellRooms = tell;
+    },
+    /** Messages, heartbeats and presence, until `signal` aborts. */
+    async runAtHomeserver(rooms: MachineRooms, signal: AbortSignal) {
+      const intervalMs = config.statusIntervalMs;
+      const room = rooms.fleetMachines;
+      session.setPresence("online").catch((error: unknown) => log.debug("cannot set presence", { error }));
+      await Promise.all([
+        outbox.run(
+          (content, txnId, by) => session.sendMessage(rooms.config, content, { txnId, signal: by }),
+          signal,
+        ),
+        runHeartbeat({ session, machine: userId, room, intervalMs, sandboxes, userOf, clock, log }, signal),
+      ]);
+    },
+    async goOffline() {
+      if (connection.state.kind !== "online") return;
+      await session
+        .setPresence("offline", { message: "shutting down", timeoutMs: PRESENCE_MS_MAX })
+        .catch((error: unknown) => log.debug("cannot set presence", { error }));
+    },
+  };
+}
+
+/** The machine's session; the address on the command line wins over the one in the file. */
+function openSession(config: DaemonConfig): { session: MatrixSession; userId: UserId } {
+  const stored = readMachineSession(machineSessionFile(config.layout));
+  const homeserver = config.homeserverUrl === "" ? stored.homeserver : config.homeserverUrl;
+  const userId = userIdOf(config.machine, config.serverName);
+  if (stored.userId !== userId)
+    throw new Error(`The session file is of ${stored.userId}, but this machine is ${userId}`);
+  return { session: new MatrixSession({ homeserver, userId, token: stored.token }), userId };
+}

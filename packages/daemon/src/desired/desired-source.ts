@@ -1,0 +1,104 @@
+/**
+ * What should run, kept current: the machine's configuration as it is in its room, resolved anew each time it is asked
+ * for. A configuration that is missing or unreadable as a whole changes nothing: the last good one holds, and the fault
+ * is told of once. Only a configuration that says "nothing" means nothing.
+ */
+import type { Log } from "@bureau/kit/log";
+import type { RoomStates } from "@bureau/matrix/room-state";
+import { eventTypes, type MachineConfig, MachineConfigSchema } from "@bureau/schema/events";
+import { InputError, parse } from "@bureau/schema/parse";
+import {
+  type MachineLocalpart,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  stateKeyOf,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { type Notice, notice } from "../notices/notice.ts";
+import type { Desired } from "./desired.ts";
+import { resolveDesired } from "./resolve-desired.ts";
+import type { RoomLookup } from "./snapshot.ts";
+
+export type DesiredSourceDeps = {
+  readonly machine: MachineLocalpart;
+  readonly server: ServerName;
+  readonly localpartBytesMax: number;
+  readonly states: RoomStates;
+  readonly directory: {
+    lookup(alias: RoomAlias): RoomLookup;
+    /** These rooms are needed: finds and joins those not known yet, in the background. */
+    want(aliases: ReadonlySet<RoomAlias>): void;
+  };
+  readonly notify: (notice: Notice) => void;
+  readonly log: Log;
+};
+
+export class DesiredSource {
+  readonly #deps: DesiredSourceDeps;
+  #configRoom: RoomId | undefined;
+  #lastGood: MachineConfig | undefined;
+  #latest: Desired | undefined;
+  #told = new Set<string>();
+
+  constructor(deps: DesiredSourceDeps) {
+    this.#deps = deps;
+  }
+
+  /** Until this is known, nothing is. */
+  setConfigRoom(room: RoomId): void {
+    this.#configRoom = room;
+  }
+
+  /** What should run by the rooms as they are now; undefined while no configuration was ever seen. */
+  current(): Desired | undefined {
+    const room = this.#configRoom;
+    if (room === undefined || this.#deps.states.room(room) === undefined) return this.#latest;
+    const faults: string[] = [];
+    this.#lastGood = this.#read(room, faults) ?? this.#lastGood;
+    if (this.#lastGood !== undefined) {
+      const { machine, server, localpartBytesMax, states, directory } = this.#deps;
+      const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);
+      this.#latest = resolveDesired({
+        ...{ machine, server, localpartBytesMax, states, lookup },
+        ...{ config: this.#lastGood, configRoom: room },
+      });
+      directory.want(this.#latest.aliases);
+      faults.push(...this.#latest.faults);
+    }
+    this.#tell(faults);
+    return this.#latest;
+  }
+
+  /** What {@link current} last said, without looking again. */
+  get latest(): Desired | undefined {
+    return this.#latest;
+  }
+
+  #read(room: RoomId, faults: string[]): MachineConfig | undefined {
+    const { machine, server, states } = this.#deps;
+    const key = stateKeyOf(userIdOf(machine, server));
+    const content = states.room(room)?.get(eventTypes.machineConfig, key)?.content;
+    if (content === undefined) {
+      // A machine that has never been told what to run is new, not at fault.
+      if (this.#lastGood !== undefined) faults.push("the machine_config event is gone; the last one holds");
+      return undefined;
+    }
+    try {
+      return parse(MachineConfigSchema, content, "machine_config");
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      faults.push(error.message);
+      return undefined;
+    }
+  }
+
+  #tell(faults: readonly string[]): void {
+    for (const fault of faults) {
+      if (this.#told.has(fault)) continue;
+      this.#deps.log.warn("the configuration of this machine has a fault", { fault });
+      this.#deps.notify(notice.configInvalid(fault));
+    }
+    this.#told = new Set(faults);
+  }
+}

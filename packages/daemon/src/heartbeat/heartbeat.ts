@@ -1,0 +1,61 @@
+/**
+ * The machine's sign of life: `m.bureau.machine_status` in the fleet's machine room, every interval, changed or not. A
+ * fleet controller calls a machine suspect after 30 s of silence and offline after 90 s, so the interval is at most 30 s.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
+import { isRevoked } from "@bureau/matrix/matrix-error";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, type MachineStatus } from "@bureau/schema/events";
+import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
+import { parseAccountLocalpart, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
+import { type Usage, UsageMeter } from "../hardware/usage.ts";
+
+export type HeartbeatDeps = {
+  readonly session: Pick<MatrixSession, "putState">;
+  readonly machine: UserId;
+  readonly room: RoomId;
+  readonly intervalMs: number;
+  readonly sandboxes: () => readonly SandboxStatus[];
+  readonly userOf: (account: ReturnType<typeof parseAccountLocalpart>) => UserId;
+  readonly clock: Clock;
+  readonly log: Log;
+};
+
+/** Beats until `signal` aborts. A beat that cannot be sent is left out: the next says more. @throws when revoked */
+export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Promise<void> {
+  const meter = new UsageMeter();
+  while (!signal.aborted) {
+    const sandboxes = deps.sandboxes();
+    const usage = meter.sample(sandboxes, deps.clock.monotonic());
+    try {
+      const content = statusOf(deps, usage, sandboxes);
+      await deps.session.putState(
+        deps.room,
+        eventTypes.machineStatus,
+        stateKeyOf(deps.machine),
+        content,
+        signal,
+      );
+    } catch (error) {
+      if (signal.aborted) return;
+      if (isRevoked(error)) throw error;
+      deps.log.debug("a heartbeat could not be sent", { error });
+    }
+    await deps.clock.sleep(deps.intervalMs, signal);
+  }
+}
+
+function statusOf(deps: HeartbeatDeps, usage: Usage, sandboxes: readonly SandboxStatus[]): MachineStatus {
+  const principals = [...usage.principals].map(
+    ([account, use]) => [deps.userOf(parseAccountLocalpart(account)), use] as const,
+  );
+  return {
+    principal: deps.machine,
+    cpu_percent: usage.cpuPercent,
+    memory_used_mb: usage.memoryUsedMb,
+    sandboxes: { running: sandboxes.filter(({ state }) => state === "running").length, idle: 0 },
+    uptime_seconds: usage.uptimeSeconds,
+    ...(principals.length > 0 ? { principals: Object.fromEntries(principals) } : {}),
+  };
+}

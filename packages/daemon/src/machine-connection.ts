@@ -1,0 +1,115 @@
+/**
+ * The daemon's life at the homeserver: prove the session, join the machine's rooms, say what this machine is, then stay
+ * in sync. The homeserver may be away for as long as it likes, before or during; only a session or a membership that was
+ * taken away ends it.
+ */
+import { delayMs, standardBackoff } from "@bureau/kit/backoff";
+import type { Clock } from "@bureau/kit/clock";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import { isRevoked, isTransient } from "@bureau/matrix/matrix-error";
+import type { RoomStateStore } from "@bureau/matrix/room-state";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { runSyncLoop } from "@bureau/matrix/sync-loop";
+import type { SyncResponse } from "@bureau/matrix/sync-response";
+import type { MachineLocalpart, RoomId, ServerName } from "@bureau/schema/refs";
+import type { HardwareFacts } from "./hardware/machine-info.ts";
+import { publishMachineInfo } from "./heartbeat/publish-machine-info.ts";
+import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
+import { syncFilter } from "./sync/sync-filter.ts";
+
+export type ConnectionDeps = {
+  readonly session: MatrixSession;
+  readonly machine: MachineLocalpart;
+  readonly server: ServerName;
+  readonly states: RoomStateStore;
+  readonly hardware: HardwareFacts;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /** The rooms are joined: whoever posts to them may begin. */
+  readonly onRooms: (rooms: MachineRooms) => void;
+  /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
+  readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
+};
+
+/** Why nothing is decided at the moment; undefined while in sync. */
+export type ConnectionState = {
+  readonly kind: "starting" | "online" | "disconnected";
+  readonly reason?: string;
+};
+
+export class MachineConnection {
+  readonly #deps: ConnectionDeps;
+  #state: ConnectionState = { kind: "starting" };
+
+  constructor(deps: ConnectionDeps) {
+    this.#deps = deps;
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  /** Works until `signal` aborts. @throws BureauError `unauthorized` when this machine was revoked or removed */
+  async run(signal: AbortSignal): Promise<void> {
+    const rooms = await this.#connect(signal);
+    if (rooms === undefined) return;
+    const { session, clock, random, log, onRooms } = this.#deps;
+    onRooms(rooms);
+    await runSyncLoop({
+      ...{ session, clock, random, signal, filter: syncFilter },
+      onSync: (response, initial) => this.#takeIn(response, initial, rooms, signal),
+      onConnection: (connected, error) => {
+        if (connected) log.info("in sync with the homeserver");
+        else log.warn("the homeserver is away; what runs goes on", { error });
+        this.#state = connected ? this.#state : { kind: "disconnected", reason: messageOf(error) };
+      },
+    });
+  }
+
+  /** Everything before the first sync, again and again until it works. Undefined when `signal` aborted first. */
+  async #connect(signal: AbortSignal): Promise<MachineRooms | undefined> {
+    const { clock, random, log } = this.#deps;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        return await this.#introduce();
+      } catch (error) {
+        if (isRevoked(error) || (error instanceof BureauError && error.code === "unauthorized")) throw error;
+        // A room that is not there yet is waited for like a homeserver that is not.
+        if (!isTransient(error) && !(error instanceof BureauError)) throw error;
+        this.#state = { kind: "disconnected", reason: messageOf(error) };
+        const waitMs = delayMs(standardBackoff, attempt, random);
+        log.warn("cannot begin at the homeserver yet", { error, waitMs });
+        await clock.sleep(waitMs, signal);
+      }
+    }
+    return undefined;
+  }
+
+  async #introduce(): Promise<MachineRooms> {
+    const { session, machine, server, hardware, version, log } = this.#deps;
+    const { userId } = await session.whoami();
+    if (userId !== session.userId)
+      throw new Error(`The session file says ${session.userId}, the homeserver says ${userId}`);
+    const rooms = await joinMachineRooms(session, machine, server, log);
+    await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
+    return rooms;
+  }
+
+  #takeIn(response: SyncResponse, initial: boolean, rooms: MachineRooms, signal: AbortSignal): void {
+    const { states, session, log } = this.#deps;
+    if (initial) states.clear();
+    const changed = states.apply(response);
+    if (response.left.includes(rooms.config))
+      throw new BureauError("unauthorized", "This machine was removed from its config room");
+    this.#state = { kind: "online" };
+    for (const room of response.invited.keys())
+      session
+        .joinRoom(room, signal)
+        .then(() => this.#deps.onChange({ left: [], invited: true }))
+        .catch((error: unknown) => log.warn("cannot accept an invitation", { room, error }));
+    if (initial || changed.size > 0) this.#deps.onChange({ left: response.left, invited: false });
+  }
+}

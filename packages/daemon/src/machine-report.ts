@@ -1,0 +1,32 @@
+/** What `status` on observe.sock answers: the machine's own state above its principals'. */
+import type { MachineReport } from "@bureau/schema/observe-wire";
+import type { UserId } from "@bureau/schema/refs";
+import type { DaemonConfig } from "./daemon-config.ts";
+import type { ConnectionState } from "./machine-connection.ts";
+import type { ReconcilerView } from "./reconcile/reconciler.ts";
+import { version } from "./version.ts";
+
+export function machineReport(
+  config: DaemonConfig,
+  machine: UserId,
+  startedAt: number,
+  connection: ConnectionState,
+  view: ReconcilerView,
+): MachineReport {
+  const away = view.launcherAway;
+  const state = connection.kind === "online" && away !== undefined ? "disconnected" : connection.kind;
+  const reason = connection.reason ?? away;
+  return {
+    ok: true,
+    machine: {
+      name: config.machine,
+      user_id: machine,
+      state,
+      ...(reason === undefined || state === "online" ? {} : { reason }),
+      fleet: config.fleet,
+      version,
+    },
+    daemon: { pid: process.pid, started_at: startedAt },
+    principals: [...view.reports].sort((a, b) => (a.name < b.name ? -1 : 1)),
+  };
+}

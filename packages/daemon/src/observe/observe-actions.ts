@@ -1,0 +1,80 @@
+/** The actions of observe.sock: what this machine does, who may see which principal, and what a terminal says. */
+import { BureauError } from "@bureau/kit/errors";
+import type { LogsReplySchema, MachineReport, ObserveRequest } from "@bureau/schema/observe-wire";
+import {
+  type AccountLocalpart,
+  type MachineLocalpart,
+  parseAccountLocalpart,
+  type UserId,
+} from "@bureau/schema/refs";
+import type { InferOutput } from "valibot";
+import { authorize } from "../authorization/authorize.ts";
+import type { Desired } from "../desired/desired.ts";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import type { ObserveAction } from "./observe-server.ts";
+import type { TokenVerifier } from "./token-verifier.ts";
+
+/** Lines of a terminal when the caller does not say. */
+const LINES_DEFAULT = 200;
+
+export type ObserveDeps = {
+  readonly machine: MachineLocalpart;
+  readonly machineUser: UserId;
+  readonly report: () => MachineReport;
+  readonly desired: () => Desired | undefined;
+  readonly launcher: Launcher;
+  readonly tokens: TokenVerifier;
+};
+
+export function observeActions(deps: ObserveDeps): Record<string, ObserveAction> {
+  return {
+    status: async () => ({ reply: deps.report() }),
+    list: async (request) => ({ reply: listFor(deps, await actorOf(deps, request), request) }),
+    logs: async (request) => ({ reply: await logsFor(deps, await actorOf(deps, request), request) }),
+  };
+}
+
+function actorOf(deps: ObserveDeps, request: ObserveRequest): Promise<UserId> {
+  if (request.token === undefined || request.token === "")
+    throw new BureauError("unauthorized", "The request has no access token", { hint: "bureau login" });
+  return deps.tokens.verify(request.token);
+}
+
+/** The principals of this machine that `actor` may observe. */
+function listFor(deps: ObserveDeps, actor: UserId, request: ObserveRequest): object {
+  const desired = deps.desired();
+  const principals = deps
+    .report()
+    .principals?.filter(
+      ({ name }) => authorize(desired, actor, "observe", parseAccountLocalpart(name)).allowed,
+    )
+    .map(({ name, state }) => ({
+      localpart: name,
+      machine: deps.machine,
+      observable: state === "running",
+      local: true,
+    }))
+    .filter(({ observable }) => request.observable !== true || observable);
+  const machines = [{ name: deps.machine, user_id: deps.machineUser, self: true, reachable: true }];
+  return { ok: true, principals, machines };
+}
+
+async function logsFor(
+  deps: ObserveDeps,
+  actor: UserId,
+  request: ObserveRequest,
+): Promise<InferOutput<typeof LogsReplySchema>> {
+  if (request.principal === undefined || request.principal === "")
+    throw new BureauError("invalid-input", "The request names no principal");
+  const principal: AccountLocalpart = parseAccountLocalpart(request.principal);
+  const decision = authorize(deps.desired(), actor, "observe", principal);
+  if (!decision.allowed)
+    throw new BureauError("forbidden", `${actor} may not observe "${principal}": ${decision.reason}`, {
+      hint: `an allowance of "observe" for ${actor} on ${principal} is needed`,
+    });
+  const { output, live } = await deps.launcher.call("capture-output", {
+    principal,
+    lines: request.lines ?? LINES_DEFAULT,
+  });
+  return { ok: true, output, live };
+}

@@ -1,0 +1,94 @@
+/**
+ * observe.sock: what operators and their tools ask this machine (wire facts, section 8.1). A line of JSON is read, its
+ * action found, a line is answered. Every connection has a deadline until its request is in, and there is a limit on
+ * how many there are.
+ */
+import { createServer, type Socket } from "node:net";
+import { listen } from "@bureau/kit/cbor-socket";
+import { isBureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import { type ObserveRequest, ObserveRequestSchema } from "@bureau/schema/observe-wire";
+import { InputError, parseJson } from "@bureau/schema/parse";
+import { RefError } from "@bureau/schema/refs";
+import { readLine } from "./line-socket.ts";
+
+/** Until the request is in (wire facts, section 8.1). */
+const HANDSHAKE_MS_MAX = 10_000;
+const CONNECTIONS_MAX = 128;
+/** A peer that does not take its answer is cut off. */
+const ANSWER_MS_MAX = 10_000;
+
+/** A reply to print as one line; or the connection itself was taken over and is the action's from now on. */
+export type ObserveReply = { readonly reply: object } | { readonly taken: true };
+
+export type ObserveConnection = {
+  readonly socket: Socket;
+  /** Bytes that came behind the request's line. */
+  readonly rest: Buffer;
+};
+
+export type ObserveAction = (request: ObserveRequest, connection: ObserveConnection) => Promise<ObserveReply>;
+
+/** Listens at `path` until disposed. An action's name is its key; `""` is `observe`. */
+export async function serveObserve(options: {
+  readonly path: string;
+  readonly actions: Readonly<Record<string, ObserveAction>>;
+  readonly log: Log;
+}): Promise<AsyncDisposable> {
+  const open = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => socket.destroy());
+    if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
+    open.add(socket);
+    socket.on("close", () => open.delete(socket));
+    serveOne(socket, options).catch((error: unknown) => {
+      options.log.error("observe connection failed", { error });
+      socket.destroy();
+    });
+  });
+  await listen(server, { path: options.path, mode: 0o660 });
+  return {
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      for (const socket of open) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+async function serveOne(
+  socket: Socket,
+  options: { readonly actions: Readonly<Record<string, ObserveAction>>; readonly log: Log },
+): Promise<void> {
+  let reply: object;
+  try {
+    const { line, rest } = await readLine(socket, HANDSHAKE_MS_MAX);
+    const request = parseJson(ObserveRequestSchema, line, "observe request");
+    const name = request.action === undefined || request.action === "" ? "observe" : request.action;
+    const action = Object.hasOwn(options.actions, name) ? options.actions[name] : undefined;
+    if (action === undefined)
+      throw new InputError("observe request", [
+        `unknown action "${name}"; this daemon knows ${Object.keys(options.actions).join(", ")}`,
+      ]);
+    const outcome = await action(request, { socket, rest });
+    if ("taken" in outcome) return;
+    reply = outcome.reply;
+  } catch (error) {
+    reply = failure(error, options.log);
+  }
+  if (socket.destroyed) return;
+  socket.setTimeout(ANSWER_MS_MAX, () => socket.destroy());
+  socket.resume();
+  socket.end(`${JSON.stringify(reply)}\n`);
+}
+
+function failure(error: unknown, log: Log): object {
+  const expected = isBureauError(error) || error instanceof InputError || error instanceof RefError;
+  if (!expected) log.error("observe action failed", { error });
+  return {
+    ok: false,
+    error: messageOf(error),
+    code: isBureauError(error) ? error.code : expected ? "invalid-input" : "failed",
+    ...(isBureauError(error) && error.hint !== "" ? { hint: error.hint } : {}),
+  };
+}

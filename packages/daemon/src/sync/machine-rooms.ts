@@ -1,0 +1,65 @@
+/** The rooms every machine is in: found and joined at start (wire facts, section 9.14). */
+import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
+import type { MatrixSession } from "@bureau/matrix/session";
+import {
+  aliasOf,
+  fleetOf,
+  type Localpart,
+  type MachineLocalpart,
+  namespaceOf,
+  type RoomId,
+  rooms,
+  type ServerName,
+} from "@bureau/schema/refs";
+
+export type MachineRooms = {
+  /** What this machine should run, and where it tells what it did. */
+  readonly config: RoomId;
+  /** Facts and heartbeats of all machines of the fleet. */
+  readonly fleetMachines: RoomId;
+};
+
+type Session = Pick<MatrixSession, "resolveAlias" | "joinRoom">;
+
+/**
+ * Joins them. Those this daemon cannot work without must be there; the others are warned about.
+ * @throws BureauError `unauthorized` when the machine is not let into its own config room: it was removed
+ */
+export async function joinMachineRooms(
+  session: Session,
+  machine: MachineLocalpart,
+  server: ServerName,
+  log: Log,
+): Promise<MachineRooms> {
+  const fleet = fleetOf(machine);
+  const config = await join(session, rooms.config(machine), server).catch((error: unknown) => {
+    if (error instanceof MatrixError && error.code === "forbidden")
+      throw new BureauError("unauthorized", `This machine is not let into its config room: it was removed`, {
+        cause: error,
+        hint: "provision the machine again, or invite it to the room",
+      });
+    throw error;
+  });
+  const fleetMachines = await join(session, rooms.fleetMachines(fleet), server);
+  for (const localpart of [rooms.system(namespaceOf(fleet)), rooms.fleet(fleet), rooms.fleetServices(fleet)])
+    await join(session, localpart, server).catch((error: unknown) => {
+      if (isTransient(error) || isRevoked(error)) throw error;
+      log.warn("cannot join a room of the fleet; going on without it", {
+        room: aliasOf(localpart, server),
+        error,
+      });
+    });
+  return { config, fleetMachines };
+}
+
+async function join(session: Session, localpart: Localpart, server: ServerName): Promise<RoomId> {
+  const alias = aliasOf(localpart, server);
+  const room = await session.resolveAlias(alias);
+  if (room === undefined)
+    throw new BureauError("not-found", `There is no room ${alias}`, {
+      hint: "has this machine been provisioned? bureau machine provision",
+    });
+  return session.joinRoom(room);
+}
