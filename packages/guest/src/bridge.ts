@@ -1,0 +1,220 @@
+/**
+ * Carries bytes between a listener and a target, TCP or unix on either side, without looking at them.
+ *
+ * What always holds: at most one chunk waits per direction (the side that sent it is paused until it is written), an
+ * end of stream passes through on its own so that half-closed connections work, and a connection that breaks on one
+ * side is broken on the other (a unix socket cannot tell a break from an end; TCP can).
+ */
+import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
+
+export type Endpoint =
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
+
+/** Connections beyond this are refused: each costs two descriptors. */
+const CONNECTIONS_MAX = 1_024;
+/** Sockets of services are open to their group (wire facts, section 1.7). */
+const UNIX_MODE = 0o770;
+
+/** `tcp:HOST:PORT` (`tcp:[::1]:80`) or `unix:/PATH`. @throws BureauError `invalid-input` */
+export function parseEndpoint(text: string): Endpoint {
+  if (text.startsWith("unix:/")) return { kind: "unix", path: text.slice("unix:".length) };
+  const match = /^tcp:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/u.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65_535)
+    throw new BureauError("invalid-input", `Invalid address "${text}"`, {
+      hint: "tcp:HOST:PORT or unix:/ABSOLUTE/PATH",
+    });
+  return { kind: "tcp", host, port };
+}
+
+export const formatEndpoint = (endpoint: Endpoint): string =>
+  endpoint.kind === "unix"
+    ? `unix:${endpoint.path}`
+    : `tcp:${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${endpoint.port}`;
+
+export type Bridge = Disposable & {
+  /** Where it listens; a port 0 has become the one that was picked. */
+  readonly listening: Endpoint;
+};
+
+/** One end of a bridged connection. */
+type Side = {
+  socket: Bun.Socket<Side> | undefined;
+  /** The side its bytes go to. */
+  other: Side;
+  /** What could not be written to this side's socket yet; the other side is paused meanwhile. */
+  waiting: Uint8Array | undefined;
+  /** Nothing more will come for this socket: shut it down once `waiting` is written. */
+  finishing: boolean;
+  /** Its peer has sent an end of stream. */
+  ended: boolean;
+};
+
+export type BridgeOptions = {
+  readonly listen: Endpoint;
+  readonly connect: Endpoint;
+  /** Told of connections that could not be carried. */
+  readonly onProblem: (problem: BureauError) => void;
+};
+
+/** Listens until disposed. @throws BureauError `conflict`, `failed` when it cannot listen */
+export async function startBridge(options: BridgeOptions): Promise<Bridge> {
+  const open = new Set<Side>();
+  const accept = {
+    open(socket: Bun.Socket<Side>): void {
+      if (open.size >= CONNECTIONS_MAX) {
+        options.onProblem(
+          new BureauError("too-large", `more than ${CONNECTIONS_MAX} connections: refused one`),
+        );
+        return void socket.terminate();
+      }
+      const [near, far] = newPair();
+      near.socket = socket;
+      socket.data = near;
+      open.add(near);
+      socket.pause();
+      dial(options.connect, far).catch((error: unknown) => {
+        options.onProblem(
+          new BureauError(
+            "unavailable",
+            `Cannot connect to ${formatEndpoint(options.connect)}: ${errnoOf(error) ?? messageOf(error)}`,
+          ),
+        );
+        socket.terminate();
+      });
+    },
+    ...handlers,
+    close(socket: Bun.Socket<Side>, error?: Error): void {
+      open.delete(socket.data);
+      handlers.close(socket, error);
+    },
+  };
+  if (options.listen.kind === "unix") await removeStale(options.listen.path);
+  const server = bind(options.listen, accept);
+  return {
+    listening: options.listen.kind === "unix" ? options.listen : { ...options.listen, port: portOf(server) },
+    [Symbol.dispose]() {
+      server.stop(true);
+      if (options.listen.kind === "unix") rmSync(options.listen.path, { force: true });
+    },
+  };
+}
+
+function newPair(): [Side, Side] {
+  const side = { socket: undefined, waiting: undefined, finishing: false, ended: false };
+  const near: Partial<Side> = { ...side };
+  const far: Partial<Side> = { ...side };
+  return [
+    Object.assign(near, side, { other: far as Side }),
+    Object.assign(far, side, { other: near as Side }),
+  ];
+}
+
+const handlers = {
+  data({ data: side }: Bun.Socket<Side>, bytes: Uint8Array): void {
+    send(side.other, bytes);
+  },
+  drain({ data: side }: Bun.Socket<Side>): void {
+    const { waiting } = side;
+    side.waiting = undefined;
+    if (waiting !== undefined) send(side, waiting);
+    else if (side.finishing) finish(side);
+    if (side.waiting === undefined) side.other.socket?.resume();
+  },
+  /** The peer will send no more; what it sent must still reach the other side. */
+  end({ data: side }: Bun.Socket<Side>): void {
+    side.ended = true;
+    side.other.finishing = true;
+    if (side.other.waiting === undefined) finish(side.other);
+  },
+  close({ data: side }: Bun.Socket<Side>, error?: Error): void {
+    const { socket } = side.other;
+    side.socket = undefined;
+    if (socket === undefined) return;
+    if (error !== undefined || !side.ended) socket.terminate();
+    else if (side.other.ended && side.other.waiting === undefined) socket.end();
+  },
+  error(): void {
+    // `close` follows and breaks the other side.
+  },
+};
+
+/** Writes to `side`; what does not fit waits, and its source with it. */
+function send(side: Side, bytes: Uint8Array): void {
+  const { socket } = side;
+  if (socket === undefined) return;
+  const written = Math.max(0, socket.write(bytes));
+  if (written < bytes.length) {
+    // The runtime reuses its receive buffer: what waits is a copy.
+    side.waiting = Uint8Array.from(bytes.subarray(written));
+    side.other.socket?.pause();
+  } else if (side.finishing) finish(side);
+}
+
+function finish(side: Side): void {
+  side.socket?.shutdown();
+  if (side.ended) side.socket?.end();
+}
+
+async function dial(endpoint: Endpoint, side: Side): Promise<void> {
+  const common = {
+    data: side,
+    allowHalfOpen: true,
+    socket: {
+      ...handlers,
+      open(socket: Bun.Socket<Side>): void {
+        side.socket = socket;
+        const near = side.other.socket;
+        if (near === undefined) socket.terminate();
+        else near.resume();
+      },
+    },
+  };
+  if (endpoint.kind === "unix") await Bun.connect<Side>({ ...common, unix: endpoint.path });
+  else await Bun.connect<Side>({ ...common, hostname: endpoint.host, port: endpoint.port });
+}
+
+type Listener = Bun.TCPSocketListener<Side> | Bun.UnixSocketListener<Side>;
+
+function bind(endpoint: Endpoint, socket: Bun.SocketHandler<Side>): Listener {
+  try {
+    if (endpoint.kind === "tcp")
+      return Bun.listen<Side>({ hostname: endpoint.host, port: endpoint.port, allowHalfOpen: true, socket });
+    const before = process.umask(0o777 & ~UNIX_MODE);
+    try {
+      const server = Bun.listen<Side>({ unix: endpoint.path, allowHalfOpen: true, socket });
+      chmodSync(endpoint.path, UNIX_MODE);
+      return server;
+    } finally {
+      process.umask(before);
+    }
+  } catch (error) {
+    throw new BureauError(
+      errnoOf(error) === "EADDRINUSE" ? "conflict" : "failed",
+      `Cannot listen on ${formatEndpoint(endpoint)}: ${errnoOf(error) ?? messageOf(error)}`,
+    );
+  }
+}
+
+const portOf = (server: Listener): number => ("port" in server ? server.port : 0);
+
+/** Removes a socket nobody answers on. @throws BureauError `conflict` when somebody does, or it is no socket */
+async function removeStale(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  const conflict = (reason: string): BureauError =>
+    new BureauError("conflict", `Cannot listen on "${path}": ${reason}`);
+  if (!found.isSocket()) throw conflict("it exists and is not a socket");
+  const alive = await Bun.connect({ unix: path, socket: { data() {} } }).then(
+    (socket) => {
+      socket.end();
+      return true;
+    },
+    () => false,
+  );
+  if (alive) throw conflict("another process answers there");
+  rmSync(path, { force: true });
+}
