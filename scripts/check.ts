@@ -73,7 +73,7 @@ async function runTool(name: string, ...args: string[]): Promise<Violation[]> {
 async function main(): Promise<number> {
   const files = repositoryFiles();
   const checks: [string, Promise<Violation[]> | Violation[]][] = [
-    ["style (biome)", runTool("biome", "check", ".")],
+    ["style (biome)", runTool("biome", "check", "--reporter=summary", ".")],
     ["types (tsc)", runTool("tsc", "-p", ".")],
     ["dependency arrows", checkPackages(root, files)],
     ["hygiene", checkFiles(root, files)],

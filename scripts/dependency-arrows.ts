@@ -22,6 +22,9 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
 /** Packages that run in a browser too: no runtime of a server, and only these third parties. */
 const browserSafe: Readonly<Record<string, readonly string[]>> = { schema: ["valibot"] };
 
+/** The one file outside that any package may read: it holds the version all programs share. */
+const sharedFile = "package.json";
+
 export type SourceFile = {
   /** From the root: `packages/<name>/src/…`. */
   readonly path: string;
@@ -85,8 +88,9 @@ function faultOf(specifier: string, file: SourceFile, name: string): string | un
 }
 
 function relativeFault(specifier: string, path: string, name: string): string | undefined {
-  if (!normalize(join(dirname(path), specifier)).startsWith(`packages/${name}/src/`))
-    return "a relative import stays inside its package";
+  const target = normalize(join(dirname(path), specifier));
+  if (target === sharedFile) return undefined;
+  if (!target.startsWith(`packages/${name}/src/`)) return "a relative import stays inside its package";
   return /\.(ts|json)$/u.test(specifier) ? undefined : "a relative import carries its .ts";
 }
 
