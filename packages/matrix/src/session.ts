@@ -53,6 +53,10 @@ const EventIdAnswer = v.object({ event_id: ref(parseEventId) });
 const WhoamiAnswer = v.object({ user_id: ref(parseUserId), device_id: v.optional(v.string()) });
 const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
 const JoinedMembersAnswer = v.object({ joined: v.record(v.string(), v.unknown()) });
+const EventAnswer = v.object({
+  content: v.record(v.string(), v.unknown()),
+  unsigned: v.optional(v.object({ replaces_state: v.optional(v.string()) })),
+});
 const MessagesAnswer = v.object({
   chunk: v.array(v.record(v.string(), v.unknown())),
   start: v.optional(v.string()),
@@ -164,6 +168,22 @@ export class MatrixSession {
   async getRoomState(room: RoomId): Promise<StateEvent[]> {
     const answer = await this.#call("GET", path`/v3/rooms/${room}/state`);
     return parseStateEvents(parse(v.array(v.unknown()), answer, `state of ${room}`));
+  }
+
+  /** One event with what the homeserver knows beside it; undefined when there is none we may see. */
+  async getEvent(
+    room: RoomId,
+    event: EventId,
+  ): Promise<
+    { readonly content: Readonly<Record<string, unknown>>; readonly replaces: string | undefined } | undefined
+  > {
+    const answer = await missingIsUndefined(
+      this.#call("GET", path`/v3/rooms/${room}/event/${event}`),
+      "M_NOT_FOUND",
+    );
+    if (answer === undefined) return undefined;
+    const { content, unsigned } = parse(EventAnswer, answer, `event ${event}`);
+    return { content, replaces: unsigned?.replaces_state };
   }
 
   async putState(

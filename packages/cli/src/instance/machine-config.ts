@@ -1,10 +1,16 @@
 /**
  * A machine's desired state, edited from outside: read, change, write. Entries that are not ours to understand go back
- * as they came. Matrix has no compare-and-set for state, so the change is read back and made again if somebody else
- * wrote in between.
+ * as they came. Matrix has no compare-and-set. Writers of one user on one host take turns by a file lock; against all
+ * others each write looks at which event it replaced: when that was not the one it had read, somebody else wrote in
+ * between, and what they changed is put back on top.
  */
 
+import { createHash } from "node:crypto";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { waitForFileLock } from "@bureau/kit/file-lock";
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
   eventTypes,
@@ -15,6 +21,7 @@ import {
 import { parse } from "@bureau/schema/parse";
 import {
   type MachineLocalpart,
+  parseEventId,
   type RoomId,
   rooms,
   serverOf,
@@ -27,6 +34,8 @@ import { roomOf } from "./namespace-setup.ts";
 
 /** Somebody else's write between ours and the check is rare; ten in a row is a fight. */
 const ATTEMPTS_MAX = 10;
+/** An edit takes milliseconds; whoever holds the lock longer is stuck, and the check after the write is there still. */
+const LOCK_MS_MAX = 5_000;
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };
 
@@ -56,28 +65,80 @@ export async function editAssignment(
   principal: UserId,
   assignment: PrincipalAssignment | undefined,
 ): Promise<boolean> {
+  using _turn = await waitForFileLock(lockFile(place), LOCK_MS_MAX, systemClock);
+  let edit: Edit = new Map([[principal, assignment]]);
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-    const { content, entries } = await readRaw(session, place);
-    const others = entries.filter((entry) => !isAbout(entry, principal));
-    if (assignment === undefined && others.length === entries.length) return false;
-    const next = assignment === undefined ? others : [...others, assignment];
-    await session.putState(place.room, eventTypes.machineConfig, place.key, { ...content, principals: next });
-    const after = await readRaw(session, place);
-    if (after.entries.some((entry) => isAbout(entry, principal)) === (assignment !== undefined)) return true;
+    const base = await readRaw(session, place);
+    const next = applyEdit(base.entries, edit);
+    if (JSON.stringify(next) === JSON.stringify(base.entries)) return attempt > 0;
+    const written = await session.putState(place.room, eventTypes.machineConfig, place.key, {
+      ...base.content,
+      principals: next,
+    });
+    const replaced = (await session.getEvent(place.room, written))?.replaces;
+    if (replaced === base.eventId) return true;
+    const theirs =
+      replaced === undefined ? undefined : await session.getEvent(place.room, parseEventId(replaced));
+    if (theirs === undefined) return true;
+    edit = difference(
+      base.entries,
+      parse(MachineConfigSchema, theirs.content, "machine configuration").principals,
+    );
   }
   throw new BureauError("conflict", "Somebody else keeps changing the machine's configuration", {
     hint: "try again",
   });
 }
 
+const lockFile = (place: ConfigPlace): string => {
+  const tag = createHash("sha256").update(place.room).digest("hex").slice(0, 16);
+  return join(tmpdir(), `bureau-${process.getuid?.() ?? 0}-${tag}.lock`);
+};
+
+/** Principal → its new entry, or undefined to remove it. */
+type Edit = ReadonlyMap<string, unknown>;
+
+const nameOf = (entry: unknown): string | undefined =>
+  typeof entry === "object" && entry !== null && "principal" in entry && typeof entry.principal === "string"
+    ? entry.principal
+    : undefined;
+
+/** Entries in their order, edited ones in place, new ones last. */
+export function applyEdit(entries: readonly unknown[], edit: Edit): unknown[] {
+  const seen = new Set(entries.map(nameOf));
+  const kept = entries.flatMap((entry) => {
+    const name = nameOf(entry);
+    if (name === undefined || !edit.has(name)) return [entry];
+    const changed = edit.get(name);
+    return changed === undefined ? [] : [changed];
+  });
+  const added = [...edit]
+    .filter(([name, entry]) => entry !== undefined && !seen.has(name))
+    .map(([, entry]) => entry);
+  return [...kept, ...added];
+}
+
+/** What somebody changed on the way from `before` to `after`. */
+export function difference(before: readonly unknown[], after: readonly unknown[]): Edit {
+  const index = (entries: readonly unknown[]): Map<string, unknown> =>
+    new Map(entries.flatMap((entry) => (nameOf(entry) === undefined ? [] : [[nameOf(entry) ?? "", entry]])));
+  const [old, now] = [index(before), index(after)];
+  const changed = [...now].filter(([name, entry]) => JSON.stringify(old.get(name)) !== JSON.stringify(entry));
+  const removed = [...old.keys()]
+    .filter((name) => !now.has(name))
+    .map((name): [string, unknown] => [name, undefined]);
+  return new Map([...changed, ...removed]);
+}
+
 async function readRaw(
   session: MatrixSession,
   place: ConfigPlace,
-): Promise<{ content: Record<string, unknown>; entries: unknown[] }> {
-  const raw = (await session.getState(place.room, eventTypes.machineConfig, place.key)) ?? {};
-  const config = parse(MachineConfigSchema, raw, "machine configuration");
-  return { content: raw as Record<string, unknown>, entries: config.principals };
+): Promise<{ eventId: string | undefined; content: Readonly<Record<string, unknown>>; entries: unknown[] }> {
+  const state = await session.getRoomState(place.room);
+  const event = state.find(
+    ({ type, stateKey }) => type === eventTypes.machineConfig && stateKey === place.key,
+  );
+  const content = event?.content ?? {};
+  const config = parse(MachineConfigSchema, content, "machine configuration");
+  return { eventId: event?.eventId, content, entries: config.principals };
 }
-
-const isAbout = (entry: unknown, principal: UserId): boolean =>
-  typeof entry === "object" && entry !== null && "principal" in entry && entry.principal === principal;

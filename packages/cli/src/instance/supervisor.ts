@@ -5,16 +5,16 @@
  * A supervisor that is killed takes nothing with it. What it had started stands in `supervisor.json` by process
  * identity, and the next one adopts what is still alive.
  */
-import { closeSync, openSync, readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import { tryFileLock } from "@bureau/kit/file-lock";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
-import { tryLock } from "@bureau/kit/posix";
 import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -49,13 +49,11 @@ export async function runSupervisor(
   const { layout } = config;
   makePrivateDir(layout.home);
   makePrivateDir(layout.runDir);
-  const lock = openSync(join(layout.home, "supervisor.lock"), "a", 0o600);
-  if (!tryLock(lock)) {
-    closeSync(lock);
+  using lock = tryFileLock(join(layout.home, "supervisor.lock"));
+  if (lock === undefined)
     throw new BureauError("conflict", `The instance "${layout.home}" is supervised already`, {
       hint: "bureau status",
     });
-  }
   const stopAsked = new AbortController();
   const stopping = AbortSignal.any([signal, stopAsked.signal]);
   const programs = new Map<ProgramName, SupervisedProgram>();
@@ -96,7 +94,6 @@ export async function runSupervisor(
   });
   for (const name of [...programNames].reverse()) await programs.get(name)?.stop();
   await sweep(layout, deps.clock ?? systemClock);
-  closeSync(lock);
 }
 
 /** How each program is started. The launcher and daemon get no more of the environment than they need. */
