@@ -100,6 +100,7 @@ async function restartProxy(
   if (record.proxy !== undefined && isAlive(record.proxy)) await host.proxies.stop(record.proxy);
   const paths = pathsOf(host, principal);
   const proxy = await host.proxies.start(proxyStartOf(host.config, principal, grants, bundle), paths.dir);
+  host.proxies.prepareSpare();
   linkProxySocket(paths);
   host.table.put({ ...record, proxy });
   host.watch.sweep();

@@ -2,7 +2,7 @@
  * Launchers for tests: in folders of their own, with the real proxy, either in this process or as a program that can
  * be killed. Disposing ends everything they started, also what a killed one left running.
  */
-import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
 import { systemClock } from "@bureau/kit/clock";
@@ -100,11 +100,8 @@ export class TestLauncher implements AsyncDisposable {
     this.#key = await loadOrMakeMachineKey(this.layout);
     writeDurably(machineSessionFile(this.layout), "{}", 0o600);
     // The program finds the proxy in its programs folder: a shim like the build's.
-    await Bun.write(
-      join(this.config.programsDir, "bin/bureau-proxy"),
-      `#!/bin/sh\nexec ${PROXY_COMMAND.join(" ")} "$@"\n`,
-      { mode: 0o755 },
-    );
+    const shim = `#!/bin/sh\nexec ${PROXY_COMMAND.join(" ")} "$@"\n`;
+    writeFileSync(join(this.config.programsDir, "bin/bureau-proxy"), shim, { mode: 0o755 });
     const fd = openSync(this.logFile, "a");
     const child = Bun.spawn([process.execPath, join(packages, "launcher/src/main.ts"), ...this.flags()], {
       stdin: "ignore",

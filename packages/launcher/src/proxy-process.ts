@@ -40,8 +40,7 @@ export class ProxyProcesses implements AsyncDisposable {
 
   /** Starts one and resolves when it listens. @throws BureauError; then no process is left */
   async start(start: ProxyStart, sandboxFolder: string): Promise<ProcessId> {
-    const spare = this.#takeSpare();
-    const proxy = spare ?? this.#spawn("--sandbox", sandboxFolder);
+    const proxy = this.#takeSpare() ?? this.#spawn("--sandbox", sandboxFolder);
     try {
       proxy.child.stdin.write(encodeCbor(start));
       await proxy.child.stdin.end();
@@ -51,11 +50,10 @@ export class ProxyProcesses implements AsyncDisposable {
       throw error;
     }
     proxy.child.unref();
-    if (spare !== undefined) this.prepareSpare();
     return proxy.id;
   }
 
-  /** Starts the spare unless there is one. Never throws: without a spare the next start only takes longer. */
+  /** Starts the spare unless there is one; called when nobody waits for the processor. Never throws: without a spare the next start only takes longer. */
   prepareSpare(): void {
     if (this.#closed || (this.#spare !== undefined && isAlive(this.#spare.id))) return;
     try {

@@ -3,8 +3,8 @@
  *
  * Always, whatever the spec says: an own user, pid and cgroup namespace, no capability, no set-uid, an empty root, and
  * death with the parent, so that no program outlives its terminal. The other namespaces are the sandbox's own unless
- * the spec shares one explicitly. Sharing pids is refused: every program of the same user could then be reached
- * through /proc/<pid>/root, which is no sandbox at all.
+ * the spec shares one explicitly. Sharing pids is refused: the program could kill every process of the launcher's user,
+ * and without a pid 1 of its own nothing would end what it leaves behind.
  *
  * Later arguments win over earlier ones, so Bureau's own mounts come last and nothing can lie over them.
  */
@@ -74,7 +74,7 @@ export function refuseUnsupported(spec: SandboxSpec): void {
   if (spec.namespaces?.pid === false)
     throw new BureauError(
       "unsupported",
-      "Cannot share the host's processes (namespaces.pid is false): a sandbox that sees them is none",
+      "Cannot share the host's processes (namespaces.pid is false): the program could kill the launcher's",
       { hint: "leave namespaces.pid out" },
     );
 }

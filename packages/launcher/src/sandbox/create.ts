@@ -76,6 +76,8 @@ export async function createSandbox(
   } catch (error) {
     await clearSandbox(host, principal, proxy);
     throw error;
+  } finally {
+    host.proxies.prepareSpare();
   }
 }
 
