@@ -1,0 +1,333 @@
+import { describe, expect, test } from "bun:test";
+import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
+import { parseAccountLocalpart, parseUserId } from "@bureau/schema/refs";
+import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import { Memory } from "./memory.ts";
+import { type Action, type Busy, keyOf, type Plan, plan } from "./plan.ts";
+
+const agent = parseAccountLocalpart("agent/a");
+const userOf = (account: string) => parseUserId(`@bureau/fleet/test/${account}:bureau.test`);
+const NOW = 1_000_000;
+
+const wanted = (changes: { spec?: string; payload?: string; grants?: string } = {}): WantedSandbox => ({
+  spec: { command: ["run"], payload: {} },
+  digests: { spec: changes.spec ?? "program.credentials", payload: changes.payload ?? "payload" },
+  credentials: "Y2lwaGVy",
+  grants: [],
+  grantsDigest: changes.grants ?? "grants",
+  trigger: undefined,
+});
+
+const principal = (
+  outcome: DesiredOutcome,
+  restartPolicy: DesiredPrincipal["restartPolicy"] = "always",
+): DesiredPrincipal => ({
+  account: agent,
+  userId: userOf(agent),
+  template: "bureau/template:t",
+  restartPolicy,
+  policy: {},
+  outcome,
+});
+
+const desiredOf = (...principals: DesiredPrincipal[]): Desired => ({
+  principals: new Map(principals.map((one) => [one.account, one])),
+  defaultPolicy: {},
+  faults: [],
+  aliases: new Set(),
+});
+
+const running = (changes: Partial<SandboxStatus> = {}): SandboxStatus => ({
+  principal: agent,
+  digests: wanted().digests,
+  state: "running",
+  pid: 10,
+  proxy: { state: "running", pid: 11 },
+  started_at: 5_000,
+  ...changes,
+});
+
+const ended = (code: number, changes: Partial<SandboxExit> & { ranMs?: number } = {}): SandboxStatus => {
+  const { ranMs = 100, ...rest } = changes;
+  return running({
+    state: "exited",
+    proxy: { state: "dead" },
+    exit: { code, description: `exited with ${code}`, at: 5_000 + ranMs, ...rest },
+  });
+};
+
+const emptyMemory = (): Memory => new Memory({ read: () => undefined, write: () => {} });
+
+function planOf(
+  want: DesiredPrincipal | undefined | "unknown",
+  have: SandboxStatus | undefined,
+  options: { memory?: Memory; busy?: Busy; now?: number } = {},
+): Plan {
+  return plan({
+    desired: want === "unknown" ? undefined : desiredOf(...(want === undefined ? [] : [want])),
+    actual: have === undefined ? [] : [have],
+    memory: options.memory ?? emptyMemory(),
+    busy: new Map(options.busy === undefined ? [] : [[agent, options.busy]]),
+    now: options.now ?? NOW,
+    jitter: 1,
+    userOf,
+  });
+}
+const onlyAction = (result: Plan): Action => {
+  expect(result.actions).toHaveLength(1);
+  const [action] = result.actions;
+  if (action === undefined) throw new Error("no action");
+  return action;
+};
+const state = (result: Plan): string | undefined => result.reports[0]?.state;
+const run = (restartPolicy: DesiredPrincipal["restartPolicy"] = "always", sandbox = wanted()) =>
+  principal({ kind: "run", sandbox }, restartPolicy);
+/** A memory as after this sandbox was created by this daemon. */
+function startedMemory(sandbox = wanted()): Memory {
+  const memory = emptyMemory();
+  memory.update(agent, { known: true, grants: sandbox.grantsDigest });
+  return memory;
+}
+
+describe("starting", () => {
+  test("what should run and does not is created", () => {
+    const result = planOf(run(), undefined);
+    expect(onlyAction(result)).toMatchObject({ kind: "create", account: agent });
+    expect(state(result)).toBe("starting");
+  });
+
+  test("what runs as it should is left alone", () => {
+    const result = planOf(run(), running(), { memory: startedMemory() });
+    expect(result.actions).toEqual([]);
+    expect(result.reports[0]).toMatchObject({ state: "running", pid: 10, proxy_pid: 11, started_at: 5_000 });
+  });
+
+  test("an unfulfilled start condition starts nothing and says what it waits for", () => {
+    const result = planOf(principal({ kind: "waiting", reason: "for x" }), undefined);
+    expect(result.actions).toEqual([]);
+    expect(result.reports[0]).toMatchObject({ state: "waiting", reason: "for x" });
+  });
+
+  test("auto_start off starts nothing", () => {
+    const result = planOf(principal({ kind: "stopped" }), undefined);
+    expect(result.actions).toEqual([]);
+    expect(state(result)).toBe("stopped");
+  });
+
+  test("a principal at fault starts nothing and says why", () => {
+    const result = planOf(principal({ kind: "failed", reason: "no credentials" }), undefined);
+    expect(result.actions).toEqual([]);
+    expect(result.reports[0]).toMatchObject({ state: "failed", reason: "no credentials" });
+  });
+
+  test("a principal with an action under way is skipped", () => {
+    const result = planOf(run(), undefined, { busy: "starting" });
+    expect(result.actions).toEqual([]);
+    expect(state(result)).toBe("starting");
+  });
+
+  test("a start that failed is tried again when its time has come, or its configuration changed", () => {
+    const memory = emptyMemory();
+    memory.update(agent, {
+      starts: { key: keyOf(wanted()), failures: 2, retryAt: NOW + 500 },
+      lastError: "boom",
+    });
+    const early = planOf(run(), undefined, { memory });
+    expect(early.actions).toEqual([]);
+    expect(early.wakeAt).toBe(NOW + 500);
+    expect(early.reports[0]).toMatchObject({ state: "backing-off", reason: "boom" });
+    expect(onlyAction(planOf(run(), undefined, { memory, now: NOW + 500 })).kind).toBe("create");
+    const changed = run("always", wanted({ payload: "other" }));
+    expect(onlyAction(planOf(changed, undefined, { memory })).kind).toBe("create");
+  });
+});
+
+describe("not knowing", () => {
+  test("without a desired state nothing is started or stopped", () => {
+    expect(planOf("unknown", running()).actions).toEqual([]);
+    expect(planOf("unknown", ended(1)).actions).toEqual([]);
+  });
+
+  test.each([
+    { kind: "failed", reason: "its template is gone" },
+    { kind: "unresolved", reason: "looking for a room" },
+  ] as const)("what runs goes on while its configuration is $kind", (outcome) => {
+    const result = planOf(principal(outcome), running());
+    expect(result.actions).toEqual([]);
+    expect(result.reports[0]).toMatchObject({ state: "running", reason: outcome.reason });
+  });
+});
+
+describe("stopping", () => {
+  test.each([
+    ["is not assigned", undefined],
+    ["has auto_start off", principal({ kind: "stopped" })],
+    ["waits for its condition", principal({ kind: "waiting", reason: "x" })],
+  ])("what runs and %s is stopped", (_, want) => {
+    const result = planOf(want, running());
+    expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "undesired" });
+    expect(state(result)).toBe("stopping");
+  });
+
+  test("the record of an exit nobody wants is cleared", () => {
+    expect(onlyAction(planOf(undefined, ended(3)))).toMatchObject({ kind: "destroy", why: "cleared" });
+  });
+
+  test("a stop that failed waits before the next", () => {
+    const memory = startedMemory();
+    memory.update(agent, { trouble: { failures: 1, retryAt: NOW + 900 } });
+    const result = planOf(undefined, running(), { memory });
+    expect(result.actions).toEqual([]);
+    expect(result.wakeAt).toBe(NOW + 900);
+  });
+});
+
+describe("changing", () => {
+  test("another program or other credentials stop it, to be created anew", () => {
+    for (const spec of ["other.credentials", "program.other"]) {
+      const result = planOf(run("always", wanted({ spec })), running(), { memory: startedMemory() });
+      expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "changed" });
+    }
+  });
+
+  test("another payload is handed to what runs", () => {
+    const result = planOf(run("always", wanted({ payload: "new" })), running(), { memory: startedMemory() });
+    expect(onlyAction(result).kind).toBe("update-payload");
+    expect(state(result)).toBe("running");
+  });
+
+  test("grants are pushed when they changed, and when it is not known which ones the proxy has", () => {
+    const changed = planOf(run("always", wanted({ grants: "new" })), running(), { memory: startedMemory() });
+    expect(onlyAction(changed)).toMatchObject({ kind: "push-grants", digest: "new" });
+    expect(onlyAction(planOf(run(), running())).kind).toBe("push-grants");
+  });
+});
+
+describe("exits", () => {
+  const verdictOf = (policy: DesiredPrincipal["restartPolicy"], code: number, memory = startedMemory()) => {
+    const action = onlyAction(planOf(run(policy), ended(code), { memory }));
+    if (action.kind !== "collect") throw new Error(action.kind);
+    return action.verdict;
+  };
+
+  test("a success is left alone unless it should always run", () => {
+    expect(verdictOf("never", 0).kind).toBe("completed");
+    expect(verdictOf("on-failure", 0).kind).toBe("completed");
+    expect(verdictOf("always", 0)).toMatchObject({ kind: "retry", starts: { retryAt: NOW } });
+  });
+
+  test("a failure is tried again, but never under never", () => {
+    expect(verdictOf("never", 1).kind).toBe("completed");
+    expect(verdictOf("on-failure", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
+    expect(verdictOf("always", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
+  });
+
+  test("an exit nobody saw counts as a failure", () => {
+    expect(verdictOf("on-failure", -1).kind).toBe("retry");
+    expect(verdictOf("never", -1).kind).toBe("completed");
+  });
+
+  test("failures in a row wait 1, 2, 4, 8, 16 and then 30 s", () => {
+    const waits = [0, 1, 2, 3, 4, 5, 6].map((failures) => {
+      const memory = startedMemory();
+      memory.update(agent, { starts: { key: keyOf(wanted()), failures, retryAt: 0 } });
+      const verdict = verdictOf("always", 1, memory);
+      return verdict.kind === "retry" ? verdict.starts.retryAt - NOW : undefined;
+    });
+    expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+  });
+
+  test("successes in quick succession are slowed down too", () => {
+    const memory = startedMemory();
+    memory.update(agent, { starts: { key: keyOf(wanted()), failures: 3, retryAt: 0 } });
+    expect(verdictOf("always", 0, memory)).toMatchObject({ starts: { failures: 4, retryAt: NOW + 8_000 } });
+  });
+
+  test("after a minute of running the count begins anew", () => {
+    const memory = startedMemory();
+    memory.update(agent, { starts: { key: keyOf(wanted()), failures: 5, retryAt: 0 } });
+    const action = onlyAction(planOf(run(), ended(1, { ranMs: 60_001 }), { memory }));
+    expect(action).toMatchObject({ verdict: { starts: { failures: 1, retryAt: NOW + 1_000 } } });
+  });
+
+  test("an exit that was taken in already is only cleared", () => {
+    const memory = startedMemory();
+    memory.update(agent, { settledExitAt: 5_100 });
+    expect(onlyAction(planOf(run(), ended(1), { memory }))).toMatchObject({
+      kind: "destroy",
+      why: "cleared",
+    });
+  });
+
+  test("an exit of another program says nothing about this one", () => {
+    const result = planOf(run("never", wanted({ spec: "new.credentials" })), ended(0));
+    expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "cleared" });
+  });
+});
+
+describe("completed work", () => {
+  const completed = (code = 0): Memory => {
+    const memory = emptyMemory();
+    memory.complete(agent, { structure: "program", payload: "payload", code, at: 1 });
+    return memory;
+  };
+
+  test("is not run again, also not with rotated credentials", () => {
+    for (const sandbox of [wanted(), wanted({ spec: "program.rotated" })]) {
+      const result = planOf(run("never", sandbox), undefined, { memory: completed() });
+      expect(result.actions).toEqual([]);
+      expect(state(result)).toBe("completed");
+    }
+  });
+
+  test("is run again with another program, another payload or another policy", () => {
+    for (const want of [
+      run("never", wanted({ spec: "other.credentials" })),
+      run("never", wanted({ payload: "other" })),
+      run("always"),
+    ])
+      expect(onlyAction(planOf(want, undefined, { memory: completed() })).kind).toBe("create");
+    expect(onlyAction(planOf(run("on-failure"), undefined, { memory: completed(1) })).kind).toBe("create");
+  });
+
+  test("that ended while its condition no longer holds is still done", () => {
+    const want = principal({ kind: "waiting", reason: "x" }, "never");
+    expect(onlyAction(planOf(want, ended(0)))).toMatchObject({
+      kind: "collect",
+      verdict: { kind: "completed" },
+    });
+  });
+
+  test("may run again after it was switched off, or taken out of the configuration", () => {
+    expect(onlyAction(planOf(principal({ kind: "stopped" }), undefined, { memory: completed() })).kind).toBe(
+      "uncomplete",
+    );
+    expect(onlyAction(planOf(undefined, undefined, { memory: completed() })).kind).toBe("forget");
+    expect(planOf("unknown", undefined, { memory: completed() }).actions).toEqual([]);
+  });
+});
+
+describe("proxies", () => {
+  const dead = running({ proxy: { state: "dead" } });
+
+  test("a dead proxy is restarted at once", () => {
+    const result = planOf(run(), dead, { memory: startedMemory() });
+    expect(onlyAction(result)).toMatchObject({
+      kind: "restart-proxy",
+      proxy: { failures: 1, retryAt: NOW + 1_000 },
+    });
+    expect(state(result)).toBe("running");
+  });
+
+  test("one that died again soon is waited with; one that ran for a minute is not", () => {
+    const memory = startedMemory();
+    memory.update(agent, { proxy: { failures: 3, retryAt: NOW + 4_000, at: NOW } });
+    expect(planOf(run(), dead, { memory }).wakeAt).toBe(NOW + 4_000);
+    expect(onlyAction(planOf(run(), dead, { memory, now: NOW + 4_000 }))).toMatchObject({
+      proxy: { failures: 4 },
+    });
+    expect(onlyAction(planOf(run(), dead, { memory, now: NOW + 60_001 }))).toMatchObject({
+      proxy: { failures: 1 },
+    });
+  });
+});
