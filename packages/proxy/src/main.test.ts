@@ -1,0 +1,184 @@
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { encodeCbor } from "@bureau/kit/cbor";
+import { argumentsOf, catchesSignal } from "@bureau/kit/process-table";
+import type { ProxyStart } from "@bureau/schema/proxy-wire";
+
+const folder = mkdtempSync("/tmp/bpm-");
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const main = join(import.meta.dir, "main.ts");
+let proxies = 0;
+
+function start(fields: Partial<ProxyStart> = {}): ProxyStart {
+  proxies++;
+  return {
+    principal: "agent/test",
+    socket_path: join(folder, `${proxies}.proxy.sock`),
+    admin_socket_path: join(folder, `${proxies}.admin.sock`),
+    ...fields,
+  };
+}
+
+function spawn(prefix: string[] = [], env: Record<string, string> = {}) {
+  return Bun.spawn([...prefix, process.execPath, main, "--sandbox", "/somewhere", "--spare"], {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { PATH: process.env["PATH"], ...env },
+  });
+}
+
+type Child = ReturnType<typeof spawn>;
+async function tell(child: Child, config: ProxyStart): Promise<string> {
+  child.stdin.write(encodeCbor(config));
+  await child.stdin.end();
+  const { value } = await child.stdout.getReader().read();
+  return new TextDecoder().decode(value);
+}
+const health = async (unix: string): Promise<unknown> => (await fetch("http://h/health", { unix })).json();
+
+test("a proxy told who it is listens with its final modes, says ready, and stops on SIGTERM leaving no socket", async () => {
+  const child = spawn();
+  const config = start();
+  writeFileSync(config.socket_path, "a stale file");
+  expect(await tell(child, config)).toBe("ready\n");
+  for (const path of [config.socket_path, config.admin_socket_path]) {
+    expect(statSync(path).mode & 0o777).toBe(0o660);
+    expect(await health(path)).toEqual({ status: "ok" });
+  }
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect(existsSync(config.socket_path) || existsSync(config.admin_socket_path)).toBe(false);
+});
+
+test("sockets may lie deeper than a socket address is long", async () => {
+  const deep = join(folder, "d".repeat(80), "e".repeat(80));
+  mkdirSync(deep, { recursive: true });
+  const child = spawn();
+  const config = start({
+    socket_path: join(deep, "proxy.sock"),
+    admin_socket_path: join(deep, "admin.sock"),
+  });
+  expect(await tell(child, config)).toBe("ready\n");
+  expect(existsSync(config.socket_path)).toBe(true);
+  child.kill();
+  expect(await child.exited).toBe(0);
+  expect(existsSync(config.socket_path)).toBe(false);
+});
+
+test("anything less than one whole map ends it before it has listened, and no value is logged", async () => {
+  const config = start({ matrix_token: "very-secret-token", credentials: { KEY: "very-secret-key" } });
+  const whole = encodeCbor(config);
+  const wrong = encodeCbor({
+    ...config,
+    credentials: { KEY: 987654321 },
+    matrix_token: ["very-secret-token"],
+  });
+  for (const bytes of [
+    new Uint8Array(),
+    whole.subarray(0, 1),
+    whole.subarray(0, whole.length - 1),
+    Buffer.concat([whole, whole.subarray(0, 1)]),
+    encodeCbor([config]),
+    wrong,
+  ]) {
+    const child = spawn();
+    child.stdin.write(bytes);
+    await child.stdin.end();
+    const [code, out, log] = await Promise.all([
+      child.exited,
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+    ]);
+    expect(code).toBe(1);
+    expect(out).toBe("");
+    expect(log).toContain('"level":"error"');
+    expect(log).not.toContain("very-secret");
+    expect(log).not.toContain("987654321");
+    expect(existsSync(config.socket_path) || existsSync(config.admin_socket_path)).toBe(false);
+  }
+});
+
+test("a spare that is told to stop before it was told who it is stops", async () => {
+  const child = spawn();
+  while (!catchesSignal(child.pid, 15)) await Bun.sleep(2);
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+});
+
+test("a request in flight is finished after SIGTERM, a long poll is cut short", async () => {
+  const release = Promise.withResolvers<void>();
+  const arrived = { slow: Promise.withResolvers<void>(), poll: Promise.withResolvers<void>() };
+  const upstream = Bun.serve({
+    port: 0,
+    idleTimeout: 0,
+    async fetch(request) {
+      const poll = request.url.endsWith("/sync");
+      arrived[poll ? "poll" : "slow"].resolve();
+      if (poll) return new Promise<Response>(() => {});
+      await release.promise;
+      return new Response("finished");
+    },
+  });
+  const child = spawn();
+  const config = start({
+    matrix_homeserver_url: upstream.url.href,
+    matrix_token: "t",
+    services: { slow: { upstream: upstream.url.href } },
+  });
+  await tell(child, config);
+  const slow = fetch("http://h/http/slow/", { unix: config.socket_path });
+  const poll = fetch("http://h/v1/matrix/sync", { unix: config.socket_path });
+  await Promise.all([arrived.slow.promise, arrived.poll.promise]);
+  child.kill("SIGTERM");
+  expect((await poll).status).toBe(502);
+  release.resolve();
+  expect(await (await slow).text()).toBe("finished");
+  expect(await child.exited).toBe(0);
+  await upstream.stop(true);
+});
+
+test("a proxy does not remove the sockets of its successor", async () => {
+  const config = start();
+  const first = spawn();
+  await tell(first, config);
+  const second = spawn();
+  await tell(second, config);
+  first.kill();
+  expect(await first.exited).toBe(0);
+  expect(await health(config.socket_path)).toEqual({ status: "ok" });
+  second.kill();
+  await second.exited;
+});
+
+test("no other process of the same user can read its memory or environment", async () => {
+  const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+  const prefix = process.getuid?.() === 0 ? nobody : [];
+  const open = join(folder, "open");
+  mkdirSync(open, { mode: 0o777 });
+  if (prefix.length > 0) Bun.spawnSync(["chmod", "777", open, folder]);
+  const child = spawn(prefix, { HOME: open });
+  const config = start({
+    socket_path: join(open, "p.sock"),
+    admin_socket_path: join(open, "a.sock"),
+    credentials: { KEY: "secret" },
+  });
+  const ready = await tell(child, config);
+  if (ready !== "ready\n") throw new Error(await new Response(child.stderr).text());
+  const look = (pid: number, file: string) =>
+    Bun.spawnSync([...prefix, "sh", "-c", `exec 3</proc/${pid}/${file}`]);
+  for (const file of ["mem", "environ"]) {
+    const refused = look(child.pid, file);
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.stderr.toString()).toContain("Permission denied");
+  }
+  // The same look at a process that did not protect itself succeeds, so the refusals above mean something. (Its
+  // environment, not its memory: a kernel with Yama guards memory by itself.)
+  const plain = Bun.spawn([...prefix, "sleep", "60"], { stdout: "ignore" });
+  while (!argumentsOf(plain.pid).includes("sleep")) await Bun.sleep(2);
+  expect(look(plain.pid, "environ").exitCode).toBe(0);
+  plain.kill();
+  child.kill();
+  await Promise.all([plain.exited, child.exited]);
+});
