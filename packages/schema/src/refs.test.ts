@@ -133,7 +133,16 @@ describe("matrix names", () => {
   });
 
   test("malformed user IDs, aliases, room and event IDs are refused", () => {
-    refuses(parseUserId, ["alice:s", "@:s", "@alice", "@alice:", "@a:b c", `@${"a".repeat(255)}:s`, ""]);
+    refuses(parseUserId, [
+      "alice:s",
+      "@:s",
+      "@:s:8448",
+      "@alice",
+      "@alice:",
+      "@a:b c",
+      `@${"a".repeat(255)}:s`,
+      "",
+    ]);
     refuses(parseRoomAlias, ["room:s", "#:s", "#room", "#room:", "@room:s"]);
     refuses(parseRoomId, ["room", "!", "! a", "#a:b", `!${"a".repeat(255)}`]);
     refuses(parseEventId, ["event", "$", "$a b", ""]);
