@@ -21,14 +21,17 @@ afterEach(() => {
 });
 
 /** A shell that has run `script` up to its `echo ready`. */
-async function shell(script: string, ...args: string[]): Promise<{ id: ProcessId; exited: Promise<number> }> {
+async function shell(
+  script: string,
+  ...args: string[]
+): Promise<{ id: ProcessId; exited: Promise<number>; endInput: () => void }> {
   const child = Bun.spawn(["/bin/sh", "-c", script, "sh", ...args], { stdin: "pipe", stdout: "pipe" });
   children.push(child);
   const reader = child.stdout.getReader();
   await reader.read();
   const id = identify(child.pid);
   if (id === undefined) throw new Error("the shell is gone");
-  return { id, exited: child.exited };
+  return { id, exited: child.exited, endInput: () => void child.stdin.end() };
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -71,10 +74,12 @@ describe("identity", () => {
   });
 
   test("a zombie is gone, though its pid is still taken", async () => {
-    // The shell becomes a sleep, which never waits for the child the shell left it.
-    const { id } = await shell("/bin/true & echo ready; exec sleep 60");
-    await until(() => childrenOf(id.pid).length > 0);
+    // The shell becomes a sleep, which never waits for the child the shell left it; that one ends when its input does.
+    const { id, endInput } = await shell("exec 3<&0; (read line <&3) & echo ready; exec sleep 60 3<&-");
+    await until(() => argumentsOf(id.pid)[0] === "sleep");
     const [zombie = 0] = childrenOf(id.pid);
+    expect(identify(zombie)?.pid).toBe(zombie);
+    endInput();
     await until(() => identify(zombie) === undefined);
     expect(childrenOf(id.pid)).toEqual([zombie]);
     expect(argumentsOf(zombie)).toEqual([]);
@@ -122,7 +127,7 @@ describe("looking around", () => {
     const { id } = await shell("sleep 60 & sleep 60 & echo ready; wait");
     const pids = childrenOf(id.pid);
     expect(pids).toHaveLength(2);
-    for (const pid of pids) expect(argumentsOf(pid).at(-1)).toMatch(/60|wait/);
+    await until(() => pids.every((pid) => argumentsOf(pid).join(" ") === "sleep 60"));
     for (const pid of pids) process.kill(pid, "SIGKILL");
   });
 
