@@ -82,16 +82,19 @@ export class TestLauncher implements AsyncDisposable {
   }
 
   /** In this process. */
-  async start(): Promise<this> {
+  async start(proxyCommand: readonly string[] = PROXY_COMMAND): Promise<this> {
     const fd = openSync(this.logFile, "a");
     const log = createLog("bureau-launcher", { write: (line) => void Bun.write(Bun.file(fd), line) });
     this.#key = await loadOrMakeMachineKey(this.layout);
-    this.#running = await startLauncher(this.config, {
-      clock: systemClock,
-      log,
-      key: this.#key,
-      random: Math.random,
-    });
+    this.#running = await startLauncher(
+      { ...this.config, proxyCommand },
+      {
+        clock: systemClock,
+        log,
+        key: this.#key,
+        random: Math.random,
+      },
+    );
     return this;
   }
 

@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { callCbor } from "@bureau/kit/cbor-socket";
+import { launcherSocket, tmuxSocket } from "@bureau/kit/layout";
+import { identify } from "@bureau/kit/process-table";
+import { unknown } from "valibot";
 import { TestLauncher } from "./launcher-fixture.ts";
+
+const FOREVER = "while :; do sleep 0.05; done";
 
 describe("sandboxes", () => {
   let launcher: TestLauncher;
@@ -10,38 +18,334 @@ describe("sandboxes", () => {
   afterAll(async () => {
     await launcher[Symbol.asyncDispose]();
   });
+  const destroy = (principal: string, force = true) => launcher.call("destroy-sandbox", { principal, force });
+  const shows = (principal: string, text: string): Promise<void> =>
+    launcher.until(`"${text}" on the screen of ${principal}`, async () =>
+      (await launcher.output(principal)).includes(text),
+    );
 
   test("a program's exit code and output are kept until it is destroyed", async () => {
     const created = await launcher.create("agent/exits", "echo first; echo last; exit 3");
     expect(created.proxy_pid).toBeGreaterThan(1);
     const status = await launcher.exitOf("agent/exits");
     expect(status.exit).toMatchObject({ code: 3, description: "exited with 3", output: "first\nlast" });
-    expect(await launcher.call("destroy-sandbox", { principal: "agent/exits" })).toMatchObject({
-      exit: { code: 3 },
-    });
+    expect(await destroy("agent/exits")).toMatchObject({ exit: { code: 3 } });
     expect(await launcher.status("agent/exits")).toBeUndefined();
     expect(existsSync(launcher.paths("agent/exits").dir)).toBe(false);
-    expect(await launcher.call("capture-output", { principal: "agent/exits", lines: 1 })).toEqual({
-      output: "last",
-      live: false,
-    });
+    const last = await launcher.call("capture-output", { principal: "agent/exits", lines: 1 });
+    expect(last).toEqual({ output: "last", live: false });
+    expect(statSync(join(launcher.layout.stateDir, "last-output/agent+exits.txt")).mode & 0o777).toBe(0o600);
+  });
+
+  test.each([
+    ["exit 0", 0, "exited with 0"],
+    ["exit 255", 255, "exited with 255"],
+    ["kill -KILL $$", 137, "killed by SIGKILL"],
+    ["kill -SEGV $$", 139, "killed by SIGSEGV"],
+  ])("%s is reported as code %d", async (script, code, description) => {
+    await launcher.create("agent/code", script);
+    expect((await launcher.exitOf("agent/code")).exit).toMatchObject({ code, description });
+    await destroy("agent/code");
+  });
+
+  test("output is told only of a failure, and at most its last 500 lines", async () => {
+    await launcher.create("agent/chatty", "seq 1 3000; exit 1");
+    const { exit } = await launcher.exitOf("agent/chatty");
+    const lines = exit?.output?.split("\n") ?? [];
+    expect(lines).toHaveLength(500);
+    expect(lines.at(-1)).toBe("3000");
+    await launcher.create("agent/chatty", "echo fine");
+    expect((await launcher.exitOf("agent/chatty")).exit?.output).toBeUndefined();
+    await destroy("agent/chatty");
+  });
+
+  test("the proxy of an ended program is stopped", async () => {
+    const { proxy_pid } = await launcher.create("agent/over", "true");
+    await launcher.exitOf("agent/over");
+    await launcher.until("the proxy is gone", () => identify(proxy_pid) === undefined);
+    await launcher.until(
+      "it is listed as dead",
+      async () => (await launcher.status("agent/over"))?.proxy.state === "dead",
+    );
+    await destroy("agent/over");
   });
 
   test("a running sandbox is listed, and destroying it ends the program politely", async () => {
-    const created = await launcher.create(
-      "agent/runs",
-      "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
-    );
-    const status = await launcher.status("agent/runs");
-    expect(status).toMatchObject({
+    const created = await launcher.create("agent/runs", `trap 'echo bye; exit 0' TERM; echo up; ${FOREVER}`);
+    expect(await launcher.status("agent/runs")).toMatchObject({
       state: "running",
       pid: created.pid,
       proxy: { state: "running", pid: created.proxy_pid },
       digests: { spec: "s1", payload: "p1" },
     });
-    await launcher.until("the trap is set", async () => (await launcher.output("agent/runs")).includes("up"));
-    const { exit } = await launcher.call("destroy-sandbox", { principal: "agent/runs" });
-    expect(exit).toMatchObject({ code: 0, description: "exited with 0" });
+    await shows("agent/runs", "up");
+    expect((await destroy("agent/runs", false)).exit).toMatchObject({
+      code: 0,
+      description: "exited with 0",
+    });
     expect(await launcher.output("agent/runs")).toBe("up\nbye");
   });
+
+  test("a program that does not listen to SIGTERM is killed after its grace", async () => {
+    await launcher.create("agent/deaf", `trap '' TERM; trap 'echo hup' HUP; echo up; ${FOREVER}`);
+    await shows("agent/deaf", "up");
+    const { exit } = await launcher.call("destroy-sandbox", { principal: "agent/deaf", grace_ms: 200 });
+    expect(exit).toMatchObject({ code: -1, description: "killed by SIGKILL" });
+  });
+
+  test("a forced destroy does not ask", async () => {
+    await launcher.create("agent/forced", `trap 'echo asked' TERM; echo up; ${FOREVER}`);
+    await shows("agent/forced", "up");
+    expect((await destroy("agent/forced")).exit).toMatchObject({ code: -1 });
+    expect(await launcher.output("agent/forced")).toBe("up");
+  });
+
+  test("an empty command is an interactive shell, which ends within its grace", async () => {
+    await launcher.create("agent/shell", undefined);
+    await shows("agent/shell", "$");
+    const before = performance.now();
+    await destroy("agent/shell", false);
+    expect(performance.now() - before).toBeLessThan(4_000);
+  });
+
+  test("a second sandbox of a running principal is refused; of an ended one it replaces the first", async () => {
+    await launcher.create("agent/twice", FOREVER);
+    expect(launcher.create("agent/twice", FOREVER)).rejects.toMatchObject({ code: "conflict" });
+    await destroy("agent/twice");
+    await launcher.create("agent/twice", "exit 1");
+    await launcher.exitOf("agent/twice");
+    await launcher.create("agent/twice", FOREVER);
+    expect((await launcher.status("agent/twice"))?.state).toBe("running");
+    await destroy("agent/twice");
+  });
+
+  test("two that ask at once for the same principal: one gets it", async () => {
+    const results = await Promise.allSettled([
+      launcher.create("agent/race", FOREVER),
+      launcher.create("agent/race", FOREVER),
+    ]);
+    expect(results.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    await destroy("agent/race");
+  });
+
+  test("names that differ only in a dash, a dot or a slash are different sandboxes", async () => {
+    const names = ["agent/a-b", "agent/a/b", "agent/a.b", "agent/a"];
+    await Promise.all(
+      names.map((name) => launcher.create(name, `echo "this is $BUREAU_PRINCIPAL_NAME."; ${FOREVER}`)),
+    );
+    for (const name of names) await shows(name, `this is ${name}.`);
+    await destroy("agent/a");
+    for (const name of names.slice(0, 3)) expect((await launcher.status(name))?.state).toBe("running");
+    await Promise.all(names.slice(0, 3).map((name) => destroy(name)));
+  });
+
+  test("ten are made at once and all run", async () => {
+    const names = Array.from({ length: 10 }, (_, index) => `agent/many${index}`);
+    await Promise.all(names.map((name) => launcher.create(name, FOREVER)));
+    const { sandboxes } = await launcher.call("list-sandboxes", {});
+    expect(
+      sandboxes.filter(({ state, proxy }) => state === "running" && proxy.state === "running"),
+    ).toHaveLength(10);
+    await Promise.all(names.map((name) => destroy(name)));
+  });
+
+  test("a signal reaches the program, and only a running one", async () => {
+    await launcher.create("agent/signals", `trap 'echo usr1' USR1; echo up; ${FOREVER}`);
+    await shows("agent/signals", "up");
+    await launcher.call("signal-sandbox", { principal: "agent/signals", signal: 10 });
+    await shows("agent/signals", "usr1");
+    await launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 });
+    expect((await launcher.exitOf("agent/signals")).exit).toMatchObject({ code: 137 });
+    expect(launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 })).rejects.toMatchObject({
+      code: "conflict",
+    });
+    await destroy("agent/signals");
+    expect(launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 })).rejects.toMatchObject({
+      code: "not-found",
+    });
+  });
+
+  test("a new payload is seen inside, with SIGHUP only for a program that handles it", async () => {
+    const payload = { task: "one" };
+    await launcher.create("agent/plain", `echo up; ${FOREVER}`, { spec: { payload } });
+    await launcher.create(
+      "agent/hup",
+      `trap 'cat /run/bureau/payload.json; echo' HUP; cat /run/bureau/payload.json; echo; ${FOREVER}`,
+      { spec: { payload } },
+    );
+    await shows("agent/hup", '{"task":"one"}');
+    await shows("agent/plain", "up");
+    const update = (principal: string) =>
+      launcher.call("update-payload", { principal, payload: { task: "two" }, payload_digest: "p2" });
+    expect(await update("agent/plain")).toEqual({ signalled: false });
+    expect(await update("agent/hup")).toEqual({ signalled: true });
+    await shows("agent/hup", '{"task":"two"}');
+    expect(await launcher.status("agent/plain")).toMatchObject({
+      state: "running",
+      digests: { spec: "s1", payload: "p2" },
+    });
+    await Promise.all(["agent/plain", "agent/hup"].map((name) => destroy(name)));
+  });
+
+  test("trigger, secrets, scratch, workspace and created folders are where the wire says", async () => {
+    mkdirSync(join(launcher.layout.workspaceRoot, "proj"), { recursive: true });
+    const script =
+      'cat /run/bureau/trigger.json /run/bureau/secrets/key; echo " $KEY"; touch /scratch/made /work/made; ls -d /data; pwd; echo $HOME; touch file && echo writable; test -w /usr || echo usr-ro; exit 1';
+    await launcher.create("agent/files", script, {
+      spec: {
+        payload: { PROJECT: "proj" },
+        create_dirs: ["/data"],
+        secrets: [{ key: "K", env: "KEY", file: "key" }],
+        filesystem: [{ source: "${WORKSPACE_ROOT}/${PROJECT}", dest: "/work", mode: "rw" }],
+      },
+      request: {
+        trigger_content: '{"t":1}',
+        encrypted_credentials: await launcher.seal({ MATRIX_TOKEN: "t", K: "value" }),
+      },
+    });
+    const { exit } = await launcher.exitOf("agent/files");
+    expect(exit?.output).toBe('{"t":1}value value\n/data\n/workspace\n/workspace\nwritable\nusr-ro');
+    expect(readdirSync(join(launcher.layout.workspaceRoot, "proj")).sort()).toEqual([".scratch", "made"]);
+    expect(existsSync(launcher.paths("agent/files").bwrapArguments)).toBe(false);
+    await destroy("agent/files");
+  });
+
+  test("a program can reach its proxy, and a restarted one at the same path", async () => {
+    copyFileSync(process.execPath, join(launcher.config.programsDir, "bun"));
+    const code =
+      'const r = await fetch("http://p/v1/identity", {unix: "/run/bureau/proxy.sock"}); console.log("proxy says", r.status > 0)';
+    const script = `ask() { /run/bureau/programs/bun -e '${code}'; }; trap ask USR1; ask; echo up; ${FOREVER}`;
+    const { proxy_pid } = await launcher.create("agent/proxied", script);
+    await shows("agent/proxied", "proxy says true");
+    process.kill(proxy_pid, "SIGKILL");
+    await launcher.until(
+      "its death is noticed",
+      async () => (await launcher.status("agent/proxied"))?.proxy.state === "dead",
+    );
+    const restarted = await launcher.call("restart-proxy", { principal: "agent/proxied" });
+    expect(restarted.proxy_pid).not.toBe(proxy_pid);
+    await shows("agent/proxied", "up");
+    await launcher.call("signal-sandbox", { principal: "agent/proxied", signal: 10 });
+    await launcher.until(
+      "the same sandbox uses the new proxy",
+      async () => (await launcher.output("agent/proxied")).split("proxy says true").length === 3,
+    );
+    expect(await launcher.status("agent/proxied")).toMatchObject({
+      state: "running",
+      proxy: { state: "running", pid: restarted.proxy_pid },
+    });
+    await destroy("agent/proxied");
+  });
+
+  test.each([
+    ["a program that does not exist", { command: ["/no/such/program"] }, "execvp /no/such/program"],
+    ["an unknown variable", { command: ["echo", "${NOPE}"] }, "NOPE"],
+    ["a missing mount", { command: ["true"], filesystem: [{ source: "/no/such", dest: "/x" }] }, "/no/such"],
+    ["a secret nobody provisioned", { command: ["true"], secrets: [{ key: "ABSENT", env: "A" }] }, "ABSENT"],
+    ["an environment that is no store path", { command: ["true"], environment_path: "/usr" }, "/usr"],
+    ["isolation none", { command: ["true"], isolation: "none" }, "isolation"],
+    ["a NUL byte", { command: ["true"], environment_variables: { A: "a\0--bind" } }, "NUL"],
+    [
+      "a mount bubblewrap cannot make",
+      { command: ["true"], filesystem: [{ source: "/usr", dest: "/usr/nope/x" }] },
+      "bwrap: Can't",
+    ],
+  ])("%s fails with its reason and leaves nothing", async (_name, spec, reason) => {
+    const attempt = launcher.create("agent/fails", undefined, { spec });
+    expect(attempt).rejects.toThrow(reason);
+    await attempt.catch(() => {});
+    expect(await launcher.status("agent/fails")).toBeUndefined();
+    expect(leftovers(launcher, "agent/fails")).toEqual([]);
+  });
+
+  test("credentials sealed for another machine are refused without quoting them", async () => {
+    const attempt = launcher.create("agent/fails", "true", {
+      request: { encrypted_credentials: "bm90IGFnZQ==" },
+    });
+    expect(attempt).rejects.toThrow("not sealed for age1");
+    const empty = launcher.create("agent/fails", "true", {
+      request: { encrypted_credentials: await launcher.seal({ K: "v" }) },
+    });
+    expect(empty).rejects.toThrow("MATRIX_TOKEN");
+    await Promise.allSettled([attempt, empty]);
+  });
+
+  test("a proxy that does not start fails the sandbox and leaves nothing", async () => {
+    await using broken = await new TestLauncher().start(["/bin/false"]);
+    const attempt = broken.create("agent/x", "true");
+    expect(attempt).rejects.toThrow("proxy");
+    await attempt.catch(() => {});
+    expect(leftovers(broken, "agent/x")).toEqual([]);
+  });
+
+  test("`wait` answers on a change, after its time, and at once for an old revision", async () => {
+    const { revision } = await launcher.call("list-sandboxes", {});
+    const before = performance.now();
+    await launcher.call("wait", { since: revision, timeout_ms: 100 });
+    expect(performance.now() - before).toBeGreaterThan(90);
+    const waiting = launcher.call("wait", { since: revision, timeout_ms: 10_000 });
+    await launcher.create("agent/waited", FOREVER);
+    const list = await waiting;
+    expect(list.revision).not.toBe(revision);
+    expect(list.sandboxes.map(({ principal }) => String(principal))).toContain("agent/waited");
+    await launcher.call("wait", { since: revision, timeout_ms: 600_000 });
+    await destroy("agent/waited");
+  });
+
+  test("what is not a request is refused, and the launcher lives on", async () => {
+    const socket = launcherSocket(launcher.layout);
+    const call = (request: { action: string }) => callCbor(socket, request, unknown(), { peer: "launcher" });
+    expect(call({ action: "nonsense" })).rejects.toMatchObject({ code: "invalid-input" });
+    for (const principal of ["../escape", "agent/../../x", "agent", "AGENT/x", "agent/.hidden", ""]) {
+      const request = {
+        action: "create-sandbox",
+        principal,
+        sandbox_spec: { command: [] },
+        digests: { spec: "", payload: "" },
+      };
+      expect(call(request)).rejects.toMatchObject({ code: "invalid-input" });
+    }
+    expect(call({ action: "destroy-sandbox", principal: 5 } as never)).rejects.toMatchObject({
+      code: "invalid-input",
+    });
+    await new Promise<void>((resolve) => {
+      const raw = connect(socket, () => raw.end(Buffer.from([0xff, 0x00, 0x13])));
+      raw.on("close", () => resolve());
+      raw.resume();
+    });
+    expect(launcher.call("destroy-sandbox", { principal: "agent/nobody" })).rejects.toMatchObject({
+      code: "not-found",
+    });
+    expect(await launcher.call("status", {})).toMatchObject({ pid: process.pid, key_protection: "file" });
+    expect(statSync(socket).mode & 0o777).toBe(0o660);
+  });
+
+  test("a killed terminal server ends its sandboxes as lost, and the next one starts a new server", async () => {
+    await launcher.create("agent/lost", FOREVER);
+    const { pid } = (await launcher.status("agent/lost")) ?? {};
+    const server = Bun.spawnSync([
+      "tmux",
+      "-S",
+      tmuxSocket(launcher.layout),
+      "display-message",
+      "-p",
+      "#{pid}",
+    ]);
+    process.kill(Number(server.stdout.toString()), "SIGKILL");
+    const { exit } = await launcher.exitOf("agent/lost");
+    expect(exit?.code).toBe(-1);
+    expect(exit?.description).toStartWith("lost:");
+    expect(identify(pid ?? 0)).toBeUndefined();
+    await launcher.create("agent/next", FOREVER);
+    await Promise.all(["agent/lost", "agent/next"].map((name) => destroy(name)));
+    expect(leftovers(launcher, "agent/lost")).toEqual([]);
+  });
 });
+
+/** What a sandbox that is gone may not leave behind: processes, sockets, files. */
+function leftovers(launcher: TestLauncher, principal: string): string[] {
+  const paths = launcher.paths(principal);
+  const files = [paths.dir, paths.proxyLink, paths.adminSocket].filter((path) => existsSync(path));
+  const processes = launcher.processes().filter(({ args }) => args.some((arg) => arg.startsWith(paths.dir)));
+  return [...files, ...processes.map(({ args }) => args.join(" "))];
+}

@@ -1,7 +1,7 @@
 /**
  * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor whose file is unlinked before
  * anything else happens, so that no secret stands in an argv or stays on disk, and it leaves the exit code in a file
- * even when nobody watches.
+ * even when nobody watches. The shell itself says nothing on the terminal, which is the program's.
  */
 import type { SandboxPaths } from "@bureau/kit/layout";
 
@@ -9,9 +9,11 @@ import type { SandboxPaths } from "@bureau/kit/layout";
 export function sandboxScript(paths: SandboxPaths, bwrap: string, command: readonly string[]): string {
   const file = (path: string): string => quote(path);
   return `# Runs one sandbox; written by bureau-launcher, started by its tmux.
-( rm -f ${file(paths.bwrapArguments)}
+exec 9>&2 2>/dev/null
+( exec 2>&9 9>&- 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)}
+  rm -f ${file(paths.bwrapArguments)}
   exec env -i ${quote(bwrap)} --args 3 --json-status-fd 4 -- ${command.map(quote).join(" ")}
-) 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)}
+)
 code=$?
 echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode}.tmp`)} ${file(paths.exitCode)}
 `;

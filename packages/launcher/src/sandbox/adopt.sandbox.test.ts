@@ -1,0 +1,187 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/kit/layout";
+import {
+  childrenOf,
+  findByArguments,
+  identify,
+  isAlive,
+  signalProcess,
+  stopProcess,
+} from "@bureau/kit/process-table";
+import { TestLauncher } from "../launcher-fixture.ts";
+
+const FOREVER = "while :; do sleep 0.05; done";
+const tmux = (launcher: TestLauncher, ...args: string[]): string =>
+  Bun.spawnSync(["tmux", "-S", tmuxSocket(launcher.layout), ...args]).stdout.toString();
+
+/** Files and sockets below the fleet's run folder, and processes that name the test's folder. */
+function traces(launcher: TestLauncher): string[] {
+  const root = fleetRunDir(launcher.layout, launcher.config.fleet);
+  const files = existsSync(root)
+    ? readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => !entry.isDirectory())
+    : [];
+  const folders = existsSync(join(root, "sandbox")) ? readdirSync(join(root, "sandbox")) : [];
+  // A terminal server keeps the command line of the client that started it.
+  const sandboxed = launcher
+    .processes()
+    .filter(({ args }) => args[0] !== "tmux" && args.some((arg) => arg.includes("/sandbox/")));
+  return [
+    ...files.map((entry) => join(entry.parentPath, entry.name)),
+    ...folders,
+    ...sandboxed.map(({ args }) => args.join(" ")),
+  ];
+}
+
+describe("a launcher that was killed", () => {
+  test("leaves sandboxes and proxies running, and the next one adopts them", async () => {
+    await using launcher = new TestLauncher();
+    await launcher.spawn();
+    const runs = await launcher.create("agent/runs", `trap 'echo hup' HUP; ${FOREVER}`);
+    const ends = await launcher.create("agent/ends", `trap 'echo told; exit 4' USR1; ${FOREVER}`);
+    const loses = await launcher.create("agent/loses", FOREVER);
+    const unproxied = await launcher.create("agent/unproxied", FOREVER);
+    const before = await launcher.status("agent/runs");
+    await launcher.kill();
+    expect(identify(runs.pid ?? 0)).toBeDefined();
+    expect(identify(runs.proxy_pid)).toBeDefined();
+    // Meanwhile the world goes on.
+    process.kill(ends.pid ?? 0, "SIGUSR1");
+    await launcher.until("the exit code is written", () => existsSync(launcher.paths("agent/ends").exitCode));
+    tmux(launcher, "kill-session", "-t", "=bureau/agent/loses");
+    process.kill(unproxied.proxy_pid, "SIGKILL");
+    await launcher.until("the lost program is gone", () => identify(loses.pid ?? 0) === undefined);
+
+    await launcher.spawn();
+    expect(await launcher.status("agent/runs")).toEqual(before);
+    expect((await launcher.status("agent/ends"))?.exit).toMatchObject({ code: 4, output: "told" });
+    expect((await launcher.status("agent/loses"))?.exit).toMatchObject({
+      code: -1,
+      description: expect.stringContaining("lost:"),
+    });
+    expect(await launcher.status("agent/unproxied")).toMatchObject({
+      state: "running",
+      proxy: { state: "dead" },
+    });
+    // What was adopted is as good as what was made: exits are seen, payloads reach it, it can be destroyed.
+    const updated = await launcher.call("update-payload", {
+      principal: "agent/runs",
+      payload: {},
+      payload_digest: "p",
+    });
+    expect(updated).toEqual({ signalled: true });
+    await launcher.call("signal-sandbox", { principal: "agent/runs", signal: 9 });
+    expect((await launcher.exitOf("agent/runs")).exit).toMatchObject({ code: 137 });
+    for (const name of ["runs", "ends", "loses", "unproxied"])
+      await launcher.call("destroy-sandbox", { principal: `agent/${name}`, force: true });
+    expect(traces(launcher)).toEqual([]);
+  });
+
+  test("leaves half-made things, which the next one clears away", async () => {
+    await using launcher = new TestLauncher();
+    await launcher.spawn();
+    const half = await launcher.create("agent/half", FOREVER);
+    const corrupt = await launcher.create("agent/corrupt", FOREVER);
+    const unrecorded = await launcher.create("agent/unrecorded", FOREVER);
+    await launcher.kill();
+    const paths = launcher.paths("agent/half");
+    const record = JSON.parse(readFileSync(paths.record, "utf8"));
+    writeFileSync(
+      paths.record,
+      JSON.stringify({ ...record, phase: "creating", proxy: undefined, processes: undefined }),
+    );
+    writeFileSync(launcher.paths("agent/corrupt").record, "{");
+    Bun.spawnSync(["rm", "-rf", launcher.paths("agent/unrecorded").dir]);
+    tmux(launcher, "new-session", "-d", "-s", "bureau/agent/stranger", "sleep 100");
+    tmux(launcher, "new-session", "-d", "-s", "mine", "sleep 100");
+    writeFileSync(join(fleetRunDir(launcher.layout, launcher.config.fleet), "sandbox", "NOT A NAME"), "");
+
+    await launcher.spawn();
+    expect((await launcher.call("list-sandboxes", {})).sandboxes).toEqual([]);
+    for (const { pid, proxy_pid } of [half, corrupt, unrecorded])
+      await launcher.until(
+        "its processes are gone",
+        () => identify(pid ?? 0) === undefined && identify(proxy_pid) === undefined,
+      );
+    expect(traces(launcher)).toEqual([]);
+    expect(tmux(launcher, "list-sessions", "-F", "#{session_name}").trim()).toBe("mine");
+    // Only the new launcher's spare is left of all proxies.
+    await launcher.until(
+      "one spare",
+      () => findByArguments("--run-dir", launcher.layout.runDir, "--spare").length === 1,
+    );
+  });
+
+  test("is not followed by two: the second of a state folder is refused", async () => {
+    await using launcher = new TestLauncher();
+    const { pid } = await launcher.spawn();
+    const refusal = await launcher.spawn().catch((error: Error) => error.message);
+    expect(refusal).toContain("another launcher uses the state folder");
+    expect(await launcher.call("status", {})).toMatchObject({ pid });
+    await stopProcess(
+      findByArguments("--state-dir", launcher.layout.stateDir)[0] ?? { pid: 0, startTicks: 0 },
+      8_000,
+      systemClock,
+    );
+  });
+});
+
+test("SIGTERM ends every sandbox in order and leaves no process, socket or file", async () => {
+  await using launcher = new TestLauncher();
+  const program = await launcher.spawn();
+  const made = await Promise.all([
+    launcher.create("agent/polite", `trap 'echo bye; exit 0' TERM; echo up; ${FOREVER}`),
+    launcher.create("agent/ended", "exit 3"),
+    launcher.create("service/x", FOREVER),
+  ]);
+  await launcher.until("the trap is set", async () => (await launcher.output("agent/polite")).includes("up"));
+  await launcher.exitOf("agent/ended");
+  signalProcess(program, "SIGTERM");
+  await launcher.until("it is gone", () => !isAlive(program));
+  expect(traces(launcher)).toEqual([]);
+  expect(launcher.processes()).toEqual([]);
+  for (const { pid, proxy_pid } of made)
+    expect([identify(pid ?? 0), identify(proxy_pid)]).toEqual([undefined, undefined]);
+  expect(
+    [launcherSocket(launcher.layout), tmuxSocket(launcher.layout)].filter((path) => existsSync(path)),
+  ).toEqual([]);
+  expect(readFileSync(join(launcher.layout.stateDir, "last-output/agent+polite.txt"), "utf8")).toBe(
+    "up\nbye",
+  );
+});
+
+describe("whatever dies, in whatever order", () => {
+  const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  test(`nothing is left after destroy (SEED=${seed})`, async () => {
+    let state = seed;
+    // A linear congruential generator with the constants of Numerical Recipes: enough to shuffle with.
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    await using launcher = await new TestLauncher().start();
+    const children = 'sh -c "trap : TERM HUP INT; while :; do sleep 0.05; done" & setsid sleep 300 & ';
+    for (let round = 0; round < 12; round++) {
+      const principal = `agent/r${round}`;
+      const { pid, proxy_pid } = await launcher.create(principal, `${children} ${FOREVER}`);
+      const shell = Number(tmux(launcher, "list-panes", "-t", `=bureau/${principal}:`, "-F", "#{pane_pid}"));
+      const bwrap = childrenOf(shell)[0] ?? 0;
+      const init = childrenOf(bwrap)[0] ?? 0;
+      const server = Number(tmux(launcher, "display-message", "-p", "#{pid}"));
+      const victims = [pid ?? 0, proxy_pid, shell, bwrap, init, server];
+      const inside = childrenOf(init);
+      for (let kills = random(4); kills > 0; kills--) {
+        const victim = identify(victims.splice(random(victims.length), 1)[0] ?? 0);
+        if (victim !== undefined) signalProcess(victim, random(3) === 0 ? "SIGTERM" : "SIGKILL");
+        if (random(2) === 0) await systemClock.sleep(random(20));
+      }
+      await launcher.call("destroy-sandbox", { principal, force: random(2) === 0, grace_ms: 100 });
+      const left = [pid ?? 0, proxy_pid, shell, bwrap, init, ...inside].filter(
+        (id) => identify(id) !== undefined,
+      );
+      expect({ round, left, traces: traces(launcher) }).toEqual({ round, left: [], traces: [] });
+    }
+  }, 60_000);
+});

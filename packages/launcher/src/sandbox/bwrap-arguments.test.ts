@@ -1,0 +1,126 @@
+import { describe, expect, test } from "bun:test";
+import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
+import { type BwrapContext, bwrapArguments } from "./bwrap-arguments.ts";
+
+const context: BwrapContext = {
+  hostUid: 1001,
+  hostGid: 1002,
+  hostname: "agent-x",
+  mounts: [],
+  scratch: undefined,
+  files: [{ source: "/d/etc/passwd", dest: "/etc/passwd" }],
+  hostTools: [
+    { kind: "bind", path: "/usr" },
+    { kind: "link", path: "/bin", target: "usr/bin" },
+  ],
+  environmentLinks: [],
+  inside: "/d/inside",
+  listen: "/d/inside/listen",
+  programsDir: "/opt/bureau",
+  environment: { HOME: "/workspace", PATH: "/usr/bin" },
+};
+const spec = (extra: Partial<SandboxSpec> = {}): SandboxSpec => ({ command: ["true"], ...extra });
+/** Joined so that "a follows b" can be asked of a string. */
+const line = (extra: Partial<SandboxSpec> = {}, over: Partial<BwrapContext> = {}): string =>
+  ` ${bwrapArguments(spec(extra), { ...context, ...over }).join(" ")} `;
+
+describe("bubblewrap's arguments", () => {
+  test("unshare everything when the spec says nothing", () => {
+    for (const flag of ["user", "pid", "net", "ipc", "uts", "cgroup-try"])
+      expect(line()).toContain(` --unshare-${flag} `);
+    expect(line()).toContain(" --new-session ");
+    expect(line()).toContain(" --hostname agent-x ");
+  });
+
+  test("unshare what the namespaces leave out, and share only what is explicitly false", () => {
+    const args = line({ namespaces: { net: false } });
+    expect(args).not.toContain("--unshare-net");
+    for (const flag of ["pid", "ipc", "uts"]) expect(args).toContain(` --unshare-${flag} `);
+    const shared = line({ namespaces: { ipc: false, uts: false } });
+    expect(shared).not.toContain("--unshare-ipc");
+    expect(shared).not.toContain("--hostname");
+  });
+
+  test("die with the parent and drop every capability whatever the spec says", () => {
+    const args = line({ security: { die_with_parent: false, new_session: false, no_new_privs: false } });
+    expect(args).toContain(" --die-with-parent ");
+    expect(args).toContain(" --cap-drop ALL ");
+    expect(args).not.toContain("--new-session");
+  });
+
+  test("refuse to run unsandboxed or among the host's processes", () => {
+    expect(() => line({ isolation: "none" })).toThrow('isolation "none"');
+    expect(() => line({ namespaces: { pid: false } })).toThrow("namespaces.pid");
+    expect(() => line({ isolation: "standard" })).not.toThrow();
+  });
+
+  test("keep the caller's ids, but root becomes an ordinary user", () => {
+    expect(line()).toContain(" --uid 1001 --gid 1002 ");
+    expect(line({}, { hostUid: 0, hostGid: 0 })).toContain(" --uid 1000 --gid 1000 ");
+  });
+
+  test("put Bureau's own mounts after the template's, so that nothing lies over them", () => {
+    const args = line(
+      { create_dirs: ["/data"] },
+      { mounts: [{ type: "bind", source: "/a", dest: "/run/x", writable: true }] },
+    );
+    expect(args).toContain(" --bind /a /run/x --dir /data --ro-bind /d/inside /run/bureau ");
+    expect(args.indexOf("/run/bureau/listen")).toBeGreaterThan(args.indexOf("/d/inside /run/bureau "));
+    expect(args).toContain(" --ro-bind /opt/bureau /run/bureau/programs ");
+  });
+
+  test("mount read-only unless the mount is writable, and keep the template's order", () => {
+    const args = line(
+      {},
+      {
+        mounts: [
+          { type: "bind", source: "/b", dest: "/two", writable: false },
+          { type: "tmpfs", dest: "/three", sizeBytes: 4096, mode: "0700" },
+          { type: "bind", source: "/a", dest: "/one", writable: true },
+        ],
+      },
+    );
+    expect(args).toContain(" --ro-bind /b /two --perms 0700 --size 4096 --tmpfs /three --bind /a /one ");
+  });
+
+  test("make an empty home unless a mount provides one", () => {
+    expect(line()).toContain(" --perms 0700 --tmpfs /workspace ");
+    const provided = line(
+      {},
+      { mounts: [{ type: "bind", source: "/w", dest: "/workspace", writable: true }] },
+    );
+    expect(provided).not.toContain("--tmpfs /workspace");
+    expect(line()).toContain(" --chdir /workspace ");
+  });
+
+  test("offer an environment from the Nix store instead of the host's tools", () => {
+    const args = line(
+      { environment_path: "/nix/store/abc-env" },
+      {
+        environmentLinks: [{ target: "/nix/store/abc-env/bin/sh", dest: "/bin/sh" }],
+      },
+    );
+    expect(args).toContain(" --ro-bind /nix/store /nix/store --symlink /nix/store/abc-env/bin/sh /bin/sh ");
+    expect(args).not.toContain("--ro-bind /usr /usr");
+    const own = line(
+      { environment_path: "/nix/store/abc-env" },
+      {
+        mounts: [{ type: "bind", source: "/nix/store", dest: "/nix/store", writable: false }],
+      },
+    );
+    expect(own.split("/nix/store /nix/store")).toHaveLength(2);
+  });
+
+  test("clear the environment before setting it", () => {
+    const args = line();
+    expect(args.indexOf("--clearenv")).toBeLessThan(args.indexOf("--setenv"));
+    expect(args).toContain(" --setenv PATH /usr/bin ");
+  });
+
+  test("mount scratch only for a project, and not over the template's own", () => {
+    expect(line()).not.toContain("/scratch");
+    expect(line({}, { scratch: "/w/p/.scratch" })).toContain(" --bind /w/p/.scratch /scratch ");
+    const own = line({}, { scratch: "/w/p/.scratch", mounts: [{ type: "tmpfs", dest: "/scratch" }] });
+    expect(own).not.toContain("/w/p/.scratch");
+  });
+});

@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
+import { TestLauncher } from "../launcher-fixture.ts";
+
+/** Attempts from inside a sandbox to reach what is not its own. Each runs for real; each must fail. */
+describe("from inside a sandbox", () => {
+  let launcher: TestLauncher;
+  let victim: LauncherResponse<"create-sandbox">;
+  let listener: Bun.TCPSocketListener;
+  const canary = join(homedir(), `.bureau-canary-${process.pid}`);
+
+  beforeAll(async () => {
+    writeFileSync(canary, "home-secret", { mode: 0o644 });
+    launcher = await new TestLauncher().start();
+    const sealed = await launcher.seal({ MATRIX_TOKEN: "syt_victim", API_KEY: "victim-key" });
+    victim = await launcher.create("agent/victim", "while :; do sleep 1; done", {
+      request: { encrypted_credentials: sealed },
+      spec: { secrets: [{ key: "API_KEY", file: "key", env: "API_KEY" }] },
+    });
+    listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  });
+  afterAll(async () => {
+    rmSync(canary, { force: true });
+    listener.stop(true);
+    await launcher[Symbol.asyncDispose]();
+  });
+
+  let count = 0;
+  /** Runs `script` in a sandbox of its own and returns what it printed. */
+  const inside = async (
+    script: string,
+    spec: Parameters<TestLauncher["create"]>[2] = {},
+  ): Promise<string> => {
+    const principal = `agent/intruder${count++}`;
+    await launcher.create(principal, `(${script}) 2>&1; exit 7`, spec);
+    const { exit } = await launcher.exitOf(principal);
+    expect(exit?.code).toBe(7);
+    await launcher.call("destroy-sandbox", { principal });
+    return exit?.output ?? "";
+  };
+
+  test("the control: a sandbox can read its own files and says so", async () => {
+    expect(
+      await inside("cat /run/bureau/payload.json; echo; echo $BUREAU_PRINCIPAL_NAME; ls -1 /run/bureau"),
+    ).toMatch(/^\{\}\nagent\/intruder\d+\nlisten\npayload.json\nprograms\nproxy.sock\nsecrets\nservice$/);
+  });
+
+  test("the host's home is not there", async () => {
+    const output = await inside(`cat ${canary}; ls ${homedir()}; ls /home; ls /root; true`);
+    expect(output).not.toContain("home-secret");
+    expect(output.match(/No such file/g)?.length).toBe(4);
+  });
+
+  test("the launcher's state, run folder and key are not there", async () => {
+    const { layout } = launcher;
+    const output = await inside(
+      `ls ${layout.stateDir} ${layout.runDir}; cat ${layout.stateDir}/machine-key.txt; find / -name 'machine-key*' -o -name 'tmux.sock' -o -name launcher.sock -not -path '/proc/*'`,
+    );
+    expect(output).not.toContain("AGE-SECRET-KEY");
+    expect(output.match(/No such file/g)?.length).toBe(3);
+    expect(output).not.toMatch(/^\/.*(key|sock)/m);
+  });
+
+  test("another principal's sockets, secrets and admin socket are not there", async () => {
+    const paths = launcher.paths("agent/victim");
+    const output = await inside(
+      `cat ${paths.secrets}/key; ls ${paths.adminSocket} ${paths.proxyLink} ${paths.proxySocket}; find / -name '*.admin.sock' -not -path '/proc/*'`,
+    );
+    expect(output).not.toContain("victim-key");
+    expect(output.match(/No such file/g)?.length).toBe(4);
+  });
+
+  test("processes of the host are not there: not the proxy's memory, not its environment, not to signal", async () => {
+    const { pid, proxy_pid } = victim;
+    // Pids inside are the sandbox's own: one so high is nobody.
+    const output = await inside(
+      `for p in ${proxy_pid} ${pid} ${process.pid}; do test -d /proc/$p && [ $p -gt 60 ] && echo "sees $p"; cat /proc/$p/environ /proc/$p/mem; kill -9 $p; done; ls /proc | grep -c '^[0-9]'`,
+    );
+    expect(output).not.toContain("sees");
+    expect(output).not.toContain("syt_victim");
+    expect(Number(output.trim().split("\n").at(-1))).toBeLessThan(10);
+    expect((await launcher.status("agent/victim"))?.proxy.state).toBe("running");
+  });
+
+  test("the proxy's memory and environment are closed even to the same user outside", () => {
+    const attempt = Bun.spawnSync(["cat", `/proc/${victim.proxy_pid}/environ`]);
+    // Root may look; everybody else may not.
+    if (process.getuid?.() !== 0) expect(attempt.exitCode).not.toBe(0);
+    expect(attempt.stdout.toString()).not.toContain("syt_victim");
+  });
+
+  test("no secret stands in any command line of the host", () => {
+    const lines = launcher.processes().map(({ args }) => args.join(" "));
+    expect(lines.length).toBeGreaterThan(2);
+    expect(lines.join("\n")).not.toContain("victim-key");
+    expect(lines.join("\n")).not.toContain("syt_victim");
+  });
+
+  const dial = (port: number): string =>
+    `bash -c 'exec 3<>/dev/tcp/127.0.0.1/${port} && echo connected || echo refused'`;
+
+  test("the host's network is not there, unless the template shares it", async () => {
+    expect(await inside(dial(listener.port))).toContain("refused");
+    expect(await inside(dial(listener.port), { spec: { namespaces: { net: false } } })).toContain(
+      "connected",
+    );
+  });
+
+  test("what Bureau put in /run/bureau cannot be changed", async () => {
+    const output = await inside(
+      "echo hacked >/run/bureau/payload.json; rm /run/bureau/payload.json; touch /run/bureau/new; rm /run/bureau/proxy.sock; touch /run/bureau/programs/x; umount /run/bureau; mount -o remount,rw /run/bureau; cat /run/bureau/payload.json; test -S /run/bureau/proxy.sock && echo; echo still",
+    );
+    expect(output).not.toContain("hacked");
+    expect(output).toContain("{}\nstill");
+    expect(output.match(/Read-only file system/g)?.length).toBeGreaterThanOrEqual(4);
+  });
+
+  test("the host's programs cannot be changed, and there is no capability to do it with", async () => {
+    const output = await inside(
+      "touch /usr/bin/evil; echo x >/etc/passwd; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; id -u",
+    );
+    expect(output.match(/Read-only file system/g)).toHaveLength(2);
+    expect(output).toMatch(/CapEff:\s+0{16}\n/);
+    expect(output).toMatch(/NoNewPrivs:\s+1/);
+    expect(output.trim().split("\n").at(-1)).not.toBe("0");
+  });
+
+  test("a link planted in the workspace does not lead out with the next mount", async () => {
+    const planted = join(launcher.layout.workspaceRoot, "planted");
+    mkdirSync(launcher.layout.workspaceRoot, { recursive: true });
+    symlinkSync(launcher.layout.stateDir, planted);
+    const attempt = launcher.create("agent/planter", "true", {
+      spec: { filesystem: [{ source: "${WORKSPACE_ROOT}/planted", dest: "/data" }] },
+    });
+    expect(attempt).rejects.toThrow("leads out of");
+    await attempt.catch(() => {});
+    expect(await launcher.status("agent/planter")).toBeUndefined();
+  });
+
+  test("the terminal outside is not told apart: no controlling terminal to inject input into", async () => {
+    expect(await inside("sh -c 'echo x >/dev/tty' || echo none")).toContain("none");
+  });
+});

@@ -1,0 +1,140 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Mount } from "@bureau/schema/template";
+import { resolveMount } from "./mount-policy.ts";
+
+// A home that holds everything, as of a rootless instance.
+const root = mkdtempSync("/tmp/mp-");
+const home = join(root, "home");
+const layout = {
+  runDir: join(home, "b/run"),
+  stateDir: join(home, "b/state"),
+  workspaceRoot: join(home, "b/workspace"),
+  cacheRoot: join(home, "b/cache"),
+};
+for (const folder of Object.values(layout)) mkdirSync(folder, { recursive: true });
+const outside = join(root, "data");
+mkdirSync(outside);
+mkdirSync(join(home, ".ssh"));
+writeFileSync(join(layout.stateDir, "machine-key.txt"), "secret");
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const policy = { layout, homes: [home], programsDir: join(root, "programs") };
+mkdirSync(policy.programsDir);
+const mount = (extra: Partial<Mount>) => resolveMount({ source: outside, dest: "/data", ...extra }, policy);
+const workspace = (path: string): string => join(layout.workspaceRoot, path);
+
+describe("the mount policy", () => {
+  test("allows folders of the host, read-only unless asked otherwise", () => {
+    expect(mount({})).toEqual({ type: "bind", source: outside, dest: "/data", writable: false });
+    expect(mount({ mode: "rw" })).toMatchObject({ writable: true });
+    expect(mount({ source: "/usr/share" })).toMatchObject({ source: "/usr/share" });
+  });
+
+  test.each([
+    ["/"],
+    ["/root"],
+    ["/root/.ssh"],
+    ["/home"],
+    ["/proc"],
+    ["/proc/1/root"],
+    ["/sys"],
+    ["/dev"],
+    ["/run"],
+    ["/etc"],
+    ["/etc/shadow"],
+    ["/tmp"],
+    ["/var"],
+    ["/usr/../etc/shadow"],
+  ])("refuses %s", (source) => {
+    if (existsSync(source)) expect(() => mount({ source, optional: true })).toThrow("Cannot mount");
+  });
+
+  test("refuses the user's home, what lies in it and what holds it", () => {
+    for (const source of [home, join(home, ".ssh"), root])
+      expect(() => mount({ source })).toThrow("Cannot mount");
+  });
+
+  test("refuses Bureau's state and run folders, also through the workspace", () => {
+    for (const source of [
+      layout.stateDir,
+      layout.runDir,
+      join(layout.stateDir, "machine-key.txt"),
+      join(home, "b"),
+    ])
+      expect(() => mount({ source })).toThrow("Cannot mount");
+    expect(() => mount({ source: workspace("../state") })).toThrow("Bureau's own");
+  });
+
+  test("refuses to make system folders or Bureau's programs writable", () => {
+    expect(() => mount({ source: "/usr/share", mode: "rw" })).toThrow("never writable");
+    expect(() => mount({ source: policy.programsDir, mode: "rw" })).toThrow("never writable");
+    expect(mount({ source: policy.programsDir })).toBeDefined();
+  });
+
+  test("follows no link out of the workspace, at whatever depth it was planted", () => {
+    mkdirSync(workspace("agent"));
+    symlinkSync(home, workspace("agent/out"));
+    symlinkSync("/etc", workspace("agent/etc"));
+    symlinkSync(layout.stateDir, workspace("agent/state"));
+    symlinkSync(layout.cacheRoot, workspace("agent/cache"));
+    for (const path of ["agent/out", "agent/out/.ssh", "agent/etc", "agent/state", "agent/cache"])
+      expect(() => mount({ source: workspace(path) })).toThrow("leads out of");
+    expect(() => mount({ source: workspace("agent/out/made/deep"), mode: "rw" })).toThrow("leads out of");
+    expect(existsSync(join(home, "made"))).toBe(false);
+  });
+
+  test("mounts what a link inside the workspace means, not the link", () => {
+    mkdirSync(workspace("real"), { recursive: true });
+    symlinkSync(workspace("real"), workspace("alias"));
+    expect(mount({ source: workspace("alias") })).toMatchObject({ source: workspace("real") });
+  });
+
+  test("refuses a link on the host that means a forbidden place", () => {
+    symlinkSync("/etc/shadow", join(outside, "innocent"));
+    expect(() => mount({ source: join(outside, "innocent") })).toThrow("Cannot mount");
+  });
+
+  test("makes missing writable folders inside the roots for the user alone, and nothing else", () => {
+    expect(mount({ source: workspace("new/deep"), mode: "rw" })).toMatchObject({
+      source: workspace("new/deep"),
+    });
+    expect(statSync(workspace("new/deep")).mode & 0o777).toBe(0o700);
+    expect(() => mount({ source: workspace("absent") })).toThrow("does not exist");
+    expect(() => mount({ source: join(outside, "absent"), mode: "rw" })).toThrow("does not exist");
+    expect(mount({ source: join(outside, "absent"), optional: true })).toBeUndefined();
+    expect(existsSync(join(outside, "absent"))).toBe(false);
+  });
+
+  test("refuses destinations that would hide Bureau's folder, /proc or /dev", () => {
+    for (const dest of [
+      "/run/bureau",
+      "/run/bureau/secrets",
+      "/run",
+      "/",
+      "/proc",
+      "/proc/self",
+      "/dev",
+      "/dev/null",
+      "/x/../run",
+    ])
+      expect(() => mount({ dest })).toThrow("hide");
+    expect(mount({ dest: "/dev/shm", type: "tmpfs", source: undefined })).toEqual({
+      type: "tmpfs",
+      dest: "/dev/shm",
+    });
+  });
+
+  test("knows size and mode of a tmpfs and refuses any other option", () => {
+    expect(mount({ type: "tmpfs", options: "size=64m,mode=1777" })).toEqual({
+      type: "tmpfs",
+      dest: "/data",
+      sizeBytes: 64 * 1024 * 1024,
+      mode: "1777",
+    });
+    expect(() => mount({ type: "tmpfs", options: "exec" })).toThrow('"exec"');
+    expect(() => mount({ options: "exec" })).toThrow('"exec"');
+    expect(() => mount({ source: "relative" })).toThrow("absolute");
+  });
+});
