@@ -1,0 +1,405 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { type Homeserver, startHomeserver } from "@bureau/homeserver/homeserver";
+import { systemClock } from "@bureau/kit/clock";
+import { machineSessionFile, observeSocket } from "@bureau/kit/layout";
+import { exitCodes } from "@bureau/kit/lifecycle";
+import { silentLog } from "@bureau/kit/log";
+import { Secret } from "@bureau/kit/secret";
+import { TestLauncher } from "@bureau/launcher/launcher-fixture";
+import { registerWithToken } from "@bureau/matrix/auth";
+import { MatrixSession } from "@bureau/matrix/session";
+import { writeMachineSession } from "@bureau/matrix/session-file";
+import { eventTypes, notices } from "@bureau/schema/events";
+import { type MachineReport, MachineReportSchema } from "@bureau/schema/observe-wire";
+import { parse } from "@bureau/schema/parse";
+import { type RoomId, rooms, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
+
+setDefaultTimeout(30_000);
+const REGISTRATION = "a registration token";
+const CONDITION_MS_MAX = 15_000;
+
+/** A machine with a real launcher and daemon, its rooms on a real homeserver, and an operator. */
+class TestMachine implements AsyncDisposable {
+  readonly launcher = new TestLauncher();
+  readonly machine = this.launcher.config.machine;
+  readonly fleet = this.launcher.config.fleet;
+  readonly server = this.launcher.config.serverName;
+  readonly user: UserId = userIdOf(this.machine, this.server);
+  readonly logFile = join(this.launcher.root, "daemon.log");
+  operator: MatrixSession;
+  session: MatrixSession;
+  configRoom = "" as RoomId;
+  machinesRoom = "" as RoomId;
+  #daemon: Bun.Subprocess | undefined;
+
+  private constructor(operator: MatrixSession, session: MatrixSession) {
+    this.operator = operator;
+    this.session = session;
+  }
+
+  static async start(homeserver: string): Promise<TestMachine> {
+    const register = async (username: string): Promise<MatrixSession> => {
+      const made = await registerWithToken({
+        ...{ homeserver, username, password: "p", registrationToken: REGISTRATION },
+      });
+      if (made.inUse) throw new Error(`${username} exists`);
+      const session = new MatrixSession({ homeserver, userId: made.userId, token: made.token });
+      tokens.set(session, made.token);
+      return session;
+    };
+    const operator = await register("operator");
+    const machine = new TestMachine(operator, await register("bureau/fleet/test/machine/box"));
+    const token = tokens.get(machine.session) ?? "";
+    await machine.#makeRooms();
+    await machine.launcher.start();
+    writeMachineSession(machineSessionFile(machine.launcher.layout), {
+      homeserver,
+      userId: machine.user,
+      token,
+    });
+    return machine;
+  }
+
+  async #makeRooms(): Promise<void> {
+    const invite = [this.user];
+    const room = (alias: string, levels: object = {}): Promise<RoomId> =>
+      this.operator.createRoom({
+        ...{ room_alias_name: alias, preset: "private_chat", invite },
+        power_level_content_override: { users: { [this.operator.userId]: 100, [this.user]: 50 }, ...levels },
+      });
+    this.configRoom = await room(rooms.config(this.machine), {
+      events: { [eventTypes.message]: 0, [eventTypes.machineConfig]: 50 },
+    });
+    this.machinesRoom = await room(rooms.fleetMachines(this.fleet), {
+      events: { [eventTypes.machineInfo]: 0, [eventTypes.machineStatus]: 0 },
+    });
+    for (const alias of [rooms.fleet(this.fleet), rooms.fleetServices(this.fleet), "bureau/system"])
+      await room(alias);
+    const templates = await room("bureau/template");
+    await this.operator.putState(templates, eventTypes.template, "shell", { command: ["/bin/sh"] });
+  }
+
+  spawnDaemon(): Bun.Subprocess {
+    const { layout, config } = this.launcher;
+    this.#daemon = Bun.spawn(
+      [
+        ...[process.execPath, join(import.meta.dirname, "main.ts")],
+        ...["--machine-name", config.machine, "--server-name", config.serverName, "--fleet", config.fleet],
+        ...["--run-dir", layout.runDir, "--state-dir", layout.stateDir, "--drain-grace-period", "2s"],
+        // A revoked session is noticed with the next request; a quiet /sync is held for 30 s.
+        ...["--status-interval", "500ms"],
+      ],
+      { stdout: "ignore", stderr: Bun.file(this.logFile) },
+    );
+    return this.#daemon;
+  }
+
+  /** Credentials as an operator would provision them, sealed for this machine. */
+  async provision(account: string): Promise<UserId> {
+    const principal = userIdOf(`${this.fleet}/${account}` as never, this.server);
+    await this.operator.putState(this.configRoom, eventTypes.credentials, stateKeyOf(principal), {
+      version: 1,
+      principal,
+      encrypted_for: [this.user],
+      keys: ["MATRIX_TOKEN"],
+      ciphertext: await this.launcher.seal({ MATRIX_TOKEN: "token-of-the-principal" }),
+      provisioned_by: this.operator.userId,
+      provisioned_at: "2026-01-01T00:00:00Z",
+      signature: "",
+    });
+    return principal;
+  }
+
+  async configure(
+    ...principals: { principal: UserId; script: string; [field: string]: unknown }[]
+  ): Promise<void> {
+    await this.operator.putState(this.configRoom, eventTypes.machineConfig, stateKeyOf(this.user), {
+      principals: principals.map(({ script, ...rest }) => ({
+        ...{
+          template: "bureau/template:shell",
+          auto_start: true,
+          command_override: ["/bin/sh", "-c", script],
+        },
+        ...rest,
+      })),
+      default_policy: { allowances: [{ actions: ["observe"], actors: [`operator:${this.server}`] }] },
+    });
+  }
+
+  async ask(request: object): Promise<Record<string, unknown>> {
+    const socket = connect({ path: observeSocket(this.launcher.layout) });
+    socket.write(`${JSON.stringify(request)}\n`);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk);
+    return JSON.parse(Buffer.concat(chunks).toString());
+  }
+
+  async report(): Promise<MachineReport> {
+    return parse(MachineReportSchema, await this.ask({ action: "status" }), "status");
+  }
+
+  async stateOf(account: string): Promise<string | undefined> {
+    const report = await this.report().catch(() => undefined);
+    return report?.principals?.find(({ name }) => name === account)?.state;
+  }
+
+  /** The daemon's messages of one kind, oldest first. */
+  async notices(msgtype: string): Promise<Record<string, unknown>[]> {
+    const { chunk } = await this.operator.messages(this.configRoom, { limit: 100 });
+    return chunk
+      .map(({ content }) => content as Record<string, unknown>)
+      .filter((content) => content["msgtype"] === msgtype)
+      .reverse();
+  }
+
+  async until(what: string, condition: () => Promise<boolean>): Promise<void> {
+    const deadline = Date.now() + CONDITION_MS_MAX;
+    while (!(await condition())) {
+      if (Date.now() > deadline)
+        throw new Error(`waited in vain: ${what}\n${readFileSync(this.logFile, "utf8")}`);
+      await systemClock.sleep(20);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#daemon?.kill("SIGKILL");
+    await this.#daemon?.exited;
+    await this.launcher[Symbol.asyncDispose]();
+  }
+}
+
+const tokens = new Map<MatrixSession, string>();
+let folder: string;
+let homeserver: Homeserver;
+let machine: TestMachine;
+const startHome = (): Promise<Homeserver> =>
+  startHomeserver(
+    {
+      dataDir: mkdtempSync(join(folder, "hs-")),
+      serverName: "bureau.test",
+      listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+      registrationToken: new Secret(REGISTRATION),
+    },
+    { log: silentLog, clock: systemClock },
+  );
+beforeAll(() => {
+  folder = mkdtempSync("/tmp/bd-");
+});
+beforeEach(async () => {
+  homeserver = await startHome();
+  machine = await TestMachine.start(homeserver.url);
+});
+afterEach(async () => {
+  await machine[Symbol.asyncDispose]();
+  await homeserver[Symbol.asyncDispose]();
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+test("an assignment runs, a changed payload is handed to it, and taking it out stops it", async () => {
+  const principal = await machine.provision("agent/a");
+  machine.spawnDaemon();
+  await machine.configure({
+    principal,
+    script: "cat /run/bureau/payload.json; sleep 600",
+    payload: { n: 1 },
+  });
+  await machine.until("it runs", async () => (await machine.stateOf("agent/a")) === "running");
+  await machine.until("its output is there", async () =>
+    (await machine.launcher.output("agent/a")).includes('"n":'),
+  );
+  const first = (await machine.launcher.status("agent/a"))?.pid;
+
+  await machine.configure({
+    principal,
+    script: "cat /run/bureau/payload.json; sleep 600",
+    payload: { n: 2 },
+  });
+  await machine.until(
+    "the payload was handed over",
+    async () => (await machine.notices(notices.payloadUpdated)).length > 0,
+  );
+  expect(JSON.parse(readFileSync(machine.launcher.paths("agent/a").payload, "utf8"))).toEqual({ n: 2 });
+  expect((await machine.launcher.status("agent/a"))?.pid).toBe(first);
+
+  await machine.configure({ principal, script: "sleep 601" });
+  await machine.until(
+    "it was restarted",
+    async () => (await machine.notices(notices.principalRestarted)).length > 0,
+  );
+  expect((await machine.launcher.status("agent/a"))?.pid).not.toBe(first);
+
+  await machine.configure();
+  await machine.until("it stopped", async () => (await machine.launcher.status("agent/a")) === undefined);
+  await machine.until(
+    "and it is said",
+    async () => (await machine.notices(notices.principalStopped)).length > 0,
+  );
+});
+
+test("a failing command is told of with its exit code and output, and never run again under never", async () => {
+  const principal = await machine.provision("agent/b");
+  await machine.configure({ principal, script: "echo this went wrong; exit 3", restart_policy: "never" });
+  const daemon = machine.spawnDaemon();
+  await machine.until(
+    "the exit is told of",
+    async () => (await machine.notices(notices.sandboxExited)).length > 0,
+  );
+  const [exited] = await machine.notices(notices.sandboxExited);
+  expect(exited).toMatchObject({ principal: "agent/b", exit_code: 3 });
+  expect(exited?.["captured_output"]).toContain("this went wrong");
+  await machine.until("it is completed", async () => (await machine.stateOf("agent/b")) === "completed");
+
+  daemon.kill("SIGTERM");
+  expect(await daemon.exited).toBe(exitCodes.ok);
+  machine.spawnDaemon();
+  await machine.until(
+    "the next daemon knows",
+    async () => (await machine.stateOf("agent/b")) === "completed",
+  );
+  expect(await machine.notices(notices.principalStarted)).toHaveLength(1);
+});
+
+test("a daemon that is killed leaves its sandboxes running, and the next one takes them over", async () => {
+  const principal = await machine.provision("agent/c");
+  await machine.configure({ principal, script: "sleep 600" });
+  const daemon = machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/c")) === "running");
+  const before = await machine.launcher.status("agent/c");
+  daemon.kill("SIGKILL");
+  await daemon.exited;
+  machine.spawnDaemon();
+  await machine.until(
+    "it is taken over",
+    async () => (await machine.notices(notices.principalAdopted)).length > 0,
+  );
+  await machine.until("it runs still", async () => (await machine.stateOf("agent/c")) === "running");
+  expect((await machine.launcher.status("agent/c"))?.pid).toBe(before?.pid ?? -1);
+});
+
+test("one principal at fault says why, and the others run", async () => {
+  const good = await machine.provision("agent/good");
+  const poor = userIdOf("bureau/fleet/test/agent/poor" as never, machine.server);
+  const lost = await machine.provision("agent/lost");
+  await machine.configure(
+    { principal: good, script: "sleep 600" },
+    { principal: poor, script: "sleep 600" },
+    { principal: lost, script: "sleep 600", template: "bureau/template:missing" },
+  );
+  machine.spawnDaemon();
+  await machine.until("the good one runs", async () => (await machine.stateOf("agent/good")) === "running");
+  await machine.until(
+    "both are told of",
+    async () => (await machine.notices(notices.principalStartFailed)).length === 2,
+  );
+  const reasons = (await machine.notices(notices.principalStartFailed))
+    .map(({ error }) => String(error))
+    .sort();
+  expect(reasons[0]).toContain('there is no template "missing"');
+  expect(reasons[1]).toContain("There are no credentials");
+  expect(await machine.stateOf("agent/poor")).toBe("failed");
+
+  await machine.provision("agent/poor");
+  await machine.until(
+    "with credentials it runs",
+    async () => (await machine.stateOf("agent/poor")) === "running",
+  );
+});
+
+test("facts and heartbeats are published, and labels an operator set are kept", async () => {
+  const key = stateKeyOf(machine.user);
+  const read = (type: string) => machine.operator.getState(machine.machinesRoom, type, key);
+  const first = machine.spawnDaemon();
+  await machine.until("the facts are there", async () => (await read(eventTypes.machineInfo)) !== undefined);
+  await machine.until(
+    "a heartbeat is there",
+    async () => (await read(eventTypes.machineStatus)) !== undefined,
+  );
+  first.kill("SIGTERM");
+  await first.exited;
+  const labelled = {
+    ...((await read(eventTypes.machineInfo)) as object),
+    labels: { gpu: "big" },
+    hostname: "old",
+  };
+  await machine.session.putState(machine.machinesRoom, eventTypes.machineInfo, key, labelled);
+  machine.spawnDaemon();
+  const hostname = async () => ((await read(eventTypes.machineInfo)) as { hostname?: string }).hostname;
+  await machine.until("the facts are right again", async () => (await hostname()) !== "old");
+  expect(await read(eventTypes.machineInfo)).toMatchObject({
+    labels: { gpu: "big" },
+    principal: machine.user,
+  });
+});
+
+test("logs go to whom the target allows, and to nobody else", async () => {
+  const principal = await machine.provision("agent/d");
+  await machine.configure({ principal, script: "echo hello from inside; sleep 600" });
+  machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/d")) === "running");
+  const logs = (session: MatrixSession) =>
+    machine.ask({ action: "logs", principal: "agent/d", token: tokens.get(session) });
+  await machine.until("its output shows", async () =>
+    String((await logs(machine.operator))["output"]).includes("hello from inside"),
+  );
+  expect(await logs(machine.session)).toMatchObject({
+    ok: false,
+    code: "forbidden",
+    error: expect.stringContaining("no matching allowance on target"),
+  });
+  expect(await machine.ask({ action: "logs", principal: "agent/d", token: "made up" })).toMatchObject({
+    ok: false,
+    code: "unauthorized",
+  });
+  expect(await machine.ask({ action: "logs", principal: "agent/d" })).toMatchObject({ code: "unauthorized" });
+  expect(await machine.ask({ action: "list", token: tokens.get(machine.session) })).toMatchObject({
+    principals: [],
+  });
+  expect(await machine.ask({ action: "list", token: tokens.get(machine.operator) })).toMatchObject({
+    principals: [{ localpart: "agent/d", observable: true }],
+  });
+  expect(await machine.ask({ action: "dance" })).toMatchObject({ ok: false, code: "invalid-input" });
+});
+
+test("a configuration that cannot be read stops nothing, and is told of once", async () => {
+  const principal = await machine.provision("agent/e");
+  await machine.configure({ principal, script: "sleep 600" });
+  machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/e")) === "running");
+  const broken = { principals: "none of your business" };
+  await machine.operator.putState(
+    machine.configRoom,
+    eventTypes.machineConfig,
+    stateKeyOf(machine.user),
+    broken,
+  );
+  await machine.until(
+    "the fault is told of",
+    async () => (await machine.notices(notices.configInvalid)).length > 0,
+  );
+  expect(await machine.stateOf("agent/e")).toBe("running");
+  await machine.operator.putState(machine.configRoom, eventTypes.machineConfig, stateKeyOf(machine.user), {});
+  await machine.until(
+    "an empty one does",
+    async () => (await machine.launcher.status("agent/e")) === undefined,
+  );
+  expect(await machine.notices(notices.configInvalid)).toHaveLength(1);
+});
+
+test.each([
+  ["its session is revoked", () => machine.session.logout(true)],
+  ["it is removed from its config room", () => machine.operator.kickUser(machine.configRoom, machine.user)],
+])("when %s, every sandbox is gone and the daemon ends for good", async (_, revoke) => {
+  const principal = await machine.provision("agent/f");
+  await machine.configure({ principal, script: "trap '' TERM; while :; do sleep 1; done" });
+  const daemon = machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/f")) === "running");
+  await revoke();
+  expect(await daemon.exited).toBe(exitCodes.revoked);
+  expect((await machine.launcher.status("agent/f"))?.state).not.toBe("running");
+
+  const again = machine.spawnDaemon();
+  expect(await again.exited).toBe(exitCodes.revoked);
+});
