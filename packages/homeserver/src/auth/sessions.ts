@@ -8,7 +8,13 @@ import type { AccountStore } from "../store/account-store.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
 import { randomLetters, randomToken } from "./random-id.ts";
 
-export type Session = { readonly userId: string; readonly deviceId: string; readonly isAdmin: boolean };
+export type Session = {
+  readonly userId: string;
+  readonly deviceId: string;
+  readonly isAdmin: boolean;
+  /** SHA-256 of the access token, in hex: which of the device's tokens this is. */
+  readonly tokenHash: string;
+};
 
 /** Cached sessions; past it the cache starts again. */
 const CACHE_MAX = 10_000;
@@ -41,11 +47,14 @@ export class Sessions {
     }
     const hash = tokenHash(token);
     const session = this.#cache.get(hash) ?? this.#load(hash);
-    if (session === undefined) {
-      throw new MatrixError(401, "M_UNKNOWN_TOKEN", "Unrecognised access token", { soft_logout: false });
-    }
+    if (session === undefined) throw unknownToken();
     this.#markSeen(session, ip);
     return session;
+  }
+
+  /** For a request that waited: throws M_UNKNOWN_TOKEN when its session has ended meanwhile. */
+  requireLive(session: Session): void {
+    if (this.#accounts.token(session.tokenHash) === undefined) throw unknownToken();
   }
 
   /** Opens a session on a new device, or on the named one (whose older tokens end). Returns the token. */
@@ -109,7 +118,12 @@ export class Sessions {
     if (row === undefined) return undefined;
     const user = this.#accounts.user(row.user_id);
     if (user === undefined || user.deactivated === 1) return undefined;
-    const session = { userId: row.user_id, deviceId: row.device_id, isAdmin: user.admin === 1 };
+    const session = {
+      userId: row.user_id,
+      deviceId: row.device_id,
+      isAdmin: user.admin === 1,
+      tokenHash: hash,
+    };
     if (this.#cache.size >= CACHE_MAX) this.#cache.clear();
     this.#cache.set(hash, session);
     return session;
@@ -129,5 +143,8 @@ export class Sessions {
     this.#accounts.touchDevice(session.userId, session.deviceId, now, ip);
   }
 }
+
+const unknownToken = (): MatrixError =>
+  new MatrixError(401, "M_UNKNOWN_TOKEN", "Unrecognised access token", { soft_logout: false });
 
 const tokenHash = (token: string): string => new Bun.CryptoHasher("sha256").update(token).digest("hex");

@@ -46,7 +46,7 @@ export function openRoomView(
   if (state.historyVisibility() === "world_readable") return openedToAll(state, events, userId);
   const left =
     entry !== undefined && !entry.forgotten && (entry.membership === "leave" || entry.membership === "ban");
-  if (!left || !wasEverJoined(events, roomId, userId)) throw forbidden(`You are not in room ${roomId}`);
+  if (!left || lastJoin(events, roomId, userId) === 0) throw forbidden(`You are not in room ${roomId}`);
   const end = leavingStream(events, roomId, userId, entry.stream);
   return {
     state,
@@ -69,14 +69,14 @@ function openedToAll(state: RoomState, events: EventStore, userId: string): Room
   };
 }
 
-export function wasEverJoined(events: EventStore, roomId: string, userId: string): boolean {
-  return events
-    .stateHistory(roomId, "m.room.member", userId)
-    .some((event) => membershipOf(event.content) === "join");
+/** Stream of the user's newest join event; 0 when they never joined. */
+export function lastJoin(events: EventStore, roomId: string, userId: string): number {
+  const history = events.stateHistory(roomId, "m.room.member", userId);
+  return history.findLast((event) => membershipOf(event.content) === "join")?.stream ?? 0;
 }
 
 /** The stream at which the user last stopped being joined (a ban after a kick does not show what lay between). */
-function leavingStream(events: EventStore, roomId: string, userId: string, fallback: number): number {
+export function leavingStream(events: EventStore, roomId: string, userId: string, fallback: number): number {
   const history = events.stateHistory(roomId, "m.room.member", userId);
   const lastJoin = history.findLastIndex((event) => membershipOf(event.content) === "join");
   return history[lastJoin + 1]?.stream ?? fallback;

@@ -136,10 +136,8 @@ export type RoomRange = {
   readonly upTo: number;
   /** Where the timeline may begin; equals `since` for a client that follows the room. */
   readonly timelineAfter: number;
-  /** The state at `upTo`, when that is not the room's current state. */
-  readonly stateAtEnd?: Iterable<RoomEvent>;
-  /** Never joined: nothing but the own membership may show. */
-  readonly withoutState?: boolean;
+  /** For a room that was left: the position of leaving and the state there. No state at all for who only was invited. */
+  readonly left?: { readonly stream: number; readonly state: Iterable<RoomEvent> | undefined };
 };
 
 export type RoomSection = {
@@ -148,6 +146,13 @@ export type RoomSection = {
   readonly isEmpty: boolean;
   readonly membersChanged: boolean;
 };
+
+function changedState(events: EventStore, range: RoomRange, timeline: Timeline): RoomEvent[] {
+  const { state: room, since, left } = range;
+  if (left !== undefined && left.state === undefined) return [];
+  if (since === undefined) return fullState(events, room.roomId, left?.state ?? room.all(), timeline);
+  return stateDelta(events, room.roomId, since, left?.stream ?? range.upTo, timeline);
+}
 
 /** Timeline and state of one room. */
 export function buildRoomSection(
@@ -161,11 +166,7 @@ export function buildRoomSection(
   const canSee = visibilityOf(room, events, viewer.userId);
   const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
   const timeline = collectTimeline(events, bounds, filter.timeline, canSee);
-  const changed = range.withoutState
-    ? []
-    : since === undefined
-      ? fullState(events, room.roomId, range.stateAtEnd ?? room.all(), timeline)
-      : stateDelta(events, room.roomId, since, upTo, timeline);
+  const changed = changedState(events, range, timeline);
   const need = { timeline: timeline.events, viewer: viewer.userId, roomState: room };
   const state = filterState(changed, filter.state, need);
   const isMember = (event: RoomEvent): boolean => event.type === "m.room.member";

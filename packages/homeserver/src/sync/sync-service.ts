@@ -1,19 +1,20 @@
 /**
  * /sync: what changed for one user since a token, and the long poll around it. An answer is computed from one
- * position of the stream, synchronously, so it is consistent; an empty one waits for the notifier. A user with
- * nothing new costs a few map look-ups for each of their rooms and no query.
+ * position of the stream, synchronously, so it is consistent; an empty one waits for the notifier. A room with
+ * nothing new costs a few map look-ups and no query.
  */
 import type { Clock } from "@bureau/kit/clock";
-import type { Session } from "../auth/sessions.ts";
+import type { Session, Sessions } from "../auth/sessions.ts";
 import { invalidParam } from "../http/matrix-error.ts";
 import { type EventFormatter, strippedEvent, strippedTypes } from "../rooms/client-event.ts";
 import { type JsonObject, membershipOf } from "../rooms/room-event.ts";
 import type { MembershipEntry, RoomRegistry } from "../rooms/room-registry.ts";
 import type { RoomState } from "../rooms/room-state.ts";
-import { wasEverJoined } from "../rooms/room-view.ts";
+import { lastJoin, leavingStream } from "../rooms/room-view.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
 import type { DeviceStore } from "../store/device-store.ts";
 import type { EventStore } from "../store/event-store.ts";
+import type { AccountDataRow } from "../store/user-data-store.ts";
 import type { Ephemeral, Presence } from "./ephemeral.ts";
 import type { SyncFilter } from "./event-filter.ts";
 import type { Notifier } from "./notifier.ts";
@@ -37,6 +38,7 @@ export type SyncDeps = {
   readonly events: EventStore;
   readonly devices: DeviceStore;
   readonly registry: RoomRegistry;
+  readonly sessions: Sessions;
   readonly format: EventFormatter;
   readonly notifier: Notifier;
   readonly ephemeral: Ephemeral;
@@ -46,7 +48,13 @@ export type SyncDeps = {
 /** One position that an answer starts from; undefined fields mean "from the beginning". */
 type Since = { readonly stream: number | undefined; readonly ephemeral: number };
 type Answer = { readonly body: JsonObject; readonly isEmpty: boolean };
-type Scope = { readonly request: SyncRequest; readonly since: Since; readonly upTo: number };
+type Scope = {
+  readonly request: SyncRequest;
+  readonly since: Since;
+  readonly upTo: number;
+  /** New account data by room; that of the user as a whole under "". */
+  readonly accountData: ReadonlyMap<string, readonly AccountDataRow[]>;
+};
 
 export class SyncService {
   readonly #deps: SyncDeps;
@@ -57,7 +65,7 @@ export class SyncService {
 
   /** Answers at once when there is news or no `since`; else when there is some, or after the timeout. */
   async sync(request: SyncRequest): Promise<JsonObject> {
-    const { clock, notifier } = this.#deps;
+    const { clock, notifier, sessions } = this.#deps;
     const { session, signal } = request;
     let since = this.#start(request);
     const deadline = clock.monotonic() + request.timeoutMs;
@@ -68,6 +76,7 @@ export class SyncService {
       if (done || leftMs <= 0 || notifier.closed || signal.aborted) return answer.body;
       since = { stream: this.#deps.db.position, ephemeral: this.#deps.ephemeral.position };
       await notifier.wait(session, leftMs, signal);
+      sessions.requireLive(session);
     }
   }
 
@@ -83,7 +92,12 @@ export class SyncService {
   #answer(request: SyncRequest, since: Since): Answer {
     const { db, ephemeral, devices } = this.#deps;
     const { userId, deviceId } = request.session;
-    const scope: Scope = { request, since, upTo: db.position };
+    const scope: Scope = {
+      request,
+      since,
+      upTo: db.position,
+      accountData: this.#newAccountData(request, since),
+    };
     const rooms = this.#rooms(scope);
     const accountData = this.#accountData(scope);
     const presence = this.#presence(scope);
@@ -136,7 +150,7 @@ export class SyncService {
 
   #joinedRoom(scope: Scope, roomId: string, entry: MembershipEntry): JsonObject | undefined {
     const { registry, userData, ephemeral } = this.#deps;
-    const { session, fullState } = scope.request;
+    const { fullState } = scope.request;
     const since = scope.since.stream;
     const isNew = since === undefined || (entry.stream > since && !this.#followed(scope, roomId, since));
     const newEvents = isNew || fullState || registry.lastStream(roomId) > since;
@@ -144,7 +158,7 @@ export class SyncService {
     const hasOther =
       typing !== undefined ||
       userData.hasReceiptsSince(roomId, isNew ? 0 : since) ||
-      userData.hasAccountDataSince(session.userId, isNew ? 0 : since);
+      scope.accountData.has(roomId);
     if (!newEvents && !hasOther) return undefined;
     return this.#joinedSection(scope, registry.get(roomId), { isNew, newEvents, typing });
   }
@@ -195,13 +209,15 @@ export class SyncService {
     if (since === undefined ? !filter.includeLeave || entry.forgotten : entry.stream <= since)
       return undefined;
     const known = since !== undefined && this.#wasJoined(scope, roomId, since);
+    const stream = leavingStream(events, roomId, session.userId, entry.stream);
+    // Someone who was joined neither then nor since saw no more than an invite: they get no state.
+    const sawInside = known || (since ?? 0) < lastJoin(events, roomId, session.userId);
     const range: RoomRange = {
       state: registry.get(roomId),
       since: known ? since : undefined,
       upTo: entry.stream,
       timelineAfter: known ? since : 0,
-      stateAtEnd: events.stateAt(roomId, entry.stream),
-      withoutState: !wasEverJoined(events, roomId, session.userId),
+      left: { stream, state: sawInside ? events.stateAt(roomId, stream) : undefined },
     };
     const section = buildRoomSection(this.#deps, range, filter, session);
     return {
@@ -241,16 +257,23 @@ export class SyncService {
     return { [`${kind}_state`]: { events } };
   }
 
-  #roomAccountData(scope: Scope, roomId: string, since: number | undefined): JsonObject[] {
+  #newAccountData(request: SyncRequest, since: Since): Map<string, AccountDataRow[]> {
     const { userData } = this.#deps;
+    const { userId } = request.session;
+    if (!userData.hasAccountDataSince(userId, since.stream ?? 0)) return new Map();
+    return Map.groupBy(userData.store.accountDataSince(userId, since.stream ?? 0), (row) => row.room_id);
+  }
+
+  #roomAccountData(scope: Scope, roomId: string, since: number | undefined): JsonObject[] {
     const { session, filter } = scope.request;
-    if (!userData.hasAccountDataSince(session.userId, since ?? 0)) return [];
-    return userData.store
-      .accountDataSince(session.userId, since ?? 0)
-      .filter(
-        (row) =>
-          row.room_id === roomId && filter.roomAccountData.accepts({ type: row.type, room_id: roomId }),
-      )
+    const rows =
+      since === undefined && scope.since.stream !== undefined
+        ? this.#deps.userData.store
+            .accountDataSince(session.userId, 0)
+            .filter((row) => row.room_id === roomId)
+        : (scope.accountData.get(roomId) ?? []);
+    return rows
+      .filter((row) => filter.roomAccountData.accepts({ type: row.type, room_id: roomId }))
       .map((row) => ({ type: row.type, content: JSON.parse(row.content) as JsonObject }));
   }
 
@@ -281,13 +304,10 @@ export class SyncService {
   }
 
   #accountData(scope: Scope): JsonObject[] {
-    const { userData } = this.#deps;
     const { session, filter } = scope.request;
     const since = scope.since.stream;
     if (filter.accountData.passesNothing) return [];
-    const stored = userData.hasAccountDataSince(session.userId, since ?? 0)
-      ? userData.store.accountDataSince(session.userId, since ?? 0).filter((row) => row.room_id === "")
-      : [];
+    const stored = scope.accountData.get("") ?? [];
     const events = stored.map((row): { type: string; content: JsonObject } => ({
       type: row.type,
       content: JSON.parse(row.content) as JsonObject,

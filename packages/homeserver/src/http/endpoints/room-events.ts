@@ -28,7 +28,6 @@ const PAGE_LIMIT = 10;
 export function roomEventEndpoints(deps: RoomEventDeps): Route[] {
   return [
     authed("PUT", "/rooms/:roomId/send/:eventType/:txnId", (request) => send(deps, request)),
-    authed("POST", "/rooms/:roomId/send/:eventType", (request) => send(deps, request)),
     authed("PUT", "/rooms/:roomId/redact/:eventId/:txnId", (request) => redact(deps, request)),
     authed("GET", "/rooms/:roomId/event/:eventId", (request) => {
       const view = viewOf(deps, request);
