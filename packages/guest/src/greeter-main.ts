@@ -1,0 +1,23 @@
+/** `bureau-greeter`: reads its payload, finds its proxy, and greets. SIGHUP makes it read the payload again. */
+import { readFileSync } from "node:fs";
+import { systemClock } from "@bureau/kit/clock";
+import { insidePaths } from "@bureau/kit/layout";
+import { Greeter, parsePayload } from "./greeter.ts";
+import { ProxyClient } from "./proxy-client.ts";
+
+const stop = new AbortController();
+const socket = process.env["BUREAU_PROXY_SOCKET"] || insidePaths.proxySocket;
+const payload = process.env["BUREAU_PAYLOAD_FILE"] || insidePaths.payload;
+
+const greeter = new Greeter({
+  client: new ProxyClient(socket, stop.signal),
+  readPayload: () => parsePayload(readFileSync(payload, "utf8")),
+  print: (line) => console.log(`${new Date().toISOString().slice(11, 19)}  ${line}`),
+  clock: systemClock,
+  signal: stop.signal,
+});
+process.on("SIGTERM", () => stop.abort());
+process.on("SIGINT", () => stop.abort());
+process.on("SIGHUP", () => greeter.reload());
+await greeter.run();
+process.exit(0);
