@@ -135,6 +135,9 @@ describe("decoding", () => {
     ["a1 f5 01", "a key that is neither text nor integer"],
     ["a1 f93e00 01", "a key with a fraction"],
     ["a1 80 01", "an array for a key"],
+    ["61 ff", "text that is not UTF-8"],
+    ["62 c3 28", "text cut within a character"],
+    ["a1 61 80 00", "a key that is not UTF-8"],
     ["f7", "undefined"],
     ["f97e00", "not a number"],
     ["f97c00", "infinity"],
@@ -163,6 +166,11 @@ describe("decoding", () => {
     for (const depth of [65, 1_000, 1_000_000])
       expect(() => decodeCbor(nested(depth))).toThrow(/nested too deep/);
     expect(() => decodeCbor(new Uint8Array(1_000_000).fill(0xc6))).toThrow(/nested too deep/);
+  });
+
+  test("text is kept as it is, with a leading byte order mark or replacement characters", () => {
+    for (const text of ["\ufeff", "\ufeffé", `\ufeff${"a".repeat(300)}`, "\ufffd", "a\ufffdb", "ￜ", "\u0000"])
+      expect(decodeCbor(encodeCbor({ [text]: text }))).toEqual({ [text]: text });
   });
 
   test("integer keys become their decimal text", () => {

@@ -4,11 +4,13 @@
  * Values on a socket have no length prefix; {@link CborScanner} finds where one ends while its bytes arrive, in time
  * linear in their number, so that a peer who drips bytes costs no more than one who does not.
  */
-import { decode, encode, rfc8949EncodeOptions } from "cborg";
+import { decode, encode, rfc8949EncodeOptions, Tokenizer, Type } from "cborg";
 import { BureauError, messageOf } from "./errors.ts";
 
 const encodeOptions = { ...rfc8949EncodeOptions, ignoreUndefinedProperties: true };
 const decodeOptions = {
+  strict: false,
+  allowBigInt: true,
   allowIndefinite: false,
   allowUndefined: false,
   allowNaN: false,
@@ -28,10 +30,25 @@ export function decodeCbor(bytes: Uint8Array): unknown {
   try {
     // Bounds the nesting before anything recurses into it.
     new CborScanner().push(bytes);
-    return plain(decode(bytes, decodeOptions));
+    return plain(decode(bytes, { ...decodeOptions, tokenizer: new StrictTokenizer(bytes, decodeOptions) }));
   } catch (error) {
     if (error instanceof BureauError) throw error;
     throw new BureauError("invalid-input", `cannot decode CBOR: ${messageOf(error)}`);
+  }
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The library's, but text keeps a leading U+FEFF, and bytes that are not UTF-8 are refused rather than replaced. */
+class StrictTokenizer extends Tokenizer {
+  override next(): ReturnType<Tokenizer["next"]> {
+    const start = this.pos();
+    const token = super.next();
+    if (token.type !== Type.string || typeof token.value !== "string") return token;
+    const info = (this.data[start] ?? 0) & 0x1f;
+    const text = this.data.subarray(start + 1 + (info < 24 ? 0 : 2 ** (info - 24)), this.pos());
+    if (text[0] === 0xef || token.value.includes("\ufffd")) token.value = utf8.decode(text);
+    return token;
   }
 }
 
