@@ -13,7 +13,7 @@ import type { ProxyStart } from "../packages/schema/src/proxy-wire.ts";
 
 const ROUNDS = 7;
 const LATENCY_REQUESTS = 2_000;
-const THROUGHPUT_REQUESTS = 12_000;
+const THROUGHPUT_REQUESTS = 40_000;
 const THROUGHPUT_CONNECTIONS = 32;
 
 type Sample = { p50Ms: number; p95Ms: number; perSecond: number };

@@ -70,7 +70,7 @@ export const root: CommandGroup = {
       commands: [
         {
           name: "create",
-          summary: "Create an agent and start it",
+          summary: "Create an agent and start it, or change one",
           details:
             "The agent gets a Matrix account, credentials sealed to the machine's key, and an assignment in the machine's\nconfiguration; the machine then starts it in a sandbox of its own.",
           positionals: [{ name: "name", summary: "Its name, or a template reference together with --name" }],
@@ -101,6 +101,10 @@ export const root: CommandGroup = {
               value: "ROOM",
               multiple: true,
               summary: "A room it joins, alias or ID (default: the lobby)",
+            },
+            "new-credentials": {
+              type: "boolean",
+              summary: "Give an agent that exists already a new session",
             },
             "no-wait": { type: "boolean", summary: "Return before the machine has started it" },
           },

@@ -34,6 +34,7 @@ export async function run(invocation: Invocation): Promise<number> {
       machine,
       principal,
       joins: await roomsToJoin(invocation, session),
+      newCredentials: booleanFlag(invocation, "new-credentials"),
       assignment: {
         template: template ?? `${rooms.template(namespaceOf(machine))}:agent`,
         auto_start: true,

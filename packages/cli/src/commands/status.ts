@@ -70,12 +70,12 @@ export async function run(invocation: Invocation): Promise<number> {
   else {
     const { machine } = status;
     terminal.print(
-      `Machine   ${machine.name}: ${machine.state}${machine.reason ? ` (${machine.reason})` : ""}`,
+      `machine     ${machine.name}: ${machine.state}${machine.reason ? ` (${machine.reason})` : ""}`,
     );
     for (const name of ["homeserver", "launcher", "daemon"] as const) {
       const { state, pid, restarts } = status[name];
       const details = [pid === null ? "" : `pid ${pid}`, restarts === 0 ? "" : `restarted ${restarts}×`];
-      terminal.print(`${name.padEnd(10)}${[state, ...details].filter((text) => text !== "").join(", ")}`);
+      terminal.print(`${name.padEnd(12)}${[state, ...details].filter((text) => text !== "").join(", ")}`);
     }
     terminal.print("");
     terminal.table(

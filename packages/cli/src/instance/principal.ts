@@ -23,7 +23,7 @@ import {
 } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
 import { principalPassword, registerOrLogin } from "./administrator.ts";
-import { configPlace, editAssignment } from "./machine-config.ts";
+import { type ConfigPlace, configPlace, editAssignment } from "./machine-config.ts";
 import { roomOf } from "./namespace-setup.ts";
 import { inviteUnlessThere } from "./provision.ts";
 import { requireTemplate } from "./template-store.ts";
@@ -38,15 +38,36 @@ export type CreatePrincipal = {
   readonly assignment: Omit<PrincipalAssignment, "principal">;
   /** Rooms it joins besides the machine's config room. */
   readonly joins: readonly RoomId[];
+  /** Log in anew and seal what that gives, also when the principal has credentials. */
+  readonly newCredentials?: boolean;
   /** Further entries of its credential bundle. */
   readonly credentials?: Readonly<Record<string, string>>;
 };
 
-/** Makes a principal, or brings an existing one back to what is asked for. Returns its user ID. */
+/**
+ * Makes a principal, or changes the assignment of one that is there. An existing one keeps its credentials, and so goes
+ * on running when only its payload changed, unless `newCredentials` asks for others. Returns its user ID.
+ */
 export async function createPrincipal(options: CreatePrincipal): Promise<UserId> {
   const { session, machine, principal } = options;
   if (options.assignment.template !== "") await requireTemplate(session, options.assignment.template);
   const place = await configPlace(session, machine);
+  const user = userIdOf(principal, serverOf(session.userId));
+  if (options.newCredentials === true || !(await isReady(session, place, user))) await equip(options, place);
+  await editAssignment(session, place, user, { ...options.assignment, principal: user });
+  return user;
+}
+
+/** True when the principal is in the machine's room with credentials: only its assignment may be missing. */
+async function isReady(session: MatrixSession, place: ConfigPlace, user: UserId): Promise<boolean> {
+  const sealed = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
+  const hasCredentials = typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
+  return hasCredentials && (await session.joinedMembers(place.room)).includes(user);
+}
+
+/** Account, rooms, and credentials sealed to the machine's key. */
+async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void> {
+  const { session, machine, principal } = options;
   const recipient = await machineRecipient(session, machine);
   const account = await registerOrLogin({
     homeserver: options.homeserver,
@@ -63,14 +84,8 @@ export async function createPrincipal(options: CreatePrincipal): Promise<UserId>
     await inviteUnlessThere(session, room, account.userId);
     await own.joinRoom(room);
   }
-  await session.putState(
-    place.room,
-    eventTypes.credentials,
-    stateKeyOf(account.userId),
-    await sealedCredentials(options, account, recipient),
-  );
-  await editAssignment(session, place, account.userId, { ...options.assignment, principal: account.userId });
-  return account.userId;
+  const sealed = await sealedCredentials(options, account, recipient);
+  await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
 }
 
 async function machineRecipient(session: MatrixSession, machine: MachineLocalpart): Promise<string> {

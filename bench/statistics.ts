@@ -1,0 +1,38 @@
+/** What figures are made of: quantiles of samples, and how they are printed beside each other. */
+
+/** The value below which `fraction` of the samples lie (nearest rank). */
+export function quantile(samples: readonly number[], fraction: number): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(fraction * sorted.length))] ?? Number.NaN;
+}
+
+export const median = (samples: readonly number[]): number => quantile(samples, 0.5);
+
+/** Rounded for reading: three significant digits. */
+export const round = (value: number): number => Number(value.toPrecision(3));
+
+/** One line of a report: what was measured, what it is, what it is measured against. */
+export type Figure = {
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  /** Beside which floor or peer, and how many times it. */
+  readonly against?: { readonly name: string; readonly value: number; readonly ratio: number };
+  readonly aim?: string;
+};
+
+export const figure = (
+  name: string,
+  value: number,
+  unit: string,
+  against?: { readonly name: string; readonly value: number },
+  aim?: string,
+): Figure => ({
+  name,
+  value: round(value),
+  unit,
+  ...(against === undefined
+    ? {}
+    : { against: { name: against.name, value: round(against.value), ratio: round(value / against.value) } }),
+  ...(aim === undefined ? {} : { aim }),
+});

@@ -1,0 +1,183 @@
+/** The main job, end to end: what a person types first, with the real programs. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { systemClock } from "@bureau/kit/clock";
+import { isAlive } from "@bureau/kit/process-table";
+import { createBureau, processesOf, type TestBureau } from "@bureau/testkit/bureau";
+import { waitFor } from "../packages/cli/src/instance/wait-for.ts";
+
+type Status = {
+  machine: { state: string; name: string };
+  daemon: { pid: number };
+  launcher: { pid: number };
+  homeserver: { pid: number };
+  principals: { name: string; state: string; pid?: number; reason?: string }[];
+};
+type Agent = { name: string; state: string };
+
+let bureau: TestBureau;
+let firstUp: { greeting: string; first_run: boolean };
+beforeAll(async () => {
+  bureau = createBureau();
+  firstUp = await bureau.json("up");
+}, 90_000);
+afterAll(async () => {
+  await bureau[Symbol.asyncDispose]();
+}, 60_000);
+
+const eventually = async <T>(check: () => Promise<T | undefined>, timeoutMs = 20_000): Promise<T> => {
+  const found = await waitFor(check, { timeoutMs, clock: systemClock });
+  if (found === undefined) throw new Error("it never came to pass");
+  return found;
+};
+
+describe("bureau up", () => {
+  test("returns when the machine is online and the first agent has spoken", async () => {
+    expect(firstUp.first_run).toBe(true);
+    expect(firstUp.greeting.length).toBeGreaterThan(5);
+    const status = await bureau.json<Status>("status");
+    expect(status.machine.state).toBe("online");
+    for (const program of [status.daemon, status.launcher, status.homeserver])
+      expect(program.pid).toBeGreaterThan(1);
+    expect(status.principals).toEqual([expect.objectContaining({ name: "agent/greeter", state: "running" })]);
+  });
+
+  test("again changes nothing: the same processes go on", async () => {
+    const before = await bureau.json<Status>("status");
+    expect((await bureau.json<{ first_run: boolean }>("up")).first_run).toBe(false);
+    const after = await bureau.json<Status>("status");
+    for (const program of ["daemon", "launcher", "homeserver"] as const)
+      expect(after[program].pid).toBe(before[program].pid);
+    expect(after.principals[0]?.pid).toBe(before.principals[0]?.pid as number);
+  });
+
+  test("the greeter answers a person who writes to it", async () => {
+    const session = bureau.session();
+    await bureau.json("matrix", "send", "bureau/lobby", "hello greeter");
+    await eventually(async () => {
+      const { messages } = await bureau.json<{ messages: { sender: string; content: { body: string } }[] }>(
+        "matrix",
+        "messages",
+        "bureau/lobby",
+      );
+      const mine = messages.findIndex(
+        ({ sender, content }) => sender === session.userId && content.body === "hello greeter",
+      );
+      return messages.slice(mine + 1).find(({ sender }) => sender.includes("/agent/greeter:"));
+    });
+  });
+});
+
+describe("agents", () => {
+  test("are created running, show their output, and are listed", async () => {
+    const created = await bureau.json<Agent>(
+      "agent",
+      "create",
+      "demo",
+      "--command",
+      "echo hello; sleep 1000",
+    );
+    expect(created).toMatchObject({ name: "demo", state: "running" });
+    const logs = await bureau.run("agent", "logs", "demo");
+    expect(logs).toMatchObject({ code: 0, stdout: "hello\n" });
+    expect(await bureau.json<Agent[]>("agent", "list")).toContainEqual(
+      expect.objectContaining({ name: "demo", state: "running" }),
+    );
+  });
+
+  test("that end by themselves as asked are completed, and their last words stay readable", async () => {
+    await bureau.json("agent", "create", "once", "--command", "echo last words", "--restart-policy", "never");
+    await eventually(async () =>
+      (await bureau.json<Agent[]>("agent", "list")).find(
+        ({ name, state }) => name === "once" && state === "completed",
+      ),
+    );
+    expect((await bureau.run("agent", "logs", "once")).stdout).toContain("last words");
+  });
+
+  test("that fail back off, say why, and tell the config room their output", async () => {
+    await bureau.run("agent", "create", "broken", "--command", "echo about to fail >&2; exit 7");
+    const broken = await eventually(async () =>
+      (await bureau.json<(Agent & { reason?: string })[]>("agent", "list")).find(
+        ({ name, state }) => name === "broken" && state === "backing-off",
+      ),
+    );
+    expect(broken.reason).toContain("7");
+    const { machine } = await bureau.json<Status>("status");
+    await eventually(async () => {
+      const { messages } = await bureau.json<{ messages: { content: Record<string, unknown> }[] }>(
+        "matrix",
+        "messages",
+        machine.name,
+        "--limit",
+        "100",
+      );
+      return messages.find(
+        ({ content }) =>
+          content["msgtype"] === "m.bureau.sandbox_exited" &&
+          content["exit_code"] === 7 &&
+          String(content["captured_output"]).includes("about to fail"),
+      );
+    });
+    await bureau.json("agent", "destroy", "broken");
+  });
+
+  test("that are destroyed leave the list, and may be made again under the same name", async () => {
+    await bureau.json("agent", "create", "brief", "--command", "sleep 1000");
+    await bureau.json("agent", "destroy", "brief");
+    expect((await bureau.json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("brief");
+    await bureau.json("agent", "create", "brief", "--command", "echo again; sleep 1000");
+    expect((await bureau.run("agent", "logs", "brief")).stdout).toContain("again");
+    await bureau.json("agent", "destroy", "brief", "--purge");
+  });
+
+  test("get a new payload while they run, and a signal if they listen for one", async () => {
+    const script = "trap 'cat /run/bureau/payload.json' HUP; echo ready; while :; do sleep 0.05; done";
+    await bureau.json("agent", "create", "listener", "--command", script, "--payload", '{"n":1}');
+    const pid = async () =>
+      (await bureau.json<Status>("status")).principals.find(({ name }) => name === "agent/listener")?.pid;
+    const before = await pid();
+    await bureau.json("agent", "create", "listener", "--command", script, "--payload", '{"n":2}');
+    await eventually(async () =>
+      (await bureau.run("agent", "logs", "listener")).stdout.includes('"n":2') ? true : undefined,
+    );
+    expect(await pid()).toBe(before);
+    await bureau.json("agent", "destroy", "listener");
+  });
+
+  test("with a template that does not exist are refused before anything is made", async () => {
+    const refused = await bureau.run("agent", "create", "x", "--template", "bureau/template:nope");
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain("bureau/template:nope");
+    expect((await bureau.json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("x");
+  });
+
+  test("with a name that is none are refused with the rule it breaks", async () => {
+    for (const name of ["../up", "UPPER", "a//b", ".hidden", "x".repeat(80)]) {
+      const refused = await bureau.run("agent", "create", name);
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toContain("Invalid");
+    }
+  });
+});
+
+describe("bureau down", () => {
+  test("and up again brings every agent back; then down leaves no process and no socket", async () => {
+    const processes = processesOf(bureau.layout);
+    expect(processes.length).toBeGreaterThan(4);
+    await bureau.json("down");
+    expect(processes.filter(isAlive)).toEqual([]);
+    await bureau.json("up");
+    expect(await bureau.json<Agent[]>("agent", "list")).toContainEqual(
+      expect.objectContaining({ name: "demo", state: "running" }),
+    );
+    expect(await bureau.json<Agent[]>("agent", "list")).toContainEqual(
+      expect.objectContaining({ name: "once", state: "completed" }),
+    );
+    await bureau.json("down");
+    expect(processesOf(bureau.layout)).toEqual([]);
+    expect(existsSync(bureau.layout.runDir) ? readdirSync(bureau.layout.runDir) : []).toEqual([]);
+    expect((await bureau.run("status")).code).toBe(1);
+    await bureau.json("down");
+  }, 90_000);
+});
