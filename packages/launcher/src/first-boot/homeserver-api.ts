@@ -4,7 +4,16 @@
  */
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { parse } from "@bureau/schema/parse";
-import { array, type GenericSchema, type InferOutput, looseObject, nullish, optional, string } from "valibot";
+import {
+  array,
+  type GenericSchema,
+  type InferOutput,
+  looseObject,
+  nullish,
+  optional,
+  safeParse,
+  string,
+} from "valibot";
 
 /** One request may take this long; the whole first boot has its own budget. */
 const REQUEST_MS_MAX = 30_000;
@@ -141,7 +150,9 @@ export class HomeserverApi {
       });
     }
     if (status >= 200 && status < 300) return parse(schema, answer, `answer of ${this.url} to ${act}`);
-    const { errcode = "", error = "no reason given" } = parse(ErrorSchema, answer, `error of ${this.url}`);
+    // What is not JSON comes from something in between, such as a reverse proxy: its status says enough.
+    const reason = safeParse(ErrorSchema, answer);
+    const { errcode = "", error = "no reason given" } = reason.success ? reason.output : {};
     throw new HomeserverError(
       status,
       errcode,

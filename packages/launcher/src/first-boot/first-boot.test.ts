@@ -1,0 +1,264 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { startHomeserver } from "@bureau/homeserver/homeserver";
+import { systemClock } from "@bureau/kit/clock";
+import { silentLog } from "@bureau/kit/log";
+import { Secret } from "@bureau/kit/secret";
+import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
+import type { LauncherConfig } from "../launcher-config.ts";
+import { firstBoot, hasBooted } from "./first-boot.ts";
+import { HomeserverApi, type LoginSession } from "./homeserver-api.ts";
+
+const fleet = parseFleet("bureau/fleet/test");
+const server = parseServerName("bureau.test");
+const never = new AbortController().signal;
+const root = mkdtempSync("/tmp/fb-");
+let homeserver: Awaited<ReturnType<typeof startHomeserver>>;
+let admin: LoginSession;
+let machines = 0;
+const gates: { stop: () => void }[] = [];
+
+beforeAll(async () => {
+  homeserver = await startHomeserver(
+    {
+      dataDir: join(root, "hs"),
+      serverName: server,
+      listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+      registrationToken: new Secret("registration"),
+    },
+    { log: silentLog, clock: systemClock },
+  );
+  admin = await new HomeserverApi(homeserver.url, never).register("admin", "admin-password", "registration");
+  const power_level_content_override = { events: { "m.bureau.machine_key": 0 } };
+  for (const room_alias_name of [`${fleet}/machine`, `${fleet}/service`])
+    await asAdmin("POST", "createRoom", {
+      room_alias_name,
+      preset: "public_chat",
+      power_level_content_override,
+    });
+});
+afterEach(() => {
+  for (const gate of gates.splice(0)) gate.stop();
+});
+afterAll(async () => {
+  await homeserver[Symbol.asyncDispose]();
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function asAdmin(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
+  const response = await fetch(`${homeserver.url}/_matrix/client/v3/${path}`, {
+    method,
+    headers: { authorization: `Bearer ${admin.access_token}` },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(`${path}: ${await response.text()}`);
+  return (await response.json()) as Record<string, unknown>;
+}
+
+/** A machine with folders of its own that has not booted. */
+function newMachine(): LauncherConfig {
+  const dir = join(root, `m${machines++}`);
+  mkdirSync(dir);
+  const layout = {
+    runDir: join(dir, "r"),
+    stateDir: join(dir, "s"),
+    workspaceRoot: join(dir, "w"),
+    cacheRoot: join(dir, "c"),
+  };
+  return {
+    layout,
+    homeserverUrl: homeserver.url,
+    machine: parseMachine(`${fleet}/machine/${dir.split("/").at(-1)}`),
+    serverName: server,
+    fleet,
+    programsDir: dir,
+    proxyCommand: [],
+    bootstrapFile: join(dir, "bootstrap.json"),
+    registrationTokenFile: undefined,
+    firstBootOnly: true,
+  };
+}
+
+/** Makes the account and its bootstrap file, as provisioning does. */
+async function provision(config: LauncherConfig, fields: Record<string, string> = {}): Promise<void> {
+  const password = new Bun.CryptoHasher("sha256").update(config.machine).digest("hex");
+  await new HomeserverApi(homeserver.url, never).register(config.machine, password, "registration");
+  const content = {
+    homeserver_url: homeserver.url,
+    server_name: server,
+    machine_name: config.machine,
+    password,
+    fleet_prefix: fleet,
+    ...fields,
+  };
+  writeFileSync(config.bootstrapFile ?? "", JSON.stringify(content), { mode: 0o600 });
+}
+
+const boot = (config: LauncherConfig, signal = never): Promise<void> =>
+  firstBoot(config, { clock: systemClock, log: silentLog, signal });
+const inState = (config: LauncherConfig, name: string): string => join(config.layout.stateDir, name);
+const read = (config: LauncherConfig, name: string): string => readFileSync(inState(config, name), "utf8");
+
+async function publishedKey(config: LauncherConfig): Promise<unknown> {
+  const alias = encodeURIComponent(`#${fleet}/machine:${server}`);
+  const { room_id } = await asAdmin("GET", `directory/room/${alias}`);
+  const key = encodeURIComponent(`${config.machine}:${server}`);
+  return asAdmin("GET", `rooms/${room_id}/state/m.bureau.machine_key/${key}`);
+}
+
+async function expectBooted(config: LauncherConfig): Promise<void> {
+  const session = JSON.parse(read(config, "session.json"));
+  expect(session).toMatchObject({
+    homeserver_url: expect.any(String),
+    user_id: `@${config.machine}:${server}`,
+  });
+  const whoami = await fetch(`${homeserver.url}/_matrix/client/v3/account/whoami`, {
+    headers: { authorization: `Bearer ${session.access_token}` },
+  });
+  expect(await whoami.json()).toMatchObject({ user_id: session.user_id });
+  expect(await publishedKey(config)).toEqual({
+    algorithm: "age-x25519",
+    public_key: read(config, "machine-key.pub"),
+  });
+  expect(
+    ["session.json", "machine-key.txt", "machine-key.pub"].map(
+      (name) => statSync(inState(config, name)).mode & 0o777,
+    ),
+  ).toEqual([0o600, 0o600, 0o644]);
+}
+
+describe("first boot with a bootstrap file", () => {
+  test("makes key, session and published key, changes the password and deletes the file", async () => {
+    const config = newMachine();
+    await provision(config);
+    const { password } = JSON.parse(readFileSync(config.bootstrapFile ?? "", "utf8"));
+    expect(hasBooted(config.layout)).toBe(false);
+    await boot(config);
+    expect(hasBooted(config.layout)).toBe(true);
+    await expectBooted(config);
+    expect(existsSync(config.bootstrapFile ?? "")).toBe(false);
+    const api = new HomeserverApi(homeserver.url, never);
+    expect(api.login(config.machine, password)).rejects.toMatchObject({ errcode: "M_FORBIDDEN" });
+    const secret = read(config, "machine-key.txt");
+    const permanent = new Bun.CryptoHasher("sha256")
+      .update(`bureau-machine-permanent:${config.machine}:${secret}`)
+      .digest("hex");
+    expect((await api.login(config.machine, permanent)).user_id).toBe(`@${config.machine}:${server}`);
+  });
+
+  test("without any source fails before it makes a key", async () => {
+    const config = { ...newMachine(), bootstrapFile: undefined };
+    expect(boot(config)).rejects.toThrow("has not joined its fleet yet");
+    expect(existsSync(inState(config, "machine-key.txt"))).toBe(false);
+  });
+
+  test.each([
+    ["server_name", "elsewhere.org"],
+    ["machine_name", "bureau/fleet/test/machine/other"],
+    ["fleet_prefix", "bureau/fleet/other"],
+  ])("for another machine (%s) is refused before it makes a key", async (field, value) => {
+    const config = newMachine();
+    await provision(config, { [field]: value });
+    expect(boot(config)).rejects.toThrow(`its ${field} is "${value}"`);
+    expect(existsSync(inState(config, "machine-key.txt"))).toBe(false);
+  });
+
+  test("that is malformed names the field and not the password", async () => {
+    const config = newMachine();
+    await provision(config, { password: "hunter2" });
+    const message = await boot(config).catch((error: Error) => error.message);
+    expect(message).toContain("password");
+    expect(message).not.toContain("hunter2");
+  });
+
+  test("that somebody used already fails loudly and leaves no session", async () => {
+    const thief = newMachine();
+    await provision(thief);
+    const dir = join(thief.layout.stateDir, "../late");
+    const late: LauncherConfig = {
+      ...thief,
+      layout: { ...thief.layout, stateDir: dir },
+      bootstrapFile: `${thief.bootstrapFile}.copy`,
+    };
+    writeFileSync(late.bootstrapFile ?? "", readFileSync(thief.bootstrapFile ?? ""));
+    await boot(thief);
+    expect(boot(late)).rejects.toMatchObject({
+      code: "unauthorized",
+      message: expect.stringContaining("was used already"),
+    });
+    expect(hasBooted(late.layout)).toBe(false);
+  });
+});
+
+/** A way to the homeserver that is cut at the n-th request, before it arrives or before its answer does. */
+function cutAt(request: number, when: "before" | "after", abort: () => void): string {
+  let seen = 0;
+  const gate = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    async fetch(incoming) {
+      const { pathname } = new URL(incoming.url);
+      const cut = ++seen === request;
+      const forward = (): Promise<Response> =>
+        fetch(homeserver.url + pathname, {
+          method: incoming.method,
+          headers: incoming.headers,
+          body: incoming.body,
+        });
+      if (cut && when === "before") abort();
+      if (cut && when === "before") return new Response(null, { status: 599 });
+      const answer = await forward();
+      const body = await answer.text();
+      if (cut) abort();
+      return new Response(cut ? null : body, { status: cut ? 599 : answer.status });
+    },
+  });
+  gates.push({ stop: () => void gate.stop(true) });
+  return `http://127.0.0.1:${gate.port}`;
+}
+
+describe("first boot that was cut off", () => {
+  // login, two rounds of the password change, join, publish, join: six requests.
+  for (const request of [1, 2, 3, 4, 5, 6])
+    for (const when of ["before", "after"] as const)
+      test(`${when} request ${request} goes on when it is run again`, async () => {
+        const config = newMachine();
+        const crash = new AbortController();
+        const url = cutAt(request, when, () => crash.abort());
+        await provision(config, { homeserver_url: url });
+        const first = await boot(config, crash.signal).then(
+          () => "done",
+          () => "cut",
+        );
+        // The last request is best effort: its loss does not matter.
+        expect(first).toBe(request === 6 ? "done" : "cut");
+        if (first === "done") return await expectBooted(config);
+        expect(hasBooted(config.layout)).toBe(false);
+        const key = read(config, "machine-key.txt");
+        await boot(config);
+        expect(read(config, "machine-key.txt")).toBe(key);
+        await expectBooted(config);
+      });
+
+  test("for a moment by the network alone waits and goes on by itself", async () => {
+    const config = newMachine();
+    await provision(config, { homeserver_url: cutAt(2, "before", () => {}) });
+    await boot(config);
+    await expectBooted(config);
+  });
+});
+
+test("with a registration token registers, and a second time logs in", async () => {
+  const config: LauncherConfig = { ...newMachine(), bootstrapFile: undefined };
+  const file = join(root, "token");
+  writeFileSync(file, "registration\n");
+  await boot({ ...config, registrationTokenFile: file });
+  await expectBooted(config);
+  rmSync(inState(config, "session.json"));
+  await boot({ ...config, registrationTokenFile: file });
+  await expectBooted(config);
+  writeFileSync(file, "wrong");
+  const other: LauncherConfig = { ...newMachine(), bootstrapFile: undefined, registrationTokenFile: file };
+  expect(boot(other)).rejects.toThrow("Cannot register");
+});
