@@ -1,0 +1,178 @@
+/**
+ * Programs are killed with SIGKILL at random moments, while agents come and go, round after round. Afterwards what is
+ * desired runs, exactly once each, and nothing else is left. `BUREAU_SEED` repeats a run, `BUREAU_ROUNDS` lengthens it.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import {
+  argumentsOf,
+  findByArguments,
+  identify,
+  type ProcessId,
+  signalProcess,
+} from "@bureau/kit/process-table";
+import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
+import { waitFor } from "../packages/cli/src/instance/wait-for.ts";
+
+type Principal = { name: string; state: string; pid?: number; proxy_pid?: number };
+type Status = Record<"daemon" | "launcher" | "homeserver" | "supervisor", { pid: number | null }> & {
+  machine: { state: string };
+  principals: Principal[];
+};
+
+const seed = Number(process.env["BUREAU_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+const rounds = Number(process.env["BUREAU_ROUNDS"] ?? 12);
+const victims = ["daemon", "launcher", "homeserver", "proxy", "program", "tmux"] as const;
+/** Backoff may reach seconds after several crashes in a row. */
+const CONVERGE_MS = 60_000;
+
+/** mulberry32: small, and the same everywhere. */
+function randomFrom(start: number): () => number {
+  let state = start >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+let bureau: TestBureau;
+beforeAll(async () => {
+  bureau = createBureau();
+  await bureau.json("up");
+}, 90_000);
+afterAll(async () => {
+  await bureau[Symbol.asyncDispose]();
+}, 60_000);
+
+const statusNow = async (): Promise<Status | undefined> => {
+  const { stdout } = await bureau.run("status", "--json");
+  return stdout === "" ? undefined : (JSON.parse(stdout) as Status);
+};
+
+/** How an agent's program is told from all others: how long it sleeps. */
+const nap = (index: number): string => String(900_000 + index);
+const programsOf = (index: number): ProcessId[] => findByArguments("sleep", nap(index));
+
+/** Resolves when exactly the wanted agents run, once each, each with its own proxy, and nothing else is left. */
+async function converged(wanted: ReadonlySet<number>): Promise<void> {
+  let why = "";
+  const done = await waitFor(
+    async () => {
+      const status = await statusNow();
+      why = disagreement(status, wanted) ?? "";
+      return why === "" ? true : undefined;
+    },
+    { timeoutMs: CONVERGE_MS, clock: systemClock },
+  );
+  if (done === undefined) throw new Error(`seed ${seed}: it did not converge: ${why}`);
+}
+
+function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): string | undefined {
+  if (status?.machine.state !== "online") return `the machine is ${status?.machine.state}`;
+  const agents = status.principals.filter(({ name }) => name.startsWith("agent/f"));
+  for (const index of wanted) {
+    const agent = agents.find(({ name }) => name === `agent/f${index}`);
+    if (agent?.state !== "running") return `agent/f${index} is ${JSON.stringify(agent)}`;
+    const programs = programsOf(index).length;
+    if (programs !== 1) return `${programs} programs of agent/f${index}`;
+    if (agent.proxy_pid === undefined || identify(agent.proxy_pid) === undefined)
+      return `agent/f${index} has no proxy`;
+  }
+  if (agents.length !== wanted.size) return `principals ${agents.map(({ name }) => name).join(" ")}`;
+  const running = status.principals.filter(({ state }) => state === "running").length;
+  // Each sandbox has a proxy, and the launcher may keep one in reserve.
+  const proxies = bureau.processes().filter(({ pid }) => isProxy(pid)).length;
+  if (proxies < running || proxies > running + 1) return `${proxies} proxies for ${running} sandboxes`;
+  const folders = readdirSync(join(bureau.layout.runDir, "fleet/local/sandbox"));
+  return folders.length === running ? undefined : `${folders.length} folders for ${running} sandboxes`;
+}
+
+const isProxy = (pid: number): boolean =>
+  argumentsOf(pid).some((argument) => argument.includes("bureau-proxy"));
+
+async function kill(victim: (typeof victims)[number], random: () => number): Promise<void> {
+  const status = await statusNow();
+  const pick = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
+  const principal = pick(status?.principals.filter(({ state }) => state === "running") ?? []);
+  const pid =
+    victim === "proxy"
+      ? principal?.proxy_pid
+      : victim === "program"
+        ? principal?.pid
+        : victim === "tmux"
+          ? findByArguments("-S", join(bureau.layout.runDir, "tmux.sock"))[0]?.pid
+          : (status?.[victim].pid ?? undefined);
+  const target = pid === undefined ? undefined : identify(pid);
+  if (target !== undefined) signalProcess(target, "SIGKILL");
+}
+
+describe("killing programs at random", () => {
+  test(`${rounds} rounds: everything desired runs again, once, and nothing else is left`, async () => {
+    console.log(`faults: BUREAU_SEED=${seed} BUREAU_ROUNDS=${rounds}`);
+    const random = randomFrom(seed);
+    const wanted = new Set<number>();
+    for (let index = 0; index < 3; index++) {
+      await bureau.json("agent", "create", `f${index}`, "--command", `exec sleep ${nap(index)}`);
+      wanted.add(index);
+    }
+    await converged(wanted);
+    for (let round = 0; round < rounds; round++) {
+      const change = random() < 0.5 ? changeAgents(round, wanted, random) : Promise.resolve();
+      await Bun.sleep(random() * 120);
+      const count = 1 + Math.floor(random() * 2);
+      for (let shot = 0; shot < count; shot++) {
+        await kill(victims[Math.floor(random() * victims.length)] ?? "daemon", random);
+        await Bun.sleep(random() * 80);
+      }
+      await change;
+    }
+    await converged(wanted);
+  }, 300_000);
+
+  test("a killed supervisor takes nothing with it, and the next one adopts everything", async () => {
+    const before = await statusNow();
+    const supervisor = identify(before?.supervisor.pid ?? 0);
+    if (supervisor === undefined || before === undefined) throw new Error("no supervisor");
+    signalProcess(supervisor, "SIGKILL");
+    await bureau.json("up");
+    const after = await statusNow();
+    for (const program of ["daemon", "launcher", "homeserver"] as const)
+      expect(after?.[program].pid).toBe(before[program].pid);
+    expect(after?.principals.map(({ pid }) => pid)).toEqual(before.principals.map(({ pid }) => pid));
+  }, 60_000);
+
+  test("with everything killed at once, down leaves nothing behind", async () => {
+    const all = bureau.processes();
+    for (const target of all) signalProcess(target, "SIGKILL");
+    await bureau.json("down");
+    expect(bureau.processes()).toEqual([]);
+    expect(readdirSync(bureau.layout.runDir)).toEqual([]);
+    const up = await bureau.json<Status>("up");
+    expect(up.machine.state).toBe("online");
+  }, 90_000);
+});
+
+/** Adds or removes an agent, as often as it takes: the homeserver may be down just then. */
+async function changeAgents(round: number, wanted: Set<number>, random: () => number): Promise<void> {
+  const removable = [...wanted].filter((index) => index >= 3);
+  const victim = removable[Math.floor(random() * removable.length)];
+  const create = victim === undefined || random() < 0.6;
+  const index = create ? 3 + round : victim;
+  const args = create
+    ? ["agent", "create", `f${index}`, "--command", `exec sleep ${nap(index)}`, "--no-wait"]
+    : ["agent", "destroy", `f${index}`, "--no-wait"];
+  const done = await waitFor(
+    async () => {
+      const { code, stderr } = await bureau.run(...args);
+      return code === 0 || (!create && stderr.includes("is not assigned")) ? true : undefined;
+    },
+    { timeoutMs: CONVERGE_MS, clock: systemClock },
+  );
+  if (done === undefined) throw new Error(`seed ${seed}: ${args.join(" ")} never succeeded`);
+  if (create) wanted.add(index);
+  else wanted.delete(index);
+}
