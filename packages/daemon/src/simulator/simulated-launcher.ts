@@ -1,0 +1,237 @@
+/**
+ * A launcher without processes: it keeps the contract of launcher-ipc.ts (level-triggered exits, one sandbox a
+ * principal, records until they are cleared), is slow by chance, and can be down. What it is asked is handed to `observe`
+ * first, which is where the simulator checks what a daemon may ask.
+ */
+import { BureauError, unreachable } from "@bureau/kit/errors";
+import type {
+  LauncherAction,
+  LauncherRequest,
+  LauncherResponse,
+  SandboxExit,
+  SandboxList,
+} from "@bureau/schema/launcher-ipc";
+import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
+import type { SeededRandom } from "./seeded-random.ts";
+import type { TurnedClock } from "./turned-clock.ts";
+
+export type SimulatedSandbox = {
+  readonly account: AccountLocalpart;
+  digests: { spec: string; payload: string };
+  /** What the program would see. */
+  command: readonly string[];
+  payload: Readonly<Record<string, unknown>>;
+  credentials: string;
+  grants: string;
+  state: "running" | "exited";
+  exit: SandboxExit | undefined;
+  proxyAlive: boolean;
+  readonly startedAt: number;
+  readonly pid: number;
+};
+
+type Create = LauncherRequest<"create-sandbox">;
+
+export class SimulatedLauncher {
+  readonly sandboxes = new Map<AccountLocalpart, SimulatedSandbox>();
+  up = true;
+  /** Chance that a start fails, like one whose binary is missing. */
+  startFailure = 0;
+  readonly #clock: TurnedClock;
+  readonly #random: SeededRandom;
+  #revision = 1;
+  #pid = 100;
+  #changed = new AbortController();
+
+  constructor(clock: TurnedClock, random: SeededRandom) {
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  /** The launcher for one daemon: once `isDead`, its requests may still be carried out, but no answer arrives. */
+  clientFor(
+    isDead: () => boolean,
+    observe: (action: LauncherAction, account: AccountLocalpart | undefined) => void,
+  ): Launcher {
+    return {
+      call: async (action, request) => {
+        const account = "principal" in request ? parseAccountLocalpart(request.principal) : undefined;
+        if (isDead()) return await never();
+        observe(action, account);
+        try {
+          const answer = await this.#answer(action, request);
+          if (isDead()) return await never();
+          return answer as LauncherResponse<typeof action>;
+        } catch (error) {
+          if (isDead()) return await never();
+          throw error;
+        }
+      },
+    };
+  }
+
+  proxiesFor(isDead: () => boolean): ProxyAdmin {
+    return {
+      putGrants: async (account, grants) => {
+        await this.#delay();
+        if (isDead()) return await never();
+        const sandbox = this.sandboxes.get(account);
+        if (sandbox?.state !== "running" || !sandbox.proxyAlive)
+          throw new BureauError("unavailable", `the proxy of ${account} is away`);
+        sandbox.grants = JSON.stringify(grants);
+      },
+    };
+  }
+
+  /** A program ends by itself. */
+  exit(account: AccountLocalpart, code: number): void {
+    const sandbox = this.sandboxes.get(account);
+    if (sandbox?.state !== "running") return;
+    sandbox.state = "exited";
+    sandbox.proxyAlive = false;
+    sandbox.exit = { code, description: `exited with ${code}`, at: this.#clock.now() };
+    this.#change();
+  }
+
+  killProxy(account: AccountLocalpart): void {
+    const sandbox = this.sandboxes.get(account);
+    if (sandbox?.state !== "running") return;
+    sandbox.proxyAlive = false;
+    this.#change();
+  }
+
+  /** The machine reboots: nothing runs any more, and no record is left. */
+  reboot(): void {
+    this.sandboxes.clear();
+    this.#revision = this.#random.below(1_000_000);
+    this.#change();
+  }
+
+  async #answer(action: LauncherAction, request: object): Promise<unknown> {
+    this.#mustBeUp();
+    if (action !== "wait") await this.#delay();
+    this.#mustBeUp();
+    const answer = await this.#act(action, request);
+    // It may go down after the deed and before the answer.
+    this.#mustBeUp();
+    return answer;
+  }
+
+  #act(action: LauncherAction, request: object): unknown {
+    switch (action) {
+      case "list-sandboxes":
+        return this.#list();
+      case "wait":
+        return this.#wait(request as LauncherRequest<"wait">);
+      case "create-sandbox":
+        return this.#create(request as Create);
+      case "destroy-sandbox":
+        return this.#destroy(request as LauncherRequest<"destroy-sandbox">);
+      case "update-payload":
+        return this.#updatePayload(request as LauncherRequest<"update-payload">);
+      case "restart-proxy":
+        return this.#restartProxy(request as LauncherRequest<"restart-proxy">);
+      case "status":
+      case "signal-sandbox":
+      case "capture-output":
+        throw new BureauError("unsupported", `the simulator has no ${action}`);
+      default:
+        return unreachable(action);
+    }
+  }
+
+  #list(): SandboxList {
+    return {
+      revision: this.#revision,
+      sandboxes: [...this.sandboxes.values()].map((sandbox) => ({
+        principal: sandbox.account,
+        digests: sandbox.digests,
+        state: sandbox.state,
+        ...(sandbox.exit === undefined ? {} : { exit: sandbox.exit }),
+        pid: sandbox.pid,
+        proxy: { state: sandbox.proxyAlive ? ("running" as const) : ("dead" as const) },
+        started_at: sandbox.startedAt,
+      })),
+    };
+  }
+
+  async #wait({ since, timeout_ms }: LauncherRequest<"wait">): Promise<SandboxList> {
+    if (this.#revision === since) await this.#clock.sleep(timeout_ms, this.#changed.signal);
+    return this.#list();
+  }
+
+  #create(request: Create): object {
+    const account = parseAccountLocalpart(request.principal);
+    if (this.sandboxes.has(account)) throw new BureauError("conflict", `${account} has a sandbox`);
+    if (this.#random.chance(this.startFailure)) throw new BureauError("failed", "it would not start");
+    this.sandboxes.set(account, {
+      account,
+      digests: request.digests,
+      command: request.sandbox_spec.command ?? [],
+      payload: request.sandbox_spec.payload ?? {},
+      credentials: request.encrypted_credentials ?? "",
+      grants: JSON.stringify(request.grants ?? []),
+      state: "running",
+      exit: undefined,
+      proxyAlive: true,
+      startedAt: this.#clock.now(),
+      pid: this.#pid++,
+    });
+    this.#change();
+    return { proxy_pid: this.#pid++ };
+  }
+
+  async #destroy(request: LauncherRequest<"destroy-sandbox">): Promise<object> {
+    const account = parseAccountLocalpart(request.principal);
+    const sandbox = this.sandboxes.get(account);
+    if (sandbox === undefined) throw new BureauError("not-found", `${account} has no sandbox`);
+    if (sandbox.state === "running" && request.force !== true)
+      await this.#clock.sleep(this.#random.below(request.grace_ms ?? 0));
+    if (this.sandboxes.get(account) === sandbox) this.sandboxes.delete(account);
+    this.#change();
+    return {};
+  }
+
+  #updatePayload(request: LauncherRequest<"update-payload">): object {
+    const sandbox = this.#running(request.principal);
+    sandbox.payload = request.payload;
+    sandbox.digests = { ...sandbox.digests, payload: request.payload_digest };
+    this.#change();
+    return { signalled: false };
+  }
+
+  #restartProxy(request: LauncherRequest<"restart-proxy">): object {
+    const sandbox = this.#running(request.principal);
+    sandbox.proxyAlive = true;
+    sandbox.credentials = request.encrypted_credentials ?? "";
+    sandbox.grants = JSON.stringify(request.grants ?? []);
+    this.#change();
+    return { proxy_pid: this.#pid++ };
+  }
+
+  #running(principal: string): SimulatedSandbox {
+    const sandbox = this.sandboxes.get(parseAccountLocalpart(principal));
+    if (sandbox?.state !== "running") throw new BureauError("conflict", `${principal} does not run`);
+    return sandbox;
+  }
+
+  #mustBeUp(): void {
+    if (!this.up) throw new BureauError("unavailable", "the launcher is down");
+  }
+
+  #delay(): Promise<void> {
+    return this.#clock.sleep(this.#random.below(300));
+  }
+
+  #change(): void {
+    this.#revision++;
+    const waiting = this.#changed;
+    this.#changed = new AbortController();
+    waiting.abort();
+  }
+}
+
+/** The answer to somebody who is no longer there. */
+const never = (): Promise<never> => new Promise(() => {});

@@ -1,0 +1,34 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { LauncherAction } from "@bureau/schema/launcher-ipc";
+import { Simulator } from "./simulator.ts";
+
+setDefaultTimeout(60_000);
+const EVENTS = 2_000;
+const SEEDS = 6;
+
+/** `BUREAU_SEED` repeats one run. */
+const given = process.env["BUREAU_SEED"];
+const seeds =
+  given === undefined
+    ? Array.from({ length: SEEDS }, () => Math.floor(Math.random() * 2 ** 32))
+    : [Number(given)];
+
+test.each(seeds)(
+  "through thousands of random events a machine does nothing wrong and comes right (seed %p)",
+  async (seed) => {
+    const simulator = new Simulator(seed);
+    await simulator.run(EVENTS);
+    if (simulator.violations.length > 0)
+      throw new Error(
+        [`BUREAU_SEED=${seed}`, ...simulator.violations, "after:", ...simulator.history.slice(-40)].join(
+          "\n",
+        ),
+      );
+    // A run in which a daemon did nothing would prove nothing.
+    const asked = (action: LauncherAction): number => simulator.asked.get(action) ?? 0;
+    expect(asked("create-sandbox")).toBeGreaterThan(50);
+    expect(asked("destroy-sandbox")).toBeGreaterThan(50);
+    expect(asked("restart-proxy")).toBeGreaterThan(3);
+    expect(asked("update-payload")).toBeGreaterThan(1);
+  },
+);

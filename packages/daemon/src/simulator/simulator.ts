@@ -1,0 +1,421 @@
+/**
+ * A machine in a world of chance: the real desired state, plan, reconcile loop, memory and room directory, between a
+ * simulated launcher and simulated rooms, on a clock that is turned by hand. Everything that can happen to it happens in
+ * random order; what must never happen is checked at every request, what must come about when the world calms down.
+ */
+import { silentLog } from "@bureau/kit/log";
+import { RoomStateStore } from "@bureau/matrix/room-state";
+import { eventTypes } from "@bureau/schema/events";
+import type { LauncherAction } from "@bureau/schema/launcher-ipc";
+import {
+  type AccountLocalpart,
+  parseAccountLocalpart,
+  parseMachine,
+  parseServerName,
+  stateKeyOf,
+  type UserId,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { DesiredSource } from "../desired/desired-source.ts";
+import { Memory } from "../reconcile/memory.ts";
+import { Reconciler } from "../reconcile/reconciler.ts";
+import { RoomDirectory } from "../sync/room-directory.ts";
+import { SeededRandom } from "./seeded-random.ts";
+import { SimulatedLauncher } from "./simulated-launcher.ts";
+import { conditionAlias, configRoom, SimulatedRooms } from "./simulated-rooms.ts";
+import { TurnedClock } from "./turned-clock.ts";
+
+const machine = parseMachine("bureau/fleet/test/machine/box");
+const server = parseServerName("bureau.test");
+const userOf = (account: string): UserId => userIdOf(`bureau/fleet/test/${account}` as never, server);
+const machineKey = stateKeyOf(userIdOf(machine, server));
+
+/** Work under `never`, and principals that always run. */
+const jobs = ["agent/job-a", "agent/job-b", "agent/job-c"].map(parseAccountLocalpart);
+const agents = ["agent/x", "agent/y", "agent/z", "agent/w"].map(parseAccountLocalpart);
+const accounts = [...jobs, ...agents];
+
+/** What the operator means by one principal. */
+type Intent = {
+  assigned: boolean;
+  autoStart: boolean;
+  payload: number;
+  /** Undefined: there are none. */
+  credentials: number | undefined;
+  joins: boolean;
+  conditional: boolean;
+  /** Its assignment breaks the schema. */
+  broken: boolean;
+};
+
+type Daemon = {
+  readonly source: DesiredSource;
+  readonly reconciler: Reconciler;
+  readonly store: RoomStateStore;
+  readonly directory: RoomDirectory;
+  readonly stop: AbortController;
+  dead: boolean;
+  position: number;
+};
+
+/** Longer than every backoff and poll together: in this time the world must be as it was asked to be. */
+const CALM_MS = 240_000;
+
+export class Simulator {
+  readonly violations: string[] = [];
+  /** The last events, for whoever reads a failure. */
+  readonly history: string[] = [];
+  /** How often daemons asked the launcher for what. */
+  readonly asked = new Map<LauncherAction, number>();
+  readonly #random: SeededRandom;
+  readonly #clock = new TurnedClock();
+  readonly #rooms = new SimulatedRooms();
+  readonly #launcher: SimulatedLauncher;
+  readonly #intents = new Map<AccountLocalpart, Intent>();
+  readonly #templates = new Map<string, number | undefined>([["t", 1]]);
+  #versions = 1;
+  #condition: number | undefined;
+  #configBroken = false;
+  #disk: string | undefined;
+  #daemon: Daemon | undefined;
+  /** Requests of dead daemons may still be carried out: principals whose sandbox may appear out of nowhere. */
+  readonly #strays = new Set<AccountLocalpart>();
+  /** Work that ended by itself: `account payload template`. It must not begin again. */
+  readonly #done = new Set<string>();
+  /** Work that was done, but that the daemon may have been told to do again, or not have seen end. */
+  readonly #unclear = new Set<string>();
+
+  constructor(seed: number) {
+    this.#random = new SeededRandom(seed);
+    this.#launcher = new SimulatedLauncher(this.#clock, this.#random);
+    for (const account of accounts)
+      this.#intents.set(account, {
+        ...{ assigned: this.#random.chance(0.7), autoStart: true, payload: 1, credentials: 1 },
+        ...{ joins: false, conditional: account === "agent/w", broken: false },
+      });
+    this.#rooms.write("template", eventTypes.template, "t", { command: ["v1"] });
+    this.#writeConfig();
+    for (const account of accounts) this.#writeCredentials(account);
+    this.#startDaemon();
+  }
+
+  /** `count` events, with time passing between them, and calm now and then, when everything must come right. */
+  async run(count: number): Promise<void> {
+    for (let i = 1; i <= count && this.violations.length === 0; i++) {
+      this.#event();
+      this.#deliver();
+      await this.#clock.turn(this.#random.below(this.#random.chance(0.1) ? 40_000 : 2_000));
+      this.#deliver();
+      if (i % 100 === 0 || i === count) await this.#calmDown();
+    }
+    this.#crashDaemon();
+  }
+
+  #event(): void {
+    const account = this.#random.pick(accounts) ?? agents[0];
+    const intent = account === undefined ? undefined : this.#intents.get(account);
+    if (account === undefined || intent === undefined) return;
+    const events: readonly (readonly [weight: number, name: string, act: () => void])[] = [
+      [6, `${account} assigned or taken out`, () => this.#toggleAssigned(account, intent)],
+      [3, `${account} switched on or off`, () => this.#toggleAutoStart(account, intent)],
+      [12, `${account} gets another payload`, () => this.#change(() => intent.payload++)],
+      [3, `${account} gets other grants`, () => this.#change(() => (intent.joins = !intent.joins))],
+      [
+        2,
+        `${account} broken or mended`,
+        () => this.#change(() => (intent.broken = !this.#usually(!intent.broken))),
+      ],
+      [4, `${account} credentials`, () => this.#rotate(account, intent)],
+      [3, "template", () => this.#editTemplate()],
+      [
+        2,
+        "configuration broken or mended",
+        () => this.#change(() => (this.#configBroken = !this.#usually(!this.#configBroken))),
+      ],
+      [4, "condition", () => this.#editCondition()],
+      [12, `${account} ends well`, () => this.#exit(account, 0)],
+      [12, `${account} fails`, () => this.#exit(account, 1 + this.#random.below(3))],
+      [10, `proxy of ${account} dies`, () => this.#launcher.killProxy(account)],
+      [3, "daemon crashes", () => this.#crashDaemon()],
+      [12, "daemon starts", () => this.#startDaemon()],
+      [3, "launcher goes down or up", () => (this.#launcher.up = this.#usually(this.#launcher.up))],
+      [1, "machine reboots", () => this.#reboot()],
+      [3, "homeserver goes down or up", () => (this.#rooms.up = this.#usually(this.#rooms.up))],
+      [2, "starts fail or work", () => (this.#launcher.startFailure = this.#random.chance(0.5) ? 0.7 : 0)],
+      [10, "nothing", () => {}],
+    ];
+    let left = this.#random.below(events.reduce((sum, [weight]) => sum + weight, 0));
+    for (const [weight, name, act] of events) {
+      left -= weight;
+      if (left >= 0) continue;
+      this.history.push(`${this.#clock.now()} ${name}`);
+      act();
+      return;
+    }
+  }
+
+  /** What was taken away comes back soon, or nothing would ever run long enough to be disturbed. */
+  #usually(is: boolean): boolean {
+    return !is || this.#random.chance(0.6);
+  }
+
+  #change(act: () => void): void {
+    act();
+    this.#writeConfig();
+  }
+
+  #toggleAssigned(account: AccountLocalpart, intent: Intent): void {
+    // Taken out and put in again it is new work, if the daemon came to see it.
+    this.#forgetDone(account);
+    this.#change(() => {
+      intent.assigned = this.#usually(intent.assigned);
+    });
+  }
+
+  #toggleAutoStart(account: AccountLocalpart, intent: Intent): void {
+    this.#forgetDone(account);
+    this.#change(() => {
+      intent.autoStart = this.#usually(intent.autoStart);
+    });
+  }
+
+  /** A job's credentials change only while it does not run: stopping it for that is not a run that ended. */
+  #rotate(account: AccountLocalpart, intent: Intent): void {
+    if (
+      jobs.includes(account) &&
+      (this.#launcher.sandboxes.has(account) || !this.#done.has(this.#workOf(account)))
+    )
+      return;
+    intent.credentials = this.#random.chance(0.15) ? undefined : this.#random.below(1_000);
+    this.#writeCredentials(account);
+  }
+
+  /** No version comes twice: going back to an earlier one would rightly run its work again. */
+  #editTemplate(there = this.#random.chance(0.8)): void {
+    const version = there ? ++this.#versions : undefined;
+    this.#templates.set("t", version);
+    this.#rooms.write(
+      "template",
+      eventTypes.template,
+      "t",
+      version === undefined ? {} : { command: [`v${version}`] },
+    );
+  }
+
+  #editCondition(): void {
+    this.#condition = this.#random.chance(0.2) ? undefined : this.#random.below(3);
+    this.#rooms.write(
+      "condition",
+      "m.bureau.test",
+      "",
+      this.#condition === undefined ? {} : { n: this.#condition },
+    );
+  }
+
+  #exit(account: AccountLocalpart, code: number): void {
+    const sandbox = this.#launcher.sandboxes.get(account);
+    if (sandbox?.state !== "running") return;
+    this.#launcher.exit(account, code);
+    if (!jobs.includes(account)) return;
+    const work = `${account} ${sandbox.payload["n"]} ${sandbox.command[0]}`;
+    this.#done.add(work);
+    this.#unclear.delete(work);
+  }
+
+  #workOf(account: AccountLocalpart): string {
+    return `${account} ${this.#intents.get(account)?.payload} v${this.#templates.get("t")}`;
+  }
+
+  #forgetDone(account: AccountLocalpart): void {
+    for (const work of this.#done) {
+      if (!work.startsWith(`${account} `)) continue;
+      this.#done.delete(work);
+      this.#unclear.add(work);
+    }
+  }
+
+  /** Exits that no daemon has taken in are lost with their records: such work may run again. */
+  #reboot(): void {
+    for (const { account, state } of this.#launcher.sandboxes.values())
+      if (state === "exited") this.#forgetDone(account);
+    this.#crashDaemon();
+    this.#launcher.reboot();
+  }
+
+  #writeConfig(): void {
+    const principals = [...this.#intents]
+      .filter(([, { assigned }]) => assigned)
+      .map(([account, intent]) => ({
+        principal: userOf(account),
+        template: "bureau/template:t",
+        auto_start: intent.broken ? "perhaps" : intent.autoStart,
+        payload: { n: intent.payload },
+        matrix_policy: { allow_join: intent.joins },
+        restart_policy: jobs.includes(account) ? "never" : "always",
+        ...(intent.conditional
+          ? {
+              start_condition: {
+                event_type: "m.bureau.test",
+                state_key: "",
+                room_alias: conditionAlias,
+                content_match: { n: { $gte: 1 } },
+              },
+            }
+          : {}),
+      }));
+    this.#rooms.write("config", eventTypes.machineConfig, machineKey, {
+      principals: this.#configBroken ? "what?" : principals,
+    });
+  }
+
+  #writeCredentials(account: AccountLocalpart): void {
+    const version = this.#intents.get(account)?.credentials;
+    const content = {
+      ...{ version: 1, principal: userOf(account), encrypted_for: [], keys: [], ciphertext: `c${version}` },
+      ...{ provisioned_by: "@operator:bureau.test", provisioned_at: "", signature: "" },
+    };
+    const key = stateKeyOf(userOf(account));
+    this.#rooms.write("config", eventTypes.credentials, key, version === undefined ? {} : content);
+  }
+
+  #startDaemon(): void {
+    if (this.#daemon !== undefined) return;
+    const daemon = this.#build();
+    this.#daemon = daemon;
+    void daemon.reconciler.run(daemon.stop.signal);
+    this.#deliver();
+  }
+
+  #build(): Daemon {
+    const isDead = (): boolean => daemon.dead;
+    const notify = (): void => {};
+    const random = (): number => this.#random.next();
+    const shared = { clock: this.#clock, random, log: silentLog };
+    const store = new RoomStateStore();
+    const directory = new RoomDirectory({
+      ...shared,
+      session: this.#rooms.session,
+      onChange: () => reconciler.mark(),
+    });
+    const source = new DesiredSource({
+      ...{ machine, server, localpartBytesMax: 84, states: store, directory, notify, log: silentLog },
+    });
+    const reconciler = new Reconciler({
+      ...shared,
+      ...{ notify, userOf, graceMs: 5_000, desired: () => source.current() },
+      launcher: this.#launcher.clientFor(isDead, (action, account) => this.#check(action, account)),
+      proxies: this.#launcher.proxiesFor(isDead),
+      memory: new Memory({
+        read: () => this.#disk,
+        write: (text) => {
+          if (!isDead()) this.#disk = text;
+        },
+      }),
+    });
+    const stop = new AbortController();
+    const daemon: Daemon = { source, reconciler, store, directory, stop, dead: false, position: 0 };
+    return daemon;
+  }
+
+  /** As SIGKILL would: what it had asked for may still be done, what it would have done is not. */
+  #crashDaemon(): void {
+    const daemon = this.#daemon;
+    if (daemon === undefined) return;
+    for (const { name, state } of daemon.reconciler.view.reports)
+      if (state === "starting") this.#strays.add(parseAccountLocalpart(name));
+    daemon.dead = true;
+    daemon.stop.abort();
+    daemon.directory[Symbol.dispose]();
+    this.#daemon = undefined;
+  }
+
+  /** What the homeserver has for the daemon. */
+  #deliver(): void {
+    const daemon = this.#daemon;
+    const news = daemon === undefined ? undefined : this.#rooms.sync(daemon.position);
+    if (daemon === undefined || news === undefined || news.position === daemon.position) return;
+    if (daemon.position === 0) daemon.source.setConfigRoom(configRoom);
+    daemon.position = news.position;
+    daemon.store.apply(news.response);
+    daemon.reconciler.mark();
+  }
+
+  /** What a daemon may never ask for. */
+  #check(action: LauncherAction, account: AccountLocalpart | undefined): void {
+    if (account === undefined) return;
+    const desired = this.#daemon?.source.latest;
+    const fault = (text: string): void => {
+      this.violations.push(`${this.#clock.now()} ${action} ${account}: ${text}`);
+    };
+    this.asked.set(action, (this.asked.get(action) ?? 0) + 1);
+    if (desired === undefined) {
+      fault("nothing is known about what should run");
+      return;
+    }
+    const outcome = desired.principals.get(account)?.outcome;
+    const sandbox = this.#launcher.sandboxes.get(account);
+    if (action === "create-sandbox") {
+      if (sandbox !== undefined && !this.#strays.has(account)) fault("it has a sandbox");
+      if (outcome?.kind !== "run") {
+        fault(`it should not run: ${outcome?.kind}`);
+        return;
+      }
+      const { spec } = outcome.sandbox;
+      const work = `${account} ${spec.payload?.["n"]} ${spec.command?.[0]}`;
+      if (jobs.includes(account) && this.#done.has(work)) fault(`this work was done: ${work}`);
+    }
+    if (action === "destroy-sandbox" && (outcome?.kind === "failed" || outcome?.kind === "unresolved"))
+      fault(`it is not known what should run: ${outcome.reason}`);
+    if (action === "destroy-sandbox" && outcome?.kind === "run" && sandbox?.state === "running")
+      if (sandbox.digests.spec === outcome.sandbox.digests.spec) fault("it runs as it should");
+  }
+
+  /** Everything works and nothing happens any more: the machine must become what was asked for. */
+  async #calmDown(): Promise<void> {
+    this.history.push(`${this.#clock.now()} calm`);
+    this.#launcher.up = true;
+    this.#launcher.startFailure = 0;
+    this.#rooms.up = true;
+    this.#configBroken = false;
+    for (const intent of this.#intents.values()) intent.broken = false;
+    this.#writeConfig();
+    if (this.#templates.get("t") === undefined) this.#editTemplate(true);
+    this.#startDaemon();
+    this.#deliver();
+    await this.#clock.turn(CALM_MS);
+    this.#strays.clear();
+    for (const account of accounts) this.#compare(account);
+    if (this.#daemon?.reconciler.view.launcherAway !== undefined)
+      this.violations.push("the launcher is up and the daemon has not noticed");
+  }
+
+  #compare(account: AccountLocalpart): void {
+    const intent = this.#intents.get(account);
+    const template = this.#templates.get("t");
+    if (intent === undefined || template === undefined) return;
+    const sandbox = this.#launcher.sandboxes.get(account);
+    const fault = (text: string): void => {
+      const said = this.#daemon?.reconciler.view.reports.find(({ name }) => name === account);
+      this.violations.push(`${account} after the calm: ${text}; the daemon says ${JSON.stringify(said)}`);
+    };
+    // Without credentials it is left as it is, whatever that was.
+    if (intent.assigned && intent.autoStart && intent.credentials === undefined) return;
+    if (this.#unclear.has(this.#workOf(account))) return;
+    const holds = !intent.conditional || (this.#condition ?? 0) >= 1;
+    const wanted = intent.assigned && intent.autoStart && holds && !this.#done.has(this.#workOf(account));
+    if (!wanted) {
+      if (sandbox !== undefined) fault("it should not run");
+      return;
+    }
+    if (sandbox === undefined || sandbox.state !== "running") {
+      fault("it should run");
+      return;
+    }
+    if (!sandbox.proxyAlive) fault("its proxy is dead");
+    if (sandbox.payload["n"] !== intent.payload)
+      fault(`payload ${sandbox.payload["n"]}, not ${intent.payload}`);
+    if (sandbox.command[0] !== `v${template}`) fault(`program ${sandbox.command[0]}, not v${template}`);
+    if (sandbox.credentials !== `c${intent.credentials}`) fault(`credentials ${sandbox.credentials}`);
+    if (sandbox.grants.includes("matrix/join") !== intent.joins) fault(`grants ${sandbox.grants}`);
+  }
+}
