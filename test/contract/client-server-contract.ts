@@ -97,9 +97,13 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   throw new Error("what was waited for never came");
 }
 
-async function pair(server: Server): Promise<{ alice: Person; bob: Person; roomId: string }> {
+/** Two people joined to one room, which the first made as `request` says. */
+async function pair(
+  server: Server,
+  request: Record<string, unknown> = {},
+): Promise<{ alice: Person; bob: Person; roomId: string }> {
   const [alice, bob] = await Promise.all([person(server, "alice"), person(server, "bob")]);
-  const roomId = await makeRoom(alice, { invite: [bob.userId] });
+  const roomId = await makeRoom(alice, { ...request, invite: [bob.userId] });
   await join(bob, roomId);
   return { alice, bob, roomId };
 }
@@ -445,6 +449,61 @@ function rooms(server: () => Server): void {
     expect(errcode(await bob.api.delete(`/directory/room/${encode(alias)}`))).toEqual([403, "M_FORBIDDEN"]);
     await alice.api.ok("DELETE", `/directory/room/${encode(alias)}`);
     expect(errcode(await alice.api.get(`/directory/room/${encode(alias)}`))).toEqual([404, "M_NOT_FOUND"]);
+  });
+
+  test("a space shows its children to its members, and those only that they may enter or are in", async () => {
+    const {
+      alice,
+      bob,
+      roomId: space,
+    } = await pair(server(), { creation_content: { type: "m.space" }, name: "Space" });
+    const open = await makeRoom(alice, { name: "Open", preset: "public_chat" });
+    const closed = await makeRoom(alice, { name: "Closed" });
+    for (const child of [open, closed]) {
+      await setState(alice, space, "m.space.child", child, { via: [server().serverName] });
+    }
+    const list = async (who: Person): Promise<unknown[]> => {
+      const body = await who.api.ok("GET", `/_matrix/client/v1/rooms/${encode(space)}/hierarchy`);
+      return (body["rooms"] as unknown[]).map((room) => at(room, "room_id"));
+    };
+    expect(new Set(await list(alice))).toEqual(new Set([space, open, closed]));
+    expect(new Set(await list(bob))).toEqual(new Set([space, open]));
+    const body = await bob.api.ok("GET", `/_matrix/client/v1/rooms/${encode(space)}/hierarchy`);
+    expect(at(body, "rooms", 0)).toMatchObject({
+      room_id: space,
+      room_type: "m.space",
+      name: "Space",
+      num_joined_members: 2,
+    });
+    expect(
+      eventsAt(body, "rooms", 0, "children_state")
+        .map((event) => event.state_key)
+        .sort(),
+    ).toEqual([open, closed].sort());
+    const eve = await person(server(), "eve");
+    expect((await eve.api.get(`/_matrix/client/v1/rooms/${encode(space)}/hierarchy`)).status).toBe(403);
+  });
+
+  test("an upgraded room leads to its successor, which has its name, alias and levels", async () => {
+    const localpart = freshName("moves");
+    const { alice, bob, roomId } = await pair(server(), {
+      name: "Moving",
+      room_alias_name: localpart,
+      room_version: "10",
+    });
+    const upgrade = `/rooms/${encode(roomId)}/upgrade`;
+    expect(errcode(await bob.api.post(upgrade, { new_version: "11" }))).toEqual([403, "M_FORBIDDEN"]);
+    const next = String((await alice.api.ok("POST", upgrade, { new_version: "11" }))["replacement_room"]);
+    const read = (room: string, type: string) => alice.api.ok("GET", `/rooms/${encode(room)}/state/${type}`);
+    expect(await read(roomId, "m.room.tombstone")).toMatchObject({ replacement_room: next });
+    expect(await read(next, "m.room.create")).toMatchObject({
+      room_version: "11",
+      predecessor: { room_id: roomId },
+    });
+    expect(await read(next, "m.room.name")).toEqual({ name: "Moving" });
+    expect(await read(next, "m.room.power_levels")).toMatchObject({ users: { [alice.userId]: 100 } });
+    const alias = `#${localpart}:${server().serverName}`;
+    expect(await alice.api.ok("GET", `/directory/room/${encode(alias)}`)).toMatchObject({ room_id: next });
   });
 
   test("a canonical alias must lead to the room", async () => {
@@ -798,6 +857,32 @@ function timeline(server: () => Server): void {
     const { bob, roomId } = await pair(server());
     const eventId = await send(bob, roomId, "mine");
     await bob.api.ok("PUT", `/rooms/${encode(roomId)}/redact/${encode(eventId)}/own`, {});
+  });
+
+  test("words are found in the messages of the joined rooms", async () => {
+    const { alice, bob, roomId } = await pair(server());
+    const eventId = await send(alice, roomId, "a needle in the hay");
+    await send(alice, roomId, "only straw");
+    const eve = await person(server(), "eve");
+    const find = async (who: Person): Promise<unknown[]> => {
+      const room_events = { search_term: "needle", keys: ["content.body"] };
+      const body = await who.api.ok("POST", "/search", { search_categories: { room_events } });
+      const results = at(body, "search_categories", "room_events", "results") as unknown[];
+      return results.map((one) => at(one, "result", "event_id"));
+    };
+    expect(await find(bob)).toEqual([eventId]);
+    expect(await find(eve)).toEqual([]);
+  });
+
+  test("the event nearest to a time is found", async () => {
+    const alice = await person(server());
+    const roomId = await makeRoom(alice);
+    const eventId = await send(alice, roomId, "then");
+    const event = await alice.api.ok("GET", `/rooms/${encode(roomId)}/event/${encode(eventId)}`);
+    const path = `/_matrix/client/v1/rooms/${encode(roomId)}/timestamp_to_event`;
+    const ts = Number(event["origin_server_ts"]);
+    expect(await alice.api.ok("GET", `${path}?ts=${ts + 60_000}&dir=b`)).toMatchObject({ event_id: eventId });
+    expect((await alice.api.get(`${path}?ts=${ts + 60_000}&dir=f`)).status).toBe(404);
   });
 
   test("a thread's replies are its relations, newest first, in pages", async () => {

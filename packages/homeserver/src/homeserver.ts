@@ -21,6 +21,7 @@ import { relationEndpoints } from "./http/endpoints/relations.ts";
 import { roomEventEndpoints } from "./http/endpoints/room-events.ts";
 import { roomStateEndpoints } from "./http/endpoints/room-state.ts";
 import { roomEndpoints } from "./http/endpoints/rooms.ts";
+import { spaceEndpoints } from "./http/endpoints/spaces.ts";
 import { syncEndpoints } from "./http/endpoints/sync.ts";
 import { userDataEndpoints } from "./http/endpoints/user-data.ts";
 import { versionEndpoints } from "./http/endpoints/versions.ts";
@@ -173,6 +174,7 @@ function routesOf(parts: Parts, baseUrl: () => string): Route[] {
     ...roomStateEndpoints(parts),
     ...roomEventEndpoints(parts),
     ...relationEndpoints(parts),
+    ...spaceEndpoints(parts),
     ...directoryEndpoints(parts),
     ...syncEndpoints({ store: parts.userData.store, service: parts.service }),
     ...userDataEndpoints(parts),

@@ -41,11 +41,11 @@ const presets: Record<Preset, { joinRule: string; guestAccess: string }> = {
   public_chat: { joinRule: "public", guestAccess: "forbidden" },
 };
 
-type Deps = RoomActionsDeps & { readonly actions: RoomActions; readonly aliases: Aliases };
+export type CreateRoomDeps = RoomActionsDeps & { readonly actions: RoomActions; readonly aliases: Aliases };
 type Send = (type: string, stateKey: string, content: JsonObject) => void;
 
 /** Makes the room and returns its ID. */
-export function createRoom(deps: Deps, creator: string, request: CreateRoomRequest): string {
+export function createRoom(deps: CreateRoomDeps, creator: string, request: CreateRoomRequest): string {
   const version = request.room_version ?? roomVersions[0];
   if (!roomVersions.some((known) => known === version)) {
     throw new MatrixError(
@@ -80,14 +80,15 @@ export function createRoom(deps: Deps, creator: string, request: CreateRoomReque
   });
 }
 
-function createContent(creator: string, version: string, given: JsonObject = {}): JsonObject {
-  const { creator: _ignored, ...rest } = given;
+/** The content of a create event. */
+export function createContent(creator: string, version: string, given: JsonObject = {}): JsonObject {
+  const { creator: _creator, ...rest } = given;
   return { ...rest, room_version: version, ...(version === "10" ? { creator } : {}) };
 }
 
 function sendState(
   send: Send,
-  deps: Deps,
+  deps: CreateRoomDeps,
   room: { roomId: string; creator: string; alias: string | undefined },
   request: CreateRoomRequest,
 ): void {

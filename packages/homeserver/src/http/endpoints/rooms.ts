@@ -4,6 +4,7 @@ import type { Aliases } from "../../rooms/aliases.ts";
 import { createRoom, createRoomSchema } from "../../rooms/create-room.ts";
 import type { RoomActions, RoomActionsDeps } from "../../rooms/room-actions.ts";
 import type { JsonObject } from "../../rooms/room-event.ts";
+import { upgradeRoom } from "../../rooms/upgrade-room.ts";
 import { invalidParam, MatrixError } from "../matrix-error.ts";
 import { param, parseBody } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
@@ -11,6 +12,7 @@ import { type AuthedRequest, authed, type Route } from "../router.ts";
 type Deps = RoomActionsDeps & { readonly actions: RoomActions; readonly aliases: Aliases };
 
 const reason = v.optional(v.nullable(v.pipe(v.string(), v.maxLength(4_096))));
+const upgradeSchema = v.object({ new_version: v.string() });
 const reasonSchema = v.object({ reason });
 const targetSchema = v.object({ user_id: v.pipe(v.string(), v.maxLength(255)), reason });
 
@@ -40,6 +42,11 @@ export function roomEndpoints(deps: Deps): Route[] {
       const body = await parseBody(request, reasonSchema);
       actions.leave(param(request, "roomId"), request.session.userId, body.reason ?? undefined);
       return {};
+    }),
+    authed("POST", "/rooms/:roomId/upgrade", async (request) => {
+      const { new_version: version } = await parseBody(request, upgradeSchema);
+      const roomId = upgradeRoom(deps, param(request, "roomId"), request.session.userId, version);
+      return { replacement_room: roomId };
     }),
     authed("POST", "/rooms/:roomId/forget", (request) => forget(deps, request)),
     onTarget("/rooms/:roomId/invite", (roomId, sender, target, why) =>
