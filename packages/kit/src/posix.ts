@@ -6,6 +6,7 @@ const openLibc = () =>
   dlopen("libc.so.6", {
     prctl: { args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.i32 },
     flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    mkfifo: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
     poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
   }).symbols;
 let opened: ReturnType<typeof openLibc> | undefined;
@@ -46,4 +47,10 @@ export function hasHungUp(fd: number): boolean {
   request.setInt32(0, fd, true);
   if (libc().poll(new Uint8Array(request.buffer), 1n, 0) <= 0) return false;
   return (request.getInt16(6, true) & (POLLHUP | POLLNVAL)) !== 0;
+}
+
+/** Makes a named pipe; `mode` is subject to the umask. */
+export function makeFifo(path: string, mode: number): void {
+  if (libc().mkfifo(Buffer.from(`${path}\0`), mode) !== 0)
+    throw new BureauError("failed", `Cannot make the named pipe "${path}"`);
 }

@@ -2,19 +2,30 @@
  * Making a sandbox: all of it, or nothing is left of it. What can be refused is refused before anything is made; the
  * record comes first of what is, so that a launcher that dies half way leaves something the next one will clear.
  */
-import { writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import { insidePaths, type SandboxPaths, tmuxSession } from "@bureau/kit/layout";
+import { insidePaths, tmuxSession } from "@bureau/kit/layout";
+import { makeFifo } from "@bureau/kit/posix";
 import { identify, type ProcessId } from "@bureau/kit/process-table";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type AccountLocalpart, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
 import type * as v from "valibot";
 import type { CredentialBundle } from "../keys.ts";
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
-import { bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
+import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
 import { accountOf, settledScreen } from "./exit-account.ts";
+import { findStrayMount, isBuilt, mountsOf } from "./mount-check.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
 import type { SandboxProcesses, SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
@@ -28,8 +39,8 @@ import {
   writePayload,
 } from "./sandbox-files.ts";
 import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
-import { untilProgramRuns, wasExecuted } from "./sandbox-processes.ts";
-import { sandboxScript } from "./script.ts";
+import { untilBuilt, untilProgramRuns } from "./sandbox-processes.ts";
+import { sandboxScript, startGate } from "./script.ts";
 import { expandVariables, templateVariables, type Variables } from "./variables.ts";
 
 /** Linux's limit (HOST_NAME_MAX). */
@@ -61,20 +72,26 @@ export async function createSandbox(
   const step = stepsOf(principal);
   const plan = await step("check", () => planSandbox(host, request));
   if (existing !== undefined) await destroySandbox(host, principal, { force: true, graceMs: 0 });
-  let proxy: ProcessId | undefined;
+  let starting: Promise<ProcessId | undefined> | undefined;
   try {
     makeSandboxFolder(pathsOf(host, principal));
     const record = newRecord(host, request);
     host.table.put(record);
-    proxy = await step("files and proxy", () => startProxyAndWriteFiles(host, request, plan));
-    const processes = await step("terminal", () => startTerminal(host, principal));
+    const start = proxyStartOf(host.config, principal, request, plan.bundle);
+    // It starts while the terminal does; the program waits at its gate for both.
+    const started = host.proxies.start(start, pathsOf(host, principal).dir);
+    starting = started.catch(() => undefined);
+    const sources = await step("files", async () => writeFiles(host, request, plan));
+    const shell = await step("terminal", () => buildSandbox(host, principal, sources));
+    const proxy = await step("proxy", () => started);
+    const processes = await step("program", () => runProgram(host, principal, shell));
     host.table.put({ ...record, phase: "running", proxy, processes });
     host.watch.add(principal);
     const pid = processes.program?.pid;
     host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
     return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };
   } catch (error) {
-    await clearSandbox(host, principal, proxy);
+    await clearSandbox(host, principal, await starting);
     throw error;
   } finally {
     host.proxies.prepareSpare();
@@ -154,30 +171,10 @@ const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => 
   started_at: host.clock.now(),
 });
 
-/** The proxy starts while the files are written. */
-async function startProxyAndWriteFiles(
-  host: SandboxHost,
-  request: CreateRequest,
-  plan: Plan,
-): Promise<ProcessId> {
-  const paths = pathsOf(host, request.principal);
-  const start = proxyStartOf(host.config, request.principal, request, plan.bundle);
-  const starting = host.proxies.start(start, paths.dir);
-  try {
-    writeFiles(host, request, plan, paths);
-    linkProxySocket(paths);
-  } catch (error) {
-    await starting.then(
-      (id) => host.proxies.stop(id),
-      () => {},
-    );
-    throw error;
-  }
-  return await starting;
-}
-
-function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan, paths: SandboxPaths): void {
+/** Writes the sandbox's files; returns every host path that it will see. */
+function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan): string[] {
   const { principal, sandbox_spec: spec } = request;
+  const paths = pathsOf(host, principal);
   const secrets = placeSecrets(paths, spec.secrets, plan.bundle);
   writePayload(paths, spec.payload);
   if (request.trigger_content !== undefined)
@@ -189,7 +186,7 @@ function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan, paths
     .slice(0, HOSTNAME_BYTES_MAX);
   const home = environment["HOME"] ?? insidePaths.home;
   const files = writeEtc(paths, { ...insideIds(hostIds), home, hostname }, spec.namespaces?.net === false);
-  const args = bwrapArguments(spec, {
+  const context: BwrapContext = {
     ...hostIds,
     hostname,
     mounts: plan.mounts,
@@ -201,21 +198,79 @@ function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan, paths
     listen: paths.listen,
     programsDir: host.config.programsDir,
     environment,
-  });
-  writeArguments(paths, args);
+  };
+  writeArguments(paths, bwrapArguments(spec, context));
   writeFileSync(paths.script, sandboxScript(paths, host.bwrap, plan.command), { mode: 0o600 });
+  makeFifo(startGate(paths), 0o600);
+  linkProxySocket(paths);
+  return sourcesOf(context);
 }
 
-async function startTerminal(host: SandboxHost, principal: AccountLocalpart): Promise<SandboxProcesses> {
+/** The host paths a sandbox may see. A template's are resolved already and must not be again: they may have moved. */
+function sourcesOf(context: BwrapContext): string[] {
+  const own = [
+    ...context.hostTools.flatMap((tool) => (tool.kind === "bind" ? [tool.path] : [])),
+    ...context.files.map(({ source }) => source),
+    ...[context.inside, context.listen, context.programsDir],
+    ...(existsSync("/nix/store") ? ["/nix/store"] : []),
+  ];
+  const asked = context.mounts.flatMap((mount) => (mount.type === "bind" ? [mount.source] : []));
+  return [
+    ...own.map((path) => realpathSync(path)),
+    ...asked,
+    ...(context.scratch === undefined ? [] : [context.scratch]),
+  ];
+}
+
+/** Starts terminal and bubblewrap and checks what it mounted; the program waits. Returns the pane's shell. */
+async function buildSandbox(
+  host: SandboxHost,
+  principal: AccountLocalpart,
+  sources: readonly string[],
+): Promise<ProcessId> {
   const paths = pathsOf(host, principal);
   const pid = await host.tmux.newSession(tmuxSession(principal), paths.dir, ["/bin/sh", paths.script]);
   const shell = identify(pid);
-  const processes = shell && (await untilProgramRuns(paths, shell, host.clock));
-  if (processes !== undefined) return processes;
-  if (shell === undefined && wasExecuted(paths)) return { shell: { pid, startTicks: 0 } };
+  const init = shell && (await untilBuilt(paths, shell, host.clock, isBuilt));
+  if (shell === undefined || init === undefined) throw await notRun(host, principal);
+  const stray = findStrayMount(mountsOf("self"), mountsOf(init.pid), sources);
+  if (stray !== undefined)
+    throw new BureauError(
+      "forbidden",
+      `"${stray.root}" was mounted on "${stray.point}" instead of what was allowed`,
+      {
+        hint: "somebody changed a folder on the way while the sandbox was made; try again",
+      },
+    );
+  return shell;
+}
+
+/** Opens the gate and waits until the program runs. */
+async function runProgram(
+  host: SandboxHost,
+  principal: AccountLocalpart,
+  shell: ProcessId,
+): Promise<SandboxProcesses> {
+  const paths = pathsOf(host, principal);
+  openGate(startGate(paths));
+  const processes = await untilProgramRuns(paths, shell, host.clock);
+  if (processes === undefined) throw await notRun(host, principal);
+  return processes;
+}
+
+/** bubblewrap holds the pipe open for reading; when it does not, it has died, and opening fails instead of waiting. */
+function openGate(path: string): void {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  try {
+    writeSync(fd, "go");
+  } finally {
+    closeSync(fd);
+  }
+  rmSync(path);
+}
+
+async function notRun(host: SandboxHost, principal: AccountLocalpart): Promise<BureauError> {
   const screen = await settledScreen(host.tmux, principal, host.clock);
-  throw new BureauError(
-    "failed",
-    `bubblewrap did not run the program: ${accountOf(screen ?? "").trim() || "no output"}`,
-  );
+  const said = accountOf(screen ?? "").trim() || "no output";
+  return new BureauError("failed", `bubblewrap did not run the program: ${said}`);
 }

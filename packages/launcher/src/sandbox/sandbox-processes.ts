@@ -35,17 +35,36 @@ export const wasExecuted = (paths: SandboxPaths): boolean =>
   /"exit-code"/.test(readIfPresent(paths.bwrapStatus) ?? "");
 
 /** Resolves when the program runs, or ran; undefined when the sandbox ended without having run it. */
-export async function untilProgramRuns(
+export const untilProgramRuns = (
   paths: SandboxPaths,
   shell: ProcessId,
   clock: Clock,
+): Promise<SandboxProcesses | undefined> =>
+  untilSeen(paths, shell, clock, ({ program }) => program !== undefined);
+
+/** Resolves with the sandbox's pid 1 once `isBuilt` says so of it; undefined when the sandbox ended before. */
+export async function untilBuilt(
+  paths: SandboxPaths,
+  shell: ProcessId,
+  clock: Clock,
+  isBuilt: (initPid: number) => boolean,
+): Promise<ProcessId | undefined> {
+  const seen = await untilSeen(paths, shell, clock, ({ init }) => init !== undefined && isBuilt(init.pid));
+  return seen?.init;
+}
+
+async function untilSeen(
+  paths: SandboxPaths,
+  shell: ProcessId,
+  clock: Clock,
+  wanted: (seen: SandboxProcesses) => boolean,
 ): Promise<SandboxProcesses | undefined> {
   const deadline = clock.monotonic() + START_MS_MAX;
   let seen: SandboxProcesses = { shell };
   for (let waitMs = 1; ; waitMs = Math.min(waitMs * 1.1, 10)) {
     const ended = existsSync(paths.exitCode) || !isAlive(shell);
     seen = findProcesses(paths, seen);
-    if (seen.program !== undefined) return seen;
+    if (wanted(seen)) return seen;
     if (ended) return wasExecuted(paths) ? seen : undefined;
     if (clock.monotonic() > deadline)
       throw new BureauError("timeout", `bubblewrap did not start the program within ${START_MS_MAX} ms`);

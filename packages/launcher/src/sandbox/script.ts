@@ -3,16 +3,23 @@
  * anything else happens, so that no secret stands in an argv or stays on disk, and it leaves the exit code in a file
  * even when nobody watches. The shell itself says nothing on the terminal, which is the program's.
  */
+import { join } from "node:path";
 import type { SandboxPaths } from "@bureau/kit/layout";
+
+/**
+ * A named pipe: bubblewrap, with all mounts made, reads from it before it runs the program. The launcher looks at the
+ * mounts meanwhile, and the proxy starts.
+ */
+export const startGate = (paths: SandboxPaths): string => join(paths.dir, "start");
 
 /** Pure. `bwrap` is an absolute path; `command` is visible to other processes of the host's user, so it holds no secret. */
 export function sandboxScript(paths: SandboxPaths, bwrap: string, command: readonly string[]): string {
   const file = (path: string): string => quote(path);
   return `# Runs one sandbox; written by bureau-launcher, started by its tmux.
 exec 9>&2 2>/dev/null
-( exec 2>&9 9>&- 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)}
+( exec 2>&9 9>&- 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)} 5<>${file(startGate(paths))}
   rm -f ${file(paths.bwrapArguments)}
-  exec env -i ${quote(bwrap)} --args 3 --json-status-fd 4 -- ${command.map(quote).join(" ")}
+  exec env -i ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 -- ${command.map(quote).join(" ")}
 )
 code=$?
 echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode}.tmp`)} ${file(paths.exitCode)}
