@@ -6,13 +6,15 @@ import { findBun, root } from "./find-bun.mjs";
 
 const say = (text) => process.stderr.write(`${text}\n`);
 
-/** Installs npm packages when they are missing or older than the lock file. Returns Bun's path. */
-export function installPackages() {
-  const lock = join(root, "package-lock.json");
-  const stamp = join(root, "node_modules", ".package-lock.json");
-  if (!existsSync(stamp) || statSync(stamp).mtimeMs < statSync(lock).mtimeMs || findBun() === undefined) {
-    say("Installing npm packages (npm ci) …");
-    const done = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", 2, 2] });
+/**
+ * Installs npm packages when they are missing or older than the lock file; for running, without what only tests and
+ * checks need. Returns Bun's path.
+ */
+export function installPackages({ development = true } = {}) {
+  if (!isInstalled(development)) {
+    const omit = development ? [] : ["--omit=dev"];
+    say(`Installing npm packages (${["npm ci", ...omit].join(" ")}) …`);
+    const done = spawnSync("npm", ["ci", ...omit, "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", 2, 2] });
     if (done.status !== 0)
       stop("npm ci failed", "check the network and the registry npm is set to, then run it again");
   }
@@ -23,6 +25,13 @@ export function installPackages() {
       "Bureau runs on Linux, x64 or arm64, and needs npm's optional dependencies (npm ci without --omit=optional)",
     );
   return bun;
+}
+
+function isInstalled(development) {
+  const stamp = join(root, "node_modules", ".package-lock.json");
+  if (!existsSync(stamp) || findBun() === undefined) return false;
+  if (development && !existsSync(join(root, "node_modules", "typescript"))) return false;
+  return statSync(stamp).mtimeMs >= statSync(join(root, "package-lock.json")).mtimeMs;
 }
 
 const onPath = (name) =>

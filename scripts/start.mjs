@@ -5,7 +5,7 @@ import { root } from "./find-bun.mjs";
 import { checkNode, installPackages, installTools } from "./install.mjs";
 
 checkNode();
-installPackages();
+installPackages({ development: false });
 installTools();
 const done = spawnSync(join(root, "bureau"), ["up", ...process.argv.slice(2)], { stdio: "inherit" });
 process.exit(done.status ?? 1);
