@@ -53,13 +53,15 @@ export class SimulatedLauncher {
   /** The launcher for one daemon: once `isDead`, its requests may still be carried out, but no answer arrives. */
   clientFor(
     isDead: () => boolean,
-    observe: (action: LauncherAction, account: AccountLocalpart | undefined) => void,
+    observe: (action: LauncherAction, account: AccountLocalpart, isAlone: boolean) => void,
   ): Launcher {
+    const underWay = new Set<AccountLocalpart>();
     return {
       call: async (action, request) => {
         const account = "principal" in request ? parseAccountLocalpart(request.principal) : undefined;
         if (isDead()) return await never();
-        observe(action, account);
+        if (account !== undefined) observe(action, account, !underWay.has(account));
+        if (account !== undefined) underWay.add(account);
         try {
           const answer = await this.#answer(action, request);
           if (isDead()) return await never();
@@ -67,6 +69,8 @@ export class SimulatedLauncher {
         } catch (error) {
           if (isDead()) return await never();
           throw error;
+        } finally {
+          if (account !== undefined) underWay.delete(account);
         }
       },
     };

@@ -303,7 +303,10 @@ export class Simulator {
     const reconciler = new Reconciler({
       ...shared,
       ...{ notify, userOf, graceMs: 5_000, desired: () => source.current() },
-      launcher: this.#launcher.clientFor(isDead, (action, account) => this.#check(action, account)),
+      launcher: this.#launcher.clientFor(isDead, (action, account, isAlone) => {
+        this.#check(action, account);
+        if (!isAlone) this.violations.push(`${action} ${account}: another request is under way`);
+      }),
       proxies: this.#launcher.proxiesFor(isDead),
       memory: new Memory({
         read: () => this.#disk,
@@ -341,8 +344,7 @@ export class Simulator {
   }
 
   /** What a daemon may never ask for. */
-  #check(action: LauncherAction, account: AccountLocalpart | undefined): void {
-    if (account === undefined) return;
+  #check(action: LauncherAction, account: AccountLocalpart): void {
     const desired = this.#daemon?.source.latest;
     const fault = (text: string): void => {
       this.violations.push(`${this.#clock.now()} ${action} ${account}: ${text}`);
