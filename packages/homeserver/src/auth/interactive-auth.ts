@@ -13,7 +13,7 @@ export type Stage = {
   readonly check: (auth: JsonObject) => void | Promise<void>;
 };
 
-type AuthSession = { readonly purpose: string; readonly completed: Set<string>; readonly expires: number };
+type AuthSession = { readonly purpose: string; readonly expires: number };
 
 const SESSIONS_MAX = 1_000;
 const SESSION_LIFETIME_MS = 15 * 60_000;
@@ -35,8 +35,6 @@ export class InteractiveAuth {
     if (!isJsonObject(auth)) throw this.#challenge(purpose, stage, undefined);
     const id = stringField(auth, "session");
     if (id !== undefined) this.#check(id, purpose);
-    const session = id === undefined ? undefined : this.#sessions.get(id);
-    if (session?.completed.has(stage.type)) return;
     const type = stringField(auth, "type");
     if (type === undefined) throw this.#challenge(purpose, stage, id);
     if (type !== stage.type) {
@@ -51,7 +49,8 @@ export class InteractiveAuth {
       if (!(error instanceof MatrixError)) throw error;
       throw this.#challenge(purpose, stage, id, error.body());
     }
-    session?.completed.add(stage.type);
+    // Passed once, a session is used up: nobody registers twice with one.
+    if (id !== undefined) this.#sessions.delete(id);
   }
 
   #check(id: string, purpose: string): void {
@@ -67,9 +66,8 @@ export class InteractiveAuth {
 
   #challenge(purpose: string, stage: Stage, id: string | undefined, why: JsonObject = {}): MatrixError {
     const session = id ?? this.#open(purpose);
-    const completed = [...(this.#sessions.get(session)?.completed ?? [])];
     const { errcode = "M_FORBIDDEN", error = "Authentication is needed", ...rest } = why;
-    const extra = { session, flows: [{ stages: [stage.type] }], params: {}, completed, ...rest };
+    const extra = { session, flows: [{ stages: [stage.type] }], params: {}, completed: [], ...rest };
     return new ChallengeError(String(errcode), String(error), extra, why["errcode"] !== undefined);
   }
 
@@ -81,7 +79,7 @@ export class InteractiveAuth {
       if (oldest !== undefined) this.#sessions.delete(oldest);
     }
     const id = randomLetters(24);
-    this.#sessions.set(id, { purpose, completed: new Set(), expires: now + SESSION_LIFETIME_MS });
+    this.#sessions.set(id, { purpose, expires: now + SESSION_LIFETIME_MS });
     return id;
   }
 }

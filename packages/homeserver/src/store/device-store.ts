@@ -52,6 +52,7 @@ export function createDeviceStore(db: HomeserverDatabase) {
       db.transaction(() => {
         sql.deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
         sql.setFloor.run(db.position);
+        sql.deleteTransactions.run(userId, deviceId);
         sql.deleteOneTimeKeys.run(userId, deviceId);
         if (sql.deleteKeys.run(userId, deviceId).changes > 0) markListChanged(userId);
       });
@@ -119,6 +120,9 @@ function prepareMessages(db: HomeserverDatabase) {
 }
 
 function prepareKeys(db: HomeserverDatabase) {
+  const deleteTransactions = db.prepare<unknown, [string, string]>(
+    "DELETE FROM to_device_transactions WHERE user_id = ? AND device_id = ?",
+  );
   const setKeys = db.prepare<unknown, [string, string, string]>(
     "INSERT OR REPLACE INTO device_keys (user_id, device_id, content) VALUES (?,?,?)",
   );
@@ -172,6 +176,7 @@ function prepareKeys(db: HomeserverDatabase) {
     "SELECT user_id, stream FROM device_list_changes",
   );
   return {
+    deleteTransactions,
     setKeys,
     keys,
     deleteKeys,
