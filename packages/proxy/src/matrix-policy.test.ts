@@ -85,8 +85,10 @@ test.each([
   [`POST ${client}/rooms/!r:b/join`, "matrix/join"],
   [`POST ${client}/knock/%23room:b`, "matrix/join"],
   [`POST ${client}/rooms/!r:b/invite`, "matrix/invite"],
-  // A membership written as state is a join or an invite by another name.
   [`PUT ${client}/rooms/!r:b/state/m.room.member/@x:b`, "matrix/raw-api+matrix/join+matrix/invite"],
+  [`PUT ${client}/rooms/!r:b/state/m.room.member/x`, "matrix/raw-api+matrix/join+matrix/invite"],
+  [`PUT ${client}/rooms/!r:b/state/m.room.member/`, "matrix/raw-api+matrix/join+matrix/invite"],
+  [`PUT ${client}/rooms/!r:b/state/m.room.member`, "matrix/raw-api+matrix/join+matrix/invite"],
 ])("%s needs %s", (line, needs) => {
   expect(judge(line)).toBe(needs);
 });
@@ -103,9 +105,7 @@ test.each([
   "POST /_matrix/media/v3/upload",
   "GET /_matrix/client/v1/media/download/b/id",
   "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
-  // Lower case is another method to a homeserver, and not in the table.
-  `get ${client}/sync`,
-  `TRACE ${client}/sync`,
+  `PATCH ${client}/sync`,
   `POST ${client}/createRoom/x`,
   // An identifier without its sigil is not what the table means.
   `PUT ${client}/rooms/r:b/send/m.room.message/1`,
@@ -117,6 +117,11 @@ test.each([
 test.each([
   `POST ${client}/login`,
   `GET ${client}/login`,
+  // Lower case is another method to a homeserver.
+  `get ${client}/sync`,
+  `TRACE ${client}/sync`,
+  `TRACE ${client}/anything`,
+  `CONNECT ${client}/sync`,
   `POST /_matrix/client/v1/login/get_token`,
   `GET ${client}/login/sso/redirect`,
   `POST ${client}/LOGIN`,

@@ -40,7 +40,9 @@ const table: readonly (readonly [methods: string, pattern: string, ...needs: str
   ["GET", "joined_rooms"],
 
   ["GET", "rooms/{room}/state"],
-  ["PUT", "rooms/{room}/state/m.room.member/{user}", "matrix/raw-api", "matrix/join", "matrix/invite"],
+  // A membership written as state is a join or an invite by another name.
+  ["PUT", "rooms/{room}/state/m.room.member", "matrix/raw-api", "matrix/join", "matrix/invite"],
+  ["PUT", "rooms/{room}/state/m.room.member/{key}", "matrix/raw-api", "matrix/join", "matrix/invite"],
   ["GET PUT", "rooms/{room}/state/{any}"],
   ["GET PUT", "rooms/{room}/state/{any}/{key}"],
   ["PUT", "rooms/{room}/send/{any}/{any}"],
@@ -98,6 +100,8 @@ const neverWords: ReadonlySet<string> = new Set([
   "delete_devices",
   "admin",
 ]);
+/** Other methods are refused: TRACE would have the homeserver, or a server before it, show us the injected token. */
+const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 const stableVersions: ReadonlySet<string> = new Set(["r0", "v1", "v3"]);
 
 type Pattern = { readonly segments: readonly string[]; readonly needs: readonly string[] };
@@ -118,8 +122,8 @@ function compile(): Map<string, Pattern[]> {
 
 /** @throws BureauError `invalid-input` when `path` (as it arrived, undecoded) is ambiguous */
 export function judgeMatrixRequest(method: string, path: string): MatrixVerdict {
-  const segments = segmentsOf(path);
-  const [root, api, version, ...rest] = segments;
+  const [root, api, version, ...rest] = segmentsOf(path);
+  if (!methods.has(method)) return never(`${method} is not a method of the client-server API`);
   if (path === "/.well-known/matrix/client" || path === "/_matrix/client/versions")
     return method === "GET" ? open : never(`${method} ${path} does not exist`);
   if (root !== "_matrix" || version === undefined || rest.length === 0)
