@@ -10,10 +10,16 @@ import { Secret } from "@bureau/kit/secret";
 import { parseJson } from "@bureau/schema/parse";
 import type { MachineLocalpart } from "@bureau/schema/refs";
 import { Decrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
-import { record, string } from "valibot";
+import { check, pipe, record, string, unknown } from "valibot";
 
 /** Decrypted credentials: name → value. Never logged, never written. */
 export type CredentialBundle = Readonly<Record<string, string>>;
+
+const BundleSchema = pipe(
+  unknown(),
+  check((value) => !Array.isArray(value)),
+  record(string(), string()),
+);
 
 export type MachineKey = {
   /** `age1…`. */
@@ -76,7 +82,7 @@ async function unseal(
     });
   }
   try {
-    return parseJson(record(string(), string()), plaintext, "credential bundle");
+    return parseJson(BundleSchema, plaintext, "credential bundle");
   } catch {
     // The parser's message may quote the plaintext.
     throw new BureauError("invalid-input", "The credential bundle is not a JSON object of strings");

@@ -82,12 +82,16 @@ export class TestLauncher implements AsyncDisposable {
   }
 
   /** In this process. */
-  async start(proxyCommand: readonly string[] = PROXY_COMMAND): Promise<this> {
+  async start(
+    proxyCommand: readonly string[] = PROXY_COMMAND,
+    roots?: Pick<Layout, "workspaceRoot">,
+  ): Promise<this> {
+    const layout = { ...this.layout, ...(roots && { workspaceRoot: roots.workspaceRoot }) };
     const fd = openSync(this.logFile, "a");
     const log = createLog("bureau-launcher", { write: (line) => void Bun.write(Bun.file(fd), line) });
     this.#key = await loadOrMakeMachineKey(this.layout);
     this.#running = await startLauncher(
-      { ...this.config, proxyCommand },
+      { ...this.config, layout, proxyCommand },
       {
         clock: systemClock,
         log,

@@ -53,6 +53,8 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
     async [Symbol.asyncDispose]() {
       await server.drain(DRAIN_MS_MAX);
       await server[Symbol.asyncDispose]();
+      // A sandbox that is being made is not in the table yet, or not whole.
+      await lock.idle();
       await endEverything(host, lock);
       rmSync(launcherSocket(config.layout), { force: true });
     },

@@ -16,4 +16,9 @@ export class PrincipalLock {
     });
     return result;
   }
+
+  /** Resolves when nothing that was asked for before this call is under way. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#tails.values());
+  }
 }

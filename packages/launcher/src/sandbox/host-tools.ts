@@ -40,8 +40,9 @@ export function homesOfUser(): string[] {
 
 /** @throws BureauError `unsupported` when bubblewrap or tmux is missing */
 export function findSandboxPrograms(): { bwrap: string } {
-  const bwrap = Bun.which("bwrap");
-  for (const [name, path] of Object.entries({ bubblewrap: bwrap, tmux: Bun.which("tmux") }))
+  const find = (program: string): string | null => Bun.which(program, { PATH: process.env["PATH"] ?? "" });
+  const bwrap = find("bwrap");
+  for (const [name, path] of Object.entries({ bubblewrap: bwrap, tmux: find("tmux") }))
     if (path === null)
       throw new BureauError("unsupported", `Cannot run sandboxes: ${name} is not installed`, {
         hint: `install it, for example: sudo apt-get install ${name}`,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
@@ -138,6 +138,35 @@ describe("from inside a sandbox", () => {
     expect(attempt).rejects.toThrow("leads out of");
     await attempt.catch(() => {});
     expect(await launcher.status("agent/planter")).toBeUndefined();
+  });
+
+  test("a folder swapped for a link after the check and before the mount is noticed before the program runs", async () => {
+    const workspace = launcher.layout.workspaceRoot;
+    const secret = join(launcher.root, "secret");
+    mkdirSync(secret);
+    mkdirSync(join(workspace, "swapped"));
+    // Stands where bubblewrap is found and swaps at the worst moment.
+    const tools = join(launcher.root, "tools");
+    mkdirSync(tools);
+    const swap = `/bin/mv ${workspace}/swapped ${workspace}/away; /bin/ln -s ${secret} ${workspace}/swapped`;
+    writeFileSync(join(tools, "bwrap"), `#!/bin/sh\n${swap}\nexec ${Bun.which("bwrap")} "$@"\n`, {
+      mode: 0o755,
+    });
+    const path = process.env["PATH"] ?? "";
+    process.env["PATH"] = `${tools}:${path}`;
+    await using deceived = new TestLauncher();
+    try {
+      await deceived.start(undefined, launcher.layout);
+    } finally {
+      process.env["PATH"] = path;
+    }
+    const attempt = deceived.create("agent/swapper", `touch /data/ran; sleep 5`, {
+      spec: { filesystem: [{ source: "${WORKSPACE_ROOT}/swapped", dest: "/data", mode: "rw" }] },
+    });
+    expect(attempt).rejects.toThrow('was mounted on "/data" instead of what was allowed');
+    await attempt.catch(() => {});
+    expect(existsSync(join(secret, "ran"))).toBe(false);
+    expect((await deceived.call("list-sandboxes", {})).sandboxes).toEqual([]);
   });
 
   test("the terminal outside is not told apart: no controlling terminal to inject input into", async () => {

@@ -1,0 +1,55 @@
+import { expect, test } from "bun:test";
+import { findStrayMount, parseMountinfo } from "./mount-check.ts";
+
+const line = (device: string, root: string, point: string): string =>
+  `64 42 ${device} ${root} ${point} rw,nosuid - ext4 /dev/x rw`;
+const host = parseMountinfo(
+  [
+    line("8:1", "/", "/"),
+    line("8:2", "/@home", "/home"),
+    line("0:30", "/", "/home/u/w/mounted"),
+    line("0:6", "/", "/dev"),
+  ].join("\n"),
+);
+const inside = (...lines: [string, string, string][]) =>
+  parseMountinfo(lines.map((entry) => line(...entry)).join("\n"));
+
+test("mounts of what was allowed, with what is mounted below it, are no strays", () => {
+  const mounts = inside(
+    ["8:1", "/usr", "/usr"],
+    ["8:2", "/@home/u/w", "/work"],
+    ["0:30", "/", "/work/mounted"],
+  );
+  expect(findStrayMount(host, mounts, ["/usr", "/home/u/w"])).toBeUndefined();
+});
+
+test("a mount of anything else of the host is one, wherever it is put", () => {
+  const stray: [string, string, string] = ["8:2", "/@home/u/.ssh", "/work"];
+  expect(findStrayMount(host, inside(stray), ["/usr", "/home/u/w"])).toMatchObject({
+    root: "/@home/u/.ssh",
+    point: "/work",
+  });
+  expect(findStrayMount(host, inside(["8:1", "/usr", "/usr"], ["8:1", "/", "/x"]), ["/usr"])).toMatchObject({
+    point: "/x",
+  });
+});
+
+test("a folder that was removed or replaced meanwhile is one", () => {
+  expect(findStrayMount(host, inside(["8:2", "/@home/u/w//deleted", "/work"]), ["/home/u/w"])).toBeDefined();
+});
+
+test("file systems made for the sandbox and bubblewrap's devices are none", () => {
+  const mounts = inside(
+    ["0:99", "/newroot", "/"],
+    ["0:100", "/", "/tmp"],
+    ["0:6", "/null", "/dev/null"],
+    ["0:101", "/", "/proc"],
+  );
+  expect(findStrayMount(host, mounts, [])).toBeUndefined();
+});
+
+test("names with spaces are read as they are", () => {
+  const [entry] = inside(["8:1", "/srv/a\\040b", "/data\\040x"]);
+  expect(entry).toEqual({ device: "8:1", root: "/srv/a b", point: "/data x" });
+  expect(findStrayMount(host, inside(["8:1", "/srv/a\\040b", "/d"]), ["/srv/a b"])).toBeUndefined();
+});
