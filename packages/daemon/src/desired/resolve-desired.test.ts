@@ -1,0 +1,303 @@
+import { describe, expect, test } from "bun:test";
+import { RoomStateStore } from "@bureau/matrix/room-state";
+import { eventTypes, type MachineConfig } from "@bureau/schema/events";
+import {
+  parseAccountLocalpart,
+  parseMachine,
+  parseRoomAlias,
+  parseRoomId,
+  parseServerName,
+  type RoomId,
+} from "@bureau/schema/refs";
+import type { Desired, DesiredPrincipal, WantedSandbox } from "./desired.ts";
+import { canonicalJson, digestOf } from "./digests.ts";
+import { resolveDesired } from "./resolve-desired.ts";
+import type { RoomLookup } from "./snapshot.ts";
+
+const configRoom = parseRoomId("!config");
+const templateRoom = parseRoomId("!templates");
+const projectRoom = parseRoomId("!project");
+const user = (name: string) => `@bureau/fleet/test/agent/${name}:bureau.test`;
+
+class World {
+  readonly store = new RoomStateStore();
+  #events = 0;
+  rooms = new Map<string, RoomLookup>([
+    ["#bureau/template:bureau.test", { kind: "joined", room: templateRoom }],
+    ["#project:bureau.test", { kind: "joined", room: projectRoom }],
+  ]);
+
+  constructor() {
+    for (const room of [configRoom, templateRoom, projectRoom]) this.put(room, "m.room.create", "", { v: 1 });
+    this.credentials("a");
+    this.template("plain", { command: ["run"] });
+  }
+
+  put(room: RoomId, type: string, stateKey: string, content: Record<string, unknown>): void {
+    const event = { type, stateKey, content, sender: "", sentAt: 0, eventId: `$${this.#events++}` };
+    const update = { state: [event], timeline: [], limited: false };
+    this.store.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
+  }
+
+  template(name: string, content: Record<string, unknown>): void {
+    this.put(templateRoom, eventTypes.template, name, content);
+  }
+
+  credentials(name: string, changes: Record<string, unknown> = {}): void {
+    this.put(configRoom, eventTypes.credentials, `bureau/fleet/test/agent/${name}:bureau.test`, {
+      ...{ version: 1, principal: user(name), encrypted_for: null, keys: ["MATRIX_TOKEN"] },
+      ...{ ciphertext: "Y2lwaGVy", provisioned_by: "@op:bureau.test", provisioned_at: "now", signature: "" },
+      ...changes,
+    });
+  }
+
+  resolve(principals: unknown[], rest: Partial<MachineConfig> = {}, bytesMax = 84): Desired {
+    return resolveDesired({
+      machine: parseMachine("bureau/fleet/test/machine/box"),
+      server: parseServerName("bureau.test"),
+      localpartBytesMax: bytesMax,
+      config: { principals, ...rest },
+      configRoom,
+      states: this.store,
+      lookup: (alias) => this.rooms.get(alias) ?? { kind: "pending" },
+    });
+  }
+
+  /** The outcome of one assignment of `agent/a`. */
+  one(changes: Record<string, unknown> = {}, rest: Partial<MachineConfig> = {}): DesiredPrincipal {
+    const found = this.resolve([assignment(changes)], rest).principals.get(parseAccountLocalpart("agent/a"));
+    if (found === undefined) throw new Error("agent/a is not there");
+    return found;
+  }
+
+  sandbox(changes: Record<string, unknown> = {}, rest: Partial<MachineConfig> = {}): WantedSandbox {
+    const { outcome } = this.one(changes, rest);
+    if (outcome.kind !== "run") throw new Error(JSON.stringify(outcome));
+    return outcome.sandbox;
+  }
+
+  reason(changes: Record<string, unknown> = {}): string {
+    const { outcome } = this.one(changes);
+    return "reason" in outcome ? `${outcome.kind}: ${outcome.reason}` : outcome.kind;
+  }
+}
+
+const assignment = (changes: Record<string, unknown> = {}): Record<string, unknown> => ({
+  ...{ principal: user("a"), template: "bureau/template:plain", auto_start: true },
+  ...changes,
+});
+
+describe("what a sandbox is made of", () => {
+  test("a template with its parents, extra ones on top, and the assignment's overrides above all", () => {
+    const world = new World();
+    world.template("base", {
+      command: ["base"],
+      environment_variables: { A: "base", B: "base" },
+      roles: { r: ["x"] },
+    });
+    world.template("child", { inherits: ["bureau/template:base"], environment_variables: { B: "child" } });
+    world.template("extra", { environment_variables: { C: "extra" }, default_payload: { p: 1, q: 1 } });
+    const { spec } = world.sandbox({
+      template: "bureau/template:child",
+      extra_inherits: ["bureau/template:extra"],
+      command_override: ["mine"],
+      extra_environment_variables: { D: "mine" },
+      environment_override: "/nix/store/x",
+      payload: { q: 2 },
+      secrets_override: [{ key: "K", env: "K" }],
+    });
+    expect(spec).toEqual({
+      command: ["mine"],
+      environment_variables: { A: "base", B: "child", C: "extra", D: "mine" },
+      environment_path: "/nix/store/x",
+      payload: { p: 1, q: 2 },
+      roles: { r: ["x"] },
+      secrets: [{ key: "K", env: "K" }],
+    });
+  });
+
+  test("without a template it is a bare shell", () => {
+    expect(new World().sandbox({ template: "" }).spec.command).toEqual([]);
+  });
+
+  test("an empty command override is none", () => {
+    expect(new World().sandbox({ command_override: [] }).spec.command).toEqual(["run"]);
+  });
+
+  test("digests tell program, payload and credentials apart, and nothing else changes them", () => {
+    const world = new World();
+    const before = world.sandbox();
+    expect(world.sandbox({ labels: { shown: "here" }, restart_policy: "never" }).digests).toEqual(
+      before.digests,
+    );
+    const payload = world.sandbox({ payload: { n: 1 } }).digests;
+    expect(payload.spec).toBe(before.digests.spec);
+    expect(payload.payload).not.toBe(before.digests.payload);
+    const program = world.sandbox({ command_override: ["other"] }).digests;
+    expect(program.spec).not.toBe(before.digests.spec);
+    world.credentials("a", { ciphertext: "b3RoZXI=" });
+    const rotated = world.sandbox().digests;
+    expect(rotated.spec).not.toBe(before.digests.spec);
+    expect(rotated.spec.split(".")[0]).toBe(before.digests.spec.split(".")[0] ?? "");
+  });
+
+  test("the order of a writer's keys does not matter", () => {
+    expect(canonicalJson({ b: [1, { d: 1, c: undefined }], a: "x" })).toBe('{"a":"x","b":[1,{"d":1}]}');
+    expect(digestOf({ a: 1, b: 2 })).toBe(digestOf({ b: 2, a: 1 }));
+  });
+});
+
+describe("what cannot run says why", () => {
+  test("no credentials, cleared ones, someone else's, or some that lack a key", () => {
+    const world = new World();
+    expect(world.reason({ principal: user("a") })).toBe("run");
+    world.put(configRoom, eventTypes.credentials, "bureau/fleet/test/agent/a:bureau.test", {});
+    expect(world.reason()).toContain("failed: There are no credentials");
+    world.credentials("a", { principal: user("b") });
+    expect(world.reason()).toContain("made out to");
+    world.credentials("a");
+    world.template("needy", { command: ["x"], required_credentials: ["API_KEY"] });
+    expect(world.reason({ template: "bureau/template:needy" })).toContain('lack "API_KEY"');
+  });
+
+  test("a template that is missing, broken, or inherits from itself", () => {
+    const world = new World();
+    expect(world.reason({ template: "bureau/template:none" })).toContain(
+      'failed: Template "bureau/template:none"',
+    );
+    world.template("broken", { command: "not a list" });
+    expect(world.reason({ template: "bureau/template:broken" })).toContain("failed");
+    world.template("x", { inherits: ["bureau/template:y"] });
+    world.template("y", { inherits: ["bureau/template:x"] });
+    expect(world.reason({ template: "bureau/template:x" })).toContain("inherits from itself");
+  });
+
+  test("parents that double at every level cost no more than the limit", () => {
+    const world = new World();
+    const parent = (level: number) => `bureau/template:level${level}`;
+    for (let level = 0; level < 30; level++)
+      world.template(`level${level}`, {
+        inherits: level === 29 ? [] : [parent(level + 1), parent(level + 1)],
+      });
+    expect(world.reason({ template: parent(0) })).toContain("more than 200 templates");
+  });
+
+  test("a service it needs is not there yet, and neither are a template's own credentials", () => {
+    const world = new World();
+    expect(world.reason({ required_services_override: ["ticket"] })).toContain(
+      'Service "ticket" is not available',
+    );
+    world.template("bound", { credential_ref: "bureau/template:key" });
+    expect(world.reason({ template: "bureau/template:bound" })).toContain("bureau/template:key");
+  });
+
+  test("a room that is still looked for is not a fault, and the room is asked for", () => {
+    const world = new World();
+    const other = "#other/room:bureau.test";
+    const desired = world.resolve([assignment({ template: "other/room:x" })]);
+    expect([...desired.aliases]).toEqual([parseRoomAlias(other)]);
+    expect(world.reason({ template: "other/room:x" })).toContain("unresolved");
+    world.rooms.set(other, { kind: "missing", reason: "there is no room" });
+    expect(world.reason({ template: "other/room:x" })).toContain("failed");
+  });
+});
+
+describe("start conditions", () => {
+  const condition = { event_type: "m.job", state_key: "k", content_match: { n: { $gte: 2 } } };
+
+  test("wait for the event and for its content, then hand it on", () => {
+    const world = new World();
+    expect(world.reason({ start_condition: condition })).toBe('waiting: for the state event m.job "k"');
+    world.put(configRoom, "m.job", "k", { n: 1 });
+    expect(world.reason({ start_condition: condition })).toContain("to match");
+    world.put(configRoom, "m.job", "k", { n: 2 });
+    expect(world.sandbox({ start_condition: condition }).trigger).toBe('{"n":2}');
+    expect(world.sandbox({ start_condition: condition }).digests).toEqual(world.sandbox().digests);
+    world.put(configRoom, "m.job", "k", {});
+    expect(world.one({ start_condition: condition }).outcome.kind).toBe("waiting");
+  });
+
+  test("may be in another room", () => {
+    const world = new World();
+    const elsewhere = { ...condition, room_alias: "#project:bureau.test" };
+    world.put(configRoom, "m.job", "k", { n: 2 });
+    expect(world.one({ start_condition: elsewhere }).outcome.kind).toBe("waiting");
+    world.put(projectRoom, "m.job", "k", { n: 2 });
+    expect(world.one({ start_condition: elsewhere }).outcome.kind).toBe("run");
+    expect(world.reason({ start_condition: { ...condition, room_alias: "#unknown:bureau.test" } })).toContain(
+      "unresolved",
+    );
+  });
+});
+
+describe("one bad assignment", () => {
+  test("fails alone and is named, and the others run", () => {
+    const world = new World();
+    world.credentials("b");
+    const { principals, faults } = world.resolve([
+      assignment({ auto_start: "yes" }),
+      assignment({ principal: user("b") }),
+      "not an assignment",
+    ]);
+    const kinds = [...principals].map(([account, { outcome }]) => `${account} ${outcome.kind}`);
+    expect(kinds).toEqual(["agent/a failed", "agent/b run"]);
+    expect(faults).toHaveLength(2);
+    expect(faults[0]).toContain("principals.0");
+    expect(faults[0]).toContain("auto_start");
+  });
+
+  test("of another fleet or server is not taken for ours", () => {
+    const world = new World();
+    const { principals, faults } = world.resolve([
+      assignment({ principal: "@bureau/fleet/other/agent/a:bureau.test" }),
+      assignment({ principal: "@bureau/fleet/test/agent/a:evil.test" }),
+    ]);
+    expect(principals.size).toBe(0);
+    expect(faults).toHaveLength(2);
+  });
+
+  test("twice of the same principal is neither of them", () => {
+    const { principals, faults } = new World().resolve([assignment(), assignment(), assignment()]);
+    expect(principals.get(parseAccountLocalpart("agent/a"))?.outcome.kind).toBe("failed");
+    expect(faults).toHaveLength(1);
+  });
+
+  test("whose sockets would not fit fails", () => {
+    const { principals, faults } = new World().resolve([assignment()], {}, 20);
+    expect(principals.get(parseAccountLocalpart("agent/a"))?.outcome.kind).toBe("failed");
+    expect(faults[0]).toContain("20 bytes");
+  });
+
+  test("an assignment that is switched off is just that", () => {
+    expect(new World().one({ auto_start: false, template: "bureau/template:none" }).outcome.kind).toBe(
+      "stopped",
+    );
+  });
+});
+
+describe("grants", () => {
+  test("come from the machine, the assignment and its shorthands, each with its source", () => {
+    const { grants } = new World().sandbox(
+      {
+        authorization: { grants: [{ actions: ["ticket/**"], source: "forged" }] },
+        matrix_policy: { allow_join: true, allow_room_create: true },
+        service_visibility: ["service/stt/*"],
+      },
+      { default_policy: { grants: [{ actions: ["service/discover"], targets: ["**"] }] } },
+    );
+    expect(grants).toEqual([
+      { actions: ["service/discover"], targets: ["**"], source: "machine-default" },
+      { actions: ["ticket/**"], source: "principal" },
+      { actions: ["matrix/join", "matrix/create-room"], source: "principal-shorthand" },
+      { actions: ["service/discover"], targets: ["service/stt/*"], source: "principal-shorthand" },
+    ]);
+  });
+
+  test("never hold what is denied, though a proxy knows no denials", () => {
+    const { grants } = new World().sandbox(
+      { authorization: { grants: [{ actions: ["matrix/**"] }] }, matrix_policy: { allow_invite: true } },
+      { default_policy: { denials: [{ actions: ["matrix/invite", "matrix/raw-*"], targets: ["x:y"] }] } },
+    );
+    expect(grants).toEqual([{ actions: ["matrix/join", "matrix/create-room"], source: "principal" }]);
+  });
+});

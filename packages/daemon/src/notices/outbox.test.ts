@@ -1,0 +1,91 @@
+import { expect, test } from "bun:test";
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { silentLog } from "@bureau/kit/log";
+import { MatrixError } from "@bureau/matrix/matrix-error";
+import { parseAccountLocalpart } from "@bureau/schema/refs";
+import { type Notice, notice } from "./notice.ts";
+import { Outbox } from "./outbox.ts";
+
+const text = (body: string): Notice => ({ msgtype: "m.text", body });
+
+/** Sends with `send` until `count` messages have arrived; the clock's pauses are noted, not waited for. */
+async function deliver(
+  messages: readonly string[],
+  send: (body: string, txnId: string) => Promise<unknown>,
+  count: number,
+): Promise<{ arrived: string[]; pauses: number[] }> {
+  const pauses: number[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    sleep: (ms, signal) => {
+      if (signal === undefined || ms > 2 ** 30) return systemClock.sleep(ms, signal);
+      pauses.push(ms);
+      return Promise.resolve();
+    },
+  };
+  const outbox = new Outbox({ clock, log: silentLog, random: () => 1 });
+  for (const body of messages) outbox.post(text(body));
+  const stop = new AbortController();
+  const arrived: string[] = [];
+  await outbox.run(async (content, txnId) => {
+    await send(content.body, txnId);
+    arrived.push(content.body);
+    if (arrived.length === count) stop.abort();
+  }, stop.signal);
+  return { arrived, pauses };
+}
+
+test("messages arrive in order", async () => {
+  const { arrived } = await deliver(["a", "b", "c"], async () => {}, 3);
+  expect(arrived).toEqual(["a", "b", "c"]);
+});
+
+test("while the homeserver is away a message waits longer and longer, and keeps its transaction", async () => {
+  const transactions = new Set<string>();
+  let failures = 3;
+  const { arrived, pauses } = await deliver(
+    ["a"],
+    async (_, txnId) => {
+      transactions.add(txnId);
+      if (failures-- > 0)
+        throw new MatrixError("unavailable", "away", { retryAfterMs: failures === 0 ? 77 : undefined });
+    },
+    1,
+  );
+  expect(arrived).toEqual(["a"]);
+  expect(pauses).toEqual([1_000, 2_000, 77]);
+  expect(transactions.size).toBe(1);
+});
+
+test("what is refused for good is dropped, and the next one arrives", async () => {
+  const { arrived } = await deliver(
+    ["refused", "b"],
+    async (body) => {
+      if (body === "refused") throw new MatrixError("forbidden", "no", { status: 403 });
+    },
+    1,
+  );
+  expect(arrived).toEqual(["b"]);
+});
+
+test("a thousand messages are kept, the oldest give way", async () => {
+  const messages = Array.from({ length: 1_005 }, (_, index) => String(index));
+  const { arrived } = await deliver(messages, async () => {}, 1_000);
+  expect(arrived[0]).toBe("5");
+  expect(arrived.at(-1)).toBe("1004");
+});
+
+test("a revoked session ends it", async () => {
+  const revoked = new MatrixError("unauthorized", "gone", { status: 401, errcode: "M_UNKNOWN_TOKEN" });
+  await expect(deliver(["a"], () => Promise.reject(revoked), 1)).rejects.toBe(revoked);
+});
+
+test("a failed program's last fifty lines are told, a successful one's are not", () => {
+  const output = `${Array.from({ length: 80 }, (_, index) => `line ${index}`).join("\n")}\n\n\n`;
+  const exit = { code: 2, description: "exited with 2", output, at: 0 };
+  const lines = String(notice.exited(parseAccountLocalpart("agent/a"), exit)["captured_output"]).split("\n");
+  expect([lines.length, lines[0], lines.at(-1)]).toEqual([50, "line 30", "line 79"]);
+  expect(notice.exited(parseAccountLocalpart("agent/a"), { ...exit, code: 0 })).not.toHaveProperty(
+    "captured_output",
+  );
+});
