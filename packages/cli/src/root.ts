@@ -91,6 +91,12 @@ export const root: CommandGroup = {
             },
             env: { type: "string", value: "K=V", multiple: true, summary: "Environment variable" },
             payload: { type: "string", value: "JSON", summary: "Payload object, merged over the template's" },
+            credential: {
+              type: "string",
+              value: "NAME=FILE",
+              multiple: true,
+              summary: "Credential for its proxy, read from a file; the agent itself never sees it",
+            },
             "restart-policy": {
               type: "string",
               value: "POLICY",

@@ -12,6 +12,7 @@ import {
   machineOf,
   openSession,
   principalOf,
+  readInput,
   roomArgument,
 } from "../instance/operator.ts";
 import { createPrincipal } from "../instance/principal.ts";
@@ -34,7 +35,7 @@ export async function run(invocation: Invocation): Promise<number> {
       machine,
       principal,
       joins: await roomsToJoin(invocation, session),
-      newCredentials: booleanFlag(invocation, "new-credentials"),
+      ...credentialFlags(invocation),
       assignment: {
         template: template ?? `${rooms.template(namespaceOf(machine))}:agent`,
         auto_start: true,
@@ -101,6 +102,25 @@ function environmentFlag(invocation: Invocation): { extra_environment_variables?
     return [pair.slice(0, equals), pair.slice(equals + 1)];
   });
   return entries.length === 0 ? {} : { extra_environment_variables: Object.fromEntries(entries) };
+}
+
+/** Values come from files, never from arguments: those are visible to every process of the host. */
+function credentialFlags(invocation: Invocation): {
+  newCredentials: boolean;
+  credentials: Record<string, string>;
+} {
+  const entries = listFlag(invocation, "credential").map((pair): [string, string] => {
+    const equals = pair.indexOf("=");
+    if (equals < 1)
+      throw new BureauError("invalid-input", `--credential "${pair}" is not NAME=FILE`, {
+        hint: "--credential API_KEY=./key.txt, or API_KEY=- for standard input",
+      });
+    return [pair.slice(0, equals), readInput(pair.slice(equals + 1)).trimEnd()];
+  });
+  return {
+    newCredentials: booleanFlag(invocation, "new-credentials") || entries.length > 0,
+    credentials: Object.fromEntries(entries),
+  };
 }
 
 function payloadFlag(invocation: Invocation): Record<string, unknown> | undefined {

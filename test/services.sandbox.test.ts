@@ -1,0 +1,124 @@
+/** Somebody else's HTTP server as a service principal, and services of the outside reached with a credential added. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { sandboxPaths } from "@bureau/kit/layout";
+import { findByArguments, identify, signalProcess } from "@bureau/kit/process-table";
+import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
+import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
+import { waitFor } from "../packages/cli/src/instance/wait-for.ts";
+
+let bureau: TestBureau;
+beforeAll(async () => {
+  bureau = createBureau();
+  await bureau.json("up");
+}, 90_000);
+afterAll(async () => {
+  await bureau[Symbol.asyncDispose]();
+}, 60_000);
+
+const port = "8123";
+const listing = async (): Promise<string | undefined> => {
+  const { listen } = sandboxPaths(
+    bureau.layout,
+    parseFleet("bureau/fleet/local"),
+    parseAccountLocalpart("service/web"),
+  );
+  const answer = await fetch("http://service/", { unix: join(listen, "service.sock") }).catch(
+    () => undefined,
+  );
+  return answer?.ok === true ? answer.text() : undefined;
+};
+const eventually = async <T>(check: () => Promise<T | undefined>): Promise<T> => {
+  const found = await waitFor(check, { timeoutMs: 30_000, clock: systemClock });
+  if (found === undefined)
+    throw new Error(
+      `it never came to pass; service/web:\n${(await bureau.run("agent", "logs", "service/web")).stdout}`,
+    );
+  return found;
+};
+
+describe("a third-party HTTP server as a service", () => {
+  test("serves on the service's socket, and again after it was killed", async () => {
+    const server = `python3 -m http.server ${port} --bind 127.0.0.1`;
+    const bridge = `bureau-bridge --listen unix:/run/bureau/listen/service.sock --connect tcp:127.0.0.1:${port} -- ${server}`;
+    const created = await bureau.json<{ state: string }>(
+      ...[
+        "agent",
+        "create",
+        "service/web",
+        "--template",
+        "bureau/template:service",
+        "--command",
+        `exec ${bridge}`,
+      ],
+    );
+    expect(created.state).toBe("running");
+    expect(await eventually(listing)).toContain("Directory listing");
+    const before = findByArguments("http.server", port);
+    expect(before).toHaveLength(2);
+    for (const process of before) signalProcess(process, "SIGKILL");
+    await eventually(async () =>
+      findByArguments("http.server", port).length === 2 &&
+      before.every(({ pid }) => identify(pid) === undefined)
+        ? true
+        : undefined,
+    );
+    expect(await eventually(listing)).toContain("Directory listing");
+    await bureau.json("agent", "destroy", "service/web");
+    expect(findByArguments("http.server", port)).toEqual([]);
+  }, 90_000);
+});
+
+describe("a service of the outside, declared by the template", () => {
+  test("is reached through the proxy, which adds the credential the agent never sees", async () => {
+    const seen: (string | null)[] = [];
+    using upstream = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      fetch(request) {
+        seen.push(request.headers.get("authorization"));
+        return new Response(`you asked for ${new URL(request.url).pathname}`);
+      },
+    });
+    const file = join(bureau.home, "outside.json");
+    const inherits = ["bureau/template:agent"];
+    const outside = {
+      upstream: `http://127.0.0.1:${upstream.port}/api`,
+      inject_headers: { Authorization: "API_KEY" },
+      auth_scheme: "bearer",
+    };
+    const template = { description: "reaches outside", inherits, proxy_services: { outside } };
+    writeFileSync(file, JSON.stringify(template));
+    writeFileSync(join(bureau.home, "key"), "the-key\n");
+    await bureau.json("template", "publish", "bureau/template:outside", "--file", file);
+    await bureau.json(
+      ...["agent", "create", "caller", "--template", "bureau/template:outside", "--restart-policy", "never"],
+      ...["--credential", `API_KEY=${join(bureau.home, "key")}`],
+      ...["--command", `env; exec bureau-bridge -- sh -c '${fetchWithBun}'`],
+    );
+    const logs = await eventually(async () => {
+      const { stdout } = await bureau.run("agent", "logs", "caller");
+      return stdout.includes("you asked for") ? stdout : undefined;
+    });
+    expect(logs).toContain("you asked for /api/things");
+    expect(logs).not.toContain("the-key");
+    // The agent sent a credential of its own; what arrived is the principal's.
+    expect(seen).toEqual(["Bearer the-key"]);
+  }, 60_000);
+
+  test("with network of its own an agent has none of the host's", async () => {
+    using upstream = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("reached") });
+    const ask = `${runtime} -e "fetch(\\"http://127.0.0.1:${upstream.port}/\\").then(() => console.log(\\"reached\\"), () => console.log(\\"no network\\"))"`;
+    await bureau.json("agent", "create", "lonely", "--command", ask, "--restart-policy", "never");
+    const logs = await eventually(async () => {
+      const { stdout } = await bureau.run("agent", "logs", "lonely");
+      return /reached|no network/.test(stdout) ? stdout : undefined;
+    });
+    expect(logs).toContain("no network");
+  }, 60_000);
+});
+
+const runtime = "/run/bureau/programs/runtime/bun";
+const fetchWithBun = `${runtime} -e "fetch(process.env.BUREAU_PROXY_URL + \\"/http/outside/things\\", { headers: { authorization: \\"Bearer mine\\" } }).then(async (r) => console.log(await r.text()))"`;
