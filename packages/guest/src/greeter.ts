@@ -6,7 +6,6 @@
  * `m.notice`, which agents do not answer, so that two of them never talk to each other without end. Every message has
  * a transaction of its own, so that a lost answer from the homeserver does not make it speak twice.
  */
-import { randomUUID } from "node:crypto";
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
@@ -47,7 +46,7 @@ export type GreeterOptions = {
 
 export class Greeter {
   readonly #options: GreeterOptions;
-  readonly #startId = randomUUID();
+  readonly #startId = crypto.randomUUID();
   /** Rooms greeted since the start. */
   readonly #greeted = new Set<string>();
   /** How far the room has been heard: kept over outages, so that what was said meanwhile is answered. */

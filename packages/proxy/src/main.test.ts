@@ -1,5 +1,14 @@
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
 import { argumentsOf, catchesSignal } from "@bureau/kit/process-table";
@@ -61,7 +70,10 @@ test("sockets may lie deeper than a socket address is long", async () => {
     admin_socket_path: join(deep, "admin.sock"),
   });
   expect(await tell(child, config)).toBe("ready\n");
-  expect(existsSync(config.socket_path)).toBe(true);
+  // A link is how others reach such a socket.
+  const link = join(folder, "link.sock");
+  symlinkSync(config.socket_path, link);
+  expect(await health(link)).toEqual({ status: "ok" });
   child.kill();
   expect(await child.exited).toBe(0);
   expect(existsSync(config.socket_path)).toBe(false);
@@ -136,6 +148,45 @@ test("a request in flight is finished after SIGTERM, a long poll is cut short", 
   release.resolve();
   expect(await (await slow).text()).toBe("finished");
   expect(await child.exited).toBe(0);
+  await upstream.stop(true);
+});
+
+test("large bodies pass in both directions without growing the process", async () => {
+  const size = 256 * 1024 * 1024;
+  const bytes = (): ReadableStream => {
+    let left = size;
+    return new ReadableStream({
+      pull(controller) {
+        if (left === 0) return controller.close();
+        left -= 1024 * 1024;
+        controller.enqueue(new Uint8Array(1024 * 1024));
+      },
+    });
+  };
+  const count = async (body: ReadableStream<Uint8Array> | null): Promise<number> => {
+    let total = 0;
+    for await (const chunk of body ?? []) total += chunk.length;
+    return total;
+  };
+  const upstream = Bun.serve({
+    port: 0,
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    fetch: async (request) =>
+      request.method === "GET" ? new Response(bytes()) : new Response(String(await count(request.body))),
+  });
+  const child = spawn();
+  const config = start({ services: { big: { upstream: upstream.url.href } } });
+  await tell(child, config);
+  const peakKiB = (): number =>
+    Number(/^VmHWM:\s*(\d+)/mu.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1]);
+  const before = peakKiB();
+  const ask = (init: RequestInit): Promise<Response> =>
+    fetch("http://h/http/big/", { ...init, unix: config.socket_path });
+  expect(await (await ask({ method: "POST", body: bytes() })).text()).toBe(String(size));
+  expect(await count((await ask({})).body)).toBe(size);
+  expect(peakKiB() - before).toBeLessThan(64 * 1024);
+  child.kill();
+  await child.exited;
   await upstream.stop(true);
 });
 

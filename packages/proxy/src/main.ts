@@ -14,6 +14,8 @@ import { readStart } from "./read-start.ts";
 
 await runProgram("bureau-proxy", async ({ log, signal }) => {
   makeUndumpable();
+  // No folder is kept busy by a proxy, and none it was started in matters to it.
+  process.chdir("/");
   if (process.env["BUN_CONFIG_VERBOSE_FETCH"] !== undefined)
     throw new BureauError("unsupported", "Cannot start: BUN_CONFIG_VERBOSE_FETCH would print credentials", {
       hint: "unset BUN_CONFIG_VERBOSE_FETCH",

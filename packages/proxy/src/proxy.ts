@@ -5,7 +5,7 @@
  * Both sockets exist with their final mode from the moment they can be connected to, and a proxy removes at its end
  * only sockets that are still its own: its successor may have put new ones in their place.
  */
-import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { lstatSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
@@ -98,6 +98,7 @@ type ServeOptions = {
 const noIdleTimeout: object = { idleTimeout: 0 };
 
 /**
+ * The mode comes from the umask, so that it holds from the first moment.
  * Binds by a path relative to the socket's folder: a socket address holds 107 bytes, a fleet's folders more.
  * @throws BureauError `failed`
  */
@@ -106,9 +107,7 @@ function bindUnix(path: string, options: ServeOptions): Bun.Server<undefined> {
   const umask = process.umask(0o777 & ~SOCKET_MODE);
   try {
     process.chdir(dirname(path));
-    const server = Bun.serve({ ...options, ...noIdleTimeout, unix: `./${basename(path)}` });
-    chmodSync(path, SOCKET_MODE);
-    return server;
+    return Bun.serve({ ...options, ...noIdleTimeout, unix: `./${basename(path)}` });
   } catch (error) {
     throw new BureauError("failed", `Cannot listen on "${path}": ${messageOf(error)}`);
   } finally {

@@ -2,7 +2,6 @@
  * `/v1/matrix/…`: Matrix in single calls, for programs without a Matrix client (wire facts, section 7.2). Each call is
  * one client-server request and goes through the same gateway and policy as a raw one; its answer is the homeserver's.
  */
-import { randomUUID } from "node:crypto";
 import { BureauError } from "@bureau/kit/errors";
 import { parse } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -101,7 +100,7 @@ async function sendTo(
   address: string,
   type: string,
   eventContent: Readonly<Record<string, unknown>>,
-  transactionId: string = randomUUID(),
+  transactionId: string = crypto.randomUUID(),
 ): Promise<Response> {
   const room = await resolveRoom(call, address);
   return send(call, "PUT", ["rooms", room, "send", type, transactionId], eventContent);

@@ -178,6 +178,13 @@ test("only services that a grant targets are seen, filtered as asked", async () 
     { actions: ["service/discover"], targets: ["service/*"] },
   ]);
   expect(await seen()).toEqual(["service/tickets", "service/llm"]);
+  await proxy.admin("PUT", "/v1/admin/authorization", [
+    { actions: ["service/discover"], targets: ["service/tickets"] },
+    { actions: ["service/discover"], targets: ["service/llm"], expires_at: "2026-01-01T00:00:00Z" },
+    { actions: ["service/register"], targets: ["**"] },
+  ]);
+  expect(await seen()).toEqual(["service/tickets"]);
+  await proxy.admin("PUT", "/v1/admin/authorization", [{ actions: ["service/**"], targets: ["service/*"] }]);
   expect(await seen("?protocol=http")).toEqual(["service/llm"]);
   expect(await seen("?capability=dependency-graph")).toEqual(["service/tickets"]);
 });
