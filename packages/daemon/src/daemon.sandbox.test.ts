@@ -173,23 +173,33 @@ class TestMachine implements AsyncDisposable {
 
 const tokens = new Map<MatrixSession, string>();
 let folder: string;
+let dataDir: string;
 let homeserver: Homeserver;
 let machine: TestMachine;
-const startHome = (): Promise<Homeserver> =>
+const startHome = (dataDir: string, port = 0): Promise<Homeserver> =>
   startHomeserver(
     {
-      dataDir: mkdtempSync(join(folder, "hs-")),
+      dataDir,
       serverName: "bureau.test",
-      listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+      listen: { kind: "tcp", hostname: "127.0.0.1", port },
       registrationToken: new Secret(REGISTRATION),
     },
     { log: silentLog, clock: systemClock },
   );
+/** The homeserver goes away; what is returned brings it back at the same address. */
+async function takeHomeserverDown(): Promise<() => Promise<void>> {
+  const { port } = homeserver;
+  await homeserver[Symbol.asyncDispose]();
+  return async () => {
+    homeserver = await startHome(dataDir, port);
+  };
+}
 beforeAll(() => {
   folder = mkdtempSync("/tmp/bd-");
 });
 beforeEach(async () => {
-  homeserver = await startHome();
+  dataDir = mkdtempSync(join(folder, "hs-"));
+  homeserver = await startHome(dataDir);
   machine = await TestMachine.start(homeserver.url);
 });
 afterEach(async () => {
@@ -386,6 +396,92 @@ test("a configuration that cannot be read stops nothing, and is told of once", a
     async () => (await machine.launcher.status("agent/e")) === undefined,
   );
   expect(await machine.notices(notices.configInvalid)).toHaveLength(1);
+});
+
+test("while the homeserver is away what runs goes on, the daemon answers, and its messages arrive later", async () => {
+  const principal = await machine.provision("agent/g");
+  await machine.configure({ principal, script: "sleep 600", restart_policy: "never" });
+  machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/g")) === "running");
+  const bringUp = await takeHomeserverDown();
+  const machineState = async () => (await machine.report()).machine.state;
+  await machine.until("the daemon notices", async () => (await machineState()) === "disconnected");
+  expect(await machine.stateOf("agent/g")).toBe("running");
+  await machine.launcher.call("signal-sandbox", { principal: "agent/g", signal: 9 });
+  await machine.until("the exit is taken in", async () => (await machine.stateOf("agent/g")) === "completed");
+  await bringUp();
+  await machine.until(
+    "it is told of",
+    async () => (await machine.notices(notices.sandboxExited)).length === 1,
+  );
+  await machine.until("all is well again", async () => (await machineState()) === "online");
+});
+
+test("a daemon that starts before its homeserver answers, changes nothing, and begins when it can", async () => {
+  const principal = await machine.provision("agent/h");
+  await machine.configure({ principal, script: "sleep 600" });
+  const first = machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/h")) === "running");
+  const before = (await machine.launcher.status("agent/h"))?.pid;
+  first.kill("SIGTERM");
+  await first.exited;
+  await machine.configure();
+  const bringUp = await takeHomeserverDown();
+  machine.spawnDaemon();
+  const away = async () => (await machine.report().catch(() => undefined))?.machine;
+  await machine.until("it says why", async () => (await away())?.reason?.includes("cannot reach") === true);
+  expect((await away())?.state).toBe("disconnected");
+  await machine.until("it sees what runs", async () => (await machine.stateOf("agent/h")) === "running");
+  expect((await machine.launcher.status("agent/h"))?.pid).toBe(before ?? -1);
+  await bringUp();
+  await machine.until(
+    "it does as told",
+    async () => (await machine.launcher.status("agent/h")) === undefined,
+  );
+});
+
+test("a launcher that is away is waited for, and a proxy that dies is replaced", async () => {
+  const principal = await machine.provision("agent/i");
+  await machine.launcher.stop();
+  await machine.configure({ principal, script: "sleep 600" });
+  machine.spawnDaemon();
+  const reason = async () => (await machine.report().catch(() => undefined))?.machine.reason;
+  await machine.until("the daemon says so", async () => (await reason())?.includes("launcher") === true);
+  await machine.launcher.start();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/i")) === "running");
+  const proxyOf = async () => (await machine.launcher.status("agent/i"))?.proxy;
+  const before = (await proxyOf())?.pid ?? -1;
+  process.kill(before, "SIGKILL");
+  await machine.until("there is another", async () => {
+    const proxy = await proxyOf();
+    return proxy?.state === "running" && proxy.pid !== before;
+  });
+  await machine.until("it is told of", async () => (await machine.notices(notices.proxyCrash)).length === 2);
+  expect((await machine.notices(notices.proxyCrash)).map(({ status }) => status)).toEqual([
+    "detected",
+    "recovered",
+  ]);
+});
+
+test("changed grants reach the proxy without a restart", async () => {
+  const principal = await machine.provision("agent/j");
+  const grantsOf = (allow_join: boolean) =>
+    machine.configure({ principal, script: "sleep 600", matrix_policy: { allow_join } });
+  await grantsOf(false);
+  machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/j")) === "running");
+  const before = await machine.launcher.status("agent/j");
+  await grantsOf(true);
+  await machine.until(
+    "it is told of",
+    async () => (await machine.notices(notices.grantsUpdated)).length === 1,
+  );
+  expect((await machine.notices(notices.grantsUpdated))[0]).toMatchObject({
+    principal: "agent/j",
+    grant_count: 1,
+  });
+  const after = await machine.launcher.status("agent/j");
+  expect([after?.pid, after?.proxy.pid]).toEqual([before?.pid, before?.proxy.pid]);
 });
 
 test.each([
