@@ -311,6 +311,55 @@ function accounts(server: () => Server): void {
     await until(gone);
   });
 
+  test("a server admin resets passwords, deactivates, and brings an account back; nobody else does", async () => {
+    const [bob, eve] = [await person(server(), "bob"), await person(server(), "eve")];
+    const admin = new Caller(server().url, server().adminToken);
+    const login = (password: string) =>
+      new Caller(server().url).post("/login", {
+        type: "m.login.password",
+        identifier: { type: "m.id.user", user: bob.userId },
+        password,
+      });
+    const reset = `/_synapse/admin/v1/reset_password/${encode(bob.userId)}`;
+    const deactivate = `/_synapse/admin/v1/deactivate/${encode(bob.userId)}`;
+    const user = `/_synapse/admin/v2/users/${encode(bob.userId)}`;
+    expect(errcode(await eve.api.post(reset, { new_password: "stolen" }))).toEqual([403, "M_FORBIDDEN"]);
+    expect(errcode(await eve.api.post(deactivate, {}))).toEqual([403, "M_FORBIDDEN"]);
+    expect(errcode(await eve.api.put(user, { admin: true }))).toEqual([403, "M_FORBIDDEN"]);
+    await admin.ok("POST", reset, { new_password: "set by the admin" });
+    expect(errcode(await bob.api.get("/account/whoami"))).toEqual([401, "M_UNKNOWN_TOKEN"]);
+    expect((await login(bob.password)).status).toBe(403);
+    expect((await login("set by the admin")).status).toBe(200);
+    await admin.ok("POST", deactivate, {});
+    expect((await login("set by the admin")).status).toBe(403);
+    expect(await admin.ok("GET", user)).toMatchObject({ name: bob.userId, deactivated: true });
+    await admin.ok("PUT", user, { deactivated: false, password: "back again" });
+    expect((await login("back again")).status).toBe(200);
+    const made = `/_synapse/admin/v2/users/${encode(`@${freshName("made")}:${server().serverName}`)}`;
+    expect((await admin.put(made, { password: "a new one" })).status).toBe(201);
+    expect((await admin.put(made, { displayname: "Made" })).body).toMatchObject({
+      displayname: "Made",
+      admin: false,
+    });
+  });
+
+  test("an interactive session belongs to what it was opened for", async () => {
+    const [bob, eve] = [await person(server(), "bob"), await person(server(), "eve")];
+    const challenge = await eve.api.post("/account/password", { new_password: "another secret" });
+    const auth = {
+      type: "m.login.password",
+      identifier: { type: "m.id.user", user: bob.userId },
+      password: bob.password,
+      session: challenge.body["session"],
+    };
+    // The own password of another account does not open this one, and the session does not fit another act.
+    expect(
+      (await eve.api.post("/account/password", { new_password: "another secret", auth })).status,
+    ).toBeOneOf([401, 403]);
+    expect((await bob.api.post("/account/deactivate", { auth })).status).toBeOneOf([400, 401, 403]);
+    await bob.api.ok("GET", "/account/whoami");
+  });
+
   test("a display name reaches the profile and the member events", async () => {
     const { alice, bob, roomId } = await pair(server());
     await bob.api.ok("PUT", `/profile/${encode(bob.userId)}/displayname`, { displayname: "Bob the builder" });

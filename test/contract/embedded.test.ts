@@ -7,6 +7,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { silentLog } from "@bureau/kit/log";
 import { Secret } from "@bureau/kit/secret";
 import { defineClientServerContract } from "./client-server-contract.ts";
+import { registerUser } from "./matrix-caller.ts";
 
 defineClientServerContract("embedded homeserver", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
@@ -18,7 +19,15 @@ defineClientServerContract("embedded homeserver", async () => {
     registrationToken: new Secret(registrationToken),
   } as const;
   const server = await startHomeserver(config, { log: silentLog, clock: systemClock });
+  // The first account of an embedded homeserver is its admin.
+  const admin = await registerUser({
+    url: server.url,
+    serverName: config.serverName,
+    registrationToken,
+    stop: async () => {},
+  });
   return {
+    adminToken: admin.token,
     url: server.url,
     serverName: config.serverName,
     registrationToken,

@@ -10,6 +10,8 @@ export type Server = {
   readonly url: string;
   readonly serverName: string;
   readonly registrationToken: string;
+  /** Access token of a server admin; tests that need one name it. */
+  readonly adminToken?: string;
   stop(): Promise<void>;
 };
 

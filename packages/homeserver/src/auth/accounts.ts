@@ -122,6 +122,25 @@ export class Accounts {
     this.#failures.delete(userId);
   }
 
+  /** Gives a deactivated account back, with a new password. */
+  async reactivate(userId: string, password: string): Promise<void> {
+    const hash = await hashPassword(password);
+    const { db, store } = this.#deps;
+    db.transaction(() => {
+      store.reactivate(userId);
+      store.setPassword(userId, hash);
+    });
+  }
+
+  /** The localpart of a user ID of this server, or M_INVALID_PARAM. */
+  localpartOf(userId: string): string {
+    const suffix = `:${this.#deps.serverName}`;
+    if (userId.startsWith("@") && userId.endsWith(suffix)) return userId.slice(1, -suffix.length);
+    throw invalidParam(
+      `${JSON.stringify(userId.slice(0, 120))} is not a user ID of ${this.#deps.serverName}`,
+    );
+  }
+
   /** Ends the account and its sessions; leaving its rooms is the caller's part of the same transaction. */
   deactivate(userId: string): void {
     const { db, store, sessions } = this.#deps;

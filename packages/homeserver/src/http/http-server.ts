@@ -8,7 +8,7 @@ import type { Log } from "@bureau/kit/log";
 import type { Sessions } from "../auth/sessions.ts";
 import { MatrixError } from "./matrix-error.ts";
 import { type RequestContext, readJson } from "./request.ts";
-import type { Router } from "./router.ts";
+import { Created, type Router } from "./router.ts";
 
 export type ListenAddress =
   | { readonly kind: "tcp"; readonly hostname: string; readonly port: number }
@@ -48,9 +48,11 @@ export function startHttpServer(address: ListenAddress, deps: Deps): HttpServer 
   };
   let server: Bun.Server<undefined>;
   try {
+    // Bun's per-request timeout has no effect on unix sockets, so there nothing is ever idle for too long.
+    const patient: object = { idleTimeout: 0 };
     server =
       address.kind === "unix"
-        ? Bun.serve({ ...shared, unix: address.path })
+        ? Bun.serve({ ...shared, ...patient, unix: address.path })
         : Bun.serve({ ...shared, hostname: address.hostname, port: address.port, idleTimeout: IDLE_SECONDS });
   } catch (error) {
     const where = address.kind === "unix" ? `unix:${address.path}` : `${address.hostname}:${address.port}`;
@@ -117,7 +119,8 @@ async function answer(request: Request, server: Bun.Server<undefined>, deps: Dep
       holdOpen: () => server.timeout(request, 0),
       json: () => readJson(request),
     };
-    return respond(200, await match.route.handle(context));
+    const result = await match.route.handle(context);
+    return result instanceof Created ? respond(201, result.body) : respond(200, result);
   } catch (error) {
     return respondToError(error, deps.log, `${request.method} ${path}`);
   }

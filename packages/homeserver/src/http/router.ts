@@ -8,8 +8,13 @@ import type { JsonObject } from "../rooms/room-event.ts";
 import type { RequestContext } from "./request.ts";
 
 export type Method = "GET" | "PUT" | "POST" | "DELETE";
-/** The JSON of a 200; anything else is thrown as a MatrixError. */
-export type Answer = JsonObject | JsonObject[];
+/** The JSON of a 201. */
+export class Created {
+  constructor(readonly body: JsonObject) {}
+}
+
+/** The JSON of a 200, or a 201; anything else is thrown as a MatrixError. */
+export type Answer = JsonObject | JsonObject[] | Created;
 export type Handler = (request: RequestContext) => Answer | Promise<Answer>;
 export type AuthedRequest = RequestContext & { readonly session: Session };
 

@@ -124,12 +124,12 @@ async function simulate(seed: number): Promise<void> {
   const levels = { power_level_content_override: { state_default: 0, events: {} } };
   const rooms = [await makeRoom(owner, { preset: "public_chat", ...levels }), await makeRoom(owner, levels)];
   const clients = people.map((who) => new Client(who));
-  for (let step = 0; step < 120; step++) {
+  for (let step = 0; step < 200; step++) {
     await act(random, people, rooms, step);
-    if (random(4) === 0) await clients[random(clients.length)]?.sync(1 + random(6));
+    if (random(8) === 0) await clients[random(clients.length)]?.sync(1 + random(3));
   }
   for (const client of clients) {
-    await client.sync(1 + random(4));
+    await client.sync(1 + random(2));
     const { joined_rooms: joined } = await client.who.api.ok("GET", "/joined_rooms");
     expect([...client.rooms.keys()].sort()).toEqual([...(joined as string[])].sort());
     for (const [roomId, model] of client.rooms) await compare(client, roomId, model);

@@ -3,9 +3,9 @@ import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";
 import type { JsonObject } from "../../rooms/room-event.ts";
-import { forbidden } from "../matrix-error.ts";
+import { forbidden, invalidParam, MatrixError } from "../matrix-error.ts";
 import { param, parseBody } from "../request.ts";
-import { type AuthedRequest, authed, type Route } from "../router.ts";
+import { type Answer, type AuthedRequest, authed, Created, type Route } from "../router.ts";
 
 type Deps = { readonly accounts: Accounts; readonly actions: RoomActions };
 
@@ -14,8 +14,8 @@ const adminSchema = v.object({ admin: v.boolean() });
 
 export function adminEndpoints({ accounts, actions }: Deps): Route[] {
   const asAdmin =
-    (act: (request: AuthedRequest) => JsonObject | Promise<JsonObject>) =>
-    (request: AuthedRequest): JsonObject | Promise<JsonObject> => {
+    (act: (request: AuthedRequest) => Answer | Promise<Answer>) =>
+    (request: AuthedRequest): Answer | Promise<Answer> => {
       if (!request.session.isAdmin) throw forbidden("You are not a server admin");
       return act(request);
     };
@@ -59,17 +59,73 @@ export function adminEndpoints({ accounts, actions }: Deps): Route[] {
     authed(
       "GET",
       "/_synapse/admin/v2/users/:userId",
-      asAdmin((request) => {
-        const user = accounts.requireUser(param(request, "userId"));
-        return {
-          name: user.user_id,
-          displayname: user.displayname,
-          avatar_url: user.avatar_url,
-          admin: user.admin === 1,
-          deactivated: user.deactivated === 1,
-          creation_ts: user.created_ts,
-        };
-      }),
+      asAdmin((request) => userJson(accounts, param(request, "userId"))),
+    ),
+    authed(
+      "PUT",
+      "/_synapse/admin/v2/users/:userId",
+      asAdmin((request) => putUser({ accounts, actions }, request)),
     ),
   ];
+}
+
+const userSchema = v.object({
+  password: v.optional(v.string()),
+  displayname: v.optional(v.nullable(v.string())),
+  admin: v.optional(v.boolean()),
+  deactivated: v.optional(v.boolean()),
+  logout_devices: v.optional(v.boolean(), true),
+});
+type UserChange = v.InferOutput<typeof userSchema>;
+
+/** Makes the account, or changes what the body names. A deactivated account comes back only with a password. */
+async function putUser(deps: Deps, request: AuthedRequest): Promise<Answer> {
+  const { accounts } = deps;
+  const body = await parseBody(request, userSchema);
+  const userId = param(request, "userId");
+  if (accounts.find(userId) !== undefined) {
+    await changeUser(deps, request.session.userId, userId, body);
+    return userJson(accounts, userId);
+  }
+  const localpart = accounts.localpartOf(userId);
+  if (body.password === undefined) throw new MatrixError(400, "M_MISSING_PARAM", "Missing key password");
+  await accounts.register(localpart, body.password);
+  await changeUser(deps, request.session.userId, userId, { ...body, password: undefined });
+  return new Created(userJson(accounts, userId));
+}
+
+async function changeUser(
+  { accounts, actions }: Deps,
+  adminId: string,
+  userId: string,
+  body: UserChange,
+): Promise<void> {
+  const user = accounts.requireUser(userId);
+  if (userId === adminId && (body.admin === false || body.deactivated === true)) {
+    throw forbidden("You cannot take your own admin right");
+  }
+  if (user.deactivated === 1 && body.deactivated === false) {
+    if (body.password === undefined) throw invalidParam("To reactivate an account, give it a new password");
+    await accounts.reactivate(userId, body.password);
+  } else if (body.password !== undefined) {
+    await accounts.changePassword(userId, body.password, body.logout_devices);
+  }
+  if (body.admin !== undefined) accounts.setAdmin(userId, body.admin);
+  if (body.displayname !== undefined) {
+    accounts.setProfile(userId, body.displayname, accounts.requireUser(userId).avatar_url);
+    actions.spreadProfile(userId);
+  }
+  if (body.deactivated === true && user.deactivated === 0) actions.deactivate(userId);
+}
+
+function userJson(accounts: Accounts, userId: string): JsonObject {
+  const user = accounts.requireUser(userId);
+  return {
+    name: user.user_id,
+    displayname: user.displayname,
+    avatar_url: user.avatar_url,
+    admin: user.admin === 1,
+    deactivated: user.deactivated === 1,
+    creation_ts: user.created_ts,
+  };
 }
