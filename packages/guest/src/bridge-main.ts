@@ -7,6 +7,7 @@ import { constants } from "node:os";
 import { isatty } from "node:tty";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { exitCodes } from "@bureau/kit/lifecycle";
+import { catchesSignal } from "@bureau/kit/process-table";
 import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "./bridge.ts";
 
 const defaultPort = 8642;
@@ -17,7 +18,8 @@ Carries bytes from ADDRESS to ADDRESS; each is tcp:HOST:PORT or unix:/PATH.
   --listen ADDRESS    default tcp:127.0.0.1:${defaultPort}; with a COMMAND, a free port of 127.0.0.1
   --connect ADDRESS   default unix:$BUREAU_PROXY_SOCKET, or unix:/run/bureau/proxy.sock
   -- COMMAND …        started once the bridge listens, with BUREAU_PROXY_URL set to
-                      http://HOST:PORT; gets SIGTERM, SIGINT and SIGHUP; its exit code is ours
+                      http://HOST:PORT; gets SIGTERM and SIGINT, and SIGHUP when it
+                      handles it; its exit code is ours
   --help              shows this
 
 Examples
@@ -88,7 +90,11 @@ async function runCommand(command: readonly string[], bridge: Bridge): Promise<n
   }
   const forward = (signal: NodeJS.Signals): void => child.kill(signal);
   process.on("SIGTERM", forward);
-  process.on("SIGHUP", forward);
+  // To a Bureau program SIGHUP means a new payload; one that does not know it would be killed by it. A terminal that
+  // goes away sends its own to the command.
+  process.on("SIGHUP", (signal) => {
+    if (catchesSignal(child.pid, constants.signals.SIGHUP)) forward(signal);
+  });
   // A terminal sends its interrupt to the command as well; passing it on would interrupt twice.
   process.on("SIGINT", (signal) => {
     if (!isatty(0)) forward(signal);

@@ -187,9 +187,9 @@ test("a socket that answers is not taken over; a dead one is replaced", async ()
   bridge[Symbol.dispose]();
 });
 
-function run(args: string[], env: Record<string, string> = {}) {
+function run(args: string[], env: Record<string, string> = {}, stdin: "ignore" | "pipe" = "ignore") {
   return Bun.spawn([process.execPath, bridgeMain, ...args], {
-    stdin: "ignore",
+    stdin,
     stdout: "pipe",
     stderr: "pipe",
     env: { ...process.env, ...env },
@@ -215,6 +215,19 @@ test("signals reach the command, and its death by one is told as 128+n", async (
   expect(await text()).toBe("hup\n");
   child.kill("SIGTERM");
   expect(await child.exited).toBe(128 + 15);
+});
+
+test("a hang-up does not kill a command that does not handle it", async () => {
+  const child = run(["--", "sh", "-c", "echo up; read line; echo still here"], {}, "pipe");
+  const reader = child.stdout.getReader();
+  const text = async (): Promise<string> => new TextDecoder().decode((await reader.read()).value);
+  expect(await text()).toBe("up\n");
+  child.kill("SIGHUP");
+  if (typeof child.stdin !== "object") throw new Error("expected a pipe");
+  child.stdin.write("go\n");
+  await child.stdin.flush();
+  expect(await text()).toBe("still here\n");
+  expect(await child.exited).toBe(0);
 });
 
 test("wrong usage exits with 2, a command that is not there with 1", async () => {
