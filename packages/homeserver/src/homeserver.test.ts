@@ -142,6 +142,17 @@ test("the first account is the server's admin; it deactivates and resets passwor
   expect((await admin.api.post("/_synapse/admin/v1/deactivate/%40nobody%3Abureau.local")).status).toBe(404);
 });
 
+test("a deactivated account comes back only by the admin, with a new password", async () => {
+  const bob = await person(server, "bob");
+  const user = `/_synapse/admin/v2/users/${encode(bob.userId)}`;
+  await admin.api.ok("PUT", user, { deactivated: true });
+  expect((await logIn(bob, bob.password)).body["errcode"]).toBe("M_USER_DEACTIVATED");
+  expect((await admin.api.put(user, { deactivated: false })).status).toBe(400);
+  await admin.api.ok("PUT", user, { deactivated: false, password: "back again" });
+  expect((await logIn(bob, bob.password)).status).toBe(403);
+  expect((await logIn(bob, "back again")).status).toBe(200);
+});
+
 test("a deactivated user has left every room, in the same moment", async () => {
   const bob = await person(server, "bob");
   const roomId = await makeRoom(admin, { invite: [bob.userId] });
