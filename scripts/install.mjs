@@ -14,7 +14,10 @@ export function installPackages({ development = true } = {}) {
   if (!isInstalled(development)) {
     const omit = development ? [] : ["--omit=dev"];
     say(`Installing npm packages (${["npm ci", ...omit].join(" ")}) …`);
-    const done = spawnSync("npm", ["ci", ...omit, "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", 2, 2] });
+    const done = spawnSync("npm", ["ci", ...omit, "--no-audit", "--no-fund"], {
+      cwd: root,
+      stdio: ["ignore", 2, 2],
+    });
     if (done.status !== 0)
       stop("npm ci failed", "check the network and the registry npm is set to, then run it again");
   }

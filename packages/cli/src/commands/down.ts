@@ -2,12 +2,12 @@
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
+import { identify, type ProcessId, waitUntilGone } from "@bureau/kit/process-table";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { findInstance } from "../instance/instance.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { sweep } from "../instance/supervisor.ts";
 import { stopSupervisor, supervisorStatus } from "../instance/supervisor-wire.ts";
-import { waitFor } from "../instance/wait-for.ts";
 
 /** Sandboxes get 5 s, the launcher 15, the daemon and homeserver 8 each. */
 const STOP_MS_MAX = 60_000;
@@ -25,24 +25,19 @@ export async function run(invocation: Invocation): Promise<void> {
   if (booleanFlag(invocation, "json")) terminal.json({ ok: true, was_up: wasUp, swept });
 }
 
-/** Tells the supervisor to stop and waits until it has. False when there was none. */
+/** Tells the supervisor to stop and waits until its process is gone. False when there was none. */
 async function stopSupervised(layout: InstanceLayout): Promise<boolean> {
+  let supervisor: ProcessId | undefined;
   try {
+    supervisor = identify((await supervisorStatus(layout)).pid);
     await stopSupervisor(layout);
   } catch (error) {
     if (isBureauError(error) && error.code === "unavailable") return false;
     throw error;
   }
-  const gone = await waitFor(() => isGone(layout), { timeoutMs: STOP_MS_MAX, clock: systemClock });
-  if (gone === undefined)
+  if (supervisor !== undefined && !(await waitUntilGone(supervisor, STOP_MS_MAX, systemClock)))
     throw new BureauError("timeout", `Bureau did not stop within ${STOP_MS_MAX / 1000} s`, {
       hint: "bureau status",
     });
   return true;
 }
-
-const isGone = (layout: InstanceLayout): Promise<true | undefined> =>
-  supervisorStatus(layout).then(
-    () => undefined,
-    () => true,
-  );
