@@ -1,0 +1,58 @@
+import { expect, test } from "bun:test";
+import { authed, open, Router } from "./router.ts";
+
+const router = new Router([
+  authed("GET", "/rooms/:roomId/state/:eventType/:stateKey", () => ({})),
+  authed(["GET", "PUT"], "/rooms/:roomId/state/:eventType", () => ({})),
+  authed("GET", "/pushrules/global/:kind", () => ({})),
+  authed("GET", "/pushrules/:scope/special", () => ({})),
+  open("GET", "/_matrix/client/versions", () => ({})),
+]);
+const params = (path: string): unknown => {
+  const match = router.match("GET", path);
+  return match.kind === "route" ? match.params : match.kind;
+};
+
+test("every version of the API leads to the same route", () => {
+  for (const version of ["r0", "v1", "v3"]) {
+    expect(params(`/_matrix/client/${version}/rooms/!a:x/state/m.x`)).toEqual({
+      roomId: "!a:x",
+      eventType: "m.x",
+    });
+  }
+  expect(params("/_matrix/client/v2/rooms/!a:x/state/m.x")).toBe("unknown");
+});
+
+test("segments are decoded after the path is split, so a slash may hide in a name", () => {
+  expect(params("/_matrix/client/v3/rooms/%21a%3Ax/state/m.x/bureau%2Ffleet%2Fprod")).toEqual({
+    roomId: "!a:x",
+    eventType: "m.x",
+    stateKey: "bureau/fleet/prod",
+  });
+});
+
+test("an empty last segment is an empty parameter", () => {
+  expect(params("/_matrix/client/v3/rooms/!a:x/state/m.x/")).toMatchObject({ stateKey: "" });
+});
+
+test("a literal that leads nowhere does not hide a parameter that does", () => {
+  expect(params("/_matrix/client/v3/pushrules/global/special")).toEqual({ kind: "special" });
+  expect(params("/_matrix/client/v3/pushrules/device/special")).toEqual({ scope: "device" });
+});
+
+test("a wrong method is told from an unknown path", () => {
+  expect(router.match("DELETE", "/_matrix/client/versions")).toEqual({
+    kind: "wrong-method",
+    allowed: ["GET"],
+  });
+  expect(router.match("GET", "/_matrix/client/nowhere").kind).toBe("unknown");
+});
+
+test("a path that is no UTF-8 is an error of its own", () => {
+  expect(() => router.match("GET", "/_matrix/client/v3/rooms/%ff/state/m.x")).toThrow(URIError);
+});
+
+test("two routes for one place are a bug that shows at the start", () => {
+  const twice = [open("GET", "/same/:a", () => ({})), open("GET", "/same/:b", () => ({}))];
+  expect(() => new Router(twice)).toThrow("two routes");
+});
