@@ -3,7 +3,7 @@
  * in sync. The homeserver may be away for as long as it likes, before or during; only a session or a membership that was
  * taken away ends it.
  */
-import { delayMs, standardBackoff } from "@bureau/kit/backoff";
+import { delayMs, retry, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
@@ -17,6 +17,9 @@ import type { HardwareFacts } from "./hardware/machine-info.ts";
 import { publishMachineInfo } from "./heartbeat/publish-machine-info.ts";
 import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
 import { syncFilter } from "./sync/sync-filter.ts";
+
+/** An invitation is announced once, so a homeserver that is busy is asked again. */
+const ACCEPT_ATTEMPTS_MAX = 10;
 
 export type ConnectionDeps = {
   readonly session: MatrixSession;
@@ -99,17 +102,24 @@ export class MachineConnection {
   }
 
   #takeIn(response: SyncResponse, initial: boolean, rooms: MachineRooms, signal: AbortSignal): void {
-    const { states, session, log } = this.#deps;
+    const { states, log } = this.#deps;
     if (initial) states.clear();
     const changed = states.apply(response);
     if (response.left.includes(rooms.config))
       throw new BureauError("unauthorized", "This machine was removed from its config room");
     this.#state = { kind: "online" };
     for (const room of response.invited.keys())
-      session
-        .joinRoom(room, signal)
-        .then(() => this.#deps.onChange({ left: [], invited: true }))
-        .catch((error: unknown) => log.warn("cannot accept an invitation", { room, error }));
+      this.#accept(room, signal).catch((error: unknown) =>
+        log.warn("cannot accept an invitation", { room, error }),
+      );
     if (initial || changed.size > 0) this.#deps.onChange({ left: response.left, invited: false });
+  }
+
+  /** Every invitation is accepted (wire facts, section 2.5); who may invite is the homeserver's business. */
+  async #accept(room: RoomId, signal: AbortSignal): Promise<void> {
+    const { session, clock, random } = this.#deps;
+    const act = (): Promise<RoomId> => session.joinRoom(room, signal);
+    await retry(act, { clock, random, signal, isTransient, attemptsMax: ACCEPT_ATTEMPTS_MAX });
+    this.#deps.onChange({ left: [], invited: true });
   }
 }

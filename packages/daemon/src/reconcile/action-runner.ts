@@ -3,10 +3,11 @@
  * It never throws: what fails is remembered as a reason to wait, and the next plan decides.
  */
 import { BureauError, messageOf, unreachable } from "@bureau/kit/errors";
+import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { notice } from "../notices/notice.ts";
 import { noAttempts } from "./memory.ts";
-import { type Action, keyOf, nextAttempt } from "./plan.ts";
+import { type Action, completionOf, keyOf, leaves, nextAttempt } from "./plan.ts";
 import type { ReconcilerDeps } from "./reconciler.ts";
 
 type Of<Kind extends Action["kind"]> = Extract<Action, { kind: Kind }>;
@@ -118,10 +119,18 @@ export class ActionRunner {
     notify(notice.startFailed(account, reason));
   }
 
-  async #destroy({ account, why }: Of<"destroy">): Promise<void> {
-    const { memory, notify, log } = this.#deps;
-    await this.#remove(account);
+  async #destroy(action: Of<"destroy">): Promise<void> {
+    const { clock, memory, notify, log } = this.#deps;
+    const { account, why } = action;
+    const asked = clock.now();
+    const exit = await this.#remove(account);
     if (why === "cleared") return;
+    // It may have ended by itself just before it was to be stopped: such work is done, not interrupted.
+    if (action.why === "changed" && exit !== undefined && exit.at <= asked) {
+      const { have, policy } = action.replaced;
+      if (leaves(policy, exit.code)) memory.complete(account, completionOf(have, exit));
+      notify(notice.exited(account, exit));
+    }
     memory.update(account, { changing: why === "changed" });
     log.info("stopped", { principal: account, why });
     if (why === "undesired") notify(notice.stopped(account));
@@ -172,12 +181,13 @@ export class ActionRunner {
   }
 
   /** Gone already is as good as removed. */
-  async #remove(account: AccountLocalpart): Promise<void> {
+  async #remove(account: AccountLocalpart): Promise<SandboxExit | undefined> {
     const { launcher, graceMs } = this.#deps;
     try {
-      await launcher.call("destroy-sandbox", { principal: account, grace_ms: graceMs });
+      return (await launcher.call("destroy-sandbox", { principal: account, grace_ms: graceMs })).exit;
     } catch (error) {
-      if (!(error instanceof BureauError && error.code === "not-found")) throw error;
+      if (error instanceof BureauError && error.code === "not-found") return undefined;
+      throw error;
     }
   }
 

@@ -23,6 +23,9 @@ export type Verdict =
   | { readonly kind: "completed"; readonly completion: Completion }
   | { readonly kind: "retry"; readonly starts: PrincipalMemory["starts"] };
 
+/** A run that is stopped for another configuration; should it turn out to have ended before, that counts. */
+type Replaced = { readonly have: SandboxStatus; readonly policy: RestartPolicy };
+
 export type Action =
   | {
       readonly kind: "create";
@@ -30,11 +33,18 @@ export type Action =
       readonly want: DesiredPrincipal;
       readonly sandbox: WantedSandbox;
     }
-  /** `undesired`: it should not run. `changed`: it should, otherwise. `cleared`: only the record of an exit is left. */
+  /** `undesired`: it should not run. `cleared`: only the record of an exit is left. */
   | {
       readonly kind: "destroy";
       readonly account: AccountLocalpart;
-      readonly why: "undesired" | "changed" | "cleared";
+      readonly why: "undesired" | "cleared";
+    }
+  /** It should run, but otherwise than it does. */
+  | {
+      readonly kind: "destroy";
+      readonly account: AccountLocalpart;
+      readonly why: "changed";
+      readonly replaced: Replaced;
     }
   /** An exit is taken in and its record cleared. */
   | {
@@ -230,8 +240,12 @@ function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: P
 
 function running(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: PlanInput): Decision {
   const { account, memory } = one;
+  const policy = one.want?.restartPolicy ?? "always";
   if (have.digests.spec !== sandbox.digests.spec)
-    return { state: "stopping", ...held(one, input, { kind: "destroy", account, why: "changed" }) };
+    return {
+      state: "stopping",
+      ...held(one, input, { kind: "destroy", account, why: "changed", replaced: { have, policy } }),
+    };
   if (have.proxy.state === "dead") return deadProxy(one, sandbox, input);
   if (have.digests.payload !== sandbox.digests.payload)
     return { state: "running", ...held(one, input, { kind: "update-payload", account, sandbox }) };
@@ -286,7 +300,7 @@ function nextStart(
 }
 
 /** Does the policy leave work that ended with this code? (wire facts, section 9.16) */
-function leaves(policy: RestartPolicy, code: number): boolean {
+export function leaves(policy: RestartPolicy, code: number): boolean {
   return policy === "never" || (policy === "on-failure" && code === 0);
 }
 
@@ -296,7 +310,7 @@ export const keyOf = ({ digests }: WantedSandbox): string => `${digests.spec} ${
 const isSameWork = (done: Pick<Completion, "structure" | "payload">, sandbox: WantedSandbox): boolean =>
   done.structure === structureOf(sandbox.digests.spec) && done.payload === sandbox.digests.payload;
 
-const completionOf = (have: SandboxStatus, exit: SandboxExit): Completion => ({
+export const completionOf = (have: SandboxStatus, exit: SandboxExit): Completion => ({
   structure: structureOf(have.digests.spec),
   payload: have.digests.payload,
   code: exit.code,

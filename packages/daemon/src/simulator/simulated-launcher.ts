@@ -28,6 +28,8 @@ export type SimulatedSandbox = {
   state: "running" | "exited";
   exit: SandboxExit | undefined;
   proxyAlive: boolean;
+  /** It was told to end: that it does is no exit of its own. */
+  stopping: boolean;
   readonly startedAt: number;
   readonly pid: number;
 };
@@ -92,7 +94,7 @@ export class SimulatedLauncher {
   /** A program ends by itself. */
   exit(account: AccountLocalpart, code: number): void {
     const sandbox = this.sandboxes.get(account);
-    if (sandbox?.state !== "running") return;
+    if (sandbox?.state !== "running" || sandbox.stopping) return;
     sandbox.state = "exited";
     sandbox.proxyAlive = false;
     sandbox.exit = { code, description: `exited with ${code}`, at: this.#clock.now() };
@@ -115,9 +117,12 @@ export class SimulatedLauncher {
 
   async #answer(action: LauncherAction, request: object): Promise<unknown> {
     this.#mustBeUp();
-    if (action !== "wait") await this.#delay();
+    // A stop is begun when it is asked for, so that whether the program had ended by then is certain.
+    if (action !== "wait" && action !== "destroy-sandbox") await this.#delay();
     this.#mustBeUp();
     const answer = await this.#act(action, request);
+    // An answer is old by the time it is read.
+    if (action === "list-sandboxes") await this.#delay();
     // It may go down after the deed and before the answer.
     this.#mustBeUp();
     return answer;
@@ -180,6 +185,7 @@ export class SimulatedLauncher {
       state: "running",
       exit: undefined,
       proxyAlive: true,
+      stopping: false,
       startedAt: this.#clock.now(),
       pid: this.#pid++,
     });
@@ -191,11 +197,12 @@ export class SimulatedLauncher {
     const account = parseAccountLocalpart(request.principal);
     const sandbox = this.sandboxes.get(account);
     if (sandbox === undefined) throw new BureauError("not-found", `${account} has no sandbox`);
-    if (sandbox.state === "running" && request.force !== true)
-      await this.#clock.sleep(this.#random.below(request.grace_ms ?? 0));
+    const { exit } = sandbox;
+    sandbox.stopping = true;
+    await this.#clock.sleep(this.#random.below(request.force === true ? 300 : (request.grace_ms ?? 0)));
     if (this.sandboxes.get(account) === sandbox) this.sandboxes.delete(account);
     this.#change();
-    return {};
+    return exit === undefined ? {} : { exit };
   }
 
   #updatePayload(request: LauncherRequest<"update-payload">): object {

@@ -179,13 +179,7 @@ export class Simulator {
     });
   }
 
-  /** A job's credentials change only while it does not run: stopping it for that is not a run that ended. */
   #rotate(account: AccountLocalpart, intent: Intent): void {
-    if (
-      jobs.includes(account) &&
-      (this.#launcher.sandboxes.has(account) || !this.#done.has(this.#workOf(account)))
-    )
-      return;
     intent.credentials = this.#random.chance(0.15) ? undefined : this.#random.below(1_000);
     this.#writeCredentials(account);
   }
@@ -214,7 +208,7 @@ export class Simulator {
 
   #exit(account: AccountLocalpart, code: number): void {
     const sandbox = this.#launcher.sandboxes.get(account);
-    if (sandbox?.state !== "running") return;
+    if (sandbox?.state !== "running" || sandbox.stopping) return;
     this.#launcher.exit(account, code);
     if (!jobs.includes(account)) return;
     const work = `${account} ${sandbox.payload["n"]} ${sandbox.command[0]}`;
