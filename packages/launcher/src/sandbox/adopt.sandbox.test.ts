@@ -114,6 +114,39 @@ describe("a launcher that was killed", () => {
     );
   });
 
+  test("and whose machine was rebooted is not misled by process ids of the earlier boot", async () => {
+    await using launcher = new TestLauncher();
+    await launcher.spawn();
+    const names = ["agent/ended", "agent/running"] as const;
+    await launcher.create(names[0], "exit 5");
+    await launcher.exitOf(names[0]);
+    await launcher.create(names[1], FOREVER);
+    await launcher.kill();
+    // What the ids of the record name after the reboot belongs to somebody else.
+    const stranger = Bun.spawn(["sleep", "100"]);
+    try {
+      for (const name of names) {
+        const { record } = launcher.paths(name);
+        const id = identify(stranger.pid);
+        const content = {
+          ...JSON.parse(readFileSync(record, "utf8")),
+          boot: "earlier",
+          proxy: id,
+          processes: { shell: id, init: id },
+        };
+        writeFileSync(record, JSON.stringify(content));
+      }
+      await launcher.spawn();
+      const { sandboxes } = await launcher.call("list-sandboxes", {});
+      expect(sandboxes).toMatchObject([{ principal: names[0], state: "exited", exit: { code: 5 } }]);
+      await launcher.call("destroy-sandbox", { principal: names[0] });
+      expect(identify(stranger.pid)).toBeDefined();
+      expect(traces(launcher)).toEqual([]);
+    } finally {
+      stranger.kill();
+    }
+  });
+
   test("is not followed by two: the second of a state folder is refused", async () => {
     await using launcher = new TestLauncher();
     const { pid } = await launcher.spawn();

@@ -27,7 +27,7 @@ import { clearSandbox, destroySandbox } from "./destroy.ts";
 import { accountOf, settledScreen } from "./exit-account.ts";
 import { findStrayMount, isBuilt, mountsOf } from "./mount-check.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
-import type { SandboxProcesses, SandboxRecord } from "./record.ts";
+import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
 import {
   environmentLinks,
@@ -65,12 +65,13 @@ export async function createSandbox(
 ): Promise<{ pid?: number; proxy_pid: number }> {
   const { principal } = request;
   const existing = host.table.get(principal);
-  if (existing !== undefined && existing.phase !== "exited")
-    throw new BureauError("conflict", `Cannot create the sandbox of "${principal}": it exists`, {
+  if (existing?.phase === "running")
+    throw new BureauError("conflict", `Cannot create the sandbox of "${principal}": it runs already`, {
       hint: "destroy it first",
     });
   const step = stepsOf(principal);
   const plan = await step("check", () => planSandbox(host, request));
+  // What has ended, or could not be cleared when it failed to start, makes room.
   if (existing !== undefined) await destroySandbox(host, principal, { force: true, graceMs: 0 });
   let starting: Promise<ProcessId | undefined> | undefined;
   try {
@@ -91,7 +92,10 @@ export async function createSandbox(
     host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
     return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };
   } catch (error) {
-    await clearSandbox(host, principal, await starting);
+    const proxy = await starting;
+    await clearSandbox(host, principal, proxy).catch((left: unknown) =>
+      host.log.error("cannot clear a sandbox that failed to start", { principal, error: left }),
+    );
     throw error;
   } finally {
     host.proxies.prepareSpare();
@@ -165,6 +169,7 @@ function scratchFolder(host: SandboxHost, variables: Variables): string | undefi
 
 const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => ({
   version: 1,
+  boot: bootId(),
   principal: request.principal,
   phase: "creating",
   digests: request.digests,

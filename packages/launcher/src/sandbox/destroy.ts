@@ -27,7 +27,6 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   const { shell, bwrap } = record.processes ?? {};
   const runs = shell !== undefined && isAlive(shell) && bwrap !== undefined && isAlive(bwrap);
   if (code === undefined && runs) return;
-  host.watch.delete(principal);
   const exit =
     code === undefined
       ? lostExit("its terminal or its sandbox was killed", host.clock)
@@ -42,6 +41,8 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   if (screen !== undefined) saveLastScreen(host.config.layout, principal, screen);
   const output = exit.code !== 0 && screen !== undefined ? { output: accountOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
+  // Not before: should any of this fail, the next sweep tries again.
+  host.watch.delete(principal);
   host.log.info("sandbox ended", { principal, code: exit.code, description: exit.description });
   if (record.proxy !== undefined && isAlive(record.proxy)) {
     await host.proxies.stop(record.proxy);

@@ -2,7 +2,7 @@
  * What the launcher remembers of a sandbox, in its folder, so that the next launcher can adopt it. Written whole and
  * atomically before the first thing is made and after every change; a record that cannot be read counts as `creating`.
  */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/kit/layout";
@@ -29,6 +29,8 @@ export type SandboxProcesses = v.InferOutput<typeof SandboxProcessesSchema>;
 
 export const SandboxRecordSchema = v.object({
   version: v.literal(1),
+  /** Process ids mean nothing after a reboot; a run folder on disk survives one. */
+  boot: v.string(),
   principal: ref(parseAccountLocalpart),
   phase: v.picklist(["creating", "running", "exited"]),
   digests: SandboxDigestsSchema,
@@ -82,11 +84,24 @@ function readRecord(path: string, principal: AccountLocalpart): SandboxRecord | 
     const text = readIfPresent(path);
     if (text === undefined) return undefined;
     const record = parseJson(SandboxRecordSchema, text, "sandbox record");
-    return record.principal === principal ? record : undefined;
+    if (record.principal !== principal) return undefined;
+    return record.boot === bootId() ? record : afterReboot(record);
   } catch {
     return undefined;
   }
 }
+
+/** Of an earlier boot only an exit nobody has fetched yet is worth keeping. */
+function afterReboot({
+  proxy: _proxy,
+  processes: _processes,
+  ...record
+}: SandboxRecord): SandboxRecord | undefined {
+  return record.phase === "exited" ? { ...record, boot: bootId() } : undefined;
+}
+
+/** What names this boot of the machine. */
+export const bootId = (): string => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
 /** What the daemon is told of a sandbox. */
 export function statusOf(record: SandboxRecord, proxyAlive: boolean): SandboxStatus {
