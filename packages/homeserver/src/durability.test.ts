@@ -1,6 +1,6 @@
 /** The real program, killed: what was acknowledged is there afterwards, and tokens go on where they were. */
 import { afterEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { at, Caller, encode, eventsAt, registerUser } from "../../../test/contract/matrix-caller.ts";
@@ -146,11 +146,17 @@ test("a missing or bad flag is named, with the usage, and exits with 2", async (
   expect(await new Response(port.stderr).text()).toContain("99999");
 });
 
-test("it listens on a unix socket too", async () => {
+test("it listens on a unix socket too, also where a killed program left its own; the database is private", async () => {
   const folder = makeFolder();
   const path = join(folder, "hs.sock");
   const program = await startProgram(folder, `unix:${path}`);
   expect(program.url).toBe(`unix:${path}`);
   const response = await fetch("http://localhost/_matrix/client/versions", { unix: path });
   expect(at(await response.json(), "versions")).toBeArray();
+  program.child.kill("SIGKILL");
+  await program.child.exited;
+  const again = await startProgram(folder, `unix:${path}`);
+  expect((await fetch("http://localhost/_matrix/client/versions", { unix: path })).status).toBe(200);
+  expect(statSync(join(folder, "data", "homeserver.db")).mode & 0o777).toBe(0o600);
+  expect(again.url).toBe(program.url);
 });

@@ -71,7 +71,7 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
     const parts = createParts(config, deps, db, notifier);
     let url = "";
     const router = new Router(routesOf(parts, () => url));
-    const server = startHttpServer(config.listen, { router, sessions: parts.sessions, log: deps.log });
+    const server = await startHttpServer(config.listen, { router, sessions: parts.sessions, log: deps.log });
     url = server.url;
     deps.log.info("homeserver listening", { url, serverName: config.serverName });
     return {

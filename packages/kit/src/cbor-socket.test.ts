@@ -4,17 +4,11 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
-import {
-  action,
-  callCbor,
-  clearStaleSocket,
-  MESSAGE_BYTES_MAX,
-  type ServeOptions,
-  serveCbor,
-} from "./cbor-socket.ts";
+import { action, callCbor, MESSAGE_BYTES_MAX, type ServeOptions, serveCbor } from "./cbor-socket.ts";
 import { BureauError } from "./errors.ts";
 import { createLog, silentLog } from "./log.ts";
 import { identify, signalProcess } from "./process-table.ts";
+import { clearStaleSocket } from "./stale-socket.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -9,7 +9,7 @@
  * The same server and client carry the launcher's socket, the supervisor's and every service's. Every request has a
  * size limit, a time to arrive and a time to be answered; a handler learns through its signal that the caller left.
  */
-import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { chmodSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { InputError, parse } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
@@ -18,6 +18,7 @@ import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { hasHungUp } from "./posix.ts";
+import { clearStaleSocket } from "./stale-socket.ts";
 
 /** 1 MiB each way (section 6.1). */
 export const MESSAGE_BYTES_MAX = 1024 * 1024;
@@ -127,29 +128,6 @@ export async function listen(server: Server, where: ServeOptions["listen"]): Pro
     }
   });
   if ("path" in where) chmodSync(where.path, where.mode);
-}
-
-/**
- * Removes a socket file that nobody listens on.
- * @throws BureauError `conflict` when somebody does, when that cannot be told, and when the file is no socket
- */
-export async function clearStaleSocket(path: string): Promise<void> {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) return;
-  if (!stat.isSocket())
-    throw new BureauError("conflict", `Cannot listen on "${path}": a file that is no socket lies there`);
-  const refusal = await new Promise<string>((resolve) => {
-    const probe = connect({ path });
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve("another process answers there");
-    });
-    probe.once("error", (error) => resolve(errnoOf(error) ?? messageOf(error)));
-  });
-  // Only these two say that nobody listens: no permission or a full queue do not.
-  if (refusal !== "ECONNREFUSED" && refusal !== "ENOENT")
-    throw new BureauError("conflict", `Cannot listen on "${path}": ${refusal}`);
-  rmSync(path, { force: true });
 }
 
 async function serveConnection(socket: Socket, options: ServeOptions, closing: AbortSignal): Promise<void> {

@@ -5,6 +5,7 @@
  */
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
+import { clearStaleSocket } from "@bureau/kit/stale-socket";
 import type { Sessions } from "../auth/sessions.ts";
 import { MatrixError } from "./matrix-error.ts";
 import { type RequestContext, readJson } from "./request.ts";
@@ -37,7 +38,8 @@ const corsHeaders = {
 type Deps = { readonly router: Router; readonly sessions: Sessions; readonly log: Log };
 
 /** Starts listening. Throws BureauError "unavailable" when the address is taken or not ours. */
-export function startHttpServer(address: ListenAddress, deps: Deps): HttpServer {
+export async function startHttpServer(address: ListenAddress, deps: Deps): Promise<HttpServer> {
+  if (address.kind === "unix") await clearStaleSocket(address.path);
   const handle = (request: Request, server: Bun.Server<undefined>): Promise<Response> =>
     answer(request, server, deps);
   const shared = {

@@ -7,7 +7,7 @@
  * SQL is written only in this folder. Transactions nest by joining the outer one.
  */
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
-import { mkdirSync } from "node:fs";
+import { chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { migrations } from "./migrations.ts";
@@ -97,6 +97,8 @@ export function openDatabase(dataDir: string): HomeserverDatabase {
     sqlite.run("PRAGMA foreign_keys = ON");
     // 4 MiB of page cache: the working set of one machine's rooms, and the process stays small.
     sqlite.run("PRAGMA cache_size = -4096");
+    // Whatever the folder's mode is, password hashes are nobody else's; SQLite gives its WAL the same mode.
+    chmodSync(path, 0o600);
     migrate(sqlite, path);
     return new HomeserverDatabase(sqlite);
   } catch (error) {
