@@ -2,10 +2,9 @@
  * Programs are killed with SIGKILL at random moments, while agents come and go, round after round. Afterwards what is
  * desired runs, exactly once each, and nothing else is left. `BUREAU_SEED` repeats a run, `BUREAU_ROUNDS` lengthens it.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "@bureau/kit/clock";
 import {
   argumentsOf,
   findByArguments,
@@ -13,8 +12,7 @@ import {
   type ProcessId,
   signalProcess,
 } from "@bureau/kit/process-table";
-import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
-import { waitFor } from "../packages/cli/src/instance/wait-for.ts";
+import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 type Principal = { name: string; state: string; pid?: number; proxy_pid?: number };
 type Status = Record<"daemon" | "launcher" | "homeserver" | "supervisor", { pid: number | null }> & {
@@ -39,17 +37,10 @@ function randomFrom(start: number): () => number {
   };
 }
 
-let bureau: TestBureau;
-beforeAll(async () => {
-  bureau = createBureau();
-  await bureau.json("up");
-}, 90_000);
-afterAll(async () => {
-  await bureau[Symbol.asyncDispose]();
-}, 60_000);
+const running = useBureau();
 
 const statusNow = async (): Promise<Status | undefined> => {
-  const { stdout } = await bureau.run("status", "--json");
+  const { stdout } = await running().run("status", "--json");
   return stdout === "" ? undefined : (JSON.parse(stdout) as Status);
 };
 
@@ -60,15 +51,13 @@ const programsOf = (index: number): ProcessId[] => findByArguments("sleep", nap(
 /** Resolves when exactly the wanted agents run, once each, each with its own proxy, and nothing else is left. */
 async function converged(wanted: ReadonlySet<number>): Promise<void> {
   let why = "";
-  const done = await waitFor(
+  await eventually(
     async () => {
-      const status = await statusNow();
-      why = disagreement(status, wanted) ?? "";
+      why = disagreement(await statusNow(), wanted) ?? "";
       return why === "" ? true : undefined;
     },
-    { timeoutMs: CONVERGE_MS, clock: systemClock },
+    { timeoutMs: CONVERGE_MS, describe: () => `seed ${seed}: it did not converge: ${why}` },
   );
-  if (done === undefined) throw new Error(`seed ${seed}: it did not converge: ${why}`);
 }
 
 function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): string | undefined {
@@ -83,12 +72,14 @@ function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): 
       return `agent/f${index} has no proxy`;
   }
   if (agents.length !== wanted.size) return `principals ${agents.map(({ name }) => name).join(" ")}`;
-  const running = status.principals.filter(({ state }) => state === "running").length;
+  const active = status.principals.filter(({ state }) => state === "running").length;
   // Each sandbox has a proxy, and the launcher may keep one in reserve.
-  const proxies = bureau.processes().filter(({ pid }) => isProxy(pid)).length;
-  if (proxies < running || proxies > running + 1) return `${proxies} proxies for ${running} sandboxes`;
-  const folders = readdirSync(join(bureau.layout.runDir, "fleet/local/sandbox"));
-  return folders.length === running ? undefined : `${folders.length} folders for ${running} sandboxes`;
+  const proxies = running()
+    .processes()
+    .filter(({ pid }) => isProxy(pid)).length;
+  if (proxies < active || proxies > active + 1) return `${proxies} proxies for ${active} sandboxes`;
+  const folders = readdirSync(join(running().layout.runDir, "fleet/local/sandbox"));
+  return folders.length === active ? undefined : `${folders.length} folders for ${active} sandboxes`;
 }
 
 const isProxy = (pid: number): boolean =>
@@ -104,7 +95,7 @@ async function kill(victim: (typeof victims)[number], random: () => number): Pro
       : victim === "program"
         ? principal?.pid
         : victim === "tmux"
-          ? findByArguments("-S", join(bureau.layout.runDir, "tmux.sock"))[0]?.pid
+          ? findByArguments("-S", join(running().layout.runDir, "tmux.sock"))[0]?.pid
           : (status?.[victim].pid ?? undefined);
   const target = pid === undefined ? undefined : identify(pid);
   if (target !== undefined) signalProcess(target, "SIGKILL");
@@ -116,7 +107,7 @@ describe("killing programs at random", () => {
     const random = randomFrom(seed);
     const wanted = new Set<number>();
     for (let index = 0; index < 3; index++) {
-      await bureau.json("agent", "create", `f${index}`, "--command", `exec sleep ${nap(index)}`);
+      await running().json("agent", "create", `f${index}`, "--command", `exec sleep ${nap(index)}`);
       wanted.add(index);
     }
     await converged(wanted);
@@ -138,7 +129,7 @@ describe("killing programs at random", () => {
     const supervisor = identify(before?.supervisor.pid ?? 0);
     if (supervisor === undefined || before === undefined) throw new Error("no supervisor");
     signalProcess(supervisor, "SIGKILL");
-    await bureau.json("up");
+    await running().json("up");
     const after = await statusNow();
     for (const program of ["daemon", "launcher", "homeserver"] as const)
       expect(after?.[program].pid).toBe(before[program].pid);
@@ -146,12 +137,12 @@ describe("killing programs at random", () => {
   }, 60_000);
 
   test("with everything killed at once, down leaves nothing behind", async () => {
-    const all = bureau.processes();
+    const all = running().processes();
     for (const target of all) signalProcess(target, "SIGKILL");
-    await bureau.json("down");
-    expect(bureau.processes()).toEqual([]);
-    expect(readdirSync(bureau.layout.runDir)).toEqual([]);
-    const up = await bureau.json<Status>("up");
+    await running().json("down");
+    expect(running().processes()).toEqual([]);
+    expect(readdirSync(running().layout.runDir)).toEqual([]);
+    const up = await running().json<Status>("up");
     expect(up.machine.state).toBe("online");
   }, 90_000);
 });
@@ -165,14 +156,13 @@ async function changeAgents(round: number, wanted: Set<number>, random: () => nu
   const args = create
     ? ["agent", "create", `f${index}`, "--command", `exec sleep ${nap(index)}`, "--no-wait"]
     : ["agent", "destroy", `f${index}`, "--no-wait"];
-  const done = await waitFor(
+  await eventually(
     async () => {
-      const { code, stderr } = await bureau.run(...args);
+      const { code, stderr } = await running().run(...args);
       return code === 0 || (!create && stderr.includes("is not assigned")) ? true : undefined;
     },
-    { timeoutMs: CONVERGE_MS, clock: systemClock },
+    { timeoutMs: CONVERGE_MS, describe: () => `seed ${seed}: ${args.join(" ")} never succeeded` },
   );
-  if (done === undefined) throw new Error(`seed ${seed}: ${args.join(" ")} never succeeded`);
   if (create) wanted.add(index);
   else wanted.delete(index);
 }

@@ -1,10 +1,9 @@
 /** The main job, end to end: what a person types first, with the real programs. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
-import { systemClock } from "@bureau/kit/clock";
 import { isAlive } from "@bureau/kit/process-table";
-import { createBureau, processesOf, type TestBureau } from "@bureau/testkit/bureau";
-import { waitFor } from "../packages/cli/src/instance/wait-for.ts";
+import { processesOf } from "@bureau/testkit/bureau";
+import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 type Status = {
   machine: { state: string; name: string };
@@ -15,27 +14,18 @@ type Status = {
 };
 type Agent = { name: string; state: string };
 
-let bureau: TestBureau;
-let firstUp: { greeting: string; first_run: boolean };
-beforeAll(async () => {
-  bureau = createBureau();
-  firstUp = await bureau.json("up");
-}, 90_000);
-afterAll(async () => {
-  await bureau[Symbol.asyncDispose]();
-}, 60_000);
-
-const eventually = async <T>(check: () => Promise<T | undefined>, timeoutMs = 20_000): Promise<T> => {
-  const found = await waitFor(check, { timeoutMs, clock: systemClock });
-  if (found === undefined) throw new Error("it never came to pass");
-  return found;
-};
+let firstUp = { greeting: "", first_run: false };
+const running = useBureau((printed) => {
+  firstUp = printed as typeof firstUp;
+});
+const json = <T = unknown>(...args: string[]): Promise<T> => running().json<T>(...args);
+const run = (...args: string[]) => running().run(...args);
 
 describe("bureau up", () => {
   test("returns when the machine is online and the first agent has spoken", async () => {
     expect(firstUp.first_run).toBe(true);
     expect(firstUp.greeting.length).toBeGreaterThan(5);
-    const status = await bureau.json<Status>("status");
+    const status = await json<Status>("status");
     expect(status.machine.state).toBe("online");
     for (const program of [status.daemon, status.launcher, status.homeserver])
       expect(program.pid).toBeGreaterThan(1);
@@ -43,19 +33,19 @@ describe("bureau up", () => {
   });
 
   test("again changes nothing: the same processes go on", async () => {
-    const before = await bureau.json<Status>("status");
-    expect((await bureau.json<{ first_run: boolean }>("up")).first_run).toBe(false);
-    const after = await bureau.json<Status>("status");
+    const before = await json<Status>("status");
+    expect((await json<{ first_run: boolean }>("up")).first_run).toBe(false);
+    const after = await json<Status>("status");
     for (const program of ["daemon", "launcher", "homeserver"] as const)
       expect(after[program].pid).toBe(before[program].pid);
     expect(after.principals[0]?.pid).toBe(before.principals[0]?.pid as number);
   });
 
   test("the greeter answers a person who writes to it", async () => {
-    const session = bureau.session();
-    await bureau.json("matrix", "send", "bureau/lobby", "hello greeter");
+    const session = running().session();
+    await json("matrix", "send", "bureau/lobby", "hello greeter");
     await eventually(async () => {
-      const { messages } = await bureau.json<{ messages: { sender: string; content: { body: string } }[] }>(
+      const { messages } = await json<{ messages: { sender: string; content: { body: string } }[] }>(
         "matrix",
         "messages",
         "bureau/lobby",
@@ -70,42 +60,36 @@ describe("bureau up", () => {
 
 describe("agents", () => {
   test("are created running, show their output, and are listed", async () => {
-    const created = await bureau.json<Agent>(
-      "agent",
-      "create",
-      "demo",
-      "--command",
-      "echo hello; sleep 1000",
-    );
+    const created = await json<Agent>("agent", "create", "demo", "--command", "echo hello; sleep 1000");
     expect(created).toMatchObject({ name: "demo", state: "running" });
-    const logs = await bureau.run("agent", "logs", "demo");
+    const logs = await run("agent", "logs", "demo");
     expect(logs).toMatchObject({ code: 0, stdout: "hello\n" });
-    expect(await bureau.json<Agent[]>("agent", "list")).toContainEqual(
+    expect(await json<Agent[]>("agent", "list")).toContainEqual(
       expect.objectContaining({ name: "demo", state: "running" }),
     );
   });
 
   test("that end by themselves as asked are completed, and their last words stay readable", async () => {
-    await bureau.json("agent", "create", "once", "--command", "echo last words", "--restart-policy", "never");
+    await json("agent", "create", "once", "--command", "echo last words", "--restart-policy", "never");
     await eventually(async () =>
-      (await bureau.json<Agent[]>("agent", "list")).find(
+      (await json<Agent[]>("agent", "list")).find(
         ({ name, state }) => name === "once" && state === "completed",
       ),
     );
-    expect((await bureau.run("agent", "logs", "once")).stdout).toContain("last words");
+    expect((await run("agent", "logs", "once")).stdout).toContain("last words");
   });
 
   test("that fail back off, say why, and tell the config room their output", async () => {
-    await bureau.run("agent", "create", "broken", "--command", "echo about to fail >&2; exit 7");
+    await run("agent", "create", "broken", "--command", "echo about to fail >&2; exit 7");
     const broken = await eventually(async () =>
-      (await bureau.json<(Agent & { reason?: string })[]>("agent", "list")).find(
+      (await json<(Agent & { reason?: string })[]>("agent", "list")).find(
         ({ name, state }) => name === "broken" && state === "backing-off",
       ),
     );
     expect(broken.reason).toContain("7");
-    const { machine } = await bureau.json<Status>("status");
+    const { machine } = await json<Status>("status");
     await eventually(async () => {
-      const { messages } = await bureau.json<{ messages: { content: Record<string, unknown> }[] }>(
+      const { messages } = await json<{ messages: { content: Record<string, unknown> }[] }>(
         "matrix",
         "messages",
         machine.name,
@@ -119,42 +103,42 @@ describe("agents", () => {
           String(content["captured_output"]).includes("about to fail"),
       );
     });
-    await bureau.json("agent", "destroy", "broken");
+    await json("agent", "destroy", "broken");
   });
 
   test("that are destroyed leave the list, and may be made again under the same name", async () => {
-    await bureau.json("agent", "create", "brief", "--command", "sleep 1000");
-    await bureau.json("agent", "destroy", "brief");
-    expect((await bureau.json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("brief");
-    await bureau.json("agent", "create", "brief", "--command", "echo again; sleep 1000");
-    expect((await bureau.run("agent", "logs", "brief")).stdout).toContain("again");
-    await bureau.json("agent", "destroy", "brief", "--purge");
+    await json("agent", "create", "brief", "--command", "sleep 1000");
+    await json("agent", "destroy", "brief");
+    expect((await json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("brief");
+    await json("agent", "create", "brief", "--command", "echo again; sleep 1000");
+    expect((await run("agent", "logs", "brief")).stdout).toContain("again");
+    await json("agent", "destroy", "brief", "--purge");
   });
 
   test("get a new payload while they run, and a signal if they listen for one", async () => {
     const script = "trap 'cat /run/bureau/payload.json' HUP; echo ready; while :; do sleep 0.05; done";
-    await bureau.json("agent", "create", "listener", "--command", script, "--payload", '{"n":1}');
+    await json("agent", "create", "listener", "--command", script, "--payload", '{"n":1}');
     const pid = async () =>
-      (await bureau.json<Status>("status")).principals.find(({ name }) => name === "agent/listener")?.pid;
+      (await json<Status>("status")).principals.find(({ name }) => name === "agent/listener")?.pid;
     const before = await pid();
-    await bureau.json("agent", "create", "listener", "--command", script, "--payload", '{"n":2}');
+    await json("agent", "create", "listener", "--command", script, "--payload", '{"n":2}');
     await eventually(async () =>
-      (await bureau.run("agent", "logs", "listener")).stdout.includes('"n":2') ? true : undefined,
+      (await run("agent", "logs", "listener")).stdout.includes('"n":2') ? true : undefined,
     );
     expect(await pid()).toBe(before);
-    await bureau.json("agent", "destroy", "listener");
+    await json("agent", "destroy", "listener");
   });
 
   test("with a template that does not exist are refused before anything is made", async () => {
-    const refused = await bureau.run("agent", "create", "x", "--template", "bureau/template:nope");
+    const refused = await run("agent", "create", "x", "--template", "bureau/template:nope");
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain("bureau/template:nope");
-    expect((await bureau.json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("x");
+    expect((await json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("x");
   });
 
   test("with a name that is none are refused with the rule it breaks", async () => {
     for (const name of ["../up", "UPPER", "a//b", ".hidden", "x".repeat(80)]) {
-      const refused = await bureau.run("agent", "create", name);
+      const refused = await run("agent", "create", name);
       expect(refused.code).toBe(1);
       expect(refused.stderr).toContain("Invalid");
     }
@@ -163,21 +147,21 @@ describe("agents", () => {
 
 describe("bureau down", () => {
   test("and up again brings every agent back; then down leaves no process and no socket", async () => {
-    const processes = processesOf(bureau.layout);
+    const processes = processesOf(running().layout);
     expect(processes.length).toBeGreaterThan(4);
-    await bureau.json("down");
+    await json("down");
     expect(processes.filter(isAlive)).toEqual([]);
-    await bureau.json("up");
-    expect(await bureau.json<Agent[]>("agent", "list")).toContainEqual(
+    await json("up");
+    expect(await json<Agent[]>("agent", "list")).toContainEqual(
       expect.objectContaining({ name: "demo", state: "running" }),
     );
-    expect(await bureau.json<Agent[]>("agent", "list")).toContainEqual(
+    expect(await json<Agent[]>("agent", "list")).toContainEqual(
       expect.objectContaining({ name: "once", state: "completed" }),
     );
-    await bureau.json("down");
-    expect(processesOf(bureau.layout)).toEqual([]);
-    expect(existsSync(bureau.layout.runDir) ? readdirSync(bureau.layout.runDir) : []).toEqual([]);
-    expect((await bureau.run("status")).code).toBe(1);
-    await bureau.json("down");
+    await json("down");
+    expect(processesOf(running().layout)).toEqual([]);
+    expect(existsSync(running().layout.runDir) ? readdirSync(running().layout.runDir) : []).toEqual([]);
+    expect((await run("status")).code).toBe(1);
+    await json("down");
   }, 90_000);
 });

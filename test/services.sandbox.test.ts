@@ -1,27 +1,18 @@
 /** Somebody else's HTTP server as a service principal, and services of the outside reached with a credential added. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "@bureau/kit/clock";
 import { sandboxPaths } from "@bureau/kit/layout";
 import { findByArguments, identify, signalProcess } from "@bureau/kit/process-table";
 import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
-import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
-import { waitFor } from "../packages/cli/src/instance/wait-for.ts";
+import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
-let bureau: TestBureau;
-beforeAll(async () => {
-  bureau = createBureau();
-  await bureau.json("up");
-}, 90_000);
-afterAll(async () => {
-  await bureau[Symbol.asyncDispose]();
-}, 60_000);
+const running = useBureau();
 
 const port = "8123";
 const listing = async (): Promise<string | undefined> => {
   const { listen } = sandboxPaths(
-    bureau.layout,
+    running().layout,
     parseFleet("bureau/fleet/local"),
     parseAccountLocalpart("service/web"),
   );
@@ -30,20 +21,11 @@ const listing = async (): Promise<string | undefined> => {
   );
   return answer?.ok === true ? answer.text() : undefined;
 };
-const eventually = async <T>(check: () => Promise<T | undefined>): Promise<T> => {
-  const found = await waitFor(check, { timeoutMs: 30_000, clock: systemClock });
-  if (found === undefined)
-    throw new Error(
-      `it never came to pass; service/web:\n${(await bureau.run("agent", "logs", "service/web")).stdout}`,
-    );
-  return found;
-};
-
 describe("a third-party HTTP server as a service", () => {
   test("serves on the service's socket, and again after it was killed", async () => {
     const server = `python3 -m http.server ${port} --bind 127.0.0.1`;
     const bridge = `bureau-bridge --listen unix:/run/bureau/listen/service.sock --connect tcp:127.0.0.1:${port} -- ${server}`;
-    const created = await bureau.json<{ state: string }>(
+    const created = await running().json<{ state: string }>(
       ...[
         "agent",
         "create",
@@ -66,7 +48,7 @@ describe("a third-party HTTP server as a service", () => {
         : undefined,
     );
     expect(await eventually(listing)).toContain("Directory listing");
-    await bureau.json("agent", "destroy", "service/web");
+    await running().json("agent", "destroy", "service/web");
     expect(findByArguments("http.server", port)).toEqual([]);
   }, 90_000);
 });
@@ -82,7 +64,7 @@ describe("a service of the outside, declared by the template", () => {
         return new Response(`you asked for ${new URL(request.url).pathname}`);
       },
     });
-    const file = join(bureau.home, "outside.json");
+    const file = join(running().home, "outside.json");
     const inherits = ["bureau/template:agent"];
     const outside = {
       upstream: `http://127.0.0.1:${upstream.port}/api`,
@@ -91,15 +73,15 @@ describe("a service of the outside, declared by the template", () => {
     };
     const template = { description: "reaches outside", inherits, proxy_services: { outside } };
     writeFileSync(file, JSON.stringify(template));
-    writeFileSync(join(bureau.home, "key"), "the-key\n");
-    await bureau.json("template", "publish", "bureau/template:outside", "--file", file);
-    await bureau.json(
+    writeFileSync(join(running().home, "key"), "the-key\n");
+    await running().json("template", "publish", "bureau/template:outside", "--file", file);
+    await running().json(
       ...["agent", "create", "caller", "--template", "bureau/template:outside", "--restart-policy", "never"],
-      ...["--credential", `API_KEY=${join(bureau.home, "key")}`],
+      ...["--credential", `API_KEY=${join(running().home, "key")}`],
       ...["--command", `env; exec bureau-bridge -- sh -c '${fetchWithBun}'`],
     );
     const logs = await eventually(async () => {
-      const { stdout } = await bureau.run("agent", "logs", "caller");
+      const { stdout } = await running().run("agent", "logs", "caller");
       return stdout.includes("you asked for") ? stdout : undefined;
     });
     expect(logs).toContain("you asked for /api/things");
@@ -111,9 +93,9 @@ describe("a service of the outside, declared by the template", () => {
   test("with network of its own an agent has none of the host's", async () => {
     using upstream = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("reached") });
     const ask = `${runtime} -e "fetch(\\"http://127.0.0.1:${upstream.port}/\\").then(() => console.log(\\"reached\\"), () => console.log(\\"no network\\"))"`;
-    await bureau.json("agent", "create", "lonely", "--command", ask, "--restart-policy", "never");
+    await running().json("agent", "create", "lonely", "--command", ask, "--restart-policy", "never");
     const logs = await eventually(async () => {
-      const { stdout } = await bureau.run("agent", "logs", "lonely");
+      const { stdout } = await running().run("agent", "logs", "lonely");
       return /reached|no network/.test(stdout) ? stdout : undefined;
     });
     expect(logs).toContain("no network");

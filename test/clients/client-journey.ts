@@ -2,9 +2,8 @@
 import { expect } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "@bureau/kit/clock";
 import type { TestBureau } from "@bureau/testkit/bureau";
-import { waitFor } from "../../packages/cli/src/instance/wait-for.ts";
+import { eventually } from "@bureau/testkit/use-bureau";
 
 type Message = { sender: string; content: { body?: string } };
 
@@ -42,21 +41,16 @@ async function lobbyOf(bureau: TestBureau): Promise<string> {
 }
 
 async function heard(bureau: TestBureau, name: string, sender: string, body: string): Promise<void> {
-  const found = await waitFor(
+  await eventually(
     async () => {
       const { messages } = await bureau.json<{ messages: Message[] }>(
-        "matrix",
-        "messages",
-        "bureau/lobby",
-        "--limit",
-        "50",
+        ...["matrix", "messages", "bureau/lobby", "--limit", "50"],
       );
       return messages.find((message) => message.sender === sender && message.content.body === body);
     },
-    { timeoutMs: 30_000, clock: systemClock },
+    {
+      describe: async () =>
+        `"${body}" was never said; its terminal:\n${(await bureau.run("agent", "logs", name)).stdout}`,
+    },
   );
-  if (found === undefined)
-    throw new Error(
-      `"${body}" was never said; its terminal:\n${(await bureau.run("agent", "logs", name)).stdout}`,
-    );
 }
