@@ -40,6 +40,7 @@ const TimelineEventSchema = v.pipe(
     event_id: v.optional(v.string(), ""),
     state_key: v.optional(v.string()),
     origin_server_ts: v.optional(v.number(), 0),
+    redacts: v.optional(v.string()),
   }),
   v.transform((event) => ({
     type: event.type,
@@ -48,6 +49,9 @@ const TimelineEventSchema = v.pipe(
     eventId: event.event_id,
     stateKey: event.state_key,
     sentAt: event.origin_server_ts,
+    /** The event whose content was taken away: in the content since room version 11, beside it before. */
+    redacts:
+      event.redacts ?? (typeof event.content["redacts"] === "string" ? event.content["redacts"] : undefined),
   })),
 );
 /** Any event of a timeline; one with a `stateKey` changed the room's state. */

@@ -30,9 +30,12 @@ export class RoomStateStore implements RoomStates {
     for (const [room, update] of response.joined) {
       if (!this.#rooms.has(room)) changed.add(room);
       for (const event of update.state) if (this.#put(room, event)) changed.add(room);
-      for (const event of update.timeline)
+      for (const event of update.timeline) {
         if (event.stateKey !== undefined && this.#put(room, { ...event, stateKey: event.stateKey }))
           changed.add(room);
+        if (event.type === "m.room.redaction" && event.redacts !== undefined)
+          if (this.#redact(room, event.redacts)) changed.add(room);
+      }
       if (!this.#rooms.has(room)) this.#rooms.set(room, new Map());
     }
     for (const room of response.left) if (this.#rooms.delete(room)) changed.add(room);
@@ -65,5 +68,18 @@ export class RoomStateStore implements RoomStates {
     const before = keys.get(event.stateKey);
     keys.set(event.stateKey, event);
     return before === undefined || before.eventId !== event.eventId || event.eventId === "";
+  }
+
+  /** A redacted event is still the current one, but says nothing any more. What the room itself needs is left alone. */
+  #redact(room: RoomId, eventId: string): boolean {
+    for (const [type, keys] of this.#rooms.get(room) ?? []) {
+      if (type.startsWith("m.room.")) continue;
+      for (const [key, event] of keys) {
+        if (event.eventId !== eventId) continue;
+        keys.set(key, { ...event, content: {} });
+        return true;
+      }
+    }
+    return false;
   }
 }

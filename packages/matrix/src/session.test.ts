@@ -18,7 +18,7 @@ import {
   writeOperatorSession,
 } from "./session-file.ts";
 import { runSyncLoop } from "./sync-loop.ts";
-import type { SyncResponse } from "./sync-response.ts";
+import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
 
 const REGISTRATION = "registration-token-of-the-test";
 let folder: string;
@@ -229,6 +229,28 @@ describe("sync", () => {
       return step === 2 && store.room(room) === undefined;
     });
     expect(store.joinedRooms()).toEqual([]);
+  });
+
+  test("state that was redacted says nothing any more", () => {
+    const store = new RoomStateStore();
+    const room = parseRoomId("!room:bureau.test");
+    const sync = (join: object): void => {
+      store.apply(parseSyncResponse({ next_batch: "s", rooms: { join: { [room]: join } } }));
+    };
+    const secret = { type: "m.bureau.test", state_key: "", content: { value: 1 }, event_id: "$1" };
+    sync({ state: { events: [secret] } });
+    for (const redaction of [{ redacts: "$1", content: {} }, { content: { redacts: "$1" } }]) {
+      sync({ timeline: { events: [secret] } });
+      sync({ timeline: { events: [{ type: "m.room.redaction", event_id: "$2", ...redaction }] } });
+      expect(store.room(room)?.get("m.bureau.test", "")?.content).toEqual({});
+    }
+  });
+
+  test("an event that is not one is dropped, and the others are not", () => {
+    const good = { type: "a", state_key: "", content: {}, event_id: "$1" };
+    const join = { "!r:s": { state: { events: [{ type: 5 }, "x", good] }, timeline: { events: [null] } } };
+    const { joined } = parseSyncResponse({ next_batch: "s", rooms: { join } });
+    expect(joined.get(parseRoomId("!r:s"))?.state.map(({ type }) => type)).toEqual(["a"]);
   });
 
   test("an invitation is delivered with the rooms we are invited to", async () => {

@@ -3,7 +3,9 @@
  * action found, a line is answered. Every connection has a deadline until its request is in, and there is a limit on
  * how many there are.
  */
+import { chownSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
+import { dirname } from "node:path";
 import { listen } from "@bureau/kit/cbor-socket";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
@@ -47,6 +49,7 @@ export async function serveObserve(options: {
     });
   });
   await listen(server, { path: options.path, mode: 0o660 });
+  openToOperators(options.path, options.log);
   return {
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => server.close(resolve));
@@ -54,6 +57,17 @@ export async function serveObserve(options: {
       await closed;
     },
   };
+}
+
+/** Who may enter the run folder may use the socket: the operators' group in a system installation, we alone otherwise. */
+function openToOperators(path: string, log: Log): void {
+  const { gid } = statSync(dirname(path));
+  if (statSync(path).gid === gid) return;
+  try {
+    chownSync(path, -1, gid);
+  } catch (error) {
+    log.warn("cannot give the observe socket to the group of its folder; only we can use it", { error });
+  }
 }
 
 async function serveOne(

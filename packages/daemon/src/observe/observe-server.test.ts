@@ -1,0 +1,72 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { silentLog } from "@bureau/kit/log";
+import { OBSERVE_LINE_BYTES_MAX } from "@bureau/schema/observe-wire";
+import { type ObserveAction, serveObserve } from "./observe-server.ts";
+
+let folder: string;
+let path: string;
+let server: AsyncDisposable;
+const echo: ObserveAction = async (request) => ({ reply: { ok: true, principal: request.principal } });
+const upgrade: ObserveAction = async (_, { socket, rest }) => {
+  socket.write('{"ok":true}\n');
+  socket.write(rest);
+  socket.on("data", (chunk) => socket.write(chunk));
+  socket.on("end", () => socket.end());
+  socket.resume();
+  return { taken: true };
+};
+
+beforeEach(async () => {
+  folder = mkdtempSync("/tmp/bo-");
+  path = join(folder, "observe.sock");
+  server = await serveObserve({ path, actions: { echo, observe: upgrade }, log: silentLog });
+});
+afterEach(async () => {
+  await server[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+});
+
+async function answer(send: (socket: Socket) => void): Promise<string> {
+  const socket = connect({ path });
+  socket.on("error", () => {});
+  send(socket);
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+test("a line is answered with a line, whatever pieces it came in", async () => {
+  const text = await answer((socket) => {
+    socket.write('{"action":"echo",');
+    setImmediate(() => socket.write('"principal":"agent/ä"}\n'));
+  });
+  expect(text).toBe('{"ok":true,"principal":"agent/ä"}\n');
+});
+
+test.each([
+  ["is no JSON", "hello\n", "invalid-input"],
+  ["breaks its schema", '{"action":5}\n', "invalid-input"],
+  ["asks for what is not known", '{"action":"toString"}\n', "invalid-input"],
+])("a request that %s is told so", async (_, line, code) => {
+  expect(JSON.parse(await answer((socket) => socket.write(line)))).toMatchObject({ ok: false, code });
+});
+
+test("a line without an end is cut off", async () => {
+  const text = await answer((socket) => socket.write("x".repeat(OBSERVE_LINE_BYTES_MAX + 1)));
+  expect(JSON.parse(text)).toMatchObject({ ok: false, code: "too-large" });
+});
+
+test("no action means observe, and a connection that is taken over loses no byte", async () => {
+  const text = await answer((socket) => socket.end('{"action":""}\nfirst bytes'));
+  expect(text).toBe('{"ok":true}\nfirst bytes');
+});
+
+test("the socket is for owner and group, and a second server does not take it", async () => {
+  expect(statSync(path).mode & 0o777).toBe(0o660);
+  await expect(serveObserve({ path, actions: {}, log: silentLog })).rejects.toMatchObject({
+    code: "conflict",
+  });
+});
