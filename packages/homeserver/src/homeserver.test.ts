@@ -279,6 +279,27 @@ test("a client that hangs up during a long poll leaves nothing behind", async ()
   expect(at(await syncOnce(bob, { since }), "rooms", "join", roomId)).toBeDefined();
 });
 
+test("a request that never comes to its end does not keep the server from stopping", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
+  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
+  const other = await startHomeserver(config, { log: silentLog, clock: systemClock });
+  const socket = connect(other.port, "127.0.0.1");
+  const answered = new Promise<void>((resolve) => socket.once("data", () => resolve()));
+  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  socket.on("error", () => {});
+  const head = "Host: x\r\n";
+  socket.write(`GET /_matrix/client/versions HTTP/1.1\r\n${head}\r\n`);
+  await answered;
+  socket.write(`POST /_matrix/client/v3/login HTTP/1.1\r\n${head}Content-Length: 100\r\n\r\n{"type":`);
+  await fetch(`${other.url}/_matrix/client/versions`);
+  const began = performance.now();
+  await other[Symbol.asyncDispose]();
+  await closed;
+  expect(performance.now() - began).toBeLessThan(4_000);
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
 test("what a former member may not know stays hidden when an invite is refused later", async () => {
   const bob = await person(server, "bob");
   const roomId = await makeRoom(admin, { invite: [bob.userId] });
