@@ -2,8 +2,8 @@
  * `bureau-proxy`: holds one principal's credentials and puts them into its requests.
  *
  * It closes its memory to other processes, reads who it is from standard input, listens, and writes `ready` on
- * standard output. Arguments are ignored: they only mark the process for whoever looks for it. Everything is loaded
- * before standard input is read, so a spare proxy, told later who it is, has nothing left to wait for.
+ * standard output. Arguments only mark the process for whoever looks for it, but for `--spare`: that one is told later
+ * who it is, so everything is loaded and rehearsed before standard input is read, and nothing is left to wait for.
  */
 import { writeSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
@@ -11,8 +11,9 @@ import { aborted, runProgram } from "@bureau/kit/lifecycle";
 import { makeUndumpable } from "@bureau/kit/posix";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
+import { rehearse } from "./rehearse.ts";
 
-await runProgram("bureau-proxy", async ({ log, signal }) => {
+await runProgram("bureau-proxy", async ({ log, signal, args }) => {
   makeUndumpable();
   // No folder is kept busy by a proxy, and none it was started in matters to it.
   process.chdir("/");
@@ -20,6 +21,8 @@ await runProgram("bureau-proxy", async ({ log, signal }) => {
     throw new BureauError("unsupported", "Cannot start: BUN_CONFIG_VERBOSE_FETCH would print credentials", {
       hint: "unset BUN_CONFIG_VERBOSE_FETCH",
     });
+  const runDir = args[args.indexOf("--run-dir") + 1];
+  if (args.includes("--spare") && runDir !== undefined) await rehearse(runDir);
   const config = await Promise.race([readStart(Bun.stdin.stream()), aborted(signal)]);
   if (config === undefined) return;
   const ownLog = log.with({ principal: config.principal });
