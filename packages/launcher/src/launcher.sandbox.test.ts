@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
 import { launcherSocket, tmuxSocket } from "@bureau/kit/layout";
-import { identify } from "@bureau/kit/process-table";
+import { findByArguments, identify } from "@bureau/kit/process-table";
 import { unknown } from "valibot";
 import { TestLauncher } from "./launcher-fixture.ts";
 
@@ -106,6 +106,28 @@ describe("sandboxes", () => {
     const before = performance.now();
     await destroy("agent/shell", false);
     expect(performance.now() - before).toBeLessThan(4_000);
+  });
+
+  test("Ctrl-C in an interactive shell ends what runs in it and not the shell", async () => {
+    await launcher.create("agent/keys", undefined);
+    await shows("agent/keys", "$");
+    const type = (...keys: string[]) =>
+      Bun.spawnSync([
+        "tmux",
+        "-S",
+        tmuxSocket(launcher.layout),
+        "send-keys",
+        "-t",
+        "=bureau/agent/keys:",
+        ...keys,
+      ]);
+    type("echo be''gun; sleep 1000; echo code $?", "Enter");
+    await shows("agent/keys", "begun");
+    type("C-c");
+    type("echo al''ive", "Enter");
+    await shows("agent/keys", "alive");
+    expect((await launcher.status("agent/keys"))?.state).toBe("running");
+    await destroy("agent/keys");
   });
 
   test("a second sandbox of a running principal is refused; of an ended one it replaces the first", async () => {
@@ -276,6 +298,28 @@ describe("sandboxes", () => {
     expect(attempt).rejects.toThrow("proxy");
     await attempt.catch(() => {});
     expect(leftovers(broken, "agent/x")).toEqual([]);
+  });
+
+  test("a spare proxy that died, or dies as it is told, is made up for", async () => {
+    const spares = () => findByArguments("--run-dir", launcher.layout.runDir, "--spare");
+    const used = new Set((await launcher.call("list-sandboxes", {})).sandboxes.map(({ proxy }) => proxy.pid));
+    const unused = () => spares().filter(({ pid }) => !used.has(pid));
+    for (const signal of ["SIGKILL", "SIGSTOP"] as const) {
+      await launcher.until("there is a spare", () => unused().length > 0);
+      const [spare] = unused();
+      if (spare === undefined) throw new Error("no spare");
+      process.kill(spare.pid, signal);
+      // Stopped, it takes its input and only then dies.
+      const creating = launcher.create("agent/spared", FOREVER);
+      if (signal === "SIGSTOP") {
+        await launcher.until("it is handed out", () => existsSync(launcher.paths("agent/spared").record));
+        process.kill(spare.pid, "SIGKILL");
+      }
+      const { proxy_pid } = await creating;
+      expect(proxy_pid).not.toBe(spare.pid);
+      expect((await launcher.status("agent/spared"))?.proxy.state).toBe("running");
+      await destroy("agent/spared");
+    }
   });
 
   test("`wait` answers on a change, after its time, and at once for an old revision", async () => {

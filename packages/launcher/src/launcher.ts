@@ -10,7 +10,7 @@ import type { Log } from "@bureau/kit/log";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
 import type { MachineKey } from "./keys.ts";
-import { checkSocketRoom, type LauncherConfig } from "./launcher-config.ts";
+import type { LauncherConfig } from "./launcher-config.ts";
 import { PrincipalLock } from "./principal-lock.ts";
 import { ProxyProcesses } from "./proxy-process.ts";
 import { adoptSandboxes } from "./sandbox/adopt.ts";
@@ -34,7 +34,6 @@ const DRAIN_MS_MAX = 1_000;
 
 /** Resolves when launcher.sock answers. The caller holds the instance lock and is past first boot. */
 export async function startLauncher(config: LauncherConfig, deps: LauncherDeps): Promise<AsyncDisposable> {
-  checkSocketRoom(config, deps.log);
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
   for (const root of [config.layout.workspaceRoot, config.layout.cacheRoot])
     mkdirSync(root, { recursive: true, mode: 0o755 });

@@ -40,7 +40,18 @@ export class ProxyProcesses implements AsyncDisposable {
 
   /** Starts one and resolves when it listens. @throws BureauError; then no process is left */
   async start(start: ProxyStart, sandboxFolder: string): Promise<ProcessId> {
-    const proxy = this.#takeSpare() ?? this.#spawn("--sandbox", sandboxFolder);
+    const spare = this.#takeSpare();
+    if (spare !== undefined)
+      try {
+        return await this.#tell(spare, start);
+      } catch (error) {
+        // It may have died while it waited, which says nothing about this sandbox.
+        this.options.log.warn("the spare proxy did not start; trying a new one", { error });
+      }
+    return await this.#tell(this.#spawn("--sandbox", sandboxFolder), start);
+  }
+
+  async #tell(proxy: Started, start: ProxyStart): Promise<ProcessId> {
     try {
       proxy.child.stdin.write(encodeCbor(start));
       await proxy.child.stdin.end();

@@ -48,6 +48,11 @@ describe("bubblewrap's arguments", () => {
     expect(args).not.toContain("--new-session");
   });
 
+  test("leave an interactive shell its terminal, unless the spec says otherwise", () => {
+    expect(line({ command: [] })).not.toContain("--new-session");
+    expect(line({ command: [], security: { new_session: true } })).toContain("--new-session");
+  });
+
   test("refuse to run unsandboxed or among the host's processes", () => {
     expect(() => line({ isolation: "none" })).toThrow('isolation "none"');
     expect(() => line({ namespaces: { pid: false } })).toThrow("namespaces.pid");

@@ -92,10 +92,16 @@ function namespaceArguments(spec: SandboxSpec, context: BwrapContext): string[] 
   if (own.net !== false) args.push("--unshare-net");
   if (own.ipc !== false) args.push("--unshare-ipc");
   if (own.uts !== false) args.push("--unshare-uts", "--hostname", context.hostname);
-  if (spec.security?.new_session !== false) args.push("--new-session");
+  if (spec.security?.new_session ?? !isInteractive(spec)) args.push("--new-session");
   const { uid, gid } = insideIds(context);
   return [...args, "--uid", String(uid), "--gid", String(gid)];
 }
+
+/**
+ * A shell for people needs a controlling terminal for its job control and for Ctrl-C. The terminal is the sandbox's
+ * own and nothing outside ever reads its input, so there is nobody to inject any into.
+ */
+const isInteractive = (spec: SandboxSpec): boolean => spec.command.length === 0;
 
 /** The ids a program has inside. */
 export const insideIds = (host: {

@@ -201,7 +201,8 @@ function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan): stri
     environmentLinks: plan.environmentLinks,
     inside: paths.inside,
     listen: paths.listen,
-    programsDir: host.config.programsDir,
+    // A new build may be put in its place at any time; a sandbox keeps the one it started with.
+    programsDir: realpathSync(host.config.programsDir),
     environment,
   };
   writeArguments(paths, bwrapArguments(spec, context));
