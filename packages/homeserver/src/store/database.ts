@@ -88,9 +88,10 @@ export class HomeserverDatabase {
 /** Opens or makes `homeserver.db` in `dataDir` (made with mode 0700) and brings its schema up to date. */
 export function openDatabase(dataDir: string): HomeserverDatabase {
   const path = join(dataDir, "homeserver.db");
+  let sqlite: Database | undefined;
   try {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    const sqlite = new Database(path, { create: true, strict: true });
+    sqlite = new Database(path, { create: true, strict: true });
     sqlite.run("PRAGMA locking_mode = EXCLUSIVE");
     sqlite.run("PRAGMA journal_mode = WAL");
     sqlite.run("PRAGMA synchronous = FULL");
@@ -102,6 +103,7 @@ export function openDatabase(dataDir: string): HomeserverDatabase {
     migrate(sqlite, path);
     return new HomeserverDatabase(sqlite);
   } catch (error) {
+    sqlite?.close();
     if (error instanceof BureauError) throw error;
     const locked = /locked|busy/i.test(messageOf(error));
     throw new BureauError(locked ? "conflict" : "failed", `Cannot open the homeserver database ${path}`, {
