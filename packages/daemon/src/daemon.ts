@@ -10,7 +10,7 @@
  * first: nothing may go on in the name of a machine that is no longer one.
  */
 import type { Clock } from "@bureau/kit/clock";
-import { isBureauError } from "@bureau/kit/errors";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { daemonStateFile, launcherSocket, machineSessionFile, observeSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
@@ -187,6 +187,12 @@ function openSession(config: DaemonConfig): { session: MatrixSession; userId: Us
   const homeserver = config.homeserverUrl === "" ? stored.homeserver : config.homeserverUrl;
   const userId = userIdOf(config.machine, config.serverName);
   if (stored.userId !== userId)
-    throw new Error(`The session file is of ${stored.userId}, but this machine is ${userId}`);
+    throw new BureauError(
+      "invalid-input",
+      `The session "${machineSessionFile(config.layout)}" is of ${stored.userId}, but this machine is ${userId}`,
+      {
+        hint: "start the launcher with the same --machine-name and --server-name, and an empty state folder",
+      },
+    );
   return { session: new MatrixSession({ homeserver, userId, token: stored.token }), userId };
 }

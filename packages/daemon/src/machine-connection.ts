@@ -7,7 +7,7 @@ import { delayMs, retry, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
-import { isRevoked, isTransient } from "@bureau/matrix/matrix-error";
+import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { RoomStateStore } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { runSyncLoop } from "@bureau/matrix/sync-loop";
@@ -80,8 +80,8 @@ export class MachineConnection {
         return await this.#introduce();
       } catch (error) {
         if (isRevoked(error) || (error instanceof BureauError && error.code === "unauthorized")) throw error;
-        // A room that is not there yet is waited for like a homeserver that is not.
-        if (!isTransient(error) && !(error instanceof BureauError)) throw error;
+        // A room that is not there yet is waited for like a homeserver that is not; a wrong session is not.
+        if (!(error instanceof BureauError) || error.code === "invalid-input") throw error;
         this.#state = { kind: "disconnected", reason: messageOf(error) };
         const waitMs = delayMs(standardBackoff, attempt, random);
         log.warn("cannot begin at the homeserver yet", { error, waitMs });
@@ -93,11 +93,23 @@ export class MachineConnection {
 
   async #introduce(): Promise<MachineRooms> {
     const { session, machine, server, hardware, version, log } = this.#deps;
-    const { userId } = await session.whoami();
+    const { userId } = await session.whoami().catch((error: unknown) => {
+      // As on /sync, an account that may not even ask who it is was closed (wire facts, section 9.15).
+      if (!(error instanceof MatrixError && error.code === "forbidden")) throw error;
+      throw new BureauError("unauthorized", "The account of this machine was closed", { cause: error });
+    });
     if (userId !== session.userId)
-      throw new Error(`The session file says ${session.userId}, the homeserver says ${userId}`);
+      throw new BureauError(
+        "invalid-input",
+        `The session is of ${userId}, but this machine is ${session.userId}`,
+      );
     const rooms = await joinMachineRooms(session, machine, server, log);
-    await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
+    try {
+      await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
+    } catch (error) {
+      if (isTransient(error) || isRevoked(error)) throw error;
+      log.warn("cannot publish what this machine is", { error });
+    }
     return rooms;
   }
 

@@ -8,7 +8,7 @@ import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
-import { Wakeup } from "../reconcile/wakeup.ts";
+import { Wakeup } from "../wakeup.ts";
 import type { Notice } from "./notice.ts";
 
 const MESSAGES_MAX = 1_000;

@@ -16,10 +16,10 @@ import type { Desired } from "../desired/desired.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import { type Notice, notice } from "../notices/notice.ts";
+import { Wakeup } from "../wakeup.ts";
 import { ActionRunner } from "./action-runner.ts";
 import type { Memory } from "./memory.ts";
 import { type Action, type Busy, plan } from "./plan.ts";
-import { Wakeup } from "./wakeup.ts";
 
 /** Actions under way at a time. */
 const ACTIONS_MAX = 8;
