@@ -28,8 +28,6 @@ export type RoomWanted = {
   readonly name: string;
   readonly topic?: string;
   readonly invite?: readonly UserId[];
-  /** The machine a config or ops room is for. */
-  readonly machine?: UserId;
   readonly space?: RoomId;
 };
 
@@ -39,14 +37,13 @@ export async function ensureRoom(session: MatrixSession, wanted: RoomWanted): Pr
   const alias = aliasOf(wanted.localpart, server);
   const known = await session.resolveAlias(alias);
   if (known !== undefined) return known;
-  const levels = powerLevels(wanted.kind, session.userId, wanted.machine);
   const room = await session.createRoom({
     room_alias_name: wanted.localpart,
     name: wanted.name,
     ...(wanted.topic === undefined ? {} : { topic: wanted.topic }),
     preset: "private_chat",
     visibility: "private",
-    power_level_content_override: levels,
+    power_level_content_override: powerLevels(wanted.kind),
     ...(wanted.kind === "space" ? { creation_content: { type: "m.space" } } : {}),
     ...(wanted.invite === undefined ? {} : { invite: wanted.invite }),
   });

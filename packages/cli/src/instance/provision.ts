@@ -105,7 +105,7 @@ async function makeMachineRooms(
     ["ops", rooms.ops(machine), `Ops: ${machine}`],
   ];
   for (const [kind, localpart, name] of own) {
-    const room = await ensureRoom(session, { kind, localpart, name, machine: user });
+    const room = await ensureRoom(session, { kind, localpart, name });
     await admit(session, room, kind, user);
     await announceDevTeam(session, room, namespace);
     if ((await session.getState(room, eventTypes.serviceBinding, "fleet")) === undefined) {

@@ -1,9 +1,8 @@
 /**
  * The rooms of a namespace, a fleet and a machine, and who may do what in them: wire facts, sections 2.1 to 2.3, as
- * data. `admin` stands for the administrator's user ID at 100; machines get 50 where the table says so.
+ * data. The administrator, who makes them, may do everything; machines get 50 where the table says so.
  */
 import { eventTypes, type PowerLevels } from "@bureau/schema/events";
-import type { UserId } from "@bureau/schema/refs";
 
 /** Only an administrator may change these, in every room (section 2.2). */
 const adminProtected = [
@@ -129,14 +128,14 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
 /** What a machine holds in rooms of this kind. */
 export const machineLevel = (kind: RoomKind): number => levels[kind].machine ?? 0;
 
-/** The whole `m.room.power_levels` content of a room of this kind. */
-export function powerLevels(kind: RoomKind, admin: UserId, machine?: UserId): PowerLevels {
+/**
+ * The `m.room.power_levels` a room of this kind is created with. Who holds what is left out: the homeserver gives the
+ * creator all power, in the way of the room's version (from version 12 on a creator must not be named), and machines
+ * are admitted afterwards.
+ */
+export function powerLevels(kind: RoomKind): PowerLevels {
   const room = levels[kind];
   return {
-    users: {
-      [admin]: 100,
-      ...(machine !== undefined && room.machine !== undefined ? { [machine]: room.machine } : {}),
-    },
     users_default: 0,
     events: { ...at(100, adminProtected), ...room.events },
     events_default: room.events_default,

@@ -1,0 +1,212 @@
+/** Setting up a namespace, a machine and its configuration on a homeserver; the same on every kind of it. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { login } from "@bureau/matrix/auth";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
+import {
+  aliasOf,
+  fleetLocalpart,
+  machineLocalpart,
+  parseNamespace,
+  parseServerName,
+  principalLocalpart,
+  rooms,
+  serverOf,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { ensureAdministrator } from "../../packages/cli/src/instance/administrator.ts";
+import {
+  configPlace,
+  editAssignment,
+  readAssignments,
+} from "../../packages/cli/src/instance/machine-config.ts";
+import {
+  ensureFleet,
+  ensureNamespace,
+  publishBuiltinTemplates,
+  roomOf,
+} from "../../packages/cli/src/instance/namespace-setup.ts";
+import { provisionMachine } from "../../packages/cli/src/instance/provision.ts";
+import { readResolvedTemplate, requireTemplate } from "../../packages/cli/src/instance/template-store.ts";
+
+const namespace = parseNamespace("bureau");
+const fleet = fleetLocalpart(namespace, "local");
+const machine = machineLocalpart(fleet, "m1");
+
+/** What the tests need of a homeserver. */
+export type SetupHomeserver = AsyncDisposable & {
+  readonly url: string;
+  readonly serverName: string;
+  readonly registrationToken: string;
+};
+
+export function defineNamespaceSetup(name: string, start: () => Promise<SetupHomeserver>): void {
+  describe(name, () => {
+    let homeserver: SetupHomeserver;
+    let session: MatrixSession;
+    let dir: string;
+
+    const administrator = () =>
+      ensureAdministrator({
+        homeserver: homeserver.url,
+        registrationToken: homeserver.registrationToken,
+        serverName: parseServerName(homeserver.serverName),
+        credentialFile: join(dir, "credentials"),
+      });
+    const setUp = async () => {
+      const made = await ensureNamespace(session, namespace);
+      const published = await publishBuiltinTemplates(session, namespace, made.template);
+      await ensureFleet(session, fleet);
+      return { made, published };
+    };
+    const provision = (name = machine, file = "bootstrap.json") =>
+      provisionMachine({
+        session,
+        registrationToken: homeserver.registrationToken,
+        homeserver: homeserver.url,
+        machine: name,
+        bootstrapFile: join(dir, file),
+      });
+
+    beforeAll(async () => {
+      dir = mkdtempSync(join(tmpdir(), "bns-"));
+      homeserver = await start();
+      session = (await administrator()).session;
+      await setUp();
+      await provision();
+    });
+    afterAll(async () => {
+      await homeserver[Symbol.asyncDispose]();
+      rmSync(dir, { recursive: true, force: true });
+    });
+
+    describe("setting up a namespace", () => {
+      test("again makes no new room and publishes nothing", async () => {
+        const before = await session.joinedRooms();
+        const { published } = await setUp();
+        expect(published).toEqual([]);
+        expect((await session.joinedRooms()).sort()).toEqual(before.sort());
+      });
+
+      test("the administrator's session is kept and used again", async () => {
+        const again = await administrator();
+        expect(again.credentials.adminToken).toBe((await administrator()).credentials.adminToken);
+      });
+
+      test("every room of the catalogue has its alias", async () => {
+        for (const localpart of [
+          rooms.space(namespace),
+          rooms.system(namespace),
+          rooms.template(namespace),
+          rooms.pipeline(namespace),
+          rooms.artifact(namespace),
+          rooms.dev(namespace),
+          rooms.fleet(fleet),
+          rooms.fleetMachines(fleet),
+          rooms.fleetServices(fleet),
+          rooms.config(machine),
+          rooms.ops(machine),
+        ])
+          expect(
+            await session.resolveAlias(aliasOf(localpart, parseServerName(homeserver.serverName))),
+          ).toBeDefined();
+      });
+
+      test("a template somebody changed stays theirs", async () => {
+        const room = await roomOf(session, rooms.template(namespace));
+        await session.putState(room, eventTypes.template, "agent", { description: "mine" });
+        expect(await publishBuiltinTemplates(session, namespace, room)).toEqual([]);
+        expect(await session.getState(room, eventTypes.template, "agent")).toEqual({ description: "mine" });
+        await session.putState(room, eventTypes.template, "agent", {});
+        expect(await publishBuiltinTemplates(session, namespace, room)).toEqual(["agent"]);
+      });
+
+      test("a template is resolved through its parents; a missing one is named", async () => {
+        expect((await requireTemplate(session, "bureau/template:greeter")).namespaces?.net).toBe(true);
+        const missing = await readResolvedTemplate(session, "bureau/template:mine", {
+          inherits: ["bureau/template:nope"],
+        });
+        expect(missing.ok === false && missing.problem).toContain("bureau/template:nope");
+      });
+    });
+
+    describe("provisioning a machine", () => {
+      test("leaves a bootstrap file that logs in once as the machine, who may then join its rooms", async () => {
+        const file = JSON.parse(readFileSync(join(dir, "bootstrap.json"), "utf8"));
+        expect(Object.keys(file).sort()).toEqual([
+          "fleet_prefix",
+          "homeserver_url",
+          "machine_name",
+          "password",
+          "server_name",
+        ]);
+        const granted = await login({ homeserver: homeserver.url, user: machine, password: file.password });
+        const own = new MatrixSession({
+          homeserver: homeserver.url,
+          userId: granted.userId,
+          token: granted.token,
+        });
+        for (const localpart of [
+          rooms.config(machine),
+          rooms.fleetMachines(fleet),
+          rooms.template(namespace),
+        ])
+          await own.joinRoom(aliasOf(localpart, parseServerName(homeserver.serverName)));
+      });
+
+      test("an interrupted one goes on with the same password", async () => {
+        const before = readFileSync(join(dir, "bootstrap.json"), "utf8");
+        await provision();
+        expect(readFileSync(join(dir, "bootstrap.json"), "utf8")).toBe(before);
+      });
+
+      test("of a name that is taken is a conflict", async () => {
+        await expect(provision(machine, "other.json")).rejects.toThrow("has an account already");
+      });
+    });
+
+    describe("editing a machine's configuration", () => {
+      const assignment = (name: string): PrincipalAssignment => ({
+        principal: userIdOf(principalLocalpart(fleet, `agent/${name}`), serverOf(session.userId)),
+        template: "bureau/template:agent",
+        auto_start: true,
+      });
+
+      test("many at once lose nobody's change", async () => {
+        const place = await configPlace(session, machine);
+        const names = Array.from({ length: 8 }, (_, index) => `n${index}`);
+        const edit = (name: string, present: boolean) =>
+          editAssignment(session, place, assignment(name).principal, present ? assignment(name) : undefined);
+        await Promise.all(names.map((name) => edit(name, true)));
+        const assigned = async () =>
+          (await readAssignments(session, place)).assignments.map(({ principal }) => principal).sort();
+        expect(await assigned()).toEqual(names.map((name) => assignment(name).principal).sort());
+        await Promise.all(names.map((name, index) => edit(name, index >= 4)));
+        expect(await assigned()).toEqual(
+          names
+            .slice(4)
+            .map((name) => assignment(name).principal)
+            .sort(),
+        );
+      });
+
+      test("keeps fields and entries it does not understand", async () => {
+        const place = await configPlace(session, machine);
+        const odd = { principal: "@odd:elsewhere", template: 5, future: true };
+        await session.putState(place.room, eventTypes.machineConfig, place.key, {
+          principals: [odd],
+          future_field: { a: 1 },
+        });
+        await editAssignment(session, place, assignment("x").principal, assignment("x"));
+        expect(await session.getState(place.room, eventTypes.machineConfig, place.key)).toEqual({
+          principals: [odd, assignment("x")],
+          future_field: { a: 1 },
+        });
+        expect((await readAssignments(session, place)).unreadable).toBe(1);
+      });
+    });
+  });
+}
