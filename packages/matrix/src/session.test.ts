@@ -1,16 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { type Homeserver, startHomeserver } from "@bureau/homeserver/homeserver";
-import { type Clock, systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/kit/log";
-import { Secret } from "@bureau/kit/secret";
-import { parseRoomAlias, parseRoomId, type UserId } from "@bureau/schema/refs";
-import { login, registerWithToken, serverVersions } from "./auth.ts";
-import { isRevoked, isTransient, MatrixError } from "./matrix-error.ts";
-import { changePowerLevels } from "./power-levels.ts";
+import { systemClock } from "@bureau/kit/clock";
+import { parseRoomId, type UserId } from "@bureau/schema/refs";
+import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
+import { isTransient, MatrixError } from "./matrix-error.ts";
 import { RoomStateStore } from "./room-state.ts";
 import { MatrixSession } from "./session.ts";
+import { defineSession, refusal } from "./session-contract.ts";
 import {
   readMachineSession,
   readOperatorSession,
@@ -20,216 +17,16 @@ import {
 import { runSyncLoop } from "./sync-loop.ts";
 import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
 
-const REGISTRATION = "registration-token-of-the-test";
+defineSession("the embedded homeserver", startEmbeddedHomeserver);
+
 let folder: string;
-let homeserver: Homeserver;
-beforeAll(async () => {
+beforeAll(() => {
   folder = mkdtempSync("/tmp/bm-");
-  homeserver = await startHomeserver(
-    {
-      dataDir: join(folder, "hs"),
-      serverName: "bureau.test",
-      listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
-      registrationToken: new Secret(REGISTRATION),
-    },
-    { log: silentLog, clock: systemClock },
-  );
 });
-afterAll(async () => {
-  await homeserver[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => rmSync(folder, { recursive: true }));
 
-let people = 0;
-async function person(password = "a password"): Promise<MatrixSession> {
-  const username = `person${++people}`;
-  const made = await registerWithToken({
-    homeserver: homeserver.url,
-    username,
-    password,
-    registrationToken: REGISTRATION,
-  });
-  if (made.inUse) throw new Error("the name is taken");
-  return new MatrixSession({ homeserver: homeserver.url, userId: made.userId, token: made.token });
-}
-
-async function refusal(call: Promise<unknown>): Promise<MatrixError> {
-  try {
-    await call;
-  } catch (error) {
-    if (error instanceof MatrixError) return error;
-    throw error;
-  }
-  throw new Error("it was not refused");
-}
-
-describe("accounts", () => {
-  test("a server says what it speaks", async () => {
-    expect(await serverVersions({ homeserver: homeserver.url })).toContain("v1.11");
-  });
-
-  test("who registered is logged in, and a second registration says the name is in use", async () => {
-    const options = {
-      homeserver: homeserver.url,
-      username: "twice",
-      password: "p",
-      registrationToken: REGISTRATION,
-    };
-    const first = await registerWithToken(options);
-    expect(first).toMatchObject({ inUse: false, userId: "@twice:bureau.test" });
-    expect(await registerWithToken(options)).toEqual({ inUse: true });
-    const again = await login({ homeserver: homeserver.url, user: "twice", password: "p" });
-    const session = new MatrixSession({ homeserver: homeserver.url, ...again });
-    expect((await session.whoami()).userId).toBe(again.userId);
-  });
-
-  test("a wrong registration token registers nobody", async () => {
-    const error = await refusal(
-      registerWithToken({
-        homeserver: homeserver.url,
-        username: "intruder",
-        password: "p",
-        registrationToken: "guess",
-      }),
-    );
-    expect(["unauthorized", "forbidden"]).toContain(error.code);
-    expect(error.message).not.toContain("guess");
-  });
-
-  test("a wrong password is forbidden", async () => {
-    const { userId } = await person();
-    const error = await refusal(login({ homeserver: homeserver.url, user: userId, password: "wrong" }));
-    expect(error.code).toBe("forbidden");
-  });
-
-  test("a changed password is the only one that logs in", async () => {
-    const session = await person("old");
-    await session.changePassword("old", "new", true);
-    expect((await session.whoami()).userId).toBe(session.userId);
-    const where = { homeserver: homeserver.url, user: session.userId };
-    expect((await refusal(login({ ...where, password: "old" }))).code).toBe("forbidden");
-    expect((await login({ ...where, password: "new" })).userId).toBe(session.userId);
-  });
-
-  test("a token that was logged out is revoked, not merely refused", async () => {
-    const session = await person();
-    await session.logout();
-    const error = await refusal(session.whoami());
-    expect(error.code).toBe("unauthorized");
-    expect(isRevoked(error)).toBe(true);
-    expect(isTransient(error)).toBe(false);
-  });
-
-  test("a deactivated account can do nothing more", async () => {
-    const session = await person("mine");
-    await session.deactivate("mine");
-    expect(isRevoked(await refusal(session.whoami()))).toBe(true);
-  });
-});
-
-describe("rooms", () => {
-  test("an alias is found, a missing one is undefined", async () => {
-    const session = await person();
-    const room = await session.createRoom({ room_alias_name: "some/room", preset: "private_chat" });
-    expect(await session.resolveAlias(parseRoomAlias("#some/room:bureau.test"))).toBe(room);
-    expect(await session.resolveAlias(parseRoomAlias("#no/room:bureau.test"))).toBeUndefined();
-  });
-
-  test("state is put and read; a key with slashes is one key; what is missing is undefined", async () => {
-    const session = await person();
-    const room = await session.createRoom({ preset: "private_chat" });
-    await session.putState(room, "m.bureau.test", "a/b:c", { value: 1 });
-    expect(await session.getState(room, "m.bureau.test", "a/b:c")).toEqual({ value: 1 });
-    expect(await session.getState(room, "m.bureau.test", "other")).toBeUndefined();
-    expect((await session.getRoomState(room)).find(({ type }) => type === "m.bureau.test")).toMatchObject({
-      stateKey: "a/b:c",
-      content: { value: 1 },
-      sender: session.userId,
-    });
-  });
-
-  test("who was invited joins, sees the members and can be removed again", async () => {
-    const [owner, guest] = [await person(), await person()];
-    const room = await owner.createRoom({ preset: "private_chat" });
-    expect((await refusal(guest.joinRoom(room))).code).toBe("forbidden");
-    await owner.inviteUser(room, guest.userId);
-    await guest.joinRoom(room);
-    expect((await owner.joinedMembers(room)).sort()).toEqual([owner.userId, guest.userId].sort());
-    expect(await guest.joinedRooms()).toEqual([room]);
-    await owner.kickUser(room, guest.userId, "enough");
-    expect(await guest.joinedRooms()).toEqual([]);
-  });
-
-  test("a message sent twice with one transaction ID is one event", async () => {
-    const session = await person();
-    const room = await session.createRoom({ preset: "private_chat" });
-    const content = { msgtype: "m.text", body: "once" };
-    const first = await session.sendMessage(room, content, { txnId: "t1" });
-    expect(await session.sendMessage(room, content, { txnId: "t1" })).toBe(first);
-    const { chunk } = await session.messages(room);
-    expect(chunk.filter(({ type }) => type === "m.room.message")).toHaveLength(1);
-  });
-
-  test("power levels are changed without losing the others", async () => {
-    const session = await person();
-    const room = await session.createRoom({
-      preset: "private_chat",
-      power_level_content_override: { notifications: { room: 77 }, events: { "m.bureau.a": 5 } },
-    });
-    await changePowerLevels(
-      session,
-      room,
-      { users: { "@other:bureau.test": 50 }, events: { "m.bureau.b": 6 } },
-      { clock: systemClock },
-    );
-    expect(await session.getState(room, "m.room.power_levels", "")).toMatchObject({
-      notifications: { room: 77 },
-      events: { "m.bureau.a": 5, "m.bureau.b": 6 },
-      users: { "@other:bureau.test": 50 },
-    });
-  });
-});
-
-/** Runs a sync loop until `until` is true of what it has taken in. */
-async function syncUntil(
-  session: MatrixSession,
-  store: RoomStateStore,
-  until: (response: SyncResponse) => boolean,
-  clock: Clock = systemClock,
-): Promise<void> {
-  const stop = new AbortController();
-  await runSyncLoop({
-    session,
-    clock,
-    signal: stop.signal,
-    onSync(response) {
-      store.apply(response);
-      if (until(response)) stop.abort();
-    },
-  });
-}
-
-describe("sync", () => {
-  test("room state follows what others do, and leaving forgets the room", async () => {
-    const [owner, reader] = [await person(), await person()];
-    const room = await owner.createRoom({ preset: "private_chat", invite: [reader.userId] });
-    await owner.putState(room, "m.bureau.test", "", { value: 1 });
-    await reader.joinRoom(room);
-    const store = new RoomStateStore();
-    const value = () => store.room(room)?.get("m.bureau.test", "")?.content["value"];
-    let step = 0;
-    await syncUntil(reader, store, () => {
-      if (step === 0 && value() === 1) {
-        step = 1;
-        void owner.putState(room, "m.bureau.test", "", { value: 2 });
-      } else if (step === 1 && value() === 2) {
-        step = 2;
-        void owner.kickUser(room, reader.userId);
-      }
-      return step === 2 && store.room(room) === undefined;
-    });
-    expect(store.joinedRooms()).toEqual([]);
-  });
+describe("sync without a homeserver", () => {
+  const nothing = async (): Promise<SyncResponse> => parseSyncResponse({ next_batch: "s" });
 
   test("state that was redacted says nothing any more", () => {
     const store = new RoomStateStore();
@@ -253,33 +50,14 @@ describe("sync", () => {
     expect(joined.get(parseRoomId("!r:s"))?.state.map(({ type }) => type)).toEqual(["a"]);
   });
 
-  test("an invitation is delivered with the rooms we are invited to", async () => {
-    const [owner, guest] = [await person(), await person()];
-    const room = await owner.createRoom({ preset: "private_chat", invite: [guest.userId] });
-    const seen: string[] = [];
-    await syncUntil(guest, new RoomStateStore(), ({ invited }) => {
-      seen.push(...invited.keys());
-      return true;
-    });
-    expect(seen).toEqual([room]);
-  });
-
-  test("a revoked session ends the loop as unauthorized", async () => {
-    const session = await person();
-    await session.logout();
-    const running = syncUntil(session, new RoomStateStore(), () => false);
-    await expect(running).rejects.toMatchObject({ code: "unauthorized" });
-  });
-
   test("a homeserver that is away is waited for with growing pauses, and its return is told", async () => {
-    const session = await person();
     let failures = 3;
     const away = new MatrixError("unavailable", "away");
     const pauses: number[] = [];
     const transitions: boolean[] = [];
     const stop = new AbortController();
     await runSyncLoop({
-      session: { sync: (options) => (failures-- > 0 ? Promise.reject(away) : session.sync(options)) },
+      session: { sync: () => (failures-- > 0 ? Promise.reject(away) : nothing()) },
       clock: {
         ...systemClock,
         sleep: (ms) => {
@@ -297,15 +75,14 @@ describe("sync", () => {
   });
 
   test("a 429 says how long to stay away", async () => {
-    const session = await person();
     let refused = false;
     const pauses: number[] = [];
     const stop = new AbortController();
     const limited = new MatrixError("unavailable", "slow down", { status: 429, retryAfterMs: 7_777 });
     await runSyncLoop({
       session: {
-        sync(options) {
-          if (refused) return session.sync(options);
+        sync() {
+          if (refused) return nothing();
           refused = true;
           return Promise.reject(limited);
         },
