@@ -44,13 +44,7 @@ async function preparePrincipals(bureau: TestBureau, count: number): Promise<Ass
     const command = "touch /workspace/first; sleep 1000";
     const name = `b${index}`;
     const created = await bureau.json<{ user_id: string }>(
-      "agent",
-      "create",
-      name,
-      "--command",
-      "true",
-      "--restart-policy",
-      "never",
+      ...["agent", "create", name, "--command", "exec sleep 1000"],
     );
     pool.push({
       principal: created.user_id,

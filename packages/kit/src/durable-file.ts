@@ -18,6 +18,18 @@ import { errnoOf } from "./errors.ts";
 
 /** Replaces `path` with `content`; `mode` is exact, whatever the umask. */
 export function writeDurably(path: string, content: string | Uint8Array, mode: number): void {
+  replaceFile(path, content, mode, true);
+  syncFolder(dirname(path));
+}
+
+/**
+ * {@link writeDurably} for what means nothing after a reboot: whole or not at all for every reader, also when the
+ * writer is killed, but not on the disk yet when it returns.
+ */
+export const writeAtomically = (path: string, content: string | Uint8Array, mode: number): void =>
+  replaceFile(path, content, mode, false);
+
+function replaceFile(path: string, content: string | Uint8Array, mode: number, sync: boolean): void {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   const bytes = typeof content === "string" ? Buffer.from(content) : content;
   try {
@@ -25,7 +37,7 @@ export function writeDurably(path: string, content: string | Uint8Array, mode: n
     try {
       fchmodSync(fd, mode);
       for (let offset = 0; offset < bytes.length; ) offset += writeSync(fd, bytes, offset);
-      fsyncSync(fd);
+      if (sync) fsyncSync(fd);
     } finally {
       closeSync(fd);
     }
@@ -34,7 +46,6 @@ export function writeDurably(path: string, content: string | Uint8Array, mode: n
     rmSync(temporary, { force: true });
     throw error;
   }
-  syncFolder(dirname(path));
 }
 
 /** Removes `path`, durably; no error when it, or its folder, is not there. */

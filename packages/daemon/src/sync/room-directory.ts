@@ -37,10 +37,10 @@ export class RoomDirectory {
     return this.#entries.get(alias)?.lookup ?? { kind: "pending" };
   }
 
-  /** Starts looking for those not known; stops looking for those no longer wanted. */
+  /** Starts looking for those not known; stops looking for those no longer wanted. Rooms once joined stay known. */
   want(aliases: ReadonlySet<RoomAlias>): void {
     for (const [alias, entry] of this.#entries) {
-      if (aliases.has(alias)) continue;
+      if (aliases.has(alias) || entry.lookup.kind === "joined") continue;
       this.#entries.delete(alias);
       entry.retry.abort();
     }

@@ -12,6 +12,7 @@ import {
   stopProcess,
 } from "@bureau/kit/process-table";
 import { TestLauncher } from "../launcher-fixture.ts";
+import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
 
 const FOREVER = "while :; do sleep 0.05; done";
 const tmux = (launcher: TestLauncher, ...args: string[]): string =>
@@ -106,7 +107,8 @@ describe("a launcher that was killed", () => {
         () => identify(pid ?? 0) === undefined && identify(proxy_pid) === undefined,
       );
     expect(traces(launcher)).toEqual([]);
-    expect(tmux(launcher, "list-sessions", "-F", "#{session_name}").trim()).toBe("mine");
+    const sessions = tmux(launcher, "list-sessions", "-F", "#{session_name}").trim().split("\n");
+    expect(sessions.filter((name) => name !== CONTROL_SESSION)).toEqual(["mine"]);
     // Only the new launcher's spare is left of all proxies.
     await launcher.until(
       "one spare",

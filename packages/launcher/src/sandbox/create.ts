@@ -50,7 +50,6 @@ const HOSTNAME_BYTES_MAX = 64;
 export type CreateRequest = v.InferOutput<(typeof launcherRequests)["create-sandbox"]>;
 
 type Plan = {
-  readonly bundle: CredentialBundle;
   readonly variables: Variables;
   readonly mounts: ResolvedMount[];
   readonly scratch: string | undefined;
@@ -70,21 +69,27 @@ export async function createSandbox(
       hint: "destroy it first",
     });
   const step = stepsOf(principal);
-  const plan = await step("check", () => planSandbox(host, request));
-  // What has ended, or could not be cleared when it failed to start, makes room.
+  const plan = await step("check", async () => planSandbox(host, request));
+  const unseal = (): Promise<CredentialBundle> =>
+    step("credentials", () => openBundle(host.key, request.encrypted_credentials));
+  // Secrets go into the sandbox's files; otherwise credentials are unsealed while bubblewrap works.
+  const early = (request.sandbox_spec.secrets ?? []).length > 0 ? await unseal() : undefined;
   if (existing !== undefined) await destroySandbox(host, principal, { force: true, graceMs: 0 });
-  let starting: Promise<ProcessId | undefined> | undefined;
+  let building: Promise<ProcessId> | undefined;
+  let starting: Promise<ProcessId> | undefined;
   try {
     makeSandboxFolder(pathsOf(host, principal));
     const record = newRecord(host, request);
     host.table.put(record);
-    const start = proxyStartOf(host.config, principal, request, plan.bundle);
-    // It starts while the terminal does; the program waits at its gate for both.
-    const started = host.proxies.start(start, pathsOf(host, principal).dir);
-    starting = started.catch(() => undefined);
-    const sources = await step("files", async () => writeFiles(host, request, plan));
-    const shell = await step("terminal", () => buildSandbox(host, principal, sources));
-    const proxy = await step("proxy", () => started);
+    const sources = await step("files", async () => writeFiles(host, request, plan, early));
+    // bubblewrap and the proxy start side by side; the program waits at its gate for both.
+    building = step("terminal", () => buildSandbox(host, principal, sources));
+    building.catch(() => {});
+    const start = proxyStartOf(host.config, principal, request, early ?? (await unseal()));
+    starting = step("proxy", () => host.proxies.start(start, pathsOf(host, principal).dir));
+    starting.catch(() => {});
+    const shell = await building;
+    const proxy = await starting;
     const processes = await step("program", () => runProgram(host, principal, shell));
     host.table.put({ ...record, phase: "running", proxy, processes });
     host.watch.add(principal);
@@ -92,7 +97,9 @@ export async function createSandbox(
     host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
     return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };
   } catch (error) {
-    const proxy = await starting;
+    // What is still being made is waited for: it could not be cleared before it is there.
+    await building?.catch(() => undefined);
+    const proxy = await starting?.catch(() => undefined);
     await clearSandbox(host, principal, proxy).catch((left: unknown) =>
       host.log.error("cannot clear a sandbox that failed to start", { principal, error: left }),
     );
@@ -119,8 +126,8 @@ const stepsOf =
     }
   };
 
-/** Everything that can be refused, decided before anything is made. */
-async function planSandbox(host: SandboxHost, request: CreateRequest): Promise<Plan> {
+/** Everything about the sandbox that can be refused, decided before anything is made. */
+function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
   const { principal, sandbox_spec: spec } = request;
   const { adminSocket } = pathsOf(host, principal);
   if (Buffer.byteLength(adminSocket) > SOCKET_PATH_BYTES_MAX)
@@ -141,7 +148,6 @@ async function planSandbox(host: SandboxHost, request: CreateRequest): Promise<P
   const command = spec.command.map((word) => expandVariables(word, variables, "the command"));
   warnOfLimits(host, principal, spec);
   return {
-    bundle: await openBundle(host.key, request.encrypted_credentials),
     variables,
     mounts: mounts
       .map((mount) => resolveMount(mount, host.mountPolicy))
@@ -177,10 +183,15 @@ const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => 
 });
 
 /** Writes the sandbox's files; returns every host path that it will see. */
-function writeFiles(host: SandboxHost, request: CreateRequest, plan: Plan): string[] {
+function writeFiles(
+  host: SandboxHost,
+  request: CreateRequest,
+  plan: Plan,
+  bundle: CredentialBundle | undefined,
+): string[] {
   const { principal, sandbox_spec: spec } = request;
   const paths = pathsOf(host, principal);
-  const secrets = placeSecrets(paths, spec.secrets, plan.bundle);
+  const secrets = bundle === undefined ? {} : placeSecrets(paths, spec.secrets, bundle);
   writePayload(paths, spec.payload);
   if (request.trigger_content !== undefined)
     writeFileSync(paths.trigger, request.trigger_content, { mode: 0o644 });
@@ -238,6 +249,8 @@ async function buildSandbox(
   const pid = await host.tmux.newSession(tmuxSession(principal), paths.dir, ["/bin/sh", paths.script]);
   const shell = identify(pid);
   const init = shell && (await untilBuilt(paths, shell, host.clock, isBuilt));
+  // bubblewrap has read its arguments, which may hold secrets.
+  rmSync(paths.bwrapArguments, { force: true });
   if (shell === undefined || init === undefined) throw await notRun(host, principal);
   const stray = findStrayMount(mountsOf("self"), mountsOf(init.pid), sources);
   if (stray !== undefined)

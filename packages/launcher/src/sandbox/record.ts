@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { readIfPresent, writeAtomically, writeDurably } from "@bureau/kit/durable-file";
 import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/kit/layout";
 import { SandboxDigestsSchema, SandboxExitSchema, type SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parseJson, ref } from "@bureau/schema/parse";
@@ -42,8 +42,11 @@ export const SandboxRecordSchema = v.object({
 });
 export type SandboxRecord = v.InferOutput<typeof SandboxRecordSchema>;
 
-export const writeRecord = (path: string, record: SandboxRecord): void =>
-  writeDurably(path, JSON.stringify(record), 0o600);
+/** Only an exit is worth anything after a reboot, so only that must be on the disk. */
+export function writeRecord(path: string, record: SandboxRecord): void {
+  const write = record.phase === "exited" ? writeDurably : writeAtomically;
+  write(path, JSON.stringify(record), 0o600);
+}
 
 /** A sandbox folder found on disk; `record` is undefined when it has none that can be read. */
 export type FoundSandbox = {

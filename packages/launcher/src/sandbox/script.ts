@@ -1,7 +1,8 @@
 /**
- * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor whose file is unlinked before
- * anything else happens, so that no secret stands in an argv or stays on disk, and it leaves the exit code in a file
- * even when nobody watches. The shell itself says nothing on the terminal, which is the program's.
+ * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor, so that no secret stands in an
+ * argv; the launcher removes the file once they are read. It leaves the exit code in a file even when nobody watches,
+ * and says nothing on the terminal itself, which is the program's. It runs no program but bubblewrap: each would cost
+ * a sandbox a millisecond.
  */
 import { join } from "node:path";
 import type { SandboxPaths } from "@bureau/kit/layout";
@@ -18,8 +19,7 @@ export function sandboxScript(paths: SandboxPaths, bwrap: string, command: reado
   return `# Runs one sandbox; written by bureau-launcher, started by its tmux.
 exec 9>&2 2>/dev/null
 ( exec 2>&9 9>&- 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)} 5<>${file(startGate(paths))}
-  rm -f ${file(paths.bwrapArguments)}
-  exec env -i ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 -- ${command.map(quote).join(" ")}
+  exec ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 -- ${command.map(quote).join(" ")}
 )
 code=$?
 echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode}.tmp`)} ${file(paths.exitCode)}

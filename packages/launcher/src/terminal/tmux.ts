@@ -7,6 +7,7 @@
 import { writeFileSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
+import { TmuxControl } from "./tmux-control.ts";
 
 /** The terminal inside a sandbox, before anybody attaches. */
 const COLUMNS = 160;
@@ -53,26 +54,35 @@ export type Tmux = {
 export function createTmux(layout: Layout): Tmux {
   const base = ["tmux", "-u", "-S", tmuxSocket(layout), "-f", tmuxConfig(layout)];
   const run = (...args: string[]): Promise<Outcome> => runClient([...base, ...args]);
+  const control = new TmuxControl(base, clientEnvironment());
   return {
     async ensureServer() {
       writeFileSync(tmuxConfig(layout), configuration, { mode: 0o600 });
       const outcome = await run("start-server");
       if (outcome.code !== 0) throw tmuxError("start the terminal server", outcome);
+      control.open();
     },
     async newSession(session, folder, command) {
       const size = ["-x", String(COLUMNS), "-y", String(ROWS)];
-      const print = ["-P", "-F", "#{pane_pid}"];
-      const outcome = await run(
+      const words = [
         "new-session",
         "-d",
-        ...print,
+        "-P",
+        "-F",
+        "#{pane_pid}",
         ...size,
         "-c",
         folder,
         "-s",
         session,
         ...command,
-      );
+      ];
+      const answer = await control.run(words);
+      const outcome =
+        answer === undefined
+          ? await run(...words)
+          : { code: answer.ok ? 0 : 1, stdout: answer.lines.join("\n"), stderr: answer.lines.join("\n") };
+      control.open();
       const pid = Number(outcome.stdout.trim());
       if (outcome.code !== 0 || !(pid > 0)) throw tmuxError(`make the session "${session}"`, outcome);
       return pid;
@@ -103,6 +113,7 @@ export function createTmux(layout: Layout): Tmux {
         }));
     },
     async killServer() {
+      control[Symbol.dispose]();
       await run("kill-server");
     },
   };
@@ -110,17 +121,18 @@ export function createTmux(layout: Layout): Tmux {
 
 type Outcome = { readonly code: number; readonly stdout: string; readonly stderr: string };
 
+/** What a client is given; it becomes the server's when this client is the one that starts it. */
+const clientEnvironment = (): Record<string, string> => ({
+  PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
+  LANG: "C.UTF-8",
+  SHELL: "/bin/sh",
+});
+
 async function runClient(argv: string[]): Promise<Outcome> {
-  // Its environment becomes the server's when this client is the one that starts it.
-  const env = {
-    PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
-    LANG: "C.UTF-8",
-    SHELL: "/bin/sh",
-  };
   let child: Bun.Subprocess<"ignore", "pipe", "pipe">;
   try {
     child = Bun.spawn(argv, {
-      env,
+      env: clientEnvironment(),
       cwd: "/",
       stdin: "ignore",
       stdout: "pipe",
