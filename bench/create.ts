@@ -1,168 +1,153 @@
 /**
  * From writing the configuration to the agent's first instruction: a `machine_config` PUT that adds a principal, until
  * a file appears that the sandboxed program makes first thing. Beside it, interleaved: bubblewrap run by hand with the
- * same namespaces, mounts and program, until the same file appears.
+ * very arguments the launcher gives it, until the same file appears.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sandboxPaths } from "@bureau/kit/layout";
-import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
+import { parseAccountLocalpart, parseFleet, parseRoomAlias } from "@bureau/schema/refs";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { type Figure, figure, quantile } from "./statistics.ts";
 
 const ROUNDS = 30;
+/** The first few warm caches on both sides. */
+const WARM_UP = 3;
+const COMMAND = "touch /workspace/first; sleep 1000";
 
 type Assignment = { principal: string; template: string; auto_start: boolean; command_override: string[] };
 
 export async function benchCreate(): Promise<Figure[]> {
+  const folder = mkdtempSync(join(tmpdir(), "bw-"));
+  placeWrapper(folder);
+  await using observed = createBureau({ env: { PATH: `${folder}:${process.env["PATH"]}` } });
+  const byHand = await observeArguments(observed, folder);
   await using bureau = createBureau();
   await bureau.json("up");
-  const pool = await preparePrincipals(bureau, ROUNDS + 3);
-  const ours: number[] = [];
-  const byHand: number[] = [];
-  for (const [index, assignment] of pool.entries()) {
-    const mine = await timeCreate(bureau, assignment);
-    const floor = await timeByHand(bureau, assignment);
-    // The first few warm caches on both sides.
-    if (index >= 3) {
-      ours.push(mine);
-      byHand.push(floor);
-    }
-  }
-  const floor = (fraction: number) => ({ name: "the same bwrap by hand", value: quantile(byHand, fraction) });
+  const { pool, others } = await preparePrincipals(bureau, ROUNDS + WARM_UP);
+  const samples: { ours: number; floor: number }[] = [];
+  for (const assignment of pool)
+    samples.push({ ours: await timeCreate(bureau, assignment, others), floor: await timeByHand(byHand) });
+  rmSync(folder, { recursive: true, force: true });
+  const of = (kind: "ours" | "floor", fraction: number): number =>
+    quantile(
+      samples.slice(WARM_UP).map((sample) => sample[kind]),
+      fraction,
+    );
+  const floor = (fraction: number) => ({ name: "the same bwrap by hand", value: of("floor", fraction) });
   return [
-    figure("machine_config PUT to first instruction, p50", quantile(ours, 0.5), "ms", floor(0.5), "≤ 3×"),
-    figure("machine_config PUT to first instruction, p95", quantile(ours, 0.95), "ms", floor(0.95)),
+    figure("machine_config PUT to first instruction, p50", of("ours", 0.5), "ms", floor(0.5), "≤ 3×"),
+    figure("machine_config PUT to first instruction, p95", of("ours", 0.95), "ms", floor(0.95)),
   ];
 }
 
-/** Principals with account and credentials, assigned to nothing, so that the PUT alone is what starts them. */
-async function preparePrincipals(bureau: TestBureau, count: number): Promise<Assignment[]> {
+/**
+ * Principals with account and credentials, assigned to nothing, so that the PUT alone is what starts them; and the
+ * assignments that stay, as on a machine in use.
+ */
+async function preparePrincipals(
+  bureau: TestBureau,
+  count: number,
+): Promise<{ pool: Assignment[]; others: readonly unknown[] }> {
+  const others = await assigned(bureau);
   const pool: Assignment[] = [];
   for (let index = 0; index < count; index++) {
-    const command = "touch /workspace/first; sleep 1000";
-    const name = `b${index}`;
     const created = await bureau.json<{ user_id: string }>(
-      ...["agent", "create", name, "--command", "exec sleep 1000"],
+      ...["agent", "create", `b${index}`, "--command", "exec sleep 1000"],
     );
     pool.push({
       principal: created.user_id,
       template: "bureau/template:agent",
       auto_start: true,
-      command_override: ["/bin/sh", "-c", command],
+      command_override: ["/bin/sh", "-c", COMMAND],
     });
   }
-  await putPrincipals(bureau, []);
-  return pool;
+  const { session, room, key } = await configOf(bureau);
+  await session.putState(room, "m.bureau.machine_config", key, { principals: others });
+  return { pool, others };
 }
 
-async function putPrincipals(bureau: TestBureau, principals: readonly Assignment[]): Promise<void> {
+async function assigned(bureau: TestBureau): Promise<readonly unknown[]> {
+  const { session, room, key } = await configOf(bureau);
+  const config = (await session.getState(room, "m.bureau.machine_config", key)) as { principals: unknown[] };
+  return config.principals;
+}
+
+async function configOf(bureau: TestBureau) {
   const session = bureau.session();
   const { machine } = await bureau.json<{ machine: { name: string } }>("status");
   const server = session.userId.slice(session.userId.indexOf(":") + 1);
-  const key = `${machine.name}:${server}`;
-  await bureau.json(
-    "matrix",
-    "state",
-    "set",
-    machine.name,
-    "m.bureau.machine_config",
-    JSON.stringify({ principals }),
-    "--key",
-    key,
-  );
+  const room = await session.resolveAlias(parseRoomAlias(`#${machine.name}:${server}`));
+  if (room === undefined) throw new Error(`no config room of ${machine.name}`);
+  return { session, room, key: `${machine.name}:${server}` };
 }
 
-async function timeCreate(bureau: TestBureau, assignment: Assignment): Promise<number> {
+async function timeCreate(
+  bureau: TestBureau,
+  assignment: Assignment,
+  others: readonly unknown[],
+): Promise<number> {
   const account = parseAccountLocalpart(
     assignment.principal.split("/").slice(3).join("/").split(":")[0] ?? "",
   );
   const file = join(bureau.layout.workspaceRoot, "home", account, "first");
   mkdirSync(join(file, ".."), { recursive: true });
   rmSync(file, { force: true });
-  const session = bureau.session();
-  const { machine } = await bureau.json<{ machine: { name: string } }>("status");
-  const room = (await session.joinedRooms()).length > 0 ? await roomOf(bureau, machine.name) : "";
-  const key = `${machine.name}:${session.userId.slice(session.userId.indexOf(":") + 1)}`;
+  const { session, room, key } = await configOf(bureau);
   const seen = appears(file);
   const started = performance.now();
-  await session.putState(room as never, "m.bureau.machine_config", key, { principals: [assignment] });
+  await session.putState(room, "m.bureau.machine_config", key, { principals: [...others, assignment] });
   const elapsed = (await seen) - started;
-  await session.putState(room as never, "m.bureau.machine_config", key, { principals: [] });
+  await session.putState(room, "m.bureau.machine_config", key, { principals: others });
   const paths = sandboxPaths(bureau.layout, parseFleet("bureau/fleet/local"), account);
   while (existsSync(paths.dir)) await Bun.sleep(5);
-  await Bun.sleep(60);
+  // The next spare proxy is started by now.
+  await Bun.sleep(100);
   return elapsed;
 }
 
-async function roomOf(bureau: TestBureau, localpart: string): Promise<string> {
-  const { rooms } = await bureau.json<{ rooms: { alias: string; room_id: string }[] }>(
-    "matrix",
-    "room",
-    "list",
-  );
-  const found = rooms.find(({ alias }) => alias.startsWith(`#${localpart}:`));
-  if (found === undefined) throw new Error(`no room ${localpart}`);
-  return found.room_id;
+/** What the launcher hands bubblewrap for one agent, and where that agent's /workspace is on the host. */
+type ByHand = {
+  readonly args: readonly string[];
+  readonly workspace: string;
+  readonly command: readonly string[];
+};
+
+/**
+ * Reads over bubblewrap's shoulder: in a Bureau of its own, a script that comes first on PATH keeps a copy of the
+ * arguments. That Bureau stays up, so that everything they mount is there.
+ */
+async function observeArguments(bureau: TestBureau, folder: string): Promise<ByHand> {
+  await bureau.json("up");
+  await bureau.json("agent", "create", "by-hand", "--command", "exec sleep 1000");
+  const args = readFileSync(join(folder, "args"), "utf8").split("\0").slice(0, -1);
+  const workspace = join(bureau.layout.workspaceRoot, "home/agent/by-hand");
+  return { args, workspace, command: ["/bin/sh", "-c", COMMAND] };
 }
 
-/** bubblewrap as the launcher calls it, without launcher, terminal or proxy. */
-async function timeByHand(bureau: TestBureau, assignment: Assignment): Promise<number> {
-  const folder = mkdtempSync(join(tmpdir(), "bw-"));
-  const links = ["bin", "lib", "lib64", "sbin"].flatMap((name) => ["--symlink", `usr/${name}`, `/${name}`]);
-  const seen = appears(join(folder, "first"));
+function placeWrapper(folder: string): void {
+  const bwrap = Bun.which("bwrap");
+  const script = `#!/bin/sh
+case "$1" in --args) cat <&3 >'${folder}/args'; exec ${bwrap} "$@" 3<'${folder}/args' ;; *) exec ${bwrap} "$@" ;; esac
+`;
+  writeFileSync(join(folder, "bwrap"), script, { mode: 0o755 });
+}
+
+/** bubblewrap with the launcher's own arguments, without launcher, terminal or proxy. */
+async function timeByHand({ args, workspace, command }: ByHand): Promise<number> {
+  const file = join(workspace, "first");
+  rmSync(file, { force: true });
+  const seen = appears(file);
   const started = performance.now();
-  const child = Bun.spawn(
-    [
-      "bwrap",
-      ...[
-        "--unshare-user",
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-      ],
-      ...[
-        "--die-with-parent",
-        "--new-session",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--ro-bind",
-        "/usr",
-        "/usr",
-        ...links,
-      ],
-      ...[
-        "--tmpfs",
-        "/tmp",
-        "--ro-bind",
-        bureau.layout.runDir,
-        "/run/bureau",
-        "--bind",
-        folder,
-        "/workspace",
-      ],
-      ...[
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        "/usr/bin:/bin",
-        "--chdir",
-        "/workspace",
-        "--",
-        ...assignment.command_override,
-      ],
-    ],
-    { stdin: "ignore", stdout: "ignore", stderr: "inherit" },
-  );
+  const child = Bun.spawn(["bwrap", ...args, "--", ...command], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "inherit",
+  });
   const elapsed = (await seen) - started;
   child.kill("SIGKILL");
   await child.exited;
-  rmSync(folder, { recursive: true, force: true });
   return elapsed;
 }
 
@@ -178,5 +163,4 @@ function appears(file: string): Promise<number> {
   });
 }
 
-if (import.meta.main)
-  console.log(JSON.stringify(await benchCreate(), null, 2), readFileSync("/proc/loadavg", "utf8").trim());
+if (import.meta.main) console.log(JSON.stringify(await benchCreate(), null, 2));
