@@ -3,8 +3,9 @@
  * desired runs, exactly once each, and nothing else is left. `BUREAU_SEED` repeats a run, `BUREAU_ROUNDS` lengthens it.
  */
 import { describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { findInhabitants } from "@bureau/kit/mounts";
 import {
   argumentsOf,
   findByArguments,
@@ -78,10 +79,23 @@ function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): 
     .processes()
     .filter(({ pid }) => isProxy(pid)).length;
   if (proxies < active || proxies > active + 1) return `${proxies} proxies for ${active} sandboxes`;
+  // The pid 1 of a sandbox is bubblewrap; a sandbox that lost its way is still one.
+  const inside = inhabitants().length;
+  if (inside !== active) return `${inside} sandboxes for ${active} principals`;
   const folders = readdirSync(join(running().layout.runDir, "fleet/local/sandbox"));
   return folders.length === active ? undefined : `${folders.length} folders for ${active} sandboxes`;
 }
 
+/** Pids 1 of sandboxes: bubblewraps in mount namespaces of their own, or on their way there. */
+const inhabitants = (): ProcessId[] =>
+  findInhabitants(running().layout.runDir).filter(
+    ({ pid }) => argumentsOf(pid)[0]?.endsWith("bwrap") && !isOuter(pid),
+  );
+/** The bubblewrap that waits outside is the child of a pane's shell. */
+const isOuter = (pid: number): boolean => {
+  const parent = /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  return argumentsOf(Number(parent))[0] === "/bin/sh";
+};
 const isProxy = (pid: number): boolean =>
   argumentsOf(pid).some((argument) => argument.includes("bureau-proxy"));
 
@@ -141,6 +155,7 @@ describe("killing programs at random", () => {
     for (const target of all) signalProcess(target, "SIGKILL");
     await running().json("down");
     expect(running().processes()).toEqual([]);
+    expect(inhabitants()).toEqual([]);
     expect(readdirSync(running().layout.runDir)).toEqual([]);
     const up = await running().json<Status>("up");
     expect(up.machine.state).toBe("online");

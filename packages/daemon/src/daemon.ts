@@ -13,6 +13,7 @@ import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { daemonStateFile, launcherSocket, machineSessionFile, observeSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
+import { version } from "@bureau/kit/version";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
@@ -40,7 +41,6 @@ import { completionFile, Memory } from "./reconcile/memory.ts";
 import { Reconciler } from "./reconcile/reconciler.ts";
 import type { MachineRooms } from "./sync/machine-rooms.ts";
 import { RoomDirectory } from "./sync/room-directory.ts";
-import { version } from "./version.ts";
 
 /** For destroying everything when the machine was revoked (wire facts, section 12.1). */
 const EMERGENCY_MS_MAX = 10_000;

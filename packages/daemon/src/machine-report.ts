@@ -1,10 +1,11 @@
 /** What `status` on observe.sock answers: the machine's own state above its principals'. */
+
+import { version } from "@bureau/kit/version";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { DaemonConfig } from "./daemon-config.ts";
 import type { ConnectionState } from "./machine-connection.ts";
 import type { ReconcilerView } from "./reconcile/reconciler.ts";
-import { version } from "./version.ts";
 
 export function machineReport(
   config: DaemonConfig,

@@ -1,31 +1,21 @@
 /** `bureau-daemon`: flags, then the daemon until it is told to stop or the machine is revoked. */
 import { systemClock } from "@bureau/kit/clock";
-import { isBureauError, messageOf } from "@bureau/kit/errors";
+import { messageOf } from "@bureau/kit/errors";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
-import { RefError } from "@bureau/schema/refs";
+import { configOrExit } from "@bureau/kit/machine-flags";
 import { startDaemon } from "./daemon.ts";
-import { type DaemonConfig, parseDaemonFlags } from "./daemon-config.ts";
-import { version } from "./version.ts";
+import { parseDaemonFlags } from "./daemon-config.ts";
 
-async function main({ log, signal, args }: ProgramContext): Promise<number> {
-  let config: DaemonConfig | "version";
-  try {
-    config = parseDaemonFlags(args);
-  } catch (error) {
-    if (!(isBureauError(error) || error instanceof RefError)) throw error;
-    log.error(error.message, isBureauError(error) && error.hint !== "" ? { hint: error.hint } : {});
-    return exitCodes.usage;
-  }
-  if (config === "version") {
-    console.log(version);
-    return exitCodes.ok;
-  }
+async function main(context: ProgramContext): Promise<number> {
+  const config = configOrExit(context, parseDaemonFlags);
+  if (typeof config === "number") return config;
+  const { log, signal } = context;
   await using daemon = await startDaemon(config, { clock: systemClock, log, random: Math.random });
   const revoked = await Promise.race([daemon.revoked, aborted(signal)]);
   if (revoked === undefined) return exitCodes.ok;
   log.error("this machine no longer belongs to its fleet; starting again cannot help", {
     reason: messageOf(revoked),
-    hint: "provision it again: bureau machine provision",
+    hint: "docs/operations.md says how a machine joins again",
   });
   return exitCodes.revoked;
 }

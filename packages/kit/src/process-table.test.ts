@@ -9,6 +9,7 @@ import {
   findByArguments,
   identify,
   isAlive,
+  listensOnTcp,
   type ProcessId,
   signalProcess,
   stopProcess,
@@ -134,5 +135,24 @@ describe("looking around", () => {
   test("processor time grows with work", async () => {
     const { id } = await shell("echo ready; while :; do :; done");
     await until(() => (cpuTicksOf(id) ?? 0) >= 2);
+  });
+});
+
+describe("a TCP port", () => {
+  test("is told to be listened on by the very process that does", async () => {
+    const source =
+      'const s = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() }); console.log(s.port)';
+    const child = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe", stderr: "inherit" });
+    try {
+      const { value } = await child.stdout.getReader().read();
+      const port = Number(new TextDecoder().decode(value));
+      expect(listensOnTcp(child.pid, port)).toBe(true);
+      expect(listensOnTcp(process.pid, port)).toBe(false);
+      expect(listensOnTcp(child.pid, port === 65_535 ? 1 : port + 1)).toBe(false);
+    } finally {
+      child.kill();
+      await child.exited;
+    }
+    expect(listensOnTcp(child.pid, 1)).toBe(false);
   });
 });

@@ -2,7 +2,7 @@
  * Other processes, as /proc shows them. A process is known by its pid and its start time together, so that a pid the
  * kernel gave to somebody else is never mistaken for ours, nor killed.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Clock } from "./clock.ts";
 import { errnoOf } from "./errors.ts";
 
@@ -100,6 +100,38 @@ export function argumentsOf(pid: number): string[] {
   } catch {
     return [];
   }
+}
+
+/** True when the process itself listens on this TCP port: nobody else answers there in its place. */
+export function listensOnTcp(pid: number, port: number): boolean {
+  const sockets = new Set(
+    ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((table) => listeningInodes(table, port)),
+  );
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      const target = readlinkSync(`/proc/${pid}/fd/${fd}`, { encoding: "utf8" });
+      return target.startsWith("socket:[") && sockets.has(target.slice(8, -1));
+    });
+  } catch {
+    return false;
+  }
+}
+
+/** State of a listening socket in /proc/net/tcp (proc(5), TCP_LISTEN). */
+const LISTENING = "0A";
+
+function listeningInodes(table: string, port: number): string[] {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  let text: string;
+  try {
+    text = readFileSync(table, "utf8");
+  } catch {
+    return [];
+  }
+  return text.split("\n").flatMap((line) => {
+    const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
+    return local?.endsWith(suffix) && state === LISTENING && inode !== undefined ? [inode] : [];
+  });
 }
 
 /** Pids of the direct children of `pid`, zombies included; each thread's in order of their start. */

@@ -3,6 +3,7 @@ import { type Action, action } from "@bureau/kit/cbor-socket";
 import { BureauError } from "@bureau/kit/errors";
 import { tmuxSession } from "@bureau/kit/layout";
 import { catchesSignal, isAlive, signalProcess } from "@bureau/kit/process-table";
+import { version } from "@bureau/kit/version";
 import { type LauncherAction, type LauncherResponse, launcherRequests } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import type { PrincipalLock } from "./principal-lock.ts";
@@ -13,7 +14,6 @@ import { readLastScreen, tail } from "./sandbox/exit-account.ts";
 import type { SandboxRecord } from "./sandbox/record.ts";
 import { linkProxySocket, writePayload } from "./sandbox/sandbox-files.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
-import { version } from "./version.ts";
 
 const SIGHUP = 1;
 /** Below the 1 MiB of a response, with room for its frame. */

@@ -1,32 +1,22 @@
 /** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
 import { systemClock } from "@bureau/kit/clock";
-import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { BureauError } from "@bureau/kit/errors";
 import { machineKeyFile, machineSessionFile } from "@bureau/kit/layout";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
+import { configOrExit } from "@bureau/kit/machine-flags";
 import { makeUndumpable } from "@bureau/kit/posix";
-import { RefError } from "@bureau/schema/refs";
 import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
 import { takeInstanceLock } from "./instance-lock.ts";
 import { loadMachineKey } from "./keys.ts";
 import { startLauncher } from "./launcher.ts";
-import { checkSocketRoom, type LauncherConfig, parseLauncherFlags } from "./launcher-config.ts";
-import { version } from "./version.ts";
+import { parseLauncherFlags, warnOfLongRunDir } from "./launcher-config.ts";
 
-async function main({ log, signal, args }: ProgramContext): Promise<number> {
+async function main(context: ProgramContext): Promise<number> {
   makeUndumpable();
-  let config: LauncherConfig | "version";
-  try {
-    config = parseLauncherFlags(args);
-  } catch (error) {
-    if (!(isBureauError(error) || error instanceof RefError)) throw error;
-    log.error(error.message, isBureauError(error) && error.hint !== "" ? { hint: error.hint } : {});
-    return exitCodes.usage;
-  }
-  if (config === "version") {
-    console.log(version);
-    return exitCodes.ok;
-  }
-  checkSocketRoom(config, log);
+  const config = configOrExit(context, parseLauncherFlags);
+  if (typeof config === "number") return config;
+  const { log, signal } = context;
+  warnOfLongRunDir(config, log);
   using _lock = takeInstanceLock(config.layout);
   if (!hasBooted(config.layout)) await firstBoot(config, { clock: systemClock, log, signal });
   if (config.firstBootOnly || signal.aborted) return exitCodes.ok;

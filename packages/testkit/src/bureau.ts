@@ -29,8 +29,10 @@ export type TestBureau = AsyncDisposable & {
 export const bureauCommand = join(import.meta.dir, "../../../dist/current/bin/bureau");
 
 /** Makes the folder; nothing runs until `run("up")`. Disposing stops everything and removes the folder. */
-export function createBureau(options: { readonly env?: Readonly<Record<string, string>> } = {}): TestBureau {
-  const home = mkdtempSync(join(tmpdir(), "bt-"));
+export function createBureau(
+  options: { readonly env?: Readonly<Record<string, string>>; readonly home?: string } = {},
+): TestBureau {
+  const home = options.home ?? mkdtempSync(join(tmpdir(), "bt-"));
   const env = { ...cleanEnvironment(), BUREAU_HOME: home, ...options.env };
   const layout = instanceLayout(home, env);
   const run = async (...args: string[]): Promise<CommandResult> => {

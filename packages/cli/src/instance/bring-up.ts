@@ -5,11 +5,14 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { waitForFileLock } from "@bureau/kit/file-lock";
 import { type InstanceLayout, makePrivateDir } from "@bureau/kit/layout";
+import { listensOnTcp } from "@bureau/kit/process-table";
 import { serverVersions } from "@bureau/matrix/auth";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
@@ -83,9 +86,14 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     async () => probeSandbox(thisHost),
     (found) => `This machine can make sandboxes without root (bubblewrap ${found.bwrap}, tmux ${found.tmux})`,
   );
-  const instance = await prepareInstance(layout);
+  makeFolders(layout);
   await options.ensureSupervisor();
-  await step(terminal, `Homeserver ${instance.homeserverUrl}`, () => startHomeserver(instance, clock));
+  const instance = await step(
+    terminal,
+    "Homeserver",
+    () => startHomeserver(layout, clock),
+    ({ homeserverUrl }) => `Homeserver ${homeserverUrl}`,
+  );
   const { session, credentials } = await step(terminal, "Administrator account", () =>
     administrator(instance),
   );
@@ -112,7 +120,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   };
 }
 
-async function prepareInstance(layout: InstanceLayout): Promise<Instance> {
+function makeFolders(layout: InstanceLayout): void {
   for (const dir of [layout.home, layout.runDir]) makePrivateDir(dir);
   for (const dir of [
     layout.stateDir,
@@ -124,34 +132,59 @@ async function prepareInstance(layout: InstanceLayout): Promise<Instance> {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
   if (readIfPresent(layout.registrationTokenFile) === undefined)
     writeDurably(layout.registrationTokenFile, `${randomBytes(32).toString("hex")}\n`, 0o600);
-  return findInstance(layout) ?? createInstance(layout, `http://127.0.0.1:${await freePort(PORT_PREFERRED)}`);
+}
+
+/**
+ * The instance, with a port that is free or its own homeserver's already. Until the machine has joined, the port may
+ * still be chosen anew; afterwards it stands in sessions and credentials.
+ */
+async function chooseInstance(layout: InstanceLayout): Promise<Instance> {
+  const known = findInstance(layout);
+  if (known !== undefined && (hasJoined(layout) || (await isOurs(known)) || (await isFree(portOf(known)))))
+    return known;
+  return createInstance(layout, `http://127.0.0.1:${await freePort(PORT_PREFERRED)}`);
+}
+
+const portOf = (instance: Instance): number => Number(new URL(instance.homeserverUrl).port);
+
+/** True when it is the instance's own homeserver that listens on its port: only then may it be told a secret. */
+async function isOurs(instance: Instance): Promise<boolean> {
+  const { programs } = await supervisorStatus(instance.layout);
+  const pid = programs.find(({ name }) => name === "homeserver")?.pid;
+  return pid !== undefined && listensOnTcp(pid, portOf(instance));
 }
 
 /** `wanted` when nobody listens there, else one the kernel picks. */
 async function freePort(wanted: number): Promise<number> {
-  const tryPort = (port: number): Promise<number | undefined> =>
-    new Promise((resolve) => {
-      const server = createServer();
-      server.once("error", () => resolve(undefined));
-      server.listen({ port, host: "127.0.0.1" }, () => {
-        const address = server.address();
-        server.close(() =>
-          resolve(typeof address === "object" && address !== null ? address.port : undefined),
-        );
-      });
-    });
   const port = (await tryPort(wanted)) ?? (await tryPort(0));
   if (port === undefined) throw new BureauError("failed", "Cannot find a free TCP port on 127.0.0.1");
   return port;
 }
 
-async function startHomeserver(instance: Instance, clock: Clock): Promise<void> {
-  await startAndWatch(instance, "homeserver", clock, async () => {
-    const versions = await serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(
-      () => undefined,
-    );
-    return versions;
+const isFree = async (port: number): Promise<boolean> => (await tryPort(port)) !== undefined;
+
+/** Listens for a moment; the port it got, or undefined. */
+function tryPort(port: number): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(undefined));
+    server.listen({ port, host: "127.0.0.1" }, () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : undefined));
+    });
   });
+}
+
+/** From choosing a port to having it, one `bureau up` of a user at a time: two would choose the same. */
+async function startHomeserver(layout: InstanceLayout, clock: Clock): Promise<Instance> {
+  const turnFile = join(tmpdir(), `bureau-${process.getuid?.() ?? 0}-ports.lock`);
+  using _turn = await waitForFileLock(turnFile, START_MS_MAX, clock);
+  const instance = await chooseInstance(layout);
+  await startAndWatch(instance, "homeserver", clock, async () => {
+    if (!(await isOurs(instance))) return undefined;
+    return serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(() => undefined);
+  });
+  return instance;
 }
 
 /**
@@ -166,29 +199,33 @@ async function startAndWatch<T>(
 ): Promise<T> {
   await startProgram(instance.layout, program);
   let died: string | undefined;
-  const restartsBefore = await restartsOf(instance, program);
+  const before = await programReport(instance, program);
   const answer = await waitFor(
     async () => {
-      const { state, restarts } = await restartsOf(instance, program);
-      if (state === "revoked" || restarts > restartsBefore.restarts + 2) died = state;
+      const { state, restarts } = await programReport(instance, program);
+      if (state === "revoked" || restarts > before.restarts + 2) died = state;
       return died === undefined && state === "running" ? await check() : died;
     },
     { timeoutMs: START_MS_MAX, clock },
   );
   if (answer !== undefined && died === undefined) return answer as T;
   const log = join(instance.layout.logDir, `${program}.log`);
+  if (died === "revoked") throw revokedError(instance);
   const why =
     died === undefined ? `it did not answer within ${START_MS_MAX / 1000} s` : `it keeps ending (${died})`;
   throw new BureauError(
     "failed",
     `Cannot start the ${program}: ${why}. Its last words:\n${lastLines(log, 5)}`,
-    {
-      hint: `read ${log}`,
-    },
+    { hint: `read ${log}` },
   );
 }
 
-async function restartsOf(
+const revokedError = (instance: Instance): BureauError =>
+  new BureauError("unauthorized", `The machine "${instance.machine}" was revoked: it runs nothing any more`, {
+    hint: `to start over: bureau down, then remove "${instance.layout.home}"`,
+  });
+
+async function programReport(
   instance: Instance,
   program: ProgramName,
 ): Promise<{ state: string; restarts: number }> {
@@ -241,6 +278,7 @@ async function joinMachine(
 }
 
 async function startMachine(instance: Instance, clock: Clock): Promise<MachineReport> {
+  if ((await programReport(instance, "daemon")).state === "revoked") throw revokedError(instance);
   await startAndWatch(instance, "launcher", clock, async () =>
     hasJoined(instance.layout) ? true : undefined,
   );

@@ -53,6 +53,11 @@ export class SupervisedProgram {
     return this.#process;
   }
 
+  /** It was stopped, or must not be started again. */
+  get hasEnded(): boolean {
+    return this.#state === "revoked" || this.#stop.signal.aborted;
+  }
+
   report(): { name: string; state: ProgramState; pid?: number; restarts: number; last_exit?: string } {
     return {
       name: this.plan.name,
@@ -65,12 +70,12 @@ export class SupervisedProgram {
 
   /** Keeps it running from now on. `left` is the process an earlier supervisor started. */
   start(left?: ProcessId): void {
-    if (this.#state === "revoked") this.#loop = undefined;
     this.#loop ??= this.#keepRunning(left !== undefined && isAlive(left) ? left : undefined);
   }
 
   /** Stops it for good and resolves when it is gone. */
   async stop(): Promise<void> {
+    if (this.#state === "revoked") return;
     this.#stop.abort();
     if (this.#process !== undefined) await stopProcess(this.#process, this.plan.graceMs, this.#clock);
     await this.#loop;

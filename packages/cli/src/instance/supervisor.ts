@@ -15,6 +15,7 @@ import { tryFileLock } from "@bureau/kit/file-lock";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
+import { findInhabitants } from "@bureau/kit/mounts";
 import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -58,18 +59,23 @@ export async function runSupervisor(
   const stopping = AbortSignal.any([signal, stopAsked.signal]);
   const programs = new Map<ProgramName, SupervisedProgram>();
   const left = readLeft(layout);
-  const save = (): void => saveState(layout, programs);
+  const onChange = (): void => {
+    saveState(layout, programs);
+    // A machine that was revoked runs nothing: what the daemon could not destroy in its time, the launcher does.
+    const launcher = programs.get("launcher");
+    if (programs.get("daemon")?.report().state === "revoked" && launcher?.hasEnded === false)
+      void launcher.stop();
+  };
   const start = (name: ProgramName): void => {
-    let program = programs.get(name);
-    if (program === undefined) {
-      const plan = planOf(name, requireInstance(layout), config.programsDir, deps.env);
-      program = new SupervisedProgram(plan, {
-        clock: deps.clock ?? systemClock,
-        log: deps.log,
-        changed: save,
-      });
-      programs.set(name, program);
-    }
+    const running = programs.get(name);
+    if (running !== undefined && !running.hasEnded) return;
+    const plan = planOf(name, requireInstance(layout), config.programsDir, deps.env);
+    const program = new SupervisedProgram(plan, {
+      clock: deps.clock ?? systemClock,
+      log: deps.log,
+      changed: onChange,
+    });
+    programs.set(name, program);
     program.start(left.get(name));
     left.delete(name);
   };
@@ -175,7 +181,7 @@ export async function sweep(layout: InstanceLayout, clock: Clock): Promise<strin
     if (!(await waitUntilGone(process, LAUNCHER_GRACE_MS, clock))) signalProcess(process, "SIGKILL");
     await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
   }
-  for (const process of strays()) signalProcess(process, "SIGKILL");
+  for (const process of [...strays(), ...findInhabitants(layout.runDir)]) signalProcess(process, "SIGKILL");
   removeDurably(layout.supervisorStateFile);
   for (const entry of readdir(layout.runDir)) {
     rmSync(join(layout.runDir, entry), { recursive: true, force: true });

@@ -10,8 +10,9 @@
  */
 import { BureauError } from "@bureau/kit/errors";
 import { insidePaths } from "@bureau/kit/layout";
+import { within } from "@bureau/kit/mounts";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
-import { type ResolvedMount, within } from "./mount-policy.ts";
+import type { ResolvedMount } from "./mount-policy.ts";
 
 /** What the host offers sandboxes that bring no environment of their own. */
 export type HostTool =

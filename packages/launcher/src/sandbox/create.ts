@@ -15,6 +15,7 @@ import {
 import { join } from "node:path";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { insidePaths, tmuxSession } from "@bureau/kit/layout";
+import { mountsOf } from "@bureau/kit/mounts";
 import { makeFifo } from "@bureau/kit/posix";
 import { identify, type ProcessId } from "@bureau/kit/process-table";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
@@ -25,7 +26,7 @@ import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
 import { accountOf, settledScreen } from "./exit-account.ts";
-import { findStrayMount, isBuilt, mountsOf } from "./mount-check.ts";
+import { findStrayMount, isBuilt } from "./mount-check.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
 import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { findStrayMount, parseMountinfo } from "./mount-check.ts";
+import { parseMountinfo } from "@bureau/kit/mounts";
+import { findStrayMount } from "./mount-check.ts";
 
 const line = (device: string, root: string, point: string): string =>
   `64 42 ${device} ${root} ${point} rw,nosuid - ext4 /dev/x rw`;

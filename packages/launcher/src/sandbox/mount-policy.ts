@@ -10,6 +10,7 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { insidePaths, type Layout } from "@bureau/kit/layout";
+import { within } from "@bureau/kit/mounts";
 import type { Mount } from "@bureau/schema/template";
 
 export type MountPolicy = {
@@ -159,10 +160,6 @@ function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolea
     `Cannot mount "${mount.source}" on "${mount.dest}": it moved while it was made`,
   );
 }
-
-/** True when `path` is `folder` or below it. Both absolute and normalised. */
-export const within = (path: string, folder: string): boolean =>
-  path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
 
 function realPath(path: string): string | undefined {
   try {

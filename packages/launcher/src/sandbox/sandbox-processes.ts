@@ -7,6 +7,7 @@ import type { Clock } from "@bureau/kit/clock";
 import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import type { SandboxPaths } from "@bureau/kit/layout";
+import { findInhabitants } from "@bureau/kit/mounts";
 import {
   argumentsOf,
   childrenOf,
@@ -95,10 +96,15 @@ function executedChild(initPid: number): ProcessId | undefined {
   return identify(pid);
 }
 
-/** Everything of the sandbox that may still run, with or without a record of it. */
+/**
+ * Everything of the sandbox that may still run, with or without a record of it. Where pid 1 is not on record the whole
+ * process table is searched: bubblewrap's own tie to its parent does not hold in every moment of its start, so a
+ * sandbox that lost its shell just then is led to by nothing but its mounts.
+ */
 export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | undefined): ProcessId[] {
   const shells = known === undefined ? findByArguments("/bin/sh", paths.script) : [known.shell];
   const found: (ProcessId | undefined)[] = [known?.init, known?.bwrap, known?.program];
+  if (known?.init === undefined) found.push(...findInhabitants(paths.dir));
   for (const shell of shells) {
     // A pid that went to somebody else has children that are not ours.
     if (!isAlive(shell)) continue;

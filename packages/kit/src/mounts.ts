@@ -1,0 +1,103 @@
+/** What is mounted where, as the kernel tells it, and who lives in mounts of a folder. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { argumentsOf, identify, type ProcessId } from "./process-table.ts";
+
+/** True when `path` is `folder` or below it. Both absolute and normalised. */
+export const within = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
+
+/** One line of /proc/<pid>/mountinfo (proc(5)). */
+export type MountEntry = {
+  /** `major:minor` of the file system. */
+  readonly device: string;
+  /** The folder of the file system that is mounted. */
+  readonly root: string;
+  readonly point: string;
+};
+
+export function parseMountinfo(text: string): MountEntry[] {
+  return text
+    .split("\n")
+    .map((line) => line.split(" "))
+    .flatMap(([, , device, root, point]) =>
+      device === undefined || root === undefined || point === undefined
+        ? []
+        : [
+            {
+              device,
+              root: unescaped(root),
+              point: unescaped(point),
+            },
+          ],
+    );
+}
+
+/** Spaces and the like stand as three octal digits. */
+const unescaped = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+
+/** The mounts a process sees; empty when it is gone. */
+export function mountsOf(pid: number | "self"): MountEntry[] {
+  try {
+    return parseMountinfo(readFileSync(`/proc/${pid}/mountinfo`, "utf8"));
+  } catch {
+    return [];
+  }
+}
+
+/** What a recursive bind of `source` mounts: itself, and every mount below it. */
+export function originsOf(host: readonly MountEntry[], source: string): string[] {
+  const holder = host
+    .filter(({ point }) => within(source, point))
+    .reduce<MountEntry | undefined>(
+      (best, entry) => (best === undefined || entry.point.length >= best.point.length ? entry : best),
+      undefined,
+    );
+  const below = host
+    .filter(({ point }) => within(point, source))
+    .map(({ device, root }) => `${device} ${root}`);
+  if (holder === undefined) return below;
+  const rest = source.slice(holder.point === "/" ? 0 : holder.point.length);
+  const root = `${holder.root === "/" ? "" : holder.root}${rest}` || "/";
+  return [`${holder.device} ${root}`, ...below];
+}
+
+/**
+ * Every process that lives in a mount namespace other than ours with `folder`, or a part of it, mounted; and every
+ * bubblewrap that has a file below it open, because it was cut off before it mounted anything. Finds sandboxes that
+ * have lost everything else that led to them.
+ */
+export function findInhabitants(folder: string): ProcessId[] {
+  const [origin = ""] = originsOf(mountsOf("self"), folder);
+  const space = origin.indexOf(" ");
+  const [device, root] = [origin.slice(0, space), origin.slice(space + 1)];
+  const ours = linkOf("/proc/self/ns/mnt");
+  const lives = (pid: number): boolean =>
+    linkOf(`/proc/${pid}/ns/mnt`) !== ours &&
+    mountsOf(pid).some((mount) => mount.device === device && within(mount.root, root));
+  const found: ProcessId[] = [];
+  for (const entry of readdirSync("/proc")) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || !(lives(pid) || isStuckBelow(pid, folder))) continue;
+    const id = identify(pid);
+    if (id !== undefined) found.push(id);
+  }
+  return found;
+}
+
+function isStuckBelow(pid: number, folder: string): boolean {
+  if (!/(^|\/)bwrap$/.test(argumentsOf(pid)[0] ?? "")) return false;
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => within(linkOf(`/proc/${pid}/fd/${fd}`) ?? "", folder));
+  } catch {
+    return false;
+  }
+}
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}

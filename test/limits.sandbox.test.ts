@@ -1,0 +1,155 @@
+/** Where Bureau must stop, step aside, or end: hosts that forbid sandboxes, deep folders, two at once, revocation. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { machineSessionFile } from "@bureau/kit/layout";
+import { MatrixSession } from "@bureau/matrix/session";
+import { readMachineSession } from "@bureau/matrix/session-file";
+import { bureauCommand, createBureau, processesOf } from "@bureau/testkit/bureau";
+import { eventually } from "@bureau/testkit/use-bureau";
+
+type Status = {
+  machine: { state: string };
+  daemon: { state: string };
+  launcher: { state: string };
+  principals: unknown[];
+};
+
+/** A PATH that holds links to a few programs and no others. */
+function pathWith(folder: string, programs: readonly string[]): string {
+  for (const program of programs) symlinkSync(Bun.which(program) ?? "", join(folder, program));
+  return folder;
+}
+
+describe("a host that cannot make sandboxes", () => {
+  test.each([
+    ["bwrap", "bubblewrap"],
+    ["tmux", "tmux"],
+  ])("without %s: up names the package, and starts nothing", async (missing, name) => {
+    const folder = mkdtempSync(join(tmpdir(), "path-"));
+    const path = pathWith(
+      folder,
+      ["sh", "bwrap", "tmux"].filter((program) => program !== missing),
+    );
+    await using bureau = createBureau({ env: { PATH: path } });
+    const { code, stderr } = await bureau.run("up");
+    expect(code).toBe(1);
+    expect(stderr).toContain(`Cannot find the program "${missing}"`);
+    expect(stderr).toContain(name);
+    expect(bureau.processes()).toEqual([]);
+    rmSync(folder, { recursive: true });
+  });
+
+  test("where the kernel grants no user namespace: up says so with the remedy, and starts nothing", async () => {
+    await using bureau = createBureau();
+    // A namespace whose own limit is 0 refuses what is in it, as a host with that setting does.
+    const limited = [
+      "unshare",
+      "--user",
+      "--map-root-user",
+      "sh",
+      "-c",
+      'echo 0 >/proc/sys/user/max_user_namespaces; exec "$0" up',
+      bureauCommand,
+    ];
+    const child = Bun.spawn(limited, {
+      env: { PATH: process.env["PATH"] ?? "", BUREAU_HOME: bureau.home },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const stderr = await new Response(child.stderr).text();
+    expect(await child.exited).toBe(1);
+    expect(stderr).toContain("Cannot make an unprivileged sandbox here");
+    expect(stderr).toContain("user.max_user_namespaces");
+    expect(bureau.processes()).toEqual([]);
+  });
+});
+
+describe("instances", () => {
+  test("with a folder too deep for sockets use a short one, and leave it empty when down", async () => {
+    const root = mkdtempSync(join(tmpdir(), "deep-"));
+    const home = join(root, "a-folder-with-a-long-name".repeat(4), "and-another-one".repeat(4));
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+    await using bureau = createBureau({ env: { BUREAU_HOME: home, XDG_RUNTIME_DIR: "" }, home });
+    await bureau.json("up");
+    expect(bureau.layout.runDir.startsWith(home)).toBe(false);
+    expect(existsSync(join(bureau.layout.runDir, "launcher.sock"))).toBe(true);
+    expect(
+      (await bureau.run("agent", "create", "deep", "--command", "echo down here; sleep 1000")).code,
+    ).toBe(0);
+    expect((await bureau.run("agent", "logs", "deep")).stdout).toBe("down here\n");
+    await bureau.json("down");
+    expect(processesOf(bureau.layout)).toEqual([]);
+    rmSync(root, { recursive: true });
+  }, 60_000);
+
+  test("run side by side and do not know of each other", async () => {
+    await using one = createBureau();
+    await using two = createBureau();
+    await Promise.all([one.json("up"), two.json("up")]);
+    await one.json("agent", "create", "mine", "--command", "sleep 1000");
+    const names = async (bureau: typeof one) =>
+      (await bureau.json<{ name: string }[]>("agent", "list")).map(({ name }) => name);
+    expect(await names(one)).toEqual(["greeter", "mine"]);
+    expect(await names(two)).toEqual(["greeter"]);
+    await one.json("down");
+    expect((await two.json<Status>("status")).machine.state).toBe("online");
+  }, 90_000);
+
+  test("started twice at the same moment are one", async () => {
+    await using bureau = createBureau();
+    const both = await Promise.all([bureau.run("up"), bureau.run("up")]);
+    expect(both.some(({ code }) => code === 0)).toBe(true);
+    await bureau.json("up");
+    const status = await bureau.json<{ principals: { state: string }[] }>("status");
+    expect(status.principals.map(({ state }) => state)).toEqual(["running"]);
+    expect(bureau.processes().length).toBeLessThan(10);
+  }, 90_000);
+});
+
+describe("a machine whose session is revoked", () => {
+  test("destroys its sandboxes, stops, and says so to whoever starts it again", async () => {
+    await using bureau = createBureau();
+    await bureau.json("up");
+    const machine = new MatrixSession(readMachineSession(machineSessionFile(bureau.layout)));
+    await machine.logout();
+    const { launcher } = await eventually(
+      async () => {
+        const status = JSON.parse((await bureau.run("status", "--json")).stdout) as Status;
+        return status.daemon.state === "revoked" && status.launcher.state === "stopped" ? status : undefined;
+      },
+      { timeoutMs: 60_000, describe: async () => (await bureau.run("status")).stdout },
+    );
+    expect(launcher.state).toBe("stopped");
+    const again = await bureau.run("up");
+    expect(again.code).toBe(1);
+    expect(again.stderr).toContain("was revoked");
+    expect(again.stderr).toContain("to start over");
+  }, 120_000);
+});
+
+describe("an operator", () => {
+  test("logs in with a password from a file, and the commands use that session", async () => {
+    await using bureau = createBureau();
+    await bureau.json("up");
+    const before = readFileSync(bureau.layout.sessionFile, "utf8");
+    const token = readFileSync(bureau.layout.registrationTokenFile, "utf8").trim();
+    const password = new Bun.CryptoHasher("sha256").update(`bureau-admin-password:${token}`).digest("hex");
+    await Bun.write(join(bureau.home, "password"), `${password}\n`);
+    expect(
+      (await bureau.run("login", "bureau-admin", "--password-file", join(bureau.home, "password"))).code,
+    ).toBe(0);
+    expect(readFileSync(bureau.layout.sessionFile, "utf8")).not.toBe(before);
+    expect((await bureau.json<{ user_id: string }>("whoami")).user_id).toBe("@bureau-admin:bureau.local");
+    await Bun.write(join(bureau.home, "password"), "wrong");
+    const refused = await bureau.run(
+      "login",
+      "bureau-admin",
+      "--password-file",
+      join(bureau.home, "password"),
+    );
+    expect(refused.code).toBe(1);
+    expect((await bureau.run("whoami")).code).toBe(0);
+  }, 60_000);
+});
