@@ -1,5 +1,5 @@
 /** What is mounted where, as the kernel tells it, and who lives in mounts of a folder. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { argumentsOf, identify, type ProcessId } from "./process-table.ts";
 
 /** True when `path` is `folder` or below it. Both absolute and normalised. */
@@ -68,7 +68,8 @@ export function originsOf(host: readonly MountEntry[], source: string): string[]
  * have lost everything else that led to them.
  */
 export function findInhabitants(folder: string): ProcessId[] {
-  const [origin = ""] = originsOf(mountsOf("self"), folder);
+  const real = existsSync(folder) ? realpathSync(folder) : folder;
+  const [origin = ""] = originsOf(mountsOf("self"), real);
   const space = origin.indexOf(" ");
   const [device, root] = [origin.slice(0, space), origin.slice(space + 1)];
   const ours = linkOf("/proc/self/ns/mnt");
@@ -78,7 +79,7 @@ export function findInhabitants(folder: string): ProcessId[] {
   const found: ProcessId[] = [];
   for (const entry of readdirSync("/proc")) {
     const pid = Number(entry);
-    if (!Number.isInteger(pid) || !(lives(pid) || isStuckBelow(pid, folder))) continue;
+    if (!Number.isInteger(pid) || !(lives(pid) || isStuckBelow(pid, real))) continue;
     const id = identify(pid);
     if (id !== undefined) found.push(id);
   }

@@ -56,6 +56,6 @@ test("a machine that has not joined says how to, and leaves no key behind", () =
 
 test("a run folder without room for a socket is refused", () => {
   const { code, stderr } = launch(...machine, ...folders(`/tmp/${"x".repeat(100)}`));
-  expect(code).toBe(1);
+  expect(code).toBe(2);
   expect(stderr).toContain("too long");
 });
