@@ -1,4 +1,4 @@
-/** The program's flags: `--data-dir DIR --server-name NAME --listen ADDRESS --registration-token-file FILE`. */
+/** The program's flags: `--data-dir DIR --server-name NAME --listen ADDRESS --registration-token-file FILE [--share-port]`. */
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -8,7 +8,7 @@ import type { HomeserverConfig } from "./homeserver.ts";
 import type { ListenAddress } from "./http/http-server.ts";
 
 const usage =
-  "bureau-homeserver --data-dir DIR --server-name NAME --listen 127.0.0.1:PORT|unix:/PATH --registration-token-file FILE";
+  "bureau-homeserver --data-dir DIR --server-name NAME --listen 127.0.0.1:PORT|unix:/PATH --registration-token-file FILE [--share-port]";
 
 /** Bytes a server name may have, so that user IDs stay below 255. */
 const SERVER_NAME_BYTES_MAX = 200;
@@ -16,7 +16,7 @@ const SERVER_NAME_BYTES_MAX = 200;
 /** Parses and checks the flags, and reads the token. Throws BureauError "invalid-input" naming the flag. */
 export function parseFlags(args: string[]): HomeserverConfig {
   const values = readFlags(args);
-  const need = (name: keyof typeof values): string => {
+  const need = (name: Exclude<keyof typeof values, "share-port">): string => {
     const value = values[name];
     if (value === undefined || value === "") throw bad(`Flag --${name} is missing`);
     return value;
@@ -28,7 +28,7 @@ export function parseFlags(args: string[]): HomeserverConfig {
   return {
     dataDir: need("data-dir"),
     serverName,
-    listen: parseListen(need("listen")),
+    listen: shareable(parseListen(need("listen")), values["share-port"]),
     registrationToken: readToken(need("registration-token-file")),
   };
 }
@@ -36,7 +36,13 @@ export function parseFlags(args: string[]): HomeserverConfig {
 function readFlags(args: string[]) {
   const text = { type: "string" } as const;
   try {
-    const options = { "data-dir": text, "server-name": text, listen: text, "registration-token-file": text };
+    const options = {
+      "data-dir": text,
+      "server-name": text,
+      listen: text,
+      "registration-token-file": text,
+      "share-port": { type: "boolean", default: false } as const,
+    };
     return parseArgs({ args, options, strict: true, allowPositionals: false }).values;
   } catch (error) {
     throw bad(messageOf(error));
@@ -57,6 +63,10 @@ export function parseListen(text: string): ListenAddress {
     throw bad(`--listen ${JSON.stringify(text)} is not HOST:PORT or unix:/PATH`);
   return { kind: "tcp", hostname, port };
 }
+
+/** A port that whoever started us holds meanwhile, so that nobody else answers on it when we do not. */
+const shareable = (address: ListenAddress, shared: boolean): ListenAddress =>
+  address.kind === "tcp" ? { ...address, shared } : address;
 
 function readToken(path: string): Secret {
   let token: string;

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { hasHungUp, tryLock } from "./posix.ts";
+import { hasHungUp, reserveTcpPort, tryLock } from "./posix.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(() => {
@@ -130,4 +130,35 @@ test("a peer that closed is told from one that only stopped sending", async () =
   while (!hasHungUp(fd) && performance.now() < deadline) await Bun.sleep(2);
   expect(hasHungUp(fd)).toBe(true);
   expect(hasHungUp(9_999)).toBe(true);
+});
+
+describe("a reserved port", () => {
+  const answer = { hostname: "127.0.0.1", fetch: () => new Response("mine") } as const;
+  const freePort = async (): Promise<number> => {
+    const server = Bun.serve({ ...answer, port: 0 });
+    const { port } = server;
+    await server.stop(true);
+    return port ?? 0;
+  };
+
+  test("can be listened on by who shares it, and by nobody else, also while nobody listens", async () => {
+    const port = await freePort();
+    using _held = reserveTcpPort(port);
+    expect(() => Bun.serve({ ...answer, port })).toThrow();
+    for (let round = 0; round < 3; round++) {
+      const server = Bun.serve({ ...answer, port, reusePort: true });
+      expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("mine");
+      await server.stop(true);
+      expect(() => Bun.serve({ ...answer, port })).toThrow();
+    }
+  });
+
+  test("cannot be had when another program listens on it, and is free again when let go", async () => {
+    const server = Bun.serve({ ...answer, port: 0 });
+    const port = server.port ?? 0;
+    expect(() => reserveTcpPort(port)).toThrow("another program has it");
+    await server.stop(true);
+    reserveTcpPort(port)[Symbol.dispose]();
+    await Bun.serve({ ...answer, port }).stop(true);
+  });
 });

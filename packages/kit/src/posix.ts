@@ -1,5 +1,6 @@
 /** The few system calls the runtime does not offer, through libc. Linux only. */
 import { dlopen, FFIType } from "bun:ffi";
+import { closeSync } from "node:fs";
 import { BureauError } from "./errors.ts";
 
 const openLibc = () =>
@@ -7,6 +8,12 @@ const openLibc = () =>
     prctl: { args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.i32 },
     flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
     mkfifo: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
+    socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    setsockopt: {
+      args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.u32],
+      returns: FFIType.i32,
+    },
+    bind: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
     poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
   }).symbols;
 let opened: ReturnType<typeof openLibc> | undefined;
@@ -47,6 +54,35 @@ export function hasHungUp(fd: number): boolean {
   request.setInt32(0, fd, true);
   if (libc().poll(new Uint8Array(request.buffer), 1n, 0) <= 0) return false;
   return (request.getInt16(6, true) & (POLLHUP | POLLNVAL)) !== 0;
+}
+
+const AF_INET = 2;
+const SOCK_STREAM_CLOEXEC = 0o2000001;
+const SOL_SOCKET = 1;
+const SO_REUSEPORT = 15;
+
+/**
+ * Holds a port of 127.0.0.1 without listening on it, for a program of the same user that listens with SO_REUSEPORT: while
+ * that program is away nobody else can take the port and be spoken to in its place (socket(7): all who share a port
+ * must ask for it and have the same user). @throws BureauError `conflict` when somebody has it
+ */
+export function reserveTcpPort(port: number): Disposable {
+  const fd = libc().socket(AF_INET, SOCK_STREAM_CLOEXEC, 0);
+  const address = new DataView(new ArrayBuffer(16));
+  // struct sockaddr_in: family in host order, port and address in network order.
+  address.setUint16(0, AF_INET, true);
+  address.setUint16(2, port, false);
+  address.setUint32(4, 0x7f000001, false);
+  const on = new Int32Array([1]);
+  const isHeld =
+    fd >= 0 &&
+    libc().setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, on, 4) === 0 &&
+    libc().bind(fd, new Uint8Array(address.buffer), 16) === 0;
+  if (!isHeld) {
+    if (fd >= 0) closeSync(fd);
+    throw new BureauError("conflict", `Cannot have port ${port} of 127.0.0.1: another program has it`);
+  }
+  return { [Symbol.dispose]: () => closeSync(fd) };
 }
 
 /** Makes a named pipe; `mode` is subject to the umask. */

@@ -21,7 +21,7 @@ import { principalLocalpart, rooms, serverOf, type UserId, userIdOf } from "@bur
 import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, ensureAdministrator } from "./administrator.ts";
 import { machineReport } from "./daemon-client.ts";
-import { createInstance, findInstance, type Instance } from "./instance.ts";
+import { createInstance, findInstance, type Instance, portOf } from "./instance.ts";
 import { configPlace, readAssignments } from "./machine-config.ts";
 import {
   ensureFleet,
@@ -144,8 +144,6 @@ async function chooseInstance(layout: InstanceLayout): Promise<Instance> {
     return known;
   return createInstance(layout, `http://127.0.0.1:${await freePort(PORT_PREFERRED)}`);
 }
-
-const portOf = (instance: Instance): number => Number(new URL(instance.homeserverUrl).port);
 
 /** True when it is the instance's own homeserver that listens on its port: only then may it be told a secret. */
 async function isOurs(instance: Instance): Promise<boolean> {

@@ -96,3 +96,6 @@ export function machineNameFrom(host: string): string {
     .slice(0, MACHINE_NAME_MAX);
   return name === "" ? "machine" : name;
 }
+
+/** The TCP port of its homeserver. */
+export const portOf = (instance: Instance): number => Number(new URL(instance.homeserverUrl).port);

@@ -16,10 +16,11 @@ import type { InstanceLayout } from "@bureau/kit/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
 import { findInhabitants } from "@bureau/kit/mounts";
+import { reserveTcpPort } from "@bureau/kit/posix";
 import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { type Instance, requireInstance } from "./instance.ts";
+import { type Instance, portOf, requireInstance } from "./instance.ts";
 import { type ProgramPlan, SupervisedProgram } from "./supervised-program.ts";
 import { type ProgramName, programNames, supervisorRequests } from "./supervisor-wire.ts";
 
@@ -58,6 +59,7 @@ export async function runSupervisor(
   const stopAsked = new AbortController();
   const stopping = AbortSignal.any([signal, stopAsked.signal]);
   const programs = new Map<ProgramName, SupervisedProgram>();
+  await using held = new AsyncDisposableStack();
   const left = readLeft(layout);
   const onChange = (): void => {
     saveState(layout, programs);
@@ -69,7 +71,10 @@ export async function runSupervisor(
   const start = (name: ProgramName): void => {
     const running = programs.get(name);
     if (running !== undefined && !running.hasEnded) return;
-    const plan = planOf(name, requireInstance(layout), config.programsDir, deps.env);
+    const instance = requireInstance(layout);
+    // Held as long as the supervisor lives: daemon and proxies must not speak to a stranger while the homeserver is away.
+    if (name === "homeserver" && running === undefined) held.use(reserveTcpPort(portOf(instance)));
+    const plan = planOf(name, instance, config.programsDir, deps.env);
     const program = new SupervisedProgram(plan, {
       clock: deps.clock ?? systemClock,
       log: deps.log,
@@ -119,7 +124,7 @@ function planOf(
     homeserver: [
       ...["--data-dir", layout.homeserverDir, "--server-name", instance.serverName],
       ...["--listen", new URL(instance.homeserverUrl).host],
-      ...["--registration-token-file", layout.registrationTokenFile],
+      ...["--registration-token-file", layout.registrationTokenFile, "--share-port"],
     ],
     launcher: [
       ...machine,

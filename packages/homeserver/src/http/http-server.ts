@@ -12,7 +12,8 @@ import { type RequestContext, readJson } from "./request.ts";
 import { Created, type Router } from "./router.ts";
 
 export type ListenAddress =
-  | { readonly kind: "tcp"; readonly hostname: string; readonly port: number }
+  /** `shared`: somebody of the same user holds the port for this program (SO_REUSEPORT). */
+  | { readonly kind: "tcp"; readonly hostname: string; readonly port: number; readonly shared?: boolean }
   | { readonly kind: "unix"; readonly path: string };
 
 export type HttpServer = {
@@ -57,7 +58,13 @@ export async function startHttpServer(address: ListenAddress, deps: Deps): Promi
     server =
       address.kind === "unix"
         ? Bun.serve({ ...shared, ...patient, unix: address.path })
-        : Bun.serve({ ...shared, hostname: address.hostname, port: address.port, idleTimeout: IDLE_SECONDS });
+        : Bun.serve({
+            ...shared,
+            hostname: address.hostname,
+            port: address.port,
+            reusePort: address.shared === true,
+            idleTimeout: IDLE_SECONDS,
+          });
   } catch (error) {
     const where = address.kind === "unix" ? `unix:${address.path}` : `${address.hostname}:${address.port}`;
     throw new BureauError("unavailable", `Cannot listen on ${where}`, {
