@@ -45,8 +45,8 @@ const statusNow = async (): Promise<Status | undefined> => {
   return stdout === "" ? undefined : (JSON.parse(stdout) as Status);
 };
 
-/** How an agent's program is told from all others: how long it sleeps. */
-const nap = (index: number): string => String(900_000 + index);
+/** How an agent's program is told from all others, also those of a run beside this one: how long it sleeps. */
+const nap = (index: number): string => String(10_000_000 + process.pid * 1_000 + index);
 const programsOf = (index: number): ProcessId[] => findByArguments("sleep", nap(index));
 
 /** Resolves when exactly the wanted agents run, once each, each with its own proxy, and nothing else is left. */
