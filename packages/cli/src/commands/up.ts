@@ -96,20 +96,23 @@ async function present(invocation: Invocation, result: UpResult): Promise<void> 
   const { terminal } = invocation;
   if (booleanFlag(invocation, "json")) {
     const status = await statusOf(result.instance.layout);
-    terminal.json({ ...status, greeting: result.greeting, first_run: result.firstRun });
+    terminal.json({ ...status, greeting: result.greeting ?? null, first_run: result.firstRun });
     return;
   }
   const { bold } = terminal.style;
+  const command = invocation.env["BUREAU_COMMAND"] ?? "bureau";
+  const next = [
+    ["status", "what runs here"],
+    ["matrix send bureau/lobby hello", "talk to the greeter …"],
+    ["matrix messages bureau/lobby", "… and read its answer"],
+    ["agent create demo --command 'echo hello; sleep 1000'", "an agent of your own"],
+    ["agent logs demo", "what it prints"],
+    ["down", "stop everything; the data stays"],
+  ];
+  const width = Math.max(...next.map(([typed = ""]) => typed.length));
   terminal.say(`
 ${bold("Bureau is up.")} Everything of it lies in ${result.instance.layout.home}
 
 Type next:
-  bureau status                                   what runs here
-  bureau matrix send bureau/lobby hello           talk to the greeter …
-  bureau matrix messages bureau/lobby             … and read its answer
-  bureau agent create demo --command 'echo hello; sleep 1000'
-  bureau agent logs demo
-  bureau down                                     stop everything; the data stays
-
-(In a checkout the command is ./bureau)`);
+${next.map(([typed = "", what]) => `  ${command} ${typed.padEnd(width)}  ${what}`).join("\n")}`);
 }

@@ -1,0 +1,101 @@
+/** The greeter: the agent a person meets first, and the proof that everything between them works. */
+
+import type { Clock } from "@bureau/kit/clock";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import type { MachineReport } from "@bureau/schema/observe-wire";
+import { principalLocalpart, rooms, serverOf, type UserId, userIdOf } from "@bureau/schema/refs";
+import type { Credentials } from "./administrator.ts";
+import { machineReport } from "./daemon-client.ts";
+import type { Instance } from "./instance.ts";
+import { configPlace, readAssignments } from "./machine-config.ts";
+import type { NamespaceRooms } from "./namespace-setup.ts";
+import { createPrincipal } from "./principal.ts";
+import { waitFor } from "./wait-for.ts";
+
+/** Starting takes a second; a crowded machine is given a minute. */
+const SPEAK_MS_MAX = 60_000;
+
+/** The greeter's user ID, made when there never was one; undefined when somebody destroyed it and so wants none. */
+export async function ensureGreeter(
+  session: MatrixSession,
+  credentials: Credentials,
+  instance: Instance,
+  made: NamespaceRooms,
+): Promise<UserId | undefined> {
+  const principal = principalLocalpart(instance.fleet, "agent/greeter");
+  const user = userIdOf(principal, serverOf(session.userId));
+  const place = await configPlace(session, instance.machine);
+  const { assignments } = await readAssignments(session, place);
+  if (assignments.some((assignment) => assignment.principal === user)) return user;
+  // Somebody who destroyed the greeter does not want it back with every `bureau up`.
+  const credentialsEvent = await session.getState(place.room, "m.bureau.credentials", user.slice(1));
+  if (credentialsEvent !== undefined) return undefined;
+  return createPrincipal({
+    session,
+    registrationToken: credentials.registrationToken,
+    homeserver: instance.homeserverUrl,
+    machine: instance.machine,
+    principal,
+    joins: [made.lobby],
+    assignment: {
+      template: `${rooms.template(instance.namespace)}:greeter`,
+      auto_start: true,
+      payload: { room: made.lobby },
+    },
+  });
+}
+
+/** The greeter's last message in the lobby, which only it can have written, through its own proxy. */
+/**
+ * What the greeter said last since it was started: only it can have written that, through its own proxy.
+ * @throws BureauError `timeout`
+ */
+export async function waitForGreeting(
+  session: MatrixSession,
+  instance: Instance,
+  made: NamespaceRooms,
+  greeter: UserId,
+  clock: Clock,
+): Promise<string> {
+  const spoken = await waitFor(
+    async () => {
+      const startedAt = await runningSince(instance, greeter);
+      return startedAt === undefined ? undefined : saidSince(session, made, greeter, startedAt);
+    },
+    { timeoutMs: SPEAK_MS_MAX, clock },
+  );
+  if (spoken !== undefined) return spoken.split("\n")[0] ?? "";
+  const state = await machineReport(instance.layout).then(
+    (report) => JSON.stringify(ofGreeter(report, greeter)),
+    (error: unknown) => messageOf(error),
+  );
+  throw new BureauError("timeout", `The greeter did not speak within ${SPEAK_MS_MAX / 1000} s: ${state}`, {
+    hint: "bureau agent logs greeter",
+  });
+}
+
+const ofGreeter = (report: MachineReport, greeter: UserId) =>
+  report.principals.find(({ user_id }) => user_id === greeter);
+
+async function runningSince(instance: Instance, greeter: UserId): Promise<number | undefined> {
+  const found = ofGreeter(await machineReport(instance.layout), greeter);
+  return found?.state === "running" ? found.started_at : undefined;
+}
+
+async function saidSince(
+  session: MatrixSession,
+  { lobby }: NamespaceRooms,
+  greeter: UserId,
+  startedAt: number,
+): Promise<string | undefined> {
+  const { chunk } = await session.messages(lobby, { dir: "b", limit: 50 });
+  const said = chunk.find(
+    (event) =>
+      event["sender"] === greeter &&
+      event["type"] === "m.room.message" &&
+      Number(event["origin_server_ts"]) >= startedAt,
+  );
+  const content = said?.["content"] as { body?: unknown } | undefined;
+  return typeof content?.body === "string" ? content.body : undefined;
+}

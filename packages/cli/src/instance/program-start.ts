@@ -1,0 +1,62 @@
+/** Starting one of an instance's programs and seeing it through, or saying with its own last words why not. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import type { Instance } from "./instance.ts";
+import { type ProgramName, startProgram, supervisorStatus } from "./supervisor-wire.ts";
+import { waitFor } from "./wait-for.ts";
+
+/** A program on a slow machine starts in seconds; this is for one that never will. */
+export const START_MS_MAX = 60_000;
+
+/**
+ * Starts a program and waits until `check` gives an answer. A program that keeps dying meanwhile ends the wait with
+ * the last lines of its log.
+ */
+export async function startAndWatch<T>(
+  instance: Instance,
+  program: ProgramName,
+  clock: Clock,
+  check: () => Promise<T | undefined>,
+): Promise<T> {
+  await startProgram(instance.layout, program);
+  let died: string | undefined;
+  const before = await programReport(instance, program);
+  const answer = await waitFor(
+    async () => {
+      const { state, restarts } = await programReport(instance, program);
+      if (state === "revoked" || restarts > before.restarts + 2) died = state;
+      return died === undefined && state === "running" ? await check() : died;
+    },
+    { timeoutMs: START_MS_MAX, clock },
+  );
+  if (answer !== undefined && died === undefined) return answer as T;
+  const log = join(instance.layout.logDir, `${program}.log`);
+  if (died === "revoked") throw revokedError(instance);
+  const why =
+    died === undefined ? `it did not answer within ${START_MS_MAX / 1000} s` : `it keeps ending (${died})`;
+  throw new BureauError(
+    "failed",
+    `Cannot start the ${program}: ${why}. Its last words:\n${lastLines(log, 5)}`,
+    { hint: `read ${log}` },
+  );
+}
+
+/** The machine was taken out of its fleet. */
+export const revokedError = (instance: Instance): BureauError =>
+  new BureauError("unauthorized", `The machine "${instance.machine}" was revoked: it runs nothing any more`, {
+    hint: `to start over: bureau down, then remove "${instance.layout.home}"`,
+  });
+
+/** What the supervisor says of one program. */
+export async function programReport(
+  instance: Instance,
+  program: ProgramName,
+): Promise<{ state: string; restarts: number }> {
+  const { programs } = await supervisorStatus(instance.layout);
+  return programs.find(({ name }) => name === program) ?? { state: "starting", restarts: 0 };
+}
+
+const lastLines = (path: string, count: number): string =>
+  existsSync(path) ? readFileSync(path, "utf8").trimEnd().split("\n").slice(-count).join("\n") : "(no log)";
