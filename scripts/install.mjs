@@ -33,7 +33,9 @@ export function installPackages({ development = true } = {}) {
 function isInstalled(development) {
   const stamp = join(root, "node_modules", ".package-lock.json");
   if (!existsSync(stamp) || findBun() === undefined) return false;
-  if (development && !existsSync(join(root, "node_modules", "typescript"))) return false;
+  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const wanted = development ? Object.keys(devDependencies) : [];
+  if (!wanted.every((name) => existsSync(join(root, "node_modules", name)))) return false;
   return statSync(stamp).mtimeMs >= statSync(join(root, "package-lock.json")).mtimeMs;
 }
 
