@@ -132,6 +132,15 @@ export function makePrivateDir(path: string): void {
     );
 }
 
+/**
+ * A lock between all of one user's commands on this host, whatever instance they are about. The file stays, empty.
+ */
+export function userLockFile(name: string, env: Readonly<Record<string, string | undefined>>): string {
+  const runtime = env["XDG_RUNTIME_DIR"];
+  const folder = runtime?.startsWith("/") ? runtime : "/tmp";
+  return join(folder, `bureau-${process.getuid?.() ?? 0}-${name}.lock`);
+}
+
 export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");
 export const observeSocket = (layout: Layout): string => join(layout.runDir, "observe.sock");
 export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");

@@ -3,12 +3,10 @@
  * ours before anything secret is said.
  */
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitForFileLock } from "@bureau/kit/file-lock";
-import type { InstanceLayout } from "@bureau/kit/layout";
+import { type InstanceLayout, userLockFile } from "@bureau/kit/layout";
 import { listensOnTcp } from "@bureau/kit/process-table";
 import { serverVersions } from "@bureau/matrix/auth";
 import { createInstance, findInstance, type Instance, portOf } from "./instance.ts";
@@ -60,8 +58,7 @@ function tryPort(port: number): Promise<number | undefined> {
 
 /** From choosing a port to having it, one `bureau up` of a user at a time: two would choose the same. */
 export async function startHomeserver(layout: InstanceLayout, clock: Clock): Promise<Instance> {
-  const turnFile = join(tmpdir(), `bureau-${process.getuid?.() ?? 0}-ports.lock`);
-  using _turn = await waitForFileLock(turnFile, START_MS_MAX, clock);
+  using _turn = await waitForFileLock(userLockFile("ports", process.env), START_MS_MAX, clock);
   const instance = await chooseInstance(layout);
   await startAndWatch(instance, "homeserver", clock, async () => {
     if (!(await isOurs(instance))) return undefined;

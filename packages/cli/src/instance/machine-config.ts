@@ -5,12 +5,10 @@
  * between, and what they changed is put back on top.
  */
 
-import { createHash } from "node:crypto";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitForFileLock } from "@bureau/kit/file-lock";
+import { userLockFile } from "@bureau/kit/layout";
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
   eventTypes,
@@ -65,7 +63,7 @@ export async function editAssignment(
   principal: UserId,
   assignment: PrincipalAssignment | undefined,
 ): Promise<boolean> {
-  using _turn = await waitForFileLock(lockFile(place), LOCK_MS_MAX, systemClock);
+  using _turn = await waitForFileLock(userLockFile("config", process.env), LOCK_MS_MAX, systemClock);
   let edit: Edit = new Map([[principal, assignment]]);
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
     const base = await readRaw(session, place);
@@ -89,11 +87,6 @@ export async function editAssignment(
     hint: "try again",
   });
 }
-
-const lockFile = (place: ConfigPlace): string => {
-  const tag = createHash("sha256").update(place.room).digest("hex").slice(0, 16);
-  return join(tmpdir(), `bureau-${process.getuid?.() ?? 0}-${tag}.lock`);
-};
 
 /** Principal → its new entry, or undefined to remove it. */
 type Edit = ReadonlyMap<string, unknown>;
