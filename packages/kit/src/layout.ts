@@ -10,7 +10,7 @@
  * ```
  */
 import { createHash } from "node:crypto";
-import { lstatSync, mkdirSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -137,7 +137,7 @@ export function makePrivateDir(path: string): void {
  */
 export function userLockFile(name: string, env: Readonly<Record<string, string | undefined>>): string {
   const runtime = env["XDG_RUNTIME_DIR"];
-  const folder = runtime?.startsWith("/") ? runtime : "/tmp";
+  const folder = runtime?.startsWith("/") && existsSync(runtime) ? runtime : "/tmp";
   return join(folder, `bureau-${process.getuid?.() ?? 0}-${name}.lock`);
 }
 
