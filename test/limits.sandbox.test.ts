@@ -108,6 +108,24 @@ describe("instances", () => {
   }, 90_000);
 });
 
+describe("bureau up, cut off", () => {
+  test("at any moment, is completed by the next one", async () => {
+    for (const afterMs of [60, 250, 450, 650, 850]) {
+      await using bureau = createBureau();
+      const first = Bun.spawn([bureauCommand, "up"], {
+        env: { ...process.env, BUREAU_HOME: bureau.home },
+        stdout: "ignore",
+        stderr: "ignore",
+      });
+      await Bun.sleep(afterMs);
+      first.kill("SIGKILL");
+      await first.exited;
+      const { principals } = await bureau.json<{ principals: { state: string }[] }>("up");
+      expect(principals.map(({ state }) => state)).toEqual(["running"]);
+    }
+  }, 120_000);
+});
+
 describe("a machine whose session is revoked", () => {
   test("destroys its sandboxes, stops, and says so to whoever starts it again", async () => {
     await using bureau = createBureau();

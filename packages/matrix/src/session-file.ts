@@ -50,6 +50,8 @@ export function writeOperatorSession(path: string, session: StoredSession): void
 function read(path: string): string {
   const text = readIfPresent(path);
   if (text === undefined)
-    throw new BureauError("not-found", `There is no session at "${path}"`, { hint: "bureau login" });
+    throw new BureauError("not-found", `There is no session at "${path}"`, {
+      hint: "bureau up, or bureau login NAME --homeserver URL",
+    });
   return text;
 }
