@@ -73,7 +73,9 @@ function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): 
       return `agent/f${index} has no proxy`;
   }
   if (agents.length !== wanted.size) return `principals ${agents.map(({ name }) => name).join(" ")}`;
-  const active = status.principals.filter(({ state }) => state === "running").length;
+  const idle = status.principals.find(({ state }) => state !== "running");
+  if (idle !== undefined) return `${idle.name} is ${idle.state}`;
+  const active = status.principals.length;
   // Each sandbox has a proxy, and the launcher may keep one in reserve.
   const proxies = running()
     .processes()
