@@ -23,19 +23,22 @@ const EXIT_CODE_MS_MAX = 1_000;
 export async function recordExit(host: SandboxHost, principal: AccountLocalpart): Promise<void> {
   const record = host.table.get(principal);
   if (record?.phase !== "running") return;
-  const code = readExitCode(pathsOf(host, principal));
   const { shell, bwrap } = record.processes ?? {};
-  const runs = shell !== undefined && isAlive(shell) && bwrap !== undefined && isAlive(bwrap);
-  if (code === undefined && runs) return;
+  const lives = (id: ProcessId | undefined): boolean => id !== undefined && isAlive(id);
+  if (readExitCode(pathsOf(host, principal)) === undefined && lives(shell) && lives(bwrap)) return;
+  // The shell writes the code when bubblewrap has ended: between the two nothing is lost yet.
+  const isTold = (): boolean => readExitCode(pathsOf(host, principal)) !== undefined || !lives(shell);
+  await until(host, isTold, EXIT_CODE_MS_MAX);
+  const code = readExitCode(pathsOf(host, principal));
   const exit =
     code === undefined
       ? lostExit("its terminal or its sandbox was killed", host.clock)
       : exitOf(code, host.clock);
-  // Programs the ended one left behind go too; the shell ends by itself, once it has told the terminal.
+  // Programs the ended one left behind go too; the shell ends by itself, once the terminal has read everything.
   const paths = pathsOf(host, principal);
-  const left = allProcesses(paths, record.processes).filter(
-    ({ pid }) => code === undefined || pid !== shell?.pid,
-  );
+  const { init, program } = record.processes ?? {};
+  const inside = [init, program].filter((id) => id !== undefined).filter(isAlive);
+  const left = code === undefined ? allProcesses(paths, record.processes) : inside;
   await killProcesses(left, host.clock);
   const screen = await settledScreen(host.tmux, principal, host.clock);
   if (screen !== undefined) saveLastScreen(host.config.layout, principal, screen);
