@@ -212,13 +212,13 @@ describe("sandboxes", () => {
   test("trigger, secrets, scratch, workspace and created folders are where the wire says", async () => {
     mkdirSync(join(launcher.layout.workspaceRoot, "proj"), { recursive: true });
     const script =
-      'cat /run/bureau/trigger.json /run/bureau/secrets/key; echo " $KEY"; touch /scratch/made /work/made; ls -d /data; pwd; echo $HOME; touch file && echo writable; test -w /usr || echo usr-ro; exit 1';
+      'cat /run/bureau/trigger.json /run/bureau/secrets/key; echo " $KEY"; touch /scratch/made /project/made; ls -d /data; pwd; echo $HOME; touch file && echo writable; test -w /usr || echo usr-ro; exit 1';
     await launcher.create("agent/files", script, {
       spec: {
         payload: { PROJECT: "proj" },
         create_dirs: ["/data"],
         secrets: [{ key: "K", env: "KEY", file: "key" }],
-        filesystem: [{ source: "${WORKSPACE_ROOT}/${PROJECT}", dest: "/work", mode: "rw" }],
+        filesystem: [{ source: "${WORKSPACE_ROOT}/${PROJECT}", dest: "/project", mode: "rw" }],
       },
       request: {
         trigger_content: '{"t":1}',

@@ -18,17 +18,17 @@ const inside = (...lines: [string, string, string][]) =>
 test("mounts of what was allowed, with what is mounted below it, are no strays", () => {
   const mounts = inside(
     ["8:1", "/usr", "/usr"],
-    ["8:2", "/@home/u/w", "/work"],
-    ["0:30", "/", "/work/mounted"],
+    ["8:2", "/@home/u/w", "/project"],
+    ["0:30", "/", "/project/mounted"],
   );
   expect(findStrayMount(host, mounts, ["/usr", "/home/u/w"])).toBeUndefined();
 });
 
 test("a mount of anything else of the host is one, wherever it is put", () => {
-  const stray: [string, string, string] = ["8:2", "/@home/u/.ssh", "/work"];
+  const stray: [string, string, string] = ["8:2", "/@home/u/.ssh", "/project"];
   expect(findStrayMount(host, inside(stray), ["/usr", "/home/u/w"])).toMatchObject({
     root: "/@home/u/.ssh",
-    point: "/work",
+    point: "/project",
   });
   expect(findStrayMount(host, inside(["8:1", "/usr", "/usr"], ["8:1", "/", "/x"]), ["/usr"])).toMatchObject({
     point: "/x",
@@ -36,7 +36,9 @@ test("a mount of anything else of the host is one, wherever it is put", () => {
 });
 
 test("a folder that was removed or replaced meanwhile is one", () => {
-  expect(findStrayMount(host, inside(["8:2", "/@home/u/w//deleted", "/work"]), ["/home/u/w"])).toBeDefined();
+  expect(
+    findStrayMount(host, inside(["8:2", "/@home/u/w//deleted", "/project"]), ["/home/u/w"]),
+  ).toBeDefined();
 });
 
 test("file systems made for the sandbox and bubblewrap's devices are none", () => {
