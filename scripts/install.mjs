@@ -40,9 +40,13 @@ function isInstalled(development) {
 }
 
 const onPath = (name) =>
+  (name.startsWith("/") && existsSync(name)) ||
   (process.env.PATH ?? "").split(":").some((dir) => dir !== "" && existsSync(join(dir, name)));
 
-/** Installs bubblewrap and tmux where apt may; else prints the exact command and stops. */
+/**
+ * Installs bubblewrap and tmux where apt may; else prints the exact command and stops. `extra` names further programs,
+ * or their absolute paths, each with its package.
+ */
 export function installTools(extra = []) {
   const wanted = [["bwrap", "bubblewrap"], ["tmux", "tmux"], ...extra];
   const missing = wanted.filter(([program]) => !onPath(program)).map(([, name]) => name);

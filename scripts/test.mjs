@@ -24,7 +24,8 @@ if (!(suite in suites)) stop(`there is no suite "${suite}"`, `one of ${Object.ke
 
 checkNode();
 const bun = installPackages();
-installTools();
+// The host's own Python is the third-party program that tests run in sandboxes.
+installTools([["/usr/bin/python3", "python3"]]);
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
 if (suite === "default" && args.length === 0) {
