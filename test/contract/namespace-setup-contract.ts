@@ -53,7 +53,6 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       ensureAdministrator({
         homeserver: homeserver.url,
         registrationToken: homeserver.registrationToken,
-        serverName: parseServerName(homeserver.serverName),
         credentialFile: join(dir, "credentials"),
       });
     const setUp = async () => {

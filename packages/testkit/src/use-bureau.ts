@@ -1,6 +1,7 @@
 /** One running Bureau for a whole test file: up before its first test, gone after its last. */
 import { afterAll, beforeAll } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
+import { waitFor } from "@bureau/kit/wait-for";
 import { createBureau, type TestBureau } from "./bureau.ts";
 
 /** A first `bureau up` takes about a second; a crowded machine is given a minute and a half. */
@@ -29,14 +30,7 @@ export async function eventually<T>(
   options: { readonly timeoutMs?: number; readonly describe?: () => Promise<string> | string } = {},
 ): Promise<T> {
   const timeoutMs = options.timeoutMs ?? EVENTUALLY_MS_MAX;
-  const deadline = systemClock.monotonic() + timeoutMs;
-  for (;;) {
-    const answer = await check();
-    if (answer !== undefined) return answer;
-    if (systemClock.monotonic() > deadline)
-      throw new Error(
-        `not within ${timeoutMs} ms: ${(await options.describe?.()) ?? "it never came to pass"}`,
-      );
-    await systemClock.sleep(20);
-  }
+  const answer = await waitFor(check, { timeoutMs, clock: systemClock });
+  if (answer !== undefined) return answer;
+  throw new Error(`not within ${timeoutMs} ms: ${(await options.describe?.()) ?? "it never came to pass"}`);
 }

@@ -2,12 +2,12 @@
 
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { waitFor } from "@bureau/kit/wait-for";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { layoutOf } from "../instance/operator.ts";
-import { waitFor } from "../instance/wait-for.ts";
 
 /** Creating a sandbox takes milliseconds, a busy machine seconds. */
 const SETTLE_MS_MAX = 30_000;

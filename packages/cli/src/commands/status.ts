@@ -1,6 +1,6 @@
 /** `bureau status`: what this machine runs, from its own sockets; works while the homeserver is away. */
 
-import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { isBureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { booleanFlag, type Invocation } from "../command/command.ts";
@@ -90,17 +90,4 @@ export async function run(invocation: Invocation): Promise<number> {
     );
   }
   return status.machine.state === "online" ? 0 : 1;
-}
-
-/** A principal's report by its account localpart. @throws BureauError `not-found` */
-export function requirePrincipal(
-  report: MachineReport,
-  account: string,
-): MachineReport["principals"][number] {
-  const found = report.principals.find(({ name }) => name === account);
-  if (found === undefined)
-    throw new BureauError("not-found", `This machine has no principal "${account}"`, {
-      hint: "bureau agent list",
-    });
-  return found;
 }

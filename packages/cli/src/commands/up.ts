@@ -6,13 +6,13 @@ import { BureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { makePrivateDir } from "@bureau/kit/layout";
 import { createLog } from "@bureau/kit/log";
+import { waitFor } from "@bureau/kit/wait-for";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { bringUp, type UpResult } from "../instance/bring-up.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 import { runSupervisor } from "../instance/supervisor.ts";
 import { supervisorStatus } from "../instance/supervisor-wire.ts";
-import { waitFor } from "../instance/wait-for.ts";
 import { statusOf } from "./status.ts";
 
 /** A supervisor only opens a socket; one that has not by then never will. */

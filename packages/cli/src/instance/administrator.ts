@@ -8,7 +8,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
-import { type PrincipalLocalpart, parseUserId, type ServerName } from "@bureau/schema/refs";
+import { type PrincipalLocalpart, parseUserId } from "@bureau/schema/refs";
 
 export const ADMIN_NAME = "bureau-admin";
 
@@ -34,7 +34,6 @@ export const principalPassword = (principal: PrincipalLocalpart, registrationTok
 export async function ensureAdministrator(options: {
   readonly homeserver: string;
   readonly registrationToken: string;
-  readonly serverName: ServerName;
   readonly credentialFile: string;
 }): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const { homeserver, registrationToken } = options;

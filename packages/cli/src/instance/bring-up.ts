@@ -8,6 +8,7 @@ import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { isBureauError } from "@bureau/kit/errors";
 import { type InstanceLayout, makePrivateDir } from "@bureau/kit/layout";
+import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
 import type { MachineReport } from "@bureau/schema/observe-wire";
@@ -27,7 +28,6 @@ import { probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
 import { provisionMachine } from "./provision.ts";
 import { bootstrapFile, hasJoined } from "./supervisor.ts";
-import { waitFor } from "./wait-for.ts";
 
 export type BringUp = {
   readonly layout: InstanceLayout;
@@ -135,7 +135,6 @@ async function administrator(
   const { layout } = instance;
   const admin = await ensureAdministrator({
     homeserver: instance.homeserverUrl,
-    serverName: instance.serverName,
     registrationToken: (readIfPresent(layout.registrationTokenFile) ?? "").trim(),
     credentialFile: layout.credentialFile,
   });

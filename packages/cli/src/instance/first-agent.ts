@@ -2,16 +2,17 @@
 
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes } from "@bureau/schema/events";
 import type { MachineReport } from "@bureau/schema/observe-wire";
-import { principalLocalpart, rooms, serverOf, type UserId, userIdOf } from "@bureau/schema/refs";
+import { principalLocalpart, rooms, serverOf, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
 import type { Credentials } from "./administrator.ts";
 import { machineReport } from "./daemon-client.ts";
 import type { Instance } from "./instance.ts";
 import { configPlace, readAssignments } from "./machine-config.ts";
 import type { NamespaceRooms } from "./namespace-setup.ts";
 import { createPrincipal } from "./principal.ts";
-import { waitFor } from "./wait-for.ts";
 
 /** Starting takes a second; a crowded machine is given a minute. */
 const SPEAK_MS_MAX = 60_000;
@@ -29,7 +30,7 @@ export async function ensureGreeter(
   const { assignments } = await readAssignments(session, place);
   if (assignments.some((assignment) => assignment.principal === user)) return user;
   // Somebody who destroyed the greeter does not want it back with every `bureau up`.
-  const credentialsEvent = await session.getState(place.room, "m.bureau.credentials", user.slice(1));
+  const credentialsEvent = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
   if (credentialsEvent !== undefined) return undefined;
   return createPrincipal({
     session,

@@ -2,7 +2,7 @@
  * Makes what a namespace and a fleet consist of: rooms with their aliases and power levels, the namespace's space, and
  * the built-in templates. Everything is found before it is made, so running it again changes nothing.
  */
-import { createHash } from "node:crypto";
+import { digestOf } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
@@ -131,7 +131,7 @@ export async function publishBuiltinTemplates(
 ): Promise<string[]> {
   const published: string[] = [];
   for (const [name, template] of Object.entries(builtinTemplates(rooms.template(namespace)))) {
-    const wanted = { ...template, origin: { url: "builtin", content_hash: contentHash(template) } };
+    const wanted = { ...template, origin: { url: "builtin", content_hash: digestOf(template) } };
     const present = await session.getState(room, eventTypes.template, name);
     if (present !== undefined && !isOurs(present, wanted.origin.content_hash)) continue;
     await session.putState(room, eventTypes.template, name, wanted);
@@ -145,17 +145,7 @@ function isOurs(present: unknown, hash: string): boolean {
   if (typeof present !== "object" || present === null) return false;
   if (Object.keys(present).length === 0) return true;
   const { origin, ...content } = present as { origin?: { content_hash?: unknown } };
-  return origin?.content_hash === contentHash(content) && origin.content_hash !== hash;
-}
-
-/** SHA-256 over the content with its keys sorted at every depth, hex. */
-function contentHash(content: unknown): string {
-  const sorted = JSON.stringify(content, (_, value: unknown) =>
-    typeof value === "object" && value !== null && !Array.isArray(value)
-      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : value,
-  );
-  return createHash("sha256").update(sorted).digest("hex");
+  return origin?.content_hash === digestOf(content) && origin.content_hash !== hash;
 }
 
 /** Rooms by their places, for callers that need IDs. @throws BureauError `not-found` */

@@ -60,9 +60,14 @@ export async function createPrincipal(options: CreatePrincipal): Promise<UserId>
 
 /** True when the principal is in the machine's room with credentials: only its assignment may be missing. */
 async function isReady(session: MatrixSession, place: ConfigPlace, user: UserId): Promise<boolean> {
+  return (
+    (await hasCredentials(session, place, user)) && (await session.joinedMembers(place.room)).includes(user)
+  );
+}
+
+async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: UserId): Promise<boolean> {
   const sealed = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
-  const hasCredentials = typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
-  return hasCredentials && (await session.joinedMembers(place.room)).includes(user);
+  return typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
 }
 
 /** Account, rooms, and credentials sealed to the machine's key. */
@@ -139,13 +144,12 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   const user = userIdOf(principal, serverOf(session.userId));
   const place = await configPlace(session, machine);
   const assigned = await editAssignment(session, place, user, undefined);
-  const sealed = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
-  const hasCredentials = typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
-  if (!assigned && !hasCredentials && options.purge === undefined)
+  const hadCredentials = await hasCredentials(session, place, user);
+  if (!assigned && !hadCredentials && options.purge === undefined)
     throw new BureauError("not-found", `"${principal}" is not assigned to "${machine}"`, {
       hint: "bureau agent list",
     });
-  if (hasCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
+  if (hadCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
   if ((await session.joinedMembers(place.room)).includes(user))
     await session.kickUser(place.room, user, "principal destroyed");
   if (options.purge !== undefined) {

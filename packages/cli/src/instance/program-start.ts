@@ -3,9 +3,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { waitFor } from "@bureau/kit/wait-for";
 import type { Instance } from "./instance.ts";
 import { type ProgramName, startProgram, supervisorStatus } from "./supervisor-wire.ts";
-import { waitFor } from "./wait-for.ts";
 
 /** A program on a slow machine starts in seconds; this is for one that never will. */
 export const START_MS_MAX = 60_000;

@@ -10,10 +10,11 @@ import { join } from "node:path";
 import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
-import { BureauError, messageOf } from "@bureau/kit/errors";
+import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { tryFileLock } from "@bureau/kit/file-lock";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
+import { aborted } from "@bureau/kit/lifecycle";
 import type { Log } from "@bureau/kit/log";
 import { findInhabitants } from "@bureau/kit/mounts";
 import { reserveTcpPort } from "@bureau/kit/posix";
@@ -59,7 +60,7 @@ export async function runSupervisor(
   const stopAsked = new AbortController();
   const stopping = AbortSignal.any([signal, stopAsked.signal]);
   const programs = new Map<ProgramName, SupervisedProgram>();
-  await using held = new AsyncDisposableStack();
+  using held = new DisposableStack();
   const left = readLeft(layout);
   const onChange = (): void => {
     saveState(layout, programs);
@@ -99,10 +100,7 @@ export async function runSupervisor(
     },
   });
   deps.log.info("supervising", { home: layout.home });
-  await new Promise<void>((resolve) => {
-    if (stopping.aborted) resolve();
-    stopping.addEventListener("abort", () => resolve(), { once: true });
-  });
+  await aborted(stopping);
   for (const name of [...programNames].reverse()) await programs.get(name)?.stop();
   await sweep(layout, deps.clock ?? systemClock);
 }
@@ -177,8 +175,8 @@ export async function sweep(layout: InstanceLayout, clock: Clock): Promise<strin
   const swept: string[] = [];
   const left = [...readLeft(layout)].reverse();
   const strays = (): ProcessId[] => [
-    ...findByArguments(layout.runDir),
-    ...findByArguments(tmuxSocket(layout)),
+    ...findByArguments("--run-dir", layout.runDir),
+    ...findByArguments("-S", tmuxSocket(layout)),
   ];
   for (const process of [...left.map(([, id]) => id), ...strays()]) {
     if (!signalProcess(process, "SIGTERM")) continue;
@@ -199,7 +197,7 @@ function readdir(path: string): string[] {
   try {
     return readdirSync(path);
   } catch (error) {
-    if (messageOf(error).includes("ENOENT")) return [];
+    if (errnoOf(error) === "ENOENT") return [];
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { canonicalJson, digestOf } from "@bureau/kit/digest";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { eventTypes, type MachineConfig } from "@bureau/schema/events";
 import {
@@ -10,7 +11,6 @@ import {
   type RoomId,
 } from "@bureau/schema/refs";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "./desired.ts";
-import { canonicalJson, digestOf } from "./digests.ts";
 import { resolveDesired } from "./resolve-desired.ts";
 import type { RoomLookup } from "./snapshot.ts";
 

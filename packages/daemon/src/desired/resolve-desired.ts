@@ -4,6 +4,8 @@
  * One bad assignment costs one principal: it becomes `failed` with a reason and a fault, and the others are resolved as
  * if it were not there. What cannot be decided never reads as "should not run".
  */
+
+import { digestOf } from "@bureau/kit/digest";
 import { type AuthorizationPolicy, joinPolicies } from "@bureau/schema/authorization";
 import { contentMatches } from "@bureau/schema/content-match";
 import {
@@ -28,7 +30,7 @@ import {
 } from "@bureau/schema/refs";
 import type { Template } from "@bureau/schema/template";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
-import { digestOf, specDigest } from "./digests.ts";
+import { specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
 import { templateOf } from "./resolve-template.ts";
 import type { Snapshot } from "./snapshot.ts";

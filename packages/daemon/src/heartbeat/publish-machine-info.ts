@@ -1,9 +1,10 @@
 /** Publishing what this machine is. Labels belong to operators: they are kept, and nothing is written without need. */
+
+import { canonicalJson } from "@bureau/kit/digest";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineInfo, MachineInfoSchema } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { canonicalJson } from "../desired/digests.ts";
 import type { HardwareFacts } from "../hardware/machine-info.ts";
 
 const LabelsSchema = v.object({ labels: MachineInfoSchema.entries.labels });

@@ -1,5 +1,5 @@
 /** Waiting for something others bring about: asked again at short intervals until it holds or time is up. */
-import type { Clock } from "@bureau/kit/clock";
+import type { Clock } from "./clock.ts";
 
 const FIRST_MS = 15;
 const MOST_MS = 300;
