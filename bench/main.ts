@@ -6,16 +6,24 @@ import { cpus } from "node:os";
 import { build } from "../scripts/build.ts";
 import { benchCreate } from "./create.ts";
 import { benchFootprint } from "./footprint.ts";
+import { benchHostEnv } from "./host-env.ts";
 import { benchProxy } from "./proxy.ts";
 import { benchStartUp } from "./start-up.ts";
 import { type Figure, figure } from "./statistics.ts";
+import { benchUpgrade } from "./upgrade.ts";
+import { benchUpgradeFleet } from "./upgrade-fleet.ts";
 
 const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
   "start-up": benchStartUp,
   create: benchCreate,
   proxy: proxyFigures,
   footprint: benchFootprint,
+  "host-env": benchHostEnv,
+  upgrade: benchUpgrade,
 };
+/** Run only when asked for by name: they need root, or minutes. */
+const onlyByName: typeof suites = { "upgrade-fleet": benchUpgradeFleet };
+const every = { ...suites, ...onlyByName };
 
 async function proxyFigures(): Promise<Figure[]> {
   const { direct, proxy, nginx, addedP50Ms, addedP95Ms } = await benchProxy();
@@ -42,14 +50,14 @@ async function proxyFigures(): Promise<Figure[]> {
 const args = process.argv.slice(2);
 const json = args.includes("--json");
 const wanted = args.filter((arg) => !arg.startsWith("-"));
-const unknown = wanted.filter((name) => !Object.hasOwn(suites, name));
+const unknown = wanted.filter((name) => !Object.hasOwn(every, name));
 if (unknown.length > 0) {
-  console.error(`There is no benchmark "${unknown[0]}"; there are ${Object.keys(suites).join(", ")}`);
+  console.error(`There is no benchmark "${unknown[0]}"; there are ${Object.keys(every).join(", ")}`);
   process.exit(2);
 }
 await build();
 const results: Record<string, Figure[]> = {};
-for (const [name, run] of Object.entries(suites)) {
+for (const [name, run] of Object.entries(wanted.length > 0 ? every : suites)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
   if (!json) console.log(`\n${name}`);
   else console.error(`${name} …`);

@@ -104,7 +104,7 @@ function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
-/** Starts a process, waits for its first output, stops it with the stack. */
+/** Starts a process, waits until it says that it is ready, stops it with the stack. */
 async function startProcess(
   stack: AsyncDisposableStack,
   command: string[],
@@ -119,8 +119,12 @@ async function startProcess(
     child.kill();
     await child.exited;
   });
-  const { done } = await child.stdout.getReader().read();
-  if (done) throw new Error(`${command.join(" ")} ended before it was ready`);
+  let said = "";
+  for await (const chunk of child.stdout) {
+    said += Buffer.from(chunk).toString();
+    if (said.includes("ready\n")) return;
+  }
+  throw new Error(`${command.join(" ")} ended before it was ready`);
 }
 
 async function startProxyTarget(

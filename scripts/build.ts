@@ -6,13 +6,14 @@
  * dist/builds/<id>/lib/<program>/  main.js, and what it imports only when needed
  *                  bin/<program>   runs it on runtime/bun
  *                  runtime/bun     the pinned Bun, hard-linked where the file system allows
- *                  manifest.json   version, and the SHA-256 of every program
+ *                  build.json      version, the SHA-256 of every program, and which formats of a machine's files they
+ *                                  know (Nix leaves any manifest.json out of a host environment, so it is not called that)
  * ```
  *
  * A build is never changed: what runs from one, and the sandboxes it is mounted into, keep it while a newer one is
  * made. Nothing is built while no source is newer than the last build.
  */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   copyFileSync,
@@ -21,6 +22,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -29,10 +31,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { digestOfProgram, idOf } from "../packages/kit/src/host-environment.ts";
+import { type StateFormats, stateFormats } from "../packages/kit/src/state-format.ts";
 import { findBun, root } from "./find-bun.mjs";
+import { hasNix, showBuildToNix } from "./nix.ts";
 import { programs } from "./programs.ts";
 
-const dist = join(root, "dist");
+export const dist = join(root, "dist");
 /** Touched when `dist/current` is up to date with the sources. */
 const stamp = join(dist, "stamp");
 /** Builds kept: they share the runtime, so one is about a megabyte. */
@@ -42,6 +47,7 @@ export type Manifest = {
   readonly version: string;
   readonly runtime: string;
   readonly programs: Readonly<Record<string, ProgramBuild>>;
+  readonly state: StateFormats;
 };
 type ProgramBuild = { readonly sha256: string; readonly bytes: number };
 
@@ -55,7 +61,7 @@ export async function build(options: { force?: boolean } = {}): Promise<boolean>
   const staging = join(dist, `staging-${randomBytes(4).toString("hex")}`);
   try {
     const manifest = await buildInto(staging);
-    const id = createHash("sha256").update(manifest).digest("hex").slice(0, 12);
+    const id = idOf(manifest);
     const target = join(dist, "builds", id);
     mkdirSync(join(dist, "builds"), { recursive: true });
     if (!existsSync(target)) renameSync(staging, target);
@@ -65,34 +71,47 @@ export async function build(options: { force?: boolean } = {}): Promise<boolean>
     writeFileSync(stamp, "");
     // A source changed while the build ran is newer than its start, and so builds again.
     utimesSync(stamp, started, started);
-    prune(id);
+    prune(join(dist, "builds"), id);
     return true;
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }
 }
 
-/** Makes a whole build in `folder`; returns its manifest. */
-async function buildInto(folder: string): Promise<string> {
+/**
+ * Makes a whole build in `folder`; returns its manifest. `plugins` may change sources on the way, and then `state` says
+ * which formats of a machine's files those know.
+ */
+export async function buildInto(
+  folder: string,
+  plugins: readonly Bun.BunPlugin[] = [],
+  state: StateFormats = stateFormats,
+): Promise<string> {
   for (const name of ["bin", "lib", "runtime"]) mkdirSync(join(folder, name), { recursive: true });
   linkRuntime(join(folder, "runtime", "bun"));
-  const entries: Record<string, ProgramBuild> = {};
   for (const [name, entry] of Object.entries(programs)) {
-    entries[name] = await bundle(entry, join(folder, "lib", name));
+    await bundle(entry, join(folder, "lib", name), plugins);
     writeFileSync(join(folder, "bin", name), shim(name));
     chmodSync(join(folder, "bin", name), 0o755);
   }
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-  const manifest = `${JSON.stringify({ version, runtime: Bun.version, programs: entries } satisfies Manifest, null, 2)}\n`;
-  writeFileSync(join(folder, "manifest.json"), manifest);
-  return manifest;
+  return writeManifest(folder, version, state);
+}
+
+/** Writes what the manifest of the programs in `folder` is; returns it. */
+export function writeManifest(folder: string, version: string, state: StateFormats): string {
+  const entries = Object.keys(programs).map((name) => [name, describeProgram(join(folder, "lib", name))]);
+  const manifest: Manifest = { version, runtime: Bun.version, programs: Object.fromEntries(entries), state };
+  const text = `${JSON.stringify(manifest, null, 2)}\n`;
+  writeFileSync(join(folder, "build.json"), text);
+  return text;
 }
 
 /**
  * Bundles one program. What it imports dynamically becomes a file of its own, so that a command loads only its part.
  * Identifiers keep their names: stack traces in logs stay readable.
  */
-async function bundle(entry: string, outdir: string): Promise<ProgramBuild> {
+async function bundle(entry: string, outdir: string, plugins: readonly Bun.BunPlugin[]): Promise<void> {
   const result = await Bun.build({
     entrypoints: [join(root, entry)],
     outdir,
@@ -100,38 +119,68 @@ async function bundle(entry: string, outdir: string): Promise<ProgramBuild> {
     splitting: true,
     target: "bun",
     minify: { whitespace: true, syntax: true, identifiers: false },
+    plugins: [...plugins],
   });
   if (!result.success) throw new AggregateError(result.logs, `cannot bundle ${entry}`);
-  const hash = createHash("sha256");
-  let bytes = 0;
-  for (const file of readdirSync(outdir).sort()) {
-    const content = readFileSync(join(outdir, file));
-    hash.update(`${file}\0${content.length}\0`).update(content);
-    bytes += content.length;
-  }
-  return { sha256: hash.digest("hex"), bytes };
 }
 
+const describeProgram = (folder: string): ProgramBuild => ({
+  sha256: digestOfProgram(folder),
+  bytes: readdirSync(folder).reduce((sum, file) => sum + statSync(join(folder, file)).size, 0),
+});
+
+/**
+ * Finds runtime and bundle through the folder it was called from, by name: in a host environment `bin` may be a link into
+ * a store path that holds nothing else, so `bin/..` leads elsewhere. Only where there is no runtime it follows links, one
+ * at a time, of itself and of its folder. A build that is a link itself is resolved, since that link may move while a
+ * program runs. Called by an absolute path of a build it starts no process but the runtime.
+ */
 const shim = (name: string): string => `#!/bin/sh
 # Runs ${name} on the runtime it was built with.
-d=\${0%/*}/..
+f=$0 l=
+case $f in
+  /*) ;;
+  */*) f=$(CDPATH='' cd -- "\${f%/*}" && pwd)/\${f##*/} ;;
+  *) f=$PWD/$f ;;
+esac
+d=\${f%/*/*}
+until [ -x "$d/runtime/bun" ]; do
+  if [ -h "$f" ]; then p=$f r=
+  elif [ -h "\${f%/*}" ]; then p=\${f%/*} r=/\${f##*/}
+  else
+    l=$(readlink -f -- "$f")
+    if [ "$l" = "$f" ]; then echo "${name}: there is no build of Bureau around $0" >&2; exit 127; fi
+    p= r=
+  fi
+  if [ -n "$p" ]; then l=$(readlink -- "$p"); fi
+  case $l in
+    /*) f=$l$r ;;
+    *) f=\${p%/*}/$l$r ;;
+  esac
+  d=\${f%/*/*}
+done
+if [ -n "$l" ] || [ -h "$d" ]; then d=$(CDPATH='' cd -P -- "$d" && pwd -P); fi
 exec "$d/runtime/bun" "$d/lib/${name}/main.js" "$@"
 `;
 
 function linkRuntime(path: string): void {
   const bun = findBun();
   if (bun === undefined) throw new Error("no Bun in node_modules: run npm ci");
+  linkOrCopy(bun, path);
+  chmodSync(path, 0o755);
+}
+
+/** A second name for the same file, where the file system allows. */
+export function linkOrCopy(from: string, to: string): void {
   try {
-    linkSync(bun, path);
+    linkSync(from, to);
   } catch {
-    copyFileSync(bun, path);
-    chmodSync(path, 0o755);
+    copyFileSync(from, to);
   }
 }
 
-/** Removes the oldest builds beyond those kept. */
-function prune(current: string): void {
-  const folder = join(dist, "builds");
+/** Removes the oldest of the builds in `folder` beyond those kept. */
+export function prune(folder: string, current: string): void {
   const others = readdirSync(folder)
     .filter((id) => id !== current)
     .map((id) => ({ id, made: statSync(join(folder, id)).mtimeMs }))
@@ -142,7 +191,7 @@ function prune(current: string): void {
 
 /** True when nothing that goes into a bundle is newer than the last build. */
 function isFresh(): boolean {
-  if (!existsSync(stamp) || !existsSync(join(currentBuild, "manifest.json"))) return false;
+  if (!existsSync(stamp) || !existsSync(join(currentBuild, "build.json"))) return false;
   const built = statSync(stamp).mtimeMs;
   const sources = ["packages", "scripts", "package-lock.json", "package.json"];
   return sources.every((source) => newest(join(root, source)) <= built);
@@ -158,8 +207,10 @@ function newest(path: string): number {
 if (import.meta.main) {
   const started = performance.now();
   const built = await build({ force: process.argv.includes("--force") });
-  if (!process.argv.includes("--quiet"))
+  if (!process.argv.includes("--quiet")) {
     console.log(
       built ? `dist/ built in ${Math.round(performance.now() - started)} ms` : "dist/ is up to date",
     );
+    if (hasNix()) console.log(showBuildToNix(realpathSync(currentBuild)));
+  }
 }

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkPrograms } from "./closures.ts";
 import { checkArrows, checkDeclared, type Violation } from "./dependency-arrows.ts";
+import { checkDoctorDocs } from "./doctor-docs.ts";
 import { root } from "./find-bun.mjs";
 import { checkHygiene } from "./hygiene.ts";
 import { programs } from "./programs.ts";
@@ -77,6 +78,7 @@ async function main(): Promise<number> {
     ["types (tsc)", runTool("tsc", "-p", ".")],
     ["dependency arrows", checkPackages(root, files)],
     ["hygiene", checkFiles(root, files)],
+    ["docs (table of checks)", checkDoctorDocs()],
   ];
   let failures = 0;
   const report = (name: string, violations: readonly Violation[]): void => {

@@ -43,6 +43,15 @@ const onPath = (name) =>
   (name.startsWith("/") && existsSync(name)) ||
   (process.env.PATH ?? "").split(":").some((dir) => dir !== "" && existsSync(join(dir, name)));
 
+/** What the lab needs of the host besides: `installTools` takes it. */
+export const labTools = [
+  ["systemd-nspawn", "systemd-container"],
+  ["debootstrap", "debootstrap"],
+  ["/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"],
+  ["ip", "iproute2"],
+  ["nsenter", "util-linux"],
+];
+
 /**
  * Installs bubblewrap and tmux where apt may; else prints the exact command and stops. `extra` names further programs,
  * or their absolute paths, each with its package.
@@ -72,6 +81,21 @@ export function installTools(extra = []) {
     if (!apt("update") || !apt("install", "-y", "--no-install-recommends", ...missing))
       stop(`installing ${list} failed`, `run: ${command}`);
   }
+}
+
+/**
+ * Installs programs that some tests use and skip without. Only where nothing comes to life by it: as root, on a host
+ * that systemd does not run, which is a container. Elsewhere, and when it fails, those tests say that they are skipped.
+ */
+export function installOptional(wanted) {
+  const missing = wanted.filter(([program]) => !onPath(program)).map(([, name]) => name);
+  if (missing.length === 0 || process.getuid() !== 0 || existsSync("/run/systemd/system")) return;
+  if (!onPath("apt-get")) return;
+  say(`Installing ${missing.join(" ")} for tests …`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
+  const apt = (...args) => spawnSync("apt-get", args, { stdio: ["ignore", 2, 2], env }).status === 0;
+  const install = () => apt("install", "-y", "--no-install-recommends", ...missing);
+  if (!install() && !(apt("update") && install())) say(`${missing.join(" ")}: not installed`);
 }
 
 /** Prints what is wrong and what to do, and exits. */

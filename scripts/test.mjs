@@ -1,15 +1,15 @@
 // `npm test`: the checks and every test that needs nothing but this machine. Ends with "N passed, N failed, N skipped".
 //
-//   node scripts/test.mjs [--suite synapse] [PATTERN…]
+//   node scripts/test.mjs [--suite synapse|lab] [--list] [PATTERN…]
 //
 // The suffix of a test file names what it needs: `.synapse.test.ts` a real Synapse, `.lab.test.ts` booted machines.
 // Those have suites of their own; everything else runs here.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { root } from "./find-bun.mjs";
-import { checkNode, installPackages, installTools, stop } from "./install.mjs";
+import { checkNode, installOptional, installPackages, installTools, labTools, stop } from "./install.mjs";
 
 const suites = {
   default: (file) => !/\.(synapse|lab)\.test\.ts$/.test(file),
@@ -17,15 +17,31 @@ const suites = {
   lab: (file) => file.endsWith(".lab.test.ts"),
 };
 
+/** Milliseconds one test may take. Those of the lab boot machines. */
+const timeouts = { default: 60_000, synapse: 60_000, lab: 600_000 };
+
 const args = process.argv.slice(2);
 const at = args.indexOf("--suite");
 const suite = at < 0 ? "default" : args.splice(at, 2)[1];
 if (!(suite in suites)) stop(`there is no suite "${suite}"`, `one of ${Object.keys(suites).join(", ")}`);
 
+if (args.includes("--list")) {
+  for (const file of testFiles()) console.log(`${nameOf(file).padEnd(16)} ${sentenceOf(file)}`);
+  process.exit(0);
+}
+
 checkNode();
+if (suite === "lab" && process.getuid() !== 0)
+  stop("the lab boots machines, which needs root", "run: sudo npm run test:lab");
 const bun = installPackages();
+if (suite === "lab") installTools(labTools);
 // The host's own Python is the third-party program that tests run in sandboxes.
-installTools([["/usr/bin/python3", "python3"]]);
+else installTools([["/usr/bin/python3", "python3"]]);
+if (suite === "default")
+  installOptional([
+    ["ssh", "openssh-client"],
+    ["/usr/sbin/sshd", "openssh-server"],
+  ]);
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
 if (suite === "default" && args.length === 0) {
@@ -33,7 +49,13 @@ if (suite === "default" && args.length === 0) {
   runCheck("build", [bun, "scripts/build.ts"]);
 } else if (spawnSync(bun, ["scripts/build.ts", "--quiet"], { cwd: root, stdio: "inherit" }).status !== 0)
   process.exit(1);
-runTests(testFiles().filter((file) => args.length === 0 || args.some((pattern) => file.includes(pattern))));
+// Before the suite: no test's time limit is meant for it.
+if (
+  suite === "synapse" &&
+  spawnSync(bun, ["scripts/install-synapse.ts"], { cwd: root, stdio: "inherit" }).status !== 0
+)
+  process.exit(1);
+runTests(testFiles().filter((file) => args.length === 0 || args.some((pattern) => matches(file, pattern))));
 
 const { passed, failed, skipped } = counts;
 console.log(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
@@ -60,6 +82,23 @@ function testFiles() {
   return found.sort();
 }
 
+/** A part of the path; for a scenario of the lab, whose paths are all alike, a part of its name. */
+function matches(file, pattern) {
+  return (suite === "lab" && !pattern.includes("/") ? nameOf(file) : file).includes(pattern);
+}
+
+/** `test/lab/upgrade.lab.test.ts` → `upgrade`. */
+function nameOf(file) {
+  return basename(file).replace(/(?:\.\w+)?\.test\.ts$/, "");
+}
+
+/** The first sentence of the comment a test file opens with. */
+function sentenceOf(file) {
+  const comment = /^\/\*\*([\s\S]*?)\*\//.exec(readFileSync(join(root, file), "utf8"))?.[1] ?? "";
+  const text = comment.replace(/\s*\n\s*\*?\s*/g, " ").trim();
+  return /^.*?\.(?=\s|$)/.exec(text)?.[0] ?? text;
+}
+
 function runTests(files) {
   if (files.length === 0) stop("no test file matches", "npm test, or a part of a test file's path");
   const scratch = mkdtempSync(join(tmpdir(), "bureau-report-"));
@@ -68,7 +107,7 @@ function runTests(files) {
     bun,
     [
       "test",
-      "--timeout=60000",
+      `--timeout=${timeouts[suite]}`,
       "--reporter=junit",
       `--reporter-outfile=${report}`,
       ...files.map((file) => `./${file}`),

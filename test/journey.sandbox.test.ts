@@ -62,8 +62,10 @@ describe("agents", () => {
   test("are created running, show their output, and are listed", async () => {
     const created = await json<Agent>("agent", "create", "demo", "--command", "echo hello; sleep 1000");
     expect(created).toMatchObject({ name: "demo", state: "running" });
-    const logs = await run("agent", "logs", "demo");
-    expect(logs).toMatchObject({ code: 0, stdout: "hello\n" });
+    await eventually(async () => {
+      const { code, stdout } = await run("agent", "logs", "demo");
+      return (code === 0 && stdout === "hello\n") || undefined;
+    });
     expect(await json<Agent[]>("agent", "list")).toContainEqual(
       expect.objectContaining({ name: "demo", state: "running" }),
     );
@@ -111,8 +113,26 @@ describe("agents", () => {
     await json("agent", "destroy", "brief");
     expect((await json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("brief");
     await json("agent", "create", "brief", "--command", "echo again; sleep 1000");
-    expect((await run("agent", "logs", "brief")).stdout).toContain("again");
+    await eventually(async () => (await run("agent", "logs", "brief")).stdout.includes("again") || undefined);
     await json("agent", "destroy", "brief", "--purge");
+  });
+
+  test("that are created again with another command run that when the command returns", async () => {
+    const create = (word: string) =>
+      json<Agent & { pid: number }>("agent", "create", "changing", "--command", `echo ${word}; sleep 1000`);
+    const pids = new Set<number>();
+    for (const word of ["one", "two", "three"]) {
+      const { state, pid } = await create(word);
+      expect(state).toBe("running");
+      pids.add(pid);
+      await eventually(async () =>
+        (await run("agent", "logs", "changing")).stdout.includes(word) ? true : undefined,
+      );
+    }
+    expect(pids.size).toBe(3);
+    const again = await create("three");
+    expect(pids.has(again.pid)).toBe(true);
+    await json("agent", "destroy", "changing");
   });
 
   test("get a new payload while they run, and a signal if they listen for one", async () => {
@@ -145,6 +165,22 @@ describe("agents", () => {
   });
 });
 
+describe("labels of a machine", () => {
+  test("are set, changed and taken away, and refused when they are none", async () => {
+    const { name } = (await json<Status>("status")).machine;
+    const label = async (...labels: string[]) =>
+      (await json<{ labels: object }>("machine", "label", name, ...labels)).labels;
+    expect(await label()).toEqual({});
+    expect(await label("gpu=a100", "ring=canary")).toEqual({ gpu: "a100", ring: "canary" });
+    expect(await label("ring=", "gpu=h100=2")).toEqual({ gpu: "h100=2" });
+    for (const wrong of ["gpu", "=x", "a b=c"])
+      expect(await run("machine", "label", name, wrong)).toMatchObject({ code: 2 });
+    expect((await run("machine", "label", "nobody", "a=b")).stderr).toContain("has not joined the fleet");
+    const [listed] = (await json<{ machines: { labels: object }[] }>("machine", "list")).machines;
+    expect(listed?.labels).toEqual({ gpu: "h100=2" });
+  });
+});
+
 describe("bureau down", () => {
   test("and up again brings every agent back; then down leaves no process and no socket", async () => {
     const processes = processesOf(running().layout);
@@ -152,6 +188,7 @@ describe("bureau down", () => {
     await json("down");
     expect(processes.filter(isAlive)).toEqual([]);
     await json("up");
+    expect(await json("machine", "show")).toMatchObject({ labels: { gpu: "h100=2" } });
     expect(await json<Agent[]>("agent", "list")).toContainEqual(
       expect.objectContaining({ name: "demo", state: "running" }),
     );

@@ -9,7 +9,8 @@ import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 const running = useBureau();
 
-const port = "8123";
+/** Of the sandbox, whose network is its own; by it its programs are told from those of a run beside this one. */
+const port = String(10_000 + (process.pid % 50_000));
 const listing = async (): Promise<string | undefined> => {
   const { listen } = sandboxPaths(
     running().layout,

@@ -3,6 +3,7 @@
  * Synapse; where the two may rightly differ, a test states what both guarantee.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { eventually } from "@bureau/testkit/use-bureau";
 import {
   at,
   Caller,
@@ -88,14 +89,9 @@ async function syncUntil(
   throw new Error("sync never gave what was waited for");
 }
 
-/** Waits for what a server may do in the background; gives up after some seconds. */
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
-    if (await holds()) return;
-    await Bun.sleep(20);
-  }
-  throw new Error("what was waited for never came");
-}
+/** Waits for what a server may do in the background. */
+const until = (holds: () => Promise<boolean>): Promise<true> =>
+  eventually(async () => (await holds()) || undefined);
 
 /** Two people joined to one room, which the first made as `request` says. */
 async function pair(

@@ -1,6 +1,6 @@
 /** Setting up a namespace, a machine and its configuration on a homeserver; the same on every kind of it. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { login } from "@bureau/matrix/auth";
@@ -162,8 +162,9 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         expect(readFileSync(join(dir, "bootstrap.json"), "utf8")).toBe(before);
       });
 
-      test("of a name that is taken is a conflict", async () => {
-        await expect(provision(machine, "other.json")).rejects.toThrow("has an account already");
+      test("of a machine that has joined is a conflict, and leaves no file", async () => {
+        await expect(provision(machine, "other.json")).rejects.toThrow("is part of the fleet");
+        expect(existsSync(join(dir, "other.json"))).toBe(false);
       });
     });
 

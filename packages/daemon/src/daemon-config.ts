@@ -1,5 +1,8 @@
 /** The daemon's command line (wire facts, section 9.12) as one typed value, checked before anything is touched. */
+import { resolve } from "node:path";
+import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/kit/layout";
 import { type MachineConfig, parseMachineFlags } from "@bureau/kit/machine-flags";
 
 /** `homeserverUrl` may be empty: then the session file's address is used. */
@@ -10,6 +13,8 @@ export type DaemonConfig = MachineConfig & {
   readonly statusIntervalMs: number;
   /** Between SIGTERM and SIGKILL. */
   readonly drainGraceMs: number;
+  /** The link to the version that is known to work, through which programs are started. */
+  readonly bootLink: string;
 };
 
 /** A fleet controller suspects a machine it has not heard of for longer. */
@@ -22,25 +27,23 @@ export function parseDaemonFlags(args: readonly string[]): DaemonConfig | "versi
   const parsed = parseMachineFlags(args, {
     "admin-user": { type: "string", default: "bureau-admin" },
     "status-interval": { type: "string", default: "30s" },
+    "boot-link": { type: "string", default: systemHost.currentPrograms },
     "drain-grace-period": { type: "string", default: "10s" },
   });
   if (parsed === "version") return "version";
   const { machine, values } = parsed;
   return {
     ...machine,
+    bootLink: resolve(values["boot-link"]),
     adminUser: values["admin-user"],
     statusIntervalMs: duration(values["status-interval"], "--status-interval", STATUS_INTERVAL_MS_MAX),
     drainGraceMs: duration(values["drain-grace-period"], "--drain-grace-period", GRACE_MS_MAX),
   };
 }
 
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
-
-/** `500ms`, `30s`, `5m`; more than `maxMs` counts as that. */
+/** More than `maxMs` counts as that. */
 function duration(value: string, flag: string, maxMs: number): number {
-  const match = /^(\d+)(ms|s|m|h)$/.exec(value);
-  const ms = Number(match?.[1]) * (unitMs[match?.[2] ?? ""] ?? Number.NaN);
-  if (!(ms > 0))
-    throw new BureauError("invalid-input", `${flag} "${value}" is not a duration such as 500ms, 30s or 5m`);
+  const ms = parseDuration(value, flag);
+  if (ms === 0) throw new BureauError("invalid-input", `${flag} must be longer than nothing`);
   return Math.min(ms, maxMs);
 }

@@ -499,3 +499,83 @@ test.each([
   const again = machine.spawnDaemon();
   expect(await again.exited).toBe(exitCodes.revoked);
 });
+
+test("asked to leave it stops everything with grace, says so, ends its session and exits for good", async () => {
+  const key = stateKeyOf(machine.user);
+  const requested_by = machine.operator.userId;
+  // Seconds enough to see, also on a busy machine, that one is gone while the other still has its grace.
+  const request = { grace_seconds: 6, requested_by, requested_at: "2026-01-01T00:00:00Z" };
+  const polite = await machine.provision("agent/polite");
+  const deaf = await machine.provision("agent/deaf");
+  const daemon = machine.spawnDaemon();
+  await machine.configure(
+    {
+      principal: polite,
+      script: "trap 'sleep 0.3; echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+    },
+    { principal: deaf, script: "trap '' TERM; trap : HUP; echo up; while :; do sleep 0.1; done" },
+  );
+  for (const account of ["agent/polite", "agent/deaf"])
+    await machine.until(`${account} is up`, async () =>
+      (await machine.launcher.output(account).catch(() => "")).includes("up"),
+    );
+
+  const event = await machine.operator.putState(
+    machine.configRoom,
+    eventTypes.machineDecommission,
+    key,
+    request,
+  );
+  await machine.until("polite is gone, deaf has its grace", async () => {
+    const [one, other] = [await machine.stateOf("agent/polite"), await machine.stateOf("agent/deaf")];
+    return one === undefined && other === "stopping";
+  });
+  expect(await daemon.exited).toBe(exitCodes.revoked);
+  expect(await machine.operator.getState(machine.configRoom, eventTypes.machineDecommissioned, key)).toEqual({
+    request: event,
+    at: expect.stringMatching(/^20..-/),
+    stopped: 2,
+  });
+  expect((await machine.launcher.status("agent/deaf"))?.state).not.toBe("running");
+  expect(machine.session.whoami()).rejects.toMatchObject({ code: "unauthorized" });
+  expect(await machine.spawnDaemon().exited).toBe(exitCodes.revoked);
+});
+
+test("a request that is withdrawn before everything has stopped is forgotten, one of an agent was never heard", async () => {
+  const key = stateKeyOf(machine.user);
+  const principal = await machine.provision("agent/stays");
+  machine.spawnDaemon();
+  await machine.configure({
+    principal,
+    script: "trap 'sleep 1; exit 0' TERM; echo up; while :; do sleep 0.1; done",
+  });
+  await machine.until("it is up", async () =>
+    (await machine.launcher.output("agent/stays").catch(() => "")).includes("up"),
+  );
+  const first = (await machine.launcher.status("agent/stays"))?.pid;
+
+  const asked = { grace_seconds: 30, requested_by: machine.user, requested_at: "" };
+  await machine.operator.putState(machine.configRoom, eventTypes.powerLevels, "", {
+    users: { [machine.operator.userId]: 100, [machine.user]: 50 },
+    ...{ state_default: 0, events: { [eventTypes.message]: 0 } },
+  });
+  await machine.session.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
+  await machine.until("the fault is told of", async () =>
+    JSON.stringify(await machine.notices(notices.configInvalid)).includes("only an administrator may"),
+  );
+  expect((await machine.launcher.status("agent/stays"))?.pid).toBe(first);
+
+  await machine.operator.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
+  await machine.until(
+    "it is being stopped",
+    async () => (await machine.stateOf("agent/stays")) === "stopping",
+  );
+  await machine.operator.putState(machine.configRoom, eventTypes.machineDecommission, key, {});
+  await machine.until("it runs anew", async () => {
+    const now = await machine.launcher.status("agent/stays");
+    return now?.state === "running" && now.pid !== first;
+  });
+  expect(
+    await machine.operator.getState(machine.configRoom, eventTypes.machineDecommissioned, key),
+  ).toBeUndefined();
+});

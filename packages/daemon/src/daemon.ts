@@ -7,13 +7,24 @@
  * ```
  *
  * Disposing leaves every sandbox running. A machine that was revoked, or removed from its config room, destroys them all
- * first: nothing may go on in the name of a machine that is no longer one.
+ * first: nothing may go on in the name of a machine that is no longer one. One that was asked to leave stops them with
+ * grace, says so, and ends in the same way.
  */
+
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { daemonStateFile, launcherSocket, machineSessionFile, observeSocket } from "@bureau/kit/layout";
+import {
+  daemonStateFile,
+  launcherSocket,
+  machineSessionFile,
+  observeSocket,
+  specHistoryDir,
+  unsentNoticesFile,
+} from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
+import { inheritedSocket } from "@bureau/kit/systemd";
 import { version } from "@bureau/kit/version";
+import { inTime } from "@bureau/kit/wait-for";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
@@ -26,56 +37,91 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import type { DaemonConfig } from "./daemon-config.ts";
+import { settleDaemonFiles } from "./daemon-files.ts";
+import { Departure } from "./departure.ts";
 import { DesiredSource } from "./desired/desired-source.ts";
+import { fleetCache } from "./desired/fleet-cache.ts";
 import { readHardware } from "./hardware/machine-info.ts";
+import { HealthMonitor } from "./health/health-monitor.ts";
+import { openProbe } from "./health/probe.ts";
 import { runHeartbeat } from "./heartbeat/heartbeat.ts";
 import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts";
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
 import { MachineConnection } from "./machine-connection.ts";
 import { machineReport } from "./machine-report.ts";
 import { Outbox } from "./notices/outbox.ts";
+import { takeUnsent } from "./notices/unsent.ts";
 import { observeActions } from "./observe/observe-actions.ts";
 import { serveObserve } from "./observe/observe-server.ts";
 import { createTokenVerifier } from "./observe/token-verifier.ts";
 import { completionFile, Memory } from "./reconcile/memory.ts";
 import { Reconciler } from "./reconcile/reconciler.ts";
+import { historyFiles, SpecHistory } from "./reconcile/spec-history.ts";
 import type { MachineRooms } from "./sync/machine-rooms.ts";
 import { RoomDirectory } from "./sync/room-directory.ts";
+import { become } from "./upgrade/become.ts";
+import { openUpgrades } from "./upgrade/open-upgrades.ts";
+import type { UpgraderDeps } from "./upgrade/upgrader.ts";
 
 /** For destroying everything when the machine was revoked (wire facts, section 12.1). */
 const EMERGENCY_MS_MAX = 10_000;
 /** For telling the homeserver that we leave (wire facts, section 12.1). */
 const PRESENCE_MS_MAX = 5_000;
+/** Whoever asks a daemon that has only just started waits this long for it to know what runs, and what should. */
+const FIRST_LOOK_MS_MAX = 1_000;
+const FIRST_SYNC_MS_MAX = 5_000;
 /** Actions under way when the daemon stops get this long; the launcher finishes them without us. */
 const STOP_MS_MAX = 2_000;
 
-export type DaemonDeps = { readonly clock: Clock; readonly log: Log; readonly random: () => number };
+export type DaemonDeps = {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  /** This program's command line, without the program: what the next version of it is started with. */
+  readonly args: readonly string[];
+};
 
 export type Daemon = AsyncDisposable & {
   /**
-   * Resolves when this machine was revoked and its sandboxes are gone, with the reason; rejects when a part failed that
-   * must not. Otherwise it stays open.
+   * Resolves when this machine was revoked or decommissioned and its sandboxes are gone, with the reason; rejects when a
+   * part failed that must not. Otherwise it stays open.
    */
   readonly revoked: Promise<Error>;
+  /**
+   * Resolves when the first plan is made, with a line about it; or when the homeserver turned out to be away, because
+   * waiting longer would say nothing more: then with that.
+   */
+  readonly settled: Promise<string>;
 };
 
 /** Resolves once observe.sock answers. @throws BureauError when there is no session or its file cannot be read */
 export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promise<Daemon> {
+  settleDaemonFiles(config.layout);
   const parts = assemble(config, deps);
   const stop = new AbortController();
+  const passed = inheritedSocket();
   const observe = await serveObserve({
-    path: observeSocket(config.layout),
+    listen: passed ?? { path: observeSocket(config.layout), mode: 0o660 },
     actions: observeActions(parts.observe),
     log: deps.log,
   });
-  const { reconciler, connection } = parts;
+  const { reconciler, connection, departure, outbox } = parts;
+  const socketIsOurs = passed?.isOurs ?? true;
+  const unsentFile = unsentNoticesFile(config.layout);
+  const upgrades = parts.openUpgrades((path, options) =>
+    become(path, { ...deps, ...{ reconciler, outbox, unsentFile, observe, socketIsOurs } }, options),
+  );
   const reconciling = reconciler.run(stop.signal);
   const roomsKnown = Promise.withResolvers<MachineRooms>();
   parts.onRooms(roomsKnown.resolve);
   const revoked = Promise.withResolvers<Error>();
+  let hasFailed = false;
   const watch = (work: Promise<unknown>): Promise<unknown> =>
     work.catch(async (error: unknown) => {
+      if (departure.hasAnswered) return;
+      hasFailed = true;
       if (!endsMachine(error)) return revoked.reject(error);
+      if (upgrades?.upgrader.isOnTrial === true) return upgrades.upgrader.doubt(error).catch(revoked.reject);
       deps.log.error("this machine was revoked; every sandbox is destroyed", { error });
       const gone = await reconciler.destroyEverything(EMERGENCY_MS_MAX);
       if (!gone) deps.log.error("not every sandbox could be destroyed in time");
@@ -85,13 +131,26 @@ export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promi
     watch(reconciling),
     watch(connection.run(stop.signal)),
     watch(roomsKnown.promise.then((rooms) => parts.runAtHomeserver(rooms, stop.signal))),
+    ...(upgrades === undefined
+      ? []
+      : [
+          watch(upgrades.upgrader.run(stop.signal)),
+          watch(
+            Promise.all([roomsKnown.promise, upgrades.upgrader.recalled]).then(([rooms]) =>
+              upgrades.publisher.run(rooms.config, stop.signal),
+            ),
+          ),
+        ]),
   ];
+  departure.left.then(revoked.resolve);
   // Whoever holds the daemon may not be waiting yet when it ends.
   revoked.promise.catch(() => {});
   deps.log.info("daemon ready", { machine: config.machine, version });
   return {
     revoked: revoked.promise,
+    settled: parts.settled,
     async [Symbol.asyncDispose]() {
+      if (!hasFailed) upgrades?.upgrader.stopped();
       stop.abort();
       roomsKnown.reject(stopped);
       parts.directory[Symbol.dispose]();
@@ -117,7 +176,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const { session, userId } = openSession(config);
   const userOf = (account: AccountLocalpart): UserId => userIdOf(principalLocalpart(fleet, account), server);
   const startedAt = clock.now();
-  const outbox = new Outbox({ clock, log, random });
+  const outbox = new Outbox({ clock, log, random, ...takeUnsent(unsentNoticesFile(layout), log) });
   const notify = outbox.post.bind(outbox);
   const states = new RoomStateStore();
   const directory = new RoomDirectory({
@@ -127,33 +186,73 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const localpartBytesMax = localpartBytesMaxFor(layout.runDir);
   const source = new DesiredSource({ machine, server, localpartBytesMax, states, directory, notify, log });
   const launcher: Launcher = openLauncherClient(launcherSocket(layout));
+  const departure = new Departure({
+    ...{ session, clock, random, log },
+    stands: ({ request }) => source.current()?.decommission?.request === request,
+  });
+  let onState = (): void => {};
   const reconciler = new Reconciler({
     ...{ launcher, notify, userOf, clock, random, log, graceMs: config.drainGraceMs },
     proxies: openProxyAdmin(layout, fleet),
     memory: new Memory(completionFile(daemonStateFile(layout))),
+    history: new SpecHistory(historyFiles(specHistoryDir(layout)), log),
+    health: new HealthMonitor({
+      ...{ clock, log, probe: openProbe(layout, fleet) },
+      onChange: () => reconciler.mark(),
+    }),
     desired: () => source.current(),
+    onGone: () => onState(),
+    onDrained: (decommission, stopped) => departure.drained(decommission, stopped),
+    onRemoval: (account) => onRemoval(account),
   });
   let tellRooms: (rooms: MachineRooms) => void = () => {};
+  let known: MachineRooms | undefined;
+  let onRemoval = (_account: AccountLocalpart): void => {};
   const connection = new MachineConnection({
     ...{ session, machine, server, states, version, clock, random, log },
     hardware: readHardware(),
     onRooms(rooms) {
       source.setConfigRoom(rooms.config);
+      known = rooms;
       tellRooms(rooms);
     },
     onChange({ left, invited }) {
       for (const room of left) directory.left(room);
       if (invited) directory.lookAgain();
       reconciler.mark();
+      onState();
     },
   });
   const sandboxes = () => reconciler.view.sandboxes;
+  const cache = () => fleetCache(known?.fleet === undefined ? undefined : states.room(known.fleet));
+  const settled = Promise.race([
+    reconciler.hasPlanned.then(() => `${machine}: in sync with ${session.homeserver}`),
+    connection.foundAway.then((reason) => `${machine}: the homeserver is away: ${reason}`),
+  ]);
   return {
-    ...{ reconciler, connection, directory },
+    ...{ reconciler, connection, directory, departure, outbox, settled },
+    /** Undefined when this daemon runs from sources, which nothing can take the place of. */
+    openUpgrades(replace: UpgraderDeps["become"]) {
+      const view = () => (known === undefined ? undefined : states.room(known.config));
+      const isOnline = () => connection.state.kind === "online";
+      const opened = openUpgrades(config, deps, {
+        ...{ session, launcher, reconciler, notify, view, isOnline, replace, cache },
+        isAway: () => connection.state.kind === "disconnected",
+      });
+      onState = () => opened?.upgrader.mark();
+      onRemoval = (account) => opened?.upgrader.removes(account);
+      return opened;
+    },
     observe: {
       ...{ machine, launcher, machineUser: userId },
-      report: () => machineReport(config, userId, startedAt, connection.state, reconciler.view),
-      desired: () => source.latest,
+      async report() {
+        await inTime(reconciler.hasLooked, FIRST_LOOK_MS_MAX);
+        return machineReport(config, userId, startedAt, connection.state, reconciler.view, cache());
+      },
+      async desired() {
+        await inTime(settled, FIRST_SYNC_MS_MAX);
+        return source.latest;
+      },
       tokens: createTokenVerifier(session.homeserver, userId, clock),
     },
     onRooms(tell: (rooms: MachineRooms) => void) {

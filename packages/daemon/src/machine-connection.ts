@@ -16,7 +16,7 @@ import type { MachineLocalpart, RoomId, ServerName } from "@bureau/schema/refs";
 import type { HardwareFacts } from "./hardware/machine-info.ts";
 import { publishMachineInfo } from "./heartbeat/publish-machine-info.ts";
 import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
-import { syncFilter } from "./sync/sync-filter.ts";
+import { newSyncFilter } from "./sync/sync-filter.ts";
 
 /** An invitation is announced once, so a homeserver that is busy is asked again. */
 const ACCEPT_ATTEMPTS_MAX = 10;
@@ -46,6 +46,7 @@ export type ConnectionState = {
 export class MachineConnection {
   readonly #deps: ConnectionDeps;
   #state: ConnectionState = { kind: "starting" };
+  readonly #away = Promise.withResolvers<string>();
 
   constructor(deps: ConnectionDeps) {
     this.#deps = deps;
@@ -55,6 +56,17 @@ export class MachineConnection {
     return this.#state;
   }
 
+  /** Resolves with the reason when the homeserver was first found to be away; it may be back by then. */
+  get foundAway(): Promise<string> {
+    return this.#away.promise;
+  }
+
+  #disconnected(error: unknown): void {
+    const reason = messageOf(error);
+    this.#state = { kind: "disconnected", reason };
+    this.#away.resolve(reason);
+  }
+
   /** Works until `signal` aborts. @throws BureauError `unauthorized` when this machine was revoked or removed */
   async run(signal: AbortSignal): Promise<void> {
     const rooms = await this.#connect(signal);
@@ -62,12 +74,14 @@ export class MachineConnection {
     const { session, clock, random, log, onRooms } = this.#deps;
     onRooms(rooms);
     await runSyncLoop({
-      ...{ session, clock, random, signal, filter: syncFilter },
+      ...{ session, clock, random, signal, filter: newSyncFilter() },
       onSync: (response, initial) => this.#takeIn(response, initial, rooms, signal),
       onConnection: (connected, error) => {
         if (connected) log.info("in sync with the homeserver");
-        else log.warn("the homeserver is away; what runs goes on", { error });
-        this.#state = connected ? this.#state : { kind: "disconnected", reason: messageOf(error) };
+        else {
+          log.warn("the homeserver is away; what runs goes on", { error });
+          this.#disconnected(error);
+        }
       },
     });
   }
@@ -82,7 +96,7 @@ export class MachineConnection {
         if (isRevoked(error) || (error instanceof BureauError && error.code === "unauthorized")) throw error;
         // A room that is not there yet is waited for like a homeserver that is not; a wrong session is not.
         if (!(error instanceof BureauError) || error.code === "invalid-input") throw error;
-        this.#state = { kind: "disconnected", reason: messageOf(error) };
+        this.#disconnected(error);
         const waitMs = delayMs(standardBackoff, attempt, random);
         log.warn("cannot begin at the homeserver yet", { error, waitMs });
         await clock.sleep(waitMs, signal);

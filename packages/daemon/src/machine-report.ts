@@ -1,6 +1,7 @@
 /** What `status` on observe.sock answers: the machine's own state above its principals'. */
 
 import { version } from "@bureau/kit/version";
+import type { FleetCache } from "@bureau/schema/events";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { DaemonConfig } from "./daemon-config.ts";
@@ -13,6 +14,7 @@ export function machineReport(
   startedAt: number,
   connection: ConnectionState,
   view: ReconcilerView,
+  fleetCache: FleetCache | undefined,
 ): MachineReport {
   const away = view.launcherAway;
   const state = connection.kind === "online" && away !== undefined ? "disconnected" : connection.kind;
@@ -28,6 +30,10 @@ export function machineReport(
       version,
     },
     daemon: { pid: process.pid, started_at: startedAt },
+    ...(fleetCache === undefined
+      ? {}
+      : { fleet_cache: { url: fleetCache.url, public_keys: fleetCache.public_keys } }),
+    ...(view.configSentAt === undefined ? {} : { config_sent_at: view.configSentAt }),
     principals: [...view.reports].sort((a, b) => (a.name < b.name ? -1 : 1)),
   };
 }

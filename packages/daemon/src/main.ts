@@ -1,8 +1,10 @@
 /** `bureau-daemon`: flags, then the daemon until it is told to stop or the machine is revoked. */
 import { systemClock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
+import { reapInheritedChildren } from "@bureau/kit/exec";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
 import { configOrExit } from "@bureau/kit/machine-flags";
+import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
 import { startDaemon } from "./daemon.ts";
 import { parseDaemonFlags } from "./daemon-config.ts";
 
@@ -10,12 +12,18 @@ async function main(context: ProgramContext): Promise<number> {
   const config = configOrExit(context, parseDaemonFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
-  await using daemon = await startDaemon(config, { clock: systemClock, log, random: Math.random });
+  using _children = reapInheritedChildren();
+  using _watchdog = feedWatchdog();
+  await using daemon = await startDaemon(config, {
+    ...{ clock: systemClock, log, random: Math.random, args: context.args },
+  });
+  void daemon.settled.then((status) => notifyServiceManager({ ready: true, status }));
   const revoked = await Promise.race([daemon.revoked, aborted(signal)]);
+  notifyServiceManager({ stopping: true });
   if (revoked === undefined) return exitCodes.ok;
   log.error("this machine no longer belongs to its fleet; starting again cannot help", {
     reason: messageOf(revoked),
-    hint: "docs/operations.md says how a machine joins again",
+    hint: "bureau machine uninstall removes it; bureau machine provision lets it join again",
   });
   return exitCodes.revoked;
 }

@@ -79,7 +79,19 @@ async function runCommand(command: readonly string[], bridge: Bridge): Promise<n
     listening.kind === "tcp"
       ? { BUREAU_PROXY_URL: formatEndpoint(listening).replace("tcp:", "http://") }
       : {};
-  let child: Bun.Subprocess;
+  let child: Bun.Subprocess | undefined;
+  const forward = (signal: NodeJS.Signals): void => child?.kill(signal);
+  // Listened for before there is a command: a signal in between would end this program and leave it alone.
+  process.on("SIGTERM", forward);
+  // To a Bureau program SIGHUP means a new payload; one that does not know it would be killed by it. A terminal that
+  // goes away sends its own to the command.
+  process.on("SIGHUP", (signal) => {
+    if (child !== undefined && catchesSignal(child.pid, constants.signals.SIGHUP)) forward(signal);
+  });
+  // A terminal sends its interrupt to the command as well; passing it on would interrupt twice.
+  process.on("SIGINT", (signal) => {
+    if (!isatty(0)) forward(signal);
+  });
   try {
     child = Bun.spawn([...command], {
       stdio: ["inherit", "inherit", "inherit"],
@@ -88,17 +100,6 @@ async function runCommand(command: readonly string[], bridge: Bridge): Promise<n
   } catch (error) {
     throw new BureauError("failed", `Cannot start "${command[0]}": ${messageOf(error)}`);
   }
-  const forward = (signal: NodeJS.Signals): void => child.kill(signal);
-  process.on("SIGTERM", forward);
-  // To a Bureau program SIGHUP means a new payload; one that does not know it would be killed by it. A terminal that
-  // goes away sends its own to the command.
-  process.on("SIGHUP", (signal) => {
-    if (catchesSignal(child.pid, constants.signals.SIGHUP)) forward(signal);
-  });
-  // A terminal sends its interrupt to the command as well; passing it on would interrupt twice.
-  process.on("SIGINT", (signal) => {
-    if (!isatty(0)) forward(signal);
-  });
   await child.exited;
   const { signalCode } = child;
   if (signalCode === null) return child.exitCode ?? exitCodes.failed;

@@ -9,7 +9,7 @@
  * The same server and client carry the launcher's socket, the supervisor's and every service's. Every request has a
  * size limit, a time to arrive and a time to be answered; a handler learns through its signal that the caller left.
  */
-import { chmodSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { InputError, parse } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
@@ -17,8 +17,9 @@ import { boolean, type GenericSchema, type InferOutput, object, optional, string
 import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
-import { hasHungUp } from "./posix.ts";
+import { duplicate, hasHungUp, listenAt } from "./posix.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
+import { inTime } from "./wait-for.ts";
 
 /** 1 MiB each way (section 6.1). */
 export const MESSAGE_BYTES_MAX = 1024 * 1024;
@@ -60,11 +61,23 @@ export type CborServer = AsyncDisposable & {
    * handlers still at work have seen their signal abort.
    */
   drain(timeoutMs: number): Promise<void>;
+  /**
+   * Stops accepting and lets what was asked for be answered; whoever connects from now on waits in the socket's queue.
+   * Requests that only wait are told to end at once. @returns the open socket, when that took no longer than `timeoutMs`
+   */
+  handOver(timeoutMs: number): Promise<HandedSocket | undefined>;
+  /** Accepts again, also from the queue, when a {@link handOver} came to nothing. */
+  resume(): Promise<void>;
 };
 
+/** A listening socket nobody accepts from at the moment. */
+export type HandedSocket = { readonly fd: number };
+
+/** The path of a socket to make, or an inherited listening descriptor. */
+export type ListenPlace = { readonly path: string; readonly mode: number } | { readonly fd: number };
+
 export type ServeOptions = {
-  /** The socket's path, or an inherited listening descriptor. */
-  readonly listen: { readonly path: string; readonly mode: number } | { readonly fd: number };
+  readonly listen: ListenPlace;
   readonly actions: Readonly<Record<string, Action>>;
   readonly log: Log;
   readonly requestMsMax?: number;
@@ -75,59 +88,142 @@ export type ServeOptions = {
  * Listens until disposed. A socket file nobody answers on is replaced; one that somebody does is a `conflict`.
  */
 export async function serveCbor(options: ServeOptions): Promise<CborServer> {
-  const closing = new AbortController();
+  let closing = new AbortController();
   const open = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
-    open.add(socket);
-    socket.on("close", () => open.delete(socket));
-    // Read and write failures end in "close", which is what everything here waits for.
-    socket.on("error", () => {});
-    serveConnection(socket, options, closing.signal).catch((error: unknown) => {
-      options.log.debug("connection ended", { error });
-      socket.destroy();
-    });
+  let atWork = 0;
+  const counted = countActions(options.actions, (by) => {
+    atWork += by;
   });
-  await listen(server, options.listen);
-  server.on("error", (error) => options.log.error("socket failed", { error }));
-  const stopAccepting = (): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
+  const acceptor = await startAccepting(
+    options.listen,
+    (socket) => {
+      if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
+      open.add(socket);
+      socket.on("close", () => open.delete(socket));
+      // Read and write failures end in "close", which is what everything here waits for.
+      socket.on("error", () => {});
+      serveConnection(socket, { ...options, actions: counted }, closing.signal).catch((error: unknown) => {
+        options.log.debug("connection ended", { error });
+        socket.destroy();
+      });
+    },
+    options.log,
+  );
   return {
     async drain(timeoutMs) {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const late = new Promise<void>((resolve) => {
-        timer = setTimeout(() => {
-          closing.abort();
-          resolve();
-        }, timeoutMs);
-      });
-      await Promise.race([stopAccepting(), late]);
-      clearTimeout(timer);
+      if (!(await inTime(acceptor.stop(), timeoutMs))) closing.abort();
+    },
+    async handOver(timeoutMs) {
+      const fd = acceptor.keep();
+      const stopped = acceptor.stop();
+      closing.abort();
+      if (await inTime(stopped, timeoutMs)) return { fd };
+      if (atWork > 0) return undefined;
+      // What is left has asked nothing, or does not take its answer.
+      for (const socket of open) socket.destroy();
+      await stopped;
+      return { fd };
+    },
+    async resume() {
+      closing = new AbortController();
+      await acceptor.resume();
     },
     async [Symbol.asyncDispose]() {
-      const stopped = stopAccepting();
+      const stopped = acceptor.stop();
       closing.abort();
       for (const socket of open) socket.destroy();
       await stopped;
+      acceptor[Symbol.dispose]();
     },
   };
 }
 
-/**
- * Makes `server` listen. A socket file is never open to more than its mode allows, not even for a moment; one that
- * nobody answers on is replaced. @throws BureauError `conflict` when somebody does
- */
-export async function listen(server: Server, where: ServeOptions["listen"]): Promise<void> {
-  if ("path" in where) await clearStaleSocket(where.path);
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    const before = process.umask(0o177);
-    try {
-      server.listen("path" in where ? { path: where.path } : { fd: where.fd }, resolve);
-    } finally {
-      process.umask(before);
-    }
+/** The same actions; `count` is told when one begins and when it ends. */
+function countActions(
+  actions: ServeOptions["actions"],
+  count: (by: 1 | -1) => void,
+): ServeOptions["actions"] {
+  const counted = ({ request, run }: Action): Action => ({
+    request,
+    async run(input, context) {
+      count(1);
+      try {
+        return await run(input, context);
+      } finally {
+        count(-1);
+      }
+    },
   });
-  if ("path" in where) chmodSync(where.path, where.mode);
+  return Object.fromEntries(Object.entries(actions).map(([name, found]) => [name, counted(found)]));
+}
+
+export type Acceptor = Disposable & {
+  /** Accepts no more; resolves when every connection has closed. */
+  stop(): Promise<void>;
+  /** Keeps the socket itself open over `stop` and everything else; returns it. */
+  keep(): number;
+  /** Accepts again on the socket that was kept. */
+  resume(): Promise<void>;
+};
+
+/**
+ * Accepts connections on a socket that stays open while nobody accepts on it, so that it can be handed to another
+ * program. Disposing removes the file of a socket that was made here.
+ */
+export async function startAccepting(
+  where: ListenPlace,
+  onConnection: (socket: Socket) => void,
+  log: Log,
+): Promise<Acceptor> {
+  let fd = "path" in where ? await makeSocket(where.path, where.mode) : where.fd;
+  let kept: number | undefined;
+  const open = async (): Promise<Server> => {
+    const made = createServer({ allowHalfOpen: true }, onConnection);
+    await new Promise<void>((resolve, reject) => {
+      made.once("error", reject);
+      made.listen({ fd }, resolve);
+    });
+    made.on("error", (error) => log.error("socket failed", { error }));
+    return made;
+  };
+  let server = await open();
+  let stopped: Promise<void> | undefined;
+  return {
+    stop: () => (stopped ??= new Promise((resolve) => server.close(() => resolve()))),
+    keep() {
+      kept ??= duplicate(fd, FD_KEPT_LEAST);
+      if (kept === undefined) throw new BureauError("failed", "Cannot keep a socket open: it is closed");
+      return kept;
+    },
+    async resume() {
+      if (kept === undefined) return;
+      [fd, kept] = [kept, undefined];
+      server = await open();
+      stopped = undefined;
+    },
+    [Symbol.dispose]() {
+      if ("path" in where) rmSync(where.path, { force: true });
+    },
+  };
+}
+
+/** Away from the few lowest numbers, one of which the next program expects its socket at. */
+const FD_KEPT_LEAST = 10;
+
+/**
+ * A listening socket whose file is never open to more than its mode allows, not even for a moment; one that nobody
+ * answers on is replaced. @throws BureauError `conflict` when somebody does
+ */
+async function makeSocket(path: string, mode: number): Promise<number> {
+  await clearStaleSocket(path);
+  const before = process.umask(0o177);
+  try {
+    const fd = listenAt(path);
+    chmodSync(path, mode);
+    return fd;
+  } finally {
+    process.umask(before);
+  }
 }
 
 async function serveConnection(socket: Socket, options: ServeOptions, closing: AbortSignal): Promise<void> {

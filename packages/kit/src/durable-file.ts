@@ -19,7 +19,7 @@ import { errnoOf } from "./errors.ts";
 /** Replaces `path` with `content`; `mode` is exact, whatever the umask. */
 export function writeDurably(path: string, content: string | Uint8Array, mode: number): void {
   replaceFile(path, content, mode, true);
-  syncFolder(dirname(path));
+  syncPath(dirname(path));
 }
 
 /**
@@ -52,7 +52,7 @@ function replaceFile(path: string, content: string | Uint8Array, mode: number, s
 export function removeDurably(path: string): void {
   rmSync(path, { force: true });
   try {
-    syncFolder(dirname(path));
+    syncPath(dirname(path));
   } catch (error) {
     if (errnoOf(error) !== "ENOENT") throw error;
   }
@@ -68,7 +68,8 @@ export function readIfPresent(path: string): string | undefined {
   }
 }
 
-function syncFolder(path: string): void {
+/** Makes a file's content, or what was renamed or removed in a folder, survive power loss. */
+export function syncPath(path: string): void {
   const fd = openSync(path, "r");
   try {
     fsyncSync(fd);

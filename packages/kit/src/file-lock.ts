@@ -1,9 +1,12 @@
 /** Locks between processes: a file whose lock the kernel lets go of when its holder ends, however it ends. */
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import type { Clock } from "./clock.ts";
-import { tryLock } from "./posix.ts";
+import { setCloseOnExec, tryLock } from "./posix.ts";
 
-export type FileLock = Disposable;
+export type FileLock = Disposable & {
+  /** For a program that replaces this process and is to have the lock without a gap: see {@link inheritedFileLock}. */
+  readonly fd: number;
+};
 
 /** Takes the lock, or returns undefined when another process has it. The file is made when missing, and stays. */
 export function tryFileLock(path: string): FileLock | undefined {
@@ -12,7 +15,21 @@ export function tryFileLock(path: string): FileLock | undefined {
     closeSync(fd);
     return undefined;
   }
-  return { [Symbol.dispose]: () => closeSync(fd) };
+  return lockOf(fd);
+}
+
+const lockOf = (fd: number): FileLock => ({ fd, [Symbol.dispose]: () => closeSync(fd) });
+
+/** The lock at `path` that the program before us left open as `fd`; undefined when that is not what `fd` is. */
+export function inheritedFileLock(path: string, fd: number): FileLock | undefined {
+  try {
+    const [left, file] = [fstatSync(fd), statSync(path)];
+    if (left.dev !== file.dev || left.ino !== file.ino || !tryLock(fd)) return undefined;
+  } catch {
+    return undefined;
+  }
+  setCloseOnExec(fd, true);
+  return lockOf(fd);
 }
 
 const RETRY_MS = 10;

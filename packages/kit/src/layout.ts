@@ -5,14 +5,14 @@
  * ```
  * runDir/launcher.sock observe.sock tmux.sock tmux.conf supervisor.sock
  * runDir/fleet/<fleet>/<type>/<name>.proxy.sock .admin.sock
- * runDir/fleet/<fleet>/sandbox/<type>-<name>/        one folder a sandbox: see SandboxPaths
+ * runDir/fleet/<fleet>/sandbox/<type>+<name>/        one folder a sandbox: see SandboxPaths
  * stateDir/machine-key.txt session.json …
  * ```
  */
 import { createHash } from "node:crypto";
 import { existsSync, lstatSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import {
   type AccountLocalpart,
   type FleetLocalpart,
@@ -42,6 +42,36 @@ export const systemLayout: Layout = {
   cacheRoot: "/var/bureau/cache",
 };
 
+/**
+ * What a system installation has on its host beside its {@link Layout}: the names of the specification's "Privilege
+ * Model", and where doctor puts what it makes. Root owns all of it but `programsDir`.
+ */
+export const systemHost = {
+  user: "bureau",
+  operatorsGroup: "bureau-operators",
+  configDir: "/etc/bureau",
+  machineConf: "/etc/bureau/machine.conf",
+  /** What Bureau made on this host, so that exactly that can be removed. */
+  installRecord: "/etc/bureau/installed.json",
+  /** Copies of files that a fix replaced. */
+  backupsDir: "/etc/bureau/backups",
+  dataDir: "/var/bureau",
+  /** Whole builds, `<id>/{bin,lib,runtime}`, never changed; a Nix store path serves instead where there is Nix. */
+  buildsDir: "/var/bureau/builds",
+  /** The system user's own: the boot path moves without root. */
+  programsDir: "/var/bureau/programs",
+  /** A link to the build that units run. */
+  currentPrograms: "/var/bureau/programs/current",
+  /** Links for people, on PATH through `profile`. */
+  binDir: "/var/bureau/bin",
+  profile: "/etc/profile.d/bureau.sh",
+  unitDir: "/etc/systemd/system",
+  sysusers: "/etc/sysusers.d/bureau.conf",
+  tmpfiles: "/etc/tmpfiles.d/bureau.conf",
+  /** The machine's age key, sealed by systemd-creds; only pid 1 can open it. */
+  sealedKey: "/var/lib/bureau/machine-key.cred",
+} as const;
+
 /** What a rootless instance keeps besides what every installation has. */
 export type InstanceLayout = Layout & {
   /** `BUREAU_HOME`: the one folder that holds everything of the instance. */
@@ -55,6 +85,8 @@ export type InstanceLayout = Layout & {
   /** The administrator's credentials, KEY=VALUE (wire facts, section 9.4). */
   readonly credentialFile: string;
   readonly registrationTokenFile: string;
+  /** A link to the version that is known to work, once there was an upgrade: what programs are started from. */
+  readonly currentPrograms: string;
   readonly supervisorSocket: string;
   readonly supervisorStateFile: string;
 };
@@ -84,6 +116,7 @@ export function instanceLayout(
     sessionFile: join(root, "session.json"),
     credentialFile: join(root, "credentials"),
     registrationTokenFile: join(root, "registration-token"),
+    currentPrograms: join(root, "programs", "current"),
     supervisorSocket: join(runDir, "supervisor.sock"),
     supervisorStateFile: join(root, "supervisor.json"),
   };
@@ -145,12 +178,22 @@ export const launcherSocket = (layout: Layout): string => join(layout.runDir, "l
 export const observeSocket = (layout: Layout): string => join(layout.runDir, "observe.sock");
 export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");
 export const tmuxConfig = (layout: Layout): string => join(layout.runDir, "tmux.conf");
+/** Which daemon the launcher watches while that proves itself. */
+export const daemonWatchFile = (layout: Layout): string => join(layout.runDir, "daemon-watch.json");
+/** Messages the daemon had not sent when another version took its place. */
+export const unsentNoticesFile = (layout: Layout): string => join(layout.runDir, "unsent-notices.json");
 
 export const machineKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.txt");
 export const machinePublicKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.pub");
 export const machineSessionFile = (layout: Layout): string => join(layout.stateDir, "session.json");
 /** What the daemon must not forget over a reboot: which principals have completed. */
 export const daemonStateFile = (layout: Layout): string => join(layout.stateDir, "daemon-state.json");
+/** Which configuration of each principal last worked, and which did not; one file a principal. */
+export const specHistoryDir = (layout: Layout): string => join(layout.stateDir, "spec-history");
+/** What the machine remembers of its versions, and of the request for another that is under way. */
+export const upgradeStateFile = (layout: Layout): string => join(layout.stateDir, "upgrade-state.json");
+/** Links that keep versions in the Nix store, beside the boot link; one a store path, by its name. */
+export const versionRootsDir = (bootLink: string): string => join(dirname(bootLink), "nix-roots");
 /** Last screens of principals whose sandbox is gone. */
 export const lastOutputFile = (layout: Layout, account: AccountLocalpart): string =>
   join(layout.stateDir, "last-output", `${account.replaceAll("/", "+")}.txt`);
@@ -160,7 +203,7 @@ export const fleetRunDir = (layout: Layout, fleet: FleetLocalpart): string =>
 
 /** The files and sockets of one sandbox. */
 export type SandboxPaths = {
-  /** `sandbox/<type>-<name>`, ours alone. */
+  /** `sandbox/<type>+<name>`, ours alone. */
   readonly dir: string;
   /** Becomes `/run/bureau` inside, read-only: the proxy's socket may be replaced and is still seen. Its path may be
    * longer than a socket address, so the proxy listens by relative path and others use `proxyLink`. */
@@ -179,6 +222,8 @@ export type SandboxPaths = {
   /** `<fleet>/<type>/<name>.proxy.sock`, a link to `proxySocket`: the name the wire gives it. */
   readonly proxyLink: string;
   readonly adminSocket: string;
+  /** `<fleet>/service/<name>.sock`, a link to `service.sock` in `listen`; undefined but for services. */
+  readonly serviceLink: string | undefined;
 };
 
 /**
@@ -204,6 +249,7 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Acc
     exitCode: join(dir, "exit-code"),
     proxyLink: `${stem}.proxy.sock`,
     adminSocket: `${stem}.admin.sock`,
+    serviceLink: principalType(account) === "service" ? `${stem}.sock` : undefined,
   };
 }
 

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { hasHungUp, reserveTcpPort, tryLock } from "./posix.ts";
+import { hasHungUp, holdProcess, reserveTcpPort, tryLock } from "./posix.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(() => {
@@ -132,6 +132,16 @@ test("a peer that closed is told from one that only stopped sending", async () =
   expect(hasHungUp(9_999)).toBe(true);
 });
 
+test("a process that is held can be ended, once, and one that is not there cannot be held", async () => {
+  const child = Bun.spawn(["sleep", "60"]);
+  using held = holdProcess(child.pid);
+  expect(held?.kill()).toBe(true);
+  await child.exited;
+  expect(child.signalCode).toBe("SIGKILL");
+  expect(held?.kill()).toBe(false);
+  expect(holdProcess(child.pid)).toBeUndefined();
+});
+
 describe("a reserved port", () => {
   const answer = { hostname: "127.0.0.1", fetch: () => new Response("mine") } as const;
   const freePort = async (): Promise<number> => {
@@ -151,6 +161,20 @@ describe("a reserved port", () => {
       await server.stop(true);
       expect(() => Bun.serve({ ...answer, port })).toThrow();
     }
+  });
+
+  test("is nobody else's to hold, except as what is ours already", async () => {
+    const port = await freePort();
+    const held = reserveTcpPort(port);
+    expect(() => reserveTcpPort(port)).toThrow("another program has it");
+    const server = Bun.serve({ ...answer, port, reusePort: true });
+    held[Symbol.dispose]();
+    expect(() => reserveTcpPort(port)).toThrow("another program has it");
+    reserveTcpPort(port, { isOurs: true })[Symbol.dispose]();
+    // The server closes first, so its end of the connection lingers (TIME_WAIT).
+    await (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } })).text();
+    await server.stop(true);
+    reserveTcpPort(port)[Symbol.dispose]();
   });
 
   test("cannot be had when another program listens on it, and is free again when let go", async () => {

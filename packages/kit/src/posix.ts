@@ -1,6 +1,7 @@
 /** The few system calls the runtime does not offer, through libc. Linux only. */
-import { dlopen, FFIType } from "bun:ffi";
+import { dlopen, FFIType, ptr, read } from "bun:ffi";
 import { closeSync } from "node:fs";
+import { constants as osConstants } from "node:os";
 import { BureauError } from "./errors.ts";
 
 const openLibc = () =>
@@ -15,6 +16,20 @@ const openLibc = () =>
     },
     bind: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
     poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
+    fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    waitpid: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
+    execve: { args: [FFIType.cstring, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+    syscall: {
+      args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
+      returns: FFIType.i64,
+    },
+    __errno_location: { args: [], returns: FFIType.ptr },
+    sendto: {
+      args: [FFIType.i32, FFIType.ptr, FFIType.u64, FFIType.i32, FFIType.ptr, FFIType.u32],
+      returns: FFIType.i64,
+    },
   }).symbols;
 let opened: ReturnType<typeof openLibc> | undefined;
 /** Opened at its first use, which many programs never come to. */
@@ -56,31 +71,187 @@ export function hasHungUp(fd: number): boolean {
   return (request.getInt16(6, true) & (POLLHUP | POLLNVAL)) !== 0;
 }
 
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+
+/** Whether a descriptor survives `exec`, in this process and in those it starts. */
+export function setCloseOnExec(fd: number, close: boolean): void {
+  if (libc().fcntl(fd, F_SETFD, close ? FD_CLOEXEC : 0) !== 0)
+    throw new BureauError("failed", `Cannot change the descriptor ${fd}: it is not open`);
+}
+
+/** F_DUPFD_CLOEXEC of fcntl.h: the lowest free number from the third argument on. */
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another number, at least `lowest`, for the same open file; closed by `exec`. Undefined when `fd` is not open. */
+export function duplicate(fd: number, lowest: number): number | undefined {
+  const copy = libc().fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+  return copy < 0 ? undefined : copy;
+}
+
+/** Makes `target` another number for what `fd` is, whatever it was before; `exec` keeps it open. */
+export function duplicateOnto(fd: number, target: number): void {
+  if (libc().dup2(fd, target) !== target)
+    throw new BureauError("failed", `Cannot put the descriptor ${fd} at ${target}`);
+}
+
+/** The errno of the last call, by name. Must be asked for before anything else happens. */
+function errnoName(): string {
+  const location = libc().__errno_location();
+  const number = location === null ? 0 : read.i32(location, 0);
+  const found = Object.entries(osConstants.errno).find(([, value]) => value === number);
+  return found?.[0] ?? `errno ${number}`;
+}
+
+/** NUL-terminated strings and the NULL-terminated table of pointers to them that execve(2) wants. */
+function stringTable(strings: readonly string[]): { table: BigUint64Array; held: Buffer[] } {
+  const held = strings.map((text) => Buffer.from(`${text}\0`));
+  const table = new BigUint64Array(held.length + 1);
+  held.forEach((bytes, index) => {
+    table[index] = BigInt(ptr(bytes));
+  });
+  return { table, held };
+}
+
+/**
+ * Replaces this process's program. Descriptors without close-on-exec stay open, which the runtime's own
+ * `process.execve` does not do. @returns only when it failed, with the errno's name
+ */
+export function execve(
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): string {
+  const argv = stringTable(args);
+  const pairs = Object.entries(env).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}=${value}`],
+  );
+  const envp = stringTable(pairs);
+  libc().execve(Buffer.from(`${file}\0`), argv.table, envp.table);
+  const errno = errnoName();
+  // The tables point into these: they must live until here.
+  return argv.held.length + envp.held.length < 0 ? "" : errno;
+}
+
+const WNOHANG = 1;
+
+/** Takes in a child's end, so that no zombie of it stays. True when it is no child of ours any more. */
+export function reapChild(pid: number): boolean {
+  const outcome = libc().waitpid(pid, new Int32Array(1), WNOHANG);
+  return outcome === pid || outcome < 0;
+}
+
+/** The same on every architecture (syscalls(2)); older C libraries have no functions for them. */
+const SYS_PIDFD_SEND_SIGNAL = 424n;
+const SYS_PIDFD_OPEN = 434n;
+
+export type HeldProcess = Disposable & {
+  /** Ends it at once; false when it has ended, or is not ours to end. */
+  kill(): boolean;
+};
+
+/**
+ * The process with that pid, to be signalled later without ever mistaking another one for it, also where /proc does not
+ * show it (pidfd_open(2)). Undefined when there is none.
+ */
+export function holdProcess(pid: number): HeldProcess | undefined {
+  const fd = Number(libc().syscall(SYS_PIDFD_OPEN, BigInt(pid), 0n, 0n, 0n));
+  if (fd < 0) return undefined;
+  return {
+    kill: () =>
+      Number(
+        libc().syscall(SYS_PIDFD_SEND_SIGNAL, BigInt(fd), BigInt(osConstants.signals.SIGKILL), 0n, 0n),
+      ) === 0,
+    [Symbol.dispose]: () => closeSync(fd),
+  };
+}
+
+const AF_UNIX = 1;
+const SOCK_DGRAM_CLOEXEC = 0o2000002;
+const MSG_NOSIGNAL = 0x4000;
+/** sizeof(sockaddr_un.sun_path) (unix(7)). */
+const SUN_PATH_BYTES = 108;
+
+/** struct sockaddr_un: family in host order, then the path. */
+function unixAddress(name: Buffer): Buffer {
+  const address = Buffer.alloc(2 + SUN_PATH_BYTES);
+  new DataView(address.buffer, address.byteOffset).setUint16(0, AF_UNIX, true);
+  name.copy(address, 2);
+  return address;
+}
+
+const SOCK_STREAM_NONBLOCK_CLOEXEC = 0o2004001;
+/** Clients that may wait while nobody accepts, as during an exec; the kernel's own limit is /proc/sys/net/core/somaxconn. */
+const BACKLOG = 4_096;
+
+/**
+ * A listening unix socket at `path`, its file subject to the umask. Unlike a socket the runtime makes, closing it leaves
+ * its file where it is, so it can be handed on. @throws BureauError with the errno
+ */
+export function listenAt(path: string): number {
+  const name = Buffer.from(path);
+  const fail = (reason: string): BureauError =>
+    new BureauError("failed", `Cannot listen on "${path}": ${reason}`);
+  if (name.length >= SUN_PATH_BYTES) throw fail(`a socket's path has at most ${SUN_PATH_BYTES - 1} bytes`);
+  const fd = libc().socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
+  if (fd < 0) throw fail(errnoName());
+  if (libc().bind(fd, unixAddress(name), 2 + name.length) === 0 && libc().listen(fd, BACKLOG) === 0)
+    return fd;
+  const errno = errnoName();
+  closeSync(fd);
+  throw fail(errno);
+}
+
+/**
+ * Sends one datagram to a unix socket; `@` begins an abstract name. The runtime has no such sockets.
+ * @returns false when nobody took it
+ */
+export function sendDatagram(path: string, text: string): boolean {
+  const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);
+  if (name.length > SUN_PATH_BYTES) return false;
+  const address = unixAddress(name);
+  const fd = libc().socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);
+  if (fd < 0) return false;
+  try {
+    const bytes = Buffer.from(text);
+    const sent = libc().sendto(fd, bytes, BigInt(bytes.length), MSG_NOSIGNAL, address, 2 + name.length);
+    return Number(sent) === bytes.length;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 const AF_INET = 2;
 const SOCK_STREAM_CLOEXEC = 0o2000001;
 const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
 const SO_REUSEPORT = 15;
 
 /**
  * Holds a port of 127.0.0.1 without listening on it, for a program of the same user that listens with SO_REUSEPORT: while
  * that program is away nobody else can take the port and be spoken to in its place (socket(7): all who share a port
- * must ask for it and have the same user). @throws BureauError `conflict` when somebody has it
+ * must ask for it and have the same user). Who holds a port already shares it with nobody who comes to hold it, unless
+ * that one says that it `isOurs`. @throws BureauError `conflict` when somebody has it
  */
-export function reserveTcpPort(port: number): Disposable {
+export function reserveTcpPort(port: number, { isOurs = false } = {}): Disposable {
   const fd = libc().socket(AF_INET, SOCK_STREAM_CLOEXEC, 0);
   const address = new DataView(new ArrayBuffer(16));
   // struct sockaddr_in: family in host order, port and address in network order.
   address.setUint16(0, AF_INET, true);
   address.setUint16(2, port, false);
   address.setUint32(4, 0x7f000001, false);
-  const on = new Int32Array([1]);
-  const isHeld =
-    fd >= 0 &&
-    libc().setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, on, 4) === 0 &&
-    libc().bind(fd, new Uint8Array(address.buffer), 16) === 0;
+  const set = (option: number, value: 0 | 1): boolean =>
+    libc().setsockopt(fd, SOL_SOCKET, option, new Int32Array([value]), 4) === 0;
+  const bind = (): boolean => libc().bind(fd, new Uint8Array(address.buffer), 16) === 0;
+  const alone = (): boolean =>
+    // Connections that linger are no obstacle; they would not be one to others either, were this left on.
+    set(SO_REUSEADDR, 1) && bind() && set(SO_REUSEADDR, 0) && set(SO_REUSEPORT, 1);
+  const isHeld = fd >= 0 && (isOurs ? set(SO_REUSEPORT, 1) && bind() : alone());
   if (!isHeld) {
     if (fd >= 0) closeSync(fd);
-    throw new BureauError("conflict", `Cannot have port ${port} of 127.0.0.1: another program has it`);
+    throw new BureauError("conflict", `Cannot have port ${port} of 127.0.0.1: another program has it`, {
+      hint: `stop it; ss -atnp 'sport = :${port}' names it`,
+    });
   }
   return { [Symbol.dispose]: () => closeSync(fd) };
 }

@@ -1,4 +1,4 @@
-/** Waiting for something others bring about: asked again at short intervals until it holds or time is up. */
+/** Waiting, but not for ever: for what others bring about, asked again at short intervals; for work under way. */
 import type { Clock } from "./clock.ts";
 
 const FIRST_MS = 15;
@@ -15,4 +15,15 @@ export async function waitFor<T>(
     if (answer !== undefined || options.clock.monotonic() > deadline) return answer;
     await options.clock.sleep(pauseMs);
   }
+}
+
+/** False when `work` took longer than `timeoutMs`; it goes on all the same. */
+export async function inTime(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), timeoutMs);
+  });
+  const done = await Promise.race([work.then(() => true), late]);
+  clearTimeout(timer);
+  return done;
 }

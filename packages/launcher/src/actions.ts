@@ -8,21 +8,32 @@ import { type LauncherAction, type LauncherResponse, launcherRequests } from "@b
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import type { PrincipalLock } from "./principal-lock.ts";
 import { openBundle, type ProxyGrants, proxyStartOf } from "./proxy-start.ts";
+import type { Renewal } from "./renewal.ts";
 import { createSandbox } from "./sandbox/create.ts";
 import { destroySandbox, GRACE_MS } from "./sandbox/destroy.ts";
 import { readLastScreen, tail } from "./sandbox/exit-account.ts";
 import type { SandboxRecord } from "./sandbox/record.ts";
-import { linkProxySocket, writePayload } from "./sandbox/sandbox-files.ts";
+import { linkSockets, writePayload } from "./sandbox/sandbox-files.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
 
 const SIGHUP = 1;
 /** Below the 1 MiB of a response, with room for its frame. */
 const CAPTURE_BYTES_MAX = 1_000_000;
 
-/** Acts that change a principal wait for one another; those of different principals do not. */
-export function launcherActions(host: SandboxHost, lock: PrincipalLock): Record<LauncherAction, Action> {
+/**
+ * Acts that change a principal wait for one another; those of different principals do not. All of them wait for
+ * `settled`, before which what earlier launchers left is still being cleared away.
+ */
+export function launcherActions(
+  host: SandboxHost,
+  lock: PrincipalLock,
+  renewal: Renewal,
+  settled: Promise<void>,
+): Record<LauncherAction, Action> {
   const startedAt = host.clock.now();
   const requests = launcherRequests;
+  const change = <T>(principal: AccountLocalpart, act: () => Promise<T>): Promise<T> =>
+    settled.then(() => lock.run(principal, act));
   return {
     status: action(
       requests.status,
@@ -30,9 +41,11 @@ export function launcherActions(host: SandboxHost, lock: PrincipalLock): Record<
         version,
         pid: process.pid,
         public_key: host.key.publicKey,
-        key_protection: "file",
+        key_protection: host.key.protection,
         sandboxes: host.table.list().sandboxes.filter(({ state }) => state === "running").length,
         started_at: startedAt,
+        programs_dir: renewal.programsDir,
+        ...renewal.status,
       }),
     ),
     "list-sandboxes": action(requests["list-sandboxes"], async () => host.table.list()),
@@ -40,10 +53,10 @@ export function launcherActions(host: SandboxHost, lock: PrincipalLock): Record<
       host.table.waitForChange(request.since, request.timeout_ms, signal),
     ),
     "create-sandbox": action(requests["create-sandbox"], (request) =>
-      lock.run(request.principal, () => createSandbox(host, request)),
+      change(request.principal, () => createSandbox(host, request)),
     ),
     "destroy-sandbox": action(requests["destroy-sandbox"], ({ principal, force, grace_ms }) =>
-      lock.run(principal, async () => {
+      change(principal, async () => {
         const exit = await destroySandbox(host, principal, {
           force: force ?? false,
           graceMs: grace_ms ?? GRACE_MS,
@@ -52,10 +65,10 @@ export function launcherActions(host: SandboxHost, lock: PrincipalLock): Record<
       }),
     ),
     "signal-sandbox": action(requests["signal-sandbox"], ({ principal, signal }) =>
-      lock.run(principal, () => signalSandbox(host, principal, signal)),
+      change(principal, () => signalSandbox(host, principal, signal)),
     ),
     "update-payload": action(requests["update-payload"], ({ principal, payload, payload_digest }) =>
-      lock.run(principal, async () => {
+      change(principal, async () => {
         const record = runningRecord(host, principal, "update the payload");
         writePayload(pathsOf(host, principal), payload);
         host.table.put({ ...record, digests: { ...record.digests, payload: payload_digest } });
@@ -66,8 +79,16 @@ export function launcherActions(host: SandboxHost, lock: PrincipalLock): Record<
       }),
     ),
     "restart-proxy": action(requests["restart-proxy"], ({ principal, ...grants }) =>
-      lock.run(principal, () => restartProxy(host, principal, grants)),
+      change(principal, () => restartProxy(host, principal, grants)),
     ),
+    "exec-update": action(requests["exec-update"], async ({ programs_dir, request_id }) => {
+      await settled;
+      renewal.begin(programs_dir, request_id);
+    }),
+    "watch-daemon": action(requests["watch-daemon"], async ({ pid, start_ticks, deadline_ms }) =>
+      renewal.watch({ pid, startTicks: start_ticks }, deadline_ms),
+    ),
+    "watched-ok": action(requests["watched-ok"], async ({ pid }) => renewal.release(pid)),
     "capture-output": action(requests["capture-output"], ({ principal, lines }) =>
       captureOutput(host, principal, lines),
     ),
@@ -101,7 +122,7 @@ async function restartProxy(
   const paths = pathsOf(host, principal);
   const proxy = await host.proxies.start(proxyStartOf(host.config, principal, grants, bundle), paths.dir);
   host.proxies.prepareSpare();
-  linkProxySocket(paths);
+  linkSockets(paths);
   host.table.put({ ...record, proxy });
   host.watch.sweep();
   host.log.info("proxy restarted", { principal, pid: proxy.pid });

@@ -1,13 +1,22 @@
 /** One launcher a state folder: the lock is held by an open file for the process's life, so a crash releases it. */
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { type FileLock, tryFileLock } from "@bureau/kit/file-lock";
+import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/kit/file-lock";
 import { type Layout, makePrivateDir } from "@bureau/kit/layout";
+
+/** Where the version before this one in the same process says which of its open files holds the lock. */
+const LOCK_FD = "BUREAU_LOCK_FD";
+
+/** For the program that is executed in this one's place: it is to have the lock without a gap. */
+export const lockVariable = (fd: number): Readonly<Record<string, string>> => ({ [LOCK_FD]: String(fd) });
 
 /** @throws BureauError `conflict` when another launcher holds it */
 export function takeInstanceLock(layout: Layout): FileLock {
   makePrivateDir(layout.stateDir);
-  const lock = tryFileLock(join(layout.stateDir, "launcher.lock"));
+  const path = join(layout.stateDir, "launcher.lock");
+  const left = process.env[LOCK_FD];
+  delete process.env[LOCK_FD];
+  const lock = (left === undefined ? undefined : inheritedFileLock(path, Number(left))) ?? tryFileLock(path);
   if (lock !== undefined) return lock;
   throw new BureauError(
     "conflict",

@@ -1,16 +1,22 @@
 /**
- * The machine's age key: made once, kept in a 0600 file, and used for nothing but opening credential bundles.
- * The identity stays in this module; others get its public half and plaintext bundles.
+ * The machine's age key: made once, and used for nothing but opening credential bundles. It lies sealed on the disk
+ * where systemd hands it over (systemd-creds; memory only), and in a 0600 file in a rootless instance.
+ *
+ * The identity stays in this module, as a key that the runtime does not give out again; others get its public half and
+ * plaintext bundles.
  */
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { type Layout, machineKeyFile, machinePublicKeyFile } from "@bureau/kit/layout";
 import { Secret } from "@bureau/kit/secret";
+import { credentialFile } from "@bureau/kit/systemd";
 import { parseJson } from "@bureau/schema/parse";
 import type { MachineLocalpart } from "@bureau/schema/refs";
-import { Decrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
+import type { Decrypter } from "age-encryption";
 import { check, pipe, record, string, unknown } from "valibot";
+import { importIdentity, recipientOf, trimmed } from "./age-identity.ts";
 
 /** Decrypted credentials: name → value. Never logged, never written. */
 export type CredentialBundle = Readonly<Record<string, string>>;
@@ -21,51 +27,112 @@ const BundleSchema = pipe(
   record(string(), string()),
 );
 
+/** How the key is kept: sealed and opened by systemd for this service alone, or readable by its user. */
+export type KeyProtection = "systemd-creds" | "file";
+
 export type MachineKey = {
   /** `age1…`. */
   readonly publicKey: string;
+  readonly protection: KeyProtection;
   /** Opens a bundle: standard base64 of an age file whose plaintext is a JSON object. @throws BureauError */
   unseal(ciphertext: string): Promise<CredentialBundle>;
   /** The account password that first boot sets (section 9.13): only this key can derive it. */
   permanentPassword(machine: MachineLocalpart): Secret;
 };
 
-/** The key in the state folder; undefined when there is none. */
-export async function loadMachineKey(layout: Layout): Promise<MachineKey | undefined> {
-  const text = readIfPresent(machineKeyFile(layout))?.trim();
-  if (text === undefined || text === "") return undefined;
-  return machineKey(text, machineKeyFile(layout));
+/** What the service manager calls the key. */
+const CREDENTIAL = "machine-key";
+
+type KeyPlace = { readonly path: string; readonly protection: KeyProtection };
+
+/** The service manager's credential where it passes any, else the file: never one in the place of the other. */
+function placeOf(layout: Layout): KeyPlace {
+  const credential = credentialFile(CREDENTIAL);
+  return credential === undefined
+    ? { path: machineKeyFile(layout), protection: "file" }
+    : { path: credential, protection: "systemd-creds" };
 }
 
-/** Makes and keeps a key. An existing one is used as it is: a first boot that was cut off goes on with it. */
+/** The machine's key; undefined when there is none. */
+export async function loadMachineKey(layout: Layout): Promise<MachineKey | undefined> {
+  const place = placeOf(layout);
+  const text = readBytes(place.path);
+  return text === undefined || trimmed(text).length === 0 ? undefined : machineKey(text, place);
+}
+
+/**
+ * Makes and keeps a key where there is none. An existing one is used as it is: a first boot that was cut off goes on
+ * with it. @throws BureauError when the service manager should have passed one and did not
+ */
 export async function loadOrMakeMachineKey(layout: Layout): Promise<MachineKey> {
-  const identity = readIfPresent(machineKeyFile(layout))?.trim() || (await generateX25519Identity());
-  const key = await machineKey(identity, machineKeyFile(layout));
-  if (readIfPresent(machineKeyFile(layout))?.trim() !== identity)
-    writeDurably(machineKeyFile(layout), identity, 0o600);
+  const key = (await loadMachineKey(layout)) ?? (await makeMachineKey(layout));
   if (readIfPresent(machinePublicKeyFile(layout)) !== key.publicKey)
     writeDurably(machinePublicKeyFile(layout), key.publicKey, 0o644);
   return key;
 }
 
-async function machineKey(identity: string, path: string): Promise<MachineKey> {
-  const decrypter = new Decrypter();
-  let publicKey: string;
-  try {
-    decrypter.addIdentity(identity);
-    publicKey = await identityToRecipient(identity);
-  } catch {
-    // The library's error may quote the key.
+async function makeMachineKey(layout: Layout): Promise<MachineKey> {
+  const place = placeOf(layout);
+  if (place.protection !== "file")
+    throw new BureauError("failed", `Cannot join: the service manager passed no key at "${place.path}"`, {
+      hint: "sudo bureau machine doctor --fix",
+    });
+  const identity = await newIdentity();
+  writeDurably(place.path, identity, 0o600);
+  return machineKey(Buffer.from(identity), place);
+}
+
+/** Prints a new identity: for whoever seals it at once (`systemd-creds encrypt`), so that it never lies in clear. */
+export async function printNewKey(): Promise<void> {
+  await Bun.write(Bun.stdout, `${await newIdentity()}\n`);
+}
+
+/**
+ * Loading the library is most of what starting a launcher would take, and nobody needs it before the first bundle.
+ * Whoever starts a launcher does this once it answers.
+ */
+export const loadAge = () => import("./age-library.ts");
+
+const newIdentity = async (): Promise<string> => (await loadAge()).generateX25519Identity();
+
+async function machineKey(text: Buffer, place: KeyPlace): Promise<MachineKey> {
+  const imported = await importIdentity(text);
+  if (imported === undefined)
     throw new BureauError(
       "failed",
-      `Cannot use the machine key in "${path}": it is not an age X25519 identity`,
+      `Cannot use the machine key in "${place.path}": it is not an age X25519 identity`,
     );
-  }
+  const publicKey = await recipientOf(imported);
   return {
     publicKey,
-    unseal: (ciphertext) => unseal(decrypter, ciphertext, publicKey),
-    permanentPassword: (machine) => new Secret(sha256Hex(`bureau-machine-permanent:${machine}:${identity}`)),
+    protection: place.protection,
+    async unseal(ciphertext) {
+      const decrypter = new (await loadAge()).Decrypter();
+      decrypter.addIdentity(imported);
+      return await unseal(decrypter, ciphertext, publicKey);
+    },
+    permanentPassword: (machine) => permanentPassword(machine, place),
   };
+}
+
+/** Reads the identity again rather than keeping it: only a first boot asks. */
+function permanentPassword(machine: MachineLocalpart, place: KeyPlace): Secret {
+  const text = readFileSync(place.path);
+  try {
+    const hash = createHash("sha256").update(`bureau-machine-permanent:${machine}:`).update(trimmed(text));
+    return new Secret(hash.digest("hex"));
+  } finally {
+    text.fill(0);
+  }
+}
+
+function readBytes(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 async function unseal(

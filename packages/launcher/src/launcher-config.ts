@@ -1,8 +1,10 @@
 /** The launcher's command line (wire facts, section 9.11) as one typed value, checked before anything is touched. */
 import { resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
+import { groupIdOf } from "@bureau/kit/group-id";
 import type { Log } from "@bureau/kit/log";
 import { type MachineConfig, parseMachineFlags } from "@bureau/kit/machine-flags";
+import { ownBuild } from "@bureau/kit/own-build";
 import { LOCALPART_BYTES_MAX, localpartBytesMaxFor } from "@bureau/schema/refs";
 
 export type LauncherConfig = MachineConfig & {
@@ -10,6 +12,12 @@ export type LauncherConfig = MachineConfig & {
   readonly programsDir: string;
   /** How a proxy is started, before its own arguments. Default `[<programsDir>/bin/bureau-proxy]`. */
   readonly proxyCommand: readonly string[];
+  /** A socket that starts a proxy for each connection, in a unit of its own; undefined: proxies are our children. */
+  readonly proxySocket: string | undefined;
+  /** The terminal server is a unit of its own: it is waited for, never started. */
+  readonly externalTerminals: boolean;
+  /** Whose members may reach services; undefined: nobody but us. */
+  readonly operatorsGid: number | undefined;
   /** `-` is standard input. */
   readonly bootstrapFile: string | undefined;
   readonly registrationTokenFile: string | undefined;
@@ -26,6 +34,9 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
     "bootstrap-file": { type: "string" },
     "registration-token-file": { type: "string" },
     "first-boot-only": { type: "boolean", default: false },
+    "operators-group": { type: "string", default: "" },
+    "proxy-socket": { type: "string" },
+    "external-terminals": { type: "boolean", default: false },
   });
   if (parsed === "version") return "version";
   const { machine, values } = parsed;
@@ -34,17 +45,30 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
       "invalid-input",
       "--bootstrap-file and --registration-token-file exclude each other",
     );
-  // A bundle lies in lib/<program>/ of its build.
-  const programsDir = resolve(values["programs-dir"] ?? resolve(import.meta.dirname, "../.."));
+  const programsDir = resolve(values["programs-dir"] ?? ownBuild(import.meta.dirname));
   return {
     ...machine,
     homeserverUrl: machine.homeserverUrl === "" ? HOMESERVER_DEFAULT : machine.homeserverUrl,
     programsDir,
     proxyCommand: [resolve(programsDir, "bin/bureau-proxy")],
+    proxySocket: values["proxy-socket"],
+    externalTerminals: values["external-terminals"],
+    operatorsGid: groupId(values["operators-group"]),
     bootstrapFile: values["bootstrap-file"],
     registrationTokenFile: values["registration-token-file"],
     firstBootOnly: values["first-boot-only"],
   };
+}
+
+/** @throws BureauError `not-found`: a group that was asked for and is not there must not be done without */
+function groupId(name: string): number | undefined {
+  if (name === "") return undefined;
+  const id = groupIdOf(name);
+  if (id === undefined)
+    throw new BureauError("not-found", `There is no group "${name}" on this machine`, {
+      hint: "sudo bureau machine doctor --fix",
+    });
+  return id;
 }
 
 /** Says at the start that some names will not fit. */

@@ -44,7 +44,7 @@ process.env["BUREAU_LOG"] ??= "error";
 
 const packages = resolve(import.meta.dirname, "../..");
 /** The proxy from source: tests need no build. */
-const PROXY_COMMAND = [process.execPath, join(packages, "proxy/src/main.ts")];
+export const PROXY_COMMAND = [process.execPath, join(packages, "proxy/src/main.ts")];
 const CONDITION_MS_MAX = 10_000;
 
 export type SpecInput = LauncherRequest<"create-sandbox">["sandbox_spec"];
@@ -65,6 +65,9 @@ export class TestLauncher implements AsyncDisposable {
     fleet: parseFleet("bureau/fleet/test"),
     programsDir: join(this.root, "programs"),
     proxyCommand: PROXY_COMMAND,
+    proxySocket: undefined,
+    externalTerminals: false,
+    operatorsGid: undefined,
     bootstrapFile: undefined,
     registrationTokenFile: undefined,
     firstBootOnly: false,
@@ -84,19 +87,20 @@ export class TestLauncher implements AsyncDisposable {
   /** In this process. */
   async start(
     proxyCommand: readonly string[] = PROXY_COMMAND,
-    roots?: Pick<Layout, "workspaceRoot">,
+    changes: Partial<LauncherConfig> = {},
   ): Promise<this> {
-    const layout = { ...this.layout, ...(roots && { workspaceRoot: roots.workspaceRoot }) };
     const fd = openSync(this.logFile, "a");
     const log = createLog("bureau-launcher", { write: (line) => void Bun.write(Bun.file(fd), line) });
     this.#key = await loadOrMakeMachineKey(this.layout);
     this.#running = await startLauncher(
-      { ...this.config, layout, proxyCommand },
+      { ...this.config, proxyCommand, ...changes },
       {
         clock: systemClock,
         log,
         key: this.#key,
         random: Math.random,
+        args: this.flags(),
+        lockFd: fd,
       },
     );
     return this;
@@ -129,6 +133,11 @@ export class TestLauncher implements AsyncDisposable {
       );
     });
     return id;
+  }
+
+  /** Resolves once what earlier launchers left is cleared away: what would change something waits for that. */
+  async settled(): Promise<void> {
+    await this.call("destroy-sandbox", { principal: "agent/nobody" }).catch(() => {});
   }
 
   flags(): string[] {

@@ -1,22 +1,26 @@
 /**
- * The launcher's parts put together: adopt what runs, then listen. Disposing ends every sandbox; a launcher that is
+ * The launcher's parts put together: adopt what runs, listen, then settle what is left over. Disposing ends every sandbox; a launcher that is
  * killed instead leaves them running for the next one.
  */
 import { mkdirSync, rmSync } from "node:fs";
-import { serveCbor } from "@bureau/kit/cbor-socket";
+import { type CborServer, serveCbor } from "@bureau/kit/cbor-socket";
 import type { Clock } from "@bureau/kit/clock";
 import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
+import { inheritedSocket } from "@bureau/kit/systemd";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
-import type { MachineKey } from "./keys.ts";
+import { loadAge, type MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 import { PrincipalLock } from "./principal-lock.ts";
+import { childProxies, socketProxies } from "./proxy-channel.ts";
 import { ProxyProcesses } from "./proxy-process.ts";
-import { adoptSandboxes } from "./sandbox/adopt.ts";
+import { Renewal } from "./renewal.ts";
+import { adoptSandboxes, settleLeftovers } from "./sandbox/adopt.ts";
 import { clearSandbox, destroySandbox, GRACE_MS, recordExit } from "./sandbox/destroy.ts";
 import { ExitWatch } from "./sandbox/exit-watch.ts";
 import { findHostTools, findSandboxPrograms, homesOfUser } from "./sandbox/host-tools.ts";
+import { settleRecords } from "./sandbox/record.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
 import { SandboxTable } from "./sandbox/sandbox-table.ts";
 import { createTmux } from "./terminal/tmux.ts";
@@ -27,35 +31,58 @@ export type LauncherDeps = {
   readonly key: MachineKey;
   /** In [0, 1). */
   readonly random: () => number;
+  /** This program's command line, without the program: what the next version of it is started with. */
+  readonly args: readonly string[];
+  /** The open file that holds the instance lock, for the next version too. */
+  readonly lockFd: number;
 };
 
 /** Requests in flight get this long when the launcher stops. */
 const DRAIN_MS_MAX = 1_000;
 
-/** Resolves when launcher.sock answers. The caller holds the instance lock and is past first boot. */
+/**
+ * Resolves when everything it found is settled. launcher.sock answers before that, for clients may have waited while one
+ * version replaced another: with what is so, while requests to change something wait until it is settled. The caller
+ * holds the instance lock and is past first boot.
+ */
 export async function startLauncher(config: LauncherConfig, deps: LauncherDeps): Promise<AsyncDisposable> {
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
-  for (const root of [config.layout.workspaceRoot, config.layout.cacheRoot])
-    mkdirSync(root, { recursive: true, mode: 0o755 });
+  settleRecords(config.layout, config.fleet);
   const lock = new PrincipalLock();
   const host = makeHost(config, deps, lock);
+  const leftovers = adoptSandboxes(host);
+  const settled = Promise.withResolvers<void>();
+  // Whoever waits for it is told; with nobody waiting, starting fails all the same.
+  settled.promise.catch(() => {});
+  const passed = inheritedSocket();
+  const renewal = new Renewal({ host, lock, lockFd: deps.lockFd, args: deps.args, log: deps.log });
+  const listen = (): Promise<CborServer> =>
+    serveCbor({
+      listen: passed ?? { path: launcherSocket(config.layout), mode: 0o660 },
+      actions: launcherActions(host, lock, renewal, settled.promise),
+      log: deps.log,
+    });
+  const early = leftovers.ended.length === 0 ? await listen() : undefined;
+  for (const root of [config.layout.workspaceRoot, config.layout.cacheRoot])
+    mkdirSync(root, { recursive: true, mode: 0o755 });
   await host.tmux.ensureServer();
-  await adoptSandboxes(host);
+  await settleLeftovers(host, leftovers);
   host.proxies.prepareSpare();
-  const server = await serveCbor({
-    listen: { path: launcherSocket(config.layout), mode: 0o660 },
-    actions: launcherActions(host, lock),
-    log: deps.log,
-  });
+  await loadAge();
+  const server = early ?? (await listen());
+  const socketIsOurs = passed?.isOurs ?? true;
+  renewal.setServer(server, socketIsOurs);
+  settled.resolve();
   deps.log.info("launcher ready", { sandboxes: host.table.all().length });
   return {
     async [Symbol.asyncDispose]() {
+      renewal[Symbol.dispose]();
       await server.drain(DRAIN_MS_MAX);
       await server[Symbol.asyncDispose]();
       // A sandbox that is being made is not in the table yet, or not whole.
       await lock.idle();
       await endEverything(host, lock);
-      rmSync(launcherSocket(config.layout), { force: true });
+      if (socketIsOurs) rmSync(launcherSocket(config.layout), { force: true });
     },
   };
 }
@@ -73,15 +100,14 @@ function makeHost(config: LauncherConfig, deps: LauncherDeps, lock: PrincipalLoc
     lock
       .run(principal, () => recordExit(host, principal))
       .catch((error: unknown) => log.error("cannot record an exit", { principal, error }));
-  const proxies = new ProxyProcesses({
-    command: config.proxyCommand,
-    runDir: config.layout.runDir,
-    clock,
-    log,
-    onExit: () => watch.sweep(),
-  });
+  const onExit = (): void => watch.sweep();
+  const open =
+    config.proxySocket === undefined
+      ? childProxies(config.proxyCommand, config.layout.runDir, onExit)
+      : socketProxies(config.proxySocket, onExit);
+  const proxies = new ProxyProcesses({ open, runDir: config.layout.runDir, clock, log });
   const mountPolicy = { layout: config.layout, homes: homesOfUser(), programsDir: config.programsDir };
-  const tmux = createTmux(config.layout);
+  const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {
     ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux },
     ...{ hostTools: findHostTools(), ...findSandboxPrograms() },

@@ -1,36 +1,51 @@
 /** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { reapInheritedChildren } from "@bureau/kit/exec";
 import { machineKeyFile, machineSessionFile } from "@bureau/kit/layout";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
 import { configOrExit } from "@bureau/kit/machine-flags";
 import { makeUndumpable } from "@bureau/kit/posix";
+import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
 import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
+import { forgetOldLife } from "./first-boot/join-again.ts";
 import { takeInstanceLock } from "./instance-lock.ts";
-import { loadMachineKey } from "./keys.ts";
+import { loadMachineKey, printNewKey } from "./keys.ts";
 import { startLauncher } from "./launcher.ts";
 import { parseLauncherFlags, warnOfLongRunDir } from "./launcher-config.ts";
 
 async function main(context: ProgramContext): Promise<number> {
   makeUndumpable();
+  if (context.args.length === 1 && context.args[0] === "--new-key") {
+    await printNewKey();
+    return exitCodes.ok;
+  }
   const config = configOrExit(context, parseLauncherFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
   warnOfLongRunDir(config, log);
-  using _lock = takeInstanceLock(config.layout);
+  using _children = reapInheritedChildren();
+  using lock = takeInstanceLock(config.layout);
+  await forgetOldLife(config, { clock: systemClock, log, signal });
   if (!hasBooted(config.layout)) await firstBoot(config, { clock: systemClock, log, signal });
   if (config.firstBootOnly || signal.aborted) return exitCodes.ok;
   const key = await loadMachineKey(config.layout);
   if (key === undefined)
     throw new BureauError(
       "failed",
-      `The machine has a session but no key in "${machineKeyFile(config.layout)}"`,
+      `The machine has a session but no key: neither from the service manager nor in "${machineKeyFile(config.layout)}"`,
       {
         hint: `restore the key, or remove "${machineSessionFile(config.layout)}" and join again`,
       },
     );
-  await using _launcher = await startLauncher(config, { clock: systemClock, log, key, random: Math.random });
+  using _watchdog = feedWatchdog();
+  await using _launcher = await startLauncher(config, {
+    ...{ clock: systemClock, log, key, random: Math.random },
+    ...{ args: context.args, lockFd: lock.fd },
+  });
+  notifyServiceManager({ ready: true });
   await aborted(signal);
+  notifyServiceManager({ stopping: true });
   return exitCodes.ok;
 }
 

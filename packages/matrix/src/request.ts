@@ -14,8 +14,10 @@ export const REQUEST_MS_MAX = 30_000;
 export type MatrixRequest = {
   readonly homeserver: string;
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
-  /** Below `/_matrix/client`, already escaped: use {@link path}. */
+  /** Below `root`, already escaped: use {@link path}. */
   readonly path: string;
+  /** `/_matrix/client` when it is not given. */
+  readonly root?: string;
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly token?: string | undefined;
   readonly body?: unknown;
@@ -64,7 +66,7 @@ function urlOf(request: MatrixRequest): string {
     .map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`)
     .join("&");
   const base = request.homeserver.replace(/\/+$/u, "");
-  return `${base}/_matrix/client${request.path}${query === "" ? "" : `?${query}`}`;
+  return `${base}${request.root ?? "/_matrix/client"}${request.path}${query === "" ? "" : `?${query}`}`;
 }
 
 const headersOf = (request: MatrixRequest): Record<string, string> => ({

@@ -3,8 +3,9 @@
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
-import { parseRoomAlias } from "@bureau/schema/refs";
+import { parseRoomAlias, parseUserId } from "@bureau/schema/refs";
 import { login, registerWithToken, serverVersions } from "./auth.ts";
+import { editMachineInfo, type MachineInfoChange } from "./machine-info.ts";
 import { isRevoked, isTransient, MatrixError } from "./matrix-error.ts";
 import { changePowerLevels } from "./power-levels.ts";
 import { RoomStateStore } from "./room-state.ts";
@@ -163,6 +164,34 @@ function defineRooms(): void {
     expect(await session.sendMessage(room, content, { txnId: "t1" })).toBe(first);
     const { chunk } = await session.messages(room);
     expect(chunk.filter(({ type }) => type === "m.room.message")).toHaveLength(1);
+  });
+
+  test("of what two write at the same moment into one event nothing is lost", async () => {
+    const session = await person();
+    const room = await session.createRoom({ preset: "private_chat" });
+    const machine = parseUserId(`@bureau/fleet/test/machine/m1:${homeserver.serverName}`);
+    const edit = (change: MachineInfoChange) => editMachineInfo(session, room, machine, change);
+    const labels = (value: string | undefined, ...names: string[]) =>
+      new Map(names.map((name) => [name, value]));
+    await edit({ fields: new Map([["hostname", "old"]]), labels: labels("yes", "gone") });
+    const rounds = ["a", "b", "c", "d", "e"];
+    for (const round of rounds) {
+      await Promise.all([
+        edit({ labels: labels(undefined, "gone", `old-${round}`) }),
+        edit({ fields: new Map([["hostname", round]]), labels: labels("yes", round) }),
+      ]);
+      await Promise.all([
+        edit({ labels: labels("yes", `old-${round}`) }),
+        edit({ labels: labels("yes", "gone") }),
+      ]);
+    }
+    expect(await session.getState(room, "m.bureau.machine_info", machine.slice(1))).toEqual({
+      hostname: "e",
+      labels: Object.fromEntries(
+        ["gone", ...rounds.flatMap((one) => [one, `old-${one}`])].map((one) => [one, "yes"]),
+      ),
+    });
+    expect((await edit({ labels: labels("yes", "a") })).written).toBe(false);
   });
 
   test("power levels are changed without losing the others", async () => {

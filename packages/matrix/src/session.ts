@@ -55,6 +55,7 @@ const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
 const JoinedMembersAnswer = v.object({ joined: v.record(v.string(), v.unknown()) });
 const EventAnswer = v.object({
   content: v.record(v.string(), v.unknown()),
+  origin_server_ts: v.number(),
   unsigned: v.optional(v.object({ replaces_state: v.optional(v.string()) })),
 });
 const MessagesAnswer = v.object({
@@ -175,15 +176,20 @@ export class MatrixSession {
     room: RoomId,
     event: EventId,
   ): Promise<
-    { readonly content: Readonly<Record<string, unknown>>; readonly replaces: string | undefined } | undefined
+    | {
+        readonly content: Readonly<Record<string, unknown>>;
+        readonly sentAt: number;
+        readonly replaces: string | undefined;
+      }
+    | undefined
   > {
     const answer = await missingIsUndefined(
       this.#call("GET", path`/v3/rooms/${room}/event/${event}`),
       "M_NOT_FOUND",
     );
     if (answer === undefined) return undefined;
-    const { content, unsigned } = parse(EventAnswer, answer, `event ${event}`);
-    return { content, replaces: unsigned?.replaces_state };
+    const { content, origin_server_ts, unsigned } = parse(EventAnswer, answer, `event ${event}`);
+    return { content, sentAt: origin_server_ts, replaces: unsigned?.replaces_state };
   }
 
   async putState(
@@ -224,13 +230,20 @@ export class MatrixSession {
     return this.sendEvent(room, "m.room.message", content, options);
   }
 
-  /** A page of the timeline, newest first (`b`) or oldest first (`f`). */
+  /** A page of the timeline, newest first (`b`) or oldest first (`f`), of all types of events or those named. */
   async messages(
     room: RoomId,
-    options: { readonly dir?: "b" | "f"; readonly from?: string; readonly limit?: number } = {},
+    options: {
+      readonly dir?: "b" | "f";
+      readonly from?: string;
+      readonly limit?: number;
+      readonly types?: readonly string[];
+    } = {},
   ): Promise<Messages> {
+    const { dir = "b", from, limit = 50, types } = options;
+    const filter = types === undefined ? undefined : JSON.stringify({ types });
     const answer = await this.#call("GET", path`/v3/rooms/${room}/messages`, {
-      query: { dir: options.dir ?? "b", from: options.from, limit: options.limit ?? 50 },
+      query: { dir, from, limit, filter },
     });
     return parse(MessagesAnswer, answer, `messages of ${room}`);
   }

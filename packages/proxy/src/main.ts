@@ -1,8 +1,8 @@
 /**
  * `bureau-proxy`: holds one principal's credentials and puts them into its requests.
  *
- * It closes its memory to other processes, reads who it is from standard input, listens, and writes `ready` on
- * standard output. Arguments only mark the process for whoever looks for it, but for `--spare`: that one is told later
+ * It closes its memory to other processes, writes `pid <n>` on standard output, reads who it is from standard input,
+ * listens, and writes `ready`. Arguments only mark the process for whoever looks for it, but for `--spare`: that one is told later
  * who it is, so everything is loaded and rehearsed before standard input is read, and nothing is left to wait for.
  */
 import { writeSync } from "node:fs";
@@ -23,6 +23,7 @@ await runProgram("bureau-proxy", async ({ log, signal, args }) => {
     });
   const runDir = args[args.indexOf("--run-dir") + 1];
   if (args.includes("--spare") && runDir !== undefined) await rehearse(runDir);
+  writeSync(1, `pid ${process.pid}\n`);
   const config = await Promise.race([readStart(Bun.stdin.stream()), aborted(signal)]);
   if (config === undefined) return;
   const ownLog = log.with({ principal: config.principal });

@@ -15,11 +15,19 @@ export const eventTypes = {
   machineInfo: "m.bureau.machine_info",
   machineStatus: "m.bureau.machine_status",
   machineConfig: "m.bureau.machine_config",
+  machineVersion: "m.bureau.machine_version",
+  machineDecommission: "m.bureau.machine_decommission",
+  machineDecommissioned: "m.bureau.machine_decommissioned",
+  rollout: "m.bureau.rollout",
+  fleetCache: "m.bureau.fleet_cache",
   credentials: "m.bureau.credentials",
   template: "m.bureau.template",
   service: "m.bureau.service",
   serviceBinding: "m.bureau.service_binding",
   tokenSigningKey: "m.bureau.token_signing_key",
+  credentialRevocation: "m.bureau.credential_revocation",
+  reservation: "m.bureau.reservation",
+  machineDrain: "m.bureau.machine_drain",
   authorization: "m.bureau.authorization",
   temporalGrant: "m.bureau.temporal_grant",
   devTeam: "m.bureau.dev_team",
@@ -97,7 +105,6 @@ export const StartConditionSchema = v.object({
   room_alias: unset(ref(parseRoomAlias)),
   content_match: v.optional(ContentMatchSchema),
 });
-export type StartCondition = v.InferOutput<typeof StartConditionSchema>;
 
 export const restartPolicies = ["always", "on-failure", "never"] as const;
 export type RestartPolicy = (typeof restartPolicies)[number];
@@ -134,7 +141,13 @@ export const BureauVersionSchema = v.object({
   proxy_store_path: v.string(),
   log_relay_store_path: unset(v.string()),
   host_environment_path: unset(v.string()),
+  /** Ours: new for every request. A version that failed is tried again only under another. */
+  request_id: unset(v.string()),
+  requested_by: unset(userId),
+  /** RFC 3339. */
+  requested_at: unset(v.string()),
 });
+export type BureauVersion = v.InferOutput<typeof BureauVersionSchema>;
 
 /**
  * The frame of a machine's desired state. Each assignment is parsed on its own with
@@ -146,6 +159,96 @@ export const MachineConfigSchema = v.object({
   bureau_version: v.optional(BureauVersionSchema),
 });
 export type MachineConfig = v.InferOutput<typeof MachineConfigSchema>;
+
+/** Requests a machine's version event remembers. */
+export const VERSION_HISTORY_MAX = 20;
+
+/** What became of one request for other binaries. */
+export const VersionRequestResultSchema = v.object({
+  request_id: v.string(),
+  host_environment_path: v.string(),
+  version: unset(v.string()),
+  requested_by: unset(userId),
+  requested_at: unset(v.string()),
+  finished_at: v.string(),
+  duration_ms: integer,
+  /** `refused`: nothing was changed. `rolled-back`: it was tried, and what ran before runs again. */
+  outcome: v.picklist(["succeeded", "rolled-back", "refused"]),
+  reason: unset(v.string()),
+});
+
+export const upgradeSteps = ["prefetch", "check", "daemon", "launcher", "confirm"] as const;
+export type UpgradeStep = (typeof upgradeSteps)[number];
+
+/** In the config room, key: the machine, written by it: which binaries run, and what became of requests for others. */
+export const MachineVersionSchema = v.object({
+  /** The confirmed host environment: what starts after any crash. */
+  host_environment_path: v.string(),
+  version: v.string(),
+  /** Program → SHA-256 of its content, of what runs now. */
+  programs: v.record(v.string(), v.string()),
+  /** What a rollback goes to. */
+  previous_host_environment_path: unset(v.string()),
+  /** `failed`: the last request was rolled back or refused. */
+  state: v.picklist(["running", "upgrading", "failed"]),
+  request_id: unset(v.string()),
+  step: unset(v.picklist(upgradeSteps)),
+  reason: unset(v.string()),
+  /** Newest first, at most {@link VERSION_HISTORY_MAX}. */
+  history: list(VersionRequestResultSchema),
+});
+export type MachineVersion = v.InferOutput<typeof MachineVersionSchema>;
+
+/** Parts of one address or key: they go into a line of Nix's configuration, where white space ends a word. */
+const cacheUrl = v.pipe(v.string(), v.regex(/^[a-z0-9+-]+:\/\/[^\s"'\\]+$/u, "it is no address of a cache"));
+const cacheKey = v.pipe(
+  v.string(),
+  v.regex(/^[A-Za-z0-9._-]+:[A-Za-z0-9+/]+=*$/u, "it is no public key NAME:BASE64 of a cache"),
+);
+
+/** In the fleet room, key `""`: where machines fetch store paths from, and whose signatures they trust for that. */
+export const FleetCacheSchema = v.object({
+  url: cacheUrl,
+  /** The cache's own name for itself (Attic). */
+  name: unset(v.string()),
+  public_keys: list(cacheKey),
+  compose_template: unset(v.string()),
+  default_system: unset(v.string()),
+});
+export type FleetCache = v.InferOutput<typeof FleetCacheSchema>;
+
+/** Most a machine gives its sandboxes to end in; the launcher's own limit. */
+export const DECOMMISSION_GRACE_SECONDS_MAX = 600;
+
+/** In the config room, key: the machine. It is to stop everything it runs and to leave; only an administrator asks. */
+export const MachineDecommissionSchema = v.object({
+  grace_seconds: v.pipe(integer, v.minValue(0)),
+  requested_by: userId,
+  requested_at: v.string(),
+});
+export type MachineDecommission = v.InferOutput<typeof MachineDecommissionSchema>;
+
+/** In the config room, key: the machine, written by it: nothing runs there any more. */
+export const MachineDecommissionedSchema = v.object({
+  /** Event ID of the request this answers. */
+  request: v.string(),
+  at: v.string(),
+  /** Sandboxes that were running and were stopped for it. */
+  stopped: integer,
+});
+export type MachineDecommissioned = v.InferOutput<typeof MachineDecommissionedSchema>;
+
+export const CredentialRevocationSchema = v.object({
+  machine: v.string(),
+  machine_user_id: userId,
+  principals: v.optional(list(v.string())),
+  credential_keys: v.optional(list(v.string())),
+  initiated_by: userId,
+  initiated_at: v.string(),
+  reason: unset(v.string()),
+  account_deactivated: v.boolean(),
+});
+export type CredentialRevocation = v.InferOutput<typeof CredentialRevocationSchema>;
 
 export const CredentialsSchema = v.object({
   version: integer,
@@ -201,5 +304,8 @@ export const notices = {
   payloadUpdated: "m.bureau.payload_updated",
   proxyCrash: "m.bureau.proxy_crash",
   grantsUpdated: "m.bureau.grants_updated",
+  healthCheck: "m.bureau.health_check",
+  principalSteady: "m.bureau.principal_steady",
   configInvalid: "m.bureau.config_invalid",
+  daemonSelfUpdate: "m.bureau.daemon_self_update",
 } as const;

@@ -88,6 +88,18 @@ export const launcherRequests = {
   "signal-sandbox": v.object({ principal: account, signal: v.pipe(integer, v.minValue(1), v.maxValue(64)) }),
   "update-payload": v.object({ principal: account, payload, payload_digest: v.string() }),
   "restart-proxy": v.object({ principal: account, ...proxyFields }),
+  /**
+   * Become the version of the launcher in that host environment, which must be whole. Answers when it can be tried;
+   * `status` says what came of it.
+   */
+  "exec-update": v.object({ programs_dir: v.string(), request_id: v.string() }),
+  /** End that process, the daemon, unless `watched-ok` comes before the deadline. */
+  "watch-daemon": v.object({
+    pid: v.pipe(integer, v.minValue(1)),
+    start_ticks: integer,
+    deadline_ms: v.pipe(integer, v.minValue(0), v.maxValue(600_000)),
+  }),
+  "watched-ok": v.object({ pid: integer }),
   /** The terminal's last lines; of a principal whose sandbox is gone, those it ended with. */
   "capture-output": v.object({
     principal: account,
@@ -120,6 +132,8 @@ export const SandboxStatusSchema = v.object({
   proxy: v.object({ state: v.picklist(["running", "dead"]), pid: v.optional(integer) }),
   /** Milliseconds since the epoch. */
   started_at: integer,
+  /** The host environment whose programs it sees. */
+  programs_dir: v.optional(v.string()),
 });
 export type SandboxStatus = v.InferOutput<typeof SandboxStatusSchema>;
 
@@ -140,6 +154,14 @@ export const launcherResponses = {
     key_protection: v.picklist(["file", "systemd-creds"]),
     sandboxes: integer,
     started_at: integer,
+    /** The host environment it runs from; the SHA-256 of its program there, unless it runs from sources. */
+    programs_dir: v.string(),
+    sha256: v.optional(v.string()),
+    runtime: v.string(),
+    /** Why the last `exec-update` left this version running. */
+    exec_fault: v.optional(v.string()),
+    /** Pid of the daemon that was ended because it was not reported to work in time. */
+    ended_daemon: v.optional(integer),
   }),
   "list-sandboxes": SandboxListSchema,
   wait: SandboxListSchema,
@@ -151,6 +173,9 @@ export const launcherResponses = {
   /** `signalled`: the program handles SIGHUP and was sent one. */
   "update-payload": v.object({ signalled: v.boolean() }),
   "restart-proxy": v.object({ proxy_pid: integer }),
+  "exec-update": v.undefined(),
+  "watch-daemon": v.undefined(),
+  "watched-ok": v.undefined(),
   "capture-output": v.object({
     output: v.string(),
     /** False: the sandbox is gone and these are its last words. */

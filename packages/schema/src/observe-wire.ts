@@ -34,6 +34,14 @@ export const principalStates = [
   "stopped", // auto_start is off
 ] as const;
 
+/** What the health check of a running principal says. */
+export const healthStates = [
+  "starting", // not asked yet, or within its grace
+  "healthy",
+  "failing", // it failed, fewer times in a row than its threshold
+  "unhealthy", // it will be restarted or rolled back
+] as const;
+
 export const PrincipalReportSchema = v.object({
   /** Account localpart. */
   name: v.string(),
@@ -47,6 +55,10 @@ export const PrincipalReportSchema = v.object({
   /** Milliseconds since the epoch. */
   started_at: v.optional(v.number()),
   restarts: v.number(),
+  /** Absent when it does not run, or its template has no health check. */
+  health: v.optional(v.picklist(healthStates)),
+  /** It runs its previous configuration because the new one failed; `reason` says how. */
+  rolled_back: v.optional(v.boolean()),
 });
 export type PrincipalReport = v.InferOutput<typeof PrincipalReportSchema>;
 
@@ -62,6 +74,10 @@ export const MachineReportSchema = v.object({
     version: v.string(),
   }),
   daemon: v.object({ pid: v.number(), started_at: v.number() }),
+  /** Where the fleet's store paths come from, as its room says; absent when it says nothing. */
+  fleet_cache: v.optional(v.object({ url: v.string(), public_keys: v.array(v.string()) })),
+  /** When the configuration that `principals` follows from was written: its event's `origin_server_ts`. */
+  config_sent_at: v.optional(v.number()),
   principals: list(PrincipalReportSchema),
 });
 export type MachineReport = v.InferOutput<typeof MachineReportSchema>;

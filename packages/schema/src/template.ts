@@ -53,14 +53,24 @@ export const OutputCaptureSchema = v.object({
   /** Bytes. */
   max_size: v.optional(nonNegative),
 });
-export const HealthCheckSchema = v.object({
-  type: unset(v.picklist(["http", "socket"])),
-  endpoint: unset(v.string()),
-  interval_seconds: v.pipe(v.number(), v.integer(), v.minValue(1)),
-  timeout_seconds: v.optional(nonNegative),
-  failure_threshold: v.optional(nonNegative),
-  grace_period_seconds: v.optional(nonNegative),
-});
+/** Zero is unset, as in the reference: where a field is left out or 0, the wire's default holds (section 12.1). */
+export const HealthCheckSchema = v.pipe(
+  v.object({
+    /** `http` when unset. */
+    type: unset(v.picklist(["http", "socket"])),
+    /** A path at the principal's proxy, such as `/http/web/health`. */
+    endpoint: unset(v.pipe(v.string(), v.startsWith("/", "a health check's endpoint must be a path"))),
+    interval_seconds: v.pipe(v.number(), v.integer(), v.minValue(1)),
+    timeout_seconds: v.optional(nonNegative),
+    failure_threshold: v.optional(nonNegative),
+    grace_period_seconds: v.optional(nonNegative),
+  }),
+  v.check(
+    ({ type, endpoint }) => type === "socket" || endpoint !== undefined,
+    "a health check over http needs an endpoint",
+  ),
+);
+export type HealthCheck = v.InferOutput<typeof HealthCheckSchema>;
 export const ProxyServiceSchema = v.object({
   upstream: v.pipe(v.string(), v.regex(/^https?:\/\//u, "upstream must be an http or https URL")),
   /** Header name → name of the credential that becomes its value. */
@@ -70,7 +80,6 @@ export const ProxyServiceSchema = v.object({
   auth_scheme: unset(v.string()),
   response_interceptors: v.optional(list(v.record(v.string(), v.unknown()))),
 });
-export type ProxyService = v.InferOutput<typeof ProxyServiceSchema>;
 
 export const TemplateSchema = v.object({
   description: unset(v.string()),

@@ -6,10 +6,13 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import { waitForFileLock } from "@bureau/kit/file-lock";
+import { childrenOf, identify, signalProcess } from "@bureau/kit/process-table";
+import { testCache } from "./test-cache.ts";
 
 export type Synapse = AsyncDisposable & {
   /** `http://127.0.0.1:PORT`. */
@@ -19,7 +22,11 @@ export type Synapse = AsyncDisposable & {
   readonly registrationToken: string;
   /** Access token of a server admin made for the test. */
   readonly adminToken: string;
+  /** Ends it, for good. */
   stop(): Promise<void>;
+  /** Takes it away for a while; `resume` brings it back, with everything it knew. */
+  interrupt(): Promise<void>;
+  resume(): Promise<void>;
 };
 
 const SERVER_NAME = "synapse.test";
@@ -30,63 +37,138 @@ const STOP_MS_MAX = 10_000;
 const INSTALL_MS_MAX = 10 * 60_000;
 const POLL_MS = 50;
 
-/** Folder of the virtual environment with Synapse and matrix-nio. */
-export function synapseEnvironment(): string {
-  const cache = process.env["BUREAU_TEST_CACHE"];
-  if (cache !== undefined && cache !== "") return join(cache, "synapse");
-  const xdg = process.env["XDG_CACHE_HOME"];
-  return join(xdg !== undefined && xdg !== "" ? xdg : join(homedir(), ".cache"), "bureau-test", "synapse");
+/** The interpreter that a sandbox sees: the host's own, under /usr. */
+export const hostPython = "/usr/bin/python3";
+
+/** The Python of a virtual environment with Synapse and matrix-nio, installed on first use. */
+export async function synapsePython(): Promise<string> {
+  const folder = await installOnce("synapse", async (folder) => {
+    await run(["python3", "-m", "venv", folder]);
+    await run([pythonOf(folder), "-m", "pip", "install", "--quiet", "matrix-nio", "matrix-synapse"]);
+  });
+  return pythonOf(folder);
 }
 
-/** The environment's Python, installing Synapse and matrix-nio on first use. */
-export async function synapsePython(): Promise<string> {
-  const folder = synapseEnvironment();
-  const python = join(folder, "bin", "python");
-  if (existsSync(join(folder, "bin", "synapse_homeserver"))) return python;
+const pythonOf = (environment: string): string => join(environment, "bin", "python");
+
+/** A folder of packages, matrix-nio and what it needs, for {@link hostPython}; installed on first use. */
+export async function nioPackages(): Promise<string> {
+  const pip = [await synapsePython(), "-m", "pip", "--python", hostPython];
+  const asked = Bun.spawnSync([hostPython, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]);
+  return await installOnce(`nio-${asked.stdout.toString().trim()}`, (folder) =>
+    run([...pip, "install", "--quiet", "--upgrade", "--target", folder, "matrix-nio"]),
+  );
+}
+
+/** A folder of the tests' cache, once `install` has succeeded on it; one process at a time. */
+async function installOnce(name: string, install: (folder: string) => Promise<void>): Promise<string> {
+  const folder = testCache(name);
+  const mark = join(folder, "installed");
   mkdirSync(folder, { recursive: true });
-  await run(["python3", "-m", "venv", folder]);
-  await run([python, "-m", "pip", "install", "--quiet", "matrix-nio", "matrix-synapse"]);
-  return python;
+  using lock = await waitForFileLock(`${folder}.lock`, INSTALL_MS_MAX, systemClock);
+  if (lock === undefined) throw new BureauError("timeout", `Another process is still installing "${folder}"`);
+  if (!existsSync(mark)) {
+    await install(folder);
+    writeFileSync(mark, "");
+  }
+  return folder;
 }
 
 async function run(command: string[]): Promise<void> {
   const child = Bun.spawn(command, { stdout: "ignore", stderr: "pipe", timeout: INSTALL_MS_MAX });
   const output = await new Response(child.stderr).text();
   if ((await child.exited) !== 0) {
-    throw new BureauError("failed", `Cannot install Synapse: ${command.join(" ")}: ${output.slice(-2_000)}`, {
-      hint: "Synapse needs python3 with venv, and a package index that pip can reach",
-    });
+    throw new BureauError(
+      "failed",
+      `Cannot install for tests: ${command.join(" ")}: ${output.slice(-2_000)}`,
+      {
+        hint: "it needs python3 with venv, and a package index that pip can reach",
+      },
+    );
   }
 }
 
+/** A place for a Synapse that is not this host's loopback: another network namespace, say. */
+export type SynapseSite = {
+  readonly serverName: string;
+  readonly address: string;
+  readonly port: number;
+  /** An existing folder to keep everything in. */
+  readonly folder: string;
+  /** `command` as it is run there, by a program that runs it as its child and waits for it. */
+  enter(command: readonly string[]): string[];
+};
+
 /** Starts a fresh Synapse and returns once it answers and the token is made. */
-export async function startSynapse(): Promise<Synapse> {
+export async function startSynapse(site?: SynapseSite): Promise<Synapse> {
   const python = await synapsePython();
-  const folder = mkdtempSync(join(tmpdir(), "bureau-synapse-"));
+  const folder = mkdtempSync(join(site?.folder ?? tmpdir(), "bureau-synapse-"));
   const secret = randomBytes(24).toString("hex");
-  const url = `http://127.0.0.1:${await freePort()}`;
-  writeConfig(folder, new URL(url).port, secret);
+  const listen = { address: site?.address ?? "127.0.0.1", port: site?.port ?? (await freePort()) };
+  const serverName = site?.serverName ?? SERVER_NAME;
+  const url = `http://${listen.address}:${listen.port}`;
+  // Where its address is out of reach from here, it can be asked through the file system.
+  const door: Door = site === undefined ? { url } : { url, unix: join(folder, "door.sock") };
+  writeConfig(folder, { serverName, secret, listeners: [listen, ...("unix" in door ? [door] : [])] });
   const command = [python, "-m", "synapse.app.homeserver", "-c", join(folder, "homeserver.yaml")];
-  const child = Bun.spawn(command, {
-    cwd: folder,
-    stdout: "ignore",
-    stderr: Bun.file(join(folder, "stderr")),
-  });
+  const engine = new SynapseProcess(site?.enter(command) ?? command, folder, door, site !== undefined);
   const stop = async (): Promise<void> => {
-    child.kill("SIGTERM");
-    const killer = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
-    await child.exited;
-    clearTimeout(killer);
+    await engine.stop();
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    await untilReady(url, child, folder);
-    const adminToken = await registerAdmin(url, secret);
-    const registrationToken = await makeRegistrationToken(url, adminToken);
-    return { url, serverName: SERVER_NAME, registrationToken, adminToken, stop, [Symbol.asyncDispose]: stop };
+    await engine.start();
+    const adminToken = await registerAdmin(door, secret);
+    const registrationToken = await makeRegistrationToken(door, adminToken);
+    return {
+      ...{ url, serverName, registrationToken, adminToken, stop, [Symbol.asyncDispose]: stop },
+      interrupt: () => engine.stop(),
+      resume: () => engine.start(),
+    };
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** How this process asks a Synapse. */
+type Door = { readonly url: string; readonly unix?: string };
+
+class SynapseProcess {
+  #child: Bun.Subprocess | undefined;
+  constructor(
+    readonly command: string[],
+    readonly folder: string,
+    readonly door: Door,
+    /** The command enters another place and waits there for Synapse. */
+    readonly isEntered: boolean,
+  ) {}
+
+  /** Resolves when it answers. */
+  async start(): Promise<void> {
+    this.#child = Bun.spawn(this.command, {
+      cwd: this.folder,
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: Bun.file(join(this.folder, "stderr")),
+    });
+    await untilReady(this.door, this.#child, this.folder);
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined) return;
+    this.#signal(child, "SIGTERM");
+    const killer = setTimeout(() => this.#signal(child, "SIGKILL"), STOP_MS_MAX);
+    await child.exited;
+    clearTimeout(killer);
+  }
+
+  #signal(child: Bun.Subprocess, signal: NodeJS.Signals): void {
+    const synapse = this.isEntered ? identify(childrenOf(child.pid)[0] ?? 0) : undefined;
+    if (synapse === undefined) child.kill(signal);
+    else signalProcess(synapse, signal);
   }
 }
 
@@ -103,19 +185,23 @@ function freePort(): Promise<number> {
   });
 }
 
-function writeConfig(folder: string, port: string, secret: string): void {
+type Listener = { readonly address: string; readonly port: number } | { readonly unix?: string };
+type ConfigInput = { readonly serverName: string; readonly secret: string; readonly listeners: Listener[] };
+
+const listenerOf = (listener: Listener): Record<string, unknown> => ({
+  ...("address" in listener
+    ? { port: listener.port, bind_addresses: [listener.address] }
+    : { path: listener.unix, mode: 0o600 }),
+  type: "http",
+  resources: [{ names: ["client"], compress: false }],
+});
+
+function writeConfig(folder: string, { serverName, secret, listeners }: ConfigInput): void {
   const fast = { per_second: 100_000, burst_count: 100_000 };
   const config = {
-    server_name: SERVER_NAME,
+    server_name: serverName,
     pid_file: join(folder, "homeserver.pid"),
-    listeners: [
-      {
-        port: Number(port),
-        type: "http",
-        bind_addresses: ["127.0.0.1"],
-        resources: [{ names: ["client"], compress: false }],
-      },
-    ],
+    listeners: listeners.map(listenerOf),
     database: { name: "sqlite3", args: { database: join(folder, "homeserver.db") } },
     log_config: join(folder, "log.yaml"),
     media_store_path: join(folder, "media"),
@@ -163,20 +249,20 @@ const logConfig = (folder: string): Record<string, unknown> => ({
   disable_existing_loggers: false,
 });
 
-async function untilReady(url: string, child: Bun.Subprocess, folder: string): Promise<void> {
+async function untilReady(door: Door, child: Bun.Subprocess, folder: string): Promise<void> {
   const deadline = systemClock.monotonic() + START_MS_MAX;
   while (systemClock.monotonic() < deadline) {
     if (child.exitCode !== null) break;
-    if (await answers(url)) return;
+    if (await answers(door)) return;
     await systemClock.sleep(POLL_MS);
   }
   const why = ["stderr", "synapse.log"].map((name) => tail(join(folder, name))).join("\n");
   throw new BureauError("failed", `Synapse did not start (exit ${child.exitCode}): ${why}`);
 }
 
-async function answers(url: string): Promise<boolean> {
+async function answers(door: Door): Promise<boolean> {
   try {
-    return (await fetch(`${url}/_matrix/client/versions`, { signal: AbortSignal.timeout(2_000) })).ok;
+    return (await ask(door, "/_matrix/client/versions", { signal: AbortSignal.timeout(2_000) })).ok;
   } catch {
     return false;
   }
@@ -184,40 +270,49 @@ async function answers(url: string): Promise<boolean> {
 
 const tail = (path: string): string => (existsSync(path) ? readFileSync(path, "utf8").slice(-2_000) : "");
 
-async function registerAdmin(url: string, secret: string): Promise<string> {
-  const endpoint = `${url}/_synapse/admin/v1/register`;
-  const nonce = text(await call(endpoint, "GET", undefined, undefined), "nonce");
+async function registerAdmin(door: Door, secret: string): Promise<string> {
+  const endpoint = "/_synapse/admin/v1/register";
+  const nonce = text(await call(door, endpoint, "GET", undefined, undefined), "nonce");
   const [username, password] = ["test-admin", randomBytes(12).toString("hex")];
   const mac = createHmac("sha1", secret)
     .update([nonce, username, password, "admin"].join("\0"))
     .digest("hex");
   return text(
-    await call(endpoint, "POST", { nonce, username, password, admin: true, mac }, undefined),
+    await call(door, endpoint, "POST", { nonce, username, password, admin: true, mac }, undefined),
     "access_token",
   );
 }
 
-async function makeRegistrationToken(url: string, adminToken: string): Promise<string> {
+async function makeRegistrationToken(door: Door, adminToken: string): Promise<string> {
   const token = randomBytes(16).toString("hex");
   return text(
-    await call(`${url}/_synapse/admin/v1/registration_tokens/new`, "POST", { token }, adminToken),
+    await call(door, "/_synapse/admin/v1/registration_tokens/new", "POST", { token }, adminToken),
     "token",
   );
 }
 
-async function call(url: string, method: string, body: unknown, token: string | undefined): Promise<unknown> {
-  const response = await fetch(url, {
+const ask = (door: Door, path: string, init: RequestInit): Promise<Response> =>
+  fetch(`${door.url}${path}`, { ...init, ...(door.unix === undefined ? {} : { unix: door.unix }) });
+
+async function call(
+  door: Door,
+  path: string,
+  method: string,
+  body: unknown,
+  token: string | undefined,
+): Promise<unknown> {
+  const response = await ask(door, path, {
     method,
     headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const answer = await response.text();
   if (!response.ok)
-    throw new BureauError("failed", `Synapse answered ${response.status} to ${method} ${url}: ${answer}`);
+    throw new BureauError("failed", `Synapse answered ${response.status} to ${method} ${path}: ${answer}`);
   try {
     return JSON.parse(answer);
   } catch (error) {
-    throw new BureauError("failed", `Synapse answered no JSON to ${method} ${url}: ${messageOf(error)}`);
+    throw new BureauError("failed", `Synapse answered no JSON to ${method} ${path}: ${messageOf(error)}`);
   }
 }
 

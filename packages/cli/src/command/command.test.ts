@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { root } from "../root.ts";
+import { root } from "../tree/root.ts";
 import { type Command, type CommandGroup, isGroup } from "./command.ts";
 import { allCommands, commandHelp } from "./help.ts";
 import { editDistance, nearest } from "./nearest.ts";
@@ -18,7 +18,7 @@ function recorder(): Terminal & { out: string[]; err: string[] } {
     json: (value) => void out.push(JSON.stringify(value)),
     say: (line) => void err.push(line),
     table: (heading, rows) => void out.push([heading, ...rows].map((row) => row.join("|")).join("\n")),
-    step: () => ({ update: () => {}, done: () => {}, fail: () => {} }),
+    step: () => ({ update: () => {}, note: () => {}, done: () => {}, fail: () => {} }),
     style: { bold: plain, dim: plain, red: plain, green: plain },
   };
 }

@@ -2,6 +2,7 @@
  * What a command is: a node of the tree `bureau <noun> <verb>`, described by data, so that parsing, help, nearest-name
  * suggestions and shell completion all come from one place. Parsing itself is `node:util`'s parseArgs.
  */
+import { BureauError } from "@bureau/kit/errors";
 import type { Terminal } from "./terminal.ts";
 
 export type Flag = {
@@ -88,7 +89,7 @@ export const sessionFlags: Readonly<Record<string, Flag>> = {
 };
 
 /** A string flag's value, or undefined when it was not given. */
-export function stringFlag(invocation: Invocation, name: string): string | undefined {
+export function stringFlag(invocation: Pick<Invocation, "flags">, name: string): string | undefined {
   const value = invocation.flags[name];
   return typeof value === "string" ? value : undefined;
 }
@@ -99,4 +100,11 @@ export const booleanFlag = (invocation: Invocation, name: string): boolean => in
 export function listFlag(invocation: Invocation, name: string): string[] {
   const value = invocation.flags[name];
   return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+}
+
+/** The command was typed wrong, or could not begin: exit code 2. */
+export class UsageError extends BureauError {
+  constructor(message: string, hint: string, options: { cause?: unknown } = {}) {
+    super("invalid-input", message, { hint, ...options });
+  }
 }

@@ -2,10 +2,10 @@
  * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 done, 1 it failed, 2 it was typed wrong.
  */
 import { parseArgs } from "node:util";
-import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
-import { type Command, type CommandGroup, commonFlags, type Flag, isGroup } from "./command.ts";
+import { type Command, type CommandGroup, commonFlags, type Flag, isGroup, UsageError } from "./command.ts";
 import { commandHelp, groupHelp } from "./help.ts";
 import { nearest } from "./nearest.ts";
 import type { Terminal } from "./terminal.ts";
@@ -36,12 +36,6 @@ export async function runCommand(
     return (await run({ args, flags, terminal, env })) ?? exit.ok;
   } catch (error) {
     return report(error, terminal, wantsJson);
-  }
-}
-
-class UsageError extends BureauError {
-  constructor(message: string, hint: string) {
-    super("invalid-input", message, { hint });
   }
 }
 

@@ -7,6 +7,8 @@ import { fstatSync, writeSync } from "node:fs";
 export type Step = {
   /** Replaces what the step says it is doing. */
   update(text: string): void;
+  /** A line that stays, while the step goes on. */
+  note(text: string): void;
   done(text?: string): void;
   fail(text?: string): void;
 };
@@ -69,6 +71,7 @@ function plainStep(text: string, say: (line: string) => void): Step {
     update: (next) => {
       doing = next;
     },
+    note: (line) => say(`        ${line}`),
     done: (result) => say(`  ok    ${result ?? doing}`),
     fail: (result) => say(`  FAIL  ${result ?? doing}`),
   };
@@ -93,6 +96,10 @@ function liveStep(text: string, style: Style): Step {
   return {
     update: (next) => {
       doing = next;
+      draw();
+    },
+    note: (line) => {
+      write(2, `\r\u001b[2K    ${line}\n`);
       draw();
     },
     done: (result) => end(style.green("✓"), result ?? doing),

@@ -9,6 +9,7 @@ import * as v from "valibot";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import {
   administratorCredentials,
+  isHere,
   machineOf,
   openSession,
   principalOf,
@@ -28,7 +29,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const payload = payloadFlag(invocation);
   const shown = terminal.step(`Creating ${accountOf(principal)} on ${machine}`);
   try {
-    const user = await createPrincipal({
+    const { user, sentAt } = await createPrincipal({
       session,
       registrationToken: credentials.registrationToken,
       homeserver: session.homeserver,
@@ -45,14 +46,15 @@ export async function run(invocation: Invocation): Promise<number> {
         ...restartFlag(invocation),
       },
     });
-    if (booleanFlag(invocation, "no-wait")) {
+    // What another machine is doing is not ours to see.
+    if (booleanFlag(invocation, "no-wait") || !isHere(invocation, machine)) {
       shown.done(`Assigned ${accountOf(principal)} to ${machine}`);
       if (booleanFlag(invocation, "json"))
         terminal.json({ name: accountOf(principal), user_id: user, state: "assigned" });
       return 0;
     }
     shown.update(`Waiting for ${machine} to start ${accountOf(principal)}`);
-    const report = await waitUntilSettled(invocation, user, systemClock);
+    const report = await waitUntilSettled(invocation, user, sentAt, systemClock);
     const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
     const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${report.reason}`}`;
     if (ok) shown.done(sentence);

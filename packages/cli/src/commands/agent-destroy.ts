@@ -3,7 +3,13 @@
 import { systemClock } from "@bureau/kit/clock";
 import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { administratorCredentials, machineOf, openSession, principalOf } from "../instance/operator.ts";
+import {
+  administratorCredentials,
+  isHere,
+  machineOf,
+  openSession,
+  principalOf,
+} from "../instance/operator.ts";
 import { destroyPrincipal } from "../instance/principal.ts";
 import { waitUntilGone } from "./agent-report.ts";
 
@@ -29,7 +35,8 @@ export async function run(invocation: Invocation): Promise<void> {
         : {}),
     });
     const user = userIdOf(principal, serverOf(session.userId));
-    if (!booleanFlag(invocation, "no-wait")) await waitUntilGone(invocation, user, systemClock);
+    if (!booleanFlag(invocation, "no-wait") && isHere(invocation, machine))
+      await waitUntilGone(invocation, user, systemClock);
     step.done(`${accountOf(principal)} is gone${purge ? ", and its account is closed" : ""}`);
     if (booleanFlag(invocation, "json"))
       terminal.json({ ok: true, principal: accountOf(principal), purged: purge });

@@ -2,12 +2,12 @@
 
 import { isBureauError } from "@bureau/kit/errors";
 import type { PrincipalAssignment } from "@bureau/schema/events";
-import { accountOf, principalOfUser } from "@bureau/schema/refs";
+import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
-import { findInstance } from "../instance/instance.ts";
+import { findInstallation } from "../instance/installation.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
-import { layoutOf, machineOf, openSession } from "../instance/operator.ts";
+import { machineOf, openSession } from "../instance/operator.ts";
 import { reportAgent } from "./agent-report.ts";
 
 export type ListedAgent =
@@ -19,16 +19,17 @@ export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);
   const machine = machineOf(invocation);
   const { assignments, unreadable } = await readAssignments(session, await configPlace(session, machine));
-  const agents = await withStates(invocation, assignments);
+  const agents = await withStates(invocation, machine, assignments);
   if (booleanFlag(invocation, "json")) {
     terminal.json(agents);
     return;
   }
   terminal.table(
-    ["NAME", "STATE", "RESTARTS", "TEMPLATE", "REASON"],
+    ["NAME", "STATE", "HEALTH", "RESTARTS", "TEMPLATE", "REASON"],
     agents.map((agent) => [
       agent.name,
       agent.state,
+      agent.health ?? "",
       String(agent.restarts),
       agent.template,
       agent.reason ?? "",
@@ -40,11 +41,11 @@ export async function run(invocation: Invocation): Promise<void> {
 /** Assignments are what should be; what is comes from the daemon, when the machine is this one. */
 export async function withStates(
   invocation: Invocation,
+  machine: MachineLocalpart,
   assignments: readonly PrincipalAssignment[],
 ): Promise<ListedAgent[]> {
-  const layout = layoutOf(invocation);
-  const isHere = findInstance(layout)?.machine === machineOf(invocation);
-  const report = isHere ? await machineReport(layout).catch(unlessAway) : undefined;
+  const here = findInstallation(invocation);
+  const report = here?.machine === machine ? await machineReport(here.layout).catch(unlessAway) : undefined;
   return assignments
     .map((assignment): ListedAgent => {
       const live = report?.principals.find(({ user_id }) => user_id === assignment.principal);

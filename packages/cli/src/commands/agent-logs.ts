@@ -4,7 +4,8 @@ import { BureauError } from "@bureau/kit/errors";
 import { accountOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { agentLogs } from "../instance/daemon-client.ts";
-import { layoutOf, machineOf, principalOf, storedSession } from "../instance/operator.ts";
+import { requireInstallation } from "../instance/installation.ts";
+import { machineOf, principalOf, storedSession } from "../instance/operator.ts";
 
 const LINES_DEFAULT = 200;
 
@@ -16,7 +17,7 @@ export async function run(invocation: Invocation): Promise<void> {
   if (!Number.isInteger(lines) || lines < 1 || lines > 50_000)
     throw new BureauError("invalid-input", `--lines "${typed}" is not a whole number from 1 to 50000`);
   const { token } = storedSession(invocation);
-  const reply = await agentLogs(layoutOf(invocation), { token, principal, lines });
+  const reply = await agentLogs(requireInstallation(invocation).layout, { token, principal, lines });
   if (booleanFlag(invocation, "json")) terminal.json({ principal, live: reply.live, output: reply.output });
   else if (reply.output !== "") terminal.print(reply.output.replace(/\n+$/, ""));
 }

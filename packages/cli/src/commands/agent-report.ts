@@ -7,7 +7,7 @@ import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
-import { layoutOf } from "../instance/operator.ts";
+import { requireInstallation } from "../instance/installation.ts";
 
 /** Creating a sandbox takes milliseconds, a busy machine seconds. */
 const SETTLE_MS_MAX = 30_000;
@@ -22,20 +22,25 @@ export const reportAgent = (report: PrincipalReport) => ({
   restarts: report.restarts,
   ...(report.pid === undefined ? {} : { pid: report.pid }),
   ...(report.reason === undefined ? {} : { reason: report.reason }),
+  ...(report.health === undefined ? {} : { health: report.health }),
+  ...(report.rolled_back === undefined ? {} : { rolled_back: report.rolled_back }),
 });
 
 const unsettled: readonly PrincipalReport["state"][] = ["starting", "stopping"];
 
-/** The report of a principal once the daemon has seen and acted on its assignment. */
+/** The report of a principal once the daemon has seen and acted on its assignment, written at `sentAt`. */
 export async function waitUntilSettled(
   invocation: Invocation,
   user: UserId,
+  sentAt: number | undefined,
   clock: Clock,
 ): Promise<PrincipalReport> {
-  const layout = layoutOf(invocation);
+  const { layout } = requireInstallation(invocation);
   const settled = await waitFor(
     async () => {
-      const found = (await machineReport(layout)).principals.find(({ user_id }) => user_id === user);
+      const { config_sent_at: seen, principals } = await machineReport(layout);
+      if (sentAt !== undefined && seen !== undefined && seen < sentAt) return undefined;
+      const found = principals.find(({ user_id }) => user_id === user);
       return found === undefined || unsettled.includes(found.state) ? undefined : found;
     },
     { timeoutMs: SETTLE_MS_MAX, clock },
@@ -49,7 +54,7 @@ export async function waitUntilSettled(
 
 /** Resolves when the machine runs the principal no more. */
 export async function waitUntilGone(invocation: Invocation, user: UserId, clock: Clock): Promise<void> {
-  const layout = layoutOf(invocation);
+  const { layout } = requireInstallation(invocation);
   const gone = await waitFor(
     async () =>
       (await machineReport(layout)).principals.some(({ user_id }) => user_id === user) ? undefined : true,

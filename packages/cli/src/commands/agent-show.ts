@@ -19,7 +19,7 @@ export async function run(invocation: Invocation): Promise<void> {
     throw new BureauError("not-found", `"${accountOf(principal)}" is not assigned to "${machine}"`, {
       hint: "bureau agent list",
     });
-  const [agent] = await withStates(invocation, [assignment]);
+  const [agent] = await withStates(invocation, machine, [assignment]);
   if (booleanFlag(invocation, "json")) {
     terminal.json({ ...agent, assignment });
     return;

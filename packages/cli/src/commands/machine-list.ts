@@ -1,24 +1,59 @@
 /** `bureau machine list`: the machines that have joined the fleet. */
+import { isBureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import type { MachineVersion } from "@bureau/schema/events";
+import { type MachineLocalpart, parseFleet, parseMachine } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { configPlace } from "../instance/machine-config.ts";
 import { listMachines } from "../instance/machines.ts";
-import { instanceOf, openSession } from "../instance/operator.ts";
+import { defaultFleet, openSession } from "../instance/operator.ts";
+import { readMachineVersion } from "../upgrade/upgrade-request.ts";
+import { versionName } from "../upgrade/upgrade-target.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
-  const machines = await listMachines(openSession(invocation), instanceOf(invocation).fleet);
+  const typed = invocation.args[0];
+  const session = openSession(invocation);
+  const fleet = typed === undefined ? defaultFleet(invocation) : parseFleet(typed);
+  const machines = await Promise.all(
+    (await listMachines(session, fleet)).map(async (machine) => {
+      const version = await versionOf(session, parseMachine(machine.name));
+      return { ...machine, ...(version === undefined ? {} : { version }) };
+    }),
+  );
   if (booleanFlag(invocation, "json")) {
     terminal.json({ machines });
     return;
   }
   terminal.table(
-    ["MACHINE", "HOST", "SANDBOXES", "CPU", "MEMORY", "LAST SEEN"],
+    ["MACHINE", "HOST", "VERSION", "SANDBOXES", "CPU", "MEMORY", "LAST SEEN"],
     machines.map((machine) => [
       machine.name,
       machine.hostname ?? "",
+      machine.version === undefined ? (machine.daemon_version ?? "") : describe(machine.version),
       String(machine.sandboxes ?? ""),
       machine.cpu_percent === undefined ? "" : `${machine.cpu_percent} %`,
       machine.memory_used_mb === undefined ? "" : `${machine.memory_used_mb} of ${machine.memory_mb} MB`,
       machine.last_seen ?? "never",
     ]),
   );
+}
+
+/** As the machine says in its config room, which not everybody who sees the fleet may read. */
+async function versionOf(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+): Promise<MachineVersion | undefined> {
+  try {
+    return await readMachineVersion(session, await configPlace(session, machine));
+  } catch (error) {
+    if (isBureauError(error) && (error.code === "forbidden" || error.code === "not-found")) return undefined;
+    throw error;
+  }
+}
+
+function describe({ version, programs, state, step }: MachineVersion): string {
+  const name = versionName(version, programs);
+  if (state === "upgrading") return `${name} (upgrading: ${step ?? "asked"})`;
+  return state === "failed" ? `${name} (last upgrade failed)` : name;
 }

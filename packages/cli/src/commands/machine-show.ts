@@ -2,10 +2,12 @@
 import { BureauError } from "@bureau/kit/errors";
 import { fleetOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { configPlace, readAssignments } from "../instance/machine-config.ts";
+import { configPlace, readAssignments, readDesiredVersion } from "../instance/machine-config.ts";
 import { listMachines } from "../instance/machines.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
+import { readMachineVersion } from "../upgrade/upgrade-request.ts";
 import { withStates } from "./agent-list.ts";
+import { printVersion } from "./version-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
@@ -16,16 +18,27 @@ export async function run(invocation: Invocation): Promise<void> {
     throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
       hint: "bureau machine list",
     });
-  const { assignments } = await readAssignments(session, await configPlace(session, machine));
-  const result = { ...found, assignments };
+  const place = await configPlace(session, machine);
+  const [{ assignments }, version, desired] = await Promise.all([
+    readAssignments(session, place),
+    readMachineVersion(session, place),
+    readDesiredVersion(session, place),
+  ]);
+  const result = {
+    ...found,
+    assignments,
+    ...(version === undefined ? {} : { version }),
+    ...(desired === undefined ? {} : { desired_version: desired }),
+  };
   if (booleanFlag(invocation, "json")) {
     terminal.json(result);
     return;
   }
   for (const [name, value] of Object.entries(found))
     terminal.print(`${name.padEnd(18)}${typeof value === "object" ? JSON.stringify(value) : String(value)}`);
+  if (version !== undefined) printVersion(terminal, version, desired);
   terminal.print("");
-  const agents = await withStates(invocation, assignments);
+  const agents = await withStates(invocation, machine, assignments);
   terminal.table(
     ["PRINCIPAL", "STATE", "TEMPLATE"],
     agents.map((agent) => [agent.principal, agent.state, agent.template]),

@@ -8,7 +8,7 @@ import { TemplateSchema } from "@bureau/schema/template";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { roomOf } from "../instance/namespace-setup.ts";
 import { openSession, readInput } from "../instance/operator.ts";
-import { readResolvedTemplate } from "../instance/template-store.ts";
+import { readResolvedTemplate, refuseUnknownFields } from "../instance/template-store.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
@@ -21,7 +21,7 @@ export async function run(invocation: Invocation): Promise<void> {
     });
   const text = readInput(file);
   const template = parseJson(TemplateSchema, text, `template in "${file}"`);
-  refuseUnknownFields(JSON.parse(text) as Record<string, unknown>, file);
+  refuseUnknownFields(JSON.parse(text) as Record<string, unknown>, `the template in "${file}"`);
   const session = openSession(invocation);
   const resolved = await readResolvedTemplate(session, reference, template);
   if (!resolved.ok)
@@ -40,17 +40,4 @@ export async function run(invocation: Invocation): Promise<void> {
   if (booleanFlag(invocation, "json"))
     terminal.json({ ok: true, ref: reference, event_id: event ?? null, dry_run: dryRun });
   else terminal.say(dryRun ? `"${reference}" is valid; nothing was written` : `Published "${reference}"`);
-}
-
-/** A misspelt field would be ignored by every reader; a person should hear of it. */
-function refuseUnknownFields(content: Record<string, unknown>, file: string): void {
-  const unknown = Object.keys(content).filter((key) => !(key in TemplateSchema.entries));
-  if (unknown.length > 0)
-    throw new BureauError(
-      "invalid-input",
-      `The template in "${file}" has unknown fields: ${unknown.join(", ")}`,
-      {
-        hint: `known fields: ${Object.keys(TemplateSchema.entries).join(", ")}`,
-      },
-    );
 }

@@ -1,11 +1,12 @@
 /** `bureau up`: a living Bureau on this machine, without root. */
-import { openSync } from "node:fs";
+import { existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { makePrivateDir } from "@bureau/kit/layout";
 import { createLog } from "@bureau/kit/log";
+import { machineConfPath } from "@bureau/kit/machine-conf";
 import { waitFor } from "@bureau/kit/wait-for";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { bringUp, type UpResult } from "../instance/bring-up.ts";
@@ -95,7 +96,7 @@ async function runInForeground(invocation: Invocation, layout: InstanceLayout): 
 async function present(invocation: Invocation, result: UpResult): Promise<void> {
   const { terminal } = invocation;
   if (booleanFlag(invocation, "json")) {
-    const status = await statusOf(result.instance.layout);
+    const status = await statusOf({ kind: "rootless", ...result.instance, instance: result.instance });
     terminal.json({ ...status, greeting: result.greeting ?? null, first_run: result.firstRun });
     return;
   }
@@ -109,10 +110,13 @@ async function present(invocation: Invocation, result: UpResult): Promise<void> 
     ["agent logs demo", "what it prints"],
     ["down", "stop everything; the data stays"],
   ];
+  // On a machine of a fleet, commands are about that unless told otherwise.
+  const home = result.instance.layout.home;
+  const other = existsSync(machineConfPath(invocation.env)) && (invocation.env["BUREAU_HOME"] ?? "") === "";
   const width = Math.max(...next.map(([typed = ""]) => typed.length));
   terminal.say(`
-${bold("Bureau is up.")} Everything of it lies in ${result.instance.layout.home}
+${bold("Bureau is up.")} Everything of it lies in ${home}
 
-Type next:
+Type next:${other ? `\n  export BUREAU_HOME=${home}  # this host is also a machine of a fleet: say which you mean` : ""}
 ${next.map(([typed = "", what]) => `  ${command} ${typed.padEnd(width)}  ${what}`).join("\n")}`);
 }

@@ -5,7 +5,7 @@ import { booleanFlag, type Invocation } from "../command/command.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
-  const manifest = JSON.parse(readFileSync(join(programsDir(), "manifest.json"), "utf8")) as {
+  const manifest = JSON.parse(readFileSync(join(programsDir(), "build.json"), "utf8")) as {
     version: string;
     runtime: string;
     programs: Record<string, { sha256: string; bytes: number }>;

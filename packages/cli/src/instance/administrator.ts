@@ -8,7 +8,13 @@ import { BureauError } from "@bureau/kit/errors";
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
-import { type PrincipalLocalpart, parseUserId } from "@bureau/schema/refs";
+import {
+  localpartOf,
+  type PrincipalLocalpart,
+  parseRoomId,
+  parseUserId,
+  type RoomId,
+} from "@bureau/schema/refs";
 
 export const ADMIN_NAME = "bureau-admin";
 
@@ -17,7 +23,20 @@ export type Credentials = {
   readonly adminUser: string;
   readonly adminToken: string;
   readonly registrationToken: string;
+  /** The rooms of the namespace, for others who read the file; `matrix setup` writes them. */
+  readonly rooms?: Readonly<Partial<Record<CredentialRoom, RoomId>>>;
 };
+
+/** The rooms a credential file may name, and by which key. */
+export const credentialRooms = {
+  space: "MATRIX_SPACE_ROOM",
+  system: "MATRIX_SYSTEM_ROOM",
+  template: "MATRIX_TEMPLATE_ROOM",
+  pipeline: "MATRIX_PIPELINE_ROOM",
+  artifact: "MATRIX_ARTIFACT_ROOM",
+  dev: "MATRIX_DEV_TEAM_ROOM",
+} as const;
+export type CredentialRoom = keyof typeof credentialRooms;
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 const adminPassword = (registrationToken: string): string =>
@@ -35,10 +54,12 @@ export async function ensureAdministrator(options: {
   readonly homeserver: string;
   readonly registrationToken: string;
   readonly credentialFile: string;
+  readonly username?: string;
 }): Promise<{ session: MatrixSession; credentials: Credentials }> {
-  const { homeserver, registrationToken } = options;
+  const { homeserver, registrationToken, username = ADMIN_NAME } = options;
   const kept = readCredentials(options.credentialFile);
-  if (kept !== undefined && kept.homeserver === homeserver) {
+  const isSame = kept?.homeserver === homeserver && localpartOf(parseUserId(kept.adminUser)) === username;
+  if (kept !== undefined && isSame) {
     const session = sessionOf(kept);
     try {
       await session.whoami();
@@ -50,7 +71,7 @@ export async function ensureAdministrator(options: {
   const granted = await registerOrLogin({
     homeserver,
     registrationToken,
-    username: ADMIN_NAME,
+    username,
     password: adminPassword(registrationToken),
   });
   const credentials: Credentials = {
@@ -115,13 +136,23 @@ export function readCredentials(path: string): Credentials | undefined {
     adminUser: value(keys.adminUser),
     adminToken: value(keys.adminToken),
     registrationToken: value(keys.registrationToken),
+    rooms: Object.fromEntries(
+      (Object.keys(credentialRooms) as CredentialRoom[]).flatMap((name) => {
+        const room = values.get(credentialRooms[name]);
+        return room === undefined || room === "" ? [] : [[name, parseRoomId(room)]];
+      }),
+    ),
   };
 }
 
-function writeCredentials(path: string, credentials: Credentials): void {
+/** 0600. Rooms that are not known are left out. */
+export function writeCredentials(path: string, credentials: Credentials): void {
   const lines = [
     "# Administrator of this Bureau. Whoever reads this file can do everything in it.",
-    ...(Object.keys(keys) as (keyof Credentials)[]).map((name) => `${keys[name]}=${credentials[name]}`),
+    ...(Object.keys(keys) as (keyof typeof keys)[]).map((name) => `${keys[name]}=${credentials[name]}`),
+    ...Object.entries(credentials.rooms ?? {}).map(
+      ([name, room]) => `${credentialRooms[name as CredentialRoom]}=${room}`,
+    ),
   ];
   writeDurably(path, `${lines.join("\n")}\n`, 0o600);
 }

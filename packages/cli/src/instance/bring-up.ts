@@ -4,14 +4,19 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { callCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
-import { isBureauError } from "@bureau/kit/errors";
-import { type InstanceLayout, makePrivateDir } from "@bureau/kit/layout";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { tryFileLock, waitForFileLock } from "@bureau/kit/file-lock";
+import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/kit/layout";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
+import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
+import { runStep } from "../command/run-step.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, ensureAdministrator } from "./administrator.ts";
 import { machineReport } from "./daemon-client.ts";
@@ -28,6 +33,11 @@ import { probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
 import { provisionMachine } from "./provision.ts";
 import { bootstrapFile, hasJoined } from "./supervisor.ts";
+
+/** A launcher that is there answers in milliseconds. */
+const LAUNCHER_MS_MAX = 5_000;
+/** Another `bureau up` takes seconds; its own steps give up within this. */
+const TURN_MS_MAX = 120_000;
 
 export type BringUp = {
   readonly layout: InstanceLayout;
@@ -46,51 +56,34 @@ export type UpResult = {
   readonly firstRun: boolean;
 };
 
-/** Runs one step with its progress shown. */
-async function step<T>(
-  terminal: Terminal,
-  text: string,
-  act: () => Promise<T>,
-  said?: (result: T) => string,
-): Promise<T> {
-  const shown = terminal.step(text);
-  try {
-    const result = await act();
-    shown.done(said?.(result));
-    return result;
-  } catch (error) {
-    shown.fail();
-    throw error;
-  }
-}
-
 export async function bringUp(options: BringUp): Promise<UpResult> {
   const { layout, terminal } = options;
   const clock = options.clock ?? systemClock;
   const firstRun = findInstance(layout) === undefined;
-  await step(
+  await runStep(
     terminal,
     "This machine can make sandboxes without root",
     async () => probeSandbox(thisHost),
     (found) => `This machine can make sandboxes without root (bubblewrap ${found.bwrap}, tmux ${found.tmux})`,
   );
   makeFolders(layout);
+  using _turn = await takeTurn(layout, terminal, clock);
   await options.ensureSupervisor();
-  const instance = await step(
+  const instance = await runStep(
     terminal,
     "Homeserver",
     () => startHomeserver(layout, clock),
     ({ homeserverUrl }) => `Homeserver ${homeserverUrl}`,
   );
-  const { session, credentials } = await step(terminal, "Administrator account", () =>
+  const { session, credentials } = await runStep(terminal, "Administrator account", () =>
     administrator(instance),
   );
-  const made = await step(terminal, `Rooms and templates of ${instance.fleet}`, () =>
+  const made = await runStep(terminal, `Rooms and templates of ${instance.fleet}`, () =>
     prepareFleet(session, instance),
   );
-  await step(terminal, `Machine ${instance.machine}`, () => joinMachine(session, credentials, instance));
-  await step(terminal, "Launcher and daemon", () => startMachine(instance, clock));
-  const greeter = await step(
+  await runStep(terminal, `Machine ${instance.machine}`, () => joinMachine(session, credentials, instance));
+  await runStep(terminal, "Launcher and daemon", () => startMachine(instance, clock));
+  const greeter = await runStep(
     terminal,
     "First agent: greeter",
     () => ensureGreeter(session, credentials, instance, made),
@@ -99,13 +92,13 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const greeting =
     greeter === undefined
       ? undefined
-      : await step(
+      : await runStep(
           terminal,
           "Waiting for the greeter to speak",
           () => waitForGreeting(session, instance, made, greeter, clock),
           (text) => `The greeter says: ${text}`,
         );
-  const settled = await step(terminal, "Agents", () => settleAgents(layout, clock), describeAgents);
+  const settled = await runStep(terminal, "Agents", () => settleAgents(layout, clock), describeAgents);
   return {
     instance,
     report: settled,
@@ -113,6 +106,19 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     greeting,
     firstRun,
   };
+}
+
+/** One at a time: a second one would provision again what the first has, whose launcher then finds nothing to join with. */
+async function takeTurn(layout: InstanceLayout, terminal: Terminal, clock: Clock): Promise<Disposable> {
+  const file = join(layout.home, "up.lock");
+  const wait = async (): Promise<Disposable> => {
+    const turn = await waitForFileLock(file, TURN_MS_MAX, clock);
+    if (turn !== undefined) return turn;
+    throw new BureauError("conflict", `Another bureau up of "${layout.home}" does not come to an end`, {
+      hint: "bureau status shows how far it is",
+    });
+  };
+  return tryFileLock(file) ?? (await runStep(terminal, "Waiting for another bureau up", wait));
 }
 
 function makeFolders(layout: InstanceLayout): void {
@@ -166,13 +172,15 @@ async function joinMachine(
     homeserver: instance.homeserverUrl,
     machine: instance.machine,
     bootstrapFile: bootstrapFile(instance.layout),
+    fileIsLaunchers: true,
   });
 }
 
 async function startMachine(instance: Instance, clock: Clock): Promise<MachineReport> {
   if ((await programReport(instance, "daemon")).state === "revoked") throw revokedError(instance);
+  // Answering it has joined, also anew: a daemon before that would take the old session for its own.
   await startAndWatch(instance, "launcher", clock, async () =>
-    hasJoined(instance.layout) ? true : undefined,
+    hasJoined(instance.layout) ? launcherAnswers(instance.layout) : undefined,
   );
   return startAndWatch(instance, "daemon", clock, async () => {
     const report = await machineReport(instance.layout).catch((error: unknown) => {
@@ -182,6 +190,15 @@ async function startMachine(instance: Instance, clock: Clock): Promise<MachineRe
     return report?.machine.state === "online" ? report : undefined;
   });
 }
+
+const launcherAnswers = (layout: InstanceLayout): Promise<true | undefined> =>
+  callCbor(launcherSocket(layout), { action: "list-sandboxes" }, launcherResponses["list-sandboxes"], {
+    peer: "launcher",
+    timeoutMs: LAUNCHER_MS_MAX,
+  }).then(
+    () => true,
+    () => undefined,
+  );
 
 /** Every assigned agent starts by itself; this waits until none is at it any more. */
 async function settleAgents(layout: InstanceLayout, clock: Clock): Promise<MachineReport> {

@@ -32,7 +32,7 @@ export async function ensureGreeter(
   // Somebody who destroyed the greeter does not want it back with every `bureau up`.
   const credentialsEvent = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
   if (credentialsEvent !== undefined) return undefined;
-  return createPrincipal({
+  await createPrincipal({
     session,
     registrationToken: credentials.registrationToken,
     homeserver: instance.homeserverUrl,
@@ -45,6 +45,7 @@ export async function ensureGreeter(
       payload: { room: made.lobby },
     },
   });
+  return user;
 }
 
 /** The greeter's last message in the lobby, which only it can have written, through its own proxy. */

@@ -1,16 +1,21 @@
 /**
- * A machine's desired state, edited from outside: read, change, write. Entries that are not ours to understand go back
- * as they came. Matrix has no compare-and-set. Writers of one user on one host take turns by a file lock; against all
- * others each write looks at which event it replaced: when that was not the one it had read, somebody else wrote in
- * between, and what they changed is put back on top.
+ * A machine's desired state, edited from outside. Entries that are not ours to understand go back as they came. Writers
+ * of one user on one host take turns by a file lock; all others are seen when it is written (matrix/edit-state).
  */
 
-import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { waitForFileLock } from "@bureau/kit/file-lock";
-import { userLockFile } from "@bureau/kit/layout";
+import {
+  applyFields,
+  type Edited,
+  editState,
+  type Fields,
+  fieldDifference,
+  type StateContent,
+} from "@bureau/matrix/edit-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
+  type BureauVersion,
+  BureauVersionSchema,
   eventTypes,
   MachineConfigSchema,
   type PrincipalAssignment,
@@ -19,7 +24,6 @@ import {
 import { parse } from "@bureau/schema/parse";
 import {
   type MachineLocalpart,
-  parseEventId,
   type RoomId,
   rooms,
   serverOf,
@@ -27,13 +31,9 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import { safeParse } from "valibot";
+import * as v from "valibot";
 import { roomOf } from "./namespace-setup.ts";
-
-/** Somebody else's write between ours and the check is rare; ten in a row is a fight. */
-const ATTEMPTS_MAX = 10;
-/** An edit takes milliseconds; whoever holds the lock longer is stuck, and the check after the write is there still. */
-const LOCK_MS_MAX = 5_000;
+import { takeTurn } from "./turn.ts";
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };
 
@@ -48,48 +48,82 @@ export async function readAssignments(
   session: MatrixSession,
   place: ConfigPlace,
 ): Promise<{ assignments: PrincipalAssignment[]; unreadable: number }> {
-  const { entries } = await readRaw(session, place);
+  const content = await session.getState(place.room, eventTypes.machineConfig, place.key);
+  const entries = entriesOf((content ?? {}) as StateContent);
   const assignments = entries.flatMap((entry) => {
-    const parsed = safeParse(PrincipalAssignmentSchema, entry);
+    const parsed = v.safeParse(PrincipalAssignmentSchema, entry);
     return parsed.success ? [parsed.output] : [];
   });
   return { assignments, unreadable: entries.length - assignments.length };
 }
 
-/** Adds or replaces (`assignment`) or removes (undefined) the entry of one principal. True when something changed. */
-export async function editAssignment(
+/** The binaries a machine should run; undefined when nobody has asked for any, or in a way that cannot be read. */
+export async function readDesiredVersion(
+  session: MatrixSession,
+  place: ConfigPlace,
+): Promise<BureauVersion | undefined> {
+  const content = await session.getState(place.room, eventTypes.machineConfig, place.key);
+  const parsed = v.safeParse(v.object({ bureau_version: BureauVersionSchema }), content);
+  return parsed.success ? parsed.output.bureau_version : undefined;
+}
+
+/** Adds or replaces (`assignment`) or removes (undefined) the entry of one principal. */
+export const editAssignment = (
   session: MatrixSession,
   place: ConfigPlace,
   principal: UserId,
   assignment: PrincipalAssignment | undefined,
-): Promise<boolean> {
-  using _turn = await waitForFileLock(userLockFile("config", process.env), LOCK_MS_MAX, systemClock);
-  let edit: Edit = new Map([[principal, assignment]]);
-  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-    const base = await readRaw(session, place);
-    const next = applyEdit(base.entries, edit);
-    if (JSON.stringify(next) === JSON.stringify(base.entries)) return attempt > 0;
-    const written = await session.putState(place.room, eventTypes.machineConfig, place.key, {
-      ...base.content,
-      principals: next,
-    });
-    const replaced = (await session.getEvent(place.room, written))?.replaces;
-    if (replaced === base.eventId) return true;
-    const theirs =
-      replaced === undefined ? undefined : await session.getEvent(place.room, parseEventId(replaced));
-    if (theirs === undefined) return true;
-    edit = difference(
-      base.entries,
-      parse(MachineConfigSchema, theirs.content, "machine configuration").principals,
+): Promise<Edited> =>
+  editConfig(session, place, { principals: new Map([[principal, assignment]]), fields: new Map() });
+
+/**
+ * Says which binaries a machine should run. Of two that ask at the same moment, the first one's request stays.
+ * @throws BureauError `conflict` when that was somebody else
+ */
+export async function editDesiredVersion(
+  session: MatrixSession,
+  place: ConfigPlace,
+  version: BureauVersion,
+): Promise<void> {
+  await editConfig(session, place, { principals: new Map(), fields: new Map([["bureau_version", version]]) });
+  const stands = await readDesiredVersion(session, place);
+  if (stands?.request_id !== version.request_id)
+    throw new BureauError(
+      "conflict",
+      `${stands?.requested_by ?? "Somebody else"} asked for "${stands?.host_environment_path ?? "other binaries"}" at the same moment`,
+      { hint: "bureau machine show says what became of it" },
     );
-  }
-  throw new BureauError("conflict", "Somebody else keeps changing the machine's configuration", {
-    hint: "try again",
-  });
+}
+
+/** What changes of a configuration: principals' entries, and fields beside them. */
+type ConfigChange = { readonly principals: Entries; readonly fields: Fields };
+
+async function editConfig(
+  session: MatrixSession,
+  { room, key }: ConfigPlace,
+  change: ConfigChange,
+): Promise<Edited> {
+  using _turn = await takeTurn();
+  const place = { room, type: eventTypes.machineConfig, key };
+  return await editState(session, place, change, { apply, difference });
+}
+
+const entriesOf = (content: StateContent): readonly unknown[] =>
+  parse(MachineConfigSchema, content, "machine configuration").principals;
+
+const apply = (content: StateContent, { principals, fields }: ConfigChange): StateContent => ({
+  ...applyFields(content, fields),
+  principals: applyEntries(entriesOf(content), principals),
+});
+
+function difference(before: StateContent, after: StateContent): ConfigChange {
+  const fields = new Map(fieldDifference(before, after));
+  fields.delete("principals");
+  return { principals: entryDifference(entriesOf(before), entriesOf(after)), fields };
 }
 
 /** Principal → its new entry, or undefined to remove it. */
-type Edit = ReadonlyMap<string, unknown>;
+type Entries = ReadonlyMap<string, unknown>;
 
 const nameOf = (entry: unknown): string | undefined =>
   typeof entry === "object" && entry !== null && "principal" in entry && typeof entry.principal === "string"
@@ -97,7 +131,7 @@ const nameOf = (entry: unknown): string | undefined =>
     : undefined;
 
 /** Entries in their order, edited ones in place, new ones last. */
-export function applyEdit(entries: readonly unknown[], edit: Edit): unknown[] {
+function applyEntries(entries: readonly unknown[], edit: Entries): unknown[] {
   const seen = new Set(entries.map(nameOf));
   const kept = entries.flatMap((entry) => {
     const name = nameOf(entry);
@@ -112,7 +146,7 @@ export function applyEdit(entries: readonly unknown[], edit: Edit): unknown[] {
 }
 
 /** What somebody changed on the way from `before` to `after`. */
-export function difference(before: readonly unknown[], after: readonly unknown[]): Edit {
+function entryDifference(before: readonly unknown[], after: readonly unknown[]): Entries {
   const index = (entries: readonly unknown[]): Map<string, unknown> =>
     new Map(entries.flatMap((entry) => (nameOf(entry) === undefined ? [] : [[nameOf(entry) ?? "", entry]])));
   const [old, now] = [index(before), index(after)];
@@ -121,17 +155,4 @@ export function difference(before: readonly unknown[], after: readonly unknown[]
     .filter((name) => !now.has(name))
     .map((name): [string, unknown] => [name, undefined]);
   return new Map([...changed, ...removed]);
-}
-
-async function readRaw(
-  session: MatrixSession,
-  place: ConfigPlace,
-): Promise<{ eventId: string | undefined; content: Readonly<Record<string, unknown>>; entries: unknown[] }> {
-  const state = await session.getRoomState(place.room);
-  const event = state.find(
-    ({ type, stateKey }) => type === eventTypes.machineConfig && stateKey === place.key,
-  );
-  const content = event?.content ?? {};
-  const config = parse(MachineConfigSchema, content, "machine configuration");
-  return { eventId: event?.eventId, content, entries: config.principals };
 }

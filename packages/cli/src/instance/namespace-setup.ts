@@ -4,21 +4,29 @@
  */
 import { digestOf } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
+import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
+import { InputError, parse } from "@bureau/schema/parse";
 import {
   aliasOf,
   type FleetLocalpart,
   fleetName,
   type Localpart,
+  localpartOf,
   type Namespace,
   namespaceOf,
+  parseFleet,
+  parseRoomAlias,
+  parseRoomId,
+  RefError,
   type RoomId,
   rooms,
   type ServerName,
   serverOf,
   type UserId,
 } from "@bureau/schema/refs";
+import * as v from "valibot";
 import { builtinTemplates } from "./builtin-templates.ts";
 import { powerLevels, type RoomKind } from "./room-catalogue.ts";
 
@@ -52,7 +60,9 @@ export async function ensureRoom(session: MatrixSession, wanted: RoomWanted): Pr
   return room;
 }
 
-export type NamespaceRooms = { readonly space: RoomId; readonly template: RoomId; readonly lobby: RoomId };
+export type NamespaceRooms = Readonly<
+  Record<"space" | "dev" | "system" | "template" | "pipeline" | "artifact" | "lobby", RoomId>
+>;
 
 /** The rooms of a namespace (wire facts, section 2.1). */
 export async function ensureNamespace(session: MatrixSession, namespace: Namespace): Promise<NamespaceRooms> {
@@ -80,33 +90,70 @@ export async function ensureNamespace(session: MatrixSession, namespace: Namespa
     await announceDevTeam(session, room, namespace);
     return room;
   };
-  await make("system", rooms.system(namespace), `${title} System`);
+  const system = await make("system", rooms.system(namespace), `${title} System`);
   const template = await make("template", rooms.template(namespace), `${title} Templates`);
-  await make("pipeline", rooms.pipeline(namespace), `${title} Pipelines`);
-  await make("artifact", rooms.artifact(namespace), `${title} Artifacts`);
+  const pipeline = await make("pipeline", rooms.pipeline(namespace), `${title} Pipelines`);
+  const artifact = await make("artifact", rooms.artifact(namespace), `${title} Artifacts`);
   const lobby = await make("lobby", rooms.lobby(namespace), `${title} Lobby`, "Where people and agents meet");
   await announceDevTeam(session, space, namespace);
   await announceDevTeam(session, dev, namespace);
-  return { space, template, lobby };
+  return { space, dev, system, template, pipeline, artifact, lobby };
 }
 
+export type FleetRooms = Readonly<Record<"fleet" | "machines" | "services", RoomId>>;
+
 /** The rooms of a fleet. The namespace must exist. */
-export async function ensureFleet(session: MatrixSession, fleet: FleetLocalpart): Promise<void> {
+export async function ensureFleet(session: MatrixSession, fleet: FleetLocalpart): Promise<FleetRooms> {
   const namespace = namespaceOf(fleet);
   const space = await session.resolveAlias(aliasOf(rooms.space(namespace), serverOf(session.userId)));
   if (space === undefined)
     throw new BureauError(
       "not-found",
       `Cannot make the fleet "${fleet}": the namespace "${namespace}" does not exist`,
+      { hint: "make it first: bureau matrix setup" },
     );
   const short = `${namespace}/${fleetName(fleet)}`;
-  const make = async (kind: RoomKind, localpart: Localpart, name: string): Promise<void> => {
+  const make = async (kind: RoomKind, localpart: Localpart, name: string): Promise<RoomId> => {
     const room = await ensureRoom(session, { kind, localpart, name, space });
     await announceDevTeam(session, room, namespace);
+    return room;
   };
-  await make("fleet", rooms.fleet(fleet), `Fleet: ${short}`);
-  await make("fleet-machines", rooms.fleetMachines(fleet), `Machines: ${short}`);
-  await make("fleet-services", rooms.fleetServices(fleet), `Services: ${short}`);
+  return {
+    fleet: await make("fleet", rooms.fleet(fleet), `Fleet: ${short}`),
+    machines: await make("fleet-machines", rooms.fleetMachines(fleet), `Machines: ${short}`),
+    services: await make("fleet-services", rooms.fleetServices(fleet), `Services: ${short}`),
+  };
+}
+
+/** The fleets of a namespace, by its space's rooms. */
+export async function listFleets(
+  session: MatrixSession,
+  namespace: Namespace,
+): Promise<{ readonly fleet: FleetLocalpart; readonly room: RoomId }[]> {
+  const space = await roomOf(session, rooms.space(namespace));
+  const children = (await session.getRoomState(space)).filter(
+    ({ type, content }) => type === "m.space.child" && Object.keys(content).length > 0,
+  );
+  const found = await Promise.all(
+    children.map(async ({ stateKey }) => {
+      const fleet = await fleetOfRoom(session, stateKey);
+      return fleet === undefined ? [] : [{ fleet, room: parseRoomId(stateKey) }];
+    }),
+  );
+  return found.flat().sort((a, b) => (a.fleet < b.fleet ? -1 : 1));
+}
+
+/** The fleet whose room this is, by the room's alias; undefined for every other room, and for those not ours to see. */
+async function fleetOfRoom(session: MatrixSession, room: string): Promise<FleetLocalpart | undefined> {
+  try {
+    const content = await session.getState(parseRoomId(room), "m.room.canonical_alias", "");
+    const { alias } = parse(v.object({ alias: v.string() }), content, "canonical alias");
+    return parseFleet(localpartOf(parseRoomAlias(alias)));
+  } catch (error) {
+    const isOther = error instanceof RefError || error instanceof InputError;
+    if (isOther || (error instanceof MatrixError && error.code === "forbidden")) return undefined;
+    throw error;
+  }
 }
 
 /** Says in a room which room its questions go to (wire facts, section 2.1). */
@@ -159,4 +206,11 @@ export async function roomOf(
   if (room === undefined)
     throw new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
   return room;
+}
+
+/** The room of a fleet. @throws BureauError `not-found` */
+export async function roomOfFleet(session: MatrixSession, fleet: FleetLocalpart): Promise<RoomId> {
+  const room = await session.resolveAlias(aliasOf(rooms.fleet(fleet), serverOf(session.userId)));
+  if (room !== undefined) return room;
+  throw new BureauError("not-found", `There is no fleet "${fleet}"`, { hint: "bureau fleet list" });
 }

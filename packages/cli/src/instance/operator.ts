@@ -8,19 +8,24 @@ import { join } from "node:path";
 import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
+import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
 import {
   aliasOf,
+  type FleetLocalpart,
   fleetOf,
   type Localpart,
+  localpartOf,
   type MachineLocalpart,
   machineLocalpart,
   type Namespace,
   namespaceOf,
   type PrincipalLocalpart,
+  parseFleet,
   parseLocalpart,
   parseMachine,
+  parseNamespace,
   parseRoomAlias,
   parseRoomId,
   parseUserId,
@@ -30,7 +35,11 @@ import {
 } from "@bureau/schema/refs";
 import { type Invocation, stringFlag } from "../command/command.ts";
 import { type Credentials, readCredentials } from "./administrator.ts";
-import { findInstance, type Instance, layoutFor, requireInstance } from "./instance.ts";
+import { findInstallation } from "./installation.ts";
+import { type Instance, layoutFor, requireInstance } from "./instance.ts";
+import type { AccountKeys } from "./machine-agents.ts";
+
+export const DEFAULT_NAMESPACE = parseNamespace("bureau");
 
 /** Opens the layout `--home` or the environment names. */
 export const layoutOf = (invocation: Invocation): InstanceLayout =>
@@ -43,16 +52,32 @@ export const instanceOf = (invocation: Invocation): Instance => requireInstance(
 export function sessionFile(invocation: Invocation): string {
   const explicit = invocation.env["BUREAU_SESSION_FILE"];
   if (explicit !== undefined && explicit !== "") return explicit;
-  const layout = layoutOf(invocation);
-  if (findInstance(layout) !== undefined) return layout.sessionFile;
+  return instanceHere(invocation)?.layout.sessionFile ?? inConfig(invocation, "session.json");
+}
+
+/** Where `bureau matrix setup` keeps an administrator's credentials, and where they are looked for. */
+export function credentialFile(invocation: Invocation): string {
+  const explicit = stringFlag(invocation, "credential-file");
+  if (explicit !== undefined) return explicit;
+  return instanceHere(invocation)?.layout.credentialFile ?? inConfig(invocation, "credentials");
+}
+
+/** The rootless instance a command is about; a system installation's operators keep their files themselves. */
+function instanceHere(invocation: Invocation): Instance | undefined {
+  const here = findInstallation(invocation);
+  return here?.kind === "rootless" ? here.instance : undefined;
+}
+
+/** A file of the person's own, for whoever has no instance here. */
+function inConfig(invocation: Invocation, name: string): string {
   const config = invocation.env["XDG_CONFIG_HOME"];
-  return join(config?.startsWith("/") ? config : join(homedir(), ".config"), "bureau", "session.json");
+  return join(config?.startsWith("/") ? config : join(homedir(), ".config"), "bureau", name);
 }
 
 /** Access token and homeserver of whoever runs the command. @throws BureauError with what to type when there is none */
 export function storedSession(invocation: Invocation): StoredSession {
-  const credentialFile = stringFlag(invocation, "credential-file");
-  const base = credentialFile === undefined ? undefined : fromCredentials(requireCredentials(credentialFile));
+  const explicit = stringFlag(invocation, "credential-file");
+  const base = explicit === undefined ? undefined : fromCredentials(requireCredentials(explicit));
   const stored = base ?? readOperatorSession(sessionFile(invocation));
   const tokenFile = stringFlag(invocation, "token-file");
   return {
@@ -65,9 +90,16 @@ export function storedSession(invocation: Invocation): StoredSession {
 export const openSession = (invocation: Invocation): MatrixSession =>
   new MatrixSession(storedSession(invocation));
 
+/** Who may change accounts at the homeserver: a server admin whose token is in a file, else whoever runs the command. */
+export function serverAdmin(invocation: Invocation): ServerAdmin {
+  const { homeserver, token } = storedSession(invocation);
+  const file = stringFlag(invocation, "admin-token-file");
+  return new ServerAdmin({ homeserver, token: file === undefined ? token : readInput(file).trim() });
+}
+
 /** The administrator's credentials, needed to make accounts. @throws BureauError `forbidden` without them */
 export function administratorCredentials(invocation: Invocation): Credentials {
-  const path = stringFlag(invocation, "credential-file") ?? layoutOf(invocation).credentialFile;
+  const path = credentialFile(invocation);
   const credentials = readCredentials(path);
   if (credentials === undefined)
     throw new BureauError("forbidden", `Cannot make an account: there is no credential file "${path}"`, {
@@ -75,6 +107,12 @@ export function administratorCredentials(invocation: Invocation): Credentials {
     });
   return credentials;
 }
+
+/** What opens the accounts that an administrator made. @throws BureauError `forbidden` without a credential file */
+export const accountKeys = (invocation: Invocation): AccountKeys => ({
+  registrationToken: administratorCredentials(invocation).registrationToken,
+  homeserver: storedSession(invocation).homeserver,
+});
 
 function requireCredentials(path: string): Credentials {
   const credentials = readCredentials(path);
@@ -88,14 +126,56 @@ const fromCredentials = (credentials: Credentials): StoredSession => ({
   token: credentials.adminToken,
 });
 
-/** The machine a command is about: a bare name in this instance's fleet, or a full localpart. */
+/** The file `bureau fleet use` writes. */
+export const fleetFile = (invocation: Invocation): string => inConfig(invocation, "fleet");
+
+/**
+ * The fleet a command is about: `--fleet`, else that of this instance, else the one this host is a machine of, else the
+ * one the person chose with `bureau fleet use`.
+ */
+export function defaultFleet(invocation: Invocation): FleetLocalpart {
+  const fleet = knownFleet(invocation);
+  if (fleet === undefined)
+    throw new BureauError("invalid-input", "Which fleet? There is no Bureau here that would say", {
+      hint: "bureau fleet use NAMESPACE/fleet/NAME, or --fleet (bureau fleet list shows them), or bureau up",
+    });
+  return fleet;
+}
+
+function knownFleet(invocation: Invocation): FleetLocalpart | undefined {
+  const typed = stringFlag(invocation, "fleet");
+  if (typed !== undefined) return parseFleet(typed);
+  const machine = thisMachine(invocation);
+  if (machine !== undefined) return fleetOf(machine);
+  const chosen = readIfPresent(fleetFile(invocation));
+  return chosen === undefined ? undefined : parseFleet(chosen.trim());
+}
+
+/** The machine this host is; undefined when it is none. */
+export const thisMachine = (invocation: Invocation): MachineLocalpart | undefined =>
+  findInstallation(invocation)?.machine;
+
+/** Whether the machine is this host, whose daemon can be asked what it is doing. */
+export const isHere = (invocation: Invocation, machine: MachineLocalpart): boolean =>
+  thisMachine(invocation) === machine;
+
+/**
+ * The machine a command is about: a full localpart, a user ID, or a bare name in {@link defaultFleet}; nothing typed
+ * means this host.
+ */
 export function machineOf(
   invocation: Invocation,
   typed = stringFlag(invocation, "machine"),
 ): MachineLocalpart {
+  if (typed?.startsWith("@")) return parseMachine(localpartOf(parseUserId(typed)));
   if (typed?.includes("/")) return parseMachine(typed);
-  const instance = instanceOf(invocation);
-  return typed === undefined ? instance.machine : machineLocalpart(instance.fleet, typed);
+  if (typed !== undefined) return machineLocalpart(defaultFleet(invocation), typed);
+  const here = thisMachine(invocation);
+  if (here === undefined)
+    throw new BureauError("not-found", "Which machine? This host is none of a fleet", {
+      hint: "name one (bureau machine list shows them), or bureau up",
+    });
+  return here;
 }
 
 /** `demo` is the agent `<fleet>/agent/demo`; `agent/demo`, `service/x` and full localparts are taken as they are. */
@@ -105,10 +185,11 @@ export function principalOf(machine: MachineLocalpart, typed: string): Principal
   return principalLocalpart(fleet, /^(agent|service)\//.test(typed) ? typed : `agent/${typed}`);
 }
 
-export const namespaceOfInvocation = (invocation: Invocation): Namespace => {
-  const instance = findInstance(layoutOf(invocation));
-  return instance?.namespace ?? namespaceOf(machineOf(invocation));
-};
+/** That of the fleet a command is about, else the usual one. */
+export function namespaceOfInvocation(invocation: Invocation): Namespace {
+  const fleet = knownFleet(invocation);
+  return fleet === undefined ? DEFAULT_NAMESPACE : namespaceOf(fleet);
+}
 
 /** A room as people type it: `!id`, `#alias:server`, or an alias's localpart. @throws BureauError `not-found` */
 export async function roomArgument(session: MatrixSession, typed: string): Promise<RoomId> {

@@ -46,16 +46,19 @@ export type CreatePrincipal = {
 
 /**
  * Makes a principal, or changes the assignment of one that is there. An existing one keeps its credentials, and so goes
- * on running when only its payload changed, unless `newCredentials` asks for others. Returns its user ID.
+ * on running when only its payload changed, unless `newCredentials` asks for others. Returns its user ID, and when the
+ * assignment was written, unless it stood there.
  */
-export async function createPrincipal(options: CreatePrincipal): Promise<UserId> {
+export async function createPrincipal(
+  options: CreatePrincipal,
+): Promise<{ readonly user: UserId; readonly sentAt: number | undefined }> {
   const { session, machine, principal } = options;
   if (options.assignment.template !== "") await requireTemplate(session, options.assignment.template);
   const place = await configPlace(session, machine);
   const user = userIdOf(principal, serverOf(session.userId));
   if (options.newCredentials === true || !(await isReady(session, place, user))) await equip(options, place);
-  await editAssignment(session, place, user, { ...options.assignment, principal: user });
-  return user;
+  const { sentAt } = await editAssignment(session, place, user, { ...options.assignment, principal: user });
+  return { user, sentAt };
 }
 
 /** True when the principal is in the machine's room with credentials: only its assignment may be missing. */
@@ -143,7 +146,7 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   const { session, machine, principal } = options;
   const user = userIdOf(principal, serverOf(session.userId));
   const place = await configPlace(session, machine);
-  const assigned = await editAssignment(session, place, user, undefined);
+  const { written: assigned } = await editAssignment(session, place, user, undefined);
   const hadCredentials = await hasCredentials(session, place, user);
   if (!assigned && !hadCredentials && options.purge === undefined)
     throw new BureauError("not-found", `"${principal}" is not assigned to "${machine}"`, {

@@ -15,11 +15,17 @@ export type Host = {
   readonly osRelease: string;
 };
 
+/** They do next to nothing. */
+const RUN_MS_MAX = 30_000;
+
 export const thisHost: Host = {
   run(command) {
     const [program, ...args] = command;
     if (program === undefined || Bun.which(program) === null) return undefined;
-    const done = Bun.spawnSync([program, ...args], { stdout: "pipe", stderr: "pipe", stdin: "ignore" });
+    const done = Bun.spawnSync([program, ...args], {
+      ...{ stdout: "pipe", stderr: "pipe", stdin: "ignore" },
+      ...{ timeout: RUN_MS_MAX, killSignal: "SIGKILL" },
+    });
     return { code: done.exitCode, stdout: done.stdout.toString(), stderr: done.stderr.toString() };
   },
   sysctl: (path) => readIfPresent(`/proc/sys/${path}`)?.trim(),
@@ -35,8 +41,20 @@ export type ProbeResult = { readonly bwrap: string; readonly tmux: string };
 
 /** @throws BureauError `unsupported`, whose hint is the exact remedy */
 export function probeSandbox(host: Host): ProbeResult {
-  const bwrap = version(host, ["bwrap", "--version"], "bubblewrap", "bwrap", bwrapLeast);
-  const tmux = version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
+  const found = { bwrap: requireBwrap(host), tmux: requireTmux(host) };
+  probeNamespaces(host);
+  return found;
+}
+
+/** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
+export const requireBwrap = (host: Host): string =>
+  version(host, ["bwrap", "--version"], "bubblewrap", "bwrap", bwrapLeast);
+
+/** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
+export const requireTmux = (host: Host): string => version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
+
+/** Makes a sandbox. @throws BureauError `unsupported` with the reason why it cannot be done */
+export function probeNamespaces(host: Host): void {
   const made = host.run([
     "bwrap",
     ...[
@@ -52,7 +70,6 @@ export function probeSandbox(host: Host): ProbeResult {
   ]);
   if (made === undefined || made.code !== 0 || made.stdout.trim() !== "sandboxed")
     throw explain(host, (made?.stderr ?? "").trim() || "it printed nothing");
-  return { bwrap, tmux };
 }
 
 function version(

@@ -5,6 +5,7 @@ import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { Instance } from "./instance.ts";
+import { bootstrapFile } from "./supervisor.ts";
 import { type ProgramName, startProgram, supervisorStatus } from "./supervisor-wire.ts";
 
 /** A program on a slow machine starts in seconds; this is for one that never will. */
@@ -46,7 +47,7 @@ export async function startAndWatch<T>(
 /** The machine was taken out of its fleet. */
 export const revokedError = (instance: Instance): BureauError =>
   new BureauError("unauthorized", `The machine "${instance.machine}" was revoked: it runs nothing any more`, {
-    hint: `to start over: bureau down, then remove "${instance.layout.home}"`,
+    hint: `to join again: bureau machine provision ${instance.machine} --output ${bootstrapFile(instance.layout)}, bureau down, bureau up; to start over: bureau down, then remove "${instance.layout.home}"`,
   });
 
 /** What the supervisor says of one program. */

@@ -1,11 +1,12 @@
 /** Where Bureau's own programs lie: the folder the build made, which this program itself runs from. */
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
+import { ownBuild } from "@bureau/kit/own-build";
 
 /** `dist/`, with `bin/`, `lib/`, `runtime/` in it. @throws BureauError `unsupported` when run from anywhere else */
 export function programsDir(): string {
-  const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? dirname(dirname(import.meta.dir));
+  const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? ownBuild(import.meta.dir);
   if (!existsSync(join(dir, "bin", "bureau-launcher")))
     throw new BureauError("unsupported", `Cannot find Bureau's programs beside "${import.meta.dir}"`, {
       hint: "run the bureau command of a checkout, or npm run build first",

@@ -3,16 +3,19 @@
  * room, invitations to the rooms it works in. Effects and their order are the wire's (section 10.3), except that the
  * bootstrap file is written before the account is made, so that an interruption never leaves an account whose password
  * nobody knows.
+ *
+ * Needs nothing of the machine itself. A name that has an account already is given out again only when its machine has
+ * left, or never came: a machine that is at work keeps its password.
  */
-import { randomBytes } from "node:crypto";
-import { systemClock } from "@bureau/kit/clock";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { removeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import { registerWithToken } from "@bureau/matrix/auth";
+import { login, registerWithToken } from "@bureau/matrix/auth";
+import { MatrixError } from "@bureau/matrix/matrix-error";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
-import type { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes } from "@bureau/schema/events";
-import { parseJson } from "@bureau/schema/parse";
+import type { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, isCleared } from "@bureau/schema/events";
 import {
   fleetOf,
   type Localpart,
@@ -27,102 +30,221 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import * as v from "valibot";
+import { type Bootstrap, hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
+import { findMachineRooms, isMember, membershipOf, sharedRooms } from "./machine-rooms.ts";
 import { announceDevTeam, ensureRoom, roomOf } from "./namespace-setup.ts";
 import { machineLevel, type RoomKind } from "./room-catalogue.ts";
-
-const BootstrapSchema = v.object({ password: v.pipe(v.string(), v.minLength(1)) });
 
 export type ProvisionOptions = {
   readonly session: MatrixSession;
   readonly registrationToken: string;
   readonly homeserver: string;
+  /** The homeserver's address as the machine sees it; the same when it is not given. */
+  readonly machineHomeserver?: string;
   readonly machine: MachineLocalpart;
-  /** Written 0600. An existing one is used, so that an interrupted provisioning goes on. */
-  readonly bootstrapFile: string;
+  /**
+   * Written 0600. One of an earlier, interrupted provisioning is used, so that it goes on. Not given: the bootstrap is
+   * only returned, and an interruption costs another password.
+   */
+  readonly bootstrapFile?: string;
+  /**
+   * The file lies where the machine's own launcher takes it from: whether its password still works is that launcher's
+   * business, which may be between having changed it and having deleted the file.
+   */
+  readonly fileIsLaunchers?: boolean;
+  /** First boot refuses the file after this long. */
+  readonly expiresInMs?: number;
+  /** Who may reset the password of an account that exists. */
+  readonly admin?: ServerAdmin;
+  readonly clock?: Clock;
 };
 
-/** @throws BureauError `conflict` when the machine has an account already and no bootstrap file is at hand */
-export async function provisionMachine(options: ProvisionOptions): Promise<void> {
+export type Provisioned = {
+  readonly bootstrap: Bootstrap;
+  /** `created`: a new account. `resumed`: the file that lay there is still good. `reissued`: the account has a new password. */
+  readonly account: "created" | "resumed" | "reissued";
+  readonly userId: UserId;
+  readonly configRoom: RoomId;
+  readonly opsRoom: RoomId;
+};
+
+/**
+ * @throws BureauError `conflict` when the machine is a member of the fleet, `forbidden` when its account needs a new
+ * password and nobody here may give it one
+ */
+export async function provisionMachine(options: ProvisionOptions): Promise<Provisioned> {
   const { session, machine } = options;
-  const server = serverOf(session.userId);
-  const user = userIdOf(machine, server);
-  const resumed = readIfPresent(options.bootstrapFile) !== undefined;
-  if (!resumed) writeBootstrap(options, server);
-  const { password } = parseJson(
-    BootstrapSchema,
-    readIfPresent(options.bootstrapFile) ?? "",
-    options.bootstrapFile,
-  );
+  const user = userIdOf(machine, serverOf(session.userId));
+  // What would fail after the account is made is found out before.
+  for (const { localpart } of sharedRooms(machine)) await roomOf(session, localpart);
+  const { bootstrap, account } = await prepareAccount(options, user);
+  await forgetDeparture(session, machine, user);
+  const [configRoom, opsRoom] = await makeMachineRooms(session, machine, user);
+  for (const { kind, localpart } of sharedRooms(machine))
+    await admit(session, await roomOf(session, localpart), kind, user);
+  return { bootstrap, account, userId: user, configRoom, opsRoom };
+}
+
+async function prepareAccount(
+  options: ProvisionOptions,
+  user: UserId,
+): Promise<Pick<Provisioned, "bootstrap" | "account">> {
+  const { machine, bootstrapFile } = options;
+  const clock = options.clock ?? systemClock;
+  const kept = bootstrapFile === undefined ? undefined : readBootstrap(bootstrapFile, machine);
+  const fresh = (): Bootstrap =>
+    newBootstrap({
+      homeserver: options.machineHomeserver ?? options.homeserver,
+      server: serverOf(user),
+      machine,
+      expiresInMs: options.expiresInMs,
+      clock,
+    });
+  const write = (made: Bootstrap): Bootstrap => {
+    if (bootstrapFile !== undefined) writeBootstrap(bootstrapFile, made);
+    return made;
+  };
+  const usable = kept !== undefined && !hasExpired(kept, clock) ? kept : undefined;
+  // An expired file stays until its successor is sure: it may hold the only password that is known.
+  const bootstrap = usable ?? (kept === undefined ? write(fresh()) : fresh());
   const registered = await registerWithToken({
     homeserver: options.homeserver,
     username: machine,
-    password,
+    password: bootstrap.password,
     registrationToken: options.registrationToken,
   });
-  if (registered.inUse && !resumed)
-    throw new BureauError("conflict", `Cannot provision "${machine}": the machine has an account already`, {
-      hint: "choose another machine name",
-    });
-  await makeMachineRooms(session, machine, user);
-  for (const [kind, localpart] of workRooms(machine))
-    await admit(session, await roomOf(session, localpart), kind, user);
+  if (!registered.inUse) return { bootstrap: write(bootstrap), account: "created" };
+  if (usable !== undefined && (options.fileIsLaunchers === true || (await opens(options, usable)))) {
+    if (options.expiresInMs === undefined) return { bootstrap: usable, account: "resumed" };
+    return { bootstrap: write({ ...fresh(), password: usable.password }), account: "resumed" };
+  }
+  const made = usable === undefined ? bootstrap : fresh();
+  try {
+    await requireAbsent(options, user);
+    await changePassword(options, user, made.password, kept?.password);
+  } catch (error) {
+    // A file that opens nothing would only mislead.
+    if (kept === undefined && bootstrapFile !== undefined) removeDurably(bootstrapFile);
+    throw error;
+  }
+  return { bootstrap: write(made), account: "reissued" };
 }
 
-/** The rooms a machine works in besides its own, with the power it holds there. */
-function workRooms(machine: MachineLocalpart): [RoomKind, Localpart][] {
-  const fleet = fleetOf(machine);
-  const namespace = namespaceOf(machine);
-  return [
-    ["template", rooms.template(namespace)],
-    ["pipeline", rooms.pipeline(namespace)],
-    ["system", rooms.system(namespace)],
-    ["fleet-machines", rooms.fleetMachines(fleet)],
-    ["fleet-services", rooms.fleetServices(fleet)],
-    ["fleet", rooms.fleet(fleet)],
-  ];
+/** Whether the account still has the password of this file. */
+async function opens(options: ProvisionOptions, { password }: Bootstrap): Promise<boolean> {
+  const own = await enter(options, password);
+  await own?.logout();
+  return own !== undefined;
 }
 
-function writeBootstrap(options: ProvisionOptions, server: string): void {
-  const bootstrap = {
-    homeserver_url: options.homeserver,
-    server_name: server,
-    machine_name: options.machine,
-    password: randomBytes(32).toString("hex"),
-    fleet_prefix: fleetOf(options.machine),
-  };
-  writeDurably(options.bootstrapFile, `${JSON.stringify(bootstrap, null, 2)}\n`, 0o600);
+async function enter(options: ProvisionOptions, password: string): Promise<MatrixSession | undefined> {
+  const { homeserver, machine } = options;
+  try {
+    const { userId, token } = await login({ homeserver, user: machine, password });
+    return new MatrixSession({ homeserver, userId, token });
+  } catch (error) {
+    if (error instanceof MatrixError && (error.code === "forbidden" || error.code === "unauthorized"))
+      return undefined;
+    throw error;
+  }
 }
 
-async function makeMachineRooms(
+/** A machine that joined and has not been taken out keeps its account. @throws BureauError `conflict` */
+async function requireAbsent({ session, machine }: ProvisionOptions, user: UserId): Promise<void> {
+  const found = await findMachineRooms(session, machine);
+  const joined: string[] = [];
+  for (const { room, localpart } of found)
+    if ((await membershipOf(session, room, user)) === "join") joined.push(localpart);
+  const machines = found.find(({ kind }) => kind === "fleet-machines")?.room;
+  const published: string[] = [];
+  for (const type of [eventTypes.machineKey, eventTypes.machineStatus]) {
+    const content =
+      machines === undefined ? undefined : await session.getState(machines, type, stateKeyOf(user));
+    if (typeof content === "object" && content !== null && !isCleared({ ...content })) published.push(type);
+  }
+  if (joined.length === 0 && published.length === 0) return;
+  const why =
+    joined.length > 0 ? `it is in ${joined.join(", ")}` : `its ${published.join(" and ")} is not cleared`;
+  throw new BureauError(
+    "conflict",
+    `Cannot provision "${machine}": the machine is part of the fleet: ${why}`,
+    {
+      hint: `take it out first: bureau machine decommission ${machine}; or choose another name`,
+    },
+  );
+}
+
+/** @throws BureauError `forbidden` that says who could do it */
+async function changePassword(
+  options: ProvisionOptions,
+  user: UserId,
+  password: string,
+  known: string | undefined,
+): Promise<void> {
+  const answer = await options.admin?.resetPassword(user, password);
+  if (answer?.kind === "done") return;
+  const own = known === undefined ? undefined : await enter(options, known);
+  if (own !== undefined && known !== undefined) return own.changePassword(known, password);
+  throw new BureauError(
+    "forbidden",
+    `Cannot provision "${options.machine}" again: its account needs a new password, which only a server admin can give it` +
+      (answer === undefined ? "" : ` (${answer.reason})`),
+    {
+      hint: "--admin-token-file PATH with the access token of a server admin; or choose another machine name",
+    },
+  );
+}
+
+/** Traces of an earlier life of the name that would end the new one. */
+async function forgetDeparture(
   session: MatrixSession,
   machine: MachineLocalpart,
   user: UserId,
 ): Promise<void> {
-  const namespace = namespaceOf(machine);
-  const own: [RoomKind, Localpart, string][] = [
-    ["config", rooms.config(machine), `Config: ${machine}`],
-    ["ops", rooms.ops(machine), `Ops: ${machine}`],
-  ];
-  for (const [kind, localpart, name] of own) {
+  const config = (await findMachineRooms(session, machine)).find(({ kind }) => kind === "config");
+  if (config === undefined) return;
+  for (const type of [eventTypes.machineDecommission, eventTypes.machineDecommissioned]) {
+    const content = await session.getState(config.room, type, stateKeyOf(user));
+    if (typeof content === "object" && content !== null && !isCleared({ ...content }))
+      await session.putState(config.room, type, stateKeyOf(user), {});
+  }
+}
+
+/** The config and the ops room. */
+async function makeMachineRooms(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  user: UserId,
+): Promise<[config: RoomId, ops: RoomId]> {
+  const make = async (kind: RoomKind, localpart: Localpart, name: string): Promise<RoomId> => {
     const room = await ensureRoom(session, { kind, localpart, name });
     await admit(session, room, kind, user);
-    await announceDevTeam(session, room, namespace);
-    if ((await session.getState(room, eventTypes.serviceBinding, "fleet")) === undefined) {
-      const controller = userIdOf(
-        principalLocalpart(fleetOf(machine), "service/fleet"),
-        serverOf(session.userId),
-      );
-      await session.putState(room, eventTypes.serviceBinding, "fleet", { principal: controller });
-    }
-    if (kind === "config") await initialConfig(session, room, user);
-  }
+    await announceDevTeam(session, room, namespaceOf(machine));
+    await bindFleetController(session, machine, room);
+    return room;
+  };
+  const config = await make("config", rooms.config(machine), `Config: ${machine}`);
+  await initialConfig(session, config, user);
+  return [config, await make("ops", rooms.ops(machine), `Ops: ${machine}`)];
+}
+
+async function bindFleetController(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  room: RoomId,
+): Promise<void> {
+  if ((await session.getState(room, eventTypes.serviceBinding, "fleet")) !== undefined) return;
+  const controller = principalLocalpart(fleetOf(machine), "service/fleet");
+  await session.putState(room, eventTypes.serviceBinding, "fleet", {
+    principal: userIdOf(controller, serverOf(session.userId)),
+  });
 }
 
 /** An empty desired state whose baseline lets the administrator watch what runs there. */
 async function initialConfig(session: MatrixSession, room: RoomId, user: UserId): Promise<void> {
   const key = stateKeyOf(user);
-  if ((await session.getState(room, eventTypes.machineConfig, key)) !== undefined) return;
+  const present = await session.getState(room, eventTypes.machineConfig, key);
+  if (typeof present === "object" && present !== null && !isCleared({ ...present })) return;
   const admin = `${localpartOf(session.userId)}:${serverOf(session.userId)}`;
   await session.putState(room, eventTypes.machineConfig, key, {
     principals: [],
@@ -139,8 +261,5 @@ async function admit(session: MatrixSession, room: RoomId, kind: RoomKind, user:
 
 /** Invites unless the user has joined or is invited already. */
 export async function inviteUnlessThere(session: MatrixSession, room: RoomId, user: UserId): Promise<void> {
-  const member = await session.getState(room, eventTypes.member, user);
-  const membership =
-    typeof member === "object" && member !== null && "membership" in member ? member.membership : "";
-  if (membership !== "join" && membership !== "invite") await session.inviteUser(room, user);
+  if (!isMember(await membershipOf(session, room, user))) await session.inviteUser(room, user);
 }

@@ -81,6 +81,7 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
           "environment_build",
           "provenance_roots",
           "provenance_policy",
+          "rollout",
         ),
       ),
     },
@@ -104,6 +105,9 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
     events: {
       [eventTypes.machineConfig]: 50,
       [eventTypes.credentials]: 100,
+      [eventTypes.machineVersion]: 50,
+      [eventTypes.machineDecommission]: 100,
+      [eventTypes.machineDecommissioned]: 50,
       ...at(0, bureau("layout")),
       [eventTypes.message]: 0,
       // The reference cannot write its own audit events here (section 13, number 10): machines hold 50.

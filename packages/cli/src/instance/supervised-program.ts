@@ -31,7 +31,8 @@ const ADOPTED_POLL_MS = 500;
 const LOG_BYTES_MAX = 8 * 1024 * 1024;
 
 export class SupervisedProgram {
-  readonly plan: ProgramPlan;
+  readonly #planNow: () => ProgramPlan;
+  #plan: ProgramPlan;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #changed: () => void;
@@ -42,10 +43,12 @@ export class SupervisedProgram {
   #lastExit: string | undefined;
   #loop: Promise<void> | undefined;
 
-  constructor(plan: ProgramPlan, deps: { clock: Clock; log: Log; changed: () => void }) {
-    this.plan = plan;
+  /** `planNow` is asked at every start: where a program lies may change. */
+  constructor(planNow: () => ProgramPlan, deps: { clock: Clock; log: Log; changed: () => void }) {
+    this.#planNow = planNow;
+    this.#plan = planNow();
     this.#clock = deps.clock;
-    this.#log = deps.log.with({ supervised: plan.name });
+    this.#log = deps.log.with({ supervised: this.#plan.name });
     this.#changed = deps.changed;
   }
 
@@ -60,7 +63,7 @@ export class SupervisedProgram {
 
   report(): { name: string; state: ProgramState; pid?: number; restarts: number; last_exit?: string } {
     return {
-      name: this.plan.name,
+      name: this.#plan.name,
       state: this.#state,
       ...(this.#process === undefined ? {} : { pid: this.#process.pid }),
       restarts: this.#restarts,
@@ -77,7 +80,7 @@ export class SupervisedProgram {
   async stop(): Promise<void> {
     if (this.#state === "revoked") return;
     this.#stop.abort();
-    if (this.#process !== undefined) await stopProcess(this.#process, this.plan.graceMs, this.#clock);
+    if (this.#process !== undefined) await stopProcess(this.#process, this.#plan.graceMs, this.#clock);
     await this.#loop;
     this.#set("stopped", undefined);
   }
@@ -103,11 +106,12 @@ export class SupervisedProgram {
   }
 
   async #run(): Promise<number | undefined> {
-    const output = openLog(this.plan.logFile);
+    this.#plan = this.#planNow();
+    const output = openLog(this.#plan.logFile);
     try {
-      const child = Bun.spawn([...this.plan.command], {
+      const child = Bun.spawn([...this.#plan.command], {
         cwd: "/",
-        env: { ...this.plan.env },
+        env: { ...this.#plan.env },
         stdin: "ignore",
         stdout: output,
         stderr: output,
@@ -118,7 +122,7 @@ export class SupervisedProgram {
       await child.exited;
       return child.exitCode ?? undefined;
     } catch (error) {
-      this.#log.error("cannot start the program", { command: this.plan.command[0], error });
+      this.#log.error("cannot start the program", { command: this.#plan.command[0], error });
       return undefined;
     } finally {
       closeSync(output);

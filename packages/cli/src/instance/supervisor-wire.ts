@@ -25,7 +25,6 @@ const ProgramReportSchema = v.object({
 });
 export const SupervisorStatusSchema = v.object({ pid: v.number(), programs: list(ProgramReportSchema) });
 export type SupervisorStatus = v.InferOutput<typeof SupervisorStatusSchema>;
-export type ProgramReport = v.InferOutput<typeof ProgramReportSchema>;
 
 const peer = { peer: "supervisor", hint: "bureau up", timeoutMs: 10_000 } as const;
 

@@ -5,7 +5,7 @@
  * A supervisor that is killed takes nothing with it. What it had started stands in `supervisor.json` by process
  * identity, and the next one adopts what is still alive.
  */
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, realpathSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
@@ -74,8 +74,9 @@ export async function runSupervisor(
     if (running !== undefined && !running.hasEnded) return;
     const instance = requireInstance(layout);
     // Held as long as the supervisor lives: daemon and proxies must not speak to a stranger while the homeserver is away.
-    if (name === "homeserver" && running === undefined) held.use(reserveTcpPort(portOf(instance)));
-    const plan = planOf(name, instance, config.programsDir, deps.env);
+    if (name === "homeserver" && running === undefined)
+      held.use(reserveTcpPort(portOf(instance), { isOurs: left.has("homeserver") }));
+    const plan = () => planOf(name, instance, bootPrograms(config), deps.env);
     const program = new SupervisedProgram(plan, {
       clock: deps.clock ?? systemClock,
       log: deps.log,
@@ -105,6 +106,15 @@ export async function runSupervisor(
   await sweep(layout, deps.clock ?? systemClock);
 }
 
+/** The version that is known to work: what an upgrade has left, else what `bureau up` was started with. */
+function bootPrograms({ layout, programsDir }: SupervisorConfig): string {
+  try {
+    return realpathSync(layout.currentPrograms);
+  } catch {
+    return programsDir;
+  }
+}
+
 /** How each program is started. The launcher and daemon get no more of the environment than they need. */
 function planOf(
   name: ProgramName,
@@ -129,9 +139,18 @@ function planOf(
       ...["--cache-root", layout.cacheRoot, "--programs-dir", programsDir],
       ...["--bootstrap-file", bootstrapFile(layout)],
     ],
-    daemon: machine,
+    daemon: [...machine, "--boot-link", layout.currentPrograms],
   };
-  const kept = ["PATH", "HOME", "USER", "LANG", "TZ", "XDG_RUNTIME_DIR", "BUREAU_LOG"];
+  const kept = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TZ",
+    "XDG_RUNTIME_DIR",
+    "BUREAU_LOG",
+    "BUREAU_UPGRADE_TIMES",
+  ];
   return {
     name,
     command: [join(programsDir, "bin", `bureau-${name}`), ...flags[name]],
@@ -184,7 +203,10 @@ export async function sweep(layout: InstanceLayout, clock: Clock): Promise<strin
     if (!(await waitUntilGone(process, LAUNCHER_GRACE_MS, clock))) signalProcess(process, "SIGKILL");
     await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
   }
-  for (const process of [...strays(), ...findInhabitants(layout.runDir)]) signalProcess(process, "SIGKILL");
+  const killed = [...strays(), ...findInhabitants(layout.runDir)];
+  for (const process of killed) signalProcess(process, "SIGKILL");
+  // Whoever is told that all is down may count on it. They die together, so the wait for all is hardly more than for one.
+  for (const process of killed) await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
   removeDurably(layout.supervisorStateFile);
   for (const entry of readdir(layout.runDir)) {
     rmSync(join(layout.runDir, entry), { recursive: true, force: true });

@@ -50,3 +50,12 @@ export async function requireTemplate(session: MatrixSession, reference: string)
     });
   return resolved.template;
 }
+
+/** A misspelt field would be ignored by every reader; a person should hear of it. `what` names the template. */
+export function refuseUnknownFields(content: Readonly<Record<string, unknown>>, what: string): void {
+  const unknown = Object.keys(content).filter((key) => !Object.hasOwn(TemplateSchema.entries, key));
+  if (unknown.length > 0)
+    throw new BureauError("invalid-input", `Unknown fields in ${what}: ${unknown.join(", ")}`, {
+      hint: `known fields: ${Object.keys(TemplateSchema.entries).join(", ")}`,
+    });
+}

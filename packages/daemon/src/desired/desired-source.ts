@@ -1,13 +1,15 @@
 /**
  * What should run, kept current: the machine's configuration as it is in its room, resolved anew each time it is asked
  * for. A configuration that is missing or unreadable as a whole changes nothing: the last good one holds, and the fault
- * is told of once. Only a configuration that says "nothing" means nothing.
+ * is told of once. Only a configuration that says "nothing" means nothing, and a request that the machine leave, which
+ * goes before any configuration.
  */
 import type { Log } from "@bureau/kit/log";
 import type { RoomStates } from "@bureau/matrix/room-state";
 import { eventTypes, type MachineConfig, MachineConfigSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
+  type EntityStateKey,
   type MachineLocalpart,
   type RoomAlias,
   type RoomId,
@@ -16,6 +18,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { type Notice, notice } from "../notices/notice.ts";
+import { readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";
 import { resolveDesired } from "./resolve-desired.ts";
 import type { RoomLookup } from "./snapshot.ts";
@@ -53,16 +56,23 @@ export class DesiredSource {
   /** What should run by the rooms as they are now; undefined while no configuration was ever seen. */
   current(): Desired | undefined {
     const room = this.#configRoom;
-    if (room === undefined || this.#deps.states.room(room) === undefined) return this.#latest;
+    const view = room === undefined ? undefined : this.#deps.states.room(room);
+    if (room === undefined || view === undefined) return this.#latest;
     const faults: string[] = [];
+    const decommission = readDecommission(room, view, this.#key, (fault) => faults.push(fault));
     this.#lastGood = this.#read(room, faults) ?? this.#lastGood;
-    if (this.#lastGood !== undefined) {
+    if (decommission !== undefined) {
+      const defaultPolicy = this.#lastGood?.default_policy ?? {};
+      this.#latest = { principals: new Map(), defaultPolicy, faults: [], aliases: new Set(), decommission };
+    } else if (this.#lastGood !== undefined) {
       const { machine, server, localpartBytesMax, states, directory } = this.#deps;
       const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);
-      this.#latest = resolveDesired({
+      const configSentAt = view.get(eventTypes.machineConfig, this.#key)?.sentAt;
+      const resolved = resolveDesired({
         ...{ machine, server, localpartBytesMax, states, lookup },
         ...{ config: this.#lastGood, configRoom: room },
       });
+      this.#latest = { ...resolved, ...(configSentAt === undefined ? {} : { configSentAt }) };
       directory.want(this.#latest.aliases);
       faults.push(...this.#latest.faults);
     }
@@ -75,10 +85,12 @@ export class DesiredSource {
     return this.#latest;
   }
 
+  get #key(): EntityStateKey {
+    return stateKeyOf(userIdOf(this.#deps.machine, this.#deps.server));
+  }
+
   #read(room: RoomId, faults: string[]): MachineConfig | undefined {
-    const { machine, server, states } = this.#deps;
-    const key = stateKeyOf(userIdOf(machine, server));
-    const content = states.room(room)?.get(eventTypes.machineConfig, key)?.content;
+    const content = this.#deps.states.room(room)?.get(eventTypes.machineConfig, this.#key)?.content;
     if (content === undefined) {
       // A machine that has never been told what to run is new, not at fault.
       if (this.#lastGood !== undefined) faults.push("the machine_config event is gone; the last one holds");

@@ -6,6 +6,8 @@ import type { AuthorizationPolicy, Grant } from "@bureau/schema/authorization";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart, RoomAlias, UserId } from "@bureau/schema/refs";
+import type { HealthCheck } from "@bureau/schema/template";
+import type { Decommission } from "./decommission.ts";
 
 /** A sandbox as it should be: the fields of `create-sandbox`, and what identifies them. */
 export type WantedSandbox = {
@@ -18,6 +20,8 @@ export type WantedSandbox = {
   readonly grantsDigest: string;
   /** JSON text of the event that fulfilled the start condition. */
   readonly trigger: string | undefined;
+  /** How to tell whether it works, once it runs. No part of what identifies it: another check restarts nothing. */
+  readonly healthCheck?: HealthCheck | undefined;
 };
 
 export type DesiredOutcome =
@@ -50,4 +54,8 @@ export type Desired = {
   readonly faults: readonly string[];
   /** Rooms by alias that were looked for; whoever knows aliases resolves and joins them. */
   readonly aliases: ReadonlySet<RoomAlias>;
+  /** When the machine's configuration was written, by the homeserver's clock in milliseconds. */
+  readonly configSentAt?: number;
+  /** The machine was asked to leave: there are no principals, and what runs is given this request's grace. */
+  readonly decommission?: Decommission;
 };

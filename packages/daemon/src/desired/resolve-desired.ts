@@ -28,6 +28,7 @@ import {
   stateKeyOf,
   type UserId,
 } from "@bureau/schema/refs";
+import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import type { Template } from "@bureau/schema/template";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { specDigest } from "./digests.ts";
@@ -145,14 +146,17 @@ function resolveOutcome(
   const resolved = templateOf(assignment.template, assignment.extra_inherits ?? [], snapshot, aliases);
   if (resolved.kind !== "resolved") return resolved;
   const { template } = resolved;
-  const spec = specOf(template, assignment);
+  const spec = sandboxSpecOf(template, assignment);
   const blocked = notYetPossible(template, spec);
   if (blocked !== undefined) return { kind: "failed", reason: blocked };
   const credentials = credentialsOf(assignment.principal, template, snapshot);
   if ("reason" in credentials) return { kind: "failed", reason: credentials.reason };
   return {
     kind: "run",
-    sandbox: wantedSandbox(spec, credentials.ciphertext, assignment, defaultPolicy, condition.trigger),
+    sandbox: {
+      ...wantedSandbox(spec, credentials.ciphertext, assignment, defaultPolicy, condition.trigger),
+      healthCheck: template.health_check,
+    },
   };
 }
 
@@ -187,33 +191,6 @@ function checkCondition(
   if (!contentMatches(condition.content_match ?? {}, content))
     return { kind: "waiting", reason: `for the state event ${what} to match` };
   return { kind: "holds", trigger: JSON.stringify(content) };
-}
-
-/** The resolved template with the assignment's overrides on top (wire facts, section 3.4). */
-function specOf(template: Template, assignment: PrincipalAssignment): SandboxSpec {
-  const nonEmpty = <T>(items: T[] | null | undefined): T[] | undefined =>
-    items !== undefined && items !== null && items.length > 0 ? items : undefined;
-  const spec = {
-    isolation: template.isolation,
-    command: nonEmpty(assignment.command_override) ?? template.command ?? [],
-    filesystem: template.filesystem,
-    namespaces: template.namespaces,
-    resources: template.resources,
-    security: template.security,
-    environment_variables: {
-      ...template.environment_variables,
-      ...assignment.extra_environment_variables,
-    },
-    prepend_variables: template.prepend_variables,
-    environment_path: assignment.environment_override ?? template.environment,
-    payload: { ...template.default_payload, ...assignment.payload },
-    roles: template.roles,
-    create_dirs: template.create_dirs,
-    required_services: nonEmpty(assignment.required_services_override) ?? template.required_services,
-    proxy_services: template.proxy_services,
-    secrets: assignment.secrets_override ?? template.secrets,
-  };
-  return Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined)) as SandboxSpec;
 }
 
 /** Why this daemon cannot run it at all: said plainly rather than running it without what it asked for. */

@@ -2,9 +2,11 @@ import { expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
+import { argumentsOf } from "@bureau/kit/process-table";
 import { MachineInfoSchema } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
 import { parseAccountLocalpart, parseUserId } from "@bureau/schema/refs";
+import { eventually } from "@bureau/testkit/use-bureau";
 import { readHardware } from "./machine-info.ts";
 import { UsageMeter } from "./usage.ts";
 
@@ -70,6 +72,8 @@ test("a principal is starting at first, then busy or idle by what its processes 
   });
   const both = [sandbox("agent/busy", spin.pid), sandbox("agent/idle", sleep.pid)];
   try {
+    // What a process does until it is that program counts as work of it.
+    await eventually(async () => argumentsOf(sleep.pid)[0] === "/bin/sleep" || undefined);
     const meter = new UsageMeter();
     const first = meter.sample(both, systemClock.monotonic());
     expect([...first.principals.values()].map(({ status }) => status)).toEqual(["starting", "starting"]);

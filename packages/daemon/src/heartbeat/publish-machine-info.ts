@@ -1,33 +1,24 @@
 /** Publishing what this machine is. Labels belong to operators: they are kept, and nothing is written without need. */
-
-import { canonicalJson } from "@bureau/kit/digest";
+import { editMachineInfo } from "@bureau/matrix/machine-info";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes, type MachineInfo, MachineInfoSchema } from "@bureau/schema/events";
-import { type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
-import * as v from "valibot";
+import { type MachineInfo, MachineInfoSchema } from "@bureau/schema/events";
+import type { RoomId, UserId } from "@bureau/schema/refs";
 import type { HardwareFacts } from "../hardware/machine-info.ts";
 
-const LabelsSchema = v.object({ labels: MachineInfoSchema.entries.labels });
+/** What it no longer has, a swap or a GPU, goes. */
+const ownFields = Object.keys(MachineInfoSchema.entries).filter((name) => name !== "labels");
 
 /** Returns whether it had to be written. */
 export async function publishMachineInfo(
-  session: Pick<MatrixSession, "getState" | "putState">,
+  session: MatrixSession,
   room: RoomId,
   machine: UserId,
   facts: HardwareFacts,
   daemonVersion: string,
 ): Promise<boolean> {
-  const key = stateKeyOf(machine);
-  const current = await session.getState(room, eventTypes.machineInfo, key);
-  const before = v.safeParse(LabelsSchema, current);
-  const labels = before.success ? before.output.labels : undefined;
-  const next: MachineInfo = {
-    principal: machine,
-    ...facts,
-    ...(labels === undefined ? {} : { labels }),
-    daemon_version: daemonVersion,
-  };
-  if (canonicalJson(current) === canonicalJson(next)) return false;
-  await session.putState(room, eventTypes.machineInfo, key, next);
-  return true;
+  const own: MachineInfo = { principal: machine, ...facts, daemon_version: daemonVersion };
+  const values = new Map<string, unknown>(Object.entries(own));
+  const fields = new Map(ownFields.map((name) => [name, values.get(name)]));
+  const { written } = await editMachineInfo(session, room, machine, { fields });
+  return written;
 }

@@ -70,11 +70,45 @@ export const notice = {
     status,
     ...(error === undefined ? {} : { error: cut(error) }),
   }),
+  healthCheck: (
+    principal: Account,
+    outcome: "destroyed" | "rolled_back" | "rollback_failed",
+    error: string,
+  ): Notice => ({
+    msgtype: notices.healthCheck,
+    body: cut(`${principal} ${healthOutcomes[outcome]}: ${error}`),
+    principal,
+    outcome,
+    error: cut(error),
+  }),
+  steady: (principal: Account, template: string): Notice => ({
+    msgtype: notices.principalSteady,
+    body: `${principal} runs well with its new configuration`,
+    principal,
+    template,
+  }),
+  selfUpdate: (
+    previous: string,
+    next: string,
+    status: "in_progress" | "succeeded" | "failed",
+    error?: string,
+  ): Notice => ({
+    msgtype: notices.daemonSelfUpdate,
+    body: cut(`The daemon's replacement by ${next}: ${status}${error === undefined ? "" : `: ${error}`}`),
+    ...{ previous_binary: previous, new_binary: next, status },
+    ...(error === undefined ? {} : { error: cut(error) }),
+  }),
   configInvalid: (error: string): Notice => ({
     msgtype: notices.configInvalid,
     body: cut(`The configuration of this machine has a fault: ${error}`),
     error: cut(error),
   }),
+} as const;
+
+const healthOutcomes = {
+  destroyed: "was stopped because its health check failed",
+  rolled_back: "runs its previous configuration again, because the new one failed",
+  rollback_failed: "cannot go back to its previous configuration",
 } as const;
 
 /** The last lines of a terminal, blank ones at its end left out. */

@@ -1,10 +1,14 @@
 import { expect, test } from "bun:test";
+import { existsSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { silentLog } from "@bureau/kit/log";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { parseAccountLocalpart } from "@bureau/schema/refs";
 import { type Notice, notice } from "./notice.ts";
 import { Outbox } from "./outbox.ts";
+import { keepUnsent, takeUnsent } from "./unsent.ts";
 
 const text = (body: string): Notice => ({ msgtype: "m.text", body });
 
@@ -88,4 +92,32 @@ test("a failed program's last fifty lines are told, a successful one's are not",
   expect(notice.exited(parseAccountLocalpart("agent/a"), { ...exit, code: 0 })).not.toHaveProperty(
     "captured_output",
   );
+});
+
+test("what is not sent when another version takes over is sent by that one, under the same transactions", async () => {
+  const file = join(mkdtempSync(join(tmpdir(), "ob-")), "unsent.json");
+  const before = new Outbox({ clock: systemClock, log: silentLog, random: () => 1 });
+  for (const body of ["a", "b"]) before.post(text(body));
+  keepUnsent(file, before.unsent, silentLog);
+  // A version that crashes before it has sent them leaves them for the next.
+  for (const count of [1, 2]) {
+    const stop = new AbortController();
+    const next = new Outbox({
+      clock: systemClock,
+      log: silentLog,
+      random: () => 1,
+      ...takeUnsent(file, silentLog),
+    });
+    expect(next.unsent).toEqual(before.unsent);
+    const sent: string[] = [];
+    const running = next.run(async (_, txnId) => {
+      sent.push(txnId);
+      if (sent.length === count) setTimeout(() => stop.abort(), 20);
+      if (sent.length > count - 1 && count === 1) await new Promise(() => {});
+    }, stop.signal);
+    if (count === 2) await running;
+    else await Bun.sleep(40);
+    expect(sent).toEqual(before.unsent.slice(0, count).map(({ txnId }) => txnId));
+    expect(existsSync(file)).toBe(count === 1);
+  }
 });

@@ -15,19 +15,34 @@ const MESSAGES_MAX = 1_000;
 
 export type Send = (content: Notice, txnId: string, signal: AbortSignal) => Promise<unknown>;
 
+export type Message = { readonly content: Notice; readonly txnId: string };
+
+type OutboxDeps = {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  /** What an earlier program of this machine had not sent; the first to go. */
+  readonly unsent?: readonly Message[];
+  /** Nothing of {@link OutboxDeps.unsent} waits any more. */
+  readonly onSent?: () => void;
+};
+
 export class Outbox {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #random: () => number;
-  readonly #queue: { readonly content: Notice; readonly txnId: string }[] = [];
+  readonly #queue: Message[] = [];
   readonly #wakeup: Wakeup;
   #dropped = 0;
+  #onSent: (() => void) | undefined;
 
-  constructor(deps: { readonly clock: Clock; readonly log: Log; readonly random: () => number }) {
+  constructor(deps: OutboxDeps) {
     this.#clock = deps.clock;
     this.#log = deps.log;
     this.#random = deps.random;
     this.#wakeup = new Wakeup(deps.clock);
+    this.#queue.push(...(deps.unsent ?? []));
+    this.#onSent = deps.onSent;
   }
 
   post(content: Notice): void {
@@ -39,12 +54,24 @@ export class Outbox {
     this.#wakeup.mark();
   }
 
+  /** How many messages wait. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  /** In order. */
+  get unsent(): readonly Message[] {
+    return this.#queue;
+  }
+
   /** Sends until `signal` aborts. @throws the error that says this session was revoked */
   async run(send: Send, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.#wakeup.mark(), { once: true });
     while (!signal.aborted) {
       const next = this.#queue[0];
       if (next === undefined) {
+        this.#onSent?.();
+        this.#onSent = undefined;
         await this.#wakeup.wait(undefined);
         continue;
       }
@@ -57,11 +84,7 @@ export class Outbox {
     }
   }
 
-  async #deliver(
-    message: { readonly content: Notice; readonly txnId: string },
-    send: Send,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #deliver(message: Message, send: Send, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
         await send(message.content, message.txnId, signal);

@@ -20,16 +20,18 @@ const LINES_DEFAULT = 200;
 export type ObserveDeps = {
   readonly machine: MachineLocalpart;
   readonly machineUser: UserId;
-  readonly report: () => MachineReport;
-  readonly desired: () => Desired | undefined;
+  /** A daemon that has only just started looks first: what ran before it runs now, and is to be seen. */
+  readonly report: () => Promise<MachineReport>;
+  /** As soon as it is known, or it is known that it will take longer: nobody is refused for asking a moment too early. */
+  readonly desired: () => Promise<Desired | undefined>;
   readonly launcher: Launcher;
   readonly tokens: TokenVerifier;
 };
 
 export function observeActions(deps: ObserveDeps): Record<string, ObserveAction> {
   return {
-    status: async () => ({ reply: deps.report() }),
-    list: async (request) => ({ reply: listFor(deps, await actorOf(deps, request), request) }),
+    status: async () => ({ reply: await deps.report() }),
+    list: async (request) => ({ reply: await listFor(deps, await actorOf(deps, request), request) }),
     logs: async (request) => ({ reply: await logsFor(deps, await actorOf(deps, request), request) }),
   };
 }
@@ -41,13 +43,11 @@ function actorOf(deps: ObserveDeps, request: ObserveRequest): Promise<UserId> {
 }
 
 /** The principals of this machine that `actor` may observe. */
-function listFor(deps: ObserveDeps, actor: UserId, request: ObserveRequest): object {
-  const desired = deps.desired();
-  const principals = deps
-    .report()
-    .principals?.filter(
-      ({ name }) => authorize(desired, actor, "observe", parseAccountLocalpart(name)).allowed,
-    )
+async function listFor(deps: ObserveDeps, actor: UserId, request: ObserveRequest): Promise<object> {
+  const desired = await deps.desired();
+  const report = await deps.report();
+  const principals = report.principals
+    ?.filter(({ name }) => authorize(desired, actor, "observe", parseAccountLocalpart(name)).allowed)
     .map(({ name, state }) => ({
       localpart: name,
       machine: deps.machine,
@@ -67,7 +67,7 @@ async function logsFor(
   if (request.principal === undefined || request.principal === "")
     throw new BureauError("invalid-input", "The request names no principal");
   const principal: AccountLocalpart = parseAccountLocalpart(request.principal);
-  const decision = authorize(deps.desired(), actor, "observe", principal);
+  const decision = authorize(await deps.desired(), actor, "observe", principal);
   if (!decision.allowed)
     throw new BureauError("forbidden", `${actor} may not observe "${principal}": ${decision.reason}`, {
       hint: `an allowance of "observe" for ${actor} on ${principal} is needed`,

@@ -22,7 +22,11 @@ const upgrade: ObserveAction = async (_, { socket, rest }) => {
 beforeEach(async () => {
   folder = mkdtempSync("/tmp/bo-");
   path = join(folder, "observe.sock");
-  server = await serveObserve({ path, actions: { echo, observe: upgrade }, log: silentLog });
+  server = await serveObserve({
+    listen: { path, mode: 0o660 },
+    actions: { echo, observe: upgrade },
+    log: silentLog,
+  });
 });
 afterEach(async () => {
   await server[Symbol.asyncDispose]();
@@ -66,7 +70,9 @@ test("no action means observe, and a connection that is taken over loses no byte
 
 test("the socket is for owner and group, and a second server does not take it", async () => {
   expect(statSync(path).mode & 0o777).toBe(0o660);
-  await expect(serveObserve({ path, actions: {}, log: silentLog })).rejects.toMatchObject({
+  await expect(
+    serveObserve({ listen: { path, mode: 0o660 }, actions: {}, log: silentLog }),
+  ).rejects.toMatchObject({
     code: "conflict",
   });
 });

@@ -4,11 +4,12 @@
  * how many there are.
  */
 import { chownSync, statSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { dirname } from "node:path";
-import { listen } from "@bureau/kit/cbor-socket";
+import { type CborServer, type ListenPlace, startAccepting } from "@bureau/kit/cbor-socket";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
+import { inTime } from "@bureau/kit/wait-for";
 import { type ObserveRequest, ObserveRequestSchema } from "@bureau/schema/observe-wire";
 import { InputError, parseJson } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
@@ -31,30 +32,48 @@ export type ObserveConnection = {
 
 export type ObserveAction = (request: ObserveRequest, connection: ObserveConnection) => Promise<ObserveReply>;
 
-/** Listens at `path` until disposed. An action's name is its key; `""` is `observe`. */
+/** How it is handed to a program that replaces this one: as a CBOR socket is. */
+export type ObserveServer = AsyncDisposable & Pick<CborServer, "handOver" | "resume">;
+
+/** Listens until disposed. An action's name is its key; `""` is `observe`. */
 export async function serveObserve(options: {
-  readonly path: string;
+  readonly listen: ListenPlace;
   readonly actions: Readonly<Record<string, ObserveAction>>;
   readonly log: Log;
-}): Promise<AsyncDisposable> {
+}): Promise<ObserveServer> {
   const open = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on("error", () => socket.destroy());
-    if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
-    open.add(socket);
-    socket.on("close", () => open.delete(socket));
-    serveOne(socket, options).catch((error: unknown) => {
-      options.log.error("observe connection failed", { error });
-      socket.destroy();
-    });
-  });
-  await listen(server, { path: options.path, mode: 0o660 });
-  openToOperators(options.path, options.log);
+  const acceptor = await startAccepting(
+    options.listen,
+    (socket) => {
+      socket.on("error", () => socket.destroy());
+      if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
+      open.add(socket);
+      socket.on("close", () => open.delete(socket));
+      serveOne(socket, options).catch((error: unknown) => {
+        options.log.error("observe connection failed", { error });
+        socket.destroy();
+      });
+    },
+    options.log,
+  );
+  // An inherited socket's owner and group are its unit's business.
+  if ("path" in options.listen) openToOperators(options.listen.path, options.log);
   return {
+    async handOver(timeoutMs) {
+      const fd = acceptor.keep();
+      const stopped = acceptor.stop();
+      if (await inTime(stopped, timeoutMs)) return { fd };
+      // Questions change nothing: whoever is cut off asks again.
+      for (const socket of open) socket.destroy();
+      await stopped;
+      return { fd };
+    },
+    resume: () => acceptor.resume(),
     async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve));
+      const closed = acceptor.stop();
       for (const socket of open) socket.destroy();
       await closed;
+      acceptor[Symbol.dispose]();
     },
   };
 }

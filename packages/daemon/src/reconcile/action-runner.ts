@@ -6,16 +6,25 @@ import { BureauError, messageOf, unreachable } from "@bureau/kit/errors";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { notice } from "../notices/notice.ts";
-import { noAttempts } from "./memory.ts";
-import { type Action, completionOf, keyOf, leaves, nextAttempt } from "./plan.ts";
+import { freshMemory, noAttempts } from "./memory.ts";
+import { type Action, completionOf, leaves, nextAttempt } from "./plan.ts";
 import type { ReconcilerDeps } from "./reconciler.ts";
+import { goodSpecOf, keyOf } from "./rollback.ts";
+import type { GoodSpec } from "./spec-history.ts";
 
 type Of<Kind extends Action["kind"]> = Extract<Action, { kind: Kind }>;
-/** Actions that are done in memory alone. */
-export type Settling = Of<"forget" | "uncomplete">;
+type Unhealthy = Extract<Action, { why: "unhealthy" }>;
+/** Actions that are done in memory, and on the disk. */
+export type Settling = Of<"forget" | "uncomplete" | "keep" | "reject" | "readmit" | "give-up" | "announce">;
+const settling: ReadonlySet<Action["kind"]> = new Set<Settling["kind"]>([
+  ...(["forget", "uncomplete", "keep", "reject", "readmit", "give-up", "announce"] as const),
+]);
+export const isSettling = (action: Action): action is Settling => settling.has(action.kind);
 
 /** A launcher that is away for a moment is not worth a message about each principal. */
 const SILENT_FAILURES = 2;
+/** The code of an exit that nobody saw, as in the launcher's records. */
+const EXIT_UNKNOWN = -1;
 
 export class ActionRunner {
   readonly #deps: ReconcilerDeps;
@@ -27,13 +36,56 @@ export class ActionRunner {
   }
 
   settle(action: Settling): void {
-    const { memory, log } = this.#deps;
+    const { log } = this.#deps;
     try {
-      if (action.kind === "forget") memory.forget(action.account);
-      else memory.uncomplete(action.account);
-      this.#told.delete(action.account);
+      this.#write(action);
     } catch (error) {
-      log.error("cannot write what has completed", { principal: action.account, error });
+      log.error("cannot write what is to be remembered", { principal: action.account, error });
+    }
+  }
+
+  #write(action: Settling): void {
+    const { memory, history, notify, log } = this.#deps;
+    const { account } = action;
+    switch (action.kind) {
+      case "forget":
+        this.#told.delete(account);
+        history.forget(account);
+        memory.forget(account);
+        break;
+      case "uncomplete":
+        this.#told.delete(account);
+        memory.uncomplete(account);
+        break;
+      case "keep":
+        if (action.news !== undefined) notify(notice.steady(account, action.news));
+        history.keep(account, action.good);
+        break;
+      case "reject": {
+        const { reason } = action.rejected;
+        log.warn("a configuration does not work; the one before it runs again", {
+          principal: account,
+          reason,
+        });
+        history.reject(account, action.rejected);
+        break;
+      }
+      case "readmit":
+        memory.update(account, { trial: freshMemory.trial });
+        if (action.news !== undefined) notify(notice.steady(account, action.news));
+        history.readmit(account);
+        break;
+      case "give-up":
+        notify(notice.healthCheck(account, "rollback_failed", action.reason));
+        memory.update(account, { trial: freshMemory.trial });
+        history.giveUp(account);
+        break;
+      case "announce":
+        notify(notice.healthCheck(account, "rolled_back", action.rejected.reason));
+        history.reject(account, action.rejected);
+        break;
+      default:
+        unreachable(action);
     }
   }
 
@@ -73,7 +125,7 @@ export class ActionRunner {
     }
   }
 
-  async #create({ account, sandbox }: Of<"create">, template: string): Promise<void> {
+  async #create({ account, sandbox, instead }: Of<"create">, template: string): Promise<void> {
     const { launcher, memory, notify, log } = this.#deps;
     const { spec, digests, credentials, grants, trigger } = sandbox;
     await launcher.call("create-sandbox", {
@@ -96,15 +148,18 @@ export class ActionRunner {
       known: true,
       changing: false,
       grants: sandbox.grantsDigest,
+      ran: goodSpecOf(sandbox, false),
     });
     this.#told.delete(account);
     log.info("started", { principal: account });
     // In a crash loop the exits are told of; saying each time that it started again would only bury them.
+    // Going back is told of when the plan has seen that it runs.
+    if (instead !== undefined) return;
     if (before.changing) notify(notice.restarted(account, template));
     else if (before.starts.failures <= 1) notify(notice.started(account));
   }
 
-  #startFailed({ account, sandbox }: Of<"create">, error: unknown): void {
+  #startFailed({ account, sandbox, instead }: Of<"create">, error: unknown): void {
     const { memory, notify } = this.#deps;
     const before = memory.of(account).starts;
     const key = keyOf(sandbox);
@@ -113,34 +168,73 @@ export class ActionRunner {
     memory.update(account, { starts: { ...attempts, key }, lastError: reason });
     const passing =
       error instanceof BureauError && (error.code === "unavailable" || error.code === "timeout");
+    if (!passing) this.#countFailure(account, key);
     if (passing && attempts.failures <= SILENT_FAILURES) return;
     if (this.#told.get(account) === reason) return;
     this.#told.set(account, reason);
-    notify(notice.startFailed(account, reason));
+    if (instead !== undefined && !instead.announced)
+      notify(notice.healthCheck(account, "rollback_failed", reason));
+    else notify(notice.startFailed(account, reason));
+  }
+
+  /** Towards {@link TRIAL_FAILURES_MAX}. A launcher that is away says nothing about what it was to start. */
+  #countFailure(account: AccountLocalpart, key: string): void {
+    const { memory } = this.#deps;
+    const { trial } = memory.of(account);
+    memory.update(account, { trial: { key, failures: trial.key === key ? trial.failures + 1 : 1 } });
+  }
+
+  /** Without it there is nothing to go back to; that is no reason not to do as asked. */
+  #keep(account: AccountLocalpart, good: GoodSpec): void {
+    try {
+      this.#deps.history.keep(account, good);
+    } catch (error) {
+      this.#deps.log.error("cannot write what is to be remembered", { principal: account, error });
+    }
   }
 
   async #destroy(action: Of<"destroy">): Promise<void> {
     const { clock, memory, notify, log } = this.#deps;
     const { account, why } = action;
     const asked = clock.now();
-    const exit = await this.#remove(account);
+    if (action.why === "changed" && action.keep !== undefined) this.#keep(account, action.keep);
+    if (action.why === "unhealthy") this.#leaveIfNever(action, asked);
+    const exit = await this.#remove(account, "graceMs" in action ? action.graceMs : undefined);
     if (why === "cleared") return;
     // It may have ended by itself just before it was to be stopped: such work is done, not interrupted.
-    if (action.why === "changed" && exit !== undefined && exit.at <= asked) {
+    const ended = exit !== undefined && exit.at <= asked ? exit : undefined;
+    if ((action.why === "changed" || action.why === "unhealthy") && ended !== undefined) {
       const { have, policy } = action.replaced;
-      if (leaves(policy, exit.code)) memory.complete(account, completionOf(have, exit));
-      notify(notice.exited(account, exit));
+      if (leaves(policy, ended.code)) memory.complete(account, completionOf(have, ended));
+      notify(notice.exited(account, ended));
+    } else if (action.why === "unhealthy") {
+      memory.update(account, { starts: action.starts, lastError: action.reason });
+      notify(notice.healthCheck(account, "destroyed", action.reason));
     }
     memory.update(account, { changing: why === "changed" });
     log.info("stopped", { principal: account, why });
     if (why === "undesired") notify(notice.stopped(account));
   }
 
+  /**
+   * Under `never` it is left however it ends: durably so before it is stopped, because how it ended may be lost with a
+   * launcher or a daemon that goes away meanwhile.
+   */
+  #leaveIfNever({ account, replaced, reason }: Unhealthy, at: number): void {
+    const { have, policy } = replaced;
+    if (policy !== "never") return;
+    const exit = { code: EXIT_UNKNOWN, description: reason, at };
+    this.#deps.memory.complete(account, completionOf(have, exit));
+  }
+
   async #collect({ account, exit, verdict }: Of<"collect">): Promise<void> {
     const { memory, notify, log } = this.#deps;
     // Durable before the launcher's record is cleared: the other order could forget that it is done.
     if (verdict.kind === "completed") memory.complete(account, verdict.completion);
-    else memory.update(account, { starts: verdict.starts });
+    else {
+      memory.update(account, { starts: verdict.starts });
+      if (verdict.isFailure) this.#countFailure(account, verdict.starts.key);
+    }
     memory.update(account, { settledExitAt: exit.at, lastError: exit.description });
     log.info("ended", { principal: account, code: exit.code, next: verdict.kind });
     notify(notice.exited(account, exit));
@@ -154,6 +248,7 @@ export class ActionRunner {
       payload: sandbox.spec.payload ?? {},
       payload_digest: sandbox.digests.payload,
     });
+    this.#deps.memory.update(account, { ran: goodSpecOf(sandbox, false) });
     notify(notice.payloadUpdated(account));
   }
 
@@ -181,13 +276,16 @@ export class ActionRunner {
   }
 
   /** Gone already is as good as removed. */
-  async #remove(account: AccountLocalpart): Promise<SandboxExit | undefined> {
-    const { launcher, graceMs } = this.#deps;
+  async #remove(account: AccountLocalpart, graceMs = this.#deps.graceMs): Promise<SandboxExit | undefined> {
+    const { launcher, onRemoval } = this.#deps;
+    onRemoval(account);
     try {
       return (await launcher.call("destroy-sandbox", { principal: account, grace_ms: graceMs })).exit;
     } catch (error) {
       if (error instanceof BureauError && error.code === "not-found") return undefined;
       throw error;
+    } finally {
+      onRemoval(account);
     }
   }
 

@@ -5,9 +5,10 @@
  */
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import { parseJson } from "@bureau/schema/parse";
+import { decodeState, encodeState, isTooNew } from "@bureau/kit/state-format";
 import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
 import * as v from "valibot";
+import type { GoodSpec } from "./spec-history.ts";
 
 const CompletionSchema = v.object({
   /** Digests of what ran: with another program or payload it is another piece of work. */
@@ -21,10 +22,7 @@ const CompletionSchema = v.object({
 /** Work that ended and that its restart policy says to leave. */
 export type Completion = v.InferOutput<typeof CompletionSchema>;
 
-const StateFileSchema = v.object({
-  version: v.literal(1),
-  completed: v.record(v.string(), CompletionSchema),
-});
+const StateFileSchema = v.object({ completed: v.record(v.string(), CompletionSchema) });
 
 /** A count of failures in a row, and when the next try is due (milliseconds, monotonic clock). */
 export type Attempts = { readonly failures: number; readonly retryAt: number };
@@ -33,6 +31,10 @@ export const noAttempts: Attempts = { failures: 0, retryAt: 0 };
 export type PrincipalMemory = {
   /** Starts that failed or ended soon, of the configuration `key` names. */
   readonly starts: Attempts & { readonly key: string };
+  /** Starts of the configuration `key` names that failed for good, or ended in failure or too soon: see `rollback.ts`. */
+  readonly trial: { readonly key: string; readonly failures: number };
+  /** What was started last; unknown after a restart of the daemon. */
+  readonly ran?: GoodSpec;
   /** Why the last start failed or what ended it, for a person. */
   readonly lastError?: string;
   /** Restarts of its proxy; `at` is when the last one was. */
@@ -53,6 +55,7 @@ export type PrincipalMemory = {
 
 export const freshMemory: PrincipalMemory = {
   starts: { ...noAttempts, key: "" },
+  trial: { key: "", failures: 0 },
   proxy: { ...noAttempts, at: 0 },
   trouble: noAttempts,
   restarts: 0,
@@ -82,11 +85,14 @@ export class Memory {
     const text = file.read();
     try {
       const state =
-        text === undefined ? undefined : parseJson(StateFileSchema, text, "the daemon's state file");
+        text === undefined
+          ? undefined
+          : decodeState("completions", StateFileSchema, text, "the daemon's state file");
       this.#completed = new Map(
         Object.entries(state?.completed ?? {}).map(([name, done]) => [parseAccountLocalpart(name), done]),
       );
     } catch (error) {
+      if (isTooNew(error)) throw error;
       throw new BureauError("invalid-input", "Cannot tell which principals have completed their work", {
         cause: error,
         hint: "remove daemon-state.json in the state folder; completed principals will then run once more",
@@ -135,6 +141,6 @@ export class Memory {
   }
 
   #save(): void {
-    this.#file.write(JSON.stringify({ version: 1, completed: Object.fromEntries(this.#completed) }));
+    this.#file.write(encodeState("completions", { completed: Object.fromEntries(this.#completed) }));
   }
 }

@@ -1,9 +1,13 @@
 import { describe, expect, test } from "bun:test";
+import { silentLog } from "@bureau/kit/log";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parseAccountLocalpart, parseUserId } from "@bureau/schema/refs";
+import { parseAccountLocalpart, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import type { Health } from "../health/health-monitor.ts";
 import { Memory } from "./memory.ts";
-import { type Action, type Busy, keyOf, type Plan, plan } from "./plan.ts";
+import { type Action, type Busy, type Plan, plan, STABLE_MS } from "./plan.ts";
+import { goodSpecOf, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
+import { SpecHistory } from "./spec-history.ts";
 
 const agent = parseAccountLocalpart("agent/a");
 const userOf = (account: string) => parseUserId(`@bureau/fleet/test/${account}:bureau.test`);
@@ -56,17 +60,22 @@ const ended = (code: number, changes: Partial<SandboxExit> & { ranMs?: number } 
   });
 };
 
+const nothingKnown: Health = { state: undefined, hasPassed: false };
+const emptyHistory = (): SpecHistory =>
+  new SpecHistory({ read: () => [], write: () => {}, remove: () => {} }, silentLog);
 const emptyMemory = (): Memory => new Memory({ read: () => undefined, write: () => {} });
 
 function planOf(
   want: DesiredPrincipal | undefined | "unknown",
   have: SandboxStatus | undefined,
-  options: { memory?: Memory; busy?: Busy; now?: number } = {},
+  options: { memory?: Memory; history?: SpecHistory; health?: Health; busy?: Busy; now?: number } = {},
 ): Plan {
   return plan({
     desired: want === "unknown" ? undefined : desiredOf(...(want === undefined ? [] : [want])),
     actual: have === undefined ? [] : [have],
     memory: options.memory ?? emptyMemory(),
+    history: options.history ?? emptyHistory(),
+    health: { of: () => options.health ?? nothingKnown },
     busy: new Map(options.busy === undefined ? [] : [[agent, options.busy]]),
     now: options.now ?? NOW,
     jitter: 1,
@@ -204,8 +213,13 @@ describe("changing", () => {
 });
 
 describe("exits", () => {
-  const verdictOf = (policy: DesiredPrincipal["restartPolicy"], code: number, memory = startedMemory()) => {
-    const action = onlyAction(planOf(run(policy), ended(code), { memory }));
+  const verdictOf = (
+    policy: DesiredPrincipal["restartPolicy"],
+    code: number,
+    memory = startedMemory(),
+    ranMs = 100,
+  ) => {
+    const action = onlyAction(planOf(run(policy), ended(code, { ranMs }), { memory }));
     if (action.kind !== "collect") throw new Error(action.kind);
     return action.verdict;
   };
@@ -220,6 +234,18 @@ describe("exits", () => {
     expect(verdictOf("never", 1).kind).toBe("completed");
     expect(verdictOf("on-failure", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
     expect(verdictOf("always", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
+  });
+
+  test("what should always run and ends within a minute counts against what is on trial, also with 0", () => {
+    expect(verdictOf("always", 0)).toMatchObject({ kind: "retry", isFailure: true });
+    expect(verdictOf("always", 0, startedMemory(), STABLE_MS + 1)).toMatchObject({
+      kind: "retry",
+      isFailure: false,
+    });
+    expect(verdictOf("always", 1, startedMemory(), STABLE_MS + 1)).toMatchObject({
+      kind: "retry",
+      isFailure: true,
+    });
   });
 
   test("an exit nobody saw counts as a failure", () => {
@@ -329,5 +355,203 @@ describe("proxies", () => {
     expect(onlyAction(planOf(run(), dead, { memory, now: NOW + 60_001 }))).toMatchObject({
       proxy: { failures: 1 },
     });
+  });
+});
+
+describe("a machine that was asked to leave", () => {
+  const leaving: Desired = {
+    ...desiredOf(),
+    decommission: { room: parseRoomId("!config:bureau.test"), request: "$request", graceMs: 42_000 },
+  };
+  const planLeaving = (actual: SandboxStatus[], busy?: Busy, memory = emptyMemory()): Plan =>
+    plan({
+      ...{ desired: leaving, actual, memory, now: NOW, jitter: 1, userOf },
+      ...{ history: emptyHistory(), health: { of: () => nothingKnown } },
+      busy: new Map(busy === undefined ? [] : [[agent, busy]]),
+    });
+
+  test("stops what runs with the grace of the request, and is not empty until it is gone", () => {
+    const result = planLeaving([running()]);
+    expect(onlyAction(result)).toEqual({
+      kind: "destroy",
+      account: agent,
+      why: "undesired",
+      graceMs: 42_000,
+    });
+    expect(result.reports[0]?.state).toBe("stopping");
+    expect(result.drained).toBe(false);
+    expect(planLeaving([running()], "stopping").drained).toBe(false);
+    expect(planLeaving([], "starting").drained).toBe(false);
+    expect(planLeaving([]).drained).toBe(true);
+  });
+
+  test("is empty when only records of exits are left", () => {
+    expect(planLeaving([ended(0)]).drained).toBe(true);
+  });
+
+  test("keeps in mind what has completed, for the request may be withdrawn", () => {
+    const memory = emptyMemory();
+    memory.complete(agent, { structure: "program", payload: "payload", code: 0, at: 1 });
+    expect(planLeaving([], undefined, memory).actions).toEqual([]);
+  });
+
+  test("without such a request nothing is ever called drained", () => {
+    expect(planOf(undefined, undefined).drained).toBe(false);
+    expect(planOf("unknown", undefined).drained).toBe(false);
+  });
+});
+
+describe("health", () => {
+  const good = wanted();
+  const next = wanted({ spec: "next.credentials" });
+  const nextRuns = running({ digests: next.digests });
+  const unwell: Health = { state: "unhealthy", hasPassed: false, reason: "no answer" };
+  const well: Health = { state: "healthy", hasPassed: true };
+  /** A history in which `good` worked and, with a reason, `next` did not. */
+  const historyOf = (reason?: string, announced = false): SpecHistory => {
+    const history = emptyHistory();
+    history.keep(agent, goodSpecOf(good, true));
+    if (reason !== undefined) history.reject(agent, { key: keyOf(next), reason, announced });
+    return history;
+  };
+
+  test("what passes its check is kept to go back to, once", () => {
+    const memory = startedMemory();
+    const action = onlyAction(planOf(run(), running(), { memory, health: well }));
+    expect(action).toMatchObject({ kind: "keep", good: { structure: "program" } });
+    expect(action).toHaveProperty("news", undefined);
+    const kept = { memory, health: well, history: historyOf() };
+    expect(planOf(run(), running(), kept).actions).toEqual([]);
+    expect(planOf(run(), running(), kept).reports[0]).toMatchObject({ health: "healthy" });
+  });
+
+  test("what replaced something that worked, and works too, is told of", () => {
+    const options = { memory: startedMemory(next), health: well, history: historyOf() };
+    expect(onlyAction(planOf(run("always", next), nextRuns, options))).toMatchObject({
+      kind: "keep",
+      news: "bureau/template:t",
+    });
+  });
+
+  test("what runs is kept before it is replaced, unless it was failing or something is kept already", () => {
+    const memory = startedMemory();
+    memory.update(agent, { ran: goodSpecOf(good, true) });
+    const keepOf = (options: { history?: SpecHistory; health?: Health }): unknown => {
+      const action = onlyAction(planOf(run("always", next), running(), { memory, ...options }));
+      return action.kind === "destroy" && action.why === "changed" ? action.keep?.structure : action;
+    };
+    expect(keepOf({})).toBe("program");
+    expect(keepOf({ history: historyOf() })).toBeUndefined();
+    expect(keepOf({ health: { state: "failing", hasPassed: true, reason: "no answer" } })).toBeUndefined();
+    memory.update(agent, { starts: { key: keyOf(good), failures: 1, retryAt: 0 } });
+    expect(keepOf({})).toBeUndefined();
+  });
+
+  test("an unhealthy one with nothing to go back to is started anew, later and later", () => {
+    const memory = startedMemory();
+    memory.update(agent, { starts: { key: keyOf(good), failures: 2, retryAt: 0 } });
+    const action = onlyAction(planOf(run(), running(), { memory, health: unwell }));
+    expect(action).toMatchObject({
+      ...{ kind: "destroy", why: "unhealthy", starts: { failures: 3, retryAt: NOW + 4_000 } },
+      reason: "its health check failed: no answer",
+    });
+    const worked = planOf(run(), running(), { memory, health: { ...unwell, hasPassed: true } });
+    expect(onlyAction(worked)).toMatchObject({ starts: { failures: 1, retryAt: NOW + 1_000 } });
+    // The same when what is unhealthy is itself what had worked.
+    const same = planOf(run(), running(), { memory, health: unwell, history: historyOf() });
+    expect(onlyAction(same)).toMatchObject({ kind: "destroy", why: "unhealthy" });
+  });
+
+  test("an unhealthy one that replaced something that worked is rejected", () => {
+    const options = { memory: startedMemory(next), health: unwell, history: historyOf() };
+    const action = onlyAction(planOf(run("always", next), nextRuns, options));
+    expect(action).toMatchObject({
+      kind: "reject",
+      rejected: { key: keyOf(next), reason: "its health check failed: no answer", announced: false },
+    });
+  });
+
+  test("after a rejection the previous one is created, with the credentials of now", () => {
+    const history = historyOf("it failed");
+    const stop = planOf(run("always", next), nextRuns, { history, memory: startedMemory(next) });
+    expect(onlyAction(stop)).toMatchObject({ kind: "destroy", why: "changed" });
+    const create = planOf(run("always", next), undefined, { history });
+    expect(onlyAction(create)).toMatchObject({
+      kind: "create",
+      sandbox: { digests: { spec: "program.credentials" } },
+      instead: { reason: "it failed" },
+    });
+    expect(create.reports[0]).toMatchObject({ rolled_back: true, reason: "rolled back: it failed" });
+  });
+
+  test("that the previous one runs again is told of once, and then it is left alone", () => {
+    const memory = startedMemory();
+    const first = planOf(run("always", next), running(), { history: historyOf("it failed"), memory });
+    expect(onlyAction(first)).toMatchObject({ kind: "announce", rejected: { announced: true } });
+    const later = planOf(run("always", next), running(), { history: historyOf("it failed", true), memory });
+    expect(later.actions).toEqual([]);
+    expect(later.reports[0]).toMatchObject({ state: "running", rolled_back: true });
+  });
+
+  test("a rejected one is tried again when anything else is asked for, also credentials or a check", () => {
+    for (const other of [
+      wanted({ spec: "third.credentials" }),
+      wanted({ spec: "next.rotated" }),
+      wanted({ spec: "next.credentials", payload: "other" }),
+      { ...next, healthCheck: { type: "socket" as const, interval_seconds: 1 } },
+    ]) {
+      const result = planOf(run("always", other), running(), { history: historyOf("it failed", true) });
+      expect(onlyAction(result).kind).toBe("readmit");
+    }
+  });
+
+  test("one that cannot start is rejected after three failures, but only if another had worked", () => {
+    const memory = emptyMemory();
+    const failures = TRIAL_FAILURES_MAX;
+    memory.update(agent, { trial: { key: keyOf(next), failures: failures - 1 }, lastError: "no such file" });
+    const options = { memory, history: historyOf() };
+    expect(onlyAction(planOf(run("always", next), undefined, options)).kind).toBe("create");
+    memory.update(agent, { trial: { key: keyOf(next), failures } });
+    expect(onlyAction(planOf(run("always", next), undefined, options))).toMatchObject({
+      kind: "reject",
+      rejected: { reason: "no such file" },
+    });
+    expect(onlyAction(planOf(run("always", next), undefined, { memory })).kind).toBe("create");
+  });
+
+  test("work that may end is never rolled back", () => {
+    for (const policy of ["never", "on-failure"] as const) {
+      const options = { memory: startedMemory(next), health: unwell, history: historyOf() };
+      const action = onlyAction(planOf(run(policy, next), nextRuns, options));
+      expect(action).toMatchObject({ kind: "destroy", why: "unhealthy" });
+    }
+  });
+
+  test("what it was rolled back to without knowing that it works is given up when it fails, else started anew", () => {
+    const history = historyOf("it failed", true);
+    const options = { memory: startedMemory(), history, health: unwell };
+    expect(onlyAction(planOf(run("always", next), running(), options))).toMatchObject({ why: "unhealthy" });
+    history.keep(agent, goodSpecOf(good, false));
+    expect(onlyAction(planOf(run("always", next), running(), options)).kind).toBe("give-up");
+    const passed = planOf(run("always", next), running(), { ...options, health: well });
+    expect(onlyAction(passed)).toMatchObject({ kind: "keep", good: { proved: true } });
+  });
+
+  test("a dead proxy is seen to before its principal's health", () => {
+    const dead = running({ proxy: { state: "dead" } });
+    const result = planOf(run(), dead, { memory: startedMemory(), health: unwell });
+    expect(onlyAction(result).kind).toBe("restart-proxy");
+  });
+
+  test("a wrong health check alone is rolled back without a restart", () => {
+    const checked = { ...good, healthCheck: { endpoint: "/nowhere", interval_seconds: 1 } };
+    const options = { memory: startedMemory(), history: historyOf(), health: unwell };
+    const action = onlyAction(planOf(run("always", checked), running(), options));
+    if (action.kind !== "reject") throw new Error(action.kind);
+    const history = historyOf();
+    history.reject(agent, { ...action.rejected, announced: true });
+    const after = planOf(run("always", checked), running(), { memory: startedMemory(), history });
+    expect(after.actions).toEqual([]);
+    expect([...after.checks]).toEqual([[agent, undefined]]);
   });
 });

@@ -11,9 +11,13 @@ import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport, principalStates } from "@bureau/schema/observe-wire";
 import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { HealthCheck } from "@bureau/schema/template";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { structureOf } from "../desired/digests.ts";
+import type { Health, HealthMonitor } from "../health/health-monitor.ts";
 import { type Attempts, type Completion, type Memory, noAttempts, type PrincipalMemory } from "./memory.ts";
+import { type Choice, chooseSandbox, goodSpecOf, isSameSpec, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
+import type { GoodSpec, Rejection, SpecHistory } from "./spec-history.ts";
 
 /** What ran longer than this was not part of a crash loop. */
 export const STABLE_MS = 60_000;
@@ -21,7 +25,12 @@ export const STABLE_MS = 60_000;
 /** How an exit is taken: left, or tried again later. */
 export type Verdict =
   | { readonly kind: "completed"; readonly completion: Completion }
-  | { readonly kind: "retry"; readonly starts: PrincipalMemory["starts"] };
+  | {
+      readonly kind: "retry";
+      readonly starts: PrincipalMemory["starts"];
+      /** It counts towards {@link TRIAL_FAILURES_MAX}. */
+      readonly isFailure: boolean;
+    };
 
 /** A run that is stopped for another configuration; should it turn out to have ended before, that counts. */
 type Replaced = { readonly have: SandboxStatus; readonly policy: RestartPolicy };
@@ -32,12 +41,16 @@ export type Action =
       readonly account: AccountLocalpart;
       readonly want: DesiredPrincipal;
       readonly sandbox: WantedSandbox;
+      /** It is not what was asked for, because that had failed. */
+      readonly instead: Rejection | undefined;
     }
   /** `undesired`: it should not run. `cleared`: only the record of an exit is left. */
   | {
       readonly kind: "destroy";
       readonly account: AccountLocalpart;
       readonly why: "undesired" | "cleared";
+      /** Instead of the machine's own grace. */
+      readonly graceMs?: number;
     }
   /** It should run, but otherwise than it does. */
   | {
@@ -45,6 +58,17 @@ export type Action =
       readonly account: AccountLocalpart;
       readonly why: "changed";
       readonly replaced: Replaced;
+      /** What runs now and has worked so far: kept, to go back to. */
+      readonly keep: GoodSpec | undefined;
+    }
+  /** It runs and does not work. */
+  | {
+      readonly kind: "destroy";
+      readonly account: AccountLocalpart;
+      readonly why: "unhealthy";
+      readonly reason: string;
+      readonly replaced: Replaced;
+      readonly starts: PrincipalMemory["starts"];
     }
   /** An exit is taken in and its record cleared. */
   | {
@@ -69,7 +93,28 @@ export type Action =
   /** Nothing is remembered of it any more. */
   | { readonly kind: "forget"; readonly account: AccountLocalpart }
   /** Its completed work may run again: its configuration was switched off. */
-  | { readonly kind: "uncomplete"; readonly account: AccountLocalpart };
+  | { readonly kind: "uncomplete"; readonly account: AccountLocalpart }
+  /** It works: this is what a later configuration is rolled back to. */
+  | {
+      readonly kind: "keep";
+      readonly account: AccountLocalpart;
+      readonly good: GoodSpec;
+      /** The template, when it has replaced something else that worked. */
+      readonly news: string | undefined;
+    }
+  /** It failed where another had worked: that runs again, and this is not tried until something else is asked for. */
+  | { readonly kind: "reject"; readonly account: AccountLocalpart; readonly rejected: Rejection }
+  /** Something else than what was rejected is asked for. */
+  | {
+      readonly kind: "readmit";
+      readonly account: AccountLocalpart;
+      /** The template, when what is asked for is what runs and has worked already. */
+      readonly news: string | undefined;
+    }
+  /** What it was rolled back to does not work either: what is asked for is tried again, like a crash. */
+  | { readonly kind: "give-up"; readonly account: AccountLocalpart; readonly reason: string }
+  /** What had worked runs again. */
+  | { readonly kind: "announce"; readonly account: AccountLocalpart; readonly rejected: Rejection };
 
 /** What an action under way makes of its principal, for reports. */
 export type Busy = "starting" | "stopping" | "running";
@@ -79,6 +124,8 @@ export type PlanInput = {
   readonly desired: Desired | undefined;
   readonly actual: readonly SandboxStatus[];
   readonly memory: Pick<Memory, "of" | "completion" | "accounts">;
+  readonly history: Pick<SpecHistory, "of" | "accounts">;
+  readonly health: Pick<HealthMonitor, "of">;
   /** Principals with an action under way, or one that ended after `actual` was asked for. */
   readonly busy: ReadonlyMap<AccountLocalpart, Busy>;
   /** Milliseconds of the monotonic clock: everything remembered to be due is on it. */
@@ -94,6 +141,10 @@ export type Plan = {
   /** Plan again by then, on the monotonic clock. */
   readonly wakeAt: number | undefined;
   readonly reports: readonly PrincipalReport[];
+  /** How to watch what runs as it should; undefined for a template without a health check. */
+  readonly checks: ReadonlyMap<AccountLocalpart, HealthCheck | undefined>;
+  /** The machine was asked to leave, and nothing runs any more. */
+  readonly drained: boolean;
 };
 
 type State = (typeof principalStates)[number];
@@ -104,11 +155,18 @@ type Decision = {
   readonly wakeAt?: number;
   readonly state: State;
   readonly reason?: string;
+  /** Set when it runs as it should. */
+  readonly watch?: { readonly check: HealthCheck | undefined };
 };
 
 const order: Record<Action["kind"], number> = {
   forget: 0,
   uncomplete: 0,
+  keep: 0,
+  reject: 0,
+  readmit: 0,
+  "give-up": 0,
+  announce: 0,
   collect: 1,
   destroy: 2,
   "restart-proxy": 3,
@@ -122,21 +180,28 @@ export function plan(input: PlanInput): Plan {
   const wanted = input.desired?.principals ?? new Map<AccountLocalpart, DesiredPrincipal>();
   const actions: Action[] = [];
   const reports: PrincipalReport[] = [];
+  const checks = new Map<AccountLocalpart, HealthCheck | undefined>();
   let wakeAt: number | undefined;
   for (const account of new Set([...wanted.keys(), ...actual.keys()])) {
     const want = wanted.get(account);
     const have = actual.get(account);
     const decision = decide({ account, want, have, memory: input.memory.of(account) }, input);
     if (decision.action !== undefined) actions.push(decision.action);
+    if (decision.watch !== undefined) checks.set(account, decision.watch.check);
     if (decision.wakeAt !== undefined) wakeAt = Math.min(wakeAt ?? decision.wakeAt, decision.wakeAt);
     reports.push(report(account, want, have, decision, input));
   }
-  if (input.desired !== undefined)
-    for (const account of input.memory.accounts())
+  // A request to leave may be withdrawn: work that is done stays done then.
+  if (input.desired !== undefined && input.desired.decommission === undefined)
+    for (const account of new Set([...input.memory.accounts(), ...input.history.accounts()]))
       if (!wanted.has(account) && !actual.has(account) && !input.busy.has(account))
         actions.push({ kind: "forget", account });
   actions.sort((a, b) => order[a.kind] - order[b.kind]);
-  return { actions, wakeAt, reports };
+  const drained =
+    input.desired?.decommission !== undefined &&
+    input.busy.size === 0 &&
+    input.actual.every(({ state }) => state === "exited");
+  return { actions, wakeAt, reports, checks, drained };
 }
 
 type Case = {
@@ -177,8 +242,16 @@ function decide(one: Case, input: PlanInput): Decision {
 function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
   const { account, want, have } = one;
   if (have === undefined) return rest;
-  if (have.state === "running")
-    return { ...held(one, input, { kind: "destroy", account, why: "undesired" }), state: "stopping" };
+  if (have.state === "running") {
+    const graceMs = input.desired?.decommission?.graceMs;
+    const action: Action = {
+      kind: "destroy",
+      account,
+      why: "undesired",
+      ...(graceMs === undefined ? {} : { graceMs }),
+    };
+    return { ...held(one, input, action), state: "stopping" };
+  }
   const exit = exitOf(have);
   // Waiting work that ended is still done: when its condition holds again it must not run a second time.
   const completed =
@@ -191,15 +264,31 @@ function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
   return { ...rest, ...held(one, input, action) };
 }
 
-/** It should run as `sandbox` says. */
-function wanted(one: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
-  if (one.have === undefined) return absent(one, sandbox, input);
-  return one.have.state === "running"
-    ? running(one, one.have, sandbox, input)
-    : exited(one, one.have, sandbox, input);
+/** It should run as `asked` says, or as it did before when that is known not to work. */
+function wanted(one: Case, asked: WantedSandbox, input: PlanInput): Decision {
+  const record = input.history.of(one.account);
+  if (record.rejected !== undefined && record.rejected.key !== keyOf(asked)) {
+    const runs = one.have?.state === "running";
+    const works = record.good?.proved === true && isSameSpec(record.good, asked);
+    const isBack = runs && works && one.have?.digests.spec === asked.digests.spec;
+    const news = isBack ? one.want?.template : undefined;
+    return { state: runs ? "running" : "starting", action: { kind: "readmit", account: one.account, news } };
+  }
+  const choice = chooseSandbox(asked, policyOf(one), record);
+  const decision = decideWanted(one, choice, input);
+  if (choice.instead === undefined || decision.state === "stopping") return decision;
+  return { ...decision, reason: decision.reason ?? `rolled back: ${choice.instead.reason}` };
 }
 
-function absent({ account, want, memory }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
+function decideWanted(one: Case, choice: Choice, input: PlanInput): Decision {
+  if (one.have === undefined) return absent(one, choice, input);
+  return one.have.state === "running"
+    ? running(one, one.have, choice, input)
+    : exited(one, one.have, choice.sandbox, input);
+}
+
+function absent({ account, want, memory }: Case, choice: Choice, input: PlanInput): Decision {
+  const { sandbox, instead } = choice;
   const completion = input.memory.completion(account);
   if (
     completion !== undefined &&
@@ -208,15 +297,27 @@ function absent({ account, want, memory }: Case, sandbox: WantedSandbox, input: 
     leaves(want.restartPolicy, completion.code)
   )
     return { state: "completed", reason: `it ended with ${completion.code}` };
-  const { starts } = memory;
-  if (starts.key === keyOf(sandbox) && input.now < starts.retryAt)
+  const { starts, trial } = memory;
+  const key = keyOf(sandbox);
+  if (trial.key === key && trial.failures >= TRIAL_FAILURES_MAX) {
+    const action = failed(account, choice, memory.lastError ?? "it did not start");
+    if (action !== undefined) return { state: "starting", action };
+  }
+  if (starts.key === key && input.now < starts.retryAt)
     return {
       state: "backing-off",
       wakeAt: starts.retryAt,
       ...(memory.lastError === undefined ? {} : { reason: memory.lastError }),
     };
   if (want === undefined) return { state: "stopped" };
-  return { state: "starting", action: { kind: "create", account, want, sandbox } };
+  return { state: "starting", action: { kind: "create", account, want, sandbox, instead } };
+}
+
+/** It failed: which other configuration is next, if there is one. */
+function failed(account: AccountLocalpart, choice: Choice, reason: string): Action | undefined {
+  if (choice.onTrial)
+    return { kind: "reject", account, rejected: { key: keyOf(choice.sandbox), reason, announced: false } };
+  return choice.isDoubtful ? { kind: "give-up", account, reason } : undefined;
 }
 
 function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: PlanInput): Decision {
@@ -230,7 +331,12 @@ function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: P
     return { state: "stopping", ...held(one, input, { kind: "destroy", account, why: "cleared" }) };
   const verdict: Verdict = leaves(want.restartPolicy, exit.code)
     ? { kind: "completed", completion: completionOf(have, exit) }
-    : { kind: "retry", starts: nextStart(memory, have, exit, sandbox, input) };
+    : {
+        kind: "retry",
+        starts: nextStart(memory, have, exit, sandbox, input),
+        // What should always run and ends at once does not work, whatever its code says.
+        isFailure: exit.code !== 0 || !hasLasted(have, exit),
+      };
   return {
     state: verdict.kind === "completed" ? "completed" : "backing-off",
     reason: exit.description,
@@ -238,23 +344,89 @@ function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: P
   };
 }
 
-function running(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: PlanInput): Decision {
+function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInput): Decision {
   const { account, memory } = one;
-  const policy = one.want?.restartPolicy ?? "always";
-  if (have.digests.spec !== sandbox.digests.spec)
-    return {
-      state: "stopping",
-      ...held(one, input, { kind: "destroy", account, why: "changed", replaced: { have, policy } }),
-    };
-  if (have.proxy.state === "dead") return deadProxy(one, sandbox, input);
+  const { sandbox } = choice;
+  const watch = { check: sandbox.healthCheck };
+  if (have.digests.spec !== sandbox.digests.spec) return changed(one, have, input);
+  if (have.proxy.state === "dead") return { ...deadProxy(one, sandbox, input), watch };
+  const health = input.health.of(have, sandbox.healthCheck);
+  if (health.state === "unhealthy") return { ...unhealthy(one, have, choice, health, input), watch };
+  const reason = health.reason === undefined ? {} : { reason: `its health check failed: ${health.reason}` };
+  const goesOn: Decision = { state: "running", watch, ...reason };
   if (have.digests.payload !== sandbox.digests.payload)
-    return { state: "running", ...held(one, input, { kind: "update-payload", account, sandbox }) };
+    return { ...goesOn, ...held(one, input, { kind: "update-payload", account, sandbox }) };
   if (memory.grants !== sandbox.grantsDigest) {
     const { grants, grantsDigest: digest } = sandbox;
-    return { state: "running", ...held(one, input, { kind: "push-grants", account, grants, digest }) };
+    return { ...goesOn, ...held(one, input, { kind: "push-grants", account, grants, digest }) };
   }
-  return { state: "running" };
+  const action = recorded(one, choice, health, input);
+  return action === undefined ? goesOn : { ...goesOn, action };
 }
+
+/** What is to be written down or told about a principal that runs as it should. */
+function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): Action | undefined {
+  const { account, want, memory } = one;
+  const { good } = input.history.of(account);
+  if (choice.instead?.announced === false)
+    return { kind: "announce", account, rejected: { ...choice.instead, announced: true } };
+  if (!health.hasPassed || policyOf(one) !== "always") return undefined;
+  if (good?.proved === true && isSameSpec(good, choice.sandbox)) return undefined;
+  // A payload that is handed over while it runs has a notice of its own, and a first start is told of by itself.
+  const isOther =
+    good === undefined
+      ? memory.restarts > 0
+      : !isSameSpec({ ...good, payload: choice.sandbox.digests.payload }, choice.sandbox);
+  return {
+    kind: "keep",
+    account,
+    good: goodSpecOf(choice.sandbox, true),
+    news: isOther ? want?.template : undefined,
+  };
+}
+
+/** It runs otherwise than it should. If nothing is known to work, then what runs now counts as that. */
+function changed(one: Case, have: SandboxStatus, input: PlanInput): Decision {
+  const { account, memory } = one;
+  const { ran } = memory;
+  const works =
+    policyOf(one) === "always" &&
+    input.history.of(account).good === undefined &&
+    ran !== undefined &&
+    memory.starts.failures === 0 &&
+    ran.structure === structureOf(have.digests.spec) &&
+    ran.payload === have.digests.payload &&
+    input.health.of(have, ran.healthCheck).reason === undefined;
+  const action: Action = {
+    ...{ kind: "destroy", account, why: "changed" },
+    ...{ replaced: { have, policy: policyOf(one) }, keep: works ? ran : undefined },
+  };
+  return { state: "stopping", ...held(one, input, action) };
+}
+
+/** It does not work: what worked before runs again, or, where nothing is known to, it is started anew like a crash. */
+function unhealthy(
+  one: Case,
+  have: SandboxStatus,
+  choice: Choice,
+  health: Health,
+  input: PlanInput,
+): Decision {
+  const { account, memory } = one;
+  const { sandbox } = choice;
+  const reason = `its health check failed: ${health.reason}`;
+  const next = failed(account, choice, reason);
+  if (next !== undefined) return { state: "running", reason, action: next };
+  const key = keyOf(sandbox);
+  const before = health.hasPassed || memory.starts.key !== key ? noAttempts : memory.starts;
+  const action: Action = {
+    ...{ kind: "destroy", account, why: "unhealthy", reason },
+    ...{ replaced: { have, policy: policyOf(one) }, starts: { key, ...nextAttempt(before, input) } },
+  };
+  return { state: "stopping", reason, ...held(one, input, action) };
+}
+
+const policyOf = ({ want }: Case): RestartPolicy => want?.restartPolicy ?? "always";
 
 /** The first restart is at once; a proxy that keeps dying is restarted less and less often. */
 function deadProxy({ account, memory }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
@@ -284,6 +456,8 @@ export function nextAttempt(before: Attempts, { now, jitter }: Pick<PlanInput, "
   };
 }
 
+const hasLasted = (have: SandboxStatus, exit: SandboxExit): boolean => exit.at - have.started_at > STABLE_MS;
+
 /** When to start again after an exit: at once after a first success, else later and later. */
 function nextStart(
   memory: PrincipalMemory,
@@ -293,7 +467,7 @@ function nextStart(
   input: PlanInput,
 ): PrincipalMemory["starts"] {
   const key = keyOf(sandbox);
-  const stable = exit.at - have.started_at > STABLE_MS || memory.starts.key !== key;
+  const stable = hasLasted(have, exit) || memory.starts.key !== key;
   const before = stable ? noAttempts : memory.starts;
   if (exit.code === 0 && before.failures === 0) return { key, failures: 1, retryAt: input.now };
   return { key, ...nextAttempt(before, input) };
@@ -303,9 +477,6 @@ function nextStart(
 export function leaves(policy: RestartPolicy, code: number): boolean {
   return policy === "never" || (policy === "on-failure" && code === 0);
 }
-
-/** Names a configuration with its credentials: with another one, failures so far count for nothing. */
-export const keyOf = ({ digests }: WantedSandbox): string => `${digests.spec} ${digests.payload}`;
 
 const isSameWork = (done: Pick<Completion, "structure" | "payload">, sandbox: WantedSandbox): boolean =>
   done.structure === structureOf(sandbox.digests.spec) && done.payload === sandbox.digests.payload;
@@ -332,6 +503,13 @@ function report(
   input: PlanInput,
 ): PrincipalReport {
   const live = have?.state === "running" ? have : undefined;
+  const health =
+    live === undefined || decision.watch === undefined
+      ? undefined
+      : input.health.of(live, decision.watch.check).state;
+  const isPrevious =
+    want?.outcome.kind === "run" &&
+    chooseSandbox(want.outcome.sandbox, want.restartPolicy, input.history.of(account)).instead !== undefined;
   return {
     name: account,
     user_id: want?.userId ?? input.userOf(account),
@@ -342,5 +520,7 @@ function report(
     ...(live?.pid === undefined ? {} : { pid: live.pid }),
     ...(live?.proxy.pid === undefined ? {} : { proxy_pid: live.proxy.pid }),
     ...(live === undefined ? {} : { started_at: live.started_at }),
+    ...(health === undefined ? {} : { health }),
+    ...(isPrevious ? { rolled_back: true } : {}),
   };
 }

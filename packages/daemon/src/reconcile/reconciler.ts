@@ -12,14 +12,17 @@ import type { Log } from "@bureau/kit/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { Decommission } from "../desired/decommission.ts";
 import type { Desired } from "../desired/desired.ts";
+import type { HealthMonitor } from "../health/health-monitor.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import { type Notice, notice } from "../notices/notice.ts";
 import { Wakeup } from "../wakeup.ts";
-import { ActionRunner } from "./action-runner.ts";
+import { ActionRunner, isSettling } from "./action-runner.ts";
 import type { Memory } from "./memory.ts";
 import { type Action, type Busy, plan } from "./plan.ts";
+import type { SpecHistory } from "./spec-history.ts";
 
 /** Actions under way at a time. */
 const ACTIONS_MAX = 8;
@@ -34,10 +37,18 @@ export type ReconcilerDeps = {
   readonly launcher: Launcher;
   readonly proxies: ProxyAdmin;
   readonly memory: Memory;
+  readonly history: SpecHistory;
+  readonly health: HealthMonitor;
   /** What should run, from the rooms as they are now; undefined while nobody knows. */
   readonly desired: () => Desired | undefined;
   readonly notify: (notice: Notice) => void;
   readonly userOf: (account: AccountLocalpart) => UserId;
+  /** The machine was asked to leave and nothing runs any more; `stopped` sandboxes did. Called at every look. */
+  readonly onDrained: (decommission: Decommission, stopped: number) => void;
+  /** A sandbox is gone, or another took its place. */
+  readonly onGone?: () => void;
+  /** Called before a sandbox is removed, and once it is gone or could not be removed. */
+  readonly onRemoval: (account: AccountLocalpart) => void;
   /** Between SIGTERM and SIGKILL. */
   readonly graceMs: number;
   readonly clock: Clock;
@@ -51,6 +62,8 @@ export type ReconcilerView = {
   readonly sandboxes: readonly SandboxStatus[];
   /** Why the launcher cannot be reached; undefined while it can. */
   readonly launcherAway: string | undefined;
+  /** Of the configuration that the reports follow from; undefined while there is none. */
+  readonly configSentAt?: number | undefined;
 };
 
 export class Reconciler {
@@ -61,9 +74,14 @@ export class Reconciler {
   /** The fault last told of each principal that cannot start as configured. */
   readonly #told = new Map<AccountLocalpart, string>();
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
+  /** Stopped because the machine was asked to leave. */
+  readonly #drained = new Set<AccountLocalpart>();
   #adopted = false;
   #listFailures = 0;
   #halted = false;
+  #paused = false;
+  readonly #firstLook = Promise.withResolvers<void>();
+  readonly #firstPass = Promise.withResolvers<void>();
 
   constructor(deps: ReconcilerDeps) {
     this.#deps = deps;
@@ -75,21 +93,33 @@ export class Reconciler {
     return this.#view;
   }
 
+  /** Resolves once {@link view} says what runs, or why that cannot be said. */
+  get hasLooked(): Promise<void> {
+    return this.#firstLook.promise;
+  }
+
+  /** Resolves once a plan was made from what should run and what does. */
+  get hasPlanned(): Promise<void> {
+    return this.#firstPass.promise;
+  }
+
   /** Something may have changed. */
   mark(): void {
     this.#wakeup.mark();
   }
 
-  /** Works until `signal` aborts, then waits for what is under way. */
+  /** Works until `signal` aborts, then stops watching what runs, and waits for what is under way. */
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.mark(), { once: true });
     const watching = this.#watch(signal);
     while (!signal.aborted) {
       const wakeAt = await this.#pass();
+      this.#firstLook.resolve();
       if (signal.aborted) break;
       const latest = this.#deps.clock.monotonic() + LOOK_AGAIN_MS;
       await this.#wakeup.wait(Math.min(wakeAt ?? latest, latest));
     }
+    this.#deps.health[Symbol.dispose]();
     await Promise.all([watching, ...[...this.#underWay.values()].map(({ done }) => done)]);
   }
 
@@ -107,23 +137,39 @@ export class Reconciler {
     this.#listFailures = 0;
     this.#adopt(sandboxes);
     const desired = this.#deps.desired();
-    const { memory, userOf } = this.#deps;
+    const { memory, history, health, userOf } = this.#deps;
     const now = clock.monotonic();
-    const result = plan({ desired, actual: sandboxes, memory, busy, now, jitter: random(), userOf });
-    this.#view = { reports: result.reports, sandboxes, launcherAway: undefined };
+    const result = plan({
+      ...{ desired, actual: sandboxes, memory, history, health, busy, now, jitter: random(), userOf },
+    });
+    health.follow(sandboxes, result.checks);
+    const before = this.#view.sandboxes;
+    const configSentAt = desired?.configSentAt;
+    this.#view = { reports: result.reports, sandboxes, launcherAway: undefined, configSentAt };
+    const stays = (one: SandboxStatus): boolean =>
+      sandboxes.some((now) => now.principal === one.principal && now.started_at === one.started_at);
+    if (!before.every(stays)) this.#deps.onGone?.();
     this.#tellFaults(desired);
-    if (this.#halted) return undefined;
+    if (desired !== undefined) this.#firstPass.resolve();
+    if (this.#halted || this.#paused) return undefined;
+    if (desired?.decommission === undefined) this.#drained.clear();
+    else if (result.drained) this.#deps.onDrained(desired.decommission, this.#drained.size);
     for (const action of result.actions) this.#start(action, desired);
     return result.wakeAt;
   }
 
   /** What is not started for want of room is planned again when something under way ends. */
   #start(action: Action, desired: Desired | undefined): void {
-    if (action.kind === "forget" || action.kind === "uncomplete") {
+    if (isSettling(action)) {
       this.#runner.settle(action);
+      // What is forgotten needs nothing more; what is remembered is what the next plan is made from.
+      if (action.kind !== "forget" && action.kind !== "uncomplete") this.mark();
       return;
     }
-    if (this.#underWay.size >= ACTIONS_MAX) return;
+    // All of a machine that leaves is stopped at once: one grace for everything, not one after another.
+    const leaves = desired?.decommission !== undefined;
+    if (this.#underWay.size >= ACTIONS_MAX && !leaves) return;
+    if (leaves && action.kind === "destroy" && action.why === "undesired") this.#drained.add(action.account);
     const wanted = desired?.principals.get(action.account);
     const done = this.#runner.run(action, wanted?.template ?? "").finally(() => {
       this.#underWay.delete(action.account);
@@ -185,6 +231,20 @@ export class Reconciler {
         await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
       }
     }
+  }
+
+  /** Begins nothing more; resolves when what is under way has ended, false when that took longer than `timeoutMs`. */
+  async pause(timeoutMs: number): Promise<boolean> {
+    this.#paused = true;
+    const underWay = Promise.all([...this.#underWay.values()].map(({ done }) => done));
+    const { clock } = this.#deps;
+    return await Promise.race([underWay.then(() => true), clock.sleep(timeoutMs).then(() => false)]);
+  }
+
+  /** Goes on after a {@link pause}. */
+  resume(): void {
+    this.#paused = false;
+    this.mark();
   }
 
   /**

@@ -12,6 +12,7 @@ import type {
   SandboxList,
 } from "@bureau/schema/launcher-ipc";
 import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import type { Probe } from "../health/probe.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import type { SeededRandom } from "./seeded-random.ts";
@@ -32,6 +33,9 @@ export type SimulatedSandbox = {
   stopping: boolean;
   readonly startedAt: number;
   readonly pid: number;
+  /** Its health check fails. */
+  sick: boolean;
+  wasSick: boolean;
 };
 
 type Create = LauncherRequest<"create-sandbox">;
@@ -55,14 +59,18 @@ export class SimulatedLauncher {
   /** The launcher for one daemon: once `isDead`, its requests may still be carried out, but no answer arrives. */
   clientFor(
     isDead: () => boolean,
-    observe: (action: LauncherAction, account: AccountLocalpart, isAlone: boolean) => void,
+    observe: (
+      action: LauncherAction,
+      account: AccountLocalpart,
+      about: { readonly isAlone: boolean; readonly request: object },
+    ) => void,
   ): Launcher {
     const underWay = new Set<AccountLocalpart>();
     return {
       call: async (action, request) => {
         const account = "principal" in request ? parseAccountLocalpart(request.principal) : undefined;
         if (isDead()) return await never();
-        if (account !== undefined) observe(action, account, !underWay.has(account));
+        if (account !== undefined) observe(action, account, { isAlone: !underWay.has(account), request });
         if (account !== undefined) underWay.add(account);
         try {
           const answer = await this.#answer(action, request);
@@ -88,6 +96,25 @@ export class SimulatedLauncher {
           throw new BureauError("unavailable", `the proxy of ${account} is away`);
         sandbox.grants = JSON.stringify(grants);
       },
+    };
+  }
+
+  /** A program goes on and does not work, or works again. */
+  fallIll(account: AccountLocalpart, sick: boolean): void {
+    const sandbox = this.sandboxes.get(account);
+    if (sandbox === undefined) return;
+    sandbox.sick = sick;
+    sandbox.wasSick ||= sick;
+  }
+
+  /** Asks what runs how it is. A program of which `isBad` never works. */
+  probeWith(isBad: (sandbox: SimulatedSandbox) => boolean): Probe {
+    return async (account) => {
+      await this.#delay();
+      const sandbox = this.sandboxes.get(account);
+      if (sandbox?.state !== "running") return "it does not run";
+      if (isBad(sandbox)) this.fallIll(account, true);
+      return sandbox.sick ? "it is sick" : undefined;
     };
   }
 
@@ -145,6 +172,9 @@ export class SimulatedLauncher {
       case "status":
       case "signal-sandbox":
       case "capture-output":
+      case "exec-update":
+      case "watch-daemon":
+      case "watched-ok":
         throw new BureauError("unsupported", `the simulator has no ${action}`);
       default:
         return unreachable(action);
@@ -188,6 +218,7 @@ export class SimulatedLauncher {
       stopping: false,
       startedAt: this.#clock.now(),
       pid: this.#pid++,
+      ...{ sick: false, wasSick: false },
     });
     this.#change();
     return { proxy_pid: this.#pid++ };

@@ -4,6 +4,7 @@
  */
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { SyncResponse } from "@bureau/matrix/sync-response";
+import { eventTypes } from "@bureau/schema/events";
 import { parseRoomAlias, parseRoomId, type RoomId } from "@bureau/schema/refs";
 
 type Written = {
@@ -23,13 +24,18 @@ const aliases: Readonly<Record<string, RoomId>> = {
 };
 const allRooms = [configRoom, templateRoom, conditionRoom];
 
+const operator = "@operator:bureau.test";
+
 export class SimulatedRooms {
   up = true;
-  readonly #log: Written[] = [];
+  readonly #log: Written[] = [
+    { room: configRoom, type: eventTypes.powerLevels, stateKey: "", content: { users: { [operator]: 100 } } },
+  ];
 
-  write(room: "config" | "template" | "condition", type: string, stateKey: string, content: unknown): void {
+  /** Returns the event's ID. */
+  write(room: "config" | "template" | "condition", type: string, stateKey: string, content: unknown): string {
     const id = { config: configRoom, template: templateRoom, condition: conditionRoom }[room];
-    this.#log.push({ room: id, type, stateKey, content });
+    return `$${this.#log.push({ room: id, type, stateKey, content }) - 1}`;
   }
 
   /** What was written since `position`, as /sync would say it; undefined while it is down. */
@@ -47,7 +53,7 @@ export class SimulatedRooms {
         .map(({ written, id }) => ({
           type: written.type,
           stateKey: written.stateKey,
-          sender: "@operator:bureau.test",
+          sender: operator,
           content: { ...(written.content as object) },
           eventId: id,
           sentAt: 0,

@@ -6,7 +6,7 @@
 import { silentLog } from "@bureau/kit/log";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { eventTypes } from "@bureau/schema/events";
-import type { LauncherAction } from "@bureau/schema/launcher-ipc";
+import type { LauncherAction, LauncherRequest } from "@bureau/schema/launcher-ipc";
 import {
   type AccountLocalpart,
   parseAccountLocalpart,
@@ -16,12 +16,16 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
+import type { WantedSandbox } from "../desired/desired.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
+import { HealthMonitor } from "../health/health-monitor.ts";
 import { Memory } from "../reconcile/memory.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
+import { type Choice, chooseSandbox } from "../reconcile/rollback.ts";
+import { type HistoryFiles, SpecHistory } from "../reconcile/spec-history.ts";
 import { RoomDirectory } from "../sync/room-directory.ts";
 import { SeededRandom } from "./seeded-random.ts";
-import { SimulatedLauncher } from "./simulated-launcher.ts";
+import { SimulatedLauncher, type SimulatedSandbox } from "./simulated-launcher.ts";
 import { conditionAlias, configRoom, SimulatedRooms } from "./simulated-rooms.ts";
 import { TurnedClock } from "./turned-clock.ts";
 
@@ -58,6 +62,9 @@ type Daemon = {
   position: number;
 };
 
+/** Quick enough to matter between two events. */
+const healthCheck = { type: "socket", interval_seconds: 3, grace_period_seconds: 3, failure_threshold: 2 };
+
 /** Longer than every backoff and poll together: in this time the world must be as it was asked to be. */
 const CALM_MS = 240_000;
 
@@ -76,11 +83,20 @@ export class Simulator {
   #versions = 1;
   #condition: number | undefined;
   #configBroken = false;
+  /** Event ID of the request that the machine leave; undefined while there is none. */
+  #decommission: string | undefined;
+  /** Requests that daemons answered. */
+  readonly #answered = new Set<string>();
   #disk: string | undefined;
   #daemon: Daemon | undefined;
   /** Requests of dead daemons may still be carried out: principals whose sandbox may appear out of nowhere. */
   readonly #strays = new Set<AccountLocalpart>();
   /** Work that ended by itself: `account payload template`. It must not begin again. */
+  /** Versions of the template whose program never works. */
+  readonly #badVersions = new Set<string>();
+  /** The spec history on the disk, and how often something was rejected. */
+  readonly #history = new Map<AccountLocalpart, string>();
+  rejections = 0;
   readonly #done = new Set<string>();
   /** Work that was done, but that the daemon may have been told to do again, or not have seen end. */
   readonly #unclear = new Set<string>();
@@ -93,7 +109,7 @@ export class Simulator {
         ...{ assigned: this.#random.chance(0.7), autoStart: true, payload: 1, credentials: 1 },
         ...{ joins: false, conditional: account === "agent/w", broken: false },
       });
-    this.#rooms.write("template", eventTypes.template, "t", { command: ["v1"] });
+    this.#rooms.write("template", eventTypes.template, "t", { command: ["v1"], health_check: healthCheck });
     this.#writeConfig();
     for (const account of accounts) this.#writeCredentials(account);
     this.#startDaemon();
@@ -133,8 +149,11 @@ export class Simulator {
         () => this.#change(() => (this.#configBroken = !this.#usually(!this.#configBroken))),
       ],
       [4, "condition", () => this.#editCondition()],
+      [1, "machine asked to leave", () => this.#askToLeave()],
+      [2, "request to leave withdrawn", () => this.#withdraw()],
       [12, `${account} ends well`, () => this.#exit(account, 0)],
       [12, `${account} fails`, () => this.#exit(account, 1 + this.#random.below(3))],
+      [6, `${account} falls ill or recovers`, () => this.#fallIll(account)],
       [10, `proxy of ${account} dies`, () => this.#launcher.killProxy(account)],
       [3, "daemon crashes", () => this.#crashDaemon()],
       [12, "daemon starts", () => this.#startDaemon()],
@@ -192,8 +211,9 @@ export class Simulator {
       "template",
       eventTypes.template,
       "t",
-      version === undefined ? {} : { command: [`v${version}`] },
+      version === undefined ? {} : { command: [`v${version}`], health_check: healthCheck },
     );
+    if (version !== undefined && this.#random.chance(0.3)) this.#badVersions.add(`v${version}`);
   }
 
   #editCondition(): void {
@@ -206,14 +226,42 @@ export class Simulator {
     );
   }
 
+  #askToLeave(): void {
+    // What ended without a daemon having seen it is cleared away with the rest.
+    for (const account of jobs) this.#forgetDone(account);
+    this.#decommission = this.#writeRequest({
+      ...{ grace_seconds: 1 + this.#random.below(20), requested_at: "" },
+      requested_by: "@operator:bureau.test",
+    });
+  }
+
+  #withdraw(): void {
+    if (this.#decommission === undefined) return;
+    this.#decommission = undefined;
+    this.#writeRequest({});
+  }
+
+  #writeRequest(content: object): string {
+    return this.#rooms.write("config", eventTypes.machineDecommission, machineKey, content);
+  }
+
   #exit(account: AccountLocalpart, code: number): void {
     const sandbox = this.#launcher.sandboxes.get(account);
     if (sandbox?.state !== "running" || sandbox.stopping) return;
     this.#launcher.exit(account, code);
     if (!jobs.includes(account)) return;
     const work = `${account} ${sandbox.payload["n"]} ${sandbox.command[0]}`;
+    // A machine that is leaving clears away what ended, and need not have taken in that it did.
+    if (this.#decommission !== undefined || this.#daemon?.source.latest?.decommission !== undefined) {
+      this.#unclear.add(work);
+      return;
+    }
     this.#done.add(work);
     this.#unclear.delete(work);
+  }
+
+  #fallIll(account: AccountLocalpart): void {
+    this.#launcher.fallIll(account, this.#launcher.sandboxes.get(account)?.sick !== true);
   }
 
   #workOf(account: AccountLocalpart): string {
@@ -294,14 +342,28 @@ export class Simulator {
     const source = new DesiredSource({
       ...{ machine, server, localpartBytesMax: 84, states: store, directory, notify, log: silentLog },
     });
+    const history = new SpecHistory(this.#historyFiles(isDead), silentLog);
     const reconciler = new Reconciler({
       ...shared,
       ...{ notify, userOf, graceMs: 5_000, desired: () => source.current() },
-      launcher: this.#launcher.clientFor(isDead, (action, account, isAlone) => {
-        this.#check(action, account);
+      launcher: this.#launcher.clientFor(isDead, (action, account, { isAlone, request }) => {
+        this.#check(action, account, request);
         if (!isAlone) this.violations.push(`${action} ${account}: another request is under way`);
       }),
+      onDrained: ({ request }) => {
+        if (isDead()) return;
+        this.#answered.add(request);
+        for (const { account, state } of this.#launcher.sandboxes.values())
+          if (state === "running" && !this.#strays.has(account))
+            this.violations.push(`${this.#clock.now()} the machine says that it is empty: ${account} runs`);
+      },
+      onRemoval: () => {},
       proxies: this.#launcher.proxiesFor(isDead),
+      history,
+      health: new HealthMonitor({
+        ...{ clock: this.#clock, log: silentLog, onChange: () => reconciler.mark() },
+        probe: this.#launcher.probeWith(({ command }) => this.#badVersions.has(command[0] ?? "")),
+      }),
       memory: new Memory({
         read: () => this.#disk,
         write: (text) => {
@@ -312,6 +374,21 @@ export class Simulator {
     const stop = new AbortController();
     const daemon: Daemon = { source, reconciler, store, directory, stop, dead: false, position: 0 };
     return daemon;
+  }
+
+  #historyFiles(isDead: () => boolean): HistoryFiles {
+    const disk = this.#history;
+    return {
+      read: () => [...disk],
+      write: (account, text) => {
+        if (isDead()) return;
+        if (text.includes('"announced":false')) this.rejections++;
+        disk.set(account, text);
+      },
+      remove: (account) => {
+        if (!isDead()) disk.delete(account);
+      },
+    };
   }
 
   /** As SIGKILL would: what it had asked for may still be done, what it would have done is not. */
@@ -338,7 +415,7 @@ export class Simulator {
   }
 
   /** What a daemon may never ask for. */
-  #check(action: LauncherAction, account: AccountLocalpart): void {
+  #check(action: LauncherAction, account: AccountLocalpart, request: object): void {
     const desired = this.#daemon?.source.latest;
     const fault = (text: string): void => {
       this.violations.push(`${this.#clock.now()} ${action} ${account}: ${text}`);
@@ -356,14 +433,38 @@ export class Simulator {
         fault(`it should not run: ${outcome?.kind}`);
         return;
       }
-      const { spec } = outcome.sandbox;
+      const { spec, digests } = this.#chosen(account, outcome.sandbox).sandbox;
       const work = `${account} ${spec.payload?.["n"]} ${spec.command?.[0]}`;
       if (jobs.includes(account) && this.#done.has(work)) fault(`this work was done: ${work}`);
+      const asked = request as LauncherRequest<"create-sandbox">;
+      if (asked.digests.spec !== digests.spec) fault("it is not this that should run");
     }
     if (action === "destroy-sandbox" && (outcome?.kind === "failed" || outcome?.kind === "unresolved"))
       fault(`it is not known what should run: ${outcome.reason}`);
     if (action === "destroy-sandbox" && outcome?.kind === "run" && sandbox?.state === "running")
-      if (sandbox.digests.spec === outcome.sandbox.digests.spec) fault("it runs as it should");
+      this.#checkStop(account, sandbox, outcome.sandbox, fault);
+  }
+
+  /** Only what is sick may be stopped while it runs as it should. A job that was is left alone from then on. */
+  #checkStop(
+    account: AccountLocalpart,
+    sandbox: SimulatedSandbox,
+    asked: WantedSandbox,
+    fault: (text: string) => void,
+  ): void {
+    if (sandbox.digests.spec !== this.#chosen(account, asked).sandbox.digests.spec) return;
+    if (!sandbox.wasSick) fault("it runs as it should");
+    if (jobs.includes(account)) this.#unclear.add(this.#workOf(account));
+  }
+
+  /** What should run, given what is on the disk about what worked and what did not. */
+  #chosen(account: AccountLocalpart, asked: WantedSandbox): Choice {
+    const policy = jobs.includes(account) ? "never" : "always";
+    const onDisk = new SpecHistory(
+      this.#historyFiles(() => true),
+      silentLog,
+    );
+    return chooseSandbox(asked, policy, onDisk.of(account));
   }
 
   /** Everything works and nothing happens any more: the machine must become what was asked for. */
@@ -371,6 +472,7 @@ export class Simulator {
     this.history.push(`${this.#clock.now()} calm`);
     this.#launcher.up = true;
     this.#launcher.startFailure = 0;
+    for (const account of accounts) this.#launcher.fallIll(account, false);
     this.#rooms.up = true;
     this.#configBroken = false;
     for (const intent of this.#intents.values()) intent.broken = false;
@@ -380,9 +482,21 @@ export class Simulator {
     this.#deliver();
     await this.#clock.turn(CALM_MS);
     this.#strays.clear();
+    if (this.#decommission !== undefined) await this.#compareLeaving(this.#decommission);
     for (const account of accounts) this.#compare(account);
     if (this.#daemon?.reconciler.view.launcherAway !== undefined)
       this.violations.push("the launcher is up and the daemon has not noticed");
+  }
+
+  /** Asked to leave, it must have stopped everything and said so; when the request is withdrawn it goes on. */
+  async #compareLeaving(request: string): Promise<void> {
+    if (!this.#answered.has(request))
+      this.violations.push("asked to leave, the machine never said that it did");
+    for (const { account, state } of this.#launcher.sandboxes.values())
+      if (state === "running") this.violations.push(`the machine left, and ${account} runs`);
+    this.#withdraw();
+    this.#deliver();
+    await this.#clock.turn(CALM_MS);
   }
 
   #compare(account: AccountLocalpart): void {
@@ -403,14 +517,27 @@ export class Simulator {
       if (sandbox !== undefined) fault("it should not run");
       return;
     }
+    const outcome = this.#daemon?.source.latest?.principals.get(account)?.outcome;
+    if (outcome?.kind !== "run") {
+      fault("it should run, and its daemon does not think so");
+      return;
+    }
+    const { instead, sandbox: chosen } = this.#chosen(account, outcome.sandbox);
+    // Nothing that works is known of it: it is started again and again.
+    if (this.#badVersions.has(chosen.spec.command?.[0] ?? "") && instead === undefined) return;
     if (sandbox === undefined || sandbox.state !== "running") {
       fault("it should run");
       return;
     }
     if (!sandbox.proxyAlive) fault("its proxy is dead");
-    if (sandbox.payload["n"] !== intent.payload)
-      fault(`payload ${sandbox.payload["n"]}, not ${intent.payload}`);
-    if (sandbox.command[0] !== `v${template}`) fault(`program ${sandbox.command[0]}, not v${template}`);
+    const program = sandbox.command[0] ?? "";
+    if (instead !== undefined) {
+      if (sandbox.digests.spec !== chosen.digests.spec) fault(`program ${program}, not the previous one`);
+    } else {
+      if (sandbox.payload["n"] !== intent.payload)
+        fault(`payload ${sandbox.payload["n"]}, not ${intent.payload}`);
+      if (program !== `v${template}`) fault(`program ${program}, not v${template}`);
+    }
     if (sandbox.credentials !== `c${intent.credentials}`) fault(`credentials ${sandbox.credentials}`);
     if (sandbox.grants.includes("matrix/join") !== intent.joins) fault(`grants ${sandbox.grants}`);
   }

@@ -19,6 +19,8 @@ export type MachineRooms = {
   readonly config: RoomId;
   /** Facts and heartbeats of all machines of the fleet. */
   readonly fleetMachines: RoomId;
+  /** What holds for the whole fleet; undefined while this machine cannot join it. */
+  readonly fleet?: RoomId;
 };
 
 type Session = Pick<MatrixSession, "resolveAlias" | "joinRoom">;
@@ -43,15 +45,19 @@ export async function joinMachineRooms(
     throw error;
   });
   const fleetMachines = await join(session, rooms.fleetMachines(fleet), server);
-  for (const localpart of [rooms.system(namespaceOf(fleet)), rooms.fleet(fleet), rooms.fleetServices(fleet)])
-    await join(session, localpart, server).catch((error: unknown) => {
+  const joinIfPossible = (localpart: Localpart): Promise<RoomId | undefined> =>
+    join(session, localpart, server).catch((error: unknown) => {
       if (isTransient(error) || isRevoked(error)) throw error;
       log.warn("cannot join a room of the fleet; going on without it", {
         room: aliasOf(localpart, server),
         error,
       });
+      return undefined;
     });
-  return { config, fleetMachines };
+  await joinIfPossible(rooms.system(namespaceOf(fleet)));
+  const fleetRoom = await joinIfPossible(rooms.fleet(fleet));
+  await joinIfPossible(rooms.fleetServices(fleet));
+  return { config, fleetMachines, ...(fleetRoom === undefined ? {} : { fleet: fleetRoom }) };
 }
 
 async function join(session: Session, localpart: Localpart, server: ServerName): Promise<RoomId> {

@@ -36,15 +36,9 @@ export class Sessions {
   }
 
   /** The session of a token. Errors: M_MISSING_TOKEN, M_UNKNOWN_TOKEN (both 401). */
-  authenticate(
-    token: string | undefined,
-    need: "optional" | "required",
-    ip: string | null,
-  ): Session | undefined {
-    if (token === undefined || token === "") {
-      if (need === "optional" && token === undefined) return undefined;
+  authenticate(token: string | undefined, ip: string | null): Session {
+    if (token === undefined || token === "")
       throw new MatrixError(401, "M_MISSING_TOKEN", "Missing access token");
-    }
     const hash = tokenHash(token);
     const session = this.#cache.get(hash) ?? this.#load(hash);
     if (session === undefined) throw unknownToken();

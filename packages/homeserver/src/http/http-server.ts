@@ -120,10 +120,7 @@ async function answer(request: Request, server: Bun.Server<undefined>, deps: Dep
       method,
       params: match.params,
       query,
-      session:
-        match.route.auth === "none"
-          ? undefined
-          : deps.sessions.authenticate(token, match.route.auth, remoteAddress),
+      session: match.route.auth === "none" ? undefined : deps.sessions.authenticate(token, remoteAddress),
       remoteAddress,
       signal: request.signal,
       holdOpen: () => server.timeout(request, 0),

@@ -21,8 +21,8 @@ export type AuthedRequest = RequestContext & { readonly session: Session };
 export type Route = {
   readonly methods: readonly Method[];
   readonly path: string;
-  /** "none": no token is looked at. "optional": a valid one is used. "required": without one, 401. */
-  readonly auth: "none" | "optional" | "required";
+  /** "none": no token is looked at. "required": without one, 401. */
+  readonly auth: "none" | "required";
   readonly handle: Handler;
 };
 
@@ -51,10 +51,6 @@ export const authed = (
 /** A route anyone may call. */
 export const open = (method: Method | readonly Method[], path: string, handle: Handler): Route =>
   routesOf(method, path, "none", handle);
-
-/** A route that behaves differently for who is logged in, but needs nobody to be. */
-export const optionallyAuthed = (method: Method, path: string, handle: Handler): Route =>
-  routesOf(method, path, "optional", handle);
 
 function withSession(request: RequestContext): AuthedRequest {
   if (request.session === undefined) throw new Error("a route that needs a session was called without one");

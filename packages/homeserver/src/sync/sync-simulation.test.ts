@@ -72,7 +72,9 @@ class Client {
     const body = await this.who.api.ok("GET", `/sync?${query}`);
     for (const [roomId, room] of Object.entries((at(body, "rooms", "join") ?? {}) as object))
       this.#join(roomId, room);
-    for (const roomId of Object.keys((at(body, "rooms", "leave") ?? {}) as object)) this.rooms.delete(roomId);
+    // Who has left and was invited again since is told of the invitation alone.
+    for (const now of ["leave", "invite"])
+      for (const roomId of Object.keys((at(body, "rooms", now) ?? {}) as object)) this.rooms.delete(roomId);
     this.since = String(body["next_batch"]);
   }
 

@@ -1,9 +1,10 @@
 /** Where a machine's first credentials come from: a bootstrap file with a one-time password, or a registration token. */
 import { readFileSync } from "node:fs";
+import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
 import { InputError } from "@bureau/schema/parse";
-import { object, pipe, regex, safeParse, string } from "valibot";
+import { isoTimestamp, object, optional, pipe, regex, safeParse, string } from "valibot";
 import type { LauncherConfig } from "../launcher-config.ts";
 
 export type BootstrapSource = {
@@ -22,12 +23,14 @@ const BootstrapFileSchema = object({
   machine_name: string(),
   password: pipe(string(), regex(/^[0-9a-f]{64}$/)),
   fleet_prefix: string(),
+  /** RFC 3339; ours. After it the file is refused, though its password still works. */
+  expires_at: optional(pipe(string(), isoTimestamp())),
 });
 
-/** @throws BureauError when neither source was given, it cannot be read, or it is for another machine */
-export function readBootstrapSource(config: LauncherConfig): BootstrapSource {
+/** @throws BureauError when neither source was given, it cannot be read, it is for another machine, or it has expired */
+export function readBootstrapSource(config: LauncherConfig, clock: Clock): BootstrapSource {
   const { bootstrapFile, registrationTokenFile } = config;
-  if (bootstrapFile !== undefined) return readBootstrapFile(config, bootstrapFile);
+  if (bootstrapFile !== undefined) return readBootstrapFile(config, bootstrapFile, clock);
   if (registrationTokenFile === undefined)
     throw new BureauError(
       "invalid-input",
@@ -46,7 +49,7 @@ export function readBootstrapSource(config: LauncherConfig): BootstrapSource {
   };
 }
 
-function readBootstrapFile(config: LauncherConfig, path: string): BootstrapSource {
+function readBootstrapFile(config: LauncherConfig, path: string, clock: Clock): BootstrapSource {
   const file = parseBootstrapFile(readSecretFile(path, "bootstrap file"), path);
   const wanted = { machine_name: config.machine, server_name: config.serverName, fleet_prefix: config.fleet };
   for (const [field, value] of Object.entries(wanted) as [keyof typeof wanted, string][])
@@ -55,6 +58,14 @@ function readBootstrapFile(config: LauncherConfig, path: string): BootstrapSourc
         "invalid-input",
         `The bootstrap file is for another machine: its ${field} is "${file[field]}", not "${value}"`,
       );
+  if (file.expires_at !== undefined && Date.parse(file.expires_at) <= clock.now())
+    throw new BureauError(
+      "unauthorized",
+      `The bootstrap file of "${config.machine}" expired at ${file.expires_at}`,
+      {
+        hint: `have a new one made: bureau machine provision ${config.machine}; or is this machine's clock wrong?`,
+      },
+    );
   return {
     kind: "bootstrap",
     homeserverUrl: file.homeserver_url.replace(/\/+$/, ""),

@@ -9,6 +9,7 @@ import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
 import type { LauncherConfig } from "../launcher-config.ts";
 import { firstBoot, hasBooted } from "./first-boot.ts";
 import { HomeserverApi, type LoginSession } from "./homeserver-api.ts";
+import { forgetOldLife } from "./join-again.ts";
 
 const fleet = parseFleet("bureau/fleet/test");
 const server = parseServerName("bureau.test");
@@ -74,6 +75,9 @@ function newMachine(): LauncherConfig {
     fleet,
     programsDir: dir,
     proxyCommand: [],
+    proxySocket: undefined,
+    externalTerminals: false,
+    operatorsGid: undefined,
     bootstrapFile: join(dir, "bootstrap.json"),
     registrationTokenFile: undefined,
     firstBootOnly: true,
@@ -172,6 +176,29 @@ describe("first boot with a bootstrap file", () => {
     expect(message).not.toContain("hunter2");
   });
 
+  test("is good until it expires, and refused afterwards before a key is made", async () => {
+    const at = Date.parse("2026-06-01T12:00:00Z");
+    const bootAt = (config: LauncherConfig, now: number): Promise<void> =>
+      firstBoot(config, { clock: { ...systemClock, now: () => now }, log: silentLog, signal: never });
+    const late = newMachine();
+    await provision(late, { expires_at: "2026-06-01T12:00:00Z" });
+    expect(bootAt(late, at)).rejects.toMatchObject({
+      code: "unauthorized",
+      message: expect.stringContaining("expired at 2026-06-01T12:00:00Z"),
+      hint: expect.stringContaining(`bureau machine provision ${late.machine}`),
+    });
+    expect(existsSync(inState(late, "machine-key.txt"))).toBe(false);
+    expect(existsSync(late.bootstrapFile ?? "")).toBe(true);
+    await bootAt(late, at - 1);
+    await expectBooted(late);
+  });
+
+  test("whose expiry is no time is malformed, never without end", async () => {
+    const config = newMachine();
+    await provision(config, { expires_at: "tomorrow" });
+    expect(boot(config)).rejects.toThrow("missing or malformed: expires_at");
+  });
+
   test("that somebody used already fails loudly and leaves no session", async () => {
     const thief = newMachine();
     await provision(thief);
@@ -261,4 +288,64 @@ test("with a registration token registers, and a second time logs in", async () 
   writeFileSync(file, "wrong");
   const other: LauncherConfig = { ...newMachine(), bootstrapFile: undefined, registrationTokenFile: file };
   expect(boot(other)).rejects.toThrow("Cannot register");
+});
+
+describe("a bootstrap file beside a session", () => {
+  const deps = { clock: systemClock, log: silentLog, signal: never };
+
+  async function booted(): Promise<LauncherConfig> {
+    const config = newMachine();
+    await provision(config);
+    await boot(config);
+    return config;
+  }
+
+  async function resetPassword(config: LauncherConfig, password: string): Promise<void> {
+    const user = encodeURIComponent(`@${config.machine}:${server}`);
+    const response = await fetch(`${homeserver.url}/_synapse/admin/v1/reset_password/${user}`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${admin.access_token}` },
+      body: JSON.stringify({ new_password: password }),
+    });
+    expect(response.status).toBe(200);
+  }
+
+  function place(config: LauncherConfig, password: string): void {
+    const content = {
+      ...{ homeserver_url: homeserver.url, server_name: server, machine_name: config.machine },
+      ...{ password, fleet_prefix: fleet },
+    };
+    writeFileSync(config.bootstrapFile ?? "", JSON.stringify(content), { mode: 0o600 });
+  }
+
+  test("whose password works begins a new life, with another key", async () => {
+    const config = await booted();
+    const key = read(config, "machine-key.txt");
+    await resetPassword(config, "b".repeat(64));
+    place(config, "b".repeat(64));
+    await forgetOldLife(config, deps);
+    expect(hasBooted(config.layout)).toBe(false);
+    await boot(config);
+    await expectBooted(config);
+    expect(read(config, "machine-key.txt")).not.toBe(key);
+  });
+
+  test("that was used already is removed, and the machine goes on", async () => {
+    const config = await booted();
+    const before = [read(config, "machine-key.txt"), read(config, "session.json")];
+    place(config, "c".repeat(64));
+    await forgetOldLife(config, deps);
+    expect(existsSync(config.bootstrapFile ?? "")).toBe(false);
+    expect([read(config, "machine-key.txt"), read(config, "session.json")]).toEqual(before);
+  });
+
+  test("that cannot be read, or whose homeserver is away, changes nothing", async () => {
+    const config = await booted();
+    for (const text of ["not JSON", JSON.stringify({ machine_name: "other" })]) {
+      writeFileSync(config.bootstrapFile ?? "", text);
+      await forgetOldLife(config, deps);
+      await expectBooted(config);
+      expect(readFileSync(config.bootstrapFile ?? "", "utf8")).toBe(text);
+    }
+  });
 });

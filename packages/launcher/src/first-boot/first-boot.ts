@@ -28,7 +28,7 @@ export const hasBooted = (layout: Layout): boolean => existsSync(machineSessionF
 
 /** Resolves when session.json is written. @throws BureauError; it may be run again then */
 export async function firstBoot(config: LauncherConfig, deps: FirstBootDeps): Promise<void> {
-  const source = readBootstrapSource(config);
+  const source = readBootstrapSource(config, deps.clock);
   makePrivateDir(config.layout.stateDir);
   const key = await loadOrMakeMachineKey(config.layout);
   const signal = AbortSignal.any([deps.signal, AbortSignal.timeout(FIRST_BOOT_MS_MAX)]);
@@ -112,7 +112,7 @@ async function enterWithToken(
   }
 }
 
-const isWrongPassword = (error: unknown): boolean =>
+export const isWrongPassword = (error: unknown): boolean =>
   error instanceof HomeserverError && (error.status === 401 || error.status === 403);
 
 async function publishKey(
@@ -132,7 +132,7 @@ async function publishKey(
   }
 }
 
-function removeBootstrapFile(path: string, log: Log): void {
+export function removeBootstrapFile(path: string, log: Log): void {
   try {
     rmSync(path, { force: true });
   } catch (error) {

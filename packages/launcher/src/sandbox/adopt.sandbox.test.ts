@@ -101,6 +101,7 @@ describe("a launcher that was killed", () => {
 
     await launcher.spawn();
     expect((await launcher.call("list-sandboxes", {})).sandboxes).toEqual([]);
+    await launcher.settled();
     for (const { pid, proxy_pid } of [half, corrupt, unrecorded])
       await launcher.until(
         "its processes are gone",
@@ -114,6 +115,31 @@ describe("a launcher that was killed", () => {
       "one spare",
       () => findByArguments("--run-dir", launcher.layout.runDir, "--spare").length === 1,
     );
+  });
+
+  test("leaves one that answers at once, while changes wait until what is left over is cleared away", async () => {
+    await using launcher = new TestLauncher();
+    await launcher.spawn();
+    await launcher.create("agent/runs", FOREVER);
+    await launcher.kill();
+    // A proxy of nobody that does not end when it is asked to.
+    const deaf = Bun.spawn(
+      ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"].concat([
+        ...["sh", "--run-dir", launcher.layout.runDir, "--sandbox"],
+      ]),
+      { stdout: "pipe" },
+    );
+    await deaf.stdout.getReader().read();
+    await launcher.spawn();
+    expect((await launcher.status("agent/runs"))?.state).toBe("running");
+    expect(deaf.signalCode).toBeNull();
+    await launcher.create("agent/new", FOREVER);
+    expect(await deaf.exited).not.toBe(0);
+    expect(deaf.signalCode).toBe("SIGKILL");
+    expect((await launcher.status("agent/new"))?.proxy?.state).toBe("running");
+    for (const name of ["runs", "new"])
+      await launcher.call("destroy-sandbox", { principal: `agent/${name}`, force: true });
+    expect(traces(launcher)).toEqual([]);
   });
 
   test("and whose machine was rebooted is not misled by process ids of the earlier boot", async () => {
@@ -188,8 +214,8 @@ test("SIGTERM ends every sandbox in order and leaves no process, socket or file"
 });
 
 describe("whatever dies, in whatever order", () => {
-  const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
-  test(`nothing is left after destroy (SEED=${seed})`, async () => {
+  const seed = Number(process.env["BUREAU_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  test(`nothing is left after destroy (BUREAU_SEED=${seed})`, async () => {
     let state = seed;
     // A linear congruential generator with the constants of Numerical Recipes: enough to shuffle with.
     const random = (below: number): number => {

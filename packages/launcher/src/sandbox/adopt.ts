@@ -1,27 +1,55 @@
 /**
- * A launcher's first act: make its knowledge equal what runs. Sandboxes whose record is whole are adopted, with
- * whatever happened to them meanwhile; what is half made or belongs to no record is cleared away.
+ * A launcher's first act: make its knowledge equal what runs. Sandboxes that live are adopted at once, so that clients
+ * which waited while one launcher replaced another are answered; what ended meanwhile is accounted for, and what is half
+ * made or belongs to no record is cleared away, before anything is changed.
  */
 import { existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { tmuxSession } from "@bureau/kit/layout";
 import { isAlive } from "@bureau/kit/process-table";
 import type { AccountLocalpart } from "@bureau/schema/refs";
-import { clearSandbox, recordExit } from "./destroy.ts";
+import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
 import { findRecords, type SandboxRecord } from "./record.ts";
 import { fleetFolder, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 
-export async function adoptSandboxes(host: SandboxHost): Promise<void> {
+/** What {@link adoptSandboxes} leaves to be settled. */
+export type Leftovers = {
+  /** Every sandbox whose record is whole. */
+  readonly whole: readonly SandboxRecord[];
+  /** Those of them that ended unseen: until they are settled the table does not say what is so. */
+  readonly ended: readonly SandboxRecord[];
+  readonly unfinished: readonly { readonly principal: AccountLocalpart; readonly record?: SandboxRecord }[];
+  /** Entries among the sandboxes' folders that are none. */
+  readonly strays: readonly string[];
+};
+
+/** Adopts the sandboxes that live, and those whose end is in their record. Asks nobody, waits for nothing. */
+export function adoptSandboxes(host: SandboxHost): Leftovers {
   const { sandboxes, strays } = findRecords(host.config.layout, host.config.fleet);
   const whole = sandboxes.map(({ record }) => record).filter(isWhole);
+  const ended = whole.filter((record) => record.phase === "running" && hasEnded(host, record));
+  for (const record of whole.filter((one) => !ended.includes(one))) {
+    host.table.put(record);
+    if (record.phase === "running") host.watch.add(record.principal);
+    host.log.info("sandbox adopted", { principal: record.principal, phase: record.phase });
+  }
+  const unfinished = sandboxes.flatMap(({ principal, record }) =>
+    isWhole(record) ? [] : [{ principal, ...(record === undefined ? {} : { record }) }],
+  );
+  return { whole, ended, unfinished, strays };
+}
+
+/** Does the rest. The terminal server runs, and nobody makes sandboxes or proxies meanwhile. */
+export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): Promise<void> {
+  const { whole, ended, unfinished, strays } = leftovers;
   // Orphaned proxies first: a half-made sandbox's record does not name its proxy.
   const orphans = await host.proxies.stopOrphans(whole.flatMap(({ proxy }) => proxy ?? []));
   if (orphans > 0) host.log.warn("stopped proxies that belong to no sandbox", { orphans });
-  await Promise.all(
-    sandboxes.map(({ principal, record }) =>
-      isWhole(record) ? adopt(host, record) : clear(host, principal, record),
-    ),
-  );
+  await Promise.all([
+    ...ended.map((record) => adoptEnded(host, record)),
+    ...whole.map((record) => stopProxyOfEnded(host, record)),
+    ...unfinished.map(({ principal, record }) => clear(host, principal, record)),
+  ]);
   await killUnknownSessions(host);
   for (const stray of strays) rmSync(stray, { recursive: true, force: true });
   removeStraySockets(host);
@@ -30,13 +58,17 @@ export async function adoptSandboxes(host: SandboxHost): Promise<void> {
 const isWhole = (record: SandboxRecord | undefined): record is SandboxRecord =>
   record !== undefined && record.phase !== "creating";
 
-async function adopt(host: SandboxHost, record: SandboxRecord): Promise<void> {
+async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<void> {
   host.table.put(record);
   await recordExit(host, record.principal);
   const now = host.table.get(record.principal) ?? record;
   if (now.phase === "running") host.watch.add(record.principal);
-  else if (now.proxy !== undefined && isAlive(now.proxy)) await host.proxies.stop(now.proxy);
   host.log.info("sandbox adopted", { principal: record.principal, phase: now.phase });
+}
+
+/** The launcher before may have been killed between the two. */
+async function stopProxyOfEnded(host: SandboxHost, { phase, proxy }: SandboxRecord): Promise<void> {
+  if (phase === "exited" && proxy !== undefined && isAlive(proxy)) await host.proxies.stop(proxy);
 }
 
 async function clear(
@@ -60,12 +92,12 @@ async function killUnknownSessions(host: SandboxHost): Promise<void> {
   }
 }
 
-/** Proxy and admin sockets below the fleet's folder that no known sandbox owns. */
+/** Sockets, and links to them, below the fleet's folder that no known sandbox owns. */
 function removeStraySockets(host: SandboxHost): void {
   const owned = new Set(
     host.table.all().flatMap(({ principal }) => {
-      const { proxyLink, adminSocket } = pathsOf(host, principal);
-      return [proxyLink, adminSocket];
+      const { proxyLink, adminSocket, serviceLink } = pathsOf(host, principal);
+      return [proxyLink, adminSocket, serviceLink];
     }),
   );
   const root = fleetFolder(host);
@@ -73,7 +105,7 @@ function removeStraySockets(host: SandboxHost): void {
     for (const entry of readdirSync(folder)) {
       const path = join(folder, entry);
       if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) visit(path);
-      else if (/\.(proxy|admin)\.sock$/.test(entry) && !owned.has(path)) rmSync(path, { force: true });
+      else if (entry.endsWith(".sock") && !owned.has(path)) rmSync(path, { force: true });
     }
   };
   for (const entry of existsSync(root) ? readdirSync(root) : [])

@@ -116,6 +116,14 @@ describe("bubblewrap's arguments", () => {
     expect(own.split("/nix/store /nix/store")).toHaveLength(2);
   });
 
+  test("show the Nix store when Bureau's own programs are links into it", () => {
+    const inStore = { programsDir: "/nix/store/abc-bureau-host-env" };
+    expect(line({}, inStore)).toContain(" --ro-bind /nix/store /nix/store ");
+    expect(line()).not.toContain("/nix/store");
+    const mounts = [{ type: "bind", source: "/nix/store", dest: "/nix/store", writable: false }] as const;
+    expect(line({}, { ...inStore, mounts }).split("/nix/store /nix/store")).toHaveLength(2);
+  });
+
   test("clear the environment before setting it", () => {
     const args = line();
     expect(args.indexOf("--clearenv")).toBeLessThan(args.indexOf("--setenv"));

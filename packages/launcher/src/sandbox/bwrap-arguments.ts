@@ -40,6 +40,8 @@ export type BwrapContext = {
   readonly environment: Readonly<Record<string, string>>;
 };
 
+const NIX_STORE = "/nix/store";
+
 /** The uid and gid inside when the launcher runs as root: programs that refuse to be root, do not have to. */
 const UNPRIVILEGED_ID = 1000;
 
@@ -119,19 +121,20 @@ function baseArguments(spec: SandboxSpec, context: BwrapContext): string[] {
       ? context.hostTools.flatMap((tool) =>
           tool.kind === "bind" ? ["--ro-bind", tool.path, tool.path] : ["--symlink", tool.target, tool.path],
         )
-      : [
-          ...(context.mounts.some(({ dest }) => dest === "/nix" || dest === "/nix/store")
-            ? []
-            : ["--ro-bind", "/nix/store", "/nix/store"]),
-          ...context.environmentLinks.flatMap(({ target, dest }) => ["--symlink", target, dest]),
-        ];
+      : context.environmentLinks.flatMap(({ target, dest }) => ["--symlink", target, dest]);
   return [
+    ...(needsStore(spec, context) ? ["--ro-bind", NIX_STORE, NIX_STORE] : []),
     ...tools,
     ...context.files.flatMap(({ source, dest }) => ["--ro-bind", source, dest]),
     ...["--proc", "/proc", "--dev", "/dev"],
     ...["--perms", "1777", "--tmpfs", "/tmp"],
   ];
 }
+
+/** An environment lies in the store; so may Bureau's own programs, and are links to further paths of it then. */
+const needsStore = (spec: SandboxSpec, context: BwrapContext): boolean =>
+  (spec.environment_path !== undefined || within(context.programsDir, NIX_STORE)) &&
+  !context.mounts.some(({ dest }) => dest === "/nix" || dest === NIX_STORE);
 
 /** A home that no mount provides is an empty one that goes away with the sandbox. */
 function homeArguments(context: BwrapContext): string[] {

@@ -32,7 +32,7 @@ import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
 import {
   environmentLinks,
-  linkProxySocket,
+  linkSockets,
   makeSandboxFolder,
   placeSecrets,
   writeArguments,
@@ -79,7 +79,7 @@ export async function createSandbox(
   let building: Promise<ProcessId> | undefined;
   let starting: Promise<ProcessId> | undefined;
   try {
-    makeSandboxFolder(pathsOf(host, principal));
+    makeSandboxFolder(pathsOf(host, principal), host.config.operatorsGid);
     const record = newRecord(host, request);
     host.table.put(record);
     const sources = await step("files", async () => writeFiles(host, request, plan, early));
@@ -175,12 +175,12 @@ function scratchFolder(host: SandboxHost, variables: Variables): string | undefi
 }
 
 const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => ({
-  version: 1,
   boot: bootId(),
   principal: request.principal,
   phase: "creating",
   digests: request.digests,
   started_at: host.clock.now(),
+  programs_dir: realpathSync(host.config.programsDir),
 });
 
 /** Writes the sandbox's files; returns every host path that it will see. */
@@ -195,7 +195,7 @@ function writeFiles(
   const secrets = bundle === undefined ? {} : placeSecrets(paths, spec.secrets, bundle);
   writePayload(paths, spec.payload);
   if (request.trigger_content !== undefined)
-    writeFileSync(paths.trigger, request.trigger_content, { mode: 0o644 });
+    writeFileSync(paths.trigger, request.trigger_content, { mode: 0o600 });
   const environment = sandboxEnvironment(spec, principal, plan.variables, secrets);
   const hostIds = { hostUid: process.getuid?.() ?? 0, hostGid: process.getgid?.() ?? 0 };
   const hostname = sanitised(principal)
@@ -220,7 +220,7 @@ function writeFiles(
   writeArguments(paths, bwrapArguments(spec, context));
   writeFileSync(paths.script, sandboxScript(paths, host.bwrap, plan.command), { mode: 0o600 });
   makeFifo(startGate(paths), 0o600);
-  linkProxySocket(paths);
+  linkSockets(paths);
   return sourcesOf(context);
 }
 
@@ -253,7 +253,7 @@ async function buildSandbox(
   // bubblewrap has read its arguments, which may hold secrets.
   rmSync(paths.bwrapArguments, { force: true });
   if (shell === undefined || init === undefined) throw await notRun(host, principal);
-  const stray = findStrayMount(mountsOf("self"), mountsOf(init.pid), sources);
+  const stray = findStrayMount(mountsOf(shell.pid), mountsOf(init.pid), sources);
   if (stray !== undefined)
     throw new BureauError(
       "forbidden",

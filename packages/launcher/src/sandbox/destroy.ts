@@ -19,15 +19,21 @@ export const GRACE_MS = 5_000;
 /** bubblewrap ended; its script writes the exit code next. */
 const EXIT_CODE_MS_MAX = 1_000;
 
+/** Its program has ended, or its terminal or sandbox was killed. */
+export function hasEnded(host: SandboxHost, { principal, processes }: SandboxRecord): boolean {
+  const lives = (id: ProcessId | undefined): boolean => id !== undefined && isAlive(id);
+  if (!lives(processes?.shell) || !lives(processes?.bwrap)) return true;
+  return readExitCode(pathsOf(host, principal)) !== undefined;
+}
+
 /** Keeps an ended program's exit for `destroy-sandbox` to fetch; does nothing while it still runs. */
 export async function recordExit(host: SandboxHost, principal: AccountLocalpart): Promise<void> {
   const record = host.table.get(principal);
-  if (record?.phase !== "running") return;
-  const { shell, bwrap } = record.processes ?? {};
-  const lives = (id: ProcessId | undefined): boolean => id !== undefined && isAlive(id);
-  if (readExitCode(pathsOf(host, principal)) === undefined && lives(shell) && lives(bwrap)) return;
+  if (record?.phase !== "running" || !hasEnded(host, record)) return;
+  const shell = record.processes?.shell;
   // The shell writes the code when bubblewrap has ended: between the two nothing is lost yet.
-  const isTold = (): boolean => readExitCode(pathsOf(host, principal)) !== undefined || !lives(shell);
+  const isTold = (): boolean =>
+    readExitCode(pathsOf(host, principal)) !== undefined || shell === undefined || !isAlive(shell);
   await until(host, isTold, EXIT_CODE_MS_MAX);
   const code = readExitCode(pathsOf(host, principal));
   const exit =
@@ -128,6 +134,7 @@ export async function clearSandbox(
   await killProcesses(allProcesses(paths, record?.processes), host.clock);
   await host.tmux.killSession(tmuxSession(principal));
   await proxyStopped;
-  for (const path of [paths.proxyLink, paths.adminSocket]) rmSync(path, { force: true });
+  for (const path of [paths.proxyLink, paths.adminSocket, paths.serviceLink])
+    if (path !== undefined) rmSync(path, { force: true });
   host.table.remove(principal);
 }

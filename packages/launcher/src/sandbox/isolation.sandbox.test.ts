@@ -156,7 +156,7 @@ describe("from inside a sandbox", () => {
     process.env["PATH"] = `${tools}:${path}`;
     await using deceived = new TestLauncher();
     try {
-      await deceived.start(undefined, launcher.layout);
+      await deceived.start(undefined, { layout: { ...deceived.layout, workspaceRoot: workspace } });
     } finally {
       process.env["PATH"] = path;
     }

@@ -6,8 +6,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readIfPresent, writeAtomically, writeDurably } from "@bureau/kit/durable-file";
 import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/kit/layout";
+import { decodeState, encodeState, isTooNew, settleStateFormat } from "@bureau/kit/state-format";
 import { SandboxDigestsSchema, SandboxExitSchema, type SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parseJson, ref } from "@bureau/schema/parse";
+import { ref } from "@bureau/schema/parse";
 import { type AccountLocalpart, type FleetLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
 import * as v from "valibot";
 
@@ -28,7 +29,6 @@ export const SandboxProcessesSchema = v.object({
 export type SandboxProcesses = v.InferOutput<typeof SandboxProcessesSchema>;
 
 export const SandboxRecordSchema = v.object({
-  version: v.literal(1),
   /** Process ids mean nothing after a reboot; a run folder on disk survives one. */
   boot: v.string(),
   principal: ref(parseAccountLocalpart),
@@ -36,6 +36,8 @@ export const SandboxRecordSchema = v.object({
   digests: SandboxDigestsSchema,
   /** Milliseconds since the epoch. */
   started_at: integer,
+  /** The host environment it sees, links resolved; older records do not say. */
+  programs_dir: v.optional(v.string()),
   proxy: v.optional(ProcessIdSchema),
   processes: v.optional(SandboxProcessesSchema),
   exit: v.optional(SandboxExitSchema),
@@ -45,7 +47,7 @@ export type SandboxRecord = v.InferOutput<typeof SandboxRecordSchema>;
 /** Only an exit is worth anything after a reboot, so only that must be on the disk. */
 export function writeRecord(path: string, record: SandboxRecord): void {
   const write = record.phase === "exited" ? writeDurably : writeAtomically;
-  write(path, JSON.stringify(record), 0o600);
+  write(path, encodeState("sandbox-record", record), 0o600);
 }
 
 /** A sandbox folder found on disk; `record` is undefined when it has none that can be read. */
@@ -86,12 +88,27 @@ function readRecord(path: string, principal: AccountLocalpart): SandboxRecord | 
   try {
     const text = readIfPresent(path);
     if (text === undefined) return undefined;
-    const record = parseJson(SandboxRecordSchema, text, "sandbox record");
+    const record = decodeState("sandbox-record", SandboxRecordSchema, text, "sandbox record");
     if (record.principal !== principal) return undefined;
     return record.boot === bootId() ? record : afterReboot(record);
-  } catch {
+  } catch (error) {
+    // What cannot be understood is cleared away; what a newer version wrote must not be.
+    if (isTooNew(error)) throw error;
     return undefined;
   }
+}
+
+/** Lets every record be in the format this build writes. @throws BureauError when one is of a format it does not know */
+export function settleRecords(layout: Layout, fleet: FleetLocalpart): void {
+  const folder = join(fleetRunDir(layout, fleet), "sandbox");
+  const principals = (existsSync(folder) ? readdirSync(folder) : []).flatMap(
+    (entry) => principalOfFolder(entry) ?? [],
+  );
+  const paths = principals.map((principal) => sandboxPaths(layout, fleet, principal).record);
+  settleStateFormat(
+    layout.runDir,
+    paths.map((path) => ({ kind: "sandbox-record", path })),
+  );
 }
 
 /** Of an earlier boot only an exit nobody has fetched yet is worth keeping. */
@@ -120,5 +137,6 @@ export function statusOf(record: SandboxRecord, proxyAlive: boolean): SandboxSta
         ? { state: "running", pid: record.proxy.pid }
         : { state: "dead" },
     started_at: record.started_at,
+    ...(record.programs_dir === undefined ? {} : { programs_dir: record.programs_dir }),
   };
 }

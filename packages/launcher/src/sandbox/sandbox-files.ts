@@ -1,31 +1,68 @@
 /** The files of a sandbox's folder: what the program sees in /run/bureau, what bubblewrap reads, generated /etc. */
-import { existsSync, mkdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import type { SandboxPaths } from "@bureau/kit/layout";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { CredentialBundle } from "../keys.ts";
 
-/** Makes the empty folder. What an earlier sandbox of the principal left is gone before. */
-export function makeSandboxFolder(paths: SandboxPaths): void {
+/**
+ * Makes the empty folder. What an earlier sandbox of the principal left is gone before.
+ *
+ * Where there is a group of operators, its members may pass through a service's folder to the sockets in `listen`, which
+ * get that group by the folder's SGID bit, and see nothing on the way (specification, "Proxy Config Directories").
+ */
+export function makeSandboxFolder(paths: SandboxPaths, operatorsGid: number | undefined): void {
+  const isOpen = paths.serviceLink !== undefined && operatorsGid !== undefined;
   rmSync(paths.dir, { recursive: true, force: true });
-  mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
-  mkdirSync(dirname(paths.proxyLink), { recursive: true, mode: 0o755 });
-  for (const folder of ["", "service", "programs"]) mkdirSync(join(paths.inside, folder), { mode: 0o755 });
-  mkdirSync(paths.secrets, { mode: 0o700 });
-  mkdirSync(paths.listen, { mode: 0o755 });
+  for (const folder of [dirname(paths.dir), dirname(paths.proxyLink)]) makeFolder(folder, 0o755);
+  makeFolder(paths.dir, isOpen ? 0o711 : 0o700);
+  makeFolder(paths.inside, isOpen ? 0o711 : 0o755);
+  for (const folder of ["service", "programs"]) makeFolder(join(paths.inside, folder), 0o755);
+  makeFolder(paths.secrets, 0o700);
+  makeFolder(paths.listen, 0o755);
+  if (!isOpen) return;
+  chownSync(paths.listen, -1, operatorsGid);
+  chmodSync(paths.listen, 0o2750);
 }
 
-/** The names the wire gives the proxy's socket. */
-export function linkProxySocket(paths: SandboxPaths): void {
-  rmSync(paths.proxyLink, { force: true });
-  symlinkSync(paths.proxySocket, paths.proxyLink);
+/** With exactly this mode, whatever the umask; folders above are made as needed and may be entered. */
+function makeFolder(path: string, mode: number): void {
+  const before = process.umask(0o022);
+  try {
+    mkdirSync(path, { recursive: true, mode });
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** The names the wire gives the proxy's socket and a service's own. */
+export function linkSockets(paths: SandboxPaths): void {
+  const links: [string | undefined, string][] = [
+    [paths.proxyLink, paths.proxySocket],
+    [paths.serviceLink, join(paths.listen, "service.sock")],
+  ];
+  for (const [link, target] of links) {
+    if (link === undefined) continue;
+    rmSync(link, { force: true });
+    symlinkSync(target, link);
+  }
 }
 
 /** Replaced whole, so that a reader inside sees the old payload or the new one. */
 export function writePayload(paths: SandboxPaths, payload: SandboxSpec["payload"]): void {
   const temporary = `${paths.payload}.tmp`;
-  writeFileSync(temporary, JSON.stringify(payload ?? {}), { mode: 0o644 });
+  writeFileSync(temporary, JSON.stringify(payload ?? {}), { mode: 0o600 });
   renameSync(temporary, paths.payload);
 }
 

@@ -18,6 +18,8 @@ export type ControlAnswer = { readonly ok: boolean; readonly lines: readonly str
 export const CONTROL_SESSION = "_control";
 /** Answers are a pid or a sentence. */
 const BUFFER_BYTES_MAX = 64 * 1024;
+/** A command takes milliseconds; after this its caller runs a client of its own. */
+const ANSWER_MS_MAX = 5_000;
 
 type Child = Bun.Subprocess<"pipe", "pipe", "ignore">;
 type Waiting = (answer: ControlAnswer | undefined) => void;
@@ -52,6 +54,8 @@ export class TmuxControl implements Disposable {
       child.unref();
       this.#child = child;
       void this.#read(child);
+      // Its output alone does not always tell that a client whose server was killed has ended.
+      void child.exited.then(() => this.#lose(child));
     } catch {
       this.#child = undefined;
     }
@@ -62,7 +66,15 @@ export class TmuxControl implements Disposable {
     const child = this.#child;
     if (child === undefined || words.some((word) => word.includes("\n"))) return Promise.resolve(undefined);
     return new Promise((resolve) => {
-      this.#waiting.push(resolve);
+      // Answers come in order, so one that is late makes all others wrong.
+      const late = setTimeout(() => {
+        this.#lose(child);
+        child.kill();
+      }, ANSWER_MS_MAX);
+      this.#waiting.push((answer) => {
+        clearTimeout(late);
+        resolve(answer);
+      });
       try {
         child.stdin.write(`${words.map(quoteForTmux).join(" ")}\n`);
         void child.stdin.flush();

@@ -5,6 +5,7 @@
  * Sessions are addressed exactly (`=name`): tmux would otherwise take a prefix for a name.
  */
 import { writeFileSync } from "node:fs";
+import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
 import { TmuxControl } from "./tmux-control.ts";
@@ -36,8 +37,18 @@ export type PaneScreen = {
   readonly dead: boolean;
 };
 
+export type TmuxOptions = {
+  /** The server is a unit of its own: it is waited for, never started by us, where it would share our confinement. */
+  readonly external: boolean;
+  readonly clock: Clock;
+};
+
+/** For a server that systemd is starting, at boot or after a crash. */
+const EXTERNAL_MS_MAX = 10_000;
+const START_POLL_MS = 50;
+
 export type Tmux = {
-  /** Starts the server if none runs. */
+  /** Starts the server if none runs, or waits for it, and configures it. @throws BureauError */
   ensureServer(): Promise<void>;
   /** Starts `command` in a new session; returns the pane's pid. @throws BureauError with what tmux said */
   newSession(session: string, folder: string, command: readonly string[]): Promise<number>;
@@ -47,18 +58,29 @@ export type Tmux = {
   killSession(session: string): Promise<void>;
   /** Every session's name and the pid of its first pane; empty when no server runs. */
   listSessions(): Promise<{ session: string; panePid: number }[]>;
+  /** Closes the connection that makes commands cheap; the next command opens it again. */
+  disconnect(): void;
   /** Ends the server and everything in it. */
   killServer(): Promise<void>;
 };
 
-export function createTmux(layout: Layout): Tmux {
-  const base = ["tmux", "-u", "-S", tmuxSocket(layout), "-f", tmuxConfig(layout)];
+export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tmux {
+  const own = external ? ["-N"] : ["-f", tmuxConfig(layout)];
+  const base = ["tmux", "-u", "-S", tmuxSocket(layout), ...own];
+  // A server that was started anew by somebody else knows nothing of our configuration.
+  const configured = ["source-file", tmuxConfig(layout), ";"];
   const run = (...args: string[]): Promise<Outcome> => runClient([...base, ...args]);
   const control = new TmuxControl(base, clientEnvironment());
   return {
     async ensureServer() {
       writeFileSync(tmuxConfig(layout), configuration, { mode: 0o600 });
-      const outcome = await run("start-server");
+      const start = external ? ["source-file", tmuxConfig(layout)] : ["start-server"];
+      const deadline = clock.monotonic() + (external ? EXTERNAL_MS_MAX : 0);
+      let outcome = await run(...start);
+      while (outcome.code !== 0 && clock.monotonic() < deadline) {
+        await clock.sleep(START_POLL_MS);
+        outcome = await run(...start);
+      }
       if (outcome.code !== 0) throw tmuxError("start the terminal server", outcome);
       control.open();
     },
@@ -80,7 +102,7 @@ export function createTmux(layout: Layout): Tmux {
       const answer = await control.run(words);
       const outcome =
         answer === undefined
-          ? await run(...words)
+          ? await run(...configured, ...words)
           : { code: answer.ok ? 0 : 1, stdout: answer.lines.join("\n"), stderr: answer.lines.join("\n") };
       control.open();
       const pid = Number(outcome.stdout.trim());
@@ -111,6 +133,9 @@ export function createTmux(layout: Layout): Tmux {
           panePid: Number(line.slice(0, line.indexOf(" "))),
           session: line.slice(line.indexOf(" ") + 1),
         }));
+    },
+    disconnect() {
+      control[Symbol.dispose]();
     },
     async killServer() {
       control[Symbol.dispose]();

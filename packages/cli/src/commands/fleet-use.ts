@@ -1,0 +1,25 @@
+/** `bureau fleet use`: which fleet a person's commands are about, on a host that is itself no machine of one. */
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { writeDurably } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { fleetOf, parseFleet } from "@bureau/schema/refs";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { roomOfFleet } from "../instance/namespace-setup.ts";
+import { fleetFile, openSession, thisMachine } from "../instance/operator.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const fleet = parseFleet(invocation.args[0] ?? "");
+  const here = thisMachine(invocation);
+  if (here !== undefined)
+    throw new BureauError("conflict", `Commands here are about ${fleetOf(here)}: this host is ${here}`, {
+      hint: `--fleet ${fleet} for a single command`,
+    });
+  await roomOfFleet(openSession(invocation), fleet);
+  const file = fleetFile(invocation);
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeDurably(file, `${fleet}\n`, 0o600);
+  if (booleanFlag(invocation, "json")) terminal.json({ fleet, file });
+  else terminal.say(`Commands without --fleet are about ${fleet}; that is kept in ${file}`);
+}

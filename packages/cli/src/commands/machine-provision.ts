@@ -1,0 +1,68 @@
+/** `bureau machine provision`: an account, rooms and a bootstrap file for a machine that is not there yet. */
+import { resolve } from "node:path";
+import { parseDuration } from "@bureau/kit/duration";
+import { BureauError } from "@bureau/kit/errors";
+import { accountOf, principalName } from "@bureau/schema/refs";
+import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { runStep } from "../command/run-step.ts";
+import { bootstrapText } from "../instance/bootstrap-file.ts";
+import { administratorCredentials, machineOf, openSession, serverAdmin } from "../instance/operator.ts";
+import { type Provisioned, provisionMachine } from "../instance/provision.ts";
+
+const STDOUT = "-";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const machine = machineOf(invocation, invocation.args[0]);
+  const name = principalName(accountOf(machine)).replaceAll("/", "-");
+  const output = stringFlag(invocation, "output") ?? `bootstrap-${name}.json`;
+  const file = output === STDOUT ? undefined : resolve(output);
+  const expires = stringFlag(invocation, "expires");
+  const machineHomeserver = stringFlag(invocation, "machine-homeserver");
+  const session = openSession(invocation);
+  const { registrationToken } = administratorCredentials(invocation);
+  const expiresInMs = expires === undefined ? undefined : parseDuration(expires, "--expires");
+  if (expiresInMs === 0) throw new BureauError("invalid-input", "--expires must be longer than nothing");
+  const made = await runStep(
+    terminal,
+    `Provisioning ${machine}`,
+    () =>
+      provisionMachine({
+        ...{ session, registrationToken, machine, homeserver: session.homeserver },
+        admin: serverAdmin(invocation),
+        ...(file === undefined ? {} : { bootstrapFile: file }),
+        ...(expiresInMs === undefined ? {} : { expiresInMs }),
+        ...(machineHomeserver === undefined
+          ? {}
+          : { machineHomeserver: machineHomeserver.replace(/\/+$/, "") }),
+      }),
+    ({ account }) => `${machine} ${done[account]}`,
+  );
+  if (file === undefined) terminal.print(bootstrapText(made.bootstrap).trimEnd());
+  else present(invocation, machine, made, file);
+}
+
+const done: Readonly<Record<Provisioned["account"], string>> = {
+  created: "has an account, rooms and invitations",
+  resumed: "was provisioned already; its bootstrap file is still good",
+  reissued: "has a new one-time password; earlier ones are worth nothing any more",
+};
+
+function present(invocation: Invocation, machine: string, made: Provisioned, file: string): void {
+  const { terminal } = invocation;
+  const { bootstrap } = made;
+  if (booleanFlag(invocation, "json")) {
+    terminal.json({
+      ...{ machine, user_id: made.userId, account: made.account, bootstrap_file: file },
+      expires_at: bootstrap.expires_at ?? null,
+      ...{ config_room: made.configRoom, ops_room: made.opsRoom },
+    });
+    return;
+  }
+  terminal.print(file);
+  const until = bootstrap.expires_at === undefined ? "" : ` It may be used until ${bootstrap.expires_at}.`;
+  terminal.say(`
+Whoever has this file can become the machine, once.${until} Bring it there by a way you trust; then, on the machine:
+
+  sudo bureau machine doctor --fix --bootstrap-file ${file.slice(file.lastIndexOf("/") + 1)}`);
+}

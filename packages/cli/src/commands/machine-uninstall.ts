@@ -1,0 +1,145 @@
+/** `bureau machine uninstall`, also `bureau machine doctor --uninstall`. */
+import { existsSync, realpathSync } from "node:fs";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/kit/layout";
+import { booleanFlag, type Invocation, UsageError } from "../command/command.ts";
+import { lockHost } from "../doctor/doctor.ts";
+import { requireTrustworthy, runElevated } from "../doctor/elevate.ts";
+import { type InstallRecord, readRecord } from "../doctor/install-record.ts";
+import {
+  dataHeld,
+  describeEntry,
+  holdsData,
+  isIncomplete,
+  planUninstall,
+  type Receipt,
+  requireDecision,
+  type UninstallOptions,
+  uninstallAll,
+  whyUserStays,
+} from "../doctor/uninstall.ts";
+import { programsDir } from "../instance/programs-dir.ts";
+
+/** Exit code 0: done; 1: something could not be removed, or a decision is missing. */
+export async function run(invocation: Invocation): Promise<number> {
+  return uninstall(invocation);
+}
+
+export async function uninstall(invocation: Invocation): Promise<number> {
+  const { terminal } = invocation;
+  const options = optionsOf(invocation);
+  const record = readRecord();
+  if (record === undefined) return nothingRecorded(invocation);
+  if (booleanFlag(invocation, "dry-run")) return showPlan(invocation, record, options);
+  if (process.getuid?.() !== 0) {
+    terminal.say(terminal.style.bold("What is removed:"));
+    for (const line of planLines(record, options).removed) terminal.say(`  ${line}`);
+    return runElevated(realpathSync(programsDir()), elevatedArgs(invocation), undefined);
+  }
+  requireTrustworthy(realpathSync(programsDir()));
+  using _lock = await lockHost();
+  try {
+    requireDecision(record, options);
+  } catch (error) {
+    if (!isBureauError(error)) throw error;
+    terminal.say(`${terminal.style.red("error:")} ${error.message}\n\n  → ${error.hint}`);
+    if (booleanFlag(invocation, "json"))
+      terminal.json({
+        ok: false,
+        error: error.message,
+        code: error.code,
+        hint: error.hint,
+        data: dataHeld(record),
+      });
+    return 1;
+  }
+  const receipt = await uninstallAll(record, options, {
+    onRemoved: (what) => terminal.step(what).done(`removed ${what}`),
+  });
+  if (booleanFlag(invocation, "json")) terminal.json(receipt);
+  else printReceipt(invocation, receipt);
+  return isIncomplete(receipt) ? 1 : 0;
+}
+
+function optionsOf(invocation: Invocation): UninstallOptions {
+  const [keep, discard] = [booleanFlag(invocation, "keep-data"), booleanFlag(invocation, "discard-data")];
+  if (keep && discard)
+    throw new UsageError(
+      "--keep-data and --discard-data exclude each other",
+      "bureau machine uninstall --help",
+    );
+  return {
+    removeUser: booleanFlag(invocation, "remove-user"),
+    removePackages: booleanFlag(invocation, "remove-packages"),
+    data: keep ? "keep" : discard ? "discard" : undefined,
+  };
+}
+
+function nothingRecorded(invocation: Invocation): number {
+  if (existsSync(systemHost.machineConf))
+    throw new BureauError(
+      "not-found",
+      `There is a Bureau here, but no record of what it made: "${systemHost.installRecord}" is missing`,
+      {
+        hint: "it was not installed by bureau machine doctor, so nothing is removed",
+      },
+    );
+  if (booleanFlag(invocation, "json")) invocation.terminal.json({ removed: [], kept: [] });
+  else invocation.terminal.print("There is no Bureau on this host.");
+  return 0;
+}
+
+/** As the receipt will be, as far as can be known before. */
+function planLines(record: InstallRecord, options: UninstallOptions): Receipt {
+  const userStays = whyUserStays(options, holdsData(record));
+  const stays = (kind: string): string | undefined =>
+    kind === "user" || kind === "group" || kind === "account-files"
+      ? userStays
+      : kind === "package" && !options.removePackages
+        ? "--remove-packages removes it"
+        : undefined;
+  const entries = planUninstall(record.entries);
+  return {
+    removed: entries.filter(({ kind }) => stays(kind) === undefined).map(describeEntry),
+    kept: entries.flatMap((entry) => {
+      const why = stays(entry.kind);
+      return why === undefined ? [] : [{ what: describeEntry(entry), why }];
+    }),
+  };
+}
+
+function showPlan(invocation: Invocation, record: InstallRecord, options: UninstallOptions): number {
+  const plan = planLines(record, options);
+  const data = options.data === undefined ? dataHeld(record) : [];
+  if (booleanFlag(invocation, "json")) invocation.terminal.json({ ...plan, data, dry_run: true });
+  else {
+    printReceipt(invocation, plan, "Would remove");
+    if (data.length > 0)
+      invocation.terminal.print(
+        `\nIt would refuse: there are files in ${data.map(({ path }) => path).join(" and ")}; say --discard-data or --keep-data.`,
+      );
+  }
+  return data.length > 0 ? 1 : 0;
+}
+
+/** The installed programs go with everything else. */
+const laterHint =
+  "To remove later what stays, run bureau machine uninstall from another build, such as a checkout: the installed one does not stay.";
+
+function printReceipt({ terminal }: Invocation, receipt: Receipt, verb = "Removed"): void {
+  terminal.print(`${verb}:`);
+  for (const line of receipt.removed) terminal.print(`  ${line}`);
+  if (receipt.kept.length > 0) terminal.print("\nStays:");
+  for (const { what, why } of receipt.kept) terminal.print(`  ${what}: ${why}`);
+  if (receipt.kept.length > 0) terminal.print(`\n${laterHint}`);
+}
+
+function elevatedArgs(invocation: Invocation): string[] {
+  const names = ["remove-user", "remove-packages", "keep-data", "discard-data", "json"];
+  return [
+    "machine",
+    "doctor",
+    "--uninstall",
+    ...names.filter((name) => booleanFlag(invocation, name)).map((name) => `--${name}`),
+  ];
+}

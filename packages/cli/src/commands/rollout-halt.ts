@@ -1,0 +1,28 @@
+/** `bureau rollout halt`: a rollout begins nothing more; machines under way finish. */
+import { systemClock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { roomOfFleet } from "../instance/namespace-setup.ts";
+import { defaultFleet, openSession } from "../instance/operator.ts";
+import { haltRollout } from "../upgrade/rollout-plan.ts";
+import { readRollout, writeRollout } from "../upgrade/rollout-store.ts";
+import { countsOf, rolloutJson } from "./rollout-report.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const place = {
+    room: await roomOfFleet(session, defaultFleet(invocation)),
+    id: invocation.args[0] ?? "",
+  };
+  const stored = await readRollout(session, place);
+  const { state } = stored.rollout;
+  if (state === "done" || state === "rolled-back")
+    throw new BureauError("conflict", `The rollout "${place.id}" is over: ${state}`);
+  const stands =
+    state === "halted"
+      ? stored.rollout
+      : await writeRollout(session, place, stored, haltRollout(stored.rollout, systemClock.now()));
+  if (booleanFlag(invocation, "json")) terminal.json(rolloutJson(place.id, stands));
+  else terminal.print(`${place.id} is ${stands.state}: ${countsOf(stands)}`);
+}

@@ -1,0 +1,26 @@
+/** `bureau rollout list`: the rollouts of a fleet, newest first. */
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { roomOfFleet } from "../instance/namespace-setup.ts";
+import { defaultFleet, openSession } from "../instance/operator.ts";
+import { listRollouts } from "../upgrade/rollout-store.ts";
+import { countsOf, rolloutJson, versionOf } from "./rollout-report.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const stored = await listRollouts(session, await roomOfFleet(session, defaultFleet(invocation)));
+  if (booleanFlag(invocation, "json")) {
+    terminal.json({ rollouts: stored.map(({ id, rollout }) => rolloutJson(id, rollout)) });
+    return;
+  }
+  terminal.table(
+    ["ROLLOUT", "STATE", "VERSION", "MACHINES", "BY"],
+    stored.map(({ id, rollout }) => [
+      id,
+      rollout.state,
+      versionOf(rollout),
+      countsOf(rollout),
+      rollout.requested_by,
+    ]),
+  );
+}

@@ -1,0 +1,31 @@
+/** `bureau rollout show`: one rollout and each of its machines. */
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { roomOfFleet } from "../instance/namespace-setup.ts";
+import { defaultFleet, openSession } from "../instance/operator.ts";
+import { readRollout } from "../upgrade/rollout-store.ts";
+import { countsOf, printRollout, rolloutJson, versionOf } from "./rollout-report.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const room = await roomOfFleet(session, defaultFleet(invocation));
+  const { id, rollout } = await readRollout(session, { room, id: invocation.args[0] ?? "" });
+  if (booleanFlag(invocation, "json")) {
+    terminal.json(rolloutJson(id, rollout));
+    return;
+  }
+  const selector =
+    rollout.selector === "all"
+      ? "all machines"
+      : Object.entries(rollout.selector)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(" ");
+  terminal.print(`${id} is ${rollout.state}: ${countsOf(rollout)}`);
+  terminal.print(
+    rollout.version === undefined
+      ? rollout.host_environment_path
+      : `${versionOf(rollout)} (${rollout.host_environment_path})`,
+  );
+  terminal.print(`${selector}, started ${rollout.started_at} by ${rollout.requested_by}\n`);
+  printRollout(terminal, rollout);
+}

@@ -1,0 +1,24 @@
+/** `bureau template impact`: who in the fleet is made from a template. */
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defaultFleet, openSession } from "../instance/operator.ts";
+import { templateImpact } from "../instance/template-impact.ts";
+import { requireTemplate } from "../instance/template-store.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const reference = invocation.args[0] ?? "";
+  const session = openSession(invocation);
+  const fleet = defaultFleet(invocation);
+  await requireTemplate(session, reference);
+  const { touched, unreadable } = await templateImpact(session, fleet, reference);
+  if (booleanFlag(invocation, "json")) {
+    const principals = touched.map(({ machine, principal, template }) => ({ machine, principal, template }));
+    terminal.json({ ref: reference, fleet, principals, unreadable });
+    return;
+  }
+  terminal.table(
+    ["PRINCIPAL", "MACHINE", "TEMPLATE"],
+    touched.map(({ principal, machine, template }) => [principal, machine, template]),
+  );
+  for (const { machine, reason } of unreadable) terminal.say(`${machine} cannot be looked at: ${reason}`);
+}

@@ -1,0 +1,161 @@
+/** `bureau template update`: changes fields of a template, says whom that touches, and follows what becomes of them. */
+import { systemClock } from "@bureau/kit/clock";
+import { canonicalJson } from "@bureau/kit/digest";
+import { parseDuration } from "@bureau/kit/duration";
+import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { followUpdate, isFollowed, type Marks, markRooms, type Outcome } from "../instance/follow-update.ts";
+import { defaultFleet, openSession } from "../instance/operator.ts";
+import {
+  editedTemplate,
+  storedTemplate,
+  type TemplateEdit,
+  withField,
+  writeEdit,
+} from "../instance/template-edit.ts";
+import { type Effect, type Impact, type Touched, templateImpact } from "../instance/template-impact.ts";
+import { readResolvedTemplate } from "../instance/template-store.ts";
+
+/** Grace, threshold and rollback of a health check with the wire's defaults take about two minutes. */
+const WAIT_DEFAULT = "5m";
+
+export async function run(invocation: Invocation): Promise<number> {
+  const reference = invocation.args[0] ?? "";
+  const edit = editOf(invocation, reference);
+  const timeoutMs = parseDuration(stringFlag(invocation, "timeout") ?? WAIT_DEFAULT, "--timeout");
+  const session = openSession(invocation);
+  const fleet = defaultFleet(invocation);
+  const stored = await storedTemplate(session, reference);
+  const draft = editedTemplate(stored.content, edit, reference);
+  const resolved = await readResolvedTemplate(session, reference, draft);
+  if (!resolved.ok)
+    throw new BureauError("invalid-input", `Cannot change "${reference}": ${resolved.problem}`, {
+      hint: `bureau template show ${reference} --raw`,
+    });
+  const changed = canonicalJson(edit(stored.content)) !== canonicalJson(stored.content);
+  const impact = await templateImpact(session, fleet, reference, draft);
+  const isDry = booleanFlag(invocation, "dry-run");
+  const isJson = booleanFlag(invocation, "json");
+  if (!isJson) sayImpact(invocation, reference, impact, changed);
+  let event: string | undefined;
+  let outcomes: ReadonlyMap<Touched, Outcome> = new Map();
+  if (changed && !isDry) {
+    const followed = booleanFlag(invocation, "wait") ? impact.touched.filter(isFollowed) : [];
+    const marks = await markRooms(session, followed);
+    event = await writeEdit(session, reference, stored, edit);
+    invocation.terminal.say(`Updated "${reference}"`);
+    outcomes = await follow(invocation, session, followed, marks, timeoutMs);
+  }
+  const ok = isWell(outcomes);
+  if (isJson) {
+    const principals = impact.touched.map((one) => ({ ...shown(one), ...outcomes.get(one) }));
+    const { unreadable } = impact;
+    invocation.terminal.json({
+      ...{ ok, ref: reference, fleet, changed, dry_run: isDry, event_id: event ?? null },
+      ...{ principals, unreadable },
+    });
+  }
+  return ok ? 0 : 1;
+}
+
+/** Everybody who was waited for runs with the change. */
+const isWell = (outcomes: ReadonlyMap<Touched, Outcome>): boolean =>
+  [...outcomes.values()].every(({ outcome }) => outcome === "healthy" || outcome === "updated");
+
+const shown = ({ machine, principal, template, effect, reason }: Touched) => ({
+  ...{ machine, principal, template, effect },
+  ...(reason === undefined ? {} : { reason }),
+});
+
+/** The change that the flags describe, applicable to any content. */
+function editOf(invocation: Invocation, reference: string): TemplateEdit {
+  const fields: (readonly [path: string, value: unknown])[] = [];
+  const environment = stringFlag(invocation, "environment");
+  if (environment !== undefined && !environment.startsWith("/"))
+    throw new BureauError("invalid-input", `--environment "${environment}" is not a path`, {
+      hint: "a Nix store path: /nix/store/…",
+    });
+  const command = stringFlag(invocation, "command");
+  const description = stringFlag(invocation, "description");
+  if (environment !== undefined) fields.push(["environment", environment]);
+  if (command !== undefined) fields.push(["command", ["/bin/sh", "-c", command]]);
+  if (description !== undefined) fields.push(["description", description]);
+  for (const path of listFlag(invocation, "unset")) fields.push([path, undefined]);
+  for (const pair of listFlag(invocation, "set")) {
+    const [path, text] = splitPair(pair, "--set", "FIELD=VALUE");
+    fields.push([path, jsonOrText(text)]);
+  }
+  const variables = listFlag(invocation, "env").map((pair) => splitPair(pair, "--env", "NAME=VALUE"));
+  if (fields.length === 0 && variables.length === 0)
+    throw new BureauError("invalid-input", "Nothing to change was given", {
+      hint: `bureau template update ${reference} --environment PATH; or --command, --env, --description, --set, --unset`,
+    });
+  return (content) => {
+    const edited = fields.reduce((before, [path, value]) => withField(before, path, value), content);
+    if (variables.length === 0) return edited;
+    const known = edited["environment_variables"];
+    const added = Object.fromEntries(variables);
+    return { ...edited, environment_variables: { ...(typeof known === "object" ? known : {}), ...added } };
+  };
+}
+
+function splitPair(pair: string, flag: string, form: string): [string, string] {
+  const equals = pair.indexOf("=");
+  if (equals < 1) throw new BureauError("invalid-input", `${flag} "${pair}" is not ${form}`);
+  return [pair.slice(0, equals), pair.slice(equals + 1)];
+}
+
+function jsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+const inWords: Record<Effect, string> = {
+  restart: "is restarted",
+  payload: "is handed another payload",
+  check: "has its health checked otherwise",
+  none: "goes on as it is",
+  stopped: "is switched off",
+  broken: "goes on as it is, with a fault",
+};
+
+function sayImpact({ terminal }: Invocation, reference: string, impact: Impact, changed: boolean): void {
+  if (!changed) terminal.say(`"${reference}" says that already; nothing is written`);
+  if (impact.touched.length === 0) terminal.say(`Nobody is made from "${reference}"`);
+  else if (changed)
+    terminal.table(
+      ["PRINCIPAL", "MACHINE", "TEMPLATE", ""],
+      impact.touched.map(({ principal, machine, template, effect, reason }) => [
+        principal,
+        machine,
+        template,
+        `${inWords[effect ?? "none"]}${reason === undefined ? "" : `: ${reason}`}`,
+      ]),
+    );
+  for (const { machine, reason } of impact.unreadable)
+    terminal.say(`${machine} cannot be looked at, and may be touched too: ${reason}`);
+}
+
+async function follow(
+  { terminal }: Invocation,
+  session: MatrixSession,
+  followed: readonly Touched[],
+  marks: Marks,
+  timeoutMs: number,
+): Promise<ReadonlyMap<Touched, Outcome>> {
+  if (followed.length === 0) return new Map();
+  const step = terminal.step(`Waiting for ${followed.length} principals`);
+  const outcomes = await followUpdate(session, followed, marks, {
+    ...{ timeoutMs, clock: systemClock },
+    onProgress: (settled) => step.update(`${settled} of ${followed.length} principals are settled`),
+  });
+  if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are settled`);
+  else step.fail("Not every principal runs with the change");
+  for (const [{ principal, machine }, { outcome, reason }] of outcomes)
+    terminal.say(`  ${principal} on ${machine}: ${outcome}${reason === undefined ? "" : ` (${reason})`}`);
+  return outcomes;
+}

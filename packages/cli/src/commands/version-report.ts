@@ -1,0 +1,41 @@
+/** Which binaries a machine runs and what became of requests for others, for a person. */
+import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
+import type { Terminal } from "../command/terminal.ts";
+import { versionName } from "../upgrade/upgrade-target.ts";
+
+const LABEL_WIDTH = 18;
+
+export function printVersion(
+  terminal: Terminal,
+  version: MachineVersion,
+  desired: BureauVersion | undefined,
+): void {
+  const line = (name: string, value: string): void => terminal.print(`${name.padEnd(LABEL_WIDTH)}${value}`);
+  line("version", versionName(version.version, version.programs));
+  line("environment", version.host_environment_path);
+  line("upgrade", stateOf(version));
+  if (version.previous_host_environment_path !== undefined)
+    line("previous", version.previous_host_environment_path);
+  const wanted = desired?.host_environment_path;
+  if (wanted !== undefined && wanted !== version.host_environment_path) line("asked for", wanted);
+  if (version.history.length === 0) return;
+  terminal.print("");
+  terminal.table(
+    ["VERSION", "ENVIRONMENT", "FINISHED", "BY", "OUTCOME", "SECONDS", "REASON"],
+    version.history.map((entry) => [
+      entry.version ?? "",
+      entry.host_environment_path,
+      entry.finished_at,
+      entry.requested_by ?? "",
+      entry.outcome,
+      (entry.duration_ms / 1_000).toFixed(1),
+      entry.reason ?? "",
+    ]),
+  );
+}
+
+function stateOf({ state, step, reason }: MachineVersion): string {
+  if (state === "upgrading") return `under way: ${step ?? "asked"}`;
+  if (state === "failed") return `the last request failed${reason === undefined ? "" : `: ${reason}`}`;
+  return "nothing under way";
+}

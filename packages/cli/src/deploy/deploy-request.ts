@@ -1,0 +1,103 @@
+/** What `bureau machine deploy` was asked for: flags and session, read and checked before any host is touched. */
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { BureauError } from "@bureau/kit/errors";
+import {
+  type FleetLocalpart,
+  fleetOf,
+  parseFleet,
+  parseMachine,
+  type ServerName,
+  serverOf,
+} from "@bureau/schema/refs";
+import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defaultFleet, storedSession } from "../instance/operator.ts";
+import { programsDir } from "../instance/programs-dir.ts";
+import { flagWords } from "../remote/flag-words.ts";
+import { shellLine } from "../remote/shell-words.ts";
+import { parseTarget, type Target } from "../remote/target.ts";
+
+export type DeployRequest = {
+  readonly target: Target;
+  /** As the new machine will reach it, without a slash at its end. */
+  readonly homeserver: string;
+  readonly serverName: ServerName;
+  readonly fleet: FleetLocalpart;
+  /** What `--machine-name` says; otherwise the host's own name. */
+  readonly machineName: string | undefined;
+  readonly operator: string | undefined;
+  readonly nix: "use" | "install" | "avoid";
+  readonly dryRun: boolean;
+  /** The build that is brought: the one this command runs from. */
+  readonly build: string;
+  /** The command that does the same again. */
+  readonly again: string;
+};
+
+/** @throws BureauError `invalid-input` */
+export function readRequest(invocation: Invocation): DeployRequest {
+  const target = parseTarget(invocation.args[0] ?? "");
+  const session = storedSession(invocation);
+  const homeserver = session.homeserver.replace(/\/+$/u, "");
+  if (target.kind === "ssh") refuseLoopback(homeserver);
+  const serverName = serverOf(session.userId);
+  const typedServer = stringFlag(invocation, "server-name");
+  if (typedServer !== undefined && typedServer !== serverName)
+    throw new BureauError(
+      "invalid-input",
+      `Your session is one of the server "${serverName}", not of "${typedServer}"`,
+      { hint: "leave --server-name away, or log in there: bureau login" },
+    );
+  const machineName = stringFlag(invocation, "machine-name");
+  const [install, avoid] = [booleanFlag(invocation, "install-nix"), booleanFlag(invocation, "no-nix")];
+  if (install && avoid)
+    throw new BureauError("invalid-input", "--install-nix and --no-nix contradict each other");
+  return {
+    target,
+    homeserver,
+    serverName,
+    fleet: readFleet(invocation, machineName),
+    machineName,
+    operator: stringFlag(invocation, "operator"),
+    nix: install ? "install" : avoid ? "avoid" : "use",
+    dryRun: booleanFlag(invocation, "dry-run"),
+    build: programsDir(),
+    again: againCommand(invocation),
+  };
+}
+
+/** A homeserver that only this machine reaches is of no use to another one. */
+function refuseLoopback(homeserver: string): void {
+  const { hostname } = new URL(homeserver);
+  if (!/^(?:localhost|.*\.localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])$/u.test(hostname)) return;
+  throw new BureauError(
+    "invalid-input",
+    `The homeserver ${homeserver} answers on this machine only; another machine cannot join through it`,
+    {
+      hint: "give the address that machines reach with --homeserver URL; the homeserver of bureau up is for this machine alone",
+    },
+  );
+}
+
+function readFleet(invocation: Invocation, machineName: string | undefined): FleetLocalpart {
+  const typed = stringFlag(invocation, "fleet");
+  const named = machineName?.includes("/") ? fleetOf(parseMachine(machineName)) : undefined;
+  const fleet = typed === undefined ? (named ?? defaultFleet(invocation)) : parseFleet(typed);
+  if (named !== undefined && named !== fleet)
+    throw new BureauError("invalid-input", `The machine "${machineName}" is not in the fleet "${fleet}"`, {
+      hint: `--machine-name ${fleet}/machine/NAME`,
+    });
+  return fleet;
+}
+
+function againCommand(invocation: Invocation): string {
+  const command = invocation.env["BUREAU_COMMAND"] ?? "bureau";
+  return `${command} ${shellLine(["machine", "deploy", ...invocation.args, ...flagWords(invocation.flags)])}`;
+}
+
+/** Where deploys keep what they must not lose: one-time passwords of machines that have not joined yet. */
+export function deployStateDir(env: Invocation["env"]): string {
+  const state = env["XDG_STATE_HOME"];
+  const base = state?.startsWith("/") ? state : join(homedir(), ".local", "state");
+  return join(base, "bureau", "deploy");
+}

@@ -1,0 +1,165 @@
+/**
+ * Whether a host can become a machine: every reason why not, at once, each with what to do about it. Pure.
+ */
+import { systemHost } from "@bureau/kit/layout";
+import type { MachineLocalpart } from "@bureau/schema/refs";
+import type { HostFacts } from "./host-check.ts";
+
+export type Problem = { readonly what: string; readonly remedy: string };
+
+/**
+ * The newest symbol version that the shipped runtime asks of glibc (`objdump -T runtime/bun`: GLIBC_2.17, which is also
+ * where glibc for arm64 begins).
+ */
+export const GLIBC_LEAST = [2, 17] as const;
+/** The first with `LoadCredentialEncrypted=`, which guards the machine's key. */
+export const SYSTEMD_LEAST = 250;
+/** Beside the programs: keys, logs, a first workspace. */
+const SPARE_BYTES = 100 << 20;
+/** Copies of the programs while they arrive: packed, unpacked, and where doctor puts them. */
+const COPIES = 3;
+
+/** `uname -m` of the architectures that the runtime exists for, with the names its packages have. */
+export const architectures: Readonly<Record<string, string>> = { x86_64: "x64", aarch64: "aarch64" };
+
+export type Wanted = {
+  readonly homeserver: string;
+  readonly machine: MachineLocalpart;
+  /** Bytes of the unpacked build; 0 when none has to be brought. */
+  readonly buildBytes: number;
+  /** Architectures a build is at hand for, as `uname -m` names them. */
+  readonly builds: readonly string[];
+  /** A person is there to be asked for sudo's password. */
+  readonly interactive: boolean;
+};
+
+export function hostProblems(facts: HostFacts, wanted: Wanted): Problem[] {
+  return [
+    ...platformProblems(facts, wanted),
+    ...systemdProblems(facts),
+    ...privilegeProblems(facts, wanted),
+    ...spaceProblems(facts, wanted),
+    ...programProblems(facts),
+    ...homeserverProblems(facts, wanted),
+    ...installationProblems(facts, wanted),
+  ];
+}
+
+function platformProblems(facts: HostFacts, wanted: Wanted): Problem[] {
+  if (facts.KERNEL !== "Linux")
+    return [{ what: `it runs ${facts.KERNEL}, not Linux`, remedy: "choose a Linux host" }];
+  const found: Problem[] = [];
+  const arch = architectures[facts.ARCH];
+  if (arch === undefined)
+    found.push({
+      what: `its architecture is ${facts.ARCH}`,
+      remedy: `Bureau runs on ${Object.keys(architectures).join(" and ")}`,
+    });
+  else if (!wanted.builds.includes(facts.ARCH))
+    found.push({
+      what: `it is ${facts.ARCH}, and the runtime for that is not at hand here`,
+      remedy: `install it beside this one, then deploy again: npm install --no-save --force @oven/bun-linux-${arch}@${Bun.version}`,
+    });
+  const libc = glibcProblem(facts.LIBC);
+  return libc === undefined ? found : [...found, libc];
+}
+
+function glibcProblem(libc: string): Problem | undefined {
+  const least = GLIBC_LEAST.join(".");
+  if (libc === "musl")
+    return { what: "its C library is musl", remedy: `choose a host with glibc ${least} or newer` };
+  const version = /^glibc (\d+)\.(\d+)/u.exec(libc);
+  if (version === null)
+    return { what: "its C library is not known", remedy: `choose a host with glibc ${least} or newer` };
+  const [major, minor] = [Number(version[1]), Number(version[2])];
+  if (major > GLIBC_LEAST[0] || (major === GLIBC_LEAST[0] && minor >= GLIBC_LEAST[1])) return undefined;
+  return {
+    what: `its C library is ${libc}`,
+    remedy: `upgrade the system: glibc ${least} or newer is needed`,
+  };
+}
+
+function systemdProblems({ SYSTEMD, SYSTEMD_RUNS }: HostFacts): Problem[] {
+  if (SYSTEMD === undefined)
+    return [
+      {
+        what: "it has no systemd",
+        remedy: `choose a host that boots with systemd ${SYSTEMD_LEAST} or newer`,
+      },
+    ];
+  if (SYSTEMD_RUNS !== "yes")
+    return [{ what: "systemd is installed and does not run", remedy: "boot it with systemd as process 1" }];
+  if (SYSTEMD < SYSTEMD_LEAST)
+    return [
+      {
+        what: `its systemd is ${SYSTEMD}`,
+        remedy: `upgrade the system: systemd ${SYSTEMD_LEAST} or newer is needed`,
+      },
+    ];
+  return [];
+}
+
+function privilegeProblems({ PRIVILEGE, USER }: HostFacts, wanted: Wanted): Problem[] {
+  if (PRIVILEGE === "none")
+    return [{ what: `"${USER}" is not root there, and there is no sudo`, remedy: "deploy to ssh://root@…" }];
+  if (PRIVILEGE === "sudo-password" && !wanted.interactive)
+    return [
+      {
+        what: `sudo asks "${USER}" for a password there, and nobody is here to type it`,
+        remedy: `run this in a terminal, deploy to ssh://root@…, or allow it: ${USER} ALL=(ALL) NOPASSWD: ALL in /etc/sudoers.d`,
+      },
+    ];
+  return [];
+}
+
+function spaceProblems({ VAR_FREE_KB, STAGING }: HostFacts, wanted: Wanted): Problem[] {
+  const found: Problem[] = [];
+  const needed = wanted.buildBytes * COPIES + SPARE_BYTES;
+  if (VAR_FREE_KB === undefined)
+    found.push({
+      what: "the free space in /var cannot be found out",
+      remedy: "see what df -Pk /var says there",
+    });
+  else if (VAR_FREE_KB * 1024 < needed)
+    found.push({
+      what: `only ${Math.floor(VAR_FREE_KB / 1024)} MB are free in /var`,
+      remedy: `make room: ${Math.ceil(needed / (1 << 20))} MB are needed`,
+    });
+  if (STAGING === "" && wanted.buildBytes > 0)
+    found.push({
+      what: "neither in /var/tmp nor in the home folder may a program be put and run",
+      remedy: "mount one of them without noexec, or deploy as root",
+    });
+  return found;
+}
+
+function programProblems({ has }: HostFacts): Problem[] {
+  const missing = ["tar", "gzip", "sha256sum"].filter((program) => !has.includes(program));
+  if (missing.length === 0) return [];
+  return [
+    { what: `it has no ${missing.join(", ")}`, remedy: "install them with the host's package manager" },
+  ];
+}
+
+function homeserverProblems({ HOMESERVER }: HostFacts, wanted: Wanted): Problem[] {
+  if (!HOMESERVER.startsWith("fail")) return [];
+  const said = HOMESERVER.slice("fail: ".length).trim();
+  return [
+    {
+      what: `it does not reach the homeserver ${wanted.homeserver}${said === "" ? "" : ` (${said})`}`,
+      remedy:
+        "check name, firewall and certificate from there, or give the address it reaches with --homeserver",
+    },
+  ];
+}
+
+function installationProblems({ conf }: HostFacts, wanted: Wanted): Problem[] {
+  const installed = conf.get("BUREAU_MACHINE_NAME");
+  if (installed === undefined || installed === wanted.machine) return [];
+  return [
+    {
+      what: `it is a machine already: ${systemHost.machineConf} says "${installed}"`,
+      remedy: `deploy it under that name (--machine-name ${installed}), or take it out first: bureau machine decommission ${installed}`,
+    },
+  ];
+}

@@ -1,0 +1,81 @@
+import { expect, test } from "bun:test";
+import type { Finding } from "./check.ts";
+import { checkTable } from "./check-table.ts";
+import { remedies } from "./checks/system-checks.ts";
+import { askAlias, askHomeserver } from "./homeserver-probe.ts";
+import type { HostView } from "./host-view.ts";
+
+test("every check has an id of its own, fit for a command line, and says what it expects and how it is repaired", () => {
+  const ids = checkTable.map(({ id }) => id);
+  expect(new Set(ids).size).toBe(ids.length);
+  for (const { id, expected, repair, title } of checkTable) {
+    expect(id).toMatch(/^[a-z][a-z0-9:@.-]+$/);
+    for (const text of [expected, repair, title]) expect(text).not.toBe("");
+  }
+});
+
+/** A homeserver that answers as one does, `aheadMs` ahead of us. */
+function serve(aheadMs: number) {
+  return Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: (request) => {
+      const headers = { date: new Date(Date.now() + aheadMs).toUTCString() };
+      const path = new URL(request.url).pathname;
+      if (path.endsWith("/versions")) return Response.json({ versions: ["v1.11"] }, { headers });
+      if (path.includes("secret")) return Response.json({}, { status: 403 });
+      return Response.json({}, { status: path.includes("known") ? 200 : 404 });
+    },
+  });
+}
+
+async function clockWith(aheadMs: number): Promise<Finding> {
+  const server = serve(aheadMs);
+  const clock = checkTable.find(({ id }) => id === "clock");
+  const host = { kind: "rootless", homeserver: () => askHomeserver(`http://127.0.0.1:${server.port}`) };
+  const finding = await clock?.probe(host as unknown as HostView);
+  await server.stop(true);
+  if (finding === undefined) throw new Error("there is no such check");
+  return finding;
+}
+
+test("a clock is compared with the homeserver's: seconds are nothing, many warn, a minute fails", async () => {
+  expect((await clockWith(0)).status).toBe("pass");
+  expect((await clockWith(-3_000)).status).toBe("pass");
+  expect((await clockWith(-20_000)).status).toBe("warn");
+  expect((await clockWith(20_000)).found).toMatch(/^(19|20|21) s behind$/);
+  expect((await clockWith(90_000)).status).toBe("fail");
+  expect((await clockWith(-90_000)).found).toMatch(/^(89|90|91) s ahead$/);
+});
+
+test("what is no homeserver is not taken for one, and a room that may not be asked about is not called missing", async () => {
+  const other = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("hello") });
+  expect((await askHomeserver(`http://127.0.0.1:${other.port}`)).problem).toContain(
+    "not as a Matrix homeserver",
+  );
+  await other.stop(true);
+  expect((await askHomeserver(`http://127.0.0.1:${other.port}`)).problem).toBeDefined();
+  const server = serve(0);
+  const url = `http://127.0.0.1:${server.port}`;
+  expect(await askAlias(url, "#known:x")).toBe("exists");
+  expect(await askAlias(url, "#unheard:x")).toBe("missing");
+  expect(await askAlias(url, "#secret:x")).toBe("untold");
+  await server.stop(true);
+});
+
+test("a kernel that forbids namespaces is told to allow them, AppArmor is given a profile, and an unknown reason nothing", () => {
+  const kernel = (values: Readonly<Record<string, string>>) => ({ sysctl: (path: string) => values[path] });
+  expect(remedies(kernel({ "user/max_user_namespaces": "0" }))).toMatchObject([
+    { kind: "file", path: "/etc/sysctl.d/60-bureau.conf" },
+    { kind: "sysctl", name: "user.max_user_namespaces", value: "15000" },
+  ]);
+  expect(remedies(kernel({ "kernel/unprivileged_userns_clone": "0" }))).toMatchObject([
+    { kind: "file" },
+    { kind: "sysctl", name: "kernel.unprivileged_userns_clone", value: "1" },
+  ]);
+  expect(remedies(kernel({ "kernel/apparmor_restrict_unprivileged_userns": "1" }))).toMatchObject([
+    { kind: "file", text: expect.stringContaining("/usr/bin/bwrap flags=(unconfined)") },
+    { kind: "apparmor" },
+  ]);
+  expect(remedies(kernel({}))).toEqual([]);
+});

@@ -1,0 +1,201 @@
+/** The machine at its homeserver: reachable, the machine known there, its config room there, its session and key valid. */
+import { isBureauError } from "@bureau/kit/errors";
+import { machinePublicKeyFile, machineSessionFile } from "@bureau/kit/layout";
+import { isRevoked } from "@bureau/matrix/matrix-error";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes } from "@bureau/schema/events";
+import { aliasOf, fleetOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
+import { daemonUnit, launcherUnit, unitFiles } from "../../system/units.ts";
+import type { Action } from "../action.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import { askAlias } from "../homeserver-probe.ts";
+import type { HostView } from "../host-view.ts";
+import { look, textOf } from "../look.ts";
+import { REVOKED } from "./systemd-checks.ts";
+
+const startAll = unitFiles
+  .filter(({ active }) => active)
+  .map(({ name }): Action => ({ kind: "start", unit: name }));
+
+/** Joining begins anew: nothing of the old session or key stays. */
+const rejoin = (host: HostView): Action[] => [
+  { kind: "stop", units: [daemonUnit, launcherUnit] },
+  { kind: "remove", path: machineSessionFile(host.layout) },
+  { kind: "seal-key" },
+  { kind: "join" },
+  ...startAll,
+];
+
+const provisionHint =
+  "an administrator makes a bootstrap file (bureau machine provision); then: bureau machine doctor --fix --bootstrap-file FILE";
+
+export const matrixChecks: readonly Check[] = [
+  {
+    id: "homeserver",
+    group: "matrix",
+    title: "Homeserver",
+    expected: "it answers as a Matrix homeserver",
+    repair: "by hand: start it, or correct its address in machine.conf",
+    probe: async (host) => {
+      const answer = await host.homeserver();
+      if (answer === undefined) return skip("no homeserver is known: machine.conf is missing");
+      return answer.problem === undefined
+        ? pass(answer.url)
+        : fail(`${answer.url}: ${answer.problem}`, { hint: "is it running, and is its address right?" });
+    },
+  },
+  {
+    id: "machine-joined",
+    group: "matrix",
+    title: "First boot",
+    expected: "this machine has joined its fleet",
+    repair: "joins with the bootstrap file of --bootstrap-file",
+    probe: joined,
+  },
+  {
+    id: "machine-session",
+    group: "matrix",
+    title: "Session of this machine",
+    expected: "valid",
+    repair: "joins again with a new bootstrap file of --bootstrap-file",
+    probe: sessionValid,
+  },
+  {
+    id: "config-room",
+    group: "matrix",
+    title: "Config room",
+    expected: "it exists",
+    repair: "by hand: an administrator provisions the machine again",
+    probe: configRoom,
+  },
+  {
+    id: "published-key",
+    group: "matrix",
+    title: "Published key",
+    expected: "the fleet's machine room holds this machine's public key",
+    repair: "by hand: join again with a new bootstrap file, then renew the principals' credentials",
+    probe: publishedKey,
+  },
+];
+
+async function joined(host: HostView): Promise<Finding> {
+  const seen = look(machineSessionFile(host.layout));
+  if (seen.kind === "file") return pass("it has");
+  if (seen.kind === "hidden") {
+    const report = await host.report();
+    return isBureauError(report)
+      ? skip("only root may look, and the daemon does not answer")
+      : pass(report.machine.user_id);
+  }
+  if (host.kind === "rootless") return fail("not yet", { hint: "bureau up" });
+  return host.hasBootstrap
+    ? fail("not yet", { actions: [{ kind: "join" }, ...startAll] })
+    : fail("not yet", { hint: provisionHint });
+}
+
+async function sessionValid(host: HostView): Promise<Finding> {
+  const daemon = host.kind === "system" ? (await host.units()).get(daemonUnit) : undefined;
+  const repair =
+    host.hasBootstrap && host.kind === "system"
+      ? { actions: rejoin(host) }
+      : { hint: `${provisionHint}; to leave for good: bureau machine uninstall` };
+  const session = host.session();
+  if (session === "absent") return skip("this machine has not joined yet");
+  if (typeof session === "object" && "problem" in session) return fail(session.problem, repair);
+  if (typeof session === "object") {
+    const identity = host.identity();
+    if (identity !== undefined && session.userId !== userIdOf(identity.machine, identity.serverName))
+      return fail(`it is of ${session.userId}, but this machine is ${identity.machine}`, repair);
+    const said = await askWhoami(new MatrixSession(session), repair);
+    // A daemon that ended for the sake of an earlier session says nothing about this one.
+    if (said.status !== "skip") return said;
+  }
+  if (daemon?.exitStatus === REVOKED && daemon.active !== "active")
+    return fail("revoked: this machine was decommissioned, or its account closed", repair);
+  const report = await host.report();
+  if (isBureauError(report)) return skip("only root may look, and the daemon does not answer");
+  const { state, reason, user_id } = report.machine;
+  if (state === "online") return pass(user_id);
+  return warn(`the daemon is ${state}${reason === undefined ? "" : `: ${reason}`}`);
+}
+
+async function askWhoami(
+  session: MatrixSession,
+  repair: Pick<Finding, "actions" | "hint">,
+): Promise<Finding> {
+  try {
+    const { userId } = await session.whoami();
+    return userId === session.userId
+      ? pass(userId)
+      : fail(`it is of ${userId}, not ${session.userId}`, repair);
+  } catch (error) {
+    if (!isBureauError(error)) throw error;
+    if (isRevoked(error) || error.code === "forbidden" || error.code === "unauthorized")
+      return fail(`the homeserver refuses it: ${error.message}`, repair);
+    return skip(`the homeserver does not say: ${error.message}`);
+  }
+}
+
+async function configRoom(host: HostView): Promise<Finding> {
+  const identity = host.identity();
+  const answer = await host.homeserver();
+  if (identity === undefined || answer === undefined) return skip("machine.conf is missing");
+  if (answer.problem !== undefined) return skip("the homeserver does not answer");
+  const alias = aliasOf(rooms.config(identity.machine), identity.serverName);
+  const session = host.session();
+  switch (
+    await askAlias(
+      answer.url,
+      alias,
+      typeof session === "object" && "token" in session ? session.token : undefined,
+    )
+  ) {
+    case "exists":
+      return pass(alias);
+    case "missing":
+      return fail(`there is no room ${alias}`, {
+        hint: "an administrator provisions the machine: bureau machine provision",
+      });
+    case "untold":
+      break;
+  }
+  const report = await host.report();
+  return !isBureauError(report) && report.machine.state === "online"
+    ? pass("the daemon is in it")
+    : skip("the homeserver does not say");
+}
+
+async function publishedKey(host: HostView): Promise<Finding> {
+  const session = host.session();
+  const own = textOf(machinePublicKeyFile(host.layout))?.trim();
+  if (session === "hidden") return skip("only root may look");
+  if (typeof session !== "object" || "problem" in session || own === undefined)
+    return skip("this machine has not joined yet");
+  const identity = host.identity();
+  const answer = await host.homeserver();
+  if (identity === undefined || answer?.problem !== undefined) return skip("the homeserver does not answer");
+  const matrix = new MatrixSession(session);
+  const repair = { hint: provisionHint };
+  try {
+    const room = await matrix.resolveAlias(
+      aliasOf(rooms.fleetMachines(fleetOf(identity.machine)), identity.serverName),
+    );
+    if (room === undefined)
+      return fail("the fleet has no machine room", {
+        hint: "an administrator makes the fleet: bureau fleet create",
+      });
+    const key = stateKeyOf(userIdOf(identity.machine, identity.serverName));
+    const content = await matrix.getState(room, eventTypes.machineKey, key);
+    const published =
+      typeof content === "object" && content !== null && "public_key" in content
+        ? content.public_key
+        : undefined;
+    if (published === undefined) return fail("none is published", repair);
+    return published === own
+      ? pass(own)
+      : fail(`published is ${String(published)}, but this machine has ${own}`, repair);
+  } catch (error) {
+    if (!isBureauError(error)) throw error;
+    return skip(`the homeserver does not say: ${error.message}`);
+  }
+}

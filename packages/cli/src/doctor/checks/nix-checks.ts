@@ -1,0 +1,131 @@
+/**
+ * Nix, where the host has it: the daemon can fetch other versions only from what Nix's own daemon asks and trusts, and only
+ * when it may talk to that.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { isBureauError } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/kit/layout";
+import type { MachineReport } from "@bureau/schema/observe-wire";
+import { daemonUnit } from "../../system/units.ts";
+import type { Action } from "../action.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import type { HostView } from "../host-view.ts";
+import { look } from "../look.ts";
+import { daemonGroup, hasOldConfig, nixDaemonUnit, readNixConfig } from "../nix-host.ts";
+import { runCommand } from "../run-command.ts";
+
+const { user } = systemHost;
+/** A cache has to say where its store is (nix.md, "binary cache"). */
+const CACHE_MS_MAX = 2_000;
+
+export const nixChecks: readonly Check[] = [
+  {
+    id: "nix",
+    group: "host",
+    title: "Nix",
+    expected: "it answers, and so do its caches",
+    repair: "by hand",
+    probe: nix,
+  },
+  {
+    id: "nix-access",
+    group: "host",
+    title: "Nix for the system user",
+    expected: `"${user}" may talk to Nix's daemon`,
+    repair: "adds it to the group that may",
+    systemOnly: "a rootless instance may what you may",
+    probe: access,
+  },
+  {
+    id: "nix-cache",
+    group: "host",
+    title: "The fleet's cache",
+    expected: "Nix asks it, and trusts its keys (bureau fleet cache says which they are)",
+    repair: "lines in Nix's configuration, and its daemon restarted",
+    probe: fleetCache,
+  },
+];
+
+const hasNix = (): boolean =>
+  Bun.which("nix-store") !== null || existsSync("/nix/var/nix/profiles/default/bin/nix-store");
+
+async function nix(): Promise<Finding> {
+  if (!hasNix()) return skip("there is no Nix here; templates with an environment cannot run");
+  const version = await runCommand(["nix-store", "--version"], { timeoutMs: 3_000 });
+  const urls = [...new Set(readNixConfig().substituters)].filter((url) => /^https?:/.test(url));
+  const asked = await Promise.all(urls.map(async (url) => ((await isCache(url)) ? undefined : url)));
+  const away = asked.filter((url) => url !== undefined);
+  const found = version.code === 0 ? version.stdout.trim() : "Nix";
+  return away.length === 0
+    ? pass(`${found}${urls.length === 0 ? "" : `, ${urls.length} caches`}`)
+    : warn(`${found}; caches that do not answer: ${away.join(", ")}`);
+}
+
+async function isCache(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${url.replace(/\/+$/, "")}/nix-cache-info`, {
+      signal: AbortSignal.timeout(CACHE_MS_MAX),
+    });
+    return response.ok && (await response.text()).includes("StoreDir:");
+  } catch {
+    return false;
+  }
+}
+
+async function access(host: HostView): Promise<Finding> {
+  if (!hasNix()) return skip("there is no Nix here");
+  const gid = daemonGroup();
+  if (gid === undefined) return pass("everybody may");
+  const accounts = host.accounts();
+  const group = accounts.groupName(gid);
+  const daemon = (await host.units()).get(daemonUnit);
+  const again: Action[] = daemon?.active === "active" ? [{ kind: "restart", unit: daemonUnit }] : [];
+  if (!accounts.isMember(user, group))
+    return fail(`only members of "${group}" may, and "${user}" is none`, {
+      actions: [{ kind: "member", user, group }, ...again],
+    });
+  return daemon?.pid === undefined || groupsOf(daemon.pid).includes(gid)
+    ? pass(`as a member of "${group}"`)
+    : fail("the daemon was started before it might", { actions: again });
+}
+
+/** A process's supplementary groups; every one of ours when it is gone, since there is nothing to complain of. */
+function groupsOf(pid: number): number[] {
+  try {
+    const line = /^Groups:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
+    return line.trim().split(/\s+/).map(Number);
+  } catch {
+    return [daemonGroup() ?? 0];
+  }
+}
+
+async function fleetCache(host: HostView): Promise<Finding> {
+  if (!hasNix()) return skip("there is no Nix here");
+  const report = await host.report();
+  if (isBureauError(report)) return skip("the daemon does not answer");
+  const cache = report.fleet_cache;
+  if (cache === undefined) return skip("the fleet has none (bureau fleet cache)");
+  const config = readNixConfig();
+  const wrong = [
+    ...(config.substituters.includes(cache.url) ? [] : [`it does not ask ${cache.url}`]),
+    ...cache.public_keys
+      .filter((key) => !config.publicKeys.includes(key))
+      .map((key) => `it does not trust ${key}`),
+  ];
+  const isStale = wrong.length === 0 && (await hasOldConfig());
+  if (wrong.length === 0 && !isStale) return pass(cache.url);
+  const found = isStale ? "Nix's daemon was started before it was told" : wrong.join("; ");
+  const byHand = look(config.file).kind !== "file" && look(config.file).kind !== "absent";
+  if (host.kind === "rootless" || byHand)
+    return warn(found, { hint: `in Nix's configuration: ${linesFor(cache).join("; ")}` });
+  const actions: Action[] = [
+    ...(isStale ? [] : [{ kind: "block", path: config.file, lines: linesFor(cache) } as const]),
+    { kind: "restart", unit: nixDaemonUnit },
+  ];
+  return warn(found, { actions });
+}
+
+const linesFor = ({ url, public_keys }: NonNullable<MachineReport["fleet_cache"]>): string[] => [
+  `extra-substituters = ${url}`,
+  ...(public_keys.length === 0 ? [] : [`extra-trusted-public-keys = ${public_keys.join(" ")}`]),
+];

@@ -1,0 +1,143 @@
+/** Bureau's own programs on the host: a whole build that root owns, the link units run, and the commands of people. */
+import { realpathSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { isBureauError } from "@bureau/kit/errors";
+import { faultOf, type HostEnvironment } from "@bureau/kit/host-environment";
+import { systemHost } from "@bureau/kit/layout";
+import type { Action } from "../action.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import type { HostView } from "../host-view.ts";
+import { buildAt, installedPath, nixRootOf } from "../installed-build.ts";
+import { look, targetOf } from "../look.ts";
+
+const ownPrograms = "a rootless instance runs the programs it was started with";
+const current = systemHost.currentPrograms;
+
+export const programChecks: readonly Check[] = [
+  {
+    id: "build",
+    group: "programs",
+    title: "Programs that units run",
+    expected: `${current} is a whole build, which the system user cannot change`,
+    repair: "copies the build the doctor runs from, and links it",
+    systemOnly: ownPrograms,
+    probe: installedBuild,
+  },
+  {
+    id: "commands",
+    group: "programs",
+    title: "Commands for people",
+    expected: `${systemHost.binDir} has a link to every program`,
+    repair: "links them",
+    systemOnly: ownPrograms,
+    probe: commandLinks,
+  },
+];
+
+/** The build behind `current`, if it is whole. */
+export function currentBuild(): HostEnvironment | undefined {
+  try {
+    const build = buildAt(current);
+    return faultOf(build) === undefined ? build : undefined;
+  } catch (error) {
+    if (isBureauError(error)) return undefined;
+    throw error;
+  }
+}
+
+function installActions(host: HostView): Action[] {
+  const build = buildAt(host.ownBuild);
+  const root = nixRootOf(build);
+  const link = (path: string, target: string, owner: string): Action => ({
+    kind: "link",
+    path,
+    target,
+    owner,
+  });
+  return [
+    { kind: "build", from: build.path, id: build.id },
+    ...(root === undefined ? [] : [link(root, build.path, "root")]),
+    link(current, installedPath(build), systemHost.user),
+    ...linkActions(build),
+  ];
+}
+
+const linkActions = (build: HostEnvironment): Action[] =>
+  Object.keys(build.programs).map((name) => ({
+    kind: "link",
+    path: join(systemHost.binDir, name),
+    target: join(installedPath(build), "bin", name),
+    owner: "root",
+  }));
+
+function installedBuild(host: HostView): Finding {
+  const actions = installActions(host);
+  if (look(current).kind === "absent") return fail("not installed", { actions });
+  let build: HostEnvironment;
+  try {
+    build = buildAt(current);
+  } catch (error) {
+    if (!isBureauError(error)) throw error;
+    return fail(`${current} → ${targetOf(current) ?? "?"}: ${error.message}`, { actions });
+  }
+  const fault = faultOf(build);
+  if (fault !== undefined) return fail(`build ${build.id}: ${fault}`, { actions });
+  const loose = looseOwner(build);
+  if (loose !== undefined) return fail(loose, { actions });
+  const own = buildAt(host.ownBuild);
+  return build.id === own.id
+    ? pass(`build ${build.id}, version ${build.version}`)
+    : warn(
+        `build ${build.id}, version ${build.version}; this doctor is build ${own.id}, version ${own.version}`,
+        {
+          hint: "bureau machine upgrade, or run the doctor that is installed",
+        },
+      );
+}
+
+/** Whoever may change a build that units run may change what holds the machine's key. */
+function looseOwner(build: HostEnvironment): string | undefined {
+  for (const path of [
+    build.path,
+    join(build.path, "bin"),
+    join(build.path, "lib"),
+    join(build.path, "runtime/bun"),
+  ]) {
+    const stat = statSync(path);
+    if (stat.uid !== 0) return `${path} is not root's`;
+    if ((stat.mode & 0o022) !== 0) return `${path} may be changed by others than root`;
+  }
+  return undefined;
+}
+
+function commandLinks(host: HostView): Finding {
+  const build = currentBuild();
+  // The build's own check says what is wrong, and links them too.
+  if (build === undefined)
+    return look(current).kind === "absent"
+      ? fail("none", { actions: installActions(host) })
+      : skip("there is no whole build to link to");
+  if (looseOwner(build) !== undefined) return skip("others than root may change the build to link to");
+  if (look(systemHost.binDir).kind === "absent")
+    return fail("no such folder", { actions: linkActions(build) });
+  const programs = Object.keys(build.programs);
+  const wrong = programs.filter((name) => !leadsTo(join(systemHost.binDir, name), name));
+  return wrong.length === 0
+    ? pass(`${programs.length} programs`)
+    : fail(`missing or leading elsewhere: ${wrong.join(", ")}`, {
+        actions: linkActions(build).filter(
+          (action) => action.kind === "link" && wrong.some((name) => action.path.endsWith(`/${name}`)),
+        ),
+      });
+}
+
+/** A link of root's to a program of that name in some build. */
+function leadsTo(path: string, name: string): boolean {
+  const seen = look(path);
+  if (seen.kind !== "link" || seen.uid !== 0) return false;
+  try {
+    return realpathSync(path).endsWith(`/bin/${name}`);
+  } catch {
+    return false;
+  }
+}

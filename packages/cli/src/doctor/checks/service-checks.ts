@@ -1,0 +1,98 @@
+/** What the machine is to run, as its daemon tells, and whether services answer on their sockets. */
+import { isBureauError } from "@bureau/kit/errors";
+import { sandboxPaths } from "@bureau/kit/layout";
+import type { PrincipalReport } from "@bureau/schema/observe-wire";
+import { type FleetLocalpart, fleetOf, parseAccountLocalpart, principalType } from "@bureau/schema/refs";
+import { daemonUnit } from "../../system/units.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import type { HostView } from "../host-view.ts";
+import { look } from "../look.ts";
+import { refusalOf } from "./socket-checks.ts";
+
+export const serviceChecks: readonly Check[] = [
+  {
+    id: "daemon",
+    group: "services",
+    title: "Daemon",
+    expected: "in sync with the homeserver",
+    repair: "by hand: its reason says what; it tries again by itself",
+    probe: daemon,
+  },
+  {
+    id: "principals",
+    group: "services",
+    title: "Principals of this machine",
+    expected: "every one that should run runs",
+    repair: "by hand: the daemon tries again by itself; a reason that stays is in the configuration",
+    probe: principals,
+  },
+  {
+    id: "service-sockets",
+    group: "services",
+    title: "Sockets of services",
+    expected: "every running service answers on its socket",
+    repair: "by hand: bureau agent logs NAME says why it does not listen",
+    probe: serviceSockets,
+  },
+];
+
+async function daemon(host: HostView): Promise<Finding> {
+  const report = await host.report();
+  const unit = host.kind === "system" ? (await host.units()).get(daemonUnit) : undefined;
+  if (isBureauError(report) && unit?.active === "activating") return warn("it is starting");
+  if (isBureauError(report)) return unanswered(report.message);
+  const { state, reason } = report.machine;
+  if (state === "online") return pass("online");
+  const found = `${state}${reason === undefined ? "" : `: ${reason}`}`;
+  return state === "starting" ? warn(found) : fail(found, { hint: "journalctl -u bureau-daemon -n 30" });
+}
+
+/** Whoever may not open the socket learns nothing; otherwise nobody answers. */
+const unanswered = (message: string): Finding =>
+  message.includes("EACCES")
+    ? skip("you may not ask: only operators and root")
+    : fail("the daemon does not answer", { hint: "the checks of its socket and its unit say why" });
+
+async function principals(host: HostView): Promise<Finding> {
+  const report = await host.report();
+  if (isBureauError(report)) return skip("the daemon does not answer");
+  const say = (principal: PrincipalReport): string =>
+    `${principal.name} ${principal.state}${principal.reason === undefined ? "" : ` (${principal.reason})`}`;
+  const failed = report.principals.filter(({ state }) => state === "failed");
+  const unwell = report.principals.filter(
+    ({ state }) => state === "backing-off" || state === "starting" || state === "stopping",
+  );
+  if (failed.length > 0)
+    return fail([...failed, ...unwell].map(say).join("; "), { hint: "bureau agent show NAME" });
+  if (unwell.length > 0) return warn(unwell.map(say).join("; "), { hint: "bureau agent logs NAME" });
+  const running = report.principals.filter(({ state }) => state === "running").length;
+  return pass(
+    report.principals.length === 0 ? "none assigned" : `${running} of ${report.principals.length} running`,
+  );
+}
+
+async function serviceSockets(host: HostView): Promise<Finding> {
+  const report = await host.report();
+  const identity = host.identity();
+  if (isBureauError(report) || identity === undefined) return skip("the daemon does not answer");
+  const services = report.principals
+    .filter(({ state }) => state === "running")
+    .map(({ name }) => parseAccountLocalpart(name))
+    .filter((account) => principalType(account) === "service");
+  const fleet: FleetLocalpart = fleetOf(identity.machine);
+  const said = await Promise.all(
+    services.map(async (account) => {
+      const path = `${sandboxPaths(host.layout, fleet, account).listen}/service.sock`;
+      const { kind } = look(path);
+      if (kind === "absent") return `${account} has no socket`;
+      if (kind === "hidden") return undefined;
+      const refusal = await refusalOf(path);
+      return refusal === undefined || refusal === "EACCES"
+        ? undefined
+        : `${account} does not answer (${refusal})`;
+    }),
+  );
+  const silent = said.filter((text) => text !== undefined);
+  if (silent.length > 0) return warn(silent.join("; "), { hint: "bureau agent logs NAME" });
+  return pass(services.length === 0 ? "no services run" : `${services.length} answer`);
+}

@@ -1,0 +1,229 @@
+/** The host itself: accounts, kernel, the programs sandboxes are made with. */
+import { existsSync, readFileSync } from "node:fs";
+import { isBureauError } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/kit/layout";
+import { type Host, probeNamespaces, requireBwrap, requireTmux, thisHost } from "../../instance/probe.ts";
+import { sysusersFile } from "../../system/units.ts";
+import { asSystemUser, sessionGroups } from "../accounts.ts";
+import type { Action } from "../action.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import type { HostView } from "../host-view.ts";
+import { runCommand } from "../run-command.ts";
+
+const { user, operatorsGroup } = systemHost;
+const ownUser = "a rootless instance runs as you";
+
+/** systemd-creds came with 250 (its release notes). */
+const SYSTEMD_LEAST = 250;
+
+const makeAccounts: readonly Action[] = [
+  { kind: "file", path: sysusersFile.path, text: sysusersFile.text, mode: 0o644 },
+  { kind: "accounts" },
+];
+
+export const systemChecks: readonly Check[] = [
+  {
+    id: "system-user",
+    group: "system",
+    title: "System user",
+    expected: `the user "${user}", without a login shell`,
+    repair: "made by systemd-sysusers",
+    systemOnly: ownUser,
+    probe: (host) => {
+      const found = host.accounts().user(user);
+      if (found === undefined) return fail("no such user", { actions: makeAccounts });
+      if (found.uid === 0)
+        return fail(`"${user}" is root`, { hint: "rename that user: Bureau never runs as root" });
+      if (!/\/(nologin|false)$/.test(found.shell))
+        return warn(`its shell is "${found.shell}"`, { hint: `sudo usermod -s /usr/sbin/nologin ${user}` });
+      return pass(`uid ${found.uid}, ${found.shell}`);
+    },
+  },
+  {
+    id: "operators-group",
+    group: "system",
+    title: "Operators' group",
+    expected: `the group "${operatorsGroup}"`,
+    repair: "made by systemd-sysusers",
+    systemOnly: ownUser,
+    probe: (host) => {
+      const found = host.accounts().group(operatorsGroup);
+      return found === undefined
+        ? fail("no such group", { actions: makeAccounts })
+        : pass(`gid ${found.gid}`);
+    },
+  },
+  {
+    id: "system-user-groups",
+    group: "system",
+    title: "Groups of the system user",
+    expected: `"${user}" is in "${user}" and "${operatorsGroup}"`,
+    repair: "made by systemd-sysusers",
+    systemOnly: ownUser,
+    probe: (host) => {
+      const missing = [user, operatorsGroup].filter((group) => !host.accounts().isMember(user, group));
+      return missing.length === 0
+        ? pass("it is")
+        : fail(`not in ${missing.join(" and ")}`, { actions: makeAccounts });
+    },
+  },
+  {
+    id: "operator-membership",
+    group: "system",
+    title: "You are an operator",
+    expected: `in the group "${operatorsGroup}"`,
+    repair: "adds whoever called sudo, or --operator NAME",
+    systemOnly: ownUser,
+    probe: operatorMembership,
+  },
+  {
+    id: "systemd",
+    group: "system",
+    title: "systemd",
+    expected: `systemd ${SYSTEMD_LEAST} or newer runs this host`,
+    repair: "by hand: upgrade the distribution",
+    systemOnly: "a rootless instance needs no systemd",
+    probe: async () => {
+      if (!existsSync("/run/systemd/system")) return fail("systemd does not run this host");
+      const { stdout } = await runCommand(["systemctl", "--version"]);
+      const version = Number(/^systemd (\d+)/.exec(stdout)?.[1] ?? 0);
+      return version >= SYSTEMD_LEAST ? pass(String(version)) : fail(`version ${version}`);
+    },
+  },
+  {
+    id: "kernel",
+    group: "system",
+    title: "Kernel features",
+    expected: "namespaces, seccomp filters and one cgroup hierarchy (v2)",
+    repair: "by hand: boot a kernel that has them, with systemd.unified_cgroup_hierarchy=1",
+    probe: (host) => {
+      const namespaces = ["user", "pid", "net", "ipc", "uts", "mnt", "cgroup"];
+      const missing = namespaces
+        .filter((name) => !existsSync(`/proc/self/ns/${name}`))
+        .map((name) => `${name} namespaces`);
+      if (!existsSync("/proc/sys/kernel/seccomp/actions_avail")) missing.push("seccomp filters");
+      if (missing.length > 0) return fail(`without ${missing.join(", ")}`);
+      if (host.kind === "system" && !existsSync("/sys/fs/cgroup/cgroup.controllers"))
+        return warn("cgroups are not v2: no limits for sandboxes");
+      return pass(readFileSync("/proc/sys/kernel/osrelease", "utf8").trim());
+    },
+  },
+  {
+    id: "bubblewrap",
+    group: "system",
+    title: "bubblewrap",
+    expected: "bubblewrap 0.5 or newer",
+    repair: "installs the package",
+    probe: () => program(() => requireBwrap(thisHost), "bubblewrap"),
+  },
+  {
+    id: "tmux",
+    group: "system",
+    title: "tmux",
+    expected: "tmux 3.0 or newer",
+    repair: "installs the package",
+    probe: () => program(() => requireTmux(thisHost), "tmux"),
+  },
+  {
+    id: "user-namespaces",
+    group: "system",
+    title: "Sandboxes without root",
+    expected: `"${user}" can make a sandbox with bubblewrap`,
+    repair:
+      "an AppArmor profile for bwrap, or the sysctl that forbids it set and kept in /etc/sysctl.d/60-bureau.conf",
+    probe: sandboxes,
+  },
+];
+
+function operatorMembership(host: HostView): Finding {
+  const { operator } = host;
+  if (operator === undefined) return skip("root needs no group; --operator NAME adds somebody");
+  const accounts = host.accounts();
+  if (accounts.user(operator)?.uid === 0) return skip("root needs no group");
+  const group = accounts.group(operatorsGroup);
+  const add: Finding["actions"] = [
+    ...(group === undefined ? makeAccounts : []),
+    { kind: "member", user: operator, group: operatorsGroup },
+  ];
+  const inSession = (): boolean | undefined => {
+    const uid = accounts.user(operator)?.uid ?? process.getuid?.() ?? 0;
+    return group === undefined ? undefined : sessionGroups(uid)?.includes(group.gid);
+  };
+  if (!accounts.isMember(operator, operatorsGroup)) {
+    // A directory service may say so without a line in /etc/group.
+    if (inSession() === true) return pass(`${operator} is`);
+    return fail(`${operator} is not`, { actions: add });
+  }
+  return inSession() === false
+    ? warn(`${operator} is, but logged in before that`, {
+        hint: `log in again, or: newgrp ${operatorsGroup}`,
+      })
+    : pass(`${operator} is`);
+}
+
+function program(require: () => string, name: string): Finding {
+  try {
+    return pass(require());
+  } catch (error) {
+    if (!isBureauError(error)) throw error;
+    return fail(error.message, { hint: error.hint, actions: [{ kind: "package", name }] });
+  }
+}
+
+export const sysctlPath = "/etc/sysctl.d/60-bureau.conf";
+export const apparmorPath = "/etc/apparmor.d/bureau-bwrap";
+
+const apparmorText = `# Lets bubblewrap make user namespaces. Written by bureau machine doctor --fix.
+abi <abi/4.0>,
+include <tunables/global>
+
+profile bureau-bwrap /usr/bin/bwrap flags=(unconfined) {
+  userns,
+}
+`;
+
+/** What the kernel forbids, with the value that lets it. */
+const limits = [
+  { file: "kernel/unprivileged_userns_clone", name: "kernel.unprivileged_userns_clone", value: "1" },
+  { file: "user/max_user_namespaces", name: "user.max_user_namespaces", value: "15000" },
+] as const;
+
+function sandboxes(host: HostView): Finding {
+  try {
+    probeNamespaces(host.isRoot && host.kind === "system" ? withSystemUser(host, thisHost) : thisHost);
+    return pass("it can");
+  } catch (error) {
+    if (!isBureauError(error)) throw error;
+    if (!Bun.which("bwrap")) return skip("bubblewrap is not installed");
+    return fail(error.message, { hint: error.hint, actions: remedies(thisHost) });
+  }
+}
+
+/** What lets bubblewrap make namespaces, where the kernel or AppArmor forbids it. */
+export function remedies(kernel: Pick<Host, "sysctl">): Action[] {
+  const forbidden = limits.filter(({ file }) => kernel.sysctl(file) === "0");
+  if (forbidden.length > 0) {
+    const text = forbidden.map(({ name, value }) => `${name} = ${value}\n`).join("");
+    return [
+      {
+        kind: "file",
+        path: sysctlPath,
+        text: `# Lets bubblewrap make sandboxes. Written by bureau machine doctor --fix.\n${text}`,
+        mode: 0o644,
+      },
+      ...forbidden.map(({ name, value }) => ({ kind: "sysctl", name, value }) as const),
+    ];
+  }
+  if (kernel.sysctl("kernel/apparmor_restrict_unprivileged_userns") === "1")
+    return [
+      { kind: "file", path: apparmorPath, text: apparmorText, mode: 0o644 },
+      { kind: "apparmor", path: apparmorPath },
+    ];
+  return [];
+}
+
+/** For root everything is allowed: the question is asked as the one who will make the sandboxes. */
+function withSystemUser(host: HostView, kernel: Host): Host {
+  const become = asSystemUser(host.accounts());
+  return { ...kernel, run: (command) => kernel.run([...become, ...command]) };
+}

@@ -1,0 +1,114 @@
+/** Units and socket units: installed as this version writes them, enabled, running. */
+import { isTemplate } from "../../system/systemctl.ts";
+import { terminalsUnit, type UnitFile, unitFiles } from "../../system/units.ts";
+import type { Action } from "../action.ts";
+import { type Check, type Finding, fail, pass, warn } from "../check.ts";
+import type { HostView } from "../host-view.ts";
+import { rootFile } from "./configuration-checks.ts";
+
+const noUnits = "a rootless instance has a supervisor instead";
+
+/** What holds every sandbox: restarting it would end them all, so a new text waits for the next start. */
+const holdsSandboxes = (unit: string): boolean =>
+  unit === terminalsUnit || unit.endsWith(".slice") || isTemplate(unit);
+
+export const systemdChecks: readonly Check[] = unitFiles.flatMap((unit) => [
+  installedCheck(unit),
+  ...(unit.enabled ? [enabledCheck(unit)] : []),
+  ...(unit.active ? [activeCheck(unit)] : []),
+]);
+
+function installedCheck(unit: UnitFile): Check {
+  return {
+    id: `unit:${unit.name}`,
+    group: "systemd",
+    title: unit.name,
+    expected: `${unit.path} as this version writes it, read by systemd, nothing overriding it`,
+    repair: "written, systemd told, and what runs from it restarted (never sandboxes)",
+    systemOnly: noUnits,
+    probe: async (host) => {
+      const file = rootFile(unit);
+      const state = (await host.units()).get(unit.name);
+      if (file.status !== "pass") {
+        const restart: Action[] =
+          unit.active && state?.active === "active" && !holdsSandboxes(unit.name)
+            ? [{ kind: "restart", unit: unit.name }]
+            : [];
+        return { ...file, actions: [...(file.actions ?? []), { kind: "reload" }, ...restart] };
+      }
+      if (state?.load === "not-found" || state?.load === "bad-setting" || state?.load === "error")
+        return fail(`systemd says ${state.load}`, { actions: [{ kind: "reload" }] });
+      if (state?.needsReload === true)
+        return fail("systemd has not read it yet", { actions: [{ kind: "reload" }] });
+      const dropIns = state?.dropIns.filter((path) => path.includes(unit.name)) ?? [];
+      return dropIns.length === 0
+        ? pass("as written")
+        : warn(`overridden by ${dropIns.join(", ")}`, {
+            hint: `if nobody meant that: sudo systemctl revert ${unit.name}`,
+          });
+    },
+  };
+}
+
+function enabledCheck(unit: UnitFile): Check {
+  return {
+    id: `enabled:${unit.name}`,
+    group: "systemd",
+    title: `${unit.name} at boot`,
+    expected: "enabled",
+    repair: "enabled",
+    systemOnly: noUnits,
+    probe: async (host) => {
+      const state = (await host.units()).get(unit.name);
+      const found = state?.enablement || "not installed";
+      return found === "enabled"
+        ? pass(found)
+        : fail(found, { actions: [{ kind: "enable", unit: unit.name }] });
+    },
+  };
+}
+
+function activeCheck(unit: UnitFile): Check {
+  return {
+    id: `active:${unit.name}`,
+    group: "systemd",
+    title: `${unit.name} now`,
+    expected: "active",
+    repair: "started",
+    systemOnly: noUnits,
+    probe: (host) => activity(host, unit),
+  };
+}
+
+/** A socket cannot be opened anew while its service runs on the old one. */
+async function startOf(host: HostView, unit: string): Promise<Action> {
+  const service = (await host.units()).get(unit.replace(/\.socket$/, ".service"));
+  const isBusy = unit.endsWith(".socket") && service?.active === "active";
+  return { kind: isBusy ? "restart" : "start", unit };
+}
+
+/** The daemon's exit code when the homeserver closed this machine's account or session. */
+export const REVOKED = 77;
+
+async function activity(host: HostView, unit: UnitFile): Promise<Finding> {
+  const state = (await host.units()).get(unit.name);
+  const start: Pick<Finding, "actions"> = { actions: [await startOf(host, unit.name)] };
+  if (state === undefined) return fail("unknown", start);
+  const found = `${state.active} (${state.sub})`;
+  if (state.active === "active")
+    return pass(state.restarts > 0 ? `${found}, restarted ${state.restarts}×` : found);
+  if (state.exitStatus === REVOKED)
+    return fail("it ended because this machine's session was revoked", {
+      hint: "the check machine-session says what to do",
+    });
+  if (state.active === "activating" && state.sub !== "auto-restart") return warn(found);
+  return fail(
+    state.result === "success" || state.result === ""
+      ? found
+      : `${found}: ${state.result}, exit code ${state.exitStatus}`,
+    {
+      hint: `journalctl -u ${unit.name} -n 30`,
+      ...start,
+    },
+  );
+}

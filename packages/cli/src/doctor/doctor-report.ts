@@ -1,0 +1,120 @@
+/** What a doctor found, as text for people and as JSON for everybody else. */
+import type { Style, Terminal } from "../command/terminal.ts";
+import { describeAction, type Step } from "./action.ts";
+import { type CheckResult, checkGroups, type Status } from "./check.ts";
+import { type Summary, summarise } from "./run-checks.ts";
+
+/** The stable schema of `--json`. */
+export type DoctorJson = {
+  readonly summary: Summary;
+  readonly checks: readonly {
+    readonly id: string;
+    readonly group: string;
+    readonly status: Status;
+    readonly found: string;
+    readonly expected: string;
+    /** What repairs it; null where nothing has to be. */
+    readonly fix: string | null;
+  }[];
+  /** With `--fix`: what was done, or would be. */
+  readonly changes?: readonly Change[];
+  readonly errors?: readonly Change[];
+  readonly dry_run?: boolean;
+};
+
+/** One act, and the checks it is for. */
+export type Change = { readonly id: string; readonly what: string };
+
+export const changesOf = (steps: readonly Step[]): Change[] =>
+  steps.flatMap(({ action, checks }) => checks.map((id) => ({ id, what: describeAction(action) })));
+
+export function toJson(
+  results: readonly CheckResult[],
+  more: Pick<DoctorJson, "changes" | "errors" | "dry_run"> = {},
+): DoctorJson {
+  return {
+    summary: summarise(results),
+    checks: results.map(({ check, finding }) => ({
+      id: check.id,
+      group: check.group,
+      status: finding.status,
+      found: finding.found,
+      expected: finding.expected ?? check.expected,
+      fix: fixText(finding),
+    })),
+    ...more,
+  };
+}
+
+/** What to do about a finding, in one line. */
+function fixText({ status, actions = [], hint }: CheckResult["finding"]): string | null {
+  if (status === "pass" || status === "skip") return null;
+  if (actions.length > 0) return `bureau machine doctor --fix (${summary(actions.map(describeAction))})`;
+  return hint ?? null;
+}
+
+/** Lines of one fix that are spelled out. */
+const ACTS_SHOWN = 3;
+
+function summary(acts: readonly string[]): string {
+  const more = acts.length - ACTS_SHOWN;
+  return `${acts.slice(0, ACTS_SHOWN).join("; ")}${more > 0 ? `; ${more} more` : ""}`;
+}
+
+export function printResults(
+  results: readonly CheckResult[],
+  terminal: Terminal,
+  fixed: ReadonlySet<string>,
+): void {
+  const idWidth = Math.max(...results.map(({ check }) => check.id.length));
+  for (const group of checkGroups) {
+    // What has no meaning for a rootless instance is only counted.
+    const members = results.filter(
+      ({ check, finding }) => check.group === group && finding.found !== check.systemOnly,
+    );
+    if (members.length === 0) continue;
+    terminal.print(terminal.style.bold(group));
+    for (const { check, finding } of members) {
+      const note = fixed.has(check.id) && finding.status === "pass" ? terminal.style.green(" (fixed)") : "";
+      terminal.print(
+        `  ${mark(finding.status, terminal.style)} ${check.id.padEnd(idWidth)}  ${finding.found}${note}`,
+      );
+      if (!isBroken(finding.status)) continue;
+      const indent = " ".repeat(idWidth + 6);
+      terminal.print(terminal.style.dim(`${indent}expected: ${finding.expected ?? check.expected}`));
+      const { actions = [] } = finding;
+      const fix = actions.length > 0 ? `--fix: ${summary(actions.map(describeAction))}` : fixText(finding);
+      if (fix !== null) terminal.print(`${indent}→ ${fix.replaceAll("\n", `\n${indent}  `)}`);
+    }
+  }
+  const { pass, warn, fail, skip } = summarise(results);
+  const counts = [`${pass} pass`, `${warn} warn`, `${fail} fail`, `${skip} skipped`];
+  if (fixed.size > 0) counts.unshift(`${fixed.size} fixed`);
+  terminal.print(`\n${counts.join(", ")}`);
+  const mendable = results.filter(
+    ({ finding: { status, actions = [] } }) => isBroken(status) && actions.length > 0,
+  );
+  if (mendable.length > 0)
+    terminal.print(`bureau machine doctor --fix can mend ${mendable.length}; --fix --dry-run shows how.`);
+}
+
+const isBroken = (status: Status): boolean => status === "fail" || status === "warn";
+
+function mark(status: Status, style: Style): string {
+  switch (status) {
+    case "pass":
+      return style.green("✓");
+    case "warn":
+      return style.bold("!");
+    case "fail":
+      return style.red("✗");
+    case "skip":
+      return style.dim("-");
+  }
+}
+
+/** `print` is the terminal's, for the result or for what leads to it. */
+export function printPlan(steps: readonly Step[], print: (line: string) => void): void {
+  print("What --fix does:");
+  for (const { action } of steps) print(`  ${describeAction(action)}`);
+}

@@ -1,0 +1,176 @@
+/**
+ * The doctor's flows: look; plan and apply until nothing more can be repaired; say what changed. Whoever calls it has
+ * made sure that it runs as root where the plan needs that.
+ */
+import { closeSync, openSync } from "node:fs";
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
+import { tryLock } from "@bureau/kit/posix";
+import { waitFor } from "@bureau/kit/wait-for";
+import { machineReport } from "../instance/daemon-client.ts";
+import { type UnitState, unitStates } from "../system/systemctl.ts";
+import { daemonUnit, unitFiles } from "../system/units.ts";
+import { type Action, actionKey, describeAction, planSteps, type Step } from "./action.ts";
+import { applyAction, type FixContext } from "./apply-action.ts";
+import { Backups } from "./backups.ts";
+import type { Check, CheckResult } from "./check.ts";
+import { type Change, changesOf } from "./doctor-report.ts";
+import { openHostView } from "./host-view.ts";
+import { openRecord } from "./install-record.ts";
+import { runChecks } from "./run-checks.ts";
+import type { Subject } from "./subject.ts";
+
+/** Rounds of looking and repairing: what one repair uncovers the next one mends. */
+const ROUNDS_MAX = 5;
+/** What was started gets this long until the daemon is in sync. */
+const SETTLE_MS_MAX = 30_000;
+
+export const examine = (checks: readonly Check[], subject: Subject): Promise<CheckResult[]> =>
+  runChecks(checks, openHostView(subject));
+
+/** {@link examine}, once what is just starting has started: for those who want to know what is left to do. */
+export async function examineSettled(checks: readonly Check[], subject: Subject): Promise<CheckResult[]> {
+  if (subject.instance === undefined) {
+    const states = await openHostView(subject).units();
+    if ([...states.values()].some(({ active }) => active === "activating"))
+      await settle(subject, systemClock);
+  }
+  return examine(checks, subject);
+}
+
+/** What would repair these findings. */
+export function planOf(results: readonly CheckResult[]): Step[] {
+  return planSteps(
+    results
+      .filter(({ finding }) => finding.status === "fail" || finding.status === "warn")
+      .map(({ check, finding }) => ({ check: check.id, actions: finding.actions ?? [] })),
+  );
+}
+
+export type Fixed = {
+  readonly results: readonly CheckResult[];
+  readonly changes: readonly Change[];
+  readonly errors: readonly Change[];
+};
+
+export type FixOptions = {
+  readonly checks: readonly Check[];
+  readonly subject: Subject;
+  /** Told of each act as it is done. */
+  readonly onStep: (step: Step, error?: unknown) => void;
+  readonly clock?: Clock;
+};
+
+/** Acts that are tried once in a run: each uses something up, or takes long. */
+const onceOnly: ReadonlySet<Action["kind"]> = new Set(["package", "stop", "remove", "seal-key", "join"]);
+
+/** Acts that were tried, and how that went. */
+class Attempts {
+  readonly done: Step[] = [];
+  readonly failed: { readonly step: Step; readonly error: unknown }[] = [];
+
+  /** Whether trying (again) makes sense: what failed once fails again, and what did not help twice never will. */
+  isWorthTrying(action: Action): boolean {
+    const isSame = (step: Step): boolean => actionKey(step.action) === actionKey(action);
+    if (this.failed.some(({ step }) => isSame(step))) return false;
+    return this.done.filter(isSame).length < (onceOnly.has(action.kind) ? 1 : 2);
+  }
+}
+
+/** Repairs what can be repaired. Never throws for a repair that fails: that is in the result. */
+export async function fix({ checks, subject, onStep, clock = systemClock }: FixOptions): Promise<Fixed> {
+  using _lock = await lockHost(clock);
+  const record = openRecord();
+  const backups = new Backups(record, new Date(clock.now()));
+  const context = { record, backups, bootstrap: subject.bootstrap };
+  const attempts = new Attempts();
+  let results = await examineSettled(checks, subject);
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const steps = planOf(results).filter(({ action }) => attempts.isWorthTrying(action));
+    if (steps.length === 0) break;
+    await applySteps(steps, context, attempts, onStep);
+    if (steps.some(({ action }) => startsSomething(action.kind))) await settle(subject, clock);
+    results = await examine(checks, subject);
+  }
+  return {
+    results,
+    changes: changesOf(attempts.done),
+    errors: attempts.failed.flatMap(({ step, error }) =>
+      step.checks.map((id) => ({ id, what: `${describeAction(step.action)}: ${messageOf(error)}` })),
+    ),
+  };
+}
+
+/** Without these what follows cannot be right: folders without owners, a machine that joins with no key. */
+const vital: ReadonlySet<Action["kind"]> = new Set(["accounts", "seal-key", "join"]);
+
+async function applySteps(
+  steps: readonly Step[],
+  context: FixContext,
+  attempts: Attempts,
+  onStep: FixOptions["onStep"],
+): Promise<void> {
+  for (const step of steps) {
+    try {
+      await applyAction(step.action, context);
+      attempts.done.push(step);
+      onStep(step);
+    } catch (error) {
+      if (!isBureauError(error) && errnoOf(error) === undefined) throw error;
+      attempts.failed.push({ step, error });
+      onStep(step, error);
+      if (vital.has(step.action.kind)) return;
+    }
+  }
+}
+
+const startsSomething = (kind: string): boolean => kind === "start" || kind === "restart" || kind === "join";
+
+/** On its way up; one that waits to be tried again has failed. */
+const isStarting = (state: UnitState | undefined): boolean =>
+  state?.active === "activating" && state.sub !== "auto-restart";
+
+/** A unit that others pull along is inactive for a moment. */
+const AWAY_MS_MAX = 1_500;
+
+/** Waits until the daemon is in sync, or has plainly failed, or stays away. */
+async function settle(subject: Subject, clock: Clock): Promise<void> {
+  const { layout } = openHostView(subject);
+  let awaySince: number | undefined;
+  await waitFor(
+    async () => {
+      const states = await unitStates(unitFiles.map(({ name }) => name));
+      const daemon = states.get(daemonUnit);
+      if ([...states.values()].some(isStarting)) return undefined;
+      if (daemon?.active === "failed") return true;
+      if (daemon?.active === "active") {
+        const report = await machineReport(layout).catch(() => undefined);
+        return report?.machine.state === "online" ? true : undefined;
+      }
+      awaySince ??= clock.monotonic();
+      return clock.monotonic() - awaySince > AWAY_MS_MAX ? true : undefined;
+    },
+    { timeoutMs: SETTLE_MS_MAX, clock },
+  );
+}
+
+/** Another doctor, such as one whose caller went away, is nearly always done in seconds. */
+const LOCK_MS_MAX = 60_000;
+
+/**
+ * One doctor at a time changes a host: waits for another to end. The lock is on a folder that is always there, so that
+ * it leaves no file. @throws BureauError `conflict`
+ */
+export async function lockHost(clock: Clock = systemClock): Promise<Disposable> {
+  const fd = openSync("/etc", "r");
+  const mine = await waitFor(async () => (tryLock(fd) ? true : undefined), { timeoutMs: LOCK_MS_MAX, clock });
+  if (mine === true) return { [Symbol.dispose]: () => closeSync(fd) };
+  closeSync(fd);
+  throw new BureauError(
+    "conflict",
+    `Another doctor has been at work on this host for ${LOCK_MS_MAX / 1000} s`,
+    {
+      hint: "wait for it to end",
+    },
+  );
+}

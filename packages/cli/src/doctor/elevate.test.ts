@@ -1,0 +1,15 @@
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+
+const program = `import { hasTerminal } from ${JSON.stringify(join(import.meta.dir, "elevate.ts"))};
+console.log((hasTerminal() ? "somebody" : "nobody") + ", " + (process.stdin.isTTY === true));`;
+
+test("sudo can ask on the terminal although standard input is a pipe, and nobody where there is none", () => {
+  const ask = (...around: string[]): string =>
+    Bun.spawnSync([...around], { stdin: Buffer.from("{}"), env: { ...process.env, PROGRAM: program } })
+      .stdout.toString()
+      .trim();
+  const run = `echo {} | '${process.execPath}' -e "$PROGRAM"`;
+  expect(ask("script", "-qec", run, "/dev/null")).toEndWith("somebody, false");
+  expect(ask("setsid", "--wait", "sh", "-c", run)).toBe("nobody, false");
+});

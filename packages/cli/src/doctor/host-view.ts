@@ -1,0 +1,130 @@
+/**
+ * What checks may know of the host. Each fact is gathered when the first check asks and shared by the others, so that
+ * a whole doctor is one question to systemd, one to the daemon and one to the homeserver. A view is of one moment: the
+ * next round of a fix opens a new one.
+ */
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
+import { type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
+import { readMachineSession, type StoredSession } from "@bureau/matrix/session-file";
+import type { MachineReport } from "@bureau/schema/observe-wire";
+import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";
+import { machineReport } from "../instance/daemon-client.ts";
+import type { Instance } from "../instance/instance.ts";
+import { type UnitState, unitStates } from "../system/systemctl.ts";
+import { daemonUnit, unitFiles } from "../system/units.ts";
+import { type Accounts, readAccounts } from "./accounts.ts";
+import { askHomeserver, type HomeserverAnswer } from "./homeserver-probe.ts";
+import { look, textOf } from "./look.ts";
+
+/** `problem`: a file is there and cannot be used. */
+export type ConfState = { readonly conf?: MachineConf; readonly problem?: BureauError };
+
+export type HostView = {
+  readonly kind: "system" | "rootless";
+  readonly layout: Layout;
+  readonly isRoot: boolean;
+  /** Who should be in the operators' group; undefined when root itself asks. */
+  readonly operator: string | undefined;
+  /** Which machine the flags say this is. */
+  readonly wanted: MachineConf | undefined;
+  readonly hasBootstrap: boolean;
+  /** The build this doctor runs from, links resolved. */
+  readonly ownBuild: string;
+  readonly clock: Clock;
+  readonly accounts: () => Accounts;
+  readonly conf: () => ConfState;
+  /** Which machine this is, from whatever says so. */
+  readonly identity: () => MachineIdentity | undefined;
+  /** By name; templates are not among them. */
+  readonly units: () => Promise<ReadonlyMap<string, UnitState>>;
+  /** What the daemon says, or why it says nothing. */
+  readonly report: () => Promise<MachineReport | BureauError>;
+  /** Undefined while no homeserver is known. */
+  readonly homeserver: () => Promise<HomeserverAnswer | undefined>;
+  /** The machine's own session, for those who may read it. */
+  readonly session: () => StoredSession | "absent" | "hidden" | { readonly problem: string };
+};
+
+export type MachineIdentity = {
+  readonly homeserverUrl: string;
+  readonly machine: MachineLocalpart;
+  readonly serverName: ServerName;
+};
+
+export type ViewOptions = {
+  /** The rootless instance, when it is one that is looked at. */
+  readonly instance?: Instance | undefined;
+  readonly operator?: string | undefined;
+  readonly wanted?: MachineConf | undefined;
+  readonly hasBootstrap?: boolean;
+  readonly ownBuild: string;
+  readonly clock?: Clock;
+};
+
+export function openHostView(options: ViewOptions): HostView {
+  const { instance } = options;
+  const layout = instance?.layout ?? systemLayout;
+  const conf = once(() => (instance === undefined ? readConf() : {}));
+  const units = once(() => unitStates(unitFiles.map(({ name }) => name)));
+  const identity = (): MachineIdentity | undefined => instance ?? conf().conf ?? options.wanted;
+  return {
+    kind: instance === undefined ? "system" : "rootless",
+    layout,
+    isRoot: process.getuid?.() === 0,
+    operator: options.operator,
+    wanted: options.wanted,
+    hasBootstrap: options.hasBootstrap === true,
+    ownBuild: options.ownBuild,
+    clock: options.clock ?? systemClock,
+    accounts: once(readAccounts),
+    conf,
+    identity,
+    units,
+    report: once(async () => {
+      // Whoever connects to a socket of systemd's starts its service: a look is not to do that.
+      if (instance === undefined && (await units()).get(daemonUnit)?.active !== "active")
+        return new BureauError("unavailable", "The daemon does not run");
+      return machineReport(layout).catch(bureauErrorOrThrow);
+    }),
+    homeserver: once(async () => {
+      const url = identity()?.homeserverUrl;
+      return url === undefined ? undefined : askHomeserver(url);
+    }),
+    session: once(() => readSession(machineSessionFile(layout))),
+  };
+}
+
+function readConf(): ConfState {
+  const text = textOf(systemHost.machineConf);
+  if (text === undefined) return {};
+  try {
+    return { conf: parseMachineConf(text, systemHost.machineConf) };
+  } catch (error) {
+    return { problem: bureauErrorOrThrow(error) };
+  }
+}
+
+function readSession(path: string): ReturnType<HostView["session"]> {
+  const { kind } = look(path);
+  if (kind === "absent" || kind === "hidden") return kind;
+  try {
+    return readMachineSession(path);
+  } catch (error) {
+    return { problem: messageOf(error) };
+  }
+}
+
+function bureauErrorOrThrow(error: unknown): BureauError {
+  if (isBureauError(error)) return error;
+  throw error;
+}
+
+function once<T>(gather: () => T): () => T {
+  let kept: { readonly value: T } | undefined;
+  return () => {
+    kept ??= { value: gather() };
+    return kept.value;
+  };
+}

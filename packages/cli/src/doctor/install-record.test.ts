@@ -1,0 +1,45 @@
+import { afterAll, expect, test } from "bun:test";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { InstallRecord, readRecord } from "./install-record.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "bureau-record-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const path = join(folder, "installed.json");
+const fresh = (): InstallRecord => new InstallRecord(path, [], () => new Date(0));
+
+test("what is intended is on the disk at once, and read back", () => {
+  fresh().intend({ kind: "folder", path: "/var/bureau" });
+  expect(readRecord(path)?.entries).toEqual([
+    { kind: "folder", path: "/var/bureau", at: new Date(0).toISOString() },
+  ]);
+});
+
+test("the first word about a thing stays: it tells what was there before", () => {
+  const record = fresh();
+  const before = { kind: "link", target: "/dev/null", uid: 0, gid: 0 } as const;
+  record.intend({ kind: "file", path: "/etc/x", before });
+  record.intend({ kind: "file", path: "/etc/x" });
+  record.intend({ kind: "link", path: "/etc/x" });
+  expect(record.entries).toMatchObject([{ kind: "file", before }]);
+});
+
+test("what was taken back is forgotten", () => {
+  const record = fresh();
+  record.intend({ kind: "user", name: "bureau" });
+  record.intend({ kind: "group", name: "bureau" });
+  for (const entry of record.entries) if (entry.kind === "user") record.forget(entry);
+  expect(readRecord(path)?.entries.map(({ kind }) => kind)).toEqual(["group"]);
+});
+
+test("a record that cannot be read, or that others could have written, is not believed", () => {
+  expect(readRecord(join(folder, "none.json"))).toBeUndefined();
+  writeFileSync(path, "{}");
+  expect(() => readRecord(path)).toThrow("Cannot read the record");
+  fresh().intend({ kind: "user", name: "bureau" });
+  chmodSync(path, 0o666);
+  if (process.getuid?.() === 0) expect(() => readRecord(path)).toThrow("others than root");
+  expect(readFileSync(path, "utf8")).toContain("bureau");
+});

@@ -1,0 +1,50 @@
+import { afterAll, expect, test } from "bun:test";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { requireTrustworthy } from "./elevate.ts";
+import { buildAt, buildOfProcessPath } from "./installed-build.ts";
+
+const dist = join(import.meta.dir, "../../../../dist/current");
+const folder = mkdtempSync(join(tmpdir(), "bureau-build-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const copy = (name: string): string => {
+  const path = join(folder, name);
+  cpSync(realpathSync(dist), path, { recursive: true });
+  return path;
+};
+
+test("a build is found through links, and has its real path", () => {
+  expect(buildAt(dist).path).toBe(realpathSync(dist));
+  expect(() => buildAt(join(folder, "none"))).toThrow("There is no host environment");
+});
+
+test("a program that is called through a link, or through a link to its build, finds its build", async () => {
+  mkdirSync(join(folder, "bin"));
+  symlinkSync(join(realpathSync(dist), "bin/bureau"), join(folder, "bin/bureau"));
+  symlinkSync(realpathSync(dist), join(folder, "current"));
+  for (const path of [join(folder, "bin/bureau"), join(folder, "current/bin/bureau")]) {
+    const { stdout, exitCode } = Bun.spawnSync([path, "version"]);
+    expect([exitCode, stdout.toString()]).toEqual([0, expect.stringMatching(/\d+\.\d+\.\d+/)]);
+  }
+});
+
+test("a process's build is told from its runtime or its bundle", () => {
+  expect(buildOfProcessPath("/var/bureau/builds/abc/runtime/bun")).toBe("/var/bureau/builds/abc");
+  expect(buildOfProcessPath("/var/bureau/builds/abc/lib/bureau-daemon/main.js")).toBe(
+    "/var/bureau/builds/abc",
+  );
+  expect(buildOfProcessPath("/usr/bin/python3")).toBeUndefined();
+});
+
+test("root refuses a program that anybody may change, or that lies where anybody may put another", () => {
+  const path = copy("open");
+  requireTrustworthy(path);
+  chmodSync(join(path, "lib/bureau/main.js"), 0o666);
+  expect(() => requireTrustworthy(path)).toThrow("lib/bureau/main.js");
+  chmodSync(join(path, "lib/bureau/main.js"), 0o644);
+  chmodSync(folder, 0o777);
+  expect(() => requireTrustworthy(path)).toThrow("can be changed without root");
+  chmodSync(folder, 0o755);
+});

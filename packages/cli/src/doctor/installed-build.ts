@@ -1,0 +1,73 @@
+/** Builds that this host has installed: where a copy is kept, and how it comes there. Root owns what root installs. */
+import { randomBytes } from "node:crypto";
+import {
+  chmodSync,
+  chownSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { syncPath } from "@bureau/kit/durable-file";
+import { type HostEnvironment, readHostEnvironment } from "@bureau/kit/host-environment";
+import { systemHost } from "@bureau/kit/layout";
+import { isInStore } from "@bureau/kit/nix-store-path";
+import { realPath } from "@bureau/kit/own-build";
+
+/** The build at `path`, links followed. @throws as {@link readHostEnvironment} */
+export const buildAt = (path: string): HostEnvironment => readHostEnvironment(realPath(path) ?? path);
+
+/** Where the host keeps a copy of `build`; one in the Nix store is used where it is. */
+export const installedPath = (build: HostEnvironment): string =>
+  isInStore(build.path) ? build.path : join(systemHost.buildsDir, build.id);
+
+/** What keeps a build in the Nix store; undefined for others. */
+export const nixRootOf = (build: HostEnvironment): string | undefined =>
+  isInStore(build.path) ? "/nix/var/nix/gcroots/bureau" : undefined;
+
+/** A copy that was cut off begins with this. */
+const STAGING = ".new-";
+
+/** Copies a build to the host, all of it or nothing; durable when it returns. Done already: nothing happens. */
+export function installBuild(build: HostEnvironment): void {
+  const target = installedPath(build);
+  if (target === build.path) return;
+  const staging = join(dirname(target), `${STAGING}${randomBytes(4).toString("hex")}`);
+  for (const entry of readdirSync(dirname(target)))
+    if (entry.startsWith(STAGING)) rmSync(join(dirname(target), entry), { recursive: true, force: true });
+  try {
+    copyFolder(build.path, staging);
+    // One that is not whole any more makes way.
+    rmSync(target, { recursive: true, force: true });
+    renameSync(staging, target);
+    syncPath(dirname(target));
+  } finally {
+    rmSync(staging, { recursive: true, force: true });
+  }
+}
+
+function copyFolder(from: string, to: string): void {
+  mkdirSync(to, { mode: 0o755 });
+  chmodSync(to, 0o755);
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) copyFolder(source, target);
+    else {
+      copyFileSync(source, target, constants.COPYFILE_FICLONE);
+      chownSync(target, 0, 0);
+      chmodSync(target, (statSync(source).mode & 0o111) === 0 ? 0o644 : 0o755);
+      syncPath(target);
+    }
+  }
+  syncPath(to);
+}
+
+/** The build a process runs, by the path of its runtime or its bundle: `<build>/runtime/bun`, `<build>/lib/x/main.js`. */
+export function buildOfProcessPath(path: string): string | undefined {
+  const match = /^(.*)\/(?:runtime\/bun|lib\/[^/]+\/main\.js)$/.exec(path);
+  return match?.[1];
+}

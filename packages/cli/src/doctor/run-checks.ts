@@ -1,0 +1,38 @@
+/** All checks at once, each with a limit: one that hangs says so, and holds up no other. */
+import { messageOf } from "@bureau/kit/errors";
+import type { Check, CheckResult, Finding } from "./check.ts";
+import type { HostView } from "./host-view.ts";
+
+/** A check that knows less by then will not know more. */
+const CHECK_MS_MAX = 8_000;
+
+export type Summary = Readonly<Record<"pass" | "warn" | "fail" | "skip", number>>;
+
+export function runChecks(checks: readonly Check[], host: HostView): Promise<CheckResult[]> {
+  return Promise.all(checks.map(async (check) => ({ check, finding: await findingOf(check, host) })));
+}
+
+async function findingOf(check: Check, host: HostView): Promise<Finding> {
+  if (host.kind === "rootless" && check.systemOnly !== undefined)
+    return { status: "skip", found: check.systemOnly };
+  let timer: Timer | undefined;
+  const late = new Promise<Finding>((resolve) => {
+    timer = setTimeout(
+      () => resolve({ status: "fail", found: `no answer within ${CHECK_MS_MAX / 1000} s` }),
+      CHECK_MS_MAX,
+    );
+  });
+  try {
+    return await Promise.race([Promise.resolve(check.probe(host)), late]);
+  } catch (error) {
+    return { status: "fail", found: `it cannot be checked: ${messageOf(error)}` };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export function summarise(results: readonly CheckResult[]): Summary {
+  const count = { pass: 0, warn: 0, fail: 0, skip: 0 };
+  for (const { finding } of results) count[finding.status]++;
+  return count;
+}

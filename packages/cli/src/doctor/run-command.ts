@@ -1,0 +1,56 @@
+/** Other programs, run to their end: with a limit on their time, nothing from our terminal, and all they print kept. */
+import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { type Ran, runToEnd } from "@bureau/kit/run-to-end";
+
+/** Enough for anything but package managers, which give their own. */
+const RUN_MS_MAX = 60_000;
+/** Package managers say a lot. */
+const STDOUT_BYTES_MAX = 32 << 20;
+
+export type RunOptions = {
+  /** Given on standard input; otherwise it is empty. */
+  readonly stdin?: string | Uint8Array;
+  readonly timeoutMs?: number;
+  readonly env?: Readonly<Record<string, string>>;
+};
+
+/** What a program we call may see of our environment: never what a person has in theirs. */
+const environment = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  LC_ALL: "C.UTF-8",
+};
+
+/** Code 127 when there is no such program, 124 when its time was up. */
+export async function runCommand(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const [program = "", ...args] = command;
+  const path = program.includes("/") ? program : Bun.which(program, { PATH: environment.PATH });
+  if (path === null) return { code: 127, stdout: "", stderr: `there is no program "${program}"` };
+  const { timeoutMs = RUN_MS_MAX, stdin, env } = options;
+  try {
+    return await runToEnd([path, ...args], {
+      ...{ what: `"${program}"`, timeoutMs, stdoutBytesMax: STDOUT_BYTES_MAX },
+      ...{ env: { ...environment, ...env }, ...(stdin === undefined ? {} : { stdin }) },
+    });
+  } catch (error) {
+    if (!isBureauError(error) || error.code !== "timeout") throw error;
+    return { code: 124, stdout: "", stderr: error.message };
+  }
+}
+
+/** Runs it and expects success. @throws BureauError with what it printed */
+export async function mustRun(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const ran = await runCommand(command, options);
+  if (ran.code === 0) return ran;
+  const said = lastLines(`${ran.stderr}\n${ran.stdout}`);
+  throw new BureauError("failed", `"${command.join(" ")}" exited with ${ran.code}: ${said}`);
+}
+
+const lastLines = (text: string): string =>
+  text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "")
+    .slice(-4)
+    .join("; ");
+
+export const hasProgram = (name: string): boolean => Bun.which(name, { PATH: environment.PATH }) !== null;

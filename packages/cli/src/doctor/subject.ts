@@ -1,0 +1,125 @@
+/**
+ * What a doctor is about: which installation, which machine its flags say, who its operator is. Flags win over the
+ * bootstrap file, which wins over what the host says already.
+ */
+import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { resolve } from "node:path";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/kit/layout";
+import { formatMachineConf, type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
+import { parseJson } from "@bureau/schema/parse";
+import { fleetOf, parseMachine } from "@bureau/schema/refs";
+import * as v from "valibot";
+import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import { findInstance, type Instance } from "../instance/instance.ts";
+import { layoutOf } from "../instance/operator.ts";
+import { programsDir } from "../instance/programs-dir.ts";
+import type { ViewOptions } from "./host-view.ts";
+
+export type Subject = Omit<ViewOptions, "clock"> & {
+  /** The bootstrap file's text. */
+  readonly bootstrap: string | undefined;
+};
+
+const BootstrapSchema = v.looseObject({
+  homeserver_url: v.string(),
+  server_name: v.string(),
+  machine_name: v.string(),
+  fleet_prefix: v.string(),
+});
+
+/** @throws UsageError */
+export function subjectOf(invocation: Invocation): Subject {
+  const bootstrap = readBootstrap(stringFlag(invocation, "bootstrap-file"));
+  const wanted = wantedConf(invocation, bootstrap);
+  return {
+    instance: instanceOf(invocation, wanted !== undefined),
+    operator: operatorOf(invocation),
+    wanted,
+    bootstrap,
+    hasBootstrap: bootstrap !== undefined,
+    ownBuild: realpathSync(programsDir()),
+  };
+}
+
+/** The rootless instance that is meant, by the same rule as everywhere (instance/installation.ts); else the system's. */
+function instanceOf(invocation: Invocation, isBootstrapping: boolean): Instance | undefined {
+  if (invocation.flags["system"] === true || isBootstrapping) return undefined;
+  const named = stringFlag(invocation, "home") !== undefined || (invocation.env["BUREAU_HOME"] ?? "") !== "";
+  if (!named && existsSync(systemHost.machineConf)) return undefined;
+  return findInstance(layoutOf(invocation));
+}
+
+/** Who should be able to operate this machine: whoever types, also behind sudo. */
+function operatorOf(invocation: Invocation): string | undefined {
+  const named = stringFlag(invocation, "operator") ?? invocation.env["SUDO_USER"];
+  if (named !== undefined && named !== "" && named !== "root") return named;
+  return process.getuid?.() === 0 ? undefined : currentUser();
+}
+
+function currentUser(): string | undefined {
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((candidate) => candidate.split(":")[2] === String(process.getuid?.()));
+  return line?.split(":")[0] ?? process.env["USER"];
+}
+
+function readBootstrap(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return readFileSync(path === "-" ? 0 : resolve(path), "utf8");
+  } catch (error) {
+    throw new UsageError(
+      `Cannot read the bootstrap file "${path}": ${messageOf(error)}`,
+      "bureau machine provision makes one",
+    );
+  }
+}
+
+function wantedConf(invocation: Invocation, bootstrap: string | undefined): MachineConf | undefined {
+  const file = bootstrap === undefined ? undefined : parseBootstrap(bootstrap);
+  const given = {
+    BUREAU_HOMESERVER_URL: stringFlag(invocation, "homeserver") ?? file?.homeserver_url,
+    BUREAU_MACHINE_NAME: stringFlag(invocation, "machine-name") ?? file?.machine_name,
+    BUREAU_SERVER_NAME: stringFlag(invocation, "server-name") ?? file?.server_name,
+    BUREAU_FLEET: stringFlag(invocation, "fleet") ?? file?.fleet_prefix,
+  };
+  if (Object.values(given).every((value) => value === undefined)) return undefined;
+  const machine = given.BUREAU_MACHINE_NAME;
+  const values = {
+    ...given,
+    BUREAU_FLEET: given.BUREAU_FLEET ?? (machine === undefined ? undefined : fleetOf(parseMachine(machine))),
+  };
+  const flags: Record<string, string> = {
+    BUREAU_HOMESERVER_URL: "--homeserver",
+    BUREAU_MACHINE_NAME: "--machine-name",
+    BUREAU_SERVER_NAME: "--server-name",
+    BUREAU_FLEET: "--fleet",
+  };
+  const missing = Object.entries(values).flatMap(([key, value]) =>
+    value === undefined ? [flags[key] ?? key] : [],
+  );
+  if (missing.length > 0)
+    throw new UsageError(
+      `Which machine is this? ${missing.join(", ")} is missing`,
+      "bureau machine doctor --help",
+    );
+  const text = Object.entries(values)
+    .map(([key, value]) => `${key}=${value}\n`)
+    .join("");
+  const conf = parseMachineConf(text, "the flags");
+  return parseMachineConf(formatMachineConf(conf), "the flags");
+}
+
+/** Names no values: one of them is a password. */
+function parseBootstrap(text: string): v.InferOutput<typeof BootstrapSchema> {
+  try {
+    return parseJson(BootstrapSchema, text, "bootstrap file");
+  } catch (error) {
+    throw new BureauError(
+      "invalid-input",
+      "The bootstrap file is not one: it is no JSON object with homeserver_url, server_name, machine_name and fleet_prefix",
+      { cause: error },
+    );
+  }
+}

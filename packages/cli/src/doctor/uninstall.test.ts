@@ -1,0 +1,73 @@
+import { describe, expect, test } from "bun:test";
+import type { Entry } from "./install-record.ts";
+import { describeEntry, isIncomplete, planUninstall, whyNotEmpty, whyUserStays } from "./uninstall.ts";
+
+const at = "2026-01-01T00:00:00.000Z";
+/** In the order a fix makes them. */
+const made: Entry[] = [
+  { kind: "folder", path: "/etc/bureau", at },
+  { kind: "folder", path: "/etc/bureau/backups", at },
+  { kind: "file", path: "/etc/systemd/system/bureau-daemon.service", at },
+  { kind: "file", path: "/etc/profile.d/bureau.sh", at },
+  { kind: "user", name: "bureau", at },
+  { kind: "group", name: "bureau", at },
+  { kind: "account-files", at, files: [] },
+  { kind: "member", user: "alice", group: "bureau-operators", at },
+  { kind: "folder", path: "/var/bureau", at },
+  { kind: "folder", path: "/var/bureau/workspace", at },
+  { kind: "folder", path: "/var/bureau/builds", at },
+  { kind: "folder", path: "/var/bureau/bin", at },
+  { kind: "link", path: "/var/bureau/bin/bureau", at },
+  { kind: "enabled", unit: "bureau-daemon.service", at },
+];
+
+describe("an uninstall", () => {
+  const order = planUninstall(made).map(describeEntry);
+  const isBefore = (one: string, other: string): void =>
+    expect(order.indexOf(one)).toBeLessThan(order.indexOf(other));
+
+  test("takes back everything, each once", () => {
+    expect([...order].sort()).toEqual(made.map(describeEntry).sort());
+  });
+
+  test("disables units before their files go, and removes what is in folders before the folders", () => {
+    isBefore("enabled unit bureau-daemon.service", "file /etc/systemd/system/bureau-daemon.service");
+    isBefore("folder /var/bureau/workspace", "folder /var/bureau");
+    isBefore("link /var/bureau/bin/bureau", "folder /var/bureau/bin");
+  });
+
+  test("removes users after what they own, and the tools' own backups after the last change of accounts", () => {
+    isBefore("folder /var/bureau/workspace", "user bureau");
+    isBefore("user bureau", "group bureau");
+    isBefore("group bureau", "backups of account files");
+    isBefore("backups of account files", "folder /etc/bureau/backups");
+  });
+
+  test("keeps its programs nearly to the end and its record to the very end", () => {
+    isBefore("backups of account files", "folder /var/bureau/builds");
+    expect(order.at(-1)).toBe("folder /etc/bureau");
+  });
+});
+
+test("an uninstall is incomplete when a folder stays for what others put there, not when something was to stay", () => {
+  const kept = (why: string) => isIncomplete({ removed: [], kept: [{ what: "folder /etc/bureau", why }] });
+  expect(kept("it holds what is not Bureau's: theirs")).toBe(true);
+  expect(kept("the record of what stays lies in it")).toBe(false);
+  expect(kept("--remove-user removes it")).toBe(false);
+});
+
+test("the user stays, although it is to go, while files of its own are kept", () => {
+  const options = { removeUser: true, removePackages: false } as const;
+  expect(whyUserStays({ ...options, data: "keep" }, true)).toContain("files that are kept");
+  expect(whyUserStays({ ...options, data: "keep" }, false)).toBeUndefined();
+  expect(whyUserStays({ ...options, data: "discard" }, true)).toBeUndefined();
+  expect(whyUserStays({ ...options, removeUser: false, data: "discard" }, false)).toBe(
+    "--remove-user removes it",
+  );
+});
+
+test("a folder that only holds what is kept does not make an uninstall incomplete", () => {
+  expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toBe("what is kept lies in it");
+  expect(whyNotEmpty("/var/bureau", ["workspace", "work"], made)).toBe("it holds what is not Bureau's: work");
+  expect(whyNotEmpty("/var/bureau", [], made)).toBeUndefined();
+});

@@ -1,0 +1,411 @@
+/**
+ * Leaves a host as it was before Bureau: stops everything, then takes back what the record tells of, each thing struck
+ * off as it goes, the record itself last. Killed half-way and run again, it goes on where it was. Links are removed,
+ * never followed; what somebody else put into a folder of ours stays, and the receipt says so.
+ */
+import { existsSync, lstatSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { removeDurably } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { systemHost, systemLayout } from "@bureau/kit/layout";
+import { identify, type ProcessId, stopProcess } from "@bureau/kit/process-table";
+import { firstBootUnit } from "../system/first-boot.ts";
+import { unitFiles } from "../system/units.ts";
+import { removeGroup, removeMember, removeUser, restoreAccountFiles } from "./account-changes.ts";
+import { readAccounts } from "./accounts.ts";
+import { removeTemporaries, restore, setOwnership } from "./backups.ts";
+import { sizeText } from "./checks/host-checks.ts";
+import { removeBlock } from "./file-block.ts";
+import type { Entry, InstallRecord } from "./install-record.ts";
+import { look } from "./look.ts";
+import { forgetNixConfig, removeNixRoots } from "./nix-host.ts";
+import { removePackage } from "./packages.ts";
+import { mustRun, runCommand } from "./run-command.ts";
+
+export type UninstallOptions = {
+  readonly removeUser: boolean;
+  readonly removePackages: boolean;
+  /** What becomes of files in workspace and cache; undefined: refuse while there are any. */
+  readonly data: "keep" | "discard" | undefined;
+};
+
+/** What was done about one thing. */
+export type Receipt = {
+  readonly removed: readonly string[];
+  readonly kept: readonly { readonly what: string; readonly why: string }[];
+};
+
+/** Whether something of Bureau's own stays because others' things are in it, and not because it was to stay. */
+export const isIncomplete = ({ kept }: Receipt): boolean =>
+  kept.some(({ why }) => why.startsWith(HOLDS_OTHERS));
+
+/** Whose files are people's. */
+const dataFolders: readonly string[] = [systemLayout.workspaceRoot, systemLayout.cacheRoot];
+
+/** Folders whose whole content is Bureau's. */
+const ownFolders: readonly string[] = [
+  systemLayout.runDir,
+  systemLayout.stateDir,
+  systemHost.buildsDir,
+  systemHost.programsDir,
+  systemHost.backupsDir,
+];
+
+/**
+ * Kinds in the order they go: what runs, what starts it, what it needed. Programs go as late as can be, so that an
+ * uninstall that was cut off can be run again from them.
+ */
+const order: readonly Entry["kind"][] = [
+  "enabled",
+  "member",
+  "ntp",
+  "sysctl",
+  "apparmor",
+  "block",
+  "file",
+  "link",
+  "folder",
+  "credential-secret",
+  "user",
+  "group",
+  "account-files",
+  "package",
+];
+
+const isProgram = (entry: Entry): boolean =>
+  "path" in entry &&
+  (entry.path.startsWith(`${systemHost.binDir}`) ||
+    entry.path.startsWith(systemHost.buildsDir) ||
+    entry.path === systemHost.profile);
+
+/** Folders that hold what is needed to the end. */
+const isLast = (entry: Entry): boolean =>
+  entry.kind === "folder" &&
+  ([systemHost.configDir, systemHost.backupsDir, systemHost.dataDir] as string[]).includes(entry.path);
+
+/** The entries in the order they are taken back. Pure. */
+export function planUninstall(entries: readonly Entry[]): Entry[] {
+  const rank = (entry: Entry): number => (isLast(entry) ? 2 : isProgram(entry) ? 1 : 0);
+  // Of folders, those below go first: they came last.
+  const reversed = [...entries].reverse();
+  return reversed.sort((a, b) => rank(a) - rank(b) || order.indexOf(a.kind) - order.indexOf(b.kind));
+}
+
+/** What an entry is about, for a person. */
+export function describeEntry(entry: Entry): string {
+  switch (entry.kind) {
+    case "file":
+    case "link":
+    case "folder":
+      return `${entry.kind} ${entry.path}`;
+    case "block":
+      return `lines in ${entry.path}`;
+    case "apparmor":
+      return `AppArmor profile ${entry.path}`;
+    case "credential-secret":
+      return `host secret ${entry.path}`;
+    case "user":
+    case "group":
+    case "package":
+      return `${entry.kind} ${entry.name}`;
+    case "sysctl":
+      return `setting ${entry.name}`;
+    case "member":
+      return `member ${entry.user} of the group ${entry.group}`;
+    case "enabled":
+      return `enabled unit ${entry.unit}`;
+    case "account-files":
+      return "backups of account files";
+    case "ntp":
+      return "clock set by the network";
+  }
+}
+
+/** Files in workspace and cache, for the refusal. */
+export function dataHeld(
+  record: InstallRecord,
+): { readonly path: string; readonly files: number; readonly bytes: number }[] {
+  return dataFolders
+    .filter((path) => record.find({ kind: "folder", path }) !== undefined)
+    .map((path) => ({ path, ...measure(path) }))
+    .filter(({ files }) => files > 0);
+}
+
+function measure(path: string): { files: number; bytes: number } {
+  if (look(path).kind !== "folder") return { files: 0, bytes: 0 };
+  const total = { files: 0, bytes: 0 };
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    const below = join(path, entry.name);
+    const size = entry.isDirectory() ? measure(below) : { files: 1, bytes: lstatSync(below).size };
+    total.files += size.files;
+    total.bytes += size.bytes;
+  }
+  return total;
+}
+
+/** @throws BureauError `conflict` while there is data nobody has said what to do with */
+export function requireDecision(record: InstallRecord, options: UninstallOptions): void {
+  const held = dataHeld(record);
+  if (options.data !== undefined || held.length === 0) return;
+  const what = held
+    .map(({ path, files, bytes }) => `${path} (${files} files, ${sizeText(bytes)})`)
+    .join(" and ");
+  throw new BureauError("conflict", `Cannot uninstall: there are files in ${what}`, {
+    hint: "--discard-data removes them, --keep-data leaves them where they are",
+  });
+}
+
+/**
+ * Why user and groups stay; undefined when they go. Files that are kept belong to the user: were it removed, they would
+ * be the next user's who gets its number.
+ */
+export function whyUserStays(options: UninstallOptions, holdsData: boolean): string | undefined {
+  if (!options.removeUser) return "--remove-user removes it";
+  return options.data === "keep" && holdsData
+    ? "the files that are kept are its own; it goes when they are gone, with --remove-user"
+    : undefined;
+}
+
+/** Also when it is only folders that are in workspace or cache. */
+export const holdsData = (record: InstallRecord): boolean =>
+  dataFolders.some(
+    (path) =>
+      record.find({ kind: "folder", path }) !== undefined &&
+      look(path).kind === "folder" &&
+      readdirSync(path).length > 0,
+  );
+
+export type UninstallDeps = { readonly onRemoved: (what: string) => void; readonly clock?: Clock };
+
+/** @throws BureauError when something cannot be removed; what is left is still in the record then */
+export async function uninstallAll(
+  record: InstallRecord,
+  options: UninstallOptions,
+  deps: UninstallDeps,
+): Promise<Receipt> {
+  const removed: string[] = [];
+  const kept: { what: string; why: string }[] = [];
+  const userStays = whyUserStays(options, holdsData(record));
+  await stopEverything(record, deps.clock ?? systemClock);
+  deps.onRemoved("everything that ran");
+  for (const entry of planUninstall(record.entries)) {
+    // What is known of a thing may have changed while others went.
+    const current = record.find(entry);
+    if (current === undefined) continue;
+    const left = await takeBack(current, record, options, userStays);
+    if (left !== undefined) kept.push({ what: describeEntry(entry), why: left.why });
+    if (left?.isRecorded === true) continue;
+    removed.push(describeEntry(entry));
+    deps.onRemoved(describeEntry(entry));
+  }
+  return { removed, kept };
+}
+
+/** Who does not end by then is killed. */
+const END_MS_MAX = 10_000;
+
+async function stopEverything(record: InstallRecord, clock: Clock): Promise<void> {
+  const names = unitFiles.map(({ name }) => name);
+  // The daemon first: nothing it runs is to be started again.
+  const daemon = names.filter((name) => name.includes("daemon"));
+  const instances = names.filter((name) => name.includes("@.")).map((name) => name.replace("@.", "@*."));
+  for (const units of [daemon, [firstBootUnit], names.filter((name) => !name.includes("@.")), instances])
+    if (units.length > 0) await runCommand(["systemctl", "stop", "--", ...units], { timeoutMs: 120_000 });
+  if (record.find({ kind: "user", name: systemHost.user }) === undefined) return;
+  const uid = readAccounts().user(systemHost.user)?.uid;
+  if (uid === undefined) return;
+  await Promise.all(processesOf(uid).map((process) => stopProcess(process, END_MS_MAX, clock)));
+}
+
+function processesOf(uid: number): ProcessId[] {
+  return readdirSync("/proc").flatMap((entry) => {
+    if (!/^\d+$/.test(entry)) return [];
+    try {
+      if (lstatSync(`/proc/${entry}`).uid !== uid && effectiveUid(entry) !== uid) return [];
+    } catch {
+      return [];
+    }
+    return identify(Number(entry)) ?? [];
+  });
+}
+
+/** The owner of /proc/<pid> is root where a process may not be dumped. */
+function effectiveUid(pid: string): number {
+  const status = readTextOr(`/proc/${pid}/status`);
+  return Number(/^Uid:\s+\d+\s+(\d+)/m.exec(status)?.[1] ?? -1);
+}
+
+/** Why a thing stays, and whether the record goes on telling of it. */
+type Left = { readonly why: string; readonly isRecorded: boolean };
+
+/** Undoes one entry and strikes it off, unless it stays. */
+async function takeBack(
+  entry: Entry,
+  record: InstallRecord,
+  options: UninstallOptions,
+  userStays: string | undefined,
+): Promise<Left | undefined> {
+  const stays = (why: string): Left => ({ why, isRecorded: true });
+  switch (entry.kind) {
+    case "enabled":
+      await runCommand(["systemctl", "--quiet", "disable", entry.unit]);
+      break;
+    case "member":
+      if (userStays === undefined && record.find({ kind: "group", name: entry.group }) !== undefined) break;
+      await removeMember(record, entry.user, entry.group);
+      break;
+    case "ntp":
+      await runCommand(["timedatectl", "set-ntp", "false"]);
+      break;
+    case "sysctl":
+      await runCommand(["sysctl", "-q", "-w", `${entry.name}=${entry.before}`]);
+      break;
+    case "apparmor":
+      await runCommand(["apparmor_parser", "-R", entry.path]);
+      break;
+    case "block":
+      removeBlock(entry.path, entry.made);
+      await forgetNixConfig(entry.path);
+      break;
+    case "file":
+    case "link":
+      await takeBackPath(entry);
+      break;
+    case "folder": {
+      const why = await takeBackFolder(entry, record, options);
+      if (why !== undefined) return stays(why);
+      // The record went with its folder.
+      if (entry.path === systemHost.configDir && !existsSync(entry.path)) return undefined;
+      break;
+    }
+    case "credential-secret": {
+      const others = await otherCredentials();
+      if (others !== undefined) return stays(others);
+      removeDurably(entry.path);
+      break;
+    }
+    case "user":
+      if (userStays !== undefined) return stays(userStays);
+      await removeUser(record, entry.name);
+      break;
+    case "group":
+      if (userStays !== undefined) return stays(userStays);
+      await removeGroup(record, entry.name);
+      break;
+    case "account-files": {
+      if (userStays !== undefined) return stays("it goes with the user");
+      const left = await restoreAccountFiles(entry);
+      record.forget(entry);
+      return left.length === 0
+        ? undefined
+        : { why: `others have changed accounts since: ${left.join(", ")}`, isRecorded: false };
+    }
+    case "package":
+      if (!options.removePackages) return stays("others may use it; --remove-packages removes it");
+      await removePackage(entry.name);
+      break;
+  }
+  record.forget(entry);
+  return undefined;
+}
+
+async function takeBackPath(entry: Extract<Entry, { kind: "file" | "link" }>): Promise<void> {
+  removeTemporaries(entry.path);
+  if (entry.before !== undefined) restore(entry.path, entry.before);
+  else if (look(entry.path).kind !== "folder") removeDurably(entry.path);
+  if (dirname(entry.path) === systemHost.unitDir) {
+    await mustRun(["systemctl", "daemon-reload"]);
+    await runCommand(["systemctl", "reset-failed", entry.path.slice(systemHost.unitDir.length + 1)]);
+  }
+}
+
+async function takeBackFolder(
+  entry: Extract<Entry, { kind: "folder" }>,
+  record: InstallRecord,
+  options: UninstallOptions,
+): Promise<string | undefined> {
+  const { path, before } = entry;
+  if (look(path).kind !== "folder") return undefined;
+  if (dataFolders.includes(path) && options.data === "keep" && readdirSync(path).length > 0)
+    return "--keep-data";
+  if (path === systemHost.backupsDir && record.entries.some(needsBackups))
+    return "it holds what is still to be put back";
+  if (path === systemHost.programsDir) removeNixRoots(path);
+  if (ownFolders.includes(path) || dataFolders.includes(path))
+    // rm, because it walks by open folders: what changes under its feet leads it nowhere else.
+    for (const name of readdirSync(path))
+      if (before === undefined || !before.names.includes(name))
+        await mustRun(["rm", "-rf", "--one-file-system", "--", join(path, name)], { timeoutMs: 600_000 });
+  if (before !== undefined) {
+    setOwnership(path, before.uid, before.gid, before.mode);
+    return undefined;
+  }
+  return path === systemHost.configDir ? removeConfigDir(record, entry) : removeIfEmpty(record, path);
+}
+
+const needsBackups = (entry: Entry): boolean =>
+  entry.kind === "account-files" ||
+  ((entry.kind === "file" || entry.kind === "link") && entry.before !== undefined);
+
+const HOLDS_OTHERS = "it holds what is not Bureau's: ";
+
+const notOurs = (names: readonly string[]): string => `${HOLDS_OTHERS}${names.slice(0, 5).join(", ")}`;
+
+function removeIfEmpty(record: InstallRecord, path: string): string | undefined {
+  const why = whyNotEmpty(path, readdirSync(path), record.entries);
+  if (why === undefined) rmdirSync(path);
+  return why;
+}
+
+/** Why a folder with these names in it stays; undefined for none. Pure. */
+export function whyNotEmpty(
+  path: string,
+  names: readonly string[],
+  entries: readonly Entry[],
+): string | undefined {
+  const isRecorded = (below: string): boolean =>
+    entries.some((entry) => "path" in entry && `${entry.path}/`.startsWith(`${below}/`));
+  const others = names.filter((name) => !isRecorded(join(path, name)));
+  if (others.length > 0) return notOurs(others);
+  return names.length > 0 ? "what is kept lies in it" : undefined;
+}
+
+/** The record lies in it: it goes when nothing else is told of. */
+function removeConfigDir(record: InstallRecord, own: Entry): string | undefined {
+  removeTemporaries(systemHost.installRecord);
+  if (record.entries.some((entry) => entry !== own)) return "the record of what stays lies in it";
+  const others = readdirSync(systemHost.configDir).filter(
+    (name) => join(systemHost.configDir, name) !== systemHost.installRecord,
+  );
+  if (others.length > 0) return notOurs(others);
+  rmSync(systemHost.installRecord, { force: true });
+  rmdirSync(systemHost.configDir);
+  return undefined;
+}
+
+/** Who else sealed something with the host's secret cannot open it without. Undefined when nobody did. */
+async function otherCredentials(): Promise<string | undefined> {
+  const stores = ["/etc/credstore.encrypted", "/run/credstore.encrypted", "/usr/lib/credstore.encrypted"];
+  const stored = stores.find((path) => existsSync(path) && readdirSync(path).length > 0);
+  if (stored !== undefined) return `credentials in ${stored} may need it`;
+  const folders = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+  ].filter((path) => existsSync(path));
+  const { stdout } = await runCommand(["grep", "-rlE", "(Load|Set)CredentialEncrypted=", "--", ...folders]);
+  const units = stdout.split("\n").filter((path) => path !== "" && !path.includes("/bureau-"));
+  return units.length > 0
+    ? `units load credentials sealed with it: ${units.slice(0, 3).join(", ")}`
+    : undefined;
+}
+
+function readTextOr(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

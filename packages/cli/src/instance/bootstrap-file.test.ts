@@ -1,0 +1,68 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { parseMachine, parseServerName } from "@bureau/schema/refs";
+import { hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
+
+const machine = parseMachine("bureau/fleet/prod/machine/box");
+const NOW = Date.parse("2026-06-01T12:00:00Z");
+const at = (now: number) => ({ ...systemClock, now: () => now });
+const make = (expiresInMs?: number) =>
+  newBootstrap({
+    ...{ homeserver: "http://hs", server: parseServerName("bureau.test"), machine, expiresInMs },
+    clock: at(NOW),
+  });
+
+let dir = "";
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "bbf-"));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+test("it is written for its owner alone, two spaces deep, and read back", () => {
+  const path = join(dir, "b.json");
+  const made = make();
+  writeBootstrap(path, made);
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(readFileSync(path, "utf8")).toContain('\n  "homeserver_url": "http://hs"');
+  expect(readBootstrap(path, machine)).toEqual(made);
+  expect(readBootstrap(join(dir, "none"), machine)).toBeUndefined();
+});
+
+test("every one has a password of its own", () => {
+  expect(make().password).not.toBe(make().password);
+});
+
+test("it expires when it says so, or never", () => {
+  const made = make(3_600_000);
+  expect(made.expires_at).toBe("2026-06-01T13:00:00Z");
+  expect(hasExpired(made, at(NOW + 3_599_999))).toBe(false);
+  expect(hasExpired(made, at(NOW + 3_600_000))).toBe(true);
+  expect(hasExpired({ ...made, expires_at: "soon" }, at(NOW))).toBe(true);
+  expect(hasExpired(make(), at(NOW + 1e12))).toBe(false);
+});
+
+test("what is not this machine's is never taken for it, and its content is not quoted", () => {
+  const path = join(dir, "b.json");
+  for (const text of [
+    "s3cret notes",
+    '{"password":"s3cret"}',
+    JSON.stringify({ ...make(), machine_name: "x" }),
+  ]) {
+    writeFileSync(path, text);
+    let message = "";
+    try {
+      readBootstrap(path, machine);
+    } catch (error) {
+      message = String(error);
+    }
+    expect(message).toContain(path);
+    expect(message).not.toContain("s3cret");
+  }
+});
+
+test("a folder that is not there is named, with the flag that chooses another", () => {
+  expect(() => writeBootstrap(join(dir, "no/b.json"), make())).toThrow("Cannot write the bootstrap file");
+});

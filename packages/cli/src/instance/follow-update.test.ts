@@ -1,0 +1,82 @@
+import { describe, expect, test } from "bun:test";
+import { systemClock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { notices } from "@bureau/schema/events";
+import { parseRoomId } from "@bureau/schema/refs";
+import { followUpdate, outcomeOf } from "./follow-update.ts";
+import type { Effect, Touched } from "./template-impact.ts";
+
+const touched = (effect: Effect = "restart", restart_policy = "always"): Touched =>
+  ({ principal: "service/a", effect, assignment: { restart_policy } }) as unknown as Touched;
+const message = (msgtype: string, fields: object = {}) => ({
+  event_id: "$e",
+  content: { msgtype, principal: "service/a", ...fields },
+});
+const restarted = message(notices.principalRestarted);
+const steady = message(notices.principalSteady);
+const rolledBack = message(notices.healthCheck, { outcome: "rolled_back", error: "no" });
+
+test("restarted is not settled; that it runs well or was rolled back is", () => {
+  expect(outcomeOf(touched(), [restarted])).toEqual({ outcome: "pending" });
+  expect(outcomeOf(touched(), [steady, restarted])).toEqual({ outcome: "healthy" });
+  expect(outcomeOf(touched(), [rolledBack, restarted])).toEqual({ outcome: "rolled-back", reason: "no" });
+});
+
+test("work that may end is settled when it was restarted", () => {
+  expect(outcomeOf(touched("restart", "never"), [restarted])).toEqual({ outcome: "updated" });
+});
+
+test("the newest word counts, and only about this principal", () => {
+  const other = { ...steady, content: { ...steady.content, principal: "service/b" } };
+  expect(outcomeOf(touched(), [other, rolledBack, steady])).toMatchObject({ outcome: "rolled-back" });
+  expect(outcomeOf(touched(), [other])).toEqual({ outcome: "pending" });
+});
+
+test("what is not settled says what last went wrong", () => {
+  const failed = message(notices.principalStartFailed, { error: "no such file" });
+  expect(outcomeOf(touched(), [failed])).toEqual({ outcome: "pending", reason: "no such file" });
+  expect(
+    outcomeOf(touched(), [message(notices.healthCheck, { outcome: "destroyed", error: "ill" })]),
+  ).toEqual({
+    ...{ outcome: "pending", reason: "ill" },
+  });
+});
+
+describe("a homeserver that is away", () => {
+  const room = parseRoomId("!r:bureau.local");
+  const one = { ...touched(), place: { room, key: "k" } } as unknown as Touched;
+  const options = { clock: systemClock, onProgress: () => {} };
+  const away = new BureauError("unavailable", "the homeserver is away");
+
+  test("for a moment is waited for", async () => {
+    let asked = 0;
+    const messages = (): Promise<{ chunk: object[] }> =>
+      asked++ === 0 ? Promise.reject(away) : Promise.resolve({ chunk: [steady] });
+    const session = { messages } as unknown as MatrixSession;
+    const outcomes = await followUpdate(session, [one], new Map([[room, undefined]]), {
+      ...options,
+      timeoutMs: 10_000,
+    });
+    expect(outcomes.get(one)).toEqual({ outcome: "healthy" });
+  });
+
+  test("until time is up has settled nothing", async () => {
+    const session = { messages: () => Promise.reject(away) } as unknown as MatrixSession;
+    const outcomes = await followUpdate(session, [one], new Map([[room, undefined]]), {
+      ...options,
+      timeoutMs: 30,
+    });
+    expect(outcomes.get(one)).toEqual({ outcome: "pending" });
+  });
+
+  test("is not one that refuses", async () => {
+    const refusal = Promise.reject(new BureauError("forbidden", "not in this room"));
+    const session = { messages: () => refusal } as unknown as MatrixSession;
+    const following = followUpdate(session, [one], new Map([[room, undefined]]), {
+      ...options,
+      timeoutMs: 30,
+    });
+    expect(await following.catch(String)).toContain("not in this room");
+  });
+});

@@ -1,0 +1,97 @@
+/** The principals of one machine, for when the machine goes: who they are, and what becomes of their accounts. */
+import { login } from "@bureau/matrix/auth";
+import type { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, isCleared, PrincipalUserSchema } from "@bureau/schema/events";
+import {
+  fleetOf,
+  type MachineLocalpart,
+  principalOfUser,
+  type UserId,
+  userOfStateKey,
+} from "@bureau/schema/refs";
+import { safeParse } from "valibot";
+import { principalPassword } from "./administrator.ts";
+import { configPlace, readAssignments } from "./machine-config.ts";
+import { listMachines } from "./machines.ts";
+
+/** What the administrator of the namespace knows: principals' passwords follow from it. */
+export type AccountKeys = { readonly registrationToken: string; readonly homeserver: string };
+
+/**
+ * Who is assigned to the machine, has credentials for it, or is in its config room: also while the machine is half
+ * removed already.
+ */
+export async function agentsOf(session: MatrixSession, machine: MachineLocalpart): Promise<UserId[]> {
+  const place = await configPlace(session, machine);
+  const { assignments } = await readAssignments(session, place);
+  const sealed = (await session.getRoomState(place.room)).flatMap(({ type, stateKey, content }) =>
+    type === eventTypes.credentials && !isCleared(content) ? [stateKey] : [],
+  );
+  const candidates = [
+    ...assignments.map(({ principal }) => principal),
+    ...sealed.flatMap((key) => asPrincipal(key, userOfStateKey)),
+    ...(await session.joinedMembers(place.room)),
+  ];
+  return [...new Set(candidates)].filter((user) => isAgentOf(user, machine)).sort();
+}
+
+function asPrincipal(key: string, parse: (key: string) => UserId): UserId[] {
+  try {
+    return [parse(key)];
+  } catch {
+    return [];
+  }
+}
+
+/** People, the machine itself and the fleet's controller are in its config room too. */
+function isAgentOf(user: UserId, machine: MachineLocalpart): boolean {
+  if (!safeParse(PrincipalUserSchema, user).success) return false;
+  const principal = principalOfUser(user);
+  const fleet = fleetOf(machine);
+  return (
+    fleetOf(principal) === fleet &&
+    !principal.startsWith(`${fleet}/machine/`) &&
+    principal !== `${fleet}/service/fleet`
+  );
+}
+
+/** Those of `agents` that another machine of the fleet runs as well. */
+export async function assignedElsewhere(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  agents: readonly UserId[],
+): Promise<Set<UserId>> {
+  const elsewhere = new Set<UserId>();
+  if (agents.length === 0) return elsewhere;
+  for (const other of await listMachines(session, fleetOf(machine))) {
+    if (other.name === machine) continue;
+    const { assignments } = await readAssignments(
+      session,
+      await configPlace(session, other.name as MachineLocalpart),
+    );
+    for (const { principal } of assignments) if (agents.includes(principal)) elsewhere.add(principal);
+  }
+  return elsewhere;
+}
+
+/** A session of the principal's own, by the password its maker gave it. */
+async function enter(user: UserId, keys: AccountKeys): Promise<{ own: MatrixSession; password: string }> {
+  const { homeserver, registrationToken } = keys;
+  const principal = principalOfUser(user);
+  const password = principalPassword(principal, registrationToken);
+  const { userId, token } = await login({ homeserver, user: principal, password });
+  return { own: new MatrixSession({ homeserver, userId, token }), password };
+}
+
+/** Ends every session of a principal: tokens that were on a machine are worth nothing any more. */
+export async function logOutAgent(user: UserId, keys: AccountKeys): Promise<void> {
+  await (await enter(user, keys)).own.logout(true);
+}
+
+/** Closes its account for good, by the server's admin or else by its own password. */
+export async function closeAgentAccount(user: UserId, keys: AccountKeys, admin: ServerAdmin): Promise<void> {
+  if ((await admin.deactivate(user)).kind === "done") return;
+  const { own, password } = await enter(user, keys);
+  await own.deactivate(password);
+}

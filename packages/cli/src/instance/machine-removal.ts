@@ -1,0 +1,150 @@
+/**
+ * Taking a machine out of its fleet, from outside: what decommission and revoke have in common (wire facts, section
+ * 10.3). Every part is found before it is touched, so that doing it again does only what is left; one that fails is
+ * remembered as a problem and stops no other.
+ */
+import { messageOf } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, isCleared, ServiceSchema } from "@bureau/schema/events";
+import { type MachineLocalpart, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
+import { safeParse } from "valibot";
+import { type FoundRoom, isMember, membershipOf } from "./machine-rooms.ts";
+import type { RoomKind } from "./room-catalogue.ts";
+
+export type Removal = {
+  readonly session: MatrixSession;
+  readonly machine: MachineLocalpart;
+  readonly user: UserId;
+  readonly rooms: readonly FoundRoom[];
+  /** Why, for whoever reads the rooms. */
+  readonly reason: string;
+  /** What could not be done, each a sentence. */
+  readonly problems: string[];
+};
+
+/** Does one part; what it throws becomes a problem. */
+export async function attempt<T>(
+  removal: Removal,
+  what: string,
+  act: () => Promise<T>,
+): Promise<T | undefined> {
+  try {
+    return await act();
+  } catch (error) {
+    removal.problems.push(`Cannot ${what}: ${messageOf(error)}`);
+    return undefined;
+  }
+}
+
+const roomOfKind = (removal: Removal, kind: RoomKind): RoomId | undefined =>
+  removal.rooms.find((room) => room.kind === kind)?.room;
+
+/** Writes `{}` where there is something. Returns what was cleared, as `type key`. */
+async function clear(removal: Removal, room: RoomId, type: string, key: string): Promise<string[]> {
+  const { session } = removal;
+  const cleared = await attempt(removal, `clear ${type}`, async () => {
+    const content = await session.getState(room, type, key);
+    if (typeof content !== "object" || content === null || isCleared({ ...content })) return [];
+    await session.putState(room, type, key, {});
+    return [`${type} ${key}`];
+  });
+  return cleared ?? [];
+}
+
+/** The machine's key, facts and heartbeat. */
+async function clearFacts(removal: Removal): Promise<string[]> {
+  const machines = roomOfKind(removal, "fleet-machines");
+  const cleared: string[] = [];
+  if (machines === undefined) return cleared;
+  for (const type of [eventTypes.machineKey, eventTypes.machineStatus, eventTypes.machineInfo])
+    cleared.push(...(await clear(removal, machines, type, stateKeyOf(removal.user))));
+  return cleared;
+}
+
+/**
+ * Everything that says the machine is one, in the wire's order: key, status, configuration, credentials; then what it
+ * had reserved, and the services it offered.
+ */
+export async function clearState(removal: Removal): Promise<{ all: string[]; credentialKeys: string[] }> {
+  const { user } = removal;
+  const key = stateKeyOf(user);
+  const all = await clearFacts(removal);
+  const credentialKeys: string[] = [];
+  const config = roomOfKind(removal, "config");
+  if (config !== undefined) {
+    all.push(...(await clear(removal, config, eventTypes.machineConfig, key)));
+    for (const stateKey of await keysOf(removal, config, eventTypes.credentials)) {
+      const cleared = await clear(removal, config, eventTypes.credentials, stateKey);
+      if (cleared.length > 0) credentialKeys.push(stateKey);
+      all.push(...cleared);
+    }
+  }
+  const ops = roomOfKind(removal, "ops");
+  if (ops !== undefined) {
+    all.push(...(await clear(removal, ops, eventTypes.reservation, key)));
+    all.push(...(await clear(removal, ops, eventTypes.machineDrain, "")));
+  }
+  all.push(...(await clearServices(removal)));
+  return { all, credentialKeys };
+}
+
+async function clearServices(removal: Removal): Promise<string[]> {
+  const room = roomOfKind(removal, "fleet-services");
+  if (room === undefined) return [];
+  const offered = await attempt(removal, "read the services of the fleet", async () =>
+    (await removal.session.getRoomState(room)).filter(({ type, content }) => {
+      const service = safeParse(ServiceSchema, content);
+      return type === eventTypes.service && service.success && service.output.machine === removal.user;
+    }),
+  );
+  const cleared: string[] = [];
+  for (const { stateKey } of offered ?? [])
+    cleared.push(...(await clear(removal, room, eventTypes.service, stateKey)));
+  return cleared;
+}
+
+async function keysOf(removal: Removal, room: RoomId, type: string): Promise<string[]> {
+  const found = await attempt(removal, `read ${type}`, async () =>
+    (await removal.session.getRoomState(room))
+      .filter((event) => event.type === type)
+      .map(({ stateKey }) => stateKey),
+  );
+  return found ?? [];
+}
+
+/** Takes the machine out of every room it is in, or invited to. Returns which. */
+export async function kickEverywhere(removal: Removal): Promise<string[]> {
+  const { session, user, reason } = removal;
+  const kicked: string[] = [];
+  for (const { room, localpart } of removal.rooms) {
+    await attempt(removal, `take the machine out of ${localpart}`, async () => {
+      if (!isMember(await membershipOf(session, room, user))) return;
+      try {
+        await session.kickUser(room, user, reason);
+      } catch (error) {
+        // It may have left by itself in between: a closed account is taken out of its rooms by the homeserver.
+        if (isMember(await membershipOf(session, room, user))) throw error;
+      }
+      kicked.push(localpart);
+    });
+  }
+  return kicked;
+}
+
+/**
+ * What is left afterwards: a heartbeat written at the last moment is cleared again, the request to leave is withdrawn,
+ * so that the name can be given out anew. Returns the rooms the machine is still in.
+ */
+export async function finishRemoval(removal: Removal): Promise<string[]> {
+  const { session, user } = removal;
+  const still: string[] = [];
+  for (const { room, localpart } of removal.rooms)
+    if (isMember(await membershipOf(session, room, user))) still.push(localpart);
+  if (still.length > 0) return still;
+  await clearFacts(removal);
+  const config = roomOfKind(removal, "config");
+  if (config !== undefined)
+    for (const type of [eventTypes.machineDecommission, eventTypes.machineDecommissioned])
+      await clear(removal, config, type, stateKeyOf(user));
+  return still;
+}

@@ -1,0 +1,105 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { formatMachineConf } from "@bureau/kit/machine-conf";
+import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
+import type { Invocation } from "../command/command.ts";
+import { openTerminal } from "../command/terminal.ts";
+import { createInstance, layoutFor } from "./instance.ts";
+import {
+  credentialFile,
+  defaultFleet,
+  fleetFile,
+  machineOf,
+  namespaceOfInvocation,
+  sessionFile,
+} from "./operator.ts";
+
+let dir = "";
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "bop-"));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const invocation = (flags: Invocation["flags"] = {}, named = true): Invocation => ({
+  args: [],
+  flags,
+  terminal: openTerminal({}),
+  env: {
+    ...(named ? { BUREAU_HOME: join(dir, "home") } : {}),
+    XDG_DATA_HOME: join(dir, "data"),
+    XDG_CONFIG_HOME: join(dir, "config"),
+    BUREAU_MACHINE_CONF: join(dir, "machine.conf"),
+  },
+});
+const fleet = parseFleet("acme/fleet/prod");
+
+function beMachine(): void {
+  const conf = {
+    ...{
+      homeserverUrl: "http://localhost:6167",
+      machine: parseMachine("acme/fleet/prod/machine/box"),
+      fleet,
+    },
+    ...{ serverName: parseServerName("acme.test"), systemUser: "bureau", operatorsGroup: "bureau-operators" },
+  };
+  writeFileSync(join(dir, "machine.conf"), formatMachineConf(conf));
+}
+
+describe("a person without a Bureau here", () => {
+  test("names the fleet, or a machine in full, and needs nothing else", () => {
+    expect(defaultFleet(invocation({ fleet }))).toBe(fleet);
+    expect(machineOf(invocation({ fleet }), "gpu")).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
+    for (const typed of ["acme/fleet/prod/machine/gpu", "@acme/fleet/prod/machine/gpu:acme.test"])
+      expect(machineOf(invocation(), typed)).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
+    expect(String(namespaceOfInvocation(invocation({ fleet })))).toBe("acme");
+    expect(String(namespaceOfInvocation(invocation()))).toBe("bureau");
+  });
+
+  test("chooses a fleet once, and may name another", () => {
+    mkdirSync(join(dir, "config/bureau"), { recursive: true });
+    writeFileSync(fleetFile(invocation()), "acme/fleet/prod\n");
+    expect(defaultFleet(invocation())).toBe(fleet);
+    expect(machineOf(invocation(), "gpu")).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
+    expect(String(namespaceOfInvocation(invocation()))).toBe("acme");
+    const other = parseFleet("acme/fleet/test");
+    expect(defaultFleet(invocation({ fleet: other }))).toBe(other);
+    writeFileSync(fleetFile(invocation()), "prod\n");
+    expect(() => defaultFleet(invocation())).toThrow("Invalid");
+  });
+
+  test("is told what to type otherwise", () => {
+    expect(() => defaultFleet(invocation())).toThrow("Which fleet?");
+    expect(() => machineOf(invocation(), "gpu")).toThrow("Which fleet?");
+    expect(() => machineOf(invocation())).toThrow("Which machine?");
+  });
+
+  test("has session and credentials in the configuration folder", () => {
+    expect(sessionFile(invocation())).toBe(join(dir, "config/bureau/session.json"));
+    expect(credentialFile(invocation())).toBe(join(dir, "config/bureau/credentials"));
+    expect(credentialFile(invocation({ "credential-file": "x" }))).toBe("x");
+  });
+});
+
+test("on a host with machine.conf that machine and its fleet are meant", () => {
+  beMachine();
+  const here = (flags: Invocation["flags"] = {}) => invocation(flags, false);
+  expect(defaultFleet(here())).toBe(fleet);
+  expect(machineOf(here())).toBe(parseMachine("acme/fleet/prod/machine/box"));
+  expect(machineOf(here(), "gpu")).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
+  expect(String(namespaceOfInvocation(here()))).toBe("acme");
+});
+
+test("an instance that was named goes before machine.conf, and --fleet before both", () => {
+  beMachine();
+  const layout = layoutFor(undefined, invocation().env);
+  Bun.spawnSync(["mkdir", "-p", layout.home]);
+  const instance = createInstance(layout, "http://localhost:1");
+  expect(defaultFleet(invocation())).toBe(instance.fleet);
+  expect(defaultFleet(invocation({ fleet }))).toBe(fleet);
+  mkdirSync(join(dir, "config/bureau"), { recursive: true });
+  writeFileSync(fleetFile(invocation()), fleet);
+  expect(defaultFleet(invocation())).toBe(instance.fleet);
+  expect(credentialFile(invocation())).toBe(layout.credentialFile);
+});

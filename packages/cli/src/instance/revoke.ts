@@ -1,0 +1,173 @@
+/**
+ * A machine that is no longer trusted is cut off, at once and without its help: account closed, out of every room, its
+ * state cleared, the revocation published; in the wire's order (section 10.3), so that the machine loses its session
+ * before anything else. Its daemon, which learns of it with the sync that is open, destroys every sandbox.
+ *
+ * The tokens of its agents were in its memory; their sessions are ended too, unless another machine runs them.
+ */
+import { createHash } from "node:crypto";
+import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
+import { login } from "@bureau/matrix/auth";
+import { MatrixError } from "@bureau/matrix/matrix-error";
+import type { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixSession } from "@bureau/matrix/session";
+import { type CredentialRevocation, eventTypes } from "@bureau/schema/events";
+import { type MachineLocalpart, stateKeyOf, type UserId } from "@bureau/schema/refs";
+import { runStep } from "../command/run-step.ts";
+import type { Terminal } from "../command/terminal.ts";
+import { type AgentFate, knownMachine, removalOf } from "./decommission.ts";
+import {
+  type AccountKeys,
+  agentsOf,
+  assignedElsewhere,
+  closeAgentAccount,
+  logOutAgent,
+} from "./machine-agents.ts";
+import { attempt, clearState, finishRemoval, kickEverywhere, type Removal } from "./machine-removal.ts";
+import { findMachineRooms } from "./machine-rooms.ts";
+
+export type RevokeOptions = {
+  readonly session: MatrixSession;
+  readonly machine: MachineLocalpart;
+  readonly reason: string | undefined;
+  readonly admin: ServerAdmin;
+  /** Without them its agents' sessions cannot be ended. */
+  readonly keys: AccountKeys | undefined;
+  /** Close its agents' accounts, instead of only ending their sessions. */
+  readonly purge: boolean;
+  readonly terminal: Terminal;
+  readonly clock?: Clock;
+};
+
+export type Revoked = {
+  readonly machine: MachineLocalpart;
+  /** `open`: its session goes on, in no room; only a server admin could have closed it. */
+  readonly account: "deactivated" | "open";
+  readonly removed_from: readonly string[];
+  readonly still_in: readonly string[];
+  readonly cleared: readonly string[];
+  readonly agents: readonly AgentFate[];
+  readonly problems: readonly string[];
+};
+
+/** @throws BureauError `not-found` for a machine nobody knows */
+export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
+  const { session, machine, terminal } = options;
+  await knownMachine(session, machine);
+  const found = await findMachineRooms(session, machine);
+  const removal = removalOf(session, machine, found, "machine credentials revoked");
+  // Who they are is read first: afterwards the rooms do not say it any more.
+  const agents = (await attempt(removal, "find out its agents", () => agentsOf(session, machine))) ?? [];
+  const account = await runStep(
+    terminal,
+    "Closing its account",
+    () => closeAccount(options, removal),
+    (closed) => (closed === "deactivated" ? "Its account is closed" : "Its account could not be closed"),
+  );
+  const kicked = await runStep(terminal, "Taking it out of its rooms", () => kickEverywhere(removal));
+  const cleared = await runStep(terminal, "Clearing what the rooms say about it", () => clearState(removal));
+  await runStep(terminal, "Publishing the revocation", () =>
+    publish(options, removal, agents, cleared.credentialKeys, account),
+  );
+  const fates = await endAgents(options, removal, agents);
+  const still = await finishRemoval(removal);
+  return {
+    ...{ machine, account, removed_from: kicked, still_in: still, cleared: cleared.all },
+    ...{ agents: fates, problems: removal.problems },
+  };
+}
+
+async function closeAccount(options: RevokeOptions, removal: Removal): Promise<Revoked["account"]> {
+  const answer = await attempt(removal, "close its account", () => options.admin.deactivate(removal.user));
+  if (answer?.kind === "done") return "deactivated";
+  const own = await attempt(removal, "close its account with its own password", () => enter(options));
+  if (own !== undefined) {
+    const closed = await attempt(removal, "close its account with its own password", async () => {
+      await own.session.deactivate(own.password);
+      return true;
+    });
+    if (closed === true) return "deactivated";
+  }
+  if (answer?.kind === "refused")
+    removal.problems.push(
+      `Its account ${removal.user} could not be closed: ${answer.reason}, and no password of it is known. It is taken out of every room of the fleet, but its session stays valid; close it with: bureau machine revoke ${options.machine} --admin-token-file PATH, the access token of a server admin`,
+    );
+  return "open";
+}
+
+/**
+ * A machine that joined with the registration token has a password that follows from it (wire facts, section 9.13); one
+ * that joined with a bootstrap file has a password only it can derive.
+ */
+async function enter({
+  keys,
+  machine,
+}: RevokeOptions): Promise<{ session: MatrixSession; password: string } | undefined> {
+  if (keys === undefined) return undefined;
+  const password = createHash("sha256")
+    .update(`bureau-machine-password:${machine}:${keys.registrationToken}`)
+    .digest("hex");
+  const { homeserver } = keys;
+  try {
+    const { userId, token } = await login({ homeserver, user: machine, password });
+    return { session: new MatrixSession({ homeserver, userId, token }), password };
+  } catch (error) {
+    if (error instanceof MatrixError && (error.code === "forbidden" || error.code === "unauthorized"))
+      return undefined;
+    throw error;
+  }
+}
+
+/** The record of it, for whoever looks later (wire facts, section 3.10). */
+async function publish(
+  { session, reason, machine, clock }: RevokeOptions,
+  removal: Removal,
+  agents: readonly UserId[],
+  credentialKeys: readonly string[],
+  account: Revoked["account"],
+): Promise<void> {
+  const machines = removal.rooms.find(({ kind }) => kind === "fleet-machines")?.room;
+  if (machines === undefined) return;
+  const content: CredentialRevocation = {
+    machine,
+    machine_user_id: removal.user,
+    ...(agents.length === 0 ? {} : { principals: [...agents] }),
+    ...(credentialKeys.length === 0 ? {} : { credential_keys: [...credentialKeys] }),
+    initiated_by: session.userId,
+    initiated_at: timestamp(clock ?? systemClock),
+    ...(reason === undefined ? {} : { reason }),
+    account_deactivated: account === "deactivated",
+  };
+  await attempt(removal, "publish the revocation", () =>
+    session.putState(machines, eventTypes.credentialRevocation, stateKeyOf(removal.user), content),
+  );
+}
+
+async function endAgents(
+  options: RevokeOptions,
+  removal: Removal,
+  agents: readonly UserId[],
+): Promise<AgentFate[]> {
+  const { keys, purge, session, machine, admin, terminal } = options;
+  if (agents.length === 0) return [];
+  if (keys === undefined) {
+    removal.problems.push(
+      "The sessions of its agents could not be ended: that takes the registration token (--credential-file PATH)",
+    );
+    return agents.map((user_id) => ({ user_id, account: "kept" }));
+  }
+  return runStep(terminal, `Ending the sessions of its ${agents.length} agents`, async () => {
+    const elsewhere = await assignedElsewhere(session, machine, agents);
+    const fates: AgentFate[] = [];
+    for (const user_id of agents) {
+      const done = await attempt(removal, `end the sessions of ${user_id}`, async () => {
+        if (elsewhere.has(user_id)) return "elsewhere";
+        if (purge) await closeAgentAccount(user_id, keys, admin);
+        else await logOutAgent(user_id, keys);
+        return purge ? "closed" : "logged-out";
+      });
+      fates.push({ user_id, account: done ?? "failed" });
+    }
+    return fates;
+  });
+}

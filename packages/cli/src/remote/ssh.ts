@@ -1,0 +1,228 @@
+/**
+ * {@link HostShell} for another machine, over the person's own OpenSSH client, so that their configuration, agent, jump
+ * hosts and known hosts all apply.
+ *
+ * One connection carries everything: a first `ssh` logs in, becomes the master of a socket in a private folder, and
+ * waits on a pipe we hold, so that it ends when we do, however we end. Every later command goes through that socket
+ * without logging in again. Where a host or a configuration refuses that, ssh by itself connects anew each time.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
+import { type RunOptions, runToEnd } from "@bureau/kit/run-to-end";
+import { type HostShell, lastLines } from "./host-shell.ts";
+import { shellLine } from "./shell-words.ts";
+import type { SshTarget } from "./target.ts";
+
+export type SshOptions = {
+  /** `KEY=VALUE` of ssh_config(5), before the person's configuration. */
+  readonly options: readonly string[];
+  /** A person is there whom ssh may ask for a password or about a host key. */
+  readonly interactive: boolean;
+  readonly signal?: AbortSignal;
+};
+
+export type SshShell = HostShell & {
+  /** The `-o` options that let another program's ssh use this connection. */
+  readonly connectionOptions: readonly string[];
+};
+
+/** What a host's TCP and ssh greeting may take, in seconds. */
+const CONNECT_SECONDS_MAX = 15;
+/** A dropped connection is noticed after four unanswered questions, 5 s apart. */
+const ALIVE_SECONDS = 5;
+const ALIVE_QUESTIONS = 4;
+/** Logging in with nobody to ask; jump hosts each have their own connect timeout within it. */
+const LOGIN_MS_MAX = 60_000;
+/** … and with a person who looks for a password. */
+const LOGIN_MS_MAX_INTERACTIVE = 300_000;
+const CLOSE_MS_MAX = 2_000;
+/** ssh's own exit code when it, not the remote command, failed (ssh(1)). */
+const SSH_FAILED = 255;
+const READY = "bureau-is-connected";
+
+/** Values are handed to ssh as one argument; a line end would begin another option. */
+const optionForm = /^[A-Za-z][A-Za-z0-9]*=[^\r\n\0]+$/u;
+
+/** @throws BureauError `invalid-input` */
+export function checkSshOptions(options: readonly string[]): void {
+  const wrong = options.find((option) => !optionForm.test(option));
+  if (wrong !== undefined)
+    throw new BureauError("invalid-input", `"${wrong}" is not an ssh option`, {
+      hint: "--ssh-option KEY=VALUE, for example --ssh-option IdentityFile=~/.ssh/fleet",
+    });
+}
+
+/** Logs in. @throws BureauError `unavailable` with ssh's own words and what helps */
+export async function sshShell(target: SshTarget, how: SshOptions): Promise<SshShell> {
+  checkSshOptions(how.options);
+  const name = target.user === undefined ? target.host : `${target.user}@${target.host}`;
+  const folder = mkdtempSync("/tmp/bureau-ssh-");
+  const socket = join(folder, "s");
+  const shared = commonArguments(target, how);
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  const master = await startMaster([...masterOptions(socket), ...shared], name, how).catch(
+    (error: unknown) => {
+      remove();
+      throw error;
+    },
+  );
+  return {
+    name,
+    connectionOptions: [`ControlPath=${socket}`, "ControlMaster=no", ...how.options],
+    run: (argv, options) =>
+      runOver(["-S", socket, "-o", "ControlMaster=no", ...shared], argv, name, how, options),
+    async [Symbol.asyncDispose]() {
+      await master.close();
+      remove();
+    },
+  };
+}
+
+const masterOptions = (socket: string): string[] => [
+  "-S",
+  socket,
+  "-o",
+  "ControlMaster=yes",
+  "-o",
+  "ControlPersist=no",
+];
+
+/** Options of every ssh we start, up to and with the host. The first value of an option is the one that ssh takes. */
+function commonArguments(target: SshTarget, how: SshOptions): string[] {
+  const options = [
+    `BatchMode=${how.interactive ? "no" : "yes"}`,
+    // What a person's configuration adds to their own sessions has no place here, nor on a host not set up yet.
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "PermitLocalCommand=no",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "EscapeChar=none",
+    "LogLevel=ERROR",
+    ...how.options,
+    `ConnectTimeout=${CONNECT_SECONDS_MAX}`,
+    `ServerAliveInterval=${ALIVE_SECONDS}`,
+    `ServerAliveCountMax=${ALIVE_QUESTIONS}`,
+  ];
+  return [
+    ...options.flatMap((option) => ["-o", option]),
+    ...(target.port === undefined ? [] : ["-p", String(target.port)]),
+    ...(target.user === undefined ? [] : ["-l", target.user]),
+    "--",
+    target.host,
+  ];
+}
+
+async function runOver(
+  ssh: readonly string[],
+  argv: readonly string[],
+  name: string,
+  how: SshOptions,
+  options: RunOptions,
+) {
+  const ran = await runToEnd(["ssh", ...ssh, shellLine(argv)], {
+    ...options,
+    what: `"${argv[0]}" on ${name}`,
+    ...(how.signal === undefined ? {} : { signal: how.signal }),
+  });
+  if (ran.code === SSH_FAILED) throw cannotReach(name, ran.stderr);
+  return ran;
+}
+
+/** The connection that the others share; ends when its standard input closes, and so with this process. */
+async function startMaster(args: readonly string[], name: string, how: SshOptions) {
+  const waiting = `echo ${READY} && exec cat >/dev/null`;
+  let child: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  try {
+    child = Bun.spawn(["ssh", ...args, waiting], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+  } catch (error) {
+    throw new BureauError("unsupported", "Cannot run ssh", {
+      hint: "install the OpenSSH client (openssh-client, openssh-clients)",
+      cause: error,
+    });
+  }
+  const close = async (): Promise<void> => {
+    await Promise.resolve(child.stdin.end()).catch(() => {});
+    const late = setTimeout(() => child.kill("SIGTERM"), CLOSE_MS_MAX);
+    await child.exited;
+    clearTimeout(late);
+  };
+  const stop = (): void => child.kill("SIGTERM");
+  how.signal?.addEventListener("abort", stop, { once: true });
+  const said = new Response(child.stderr).text();
+  const limitMs = how.interactive ? LOGIN_MS_MAX_INTERACTIVE : LOGIN_MS_MAX;
+  const outcome = await Promise.race([
+    sawReady(child.stdout),
+    systemClock.sleep(limitMs, how.signal).then(() => "late" as const),
+  ]);
+  if (outcome === true) return { close };
+  child.kill("SIGTERM");
+  await child.exited;
+  if (how.signal?.aborted) throw new BureauError("failed", `Connecting to ${name} was interrupted`);
+  if (outcome === "late")
+    throw new BureauError("timeout", `Cannot reach ${name}: not logged in within ${limitMs / 1000} s`, {
+      hint: `see that this works: ssh ${name} true`,
+    });
+  throw cannotReach(name, await said);
+}
+
+/** Resolves true when the other side greets; false when its output ends first. Whatever a login prints is passed over. */
+async function sawReady(stdout: ReadableStream<Uint8Array>): Promise<boolean> {
+  const decoder = new TextDecoder();
+  const reader = stdout.getReader();
+  for (let text = ""; ; ) {
+    const { value, done } = await reader.read();
+    if (done) return false;
+    text = `${text}${decoder.decode(value, { stream: true })}`.slice(-1000);
+    if (text.includes(READY)) {
+      // Nothing more is expected from it; reading on keeps it from blocking.
+      void drain(reader);
+      return true;
+    }
+  }
+}
+
+async function drain(reader: { read(): Promise<{ done: boolean }> }): Promise<void> {
+  try {
+    while (!(await reader.read()).done);
+  } catch {
+    // It is gone.
+  }
+}
+
+/** ssh's words, each with what helps. */
+const remedies: readonly [RegExp, (name: string) => string][] = [
+  [
+    /has changed and you have requested strict checking|HOST IDENTIFICATION HAS CHANGED/u,
+    (name) =>
+      `the host's key is not the one you know: make sure it is the right host, then forget the old key (ssh-keygen -R ${name.slice(name.indexOf("@") + 1)})`,
+  ],
+  [
+    /Host key verification failed/u,
+    (name) => `the host's key is not known yet: run ssh ${name} once, compare and accept it`,
+  ],
+  [
+    /Permission denied|Too many authentication failures/u,
+    (name) => `no key was accepted: see that this works: ssh ${name} true`,
+  ],
+  [/Could not resolve hostname/u, () => "check the host's name"],
+  [/Connection refused/u, () => "check that an ssh server runs there, and its port (ssh://host:port)"],
+  [/timed out|No route to host|unreachable/iu, () => "check that the host is up and its network reachable"],
+];
+
+function cannotReach(name: string, stderr: string): BureauError {
+  const lines = lastLines(stderr);
+  // Of a shared connection that ends, the ssh that uses it only notices that it is over.
+  if (lines.length === 0)
+    return new BureauError("unavailable", `The connection to ${name} dropped`, {
+      hint: `see that the host is up: ssh ${name} true`,
+    });
+  const text = lines.join("\n");
+  const found = remedies.find(([words]) => words.test(text));
+  const hint = found?.[1](name) ?? `see that this works: ssh ${name} true`;
+  const more = lines.length > 1 ? `\n${lines.map((line) => `  │ ${line}`).join("\n")}` : "";
+  return new BureauError("unavailable", `Cannot reach ${name}: ${lines.at(-1)}${more}`, { hint });
+}

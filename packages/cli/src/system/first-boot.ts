@@ -1,0 +1,99 @@
+/**
+ * A machine's first moments on a system installation: its age key, made and sealed without ever lying in clear on a
+ * disk, and first boot, run by systemd as the system user with the key opened for that one process.
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { syncPath } from "@bureau/kit/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
+import type { MachineConf } from "@bureau/kit/machine-conf";
+import { mustRun, runCommand } from "../doctor/run-command.ts";
+import { writeNewFile } from "./new-file.ts";
+
+/** systemd's own secret, made by the first credential that is sealed with it (systemd-creds(1)). */
+export const hostSecret = "/var/lib/systemd/credential.secret";
+
+/** The name systemd hands the key to the launcher under. */
+export const keyCredential = "machine-key";
+
+/** Runs for the one first boot. */
+export const firstBootUnit = "bureau-first-boot.service";
+
+const launcher = join(systemHost.currentPrograms, "bin", "bureau-launcher");
+
+/** First boot's own limit is two minutes (wire facts, section 9.13). */
+const FIRST_BOOT_MS_MAX = 150_000;
+
+export async function hasTpm(): Promise<boolean> {
+  return (await runCommand(["systemd-creds", "has-tpm2", "--quiet"])).code === 0;
+}
+
+/**
+ * Makes a new key and seals it. The key goes through one pipe from the program that makes it, of the build at `programs`,
+ * to the one that seals it. `intendSecret` is called when sealing will make the host's own secret.
+ *
+ * This is root, in a folder that the system user may change at any moment: nothing there is run, and no file there is
+ * touched by a name that may lead elsewhere by then.
+ */
+export async function sealMachineKey(programs: string, intendSecret: () => void): Promise<void> {
+  const tpm = await hasTpm();
+  if (!tpm && !existsSync(hostSecret)) intendSecret();
+  // No PCRs: an update of the firmware does not lock the key away.
+  const how = tpm ? ["--with-key=tpm2", "--tpm2-pcrs="] : ["--with-key=host"];
+  const temporary = `${systemHost.sealedKey}.${randomBytes(6).toString("hex")}.tmp`;
+  const script = `exec 4>&1
+codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds encrypt "$@" 3>&- >&4; echo $? >&3; }; } 3>&1)
+[ "$codes" = "0
+0" ]`;
+  const maker = join(programs, "bin", "bureau-launcher");
+  const { stdout } = await mustRun([
+    "sh",
+    "-c",
+    script,
+    "sh",
+    maker,
+    `--name=${keyCredential}`,
+    ...how,
+    "-",
+    "-",
+  ]);
+  try {
+    writeNewFile(temporary, stdout, { uid: 0, gid: 0, mode: 0o600 });
+    renameSync(temporary, systemHost.sealedKey);
+    syncPath(dirname(systemHost.sealedKey));
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/** Joins the fleet with `bootstrap`, the text of a bootstrap file. Done when the machine's session is written. */
+export async function firstBoot(conf: MachineConf, bootstrap: string): Promise<void> {
+  if (!existsSync(systemHost.sealedKey))
+    throw new BureauError("failed", `Cannot join: there is no sealed key in "${systemHost.sealedKey}"`);
+  // One that an earlier doctor began and did not see the end of.
+  await runCommand(["systemctl", "stop", firstBootUnit]);
+  await runCommand(["systemctl", "reset-failed", firstBootUnit]);
+  const properties = [
+    `User=${conf.systemUser}`,
+    `Group=${conf.systemUser}`,
+    "PrivateTmp=yes",
+    "NoNewPrivileges=yes",
+    `LoadCredentialEncrypted=${keyCredential}:${systemHost.sealedKey}`,
+  ];
+  await mustRun(
+    [
+      ...["systemd-run", "--quiet", "--collect", "--pipe", "--wait", `--unit=${firstBootUnit}`],
+      ...properties.flatMap((property) => ["-p", property]),
+      ...["--", launcher, "--first-boot-only", "--bootstrap-file", "-", "--homeserver", conf.homeserverUrl],
+      ...["--machine-name", conf.machine, "--server-name", conf.serverName, "--fleet", conf.fleet],
+    ],
+    { stdin: bootstrap, timeoutMs: FIRST_BOOT_MS_MAX },
+  );
+  if (!existsSync(machineSessionFile(systemLayout)))
+    throw new BureauError(
+      "failed",
+      `First boot ended without a session in "${machineSessionFile(systemLayout)}"`,
+    );
+}

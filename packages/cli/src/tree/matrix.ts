@@ -1,0 +1,141 @@
+/** `bureau matrix`: commands about rooms, state and messages. */
+import { type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
+
+export const matrix: CommandGroup = {
+  name: "matrix",
+  summary: "Rooms, state and messages, directly",
+  commands: [
+    {
+      name: "setup",
+      summary: "Set up a namespace on a homeserver: administrator, rooms, templates",
+      details:
+        "Works on any homeserver that registers accounts with a token. Run again it makes what is missing. The credential\nfile (0600) is the administrator's; an operator session is kept as well, unless there is one.",
+      flags: {
+        ...homeFlag,
+        ...jsonFlag,
+        homeserver: {
+          type: "string",
+          value: "URL",
+          summary: "The homeserver (default: http://localhost:6167)",
+        },
+        "registration-token-file": {
+          type: "string",
+          value: "PATH",
+          summary: 'File with the homeserver\'s registration token; "-" for standard input',
+        },
+        "credential-file": {
+          type: "string",
+          value: "PATH",
+          summary: "Where the administrator's credentials go (default: ~/.config/bureau/credentials)",
+        },
+        "server-name": { type: "string", value: "NAME", summary: "What the homeserver must call itself" },
+        namespace: { type: "string", value: "NAME", summary: "The namespace (default: bureau)" },
+        "admin-user": {
+          type: "string",
+          value: "NAME",
+          summary: "The administrator's localpart (default: bureau-admin)",
+        },
+        invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
+      },
+      examples: [
+        "bureau matrix setup --homeserver https://matrix.example.org --registration-token-file token --credential-file creds",
+      ],
+      load: () => import("../commands/matrix-setup.ts"),
+    },
+    {
+      name: "room",
+      summary: "Rooms you are in",
+      commands: [
+        {
+          name: "list",
+          summary: "List the rooms you are in",
+          flags: { ...sessionFlags, ...jsonFlag },
+          examples: ["bureau matrix room list"],
+          load: () => import("../commands/matrix-room-list.ts"),
+        },
+        {
+          name: "members",
+          summary: "List who is in a room",
+          positionals: [{ name: "room", summary: "Alias, its localpart, or room ID" }],
+          flags: { ...sessionFlags, ...jsonFlag },
+          examples: ["bureau matrix room members bureau/lobby"],
+          load: () => import("../commands/matrix-room-members.ts"),
+        },
+        {
+          name: "create",
+          summary: "Create a room",
+          positionals: [{ name: "alias", summary: "Localpart of its alias" }],
+          flags: {
+            ...sessionFlags,
+            ...jsonFlag,
+            name: { type: "string", value: "TEXT", summary: "Its name" },
+            topic: { type: "string", value: "TEXT", summary: "Its topic" },
+            invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
+          },
+          examples: ["bureau matrix room create team/build --name 'Build' --invite @alice:bureau.local"],
+          load: () => import("../commands/matrix-room-create.ts"),
+        },
+      ],
+    },
+    {
+      name: "state",
+      summary: "State events of a room",
+      commands: [
+        {
+          name: "get",
+          summary: "Print state of a room: all of it, a type, or one event",
+          positionals: [
+            { name: "room", summary: "Alias, its localpart, or room ID" },
+            { name: "type", summary: "Event type", optional: true },
+          ],
+          flags: {
+            ...sessionFlags,
+            ...jsonFlag,
+            key: { type: "string", value: "KEY", summary: "State key: print only that event's content" },
+          },
+          examples: ["bureau matrix state get bureau/template m.bureau.template --key agent"],
+          load: () => import("../commands/matrix-state-get.ts"),
+        },
+        {
+          name: "set",
+          summary: "Write a state event",
+          positionals: [
+            { name: "room", summary: "Alias, its localpart, or room ID" },
+            { name: "type", summary: "Event type" },
+            { name: "content", summary: 'JSON object, or "-" for standard input' },
+          ],
+          flags: {
+            ...sessionFlags,
+            ...jsonFlag,
+            key: { type: "string", value: "KEY", summary: "State key (default: empty)" },
+          },
+          examples: [`bureau matrix state set bureau/lobby m.room.topic '{"topic":"Say hello"}'`],
+          load: () => import("../commands/matrix-state-set.ts"),
+        },
+      ],
+    },
+    {
+      name: "send",
+      summary: "Send a text message to a room",
+      positionals: [
+        { name: "room", summary: "Alias, its localpart, or room ID" },
+        { name: "text", summary: "The message", rest: true },
+      ],
+      flags: { ...sessionFlags, ...jsonFlag },
+      examples: ["bureau matrix send bureau/lobby hello"],
+      load: () => import("../commands/matrix-send.ts"),
+    },
+    {
+      name: "messages",
+      summary: "Print the last messages of a room",
+      positionals: [{ name: "room", summary: "Alias, its localpart, or room ID" }],
+      flags: {
+        ...sessionFlags,
+        ...jsonFlag,
+        limit: { type: "string", value: "N", summary: "How many (default: 20)" },
+      },
+      examples: ["bureau matrix messages bureau/lobby"],
+      load: () => import("../commands/matrix-messages.ts"),
+    },
+  ],
+};

@@ -1,0 +1,64 @@
+/**
+ * What becomes of a request for other binaries, as the machine says it in Matrix. Its daemon and launcher are replaced
+ * meanwhile, so silence means nothing until time is up; nor does a homeserver that is away for a moment.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import type { MatrixSession } from "@bureau/matrix/session";
+import type { MachineVersion, UpgradeStep } from "@bureau/schema/events";
+import { type ConfigPlace, readDesiredVersion } from "../instance/machine-config.ts";
+import { unlessAway } from "../instance/unless-away.ts";
+import { readMachineVersion } from "./upgrade-request.ts";
+
+/** A step takes from tens of milliseconds to minutes; one small read at a time is no load. */
+const POLL_MS = 300;
+
+export type UpgradeOutcome = {
+  /** `superseded`: somebody asked for something else before the machine had finished. */
+  readonly outcome: "succeeded" | "rolled-back" | "refused" | "timeout" | "superseded" | "interrupted";
+  readonly duration_ms: number;
+  readonly reason?: string;
+};
+
+export type FollowOptions = {
+  readonly session: MatrixSession;
+  readonly place: ConfigPlace;
+  readonly requestId: string;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly onStep: (step: UpgradeStep) => void;
+};
+
+/** Waits for the end of one request. Never throws for a homeserver that is only away. */
+export async function followUpgrade(options: FollowOptions): Promise<UpgradeOutcome> {
+  const { session, place, requestId, clock, signal } = options;
+  const started = clock.monotonic();
+  const spent = (): number => Math.round(clock.monotonic() - started);
+  for (;;) {
+    const version = await unlessAway(readMachineVersion(session, place));
+    const ended = version && endOf(version, requestId);
+    if (ended !== undefined) return ended;
+    if (version?.request_id === requestId && version.step !== undefined) options.onStep(version.step);
+    const desired = await unlessAway(readDesiredVersion(session, place));
+    if (desired !== undefined && desired.request_id !== requestId) {
+      const reason = `${desired.requested_by ?? "somebody"} asked for ${desired.host_environment_path ?? "other binaries"} meanwhile`;
+      return { outcome: "superseded", duration_ms: spent(), reason };
+    }
+    if (signal.aborted) return { outcome: "interrupted", duration_ms: spent() };
+    if (spent() >= options.timeoutMs)
+      return { outcome: "timeout", duration_ms: spent(), reason: silence(version, requestId) };
+    await clock.sleep(POLL_MS, signal);
+  }
+}
+
+function endOf(version: MachineVersion, requestId: string): UpgradeOutcome | undefined {
+  const entry = version.history.find(({ request_id }) => request_id === requestId);
+  if (entry === undefined) return undefined;
+  const { outcome, duration_ms, reason } = entry;
+  return { outcome, duration_ms, ...(reason === undefined ? {} : { reason }) };
+}
+
+const silence = (version: MachineVersion | undefined, requestId: string): string =>
+  version?.request_id === requestId && version.state === "upgrading"
+    ? `it is still at the step "${version.step ?? "prefetch"}"`
+    : "it has not begun: is its daemon running?";

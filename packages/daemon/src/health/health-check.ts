@@ -1,0 +1,26 @@
+/** A template's health check with the wire's defaults filled in (section 12.1), in milliseconds. */
+import type { HealthCheck } from "@bureau/schema/template";
+
+const TIMEOUT_SECONDS = 5;
+const FAILURES = 3;
+const GRACE_SECONDS = 30;
+
+export type CheckPlan = {
+  /** Undefined: the service's own socket is asked instead. */
+  readonly endpoint: string | undefined;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Failures in a row that make a principal unhealthy. */
+  readonly failuresMax: number;
+  /** The first probe is this long and one interval after the start. */
+  readonly graceMs: number;
+};
+
+/** Zero is unset, as in the reference. */
+export const checkPlan = (check: HealthCheck): CheckPlan => ({
+  endpoint: check.type === "socket" ? undefined : check.endpoint,
+  intervalMs: check.interval_seconds * 1_000,
+  timeoutMs: (check.timeout_seconds || TIMEOUT_SECONDS) * 1_000,
+  failuresMax: check.failure_threshold || FAILURES,
+  graceMs: (check.grace_period_seconds || GRACE_SECONDS) * 1_000,
+});

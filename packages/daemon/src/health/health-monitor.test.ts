@@ -1,0 +1,91 @@
+import { expect, test } from "bun:test";
+import { silentLog } from "@bureau/kit/log";
+import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
+import { parseAccountLocalpart } from "@bureau/schema/refs";
+import type { HealthCheck } from "@bureau/schema/template";
+import { TurnedClock } from "../simulator/turned-clock.ts";
+import { HealthMonitor, STEADY_MS } from "./health-monitor.ts";
+
+const account = parseAccountLocalpart("service/a");
+const check: HealthCheck = { type: "socket", interval_seconds: 10 };
+
+/** One principal, watched from its start. */
+function watched(asked: HealthCheck | undefined) {
+  const clock = new TurnedClock();
+  const run = (pid: number): SandboxStatus => ({
+    ...{ principal: account, digests: { spec: "s.c", payload: "p" }, state: "running", pid },
+    ...{ proxy: { state: "running" }, started_at: clock.now() },
+  });
+  const world = { probes: 0, answer: undefined as string | undefined, changes: 0 };
+  const monitor = new HealthMonitor({
+    ...{ clock, log: silentLog, onChange: () => world.changes++ },
+    probe: async () => {
+      world.probes++;
+      return world.answer;
+    },
+  });
+  const sandbox = run(1);
+  const follow = (one: SandboxStatus, its = asked): void => monitor.follow([one], new Map([[account, its]]));
+  follow(sandbox);
+  return { clock, monitor, world, sandbox, run, follow, state: () => monitor.of(sandbox, asked) };
+}
+
+test("the first probe comes after the grace and one interval, by default 40 s here", async () => {
+  const { clock, world, state } = watched(check);
+  await clock.turn(39_999);
+  expect([world.probes, state().state]).toEqual([0, "starting"]);
+  await clock.turn(1);
+  expect([world.probes, state()]).toEqual([1, { state: "healthy", hasPassed: true }]);
+});
+
+test("three failures in a row make it unhealthy, and one success well again", async () => {
+  const { clock, world, state } = watched(check);
+  world.answer = "no";
+  await clock.turn(50_000);
+  expect(state()).toEqual({ state: "failing", hasPassed: false, reason: "no" });
+  world.answer = undefined;
+  await clock.turn(10_000);
+  expect(state().state).toBe("healthy");
+  world.answer = "no";
+  await clock.turn(30_000);
+  expect(state()).toEqual({ state: "unhealthy", hasPassed: true, reason: "no" });
+  // Told of when it changes, not at each probe.
+  expect(world.changes).toBe(4);
+});
+
+test("without a check it has proved itself once it has run for a while", async () => {
+  const { clock, world, state } = watched(undefined);
+  await clock.turn(STEADY_MS - 1);
+  expect(state()).toEqual({ state: undefined, hasPassed: false });
+  await clock.turn(1);
+  expect([state(), world.probes]).toEqual([{ state: undefined, hasPassed: true }, 0]);
+});
+
+test("the next run starts knowing nothing, and so does another check", async () => {
+  const { clock, monitor, world, sandbox, run, follow } = watched(check);
+  world.answer = "no";
+  await clock.turn(60_000);
+  expect(monitor.of(sandbox, check).state).toBe("unhealthy");
+  const other = { ...check, interval_seconds: 20 };
+  expect(monitor.of(sandbox, other).state).toBe("starting");
+  const next = run(2);
+  expect(monitor.of(next, check).state).toBe("starting");
+  follow(next);
+  expect(monitor.of(next, check).state).toBe("starting");
+});
+
+test("what is gone is asked no more; what is only being acted on still is", async () => {
+  const { clock, monitor, world, sandbox } = watched(check);
+  monitor.follow([sandbox], new Map());
+  await clock.turn(40_000);
+  expect(world.probes).toBe(1);
+  monitor.follow([], new Map());
+  await clock.turn(100_000);
+  expect(world.probes).toBe(1);
+});
+
+test("a zero in the check means the default, as in the reference", async () => {
+  const { clock, world } = watched({ ...check, grace_period_seconds: 0, failure_threshold: 0 });
+  await clock.turn(39_999);
+  expect(world.probes).toBe(0);
+});

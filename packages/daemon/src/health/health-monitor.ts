@@ -1,0 +1,145 @@
+/**
+ * How each running principal is. One loop a sandbox asks it at the interval its template gives; one that has no health
+ * check has proved itself by running for a while. It only tells: what follows from it is for the plan to say.
+ *
+ * What is known belongs to one run of a sandbox. The next run starts knowing nothing, also when its principal was
+ * unhealthy a moment ago.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import { canonicalJson } from "@bureau/kit/digest";
+import type { Log } from "@bureau/kit/log";
+import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
+import type { PrincipalReport } from "@bureau/schema/observe-wire";
+import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { HealthCheck } from "@bureau/schema/template";
+import { checkPlan } from "./health-check.ts";
+import type { Probe } from "./probe.ts";
+
+/** What has no health check and runs this long works. A program that cannot start ends sooner. */
+export const STEADY_MS = 10_000;
+
+export type Health = {
+  /** Undefined without a health check. */
+  readonly state: PrincipalReport["health"];
+  /** It has proved that it works: healthy once, or steady when it has no check. */
+  readonly hasPassed: boolean;
+  /** What the last failure was. */
+  readonly reason?: string;
+};
+
+export type HealthMonitorDeps = {
+  readonly probe: Probe;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly onChange: () => void;
+};
+
+type Entry = {
+  readonly run: string;
+  readonly check: string;
+  readonly stop: AbortController;
+  health: Health;
+};
+
+const nameOf = (check: HealthCheck | undefined): string => canonicalJson(check ?? null);
+/** One run of a sandbox. */
+const runOf = (sandbox: SandboxStatus): string => `${sandbox.started_at} ${sandbox.pid ?? ""}`;
+
+export class HealthMonitor implements Disposable {
+  readonly #deps: HealthMonitorDeps;
+  readonly #entries = new Map<AccountLocalpart, Entry>();
+
+  constructor(deps: HealthMonitorDeps) {
+    this.#deps = deps;
+  }
+
+  /** What this check says about this run. */
+  of(sandbox: SandboxStatus, check: HealthCheck | undefined): Health {
+    const entry = this.#entries.get(sandbox.principal);
+    if (entry?.run === runOf(sandbox) && entry.check === nameOf(check)) return entry.health;
+    return { state: check === undefined ? undefined : "starting", hasPassed: false };
+  }
+
+  /**
+   * Watches what runs and has an entry in `checks`, which is undefined for one without a health check. What runs and
+   * has none is watched as before, so that a principal that is being acted on is not forgotten.
+   */
+  follow(
+    actual: readonly SandboxStatus[],
+    checks: ReadonlyMap<AccountLocalpart, HealthCheck | undefined>,
+  ): void {
+    const live = new Map(
+      actual.filter(({ state }) => state === "running").map((sandbox) => [sandbox.principal, sandbox]),
+    );
+    for (const [account, entry] of this.#entries) {
+      const sandbox = live.get(account);
+      if (sandbox === undefined || runOf(sandbox) !== entry.run) this.#drop(account, entry);
+    }
+    for (const [account, check] of checks) {
+      const sandbox = live.get(account);
+      if (sandbox !== undefined) this.#watch(sandbox, check);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const [account, entry] of this.#entries) this.#drop(account, entry);
+  }
+
+  #drop(account: AccountLocalpart, entry: Entry): void {
+    entry.stop.abort();
+    this.#entries.delete(account);
+  }
+
+  #watch(sandbox: SandboxStatus, check: HealthCheck | undefined): void {
+    const name = nameOf(check);
+    const before = this.#entries.get(sandbox.principal);
+    if (before?.check === name) return;
+    before?.stop.abort();
+    const state = check === undefined ? undefined : "starting";
+    const entry: Entry = {
+      ...{ run: runOf(sandbox), check: name, stop: new AbortController() },
+      health: { state, hasPassed: false },
+    };
+    this.#entries.set(sandbox.principal, entry);
+    void (check === undefined ? this.#waitSteady(sandbox, entry) : this.#ask(sandbox, check, entry));
+  }
+
+  async #waitSteady(sandbox: SandboxStatus, entry: Entry): Promise<void> {
+    await this.#sleepUntil(sandbox, STEADY_MS, entry);
+    this.#set(entry, { state: undefined, hasPassed: true });
+  }
+
+  async #ask(sandbox: SandboxStatus, check: HealthCheck, entry: Entry): Promise<void> {
+    const { probe, clock, log } = this.#deps;
+    const { signal } = entry.stop;
+    const plan = checkPlan(check);
+    await this.#sleepUntil(sandbox, plan.graceMs + plan.intervalMs, entry);
+    for (let failures = 0; !signal.aborted; ) {
+      const reason = await probe(sandbox.principal, plan, signal);
+      if (signal.aborted) return;
+      failures = reason === undefined ? 0 : failures + 1;
+      const { hasPassed } = entry.health;
+      if (reason === undefined) this.#set(entry, { state: "healthy", hasPassed: true });
+      else {
+        const state = failures >= plan.failuresMax ? "unhealthy" : "failing";
+        log.debug("a health check failed", { principal: sandbox.principal, failures, reason });
+        this.#set(entry, { state, hasPassed, reason });
+      }
+      await clock.sleep(plan.intervalMs, signal);
+    }
+  }
+
+  /** Until `ms` after the sandbox began, by the wall's clock, and never longer than that. */
+  #sleepUntil(sandbox: SandboxStatus, ms: number, entry: Entry): Promise<void> {
+    const { clock } = this.#deps;
+    const left = sandbox.started_at + ms - clock.now();
+    return clock.sleep(Math.max(0, Math.min(ms, left)), entry.stop.signal);
+  }
+
+  #set(entry: Entry, health: Health): void {
+    if (entry.stop.signal.aborted) return;
+    const { state, hasPassed } = entry.health;
+    entry.health = health;
+    if (state !== health.state || hasPassed !== health.hasPassed) this.#deps.onChange();
+  }
+}

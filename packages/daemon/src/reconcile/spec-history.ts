@@ -1,0 +1,134 @@
+/**
+ * What each principal ran that worked, and what was asked for since that did not. It outlives the daemon and a reboot:
+ * otherwise a configuration that was rolled back would be tried again by every daemon that starts. One file a
+ * principal, because one holds a whole sandbox spec and changes seldom.
+ *
+ * What is decided holds from the moment it is decided, also when the disk does not take it.
+ */
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
+import type { Log } from "@bureau/kit/log";
+import { decodeState, encodeState, isTooNew } from "@bureau/kit/state-format";
+import { SandboxSpecSchema } from "@bureau/schema/launcher-ipc";
+import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import { HealthCheckSchema } from "@bureau/schema/template";
+import * as v from "valibot";
+
+/** A configuration that worked, as far as is known. Without credentials: those are always the ones of now. */
+const GoodSpecSchema = v.object({
+  /** Digests, as in `digests.ts`. */
+  structure: v.string(),
+  payload: v.string(),
+  spec: SandboxSpecSchema,
+  healthCheck: v.optional(HealthCheckSchema),
+  /** It passed its health check, or ran for a while; otherwise it only ran when something else was asked for. */
+  proved: v.boolean(),
+});
+export type GoodSpec = v.InferOutput<typeof GoodSpecSchema>;
+
+/** A configuration that failed where the one before it had worked. */
+const RejectionSchema = v.object({
+  /** Names it: see `keyOf`. Once another one is asked for, this says nothing any more. */
+  key: v.string(),
+  reason: v.string(),
+  /** The config room was told that the one before it runs again. */
+  announced: v.boolean(),
+});
+export type Rejection = v.InferOutput<typeof RejectionSchema>;
+
+const RecordSchema = v.object({
+  good: v.optional(GoodSpecSchema),
+  rejected: v.optional(RejectionSchema),
+});
+export type SpecRecord = { readonly good?: GoodSpec | undefined; readonly rejected?: Rejection | undefined };
+
+const nothing: SpecRecord = {};
+
+/** Where records are kept. */
+export type HistoryFiles = {
+  read(): Iterable<readonly [name: string, text: string]>;
+  write(account: AccountLocalpart, text: string): void;
+  remove(account: AccountLocalpart): void;
+};
+
+export function historyFiles(folder: string): HistoryFiles {
+  const suffix = ".json";
+  const pathOf = (account: AccountLocalpart): string =>
+    join(folder, `${account.replaceAll("/", "+")}${suffix}`);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return {
+    read: () =>
+      readdirSync(folder)
+        .filter((name) => name.endsWith(suffix))
+        .map((name) => [
+          name.slice(0, -suffix.length).replaceAll("+", "/"),
+          readIfPresent(join(folder, name)) ?? "",
+        ]),
+    write: (account, text) => writeDurably(pathOf(account), text, 0o600),
+    remove: (account) => removeDurably(pathOf(account)),
+  };
+}
+
+export class SpecHistory {
+  readonly #files: HistoryFiles;
+  readonly #records = new Map<AccountLocalpart, SpecRecord>();
+
+  /**
+   * A record that cannot be read is left out: there is then nothing to go back to, and nothing else is lost.
+   * @throws BureauError when one is of a format that this build does not know
+   */
+  constructor(files: HistoryFiles, log: Log) {
+    this.#files = files;
+    for (const [name, text] of files.read())
+      try {
+        const { good, rejected } = decodeState(
+          "spec-history",
+          RecordSchema,
+          text,
+          `the history of "${name}"`,
+        );
+        this.#records.set(parseAccountLocalpart(name), { good, rejected });
+      } catch (error) {
+        if (isTooNew(error)) throw error;
+        log.warn("cannot read what a principal ran before; it cannot be rolled back", { name, error });
+      }
+  }
+
+  of(account: AccountLocalpart): SpecRecord {
+    return this.#records.get(account) ?? nothing;
+  }
+
+  accounts(): AccountLocalpart[] {
+    return [...this.#records.keys()];
+  }
+
+  /** This works: it is what a later one is rolled back to. */
+  keep(account: AccountLocalpart, good: GoodSpec): void {
+    this.#save(account, { ...this.of(account), good });
+  }
+
+  /** That did not work. */
+  reject(account: AccountLocalpart, rejected: Rejection): void {
+    this.#save(account, { ...this.of(account), rejected });
+  }
+
+  /** Neither the rejected one nor the one before it works: only what is asked for is left to try. */
+  giveUp(account: AccountLocalpart): void {
+    this.forget(account);
+  }
+
+  /** Something else is asked for, so whatever was rejected may be tried again. */
+  readmit(account: AccountLocalpart): void {
+    this.#save(account, { good: this.of(account).good });
+  }
+
+  forget(account: AccountLocalpart): void {
+    if (this.#records.delete(account)) this.#files.remove(account);
+  }
+
+  #save(account: AccountLocalpart, record: SpecRecord): void {
+    this.#records.set(account, record);
+    this.#files.write(account, encodeState("spec-history", record));
+  }
+}

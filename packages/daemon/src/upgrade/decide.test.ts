@@ -1,0 +1,167 @@
+import { expect, test } from "bun:test";
+import type { WatchdogRecord } from "@bureau/kit/watchdog-record";
+import { CUT_OFF_MAX, decideAtStart, ENDED, type Start } from "./decide.ts";
+import {
+  type CurrentUpgrade,
+  cutOff,
+  isSettled,
+  noUpgrades,
+  recalled,
+  settled,
+  type UpgradeState,
+} from "./upgrade-state.ts";
+
+const [OLD, NEW, BOOT] = ["/env/old", "/env/new", "boot-1"];
+
+const record = (change: Partial<WatchdogRecord> = {}): WatchdogRecord => ({
+  ...{
+    component: "daemon",
+    previous_binary: OLD,
+    new_binary: NEW,
+    timestamp: 1,
+    request_id: "r1",
+    boot_id: BOOT,
+  },
+  ...change,
+});
+
+const under = (step: CurrentUpgrade["step"], change: Partial<CurrentUpgrade> = {}): UpgradeState => ({
+  ...noUpgrades,
+  confirmed: { path: OLD, version: "1" },
+  current: {
+    ...{ request: { request_id: "r1", path: NEW }, step, started_at: 1_000, from: OLD, version: "2" },
+    ...{ daemon_changes: true, sandboxes: ["agent/a"], ...change },
+  },
+});
+
+/** Everything an upgrade writes, in order: the state, the record, and where the boot link leads. */
+const writes: readonly {
+  readonly what: string;
+  readonly state: UpgradeState;
+  readonly record?: WatchdogRecord;
+  readonly link: string;
+  /** What boots from the link, and what runs if it was executed in place. */
+  readonly booted: Start["kind"];
+  readonly executed?: Start["kind"];
+}[] = [
+  {
+    what: "nothing",
+    state: { ...noUpgrades, confirmed: { path: OLD, version: "1" } },
+    link: OLD,
+    booted: "idle",
+  },
+  { what: "the request", state: under("prefetch"), link: OLD, booted: "again" },
+  { what: "it is here", state: under("check"), link: OLD, booted: "again" },
+  { what: "the daemon's turn", state: under("daemon"), link: OLD, booted: "again", executed: "prove" },
+  {
+    ...{ what: "the record", state: under("daemon"), record: record(), link: OLD },
+    ...{ booted: "rolled-back", executed: "prove" },
+  },
+  {
+    ...{ what: "the launcher's turn", state: under("launcher"), record: record(), link: OLD },
+    ...{ booted: "rolled-back", executed: "launcher" },
+  },
+  {
+    ...{ what: "all is proven", state: under("confirm"), record: record(), link: OLD },
+    ...{ booted: "rolled-back", executed: "confirm" },
+  },
+  { what: "the link moved", state: under("confirm"), record: record(), link: NEW, booted: "confirm" },
+  {
+    ...{
+      what: "the end",
+      state: settled(under("confirm"), { outcome: "succeeded" }, 2_000),
+      record: record(),
+      link: NEW,
+    },
+    booted: "idle",
+  },
+  {
+    ...{
+      what: "the record is gone",
+      state: settled(under("confirm"), { outcome: "succeeded" }, 2_000),
+      link: NEW,
+    },
+    booted: "idle",
+  },
+];
+
+test.each([...writes])("cut off after $what, whoever starts knows what to do", (cut) => {
+  expect(decideAtStart(cut.state, cut.record, cut.link, BOOT).kind).toBe(cut.booted);
+  if (cut.executed !== undefined)
+    expect(decideAtStart(cut.state, cut.record, NEW, BOOT).kind).toBe(cut.executed);
+});
+
+test("a new daemon's own words are the reason; what it blames decides what follows", () => {
+  const by = (blames: "program" | "homeserver" | "stop", reason = "because") =>
+    decideAtStart(under("daemon"), record({ blames, reason }), OLD, BOOT);
+  expect(by("program")).toEqual({ kind: "rolled-back", reason: "because" });
+  expect(by("homeserver")).toEqual({ kind: "judge", reason: "because" });
+  expect(by("stop")).toEqual({ kind: "again", counts: false });
+  expect(decideAtStart(under("daemon"), record(), OLD, BOOT)).toEqual({ kind: "rolled-back", reason: ENDED });
+});
+
+test("a host that went down, and the record of another request, say nothing about the new version", () => {
+  expect(decideAtStart(under("daemon"), record(), OLD, "boot-2").kind).toBe("again");
+  expect(decideAtStart(under("daemon"), record({ request_id: "r0" }), OLD, BOOT).kind).toBe("again");
+});
+
+test("a third version that somebody started ends the request", () => {
+  expect(decideAtStart(under("launcher"), record(), "/env/third", BOOT).kind).toBe("rolled-back");
+});
+
+test("while the daemon stays as it is, being started again only goes on with the launcher", () => {
+  const state = under("launcher", { daemon_changes: false });
+  expect(decideAtStart(state, undefined, OLD, BOOT).kind).toBe("launcher");
+});
+
+test("what failed is settled under its request, and under no other", () => {
+  const failed = settled(under("daemon"), { outcome: "rolled-back", reason: "no", content: "c" }, 5_000);
+  expect(isSettled(failed, "r1")).toBe(true);
+  expect(isSettled(failed, "r2")).toBe(false);
+  expect(failed.confirmed?.path).toBe(OLD);
+  expect(failed.history[0]).toMatchObject({ outcome: "rolled-back", reason: "no", duration_ms: 4_000 });
+  const good = settled(under("confirm"), { outcome: "succeeded" }, 5_000);
+  expect([good.confirmed?.path, good.previous]).toEqual([NEW, OLD]);
+});
+
+test("being cut off is counted, unless it was asked for", () => {
+  let state = under("daemon");
+  for (let count = 1; count <= CUT_OFF_MAX; count++) {
+    state = { ...cutOff(state, true), ...(count < CUT_OFF_MAX ? { current: under("daemon").current } : {}) };
+    expect(state.cut_off).toEqual({ request_id: "r1", count });
+  }
+  expect(cutOff(under("daemon"), false).cut_off?.count).toBe(0);
+});
+
+test("a failure that only the room remembers is known again; what succeeded, or is under way, is not taken from there", () => {
+  const entry = (request_id: string, outcome: "succeeded" | "refused") => ({
+    ...{
+      request_id,
+      outcome,
+      host_environment_path: NEW,
+      finished_at: "2026-01-01T00:00:00Z",
+      duration_ms: 1,
+    },
+  });
+  const said = { history: [entry("r1", "refused"), entry("r0", "refused"), entry("r-1", "succeeded")] };
+  const state = recalled(under("daemon"), said);
+  expect(["r1", "r0", "r-1"].map((id) => isSettled(state, id))).toEqual([false, true, false]);
+  expect(state.history).toHaveLength(1);
+  expect(recalled(state, said)).toBe(state);
+});
+
+test("a launcher under which a daemon that did not change is started again and again is given up", () => {
+  const start = (resumed?: number) =>
+    decideAtStart(
+      under("launcher", { daemon_changes: false, ...(resumed === undefined ? {} : { resumed }) }),
+      undefined,
+      OLD,
+      BOOT,
+    );
+  expect(start()).toEqual({ kind: "launcher" });
+  expect(start(CUT_OFF_MAX - 1)).toEqual({ kind: "launcher" });
+  expect(start(CUT_OFF_MAX)).toMatchObject({
+    kind: "rolled-back",
+    reason: expect.stringContaining("3 times"),
+  });
+});

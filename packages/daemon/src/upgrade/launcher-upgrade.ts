@@ -1,0 +1,206 @@
+/** The launcher's part of an upgrade, seen from the daemon, which watches over it from outside. */
+import type { Clock } from "@bureau/kit/clock";
+import { isBureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import { type HeldProcess, holdProcess } from "@bureau/kit/posix";
+import { identify } from "@bureau/kit/process-table";
+import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import type { UpgradeTimes } from "./upgrade-times.ts";
+
+const POLL_MS = 200;
+/** A launcher that works answers in milliseconds. */
+const ANSWER_MS_MAX = 5_000;
+
+export type LauncherStatus = LauncherResponse<"status">;
+
+export type LauncherUpgradeDeps = {
+  readonly launcher: Launcher;
+  /** Principals whose sandbox the launcher has to know; may become fewer while it is asked. */
+  readonly sandboxes: () => readonly string[];
+  readonly times: UpgradeTimes;
+  readonly clock: Clock;
+  readonly log: Log;
+};
+
+export class LauncherUpgrade {
+  readonly #deps: LauncherUpgradeDeps;
+  #seen: LauncherStatus | undefined;
+  #held: HeldProcess | undefined;
+  /** It did the last time it was asked. */
+  #answers = false;
+
+  constructor(deps: LauncherUpgradeDeps) {
+    this.#deps = deps;
+  }
+
+  /** What it last said of itself. */
+  get seen(): LauncherStatus | undefined {
+    return this.#seen;
+  }
+
+  async look(): Promise<LauncherStatus | undefined> {
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const status = await this.#deps.launcher.call("status", {}, { signal }).catch(() => undefined);
+    this.#seen = status ?? this.#seen;
+    this.#answers = status !== undefined;
+    return status;
+  }
+
+  /** Principals whose program runs; undefined when the launcher does not answer. */
+  async running(): Promise<string[] | undefined> {
+    const list = await this.#list();
+    return list?.filter(({ state }) => state === "running").map(({ principal }) => principal);
+  }
+
+  /** The host environments that sandboxes see; undefined when that is not known of every one. */
+  async programsInUse(): Promise<string[] | undefined> {
+    const used = (await this.#list())?.map(({ programs_dir }) => programs_dir);
+    return used?.every((path) => path !== undefined) === true ? used : undefined;
+  }
+
+  /**
+   * What is wrong with it, given what ran before (a sandbox that has ended since is still known) and, where that matters,
+   * the version it is to be: whoever looks after one that ends starts the version before, which answers as well.
+   */
+  async fault(path?: string): Promise<string | undefined> {
+    const list = await this.#list();
+    if (list === undefined) return "the launcher does not answer";
+    const known = new Set<string>(list.map(({ principal }) => principal));
+    const lost = this.#deps.sandboxes().filter((principal) => !known.has(principal));
+    if (lost.length > 0) return `the launcher does not know any more: ${lost.join(", ")}`;
+    if (path === undefined) return undefined;
+    // After the list, so that it is known of whoever gave it.
+    const status = await this.look();
+    if (status === undefined) return "the launcher does not answer";
+    return status.programs_dir === path
+      ? undefined
+      : (status.exec_fault ?? "it ended, and the one before runs again");
+  }
+
+  async #list() {
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const list = await this.#deps.launcher.call("list-sandboxes", {}, { signal }).catch(() => undefined);
+    this.#answers = list !== undefined;
+    return list?.sandboxes ?? (list === undefined ? undefined : []);
+  }
+
+  /** Lets it become the version at `path`; undefined once that runs and knows every sandbox, else why it does not. */
+  async change(path: string, requestId: string): Promise<string | undefined> {
+    const before = await this.look();
+    if (before === undefined) return "the launcher does not answer";
+    await this.#hold(before.pid);
+    if (before.programs_dir !== path) {
+      const refused = await this.#ask(path, requestId);
+      if (refused !== undefined) return refused;
+    }
+    const { clock, times } = this.#deps;
+    let fault: string | undefined = "it did not answer";
+    for (const end = clock.monotonic() + times.launcherProof; clock.monotonic() < end; ) {
+      const status = await this.look();
+      if (status?.programs_dir === path) {
+        fault = await this.fault();
+        if (fault === undefined) return undefined;
+      } else if (status?.exec_fault !== undefined) return status.exec_fault;
+      await clock.sleep(POLL_MS);
+    }
+    return `${fault} within ${times.launcherProof / 1_000} s`;
+  }
+
+  async #ask(path: string, requestId: string): Promise<string | undefined> {
+    try {
+      await this.#deps.launcher.call("exec-update", { programs_dir: path, request_id: requestId });
+      return undefined;
+    } catch (error) {
+      // An answer that was lost says nothing; what the launcher says next does.
+      return isBureauError(error) && error.code === "unavailable" ? undefined : messageOf(error);
+    }
+  }
+
+  /**
+   * The version at `path` is not wanted after all: returns when another one answers. One that does not go by itself in
+   * time, because the disk is full or it hangs, is ended; then the version before is started in its place.
+   */
+  async takeBack(path: string, previous: string, requestId: string): Promise<void> {
+    const { times, log } = this.#deps;
+    const isBack = (status: LauncherStatus | undefined) =>
+      status !== undefined && status.programs_dir !== path;
+    let status = await this.#lookUntil((seen) => seen !== undefined, times.launcherProof);
+    if (isBack(status)) return;
+    log.warn("the launcher goes back too", { to: previous });
+    if (status !== undefined) {
+      await this.#hold(status.pid);
+      const refused = await this.#ask(previous, requestId);
+      const hasAnswered = (seen: LauncherStatus | undefined) =>
+        isBack(seen) || seen?.exec_fault !== undefined;
+      if (refused === undefined) status = await this.#lookUntil(hasAnswered, times.launcherProof);
+      if (isBack(status)) return;
+      log.warn("the launcher cannot go back by itself", {
+        reason: refused ?? status?.exec_fault ?? "it hangs",
+      });
+    }
+    this.#end();
+    if (!isBack(await this.#lookUntil(isBack, times.launcherProof)))
+      log.error("the launcher of the version that is taken back cannot be replaced", { path });
+  }
+
+  /** What the launcher says once that is what was waited for, or in the end. */
+  async #lookUntil(
+    enough: (status: LauncherStatus | undefined) => boolean,
+    timeoutMs: number,
+  ): Promise<LauncherStatus | undefined> {
+    const { clock } = this.#deps;
+    const deadline = clock.monotonic() + timeoutMs;
+    for (;;) {
+      const status = await this.look();
+      if (enough(status) || clock.monotonic() >= deadline) return status;
+      await clock.sleep(POLL_MS);
+    }
+  }
+
+  /** Whoever was to end this process for being late need not any more. Asks until it is heard. */
+  async unwatch(stop: AbortSignal): Promise<void> {
+    const { launcher, clock } = this.#deps;
+    while (!stop.aborted) {
+      const signal = AbortSignal.any([stop, AbortSignal.timeout(ANSWER_MS_MAX)]);
+      try {
+        await launcher.call("watched-ok", { pid: process.pid }, { signal });
+        return;
+      } catch {
+        await clock.sleep(POLL_MS, stop);
+      }
+    }
+  }
+
+  /** One that did not answer when it was last asked is ended, if it is the one that was asked to change. */
+  endIfHung(): void {
+    if (!this.#answers) this.#end();
+  }
+
+  /** Lets the launcher end this daemon unless it is told otherwise within `deadlineMs`. */
+  async watch(deadlineMs: number): Promise<void> {
+    const self = identify(process.pid);
+    if (self === undefined) return;
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const watch = { pid: self.pid, start_ticks: self.startTicks, deadline_ms: deadlineMs };
+    await this.#deps.launcher.call("watch-daemon", watch, { signal });
+  }
+
+  /**
+   * Takes hold of the launcher, while it answers: later, what is behind its pid could not be told. The service's own
+   * /proc does not show it, because it closes itself to other processes.
+   */
+  async #hold(pid: number): Promise<void> {
+    this.#held?.[Symbol.dispose]();
+    this.#held = holdProcess(pid);
+    if ((await this.look())?.pid === pid) return;
+    this.#held?.[Symbol.dispose]();
+    this.#held = undefined;
+  }
+
+  /** Whoever looks after it starts the version that is known to work. */
+  #end(): void {
+    if (this.#held?.kill() !== true) return;
+    this.#deps.log.error("the launcher was ended");
+  }
+}

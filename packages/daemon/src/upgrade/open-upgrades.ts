@@ -1,0 +1,64 @@
+/** The upgrader and what speaks for it, put together from the daemon's parts. */
+import { ownHostEnvironment } from "@bureau/kit/host-environment";
+import type { RoomView } from "@bureau/matrix/room-state";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, type FleetCache, MachineVersionSchema } from "@bureau/schema/events";
+import { stateKeyOf } from "@bureau/schema/refs";
+import * as v from "valibot";
+import type { DaemonDeps } from "../daemon.ts";
+import type { DaemonConfig } from "../daemon-config.ts";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import type { Notice } from "../notices/notice.ts";
+import { upgradeTimes } from "./upgrade-times.ts";
+import { Upgrader, type UpgraderDeps } from "./upgrader.ts";
+import { VersionPublisher } from "./version-publisher.ts";
+import { wantedVersion } from "./wanted-version.ts";
+
+export type UpgradeParts = {
+  readonly session: MatrixSession;
+  readonly launcher: Launcher;
+  readonly notify: (notice: Notice) => void;
+  /** The config room, once it is known and synced. */
+  readonly view: () => RoomView | undefined;
+  /** Where the fleet's store paths come from. */
+  readonly cache: () => FleetCache | undefined;
+  readonly isOnline: () => boolean;
+  readonly isAway: () => boolean;
+  readonly reconciler: UpgraderDeps["reconciler"];
+  /** See {@link UpgraderDeps.become}. */
+  readonly replace: UpgraderDeps["become"];
+};
+
+/** Undefined when this daemon does not run from a host environment. */
+export function openUpgrades(
+  config: DaemonConfig,
+  deps: DaemonDeps,
+  parts: UpgradeParts,
+): { readonly upgrader: Upgrader; readonly publisher: VersionPublisher } | undefined {
+  const own = ownHostEnvironment("bureau-daemon");
+  if (own === undefined) return undefined;
+  const { session, view } = parts;
+  const key = stateKeyOf(session.userId);
+  const publisher = new VersionPublisher({ ...deps, session, content: () => upgrader.content });
+  const upgrader: Upgrader = new Upgrader({
+    ...{ ...deps, own, layout: config.layout, bootLink: config.bootLink, times: upgradeTimes() },
+    ...{
+      launcher: parts.launcher,
+      reconciler: parts.reconciler,
+      notify: parts.notify,
+      become: parts.replace,
+    },
+    ...{ cache: parts.cache, isOnline: parts.isOnline, isAway: parts.isAway },
+    said: () => {
+      const parsed = v.safeParse(MachineVersionSchema, view()?.get(eventTypes.machineVersion, key)?.content);
+      return parsed.success ? parsed.output : undefined;
+    },
+    wanted: () => wantedVersion(view(), key),
+    isEchoed: () => {
+      const sent = publisher.current;
+      return sent !== undefined && view()?.get(eventTypes.machineVersion, key)?.eventId === sent;
+    },
+    changed: () => publisher.mark(),
+  });
+  return { upgrader, publisher };
+}

@@ -1,0 +1,73 @@
+/** Before anything is changed: is the new version here, whole, and does it run on this machine at all? */
+import { existsSync, realpathSync } from "node:fs";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import {
+  faultOf,
+  type HostEnvironment,
+  mainOf,
+  readHostEnvironment,
+  runtimeOf,
+} from "@bureau/kit/host-environment";
+import { isStorePath } from "@bureau/kit/nix-store-path";
+import { faultBetween, stateFormats } from "@bureau/kit/state-format";
+import { InputError } from "@bureau/schema/parse";
+import { type FetchOptions, fetchStorePath } from "./nix-store.ts";
+import { runBriefly } from "./run-briefly.ts";
+
+/** A program that only says its version. */
+const VERSION_MS_MAX = 15_000;
+/** All that waits to be written, on a slow disk. */
+const WRITE_MS_MAX = 120_000;
+/** Programs without which a machine does not work. */
+const needed = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];
+
+/**
+ * Makes the version be here, and what Nix has of it stay: one in the store is fetched where it is missing. Returns its real
+ * path, as every program knows its own. @throws BureauError; then nothing was changed
+ */
+export async function prefetch(path: string, options: FetchOptions): Promise<string> {
+  if (!isStorePath(path) && !existsSync(path))
+    throw new BureauError(
+      "not-found",
+      `"${path}" is not on this machine, and is no Nix store path that could be fetched`,
+    );
+  const real = existsSync(path) ? realpathSync(path) : path;
+  if (isStorePath(real)) await fetchStorePath(real, options);
+  return real;
+}
+
+/**
+ * `running` is what is to be replaced; `formats` may be found in the machine's files.
+ * @throws BureauError `invalid-input` that says what is wrong with it
+ */
+export async function checkEnvironment(
+  path: string,
+  running: HostEnvironment,
+  formats: readonly number[],
+): Promise<HostEnvironment> {
+  const bad = (reason: string): BureauError =>
+    new BureauError("invalid-input", `"${path}" cannot be used: ${reason}`);
+  let found: HostEnvironment;
+  try {
+    found = readHostEnvironment(path);
+  } catch (error) {
+    if (error instanceof InputError || error instanceof BureauError) throw bad(messageOf(error));
+    throw error;
+  }
+  const missing = needed.find((name) => found.programs[name] === undefined);
+  if (missing !== undefined) throw bad(`it has no ${missing}`);
+  const fault = faultOf(found);
+  if (fault !== undefined) throw bad(fault);
+  const between = faultBetween({ ...running, state: stateFormats }, found, formats);
+  if (between !== undefined) throw bad(between);
+  const runtime = await runBriefly([runtimeOf(path), "--version"], VERSION_MS_MAX);
+  if (runtime.code !== 0) throw bad(`its runtime does not run here: ${runtime.said}`);
+  for (const name of ["bureau-daemon", "bureau-launcher"]) {
+    const program = await runBriefly([runtimeOf(path), mainOf(path, name), "--version"], VERSION_MS_MAX);
+    if (program.code !== 0) throw bad(`its ${name} does not run here: ${program.said}`);
+  }
+  // It is to be there after a power cut, too: neither whoever copied it here nor Nix has seen to that.
+  const written = await runBriefly(["sync", "--file-system", path], WRITE_MS_MAX);
+  if (written.code !== 0) throw bad(`it cannot be written to the disk for good: ${written.said}`);
+  return found;
+}

@@ -1,0 +1,22 @@
+/** A program that is run to its end, with a limit on its time; what it said is kept. */
+import { messageOf } from "@bureau/kit/errors";
+import { runToEnd } from "@bureau/kit/run-to-end";
+
+const OUTPUT_CHARS_MAX = 600;
+
+/** Never throws: a program that cannot be run, or was cut off, has the code -1. */
+export async function runBriefly(
+  command: readonly string[],
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<{ readonly code: number; readonly said: string }> {
+  try {
+    const { code, stdout, stderr } = await runToEnd(command, {
+      ...{ what: `"${command[0]}"`, timeoutMs, cwd: "/", ...(signal === undefined ? {} : { signal }) },
+    });
+    const said = `${stderr}${stdout}`.trim().slice(-OUTPUT_CHARS_MAX);
+    return { code, said: said === "" ? `exited with ${code}` : said };
+  } catch (error) {
+    return { code: -1, said: messageOf(error) };
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * What a machine remembers of its versions, whichever of them reads it: the one that is known to work, the request under
+ * way and how far it got, and what became of earlier ones. Written before each step, so that a program that starts after
+ * any crash knows where it is.
+ */
+import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import type { Log } from "@bureau/kit/log";
+import { decodeState, encodeState, isTooNew } from "@bureau/kit/state-format";
+import {
+  type MachineVersion,
+  upgradeSteps,
+  VERSION_HISTORY_MAX,
+  VersionRequestResultSchema,
+} from "@bureau/schema/events";
+import * as v from "valibot";
+
+/** A version that is to run here, as its request in the machine's configuration says. */
+const UpgradeRequestSchema = v.object({
+  request_id: v.string(),
+  /** The host environment. */
+  path: v.string(),
+  requested_by: v.optional(v.string()),
+  requested_at: v.optional(v.string()),
+});
+export type UpgradeRequest = v.InferOutput<typeof UpgradeRequestSchema>;
+
+const CurrentSchema = v.object({
+  request: UpgradeRequestSchema,
+  step: v.picklist(upgradeSteps),
+  /** Milliseconds since the epoch. */
+  started_at: v.number(),
+  /** The host environment that ran when it was asked for. */
+  from: v.string(),
+  version: v.optional(v.string()),
+  /** The daemon itself is another program in the new version, so it replaces itself. */
+  daemon_changes: v.boolean(),
+  /** Principals whose program ran when it began: each must still be known to the launcher afterwards. */
+  sandboxes: v.array(v.string()),
+  /** How often a daemon that is not part of the change was started while the new launcher was on trial. */
+  resumed: v.optional(v.number()),
+});
+export type CurrentUpgrade = v.InferOutput<typeof CurrentSchema>;
+
+const UpgradeStateSchema = v.object({
+  /** What the boot link leads to. */
+  confirmed: v.optional(v.object({ path: v.string(), version: v.string() })),
+  previous: v.optional(v.string()),
+  current: v.optional(CurrentSchema),
+  /** Requests that were cut off through no fault of theirs, and how often. */
+  cut_off: v.optional(v.object({ request_id: v.string(), count: v.number() })),
+  /** Never tried again. */
+  failed: v.array(v.object({ request_id: v.string(), content: v.string() })),
+  history: v.array(VersionRequestResultSchema),
+});
+export type UpgradeState = v.InferOutput<typeof UpgradeStateSchema>;
+
+export const noUpgrades: UpgradeState = { failed: [], history: [] };
+
+/**
+ * A file that cannot be read counts as none: nothing is under way, and nothing is known to have failed.
+ * @throws BureauError when it is of a format that this build does not know
+ */
+export function readUpgradeState(file: string, log: Log): UpgradeState {
+  try {
+    const text = readIfPresent(file);
+    return text === undefined ? noUpgrades : decodeState("upgrade-state", UpgradeStateSchema, text, file);
+  } catch (error) {
+    if (isTooNew(error)) throw error;
+    log.error("what is known of this machine's versions cannot be read, and is forgotten", { file, error });
+    return noUpgrades;
+  }
+}
+
+export const writeUpgradeState = (file: string, state: UpgradeState): void =>
+  writeDurably(file, encodeState("upgrade-state", state), 0o600);
+
+/** True when something became of this request already. */
+export const isSettled = ({ failed, history }: UpgradeState, requestId: string): boolean =>
+  failed.some(({ request_id }) => request_id === requestId) ||
+  history.some(({ request_id }) => request_id === requestId);
+
+export type Outcome = {
+  readonly outcome: "succeeded" | "rolled-back" | "refused";
+  readonly reason?: string;
+  /** What the version consists of, where that is known. */
+  readonly content?: string;
+};
+
+/** The state once the request under way has come to its end. */
+export function settled(
+  state: UpgradeState,
+  { outcome, reason, content }: Outcome,
+  nowMs: number,
+): UpgradeState {
+  const { current, cut_off: _, ...rest } = state;
+  if (current === undefined) return state;
+  const { request, started_at, version, from } = current;
+  const entry = {
+    request_id: request.request_id,
+    host_environment_path: request.path,
+    ...(version === undefined ? {} : { version }),
+    ...(request.requested_by === undefined ? {} : { requested_by: request.requested_by as never }),
+    ...(request.requested_at === undefined ? {} : { requested_at: request.requested_at }),
+    finished_at: new Date(nowMs).toISOString(),
+    duration_ms: Math.max(0, Math.round(nowMs - started_at)),
+    outcome,
+    ...(reason === undefined ? {} : { reason }),
+  };
+  const failure = { request_id: request.request_id, content: content ?? "" };
+  return {
+    ...rest,
+    ...(outcome === "succeeded" && request.path !== from
+      ? { previous: from, confirmed: { path: request.path, version: version ?? "" } }
+      : {}),
+    failed: outcome === "succeeded" ? state.failed : [failure, ...state.failed].slice(0, VERSION_HISTORY_MAX),
+    history: [entry, ...state.history].slice(0, VERSION_HISTORY_MAX),
+  };
+}
+
+/**
+ * The state with every failure that the machine told of in its room and does not know of itself: its disk may have been
+ * too full to write it, or have lost it. The same object when there is none.
+ */
+export function recalled(state: UpgradeState, said: Pick<MachineVersion, "history">): UpgradeState {
+  const under = state.current?.request.request_id;
+  const lost = said.history.filter(
+    ({ request_id, outcome }) =>
+      outcome !== "succeeded" && request_id !== under && !isSettled(state, request_id),
+  );
+  if (lost.length === 0) return state;
+  const failures = lost.map(({ request_id }) => ({ request_id, content: "" }));
+  return {
+    ...state,
+    failed: [...failures, ...state.failed].slice(0, VERSION_HISTORY_MAX),
+    history: [...lost, ...state.history].slice(0, VERSION_HISTORY_MAX),
+  };
+}
+
+/** The state once the request under way was cut off: it is taken up again from its beginning. */
+export function cutOff(state: UpgradeState, counts: boolean): UpgradeState {
+  const { current, ...rest } = state;
+  if (current === undefined) return state;
+  const { request_id } = current.request;
+  const before = state.cut_off?.request_id === request_id ? state.cut_off.count : 0;
+  return { ...rest, cut_off: { request_id, count: before + (counts ? 1 : 0) } };
+}

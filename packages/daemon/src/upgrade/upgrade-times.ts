@@ -1,0 +1,41 @@
+/** How long each part of an upgrade may take, in milliseconds. Tests are given shorter ones. */
+import { parseJson } from "@bureau/schema/parse";
+import * as v from "valibot";
+
+const ms = v.optional(v.pipe(v.number(), v.minValue(1)));
+
+const TimesSchema = v.object({
+  /** For a new daemon to be in sync, with everything that ran still there. */
+  proof: ms,
+  /** For a new launcher to answer, with everything that ran still there. */
+  launcherProof: ms,
+  /** After that nothing may fail for so long: what crashes after ten seconds is no success. */
+  soak: ms,
+  /** The same where the daemon stays as it is. */
+  launcherSoak: ms,
+  /** For the daemon from before to find out whether the homeserver is away for everybody. */
+  judge: ms,
+  /** Between a new daemon's own deadlines and its being ended from outside. */
+  margin: ms,
+});
+
+/** Added up, a version that fails in whatever way but by hanging is taken back and reported within 30 s. */
+const standard = {
+  proof: 20_000,
+  launcherProof: 10_000,
+  soak: 15_000,
+  launcherSoak: 12_000,
+  judge: 30_000,
+  margin: 5_000,
+};
+
+export const upgradeTimes = (
+  text: string | undefined = process.env["BUREAU_UPGRADE_TIMES"],
+): Record<keyof typeof standard, number> => {
+  const given = text === undefined ? {} : parseJson(TimesSchema, text, "BUREAU_UPGRADE_TIMES");
+  return {
+    ...standard,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  };
+};
+export type UpgradeTimes = ReturnType<typeof upgradeTimes>;

@@ -1,0 +1,241 @@
+/**
+ * A machine that upgrades, for tests: the real upgrader on real files, with a launcher, a homeserver and an exec that are
+ * played. Time passes only while somebody waits for it.
+ */
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import type { Clock } from "@bureau/kit/clock";
+import { digestOfProgram, readHostEnvironment, runtimeOf } from "@bureau/kit/host-environment";
+import type { Layout } from "@bureau/kit/layout";
+import { silentLog } from "@bureau/kit/log";
+import type { MachineVersion } from "@bureau/schema/events";
+import { parseAccountLocalpart } from "@bureau/schema/refs";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import { upgradeTimes } from "./upgrade-times.ts";
+import { Upgrader } from "./upgrader.ts";
+
+const WORKER = parseAccountLocalpart("agent/worker");
+const PROGRAMS = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];
+/** A wait this long is one for something to happen. */
+const FOREVER_MS = 3_600_000;
+/** Of a launcher that ends after them. */
+const ANSWERS_MAX = 8;
+const OUTAGE_MS = 5_000;
+const BLIP_AFTER_MS = 7_000;
+/** Of programs that take one another's place; more would be a circle. */
+const PROGRAMS_MAX = 12;
+
+/** How the new version fails, if it does. */
+export type Flaw =
+  | "none"
+  /** The daemon ends as soon as it is executed. */
+  | "exits"
+  /** It does not reach the homeserver, which the other one does. */
+  | "deaf"
+  /** The launcher does not know what ran. */
+  | "forgets"
+  /** The launcher ends after it has answered, and the one before is started and answers in its place. */
+  | "launcher-exits";
+
+/** A host environment whose programs only say their version. */
+export function makeEnvironment(path: string, version: string): string {
+  const programs: Record<string, { sha256: string }> = {};
+  for (const name of PROGRAMS) {
+    mkdirSync(join(path, "lib", name), { recursive: true });
+    mkdirSync(join(path, "bin"), { recursive: true });
+    writeFileSync(join(path, "lib", name, "main.js"), `// ${version}\n`);
+    writeFileSync(join(path, "bin", name), "");
+    chmodSync(join(path, "bin", name), 0o755);
+    programs[name] = { sha256: digestOfProgram(join(path, "lib", name)) };
+  }
+  mkdirSync(dirname(runtimeOf(path)), { recursive: true });
+  copyFileSync("/bin/true", runtimeOf(path));
+  writeFileSync(join(path, "build.json"), JSON.stringify({ version, runtime: "1", programs }));
+  return realpathSync(path);
+}
+
+export class UpgradeWorld {
+  readonly layout: Layout;
+  readonly bootLink: string;
+  /** Where the launcher that runs is from. */
+  launcherFrom: string;
+  /** What the daemon last said of its versions. */
+  said: MachineVersion | undefined;
+  /** For so many programs more nobody reaches the homeserver. */
+  outage = 0;
+  /** How long the new version does not reach the homeserver, seven seconds after it began. */
+  blipMs = 0;
+  /** Called for each program that takes another one's place. */
+  onExec: () => void = () => {};
+  /** The one that runs. */
+  upgrader: Upgrader | undefined;
+  /** Programs that were executed, in order. */
+  readonly executed: string[] = [];
+  /** What the launcher was asked to do, and what became of who starts and stops sandboxes. */
+  readonly acts: string[] = [];
+  #answers = 0;
+  #timeMs = 1_800_000_000_000;
+
+  constructor(
+    /** Holds all that upgrades write. */
+    readonly root: string,
+    readonly request: { readonly request_id: string; readonly path: string },
+    readonly flaw: Flaw,
+  ) {
+    this.layout = {
+      runDir: join(root, "run"),
+      stateDir: join(root, "state"),
+      workspaceRoot: join(root, "workspace"),
+      cacheRoot: join(root, "cache"),
+    };
+    this.bootLink = join(root, "programs", "current");
+    this.launcherFrom = realpathSync(this.bootLink);
+  }
+
+  /** The folders of a machine that boots `path`. */
+  static prepare(root: string, path: string): void {
+    for (const name of ["run", "state", "programs"]) mkdirSync(join(root, name), { recursive: true });
+    symlinkSync(path, join(root, "programs", "current"));
+  }
+
+  /** What boots. @throws when that is no whole version */
+  get booted(): string {
+    return readHostEnvironment(realpathSync(this.bootLink)).path;
+  }
+
+  /** Daemons take one another's place, the first of them booted, until the request has come to its end. */
+  async runToTheEnd(): Promise<void> {
+    let path = this.booted;
+    for (let count = 0; count < PROGRAMS_MAX; count++) {
+      const next = await this.#runOne(path);
+      if (next === undefined) return;
+      this.executed.push(next);
+      // Whoever looks after the daemon starts it again, through the link.
+      path = this.#isNew(next) && this.flaw === "exits" ? this.booted : next;
+    }
+    throw new Error(
+      `no end to it: ${readFileSync(join(this.layout.stateDir, "upgrade-state.json"), "utf8")}`,
+    );
+  }
+
+  #isBlip(path: string, began: number): boolean {
+    const spent = this.#timeMs - began - BLIP_AFTER_MS;
+    return this.#isNew(path) && spent >= 0 && spent < this.blipMs;
+  }
+
+  #isNew(path: string): boolean {
+    return path === this.request.path;
+  }
+
+  /** Undefined when the request has come to its end, else which program takes this one's place. */
+  async #runOne(path: string): Promise<string | undefined> {
+    const stop = new AbortController();
+    const began = this.#timeMs;
+    let isRecalled = false;
+    const ended = Promise.withResolvers<string | undefined>();
+    const isAway = this.outage-- > 0;
+    const isDeaf = isAway || (this.#isNew(path) && this.flaw === "deaf");
+    const upgrader: Upgrader = new Upgrader({
+      ...{ layout: this.layout, bootLink: this.bootLink, own: readHostEnvironment(path) },
+      ...{ launcher: this.#launcher(), times: upgradeTimes("{}"), clock: this.#clock(), log: silentLog },
+      wanted: () => this.request,
+      said: () => this.said,
+      // An outage ends some time after the version before has found out about it.
+      isOnline: () =>
+        !this.#isBlip(path, began) && (!isDeaf || (!this.#isNew(path) && this.#timeMs > began + OUTAGE_MS)),
+      isAway: () => isDeaf && this.#timeMs <= began + OUTAGE_MS,
+      isEchoed: () => true,
+      changed: () => {
+        // What the room says is replaced only by a daemon that knows it.
+        if (!isRecalled) return;
+        this.said = upgrader.content;
+        const { history, state } = this.said;
+        const isOver = history.some(({ request_id }) => request_id === this.request.request_id);
+        if (isOver && state !== "upgrading") queueMicrotask(() => ended.resolve(undefined));
+      },
+      notify: () => {},
+      cache: () => undefined,
+      reconciler: {
+        pause: async () => this.acts.push("pause") > 0,
+        resume: () => void this.acts.push("resume"),
+      },
+      become: async (next, { env, last } = {}) => {
+        await last?.();
+        Object.assign(process.env, env);
+        this.onExec();
+        ended.resolve(next);
+        // This program is no more.
+        return await new Promise<never>(() => {});
+      },
+    });
+    this.upgrader = upgrader;
+    const running = upgrader.run(stop.signal);
+    running.catch(ended.reject);
+    // While nobody reaches the homeserver time passes by itself.
+    const passing = setInterval(() => {
+      if (!isAway) return;
+      this.#timeMs += 1_000;
+      upgrader.mark();
+    }, 1);
+    upgrader.mark();
+    void upgrader.recalled.then(() => {
+      isRecalled = true;
+      upgrader.mark();
+    });
+    const next = await ended.promise;
+    clearInterval(passing);
+    stop.abort();
+    return next;
+  }
+
+  #launcher(): Launcher {
+    const answers: Record<string, (request: Record<string, unknown>) => object> = {
+      status: () => {
+        const isNew = this.#isNew(this.launcherFrom);
+        if (isNew && this.flaw === "launcher-exits" && ++this.#answers > ANSWERS_MAX)
+          this.launcherFrom = this.booted;
+        return { pid: process.pid, programs_dir: this.launcherFrom };
+      },
+      "list-sandboxes": () => {
+        const forgot = this.#isNew(this.launcherFrom) && this.flaw === "forgets";
+        return { revision: 1, sandboxes: forgot ? [] : [{ principal: WORKER, state: "running" }] };
+      },
+      "watched-ok": () => {
+        this.acts.push("watched-ok");
+        return {};
+      },
+      "exec-update": ({ programs_dir }) => {
+        this.acts.push("exec-update");
+        this.launcherFrom = String(programs_dir);
+        return {};
+      },
+    };
+    return {
+      call: async (action, request) => (answers[action]?.(request as Record<string, unknown>) ?? {}) as never,
+    };
+  }
+
+  #clock(): Clock {
+    return {
+      now: () => this.#timeMs,
+      monotonic: () => this.#timeMs,
+      sleep: async (ms, signal) => {
+        if (ms >= FOREVER_MS)
+          return await new Promise<void>((resolve) => {
+            if (signal?.aborted) resolve();
+            else signal?.addEventListener("abort", () => resolve(), { once: true });
+          });
+        this.#timeMs += ms;
+        await Bun.sleep(0);
+      },
+    };
+  }
+}

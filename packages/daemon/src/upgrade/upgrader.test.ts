@@ -1,0 +1,134 @@
+/** What the upgrader makes of versions that fail in ways a running machine shows only by chance. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, type Mock, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { silentLog } from "@bureau/kit/log";
+import { readUpgradeState } from "./upgrade-state.ts";
+import { type Flaw, makeEnvironment, UpgradeWorld } from "./upgrade-world.ts";
+
+const folder = fs.mkdtempSync(join(tmpdir(), "bu-"));
+let [one, two] = ["", ""];
+let root: string;
+let count = 0;
+beforeAll(() => {
+  one = makeEnvironment(join(folder, "one"), "1");
+  two = makeEnvironment(join(folder, "two"), "2");
+});
+beforeEach(() => {
+  root = join(folder, `machine-${++count}`);
+  UpgradeWorld.prepare(root, one);
+});
+afterAll(() => fs.rmSync(folder, { recursive: true }));
+
+const world = (flaw: Flaw, request_id = "r1"): UpgradeWorld =>
+  new UpgradeWorld(root, { request_id, path: two }, flaw);
+const written = () => readUpgradeState(join(root, "state/upgrade-state.json"), silentLog);
+
+let full: Mock<typeof fs.writeSync> | undefined;
+/** Nothing can be written any more. */
+function fillDisk(): void {
+  full = spyOn(fs, "writeSync").mockImplementation(() => {
+    throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  });
+}
+afterEach(() => full?.mockRestore());
+
+test("a launcher that ends while it soaks is found out, although the one before answers in its place", async () => {
+  const machine = world("launcher-exits");
+  await machine.runToTheEnd();
+  expect(machine.said?.history[0]).toMatchObject({
+    outcome: "rolled-back",
+    reason: "the new launcher: it ended, and the one before runs again",
+  });
+  expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
+});
+
+test("nothing is started or stopped until a new launcher has shown that it knows everything", async () => {
+  const good = world("none");
+  await good.runToTheEnd();
+  const asked = good.acts.indexOf("exec-update");
+  expect(good.acts.slice(asked - 1, asked + 2)).toEqual(["pause", "exec-update", "resume"]);
+  root = join(folder, "forgets");
+  UpgradeWorld.prepare(root, one);
+  const bad = world("forgets");
+  await bad.runToTheEnd();
+  // From the first launcher on until the old one is back in the old daemon's hands.
+  const [first, last] = [bad.acts.indexOf("exec-update"), bad.acts.lastIndexOf("exec-update")];
+  expect(bad.acts.slice(first, last)).not.toContain("resume");
+});
+
+test("the old daemon, back in the same process, is not ended for the new one's being late", async () => {
+  const machine = world("deaf");
+  await machine.runToTheEnd();
+  expect(machine.executed).toEqual([two, one]);
+  expect(machine.acts).toContain("watched-ok");
+});
+
+test("a homeserver that is away for the old daemon too, if only for a moment, is not held against the new one", async () => {
+  const machine = world("none");
+  // Everything begins well; then nobody reaches it, until the old daemon has been back for a while.
+  const running = machine.runToTheEnd();
+  machine.outage = 2;
+  await running;
+  expect(machine.executed).toEqual([two, one, two]);
+  expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
+});
+
+test("a full disk refuses a version, and the room remembers it for a daemon that starts meanwhile", async () => {
+  const machine = world("none");
+  fillDisk();
+  await machine.runToTheEnd();
+  const refused = { outcome: "refused", reason: "ENOSPC: no space left on device, write" };
+  expect(machine.said?.history[0]).toMatchObject(refused);
+  expect(written().history).toEqual([]);
+  // A daemon that starts anew, with nothing on its disk.
+  const next = world("none");
+  next.said = machine.said;
+  await next.runToTheEnd();
+  expect([next.executed, next.said?.history.length]).toEqual([[], 1]);
+  full?.mockRestore();
+  const later = world("none");
+  later.said = next.said;
+  await later.runToTheEnd();
+  expect(written().history[0]).toMatchObject(refused);
+  await world("none", "r2").runToTheEnd();
+  expect(written().history.map(({ outcome }) => outcome)).toEqual(["succeeded", "refused"]);
+});
+
+test("a disk that is full for the new version takes it back, with that reason", async () => {
+  const machine = world("none");
+  machine.onExec = () => fillDisk();
+  await machine.runToTheEnd();
+  expect(machine.said?.history[0]).toMatchObject({
+    outcome: "rolled-back",
+    reason: "ENOSPC: no space left on device, write",
+  });
+  expect(machine.executed.slice(0, 2)).toEqual([two, one]);
+  expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
+});
+
+test("a disk that is full keeps no sandbox from being removed while a version is under way", async () => {
+  const machine = world("none");
+  machine.onExec = () => {
+    fillDisk();
+    expect(() => machine.upgrader?.removes("agent/worker")).not.toThrow();
+  };
+  await machine.runToTheEnd();
+  expect(machine.said?.history[0]?.outcome).toBe("rolled-back");
+});
+
+test("a homeserver that is restarted while a new version soaks is not held against that", async () => {
+  const machine = world("none");
+  machine.blipMs = 4_000;
+  await machine.runToTheEnd();
+  expect(machine.executed).toEqual([two]);
+  expect(machine.said?.history[0]?.outcome).toBe("succeeded");
+  root = join(folder, "long");
+  UpgradeWorld.prepare(root, one);
+  const long = world("none");
+  long.blipMs = 600_000;
+  await long.runToTheEnd();
+  expect(long.executed).toEqual([two, one]);
+  expect(long.said?.history[0]?.reason).toContain("could not be reached any more");
+});

@@ -1,0 +1,64 @@
+/** Says in the config room which versions run here, and how far a request has got; the latest word wins. */
+import { delayMs, standardBackoff } from "@bureau/kit/backoff";
+import type { Clock } from "@bureau/kit/clock";
+import { canonicalJson } from "@bureau/kit/digest";
+import type { Log } from "@bureau/kit/log";
+import { isRevoked } from "@bureau/matrix/matrix-error";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, type MachineVersion } from "@bureau/schema/events";
+import { type RoomId, stateKeyOf } from "@bureau/schema/refs";
+import { Wakeup } from "../wakeup.ts";
+
+export type PublisherDeps = {
+  readonly session: Pick<MatrixSession, "putState" | "userId">;
+  readonly content: () => MachineVersion;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+};
+
+export class VersionPublisher {
+  readonly #deps: PublisherDeps;
+  readonly #wakeup: Wakeup;
+  #last: { readonly text: string; readonly eventId: string } | undefined;
+
+  constructor(deps: PublisherDeps) {
+    this.#deps = deps;
+    this.#wakeup = new Wakeup(deps.clock);
+  }
+
+  /** Something about the versions has changed. */
+  mark(): void {
+    this.#wakeup.mark();
+  }
+
+  /** The event that says what is so now; undefined until it is sent. */
+  get current(): string | undefined {
+    return this.#last?.text === canonicalJson(this.#deps.content()) ? this.#last.eventId : undefined;
+  }
+
+  /** @throws the error that says this session was revoked */
+  async run(room: RoomId, signal: AbortSignal): Promise<void> {
+    const { session, clock, random, log } = this.#deps;
+    signal.addEventListener("abort", () => this.mark(), { once: true });
+    this.mark();
+    for (let failures = 0; !signal.aborted; ) {
+      await this.#wakeup.wait(undefined);
+      const content = this.#deps.content();
+      const text = canonicalJson(content);
+      if (signal.aborted || text === this.#last?.text) continue;
+      try {
+        const key = stateKeyOf(session.userId);
+        const eventId = await session.putState(room, eventTypes.machineVersion, key, content, signal);
+        this.#last = { text, eventId };
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isRevoked(error)) throw error;
+        log.warn("cannot say which version runs here", { error });
+        this.mark();
+        await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
+      }
+    }
+  }
+}

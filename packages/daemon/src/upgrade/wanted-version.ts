@@ -1,0 +1,29 @@
+/** Which version this machine is asked to run, from its configuration as it is in its room. */
+import { digestOf } from "@bureau/kit/digest";
+import type { RoomView } from "@bureau/matrix/room-state";
+import { type BureauVersion, BureauVersionSchema, eventTypes } from "@bureau/schema/events";
+import * as v from "valibot";
+import type { UpgradeRequest } from "./upgrade-state.ts";
+
+const ConfigSchema = v.object({ bureau_version: v.optional(BureauVersionSchema) });
+
+/** Undefined when none is asked for, or it cannot be read, of which the whole configuration's reader tells. */
+export function wantedVersion(view: RoomView | undefined, key: string): UpgradeRequest | undefined {
+  const parsed = v.safeParse(ConfigSchema, view?.get(eventTypes.machineConfig, key)?.content);
+  const version = parsed.success ? parsed.output.bureau_version : undefined;
+  const path = version === undefined ? undefined : environmentOf(version);
+  if (version === undefined || path === undefined) return undefined;
+  return {
+    // Other writers name none: theirs is the same request as long as it says the same.
+    request_id: version.request_id ?? digestOf(version).slice(0, 16),
+    path,
+    ...(version.requested_by === undefined ? {} : { requested_by: version.requested_by }),
+    ...(version.requested_at === undefined ? {} : { requested_at: version.requested_at }),
+  };
+}
+
+/** Those who name no environment name the daemon's file in one. */
+function environmentOf(version: BureauVersion): string | undefined {
+  if (version.host_environment_path !== undefined) return version.host_environment_path;
+  return /^(\/.+)\/bin\/bureau-daemon$/.exec(version.daemon_store_path)?.[1];
+}

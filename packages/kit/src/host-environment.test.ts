@@ -1,0 +1,29 @@
+import { afterAll, expect, test } from "bun:test";
+import { appendFileSync, chmodSync, cpSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { faultOf, readHostEnvironment } from "./host-environment.ts";
+
+const dist = join(import.meta.dir, "../../../dist/current");
+const folder = mkdtempSync(join(tmpdir(), "bureau-host-environment-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const copy = (name: string): string => {
+  const path = join(folder, name);
+  cpSync(realpathSync(dist), path, { recursive: true });
+  return path;
+};
+
+test("the one that ships is whole and named by its id; one whose program was changed, or that lacks a file, is not", () => {
+  const environment = readHostEnvironment(realpathSync(dist));
+  expect(faultOf(environment)).toBeUndefined();
+  expect(environment.path.endsWith(environment.id)).toBe(true);
+  const changed = copy("changed");
+  appendFileSync(join(changed, "lib/bureau-proxy/main.js"), "//");
+  expect(faultOf(readHostEnvironment(changed))).toContain("lib/bureau-proxy is not what its manifest says");
+  rmSync(join(changed, "lib/bureau-daemon"), { recursive: true });
+  expect(faultOf(readHostEnvironment(changed))).toBeDefined();
+  chmodSync(join(changed, "runtime/bun"), 0o644);
+  expect(faultOf(readHostEnvironment(changed))).toContain("runtime");
+  expect(() => readHostEnvironment(join(folder, "none"))).toThrow("There is no host environment");
+});

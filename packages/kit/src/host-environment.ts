@@ -1,0 +1,133 @@
+/**
+ * A host environment: one whole build of Bureau in a folder of its own or in the Nix store, where its parts may be links.
+ *
+ * ```
+ * bin/<program>            what units and people start
+ * lib/<program>/main.js    the program, beside what it imports only when needed
+ * runtime/bun              what runs it
+ * build.json               version, runtime, the SHA-256 of every program, and which formats of a machine's files they know
+ * ```
+ *
+ * Two environments are the same when their content is, wherever they lie.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { parseJson } from "@bureau/schema/parse";
+import * as v from "valibot";
+import { syncPath } from "./durable-file.ts";
+import { BureauError, errnoOf, messageOf } from "./errors.ts";
+import { ownBuild, realPath } from "./own-build.ts";
+import { firstFormats, type StateFormats } from "./state-format.ts";
+
+/** Parts of paths and of commands' names are made of it. */
+const programName = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9-]*$/u, "no name of a program"));
+
+const ManifestSchema = v.object({
+  version: v.string(),
+  runtime: v.string(),
+  programs: v.record(programName, v.object({ sha256: v.string(), bytes: v.optional(v.number()) })),
+  state: v.optional(v.object({ reads: v.array(v.number()), writes: v.number() }), firstFormats),
+});
+
+export type HostEnvironment = {
+  /** The folder; its parts may be links to elsewhere. */
+  readonly path: string;
+  /** See {@link idOf}. */
+  readonly id: string;
+  readonly version: string;
+  readonly runtime: string;
+  /** Program → SHA-256. */
+  readonly programs: Readonly<Record<string, string>>;
+  /** Formats of a machine's files that they read, and the one they write. */
+  readonly state: StateFormats;
+};
+
+const ID_CHARS = 12;
+
+/** What it is named by, from the text of its manifest, which names the content of every program: 12 hex digits. */
+export const idOf = (manifest: string): string =>
+  createHash("sha256").update(manifest).digest("hex").slice(0, ID_CHARS);
+
+/** @throws BureauError `not-found`, or InputError when the manifest cannot be read */
+export function readHostEnvironment(path: string): HostEnvironment {
+  const file = join(path, "build.json");
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new BureauError("not-found", `There is no host environment at "${path}": ${messageOf(error)}`);
+  }
+  const { version, runtime, programs, state } = parseJson(ManifestSchema, text, file);
+  return {
+    ...{ path, id: idOf(text), version, runtime, state },
+    programs: Object.fromEntries(Object.entries(programs).map(([name, { sha256 }]) => [name, sha256])),
+  };
+}
+
+export const runtimeOf = (path: string): string => join(path, "runtime", "bun");
+export const mainOf = (path: string, program: string): string => join(path, "lib", program, "main.js");
+
+/** What tells one version of a program from another: the program, and what runs it. Undefined: there is no such program. */
+export function contentOf(
+  environment: Pick<HostEnvironment, "runtime" | "programs">,
+  program: string,
+): string | undefined {
+  const sha256 = environment.programs[program];
+  return sha256 === undefined ? undefined : `${sha256} on ${environment.runtime}`;
+}
+
+/** The same for all of it. */
+export const contentOfAll = ({ runtime, programs }: Pick<HostEnvironment, "runtime" | "programs">): string =>
+  createHash("sha256")
+    .update(JSON.stringify([runtime, Object.entries(programs).sort(([a], [b]) => (a < b ? -1 : 1))]))
+    .digest("hex");
+
+/** The SHA-256 a manifest has of a program in `folder`: of names, sizes and contents of its files in order. */
+export function digestOfProgram(folder: string): string {
+  const hash = createHash("sha256");
+  for (const file of readdirSync(folder).sort()) {
+    const content = readFileSync(join(folder, file));
+    hash.update(`${file}\0${content.length}\0`).update(content);
+  }
+  return hash.digest("hex");
+}
+
+/** What is missing or altered; undefined when it is whole. */
+export function faultOf({ path, programs }: HostEnvironment): string | undefined {
+  try {
+    if ((statSync(runtimeOf(path)).mode & 0o111) === 0) return "its runtime cannot be executed";
+    for (const [name, sha256] of Object.entries(programs)) {
+      if ((statSync(join(path, "bin", name)).mode & 0o111) === 0) return `bin/${name} cannot be executed`;
+      if (digestOfProgram(join(path, "lib", name)) !== sha256)
+        return `lib/${name} is not what its manifest says`;
+    }
+    return undefined;
+  } catch (error) {
+    return errnoOf(error) === "ENOENT" ? `it lacks files: ${messageOf(error)}` : messageOf(error);
+  }
+}
+
+/** The environment this very program runs from, by its real path. Undefined when it runs from sources. */
+export function ownHostEnvironment(program: string): HostEnvironment | undefined {
+  const path = realPath(ownBuild(dirname(Bun.main)));
+  if (path === undefined || realPath(mainOf(path, program)) !== realPath(Bun.main)) return undefined;
+  try {
+    return readHostEnvironment(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Lets the link at `link` lead to `target` from now on, also after power loss; never to nothing in between. */
+export function moveBootLink(link: string, target: string): void {
+  const temporary = `${link}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    symlinkSync(target, temporary);
+    renameSync(temporary, link);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new BureauError("failed", `Cannot let "${link}" lead to "${target}": ${messageOf(error)}`);
+  }
+  syncPath(dirname(link));
+}

@@ -1,0 +1,155 @@
+/**
+ * A program run to its end on this host: input streamed with back-pressure, output kept within limits, stopped when it
+ * takes too long or whoever asked goes away. Once it has been stopped nobody who still holds its output, a child of its
+ * for one, keeps the caller waiting.
+ */
+import { BureauError } from "./errors.ts";
+
+export type Ran = {
+  /** 128 + n when signal n ended it. */
+  readonly code: number;
+  readonly stdout: string;
+  /** Its end, at most {@link STDERR_BYTES_KEPT}. */
+  readonly stderr: string;
+};
+
+export type RunOptions = {
+  /** Written to its standard input, which is closed after it. Default: nothing, closed at once. */
+  readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
+  /** It is ended after that long. */
+  readonly timeoutMs: number;
+  /** Called for every line of its standard error as it comes. */
+  readonly onLine?: (line: string) => void;
+};
+
+export type ProgramOptions = RunOptions & {
+  /** For sentences: what is run, and where. */
+  readonly what: string;
+  readonly signal?: AbortSignal;
+  readonly cwd?: string;
+  /** All of its environment; default: this program's. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdoutBytesMax?: number;
+};
+
+/** Standard output that is parsed never comes near this. */
+const STDOUT_BYTES_MAX = 1 << 20;
+/** Of standard error only the end says what went wrong. */
+const STDERR_BYTES_KEPT = 32 << 10;
+/** Between SIGTERM and SIGKILL. */
+const GRACE_MS = 2_000;
+
+/** @throws BureauError `timeout`, `too-large`, `failed` when interrupted, `unsupported` without the program */
+export async function runToEnd(argv: readonly string[], options: ProgramOptions): Promise<Ran> {
+  const { stdoutBytesMax = STDOUT_BYTES_MAX } = options;
+  if (options.signal?.aborted) throw interrupted(options.what);
+  const child = start(argv, options);
+  const out = child.stdout.getReader();
+  const err = child.stderr.getReader();
+  let stopped: BureauError | undefined;
+  let killing: ReturnType<typeof setTimeout> | undefined;
+  const stop = (why: BureauError): void => {
+    stopped ??= why;
+    child.kill("SIGTERM");
+    killing ??= setTimeout(() => child.kill("SIGKILL"), GRACE_MS);
+    for (const reader of [out, err]) void reader.cancel().catch(() => {});
+  };
+  const seconds = Math.ceil(options.timeoutMs / 1000);
+  const timer = setTimeout(
+    () => stop(new BureauError("timeout", `${options.what} did not end within ${seconds} s`)),
+    options.timeoutMs,
+  );
+  const onAbort = (): void => stop(interrupted(options.what));
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const tooMuch = (): void =>
+    stop(new BureauError("too-large", `${options.what} printed more than ${stdoutBytesMax} bytes`));
+  try {
+    const [code, stdout, stderr] = await Promise.all([
+      child.exited,
+      collect(out, stdoutBytesMax, tooMuch),
+      collectTail(err, options.onLine),
+      feed(child.stdin, options.stdin).catch((error: unknown) => {
+        child.kill("SIGTERM");
+        throw error;
+      }),
+    ]);
+    if (stopped !== undefined) throw stopped;
+    return { code, stdout, stderr };
+  } finally {
+    clearTimeout(timer);
+    clearTimeout(killing);
+    options.signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+const interrupted = (what: string): BureauError => new BureauError("failed", `${what} was interrupted`);
+
+function start(argv: readonly string[], { cwd, env }: ProgramOptions) {
+  try {
+    return Bun.spawn([...argv], {
+      ...{ stdin: "pipe", stdout: "pipe", stderr: "pipe" },
+      ...(cwd === undefined ? {} : { cwd }),
+      ...(env === undefined ? {} : { env: { ...env } }),
+    });
+  } catch (error) {
+    throw new BureauError("unsupported", `Cannot run "${argv[0]}"`, { cause: error });
+  }
+}
+
+/** Writes all of `input` and closes. A program that ends without reading on is no error: its exit code says why. */
+async function feed(sink: Bun.FileSink, input: RunOptions["stdin"]): Promise<void> {
+  const write = async (chunk: string | Uint8Array): Promise<boolean> => {
+    try {
+      await sink.write(chunk);
+      await sink.flush();
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  if (typeof input === "string" || input instanceof Uint8Array) await write(input);
+  else if (input !== undefined) for await (const chunk of input) if (!(await write(chunk))) break;
+  try {
+    await sink.end();
+  } catch {
+    // It was gone already.
+  }
+}
+
+type Reader = { read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }> };
+
+async function* chunks(reader: Reader): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done || value === undefined) return;
+    yield value;
+  }
+}
+
+async function collect(reader: Reader, bytesMax: number, onFull: () => void): Promise<string> {
+  const kept: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of chunks(reader)) {
+    bytes += chunk.length;
+    if (bytes > bytesMax) onFull();
+    else kept.push(chunk);
+  }
+  return Buffer.concat(kept).toString("utf8");
+}
+
+/** Hands on every line and keeps the end of the whole. */
+async function collectTail(reader: Reader, onLine: ((line: string) => void) | undefined): Promise<string> {
+  const decoder = new TextDecoder();
+  let kept = "";
+  let line = "";
+  for await (const chunk of chunks(reader)) {
+    const text = decoder.decode(chunk, { stream: true });
+    kept = `${kept}${text}`.slice(-STDERR_BYTES_KEPT);
+    if (onLine === undefined) continue;
+    const lines = `${line}${text}`.split(/\r\n|[\r\n]/u);
+    line = (lines.pop() ?? "").slice(-STDERR_BYTES_KEPT);
+    for (const complete of lines) onLine(complete);
+  }
+  if (line !== "") onLine?.(line);
+  return kept;
+}

@@ -1,0 +1,121 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "./clock.ts";
+import { credentialFile, feedWatchdog, inheritedSocket, notifyServiceManager } from "./systemd.ts";
+import { waitFor } from "./wait-for.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "sd-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A real datagram socket, Python's: what it receives, a line each, NUL for a newline inside. */
+function receiver(path: string) {
+  const script = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1].replace("@", "\\0", 1) if sys.argv[1].startswith("@") else sys.argv[1])
+print("bound", flush=True)
+while True: print(s.recv(4096).decode().replace("\\n", "|"), flush=True)`;
+  const child = Bun.spawn(["python3", "-c", script, path], { stdout: "pipe", stderr: "inherit" });
+  const reader = child.stdout.getReader();
+  let text = "";
+  const until = async (wanted: string): Promise<string> => {
+    while (!text.includes(wanted)) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error(`the receiver ended; it had ${JSON.stringify(text)}`);
+      text += Buffer.from(value).toString();
+    }
+    return text;
+  };
+  return { until, [Symbol.dispose]: () => void child.kill() };
+}
+
+describe("the service manager", () => {
+  test("is told states over a path and over an abstract name", async () => {
+    for (const path of [join(folder, "notify"), `@bureau-test-${process.pid}`]) {
+      using listener = receiver(path);
+      await listener.until("bound");
+      const env = { NOTIFY_SOCKET: path };
+      expect(notifyServiceManager({ ready: true, status: "two\nlines" }, env)).toBe(true);
+      expect(await listener.until("STATUS=two lines")).toContain("READY=1|STATUS=two lines");
+      expect(notifyServiceManager({ stopping: true }, env)).toBe(true);
+      await listener.until("STOPPING=1");
+    }
+  });
+
+  test("that is not there is no error", () => {
+    expect(notifyServiceManager({ ready: true }, {})).toBe(false);
+    expect(notifyServiceManager({ ready: true }, { NOTIFY_SOCKET: join(folder, "nobody") })).toBe(false);
+    expect(credentialFile("key", {})).toBeUndefined();
+    expect(credentialFile("key", { CREDENTIALS_DIRECTORY: "/run/c" })).toBe("/run/c/key");
+  });
+
+  test("has its watchdog fed at once and several times an interval, and only when it asks this process", async () => {
+    const path = join(folder, "watchdog");
+    using listener = receiver(path);
+    await listener.until("bound");
+    const env = { NOTIFY_SOCKET: path, WATCHDOG_USEC: "60000" };
+    // A program is replaced more often than it would come to its first turn.
+    const rare = { ...env, WATCHDOG_USEC: "3600000000" };
+    for (let count = 0; count < 2; count++) feedWatchdog(rare)[Symbol.dispose]();
+    await listener.until("WATCHDOG=1\nWATCHDOG=1");
+    using _other = feedWatchdog({ ...env, WATCHDOG_PID: "1" });
+    const started = systemClock.monotonic();
+    using _ours = feedWatchdog({ ...env, WATCHDOG_PID: String(process.pid) });
+    await listener.until("WATCHDOG=1\n".repeat(2 + 3));
+    expect(systemClock.monotonic() - started).toBeGreaterThan(30);
+  });
+
+  test("hands a listening socket to this process only", () => {
+    expect(inheritedSocket({})).toBeUndefined();
+    expect(inheritedSocket({ LISTEN_FDS: "1", LISTEN_PID: "1" })).toBeUndefined();
+    const env = { LISTEN_FDS: "2", LISTEN_PID: String(process.pid) };
+    expect(() => inheritedSocket(env)).toThrow("2 sockets");
+  });
+});
+
+test("a program started with a listening socket serves on it, and its own children do not inherit it", async () => {
+  const path = join(folder, "inherited.sock");
+  const program = join(folder, "server.ts");
+  const kit = join(import.meta.dir, "systemd.ts");
+  await Bun.write(
+    program,
+    `import { createServer } from "node:net";
+import { inheritedSocket } from ${JSON.stringify(kit)};
+process.env.LISTEN_PID = String(process.pid);
+const where = inheritedSocket();
+createServer((socket) => {
+  const child = Bun.spawnSync(["ls", "-l", "/proc/self/fd"], { stdout: "pipe" });
+  socket.end(String(/ 3 -> socket/.test(child.stdout.toString())));
+}).listen(where);`,
+  );
+  // A shell cannot listen, Python can: it hands its socket on as descriptor 3, as systemd does.
+  const script = `
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(5)
+s.set_inheritable(True); assert s.fileno() == 3
+os.environ["LISTEN_FDS"] = "1"
+os.execv(sys.argv[2], sys.argv[2:])`;
+  const child = Bun.spawn(["python3", "-c", script, path, process.execPath, program], { stderr: "inherit" });
+  try {
+    const answer = await waitFor(
+      () =>
+        new Promise<string | undefined>((resolve) => {
+          let text = "";
+          const socket = connect({ path });
+          socket.on("data", (chunk) => {
+            text += chunk.toString();
+          });
+          socket.on("error", () => resolve(undefined));
+          socket.on("close", () => resolve(text === "" ? undefined : text));
+        }),
+      { timeoutMs: 10_000, clock: systemClock },
+    );
+    expect(answer).toBe("false");
+  } finally {
+    child.kill();
+    await child.exited;
+  }
+});

@@ -1,0 +1,129 @@
+/**
+ * A launcher as systemd runs it: proxies come from a socket that starts one a connection, the terminal server is there
+ * already and belongs to somebody else, and operators have a group.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { lstatSync, realpathSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { tmuxSocket } from "@bureau/kit/layout";
+import { argumentsOf, childrenOf, findByArguments } from "@bureau/kit/process-table";
+import { PROXY_COMMAND, TestLauncher } from "./launcher-fixture.ts";
+
+/** What `Accept=yes` does: one program for each connection, which is its standard input and output. */
+const ACCEPTOR = `
+import json, socket, subprocess, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(64)
+print("listening", flush=True)
+children = []
+while True:
+    connection, _ = s.accept()
+    children.append(subprocess.Popen(json.loads(sys.argv[2]), stdin=connection, stdout=connection))
+    connection.close()
+    [child.poll() for child in children]`;
+const FOREVER = "echo begun; while :; do sleep 0.05; done";
+/** A group this test's user may give files to. */
+const GROUP = process.getgid?.() ?? 0;
+
+describe("a launcher whose proxies and terminals are not its children", () => {
+  const launcher = new TestLauncher();
+  const { runDir } = launcher.layout;
+  const proxySocket = join(runDir, "proxy-spawn.sock");
+  const terminals = () =>
+    Bun.spawn(["tmux", "-u", "-D", "-S", tmuxSocket(launcher.layout), "-f", "/dev/null"], {
+      env: { PATH: process.env["PATH"] ?? "", SHELL: "/bin/sh" },
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  let acceptor: Bun.Subprocess;
+  let tmux: Bun.Subprocess;
+
+  beforeAll(async () => {
+    const proxy = [...PROXY_COMMAND, "--spare", "--run-dir", runDir];
+    const child = Bun.spawn(["python3", "-c", ACCEPTOR, proxySocket, JSON.stringify(proxy)], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await child.stdout.getReader().read();
+    acceptor = child;
+    tmux = terminals();
+    await launcher.start(undefined, { proxySocket, externalTerminals: true, operatorsGid: GROUP });
+  });
+  afterAll(async () => {
+    acceptor.kill();
+    await launcher[Symbol.asyncDispose]();
+    tmux.kill();
+  });
+
+  test("makes sandboxes whose proxy belongs to the socket and whose terminal to the other server", async () => {
+    const { proxy_pid, pid } = await launcher.create("agent/apart", FOREVER);
+    expect(childrenOf(acceptor.pid)).toContain(proxy_pid);
+    expect(childrenOf(process.pid)).not.toContain(proxy_pid);
+    expect(childrenOf(tmux.pid).some((shell) => argumentsOf(shell).join(" ").includes("agent+apart"))).toBe(
+      true,
+    );
+    expect(pid).toBeGreaterThan(1);
+    const health = await fetch("http://h/health", { unix: launcher.paths("agent/apart").proxySocket });
+    expect(await health.json()).toEqual({ status: "ok" });
+  });
+
+  test("notices that such a proxy died, and makes a new one", async () => {
+    const before = await launcher.create("agent/bereft", FOREVER);
+    process.kill(before.proxy_pid, "SIGKILL");
+    await launcher.until(
+      "the proxy is dead",
+      async () => (await launcher.status("agent/bereft"))?.proxy.state === "dead",
+    );
+    const { proxy_pid } = await launcher.call("restart-proxy", { principal: "agent/bereft" });
+    expect(proxy_pid).not.toBe(before.proxy_pid);
+    expect((await launcher.status("agent/bereft"))?.proxy).toEqual({ state: "running", pid: proxy_pid });
+  });
+
+  test("lets operators through to a service's socket, which gets their group, and to nothing else", async () => {
+    await launcher.create(
+      "service/clock",
+      `python3 -c "
+import socket, time
+s = socket.socket(socket.AF_UNIX); s.bind('/run/bureau/listen/service.sock'); s.listen(1)
+print('bound', flush=True); time.sleep(1000)"`,
+    );
+    await launcher.until("the service listens", async () =>
+      (await launcher.output("service/clock")).includes("bound"),
+    );
+    const paths = launcher.paths("service/clock");
+    const mode = (path: string): string => (statSync(path).mode & 0o7777).toString(8);
+    expect([paths.dir, paths.inside, paths.listen, paths.secrets].map(mode)).toEqual([
+      "711",
+      "711",
+      "2750",
+      "700",
+    ]);
+    expect(mode(join(paths.dir, ".."))).toBe("755");
+    expect([paths.payload, paths.record].map(mode)).toEqual(["600", "600"]);
+    const link = paths.serviceLink ?? "";
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    expect(link.endsWith("/fleet/test/service/clock.sock")).toBe(true);
+    expect(statSync(realpathSync(link)).gid).toBe(GROUP);
+    expect(mode(launcher.paths("agent/apart").dir)).toBe("700");
+    await launcher.call("destroy-sandbox", { principal: "service/clock", force: true });
+    expect(lstatSync(link, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  test("uses a terminal server that was started anew, configured as its own would be", async () => {
+    tmux.kill("SIGKILL");
+    await tmux.exited;
+    await expect(launcher.create("agent/none", FOREVER)).rejects.toThrow("tmux exited with 1");
+    tmux = terminals();
+    await launcher.until("a sandbox can be made again", () =>
+      launcher.create("agent/again", "echo said; exit 4").then(
+        () => true,
+        () => false,
+      ),
+    );
+    // Without remain-on-exit there would be no last screen.
+    expect((await launcher.exitOf("agent/again")).exit).toMatchObject({ code: 4, output: "said" });
+  });
+
+  test("ends everything when it is told to stop, the terminal server included", async () => {
+    await launcher.stop();
+    expect(await tmux.exited).toBe(0);
+    expect(findByArguments("--run-dir", runDir, "--spare")).toEqual([]);
+  });
+});

@@ -1,0 +1,109 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { daemonWatchFile, type Layout } from "@bureau/kit/layout";
+import { silentLog } from "@bureau/kit/log";
+import { identify, type ProcessId, waitUntilGone } from "@bureau/kit/process-table";
+import { DaemonWatch } from "./daemon-watch.ts";
+
+const SOON_MS = 150;
+let layout: Layout;
+let daemon: ProcessId;
+const stops: (() => void)[] = [];
+
+beforeEach(() => {
+  const root = mkdtempSync(join(tmpdir(), "dw-"));
+  layout = { runDir: join(root, "run"), stateDir: root, workspaceRoot: root, cacheRoot: root };
+  mkdirSync(layout.runDir);
+  const child = Bun.spawn(["sleep", "60"]);
+  const found = identify(child.pid);
+  if (found === undefined) throw new Error("no process");
+  daemon = found;
+  stops.push(
+    () => child.kill("SIGKILL"),
+    () => rmSync(root, { recursive: true }),
+  );
+});
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop();
+});
+
+const watch = (): DaemonWatch => {
+  const made = new DaemonWatch({ layout, clock: systemClock, log: silentLog });
+  stops.push(() => made[Symbol.dispose]());
+  return made;
+};
+/** As a launcher that crashed, or became another version, left it. */
+const leave = (change: object = {}): void =>
+  writeFileSync(
+    daemonWatchFile(layout),
+    JSON.stringify({
+      ...{ pid: daemon.pid, start_ticks: daemon.startTicks },
+      ...{ ends_at: Date.now() + SOON_MS, deadline_ms: 1_000, ...change },
+    }),
+  );
+const lives = async (ms: number): Promise<boolean> => !(await waitUntilGone(daemon, ms, systemClock));
+
+test("a daemon that is not reported to work in time is ended, and that is known", async () => {
+  const one = watch();
+  one.begin(daemon, SOON_MS);
+  expect(await lives(5_000)).toBe(false);
+  expect(one.ended).toBe(daemon.pid);
+  expect(existsSync(daemonWatchFile(layout))).toBe(false);
+});
+
+test("one that is reported to work is not, nor one that says so again and again", async () => {
+  const one = watch();
+  for (let count = 0; count < 4; count++) {
+    one.begin(daemon, SOON_MS);
+    await Bun.sleep(SOON_MS / 2);
+  }
+  one.release(daemon.pid);
+  expect(await lives(2 * SOON_MS)).toBe(true);
+  expect(existsSync(daemonWatchFile(layout))).toBe(false);
+});
+
+test("the launcher that comes after goes on watching, until the same moment", async () => {
+  leave();
+  const next = watch();
+  expect(await lives(5_000)).toBe(false);
+  expect(next.ended).toBe(daemon.pid);
+});
+
+test("a clock that was turned back does not give it more than it had", async () => {
+  leave({ ends_at: Date.now() + 3_600_000, deadline_ms: SOON_MS });
+  watch();
+  expect(await lives(5_000)).toBe(false);
+});
+
+test("a clock that was set forward takes nothing away from it", async () => {
+  const now = Date.now;
+  watch().begin(daemon, 60_000);
+  const left = readFileSync(daemonWatchFile(layout), "utf8");
+  watch()[Symbol.dispose]();
+  writeFileSync(daemonWatchFile(layout), left);
+  Date.now = () => now() + 3_600_000;
+  try {
+    const next = watch();
+    expect(await lives(2 * SOON_MS)).toBe(true);
+    next.release(daemon.pid);
+  } finally {
+    Date.now = now;
+  }
+});
+
+test("the launcher that comes after can be told that it works", async () => {
+  leave();
+  watch().release(daemon.pid);
+  expect(await lives(2 * SOON_MS)).toBe(true);
+});
+
+test("another process with that pid is left alone, and a file that cannot be read is no watch", async () => {
+  leave({ start_ticks: daemon.startTicks - 1 });
+  expect(watch().ended).toBeUndefined();
+  expect(await lives(2 * SOON_MS)).toBe(true);
+  writeFileSync(daemonWatchFile(layout), "{");
+  expect(watch().ended).toBeUndefined();
+});

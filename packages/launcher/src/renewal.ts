@@ -1,0 +1,195 @@
+/**
+ * How the launcher becomes another version of itself without a sandbox or a client noticing: it answers what it was
+ * asked, ends what only it can use (the spare proxy, the connection to tmux), and executes the new program in its own
+ * place. That one finds the sandboxes in their records, as after a crash, and the socket and the lock where they were.
+ *
+ * Whether the new version is any good is the daemon's to judge; it watches from outside. For the daemon, in turn, it is
+ * the launcher that watches (daemon-watch.ts).
+ */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { CborServer } from "@bureau/kit/cbor-socket";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import { replaceProcess } from "@bureau/kit/exec";
+import {
+  contentOf,
+  digestOfProgram,
+  type HostEnvironment,
+  mainOf,
+  ownHostEnvironment,
+  readHostEnvironment,
+  runtimeOf,
+} from "@bureau/kit/host-environment";
+import type { Log } from "@bureau/kit/log";
+import type { ProcessId } from "@bureau/kit/process-table";
+import { pingWatchdog } from "@bureau/kit/systemd";
+import {
+  bootId,
+  clearWatchdogRecord,
+  readWatchdogRecord,
+  writeWatchdogRecord,
+} from "@bureau/kit/watchdog-record";
+import { DaemonWatch } from "./daemon-watch.ts";
+import { lockVariable } from "./instance-lock.ts";
+import type { PrincipalLock } from "./principal-lock.ts";
+import type { SandboxHost } from "./sandbox/sandbox-host.ts";
+
+const PROGRAM = "bureau-launcher";
+/** For requests under way: starting a sandbox may take as long as its proxy and bubblewrap may. */
+const HAND_OVER_MS_MAX = 20_000;
+
+export type RenewalDeps = {
+  readonly host: SandboxHost;
+  readonly lock: PrincipalLock;
+  /** The open file that holds the instance lock. */
+  readonly lockFd: number;
+  /** This program's command line, without the program. */
+  readonly args: readonly string[];
+  readonly log: Log;
+};
+
+export type RenewalStatus = {
+  readonly sha256?: string;
+  readonly runtime: string;
+  /** Why the last `exec-update` left this version running. */
+  readonly exec_fault?: string;
+  /** The daemon process that was ended because it did not say in time that it works. */
+  readonly ended_daemon?: number;
+};
+
+export class Renewal implements Disposable {
+  readonly #deps: RenewalDeps;
+  readonly #own: HostEnvironment | undefined;
+  #server: { readonly server: CborServer; readonly isOurs: boolean } | undefined;
+  #fault: string | undefined;
+  #underWay = false;
+  readonly #watch: DaemonWatch;
+
+  constructor(deps: RenewalDeps) {
+    this.#deps = deps;
+    this.#own = ownHostEnvironment(PROGRAM);
+    const { layout } = deps.host.config;
+    const record = readWatchdogRecord(layout, "launcher", deps.host.clock.now());
+    if (record !== undefined && record.previous_binary === this.#own?.path && record.boot_id === bootId())
+      this.#fault = "it ended before it had proven itself";
+    clearWatchdogRecord(layout, "launcher");
+    this.#watch = new DaemonWatch({ layout, clock: deps.host.clock, log: deps.log });
+  }
+
+  /** The socket that is handed on; `isOurs`: its file is the launcher's own, not systemd's. */
+  setServer(server: CborServer, isOurs: boolean): void {
+    this.#server = { server, isOurs };
+  }
+
+  get status(): RenewalStatus {
+    const sha256 = this.#own?.programs[PROGRAM];
+    return {
+      ...(sha256 === undefined ? {} : { sha256 }),
+      runtime: Bun.version,
+      ...(this.#fault === undefined ? {} : { exec_fault: this.#fault }),
+      ...(this.#watch.ended === undefined ? {} : { ended_daemon: this.#watch.ended }),
+    };
+  }
+
+  /** Where this launcher runs from; what it was started with when that is no host environment. */
+  get programsDir(): string {
+    return this.#own?.path ?? this.#deps.host.config.programsDir;
+  }
+
+  /**
+   * Looks whether the new version can be executed, and does so once the request is answered; afterwards `status` says
+   * what came of it. @throws BureauError when it cannot; then nothing has changed
+   */
+  begin(programsDir: string, requestId: string): void {
+    if (this.#underWay) throw new BureauError("conflict", "The launcher is being replaced already");
+    const next = readHostEnvironment(programsDir);
+    if (contentOf(next, PROGRAM) === undefined)
+      throw new BureauError("not-found", `There is no launcher in "${programsDir}"`);
+    if (digestOfProgram(join(programsDir, "lib", PROGRAM)) !== next.programs[PROGRAM])
+      throw new BureauError(
+        "invalid-input",
+        `The launcher in "${programsDir}" is not what its manifest says`,
+      );
+    if ((statSync(runtimeOf(programsDir)).mode & 0o111) === 0)
+      throw new BureauError("invalid-input", `The runtime in "${programsDir}" cannot be executed`);
+    this.#underWay = true;
+    this.#fault = undefined;
+    setTimeout(() => {
+      this.#replace(programsDir, requestId)
+        .catch((error: unknown) => this.#fail(`it could not be replaced: ${messageOf(error)}`))
+        .finally(() => {
+          this.#underWay = false;
+        });
+    }, 0);
+  }
+
+  async #replace(programsDir: string, requestId: string): Promise<void> {
+    const { host, lock, lockFd, args, log } = this.#deps;
+    const { layout } = host.config;
+    if (this.#server === undefined) throw new BureauError("failed", "the launcher does not listen yet");
+    const { server, isOurs } = this.#server;
+    await endOwn(host);
+    const socket = await server.handOver(HAND_OVER_MS_MAX);
+    try {
+      if (socket === undefined)
+        return this.#fail(`requests were under way for more than ${HAND_OVER_MS_MAX / 1_000} s`);
+      // From here on clients wait.
+      await lock.idle();
+      await endOwn(host);
+      log.info("this launcher is replaced", { by: programsDir });
+      writeWatchdogRecord(layout, {
+        component: "launcher",
+        ...{ previous_binary: this.programsDir, new_binary: programsDir },
+        timestamp: Math.floor(host.clock.now() / 1_000),
+        ...{ request_id: requestId, boot_id: bootId() },
+      });
+      pingWatchdog();
+      const errno = replaceProcess({
+        file: runtimeOf(programsDir),
+        args: [mainOf(programsDir, PROGRAM), ...withProgramsDir(args, programsDir)],
+        env: { ...process.env, ...lockVariable(lockFd) },
+        socket: { fd: socket.fd, isOurs },
+        keep: [lockFd],
+      });
+      clearWatchdogRecord(layout, "launcher");
+      this.#fail(`its runtime "${runtimeOf(programsDir)}" cannot be executed: ${errno}`);
+    } finally {
+      // This launcher goes on, whatever it was that failed.
+      await server.resume();
+      host.proxies.prepareSpare();
+    }
+  }
+
+  #fail(reason: string): void {
+    this.#fault = reason;
+    this.#deps.log.error("this launcher goes on: it could not be replaced", { reason });
+  }
+
+  /** See {@link DaemonWatch.begin}. */
+  watch(daemon: ProcessId, deadlineMs: number): void {
+    this.#watch.begin(daemon, deadlineMs);
+  }
+
+  release(pid: number): void {
+    this.#watch.release(pid);
+  }
+
+  [Symbol.dispose](): void {
+    this.#watch[Symbol.dispose]();
+  }
+}
+
+/** Ends what only this program can use. Done before clients wait, and again for what they have had opened since. */
+async function endOwn(host: SandboxHost): Promise<void> {
+  await host.proxies.endSpare();
+  host.tmux.disconnect();
+}
+
+/** The same command line, with other programs. */
+function withProgramsDir(args: readonly string[], programsDir: string): string[] {
+  const flag = "--programs-dir";
+  const kept = args.filter(
+    (arg, index) => arg !== flag && !arg.startsWith(`${flag}=`) && args[index - 1] !== flag,
+  );
+  return [...kept, flag, programsDir];
+}

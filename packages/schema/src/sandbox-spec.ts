@@ -1,0 +1,33 @@
+/**
+ * What is built for one principal: the resolved template with the assignment's overrides on top (wire facts, section
+ * 3.4). The daemon makes sandboxes of it; the command line tells from it whom a change of a template would restart.
+ */
+import type { PrincipalAssignment } from "./events.ts";
+import type { SandboxSpec } from "./launcher-ipc.ts";
+import type { Template } from "./template.ts";
+
+export function sandboxSpecOf(template: Template, assignment: PrincipalAssignment): SandboxSpec {
+  const nonEmpty = <T>(items: T[] | null | undefined): T[] | undefined =>
+    items !== undefined && items !== null && items.length > 0 ? items : undefined;
+  const spec = {
+    isolation: template.isolation,
+    command: nonEmpty(assignment.command_override) ?? template.command ?? [],
+    filesystem: template.filesystem,
+    namespaces: template.namespaces,
+    resources: template.resources,
+    security: template.security,
+    environment_variables: {
+      ...template.environment_variables,
+      ...assignment.extra_environment_variables,
+    },
+    prepend_variables: template.prepend_variables,
+    environment_path: assignment.environment_override ?? template.environment,
+    payload: { ...template.default_payload, ...assignment.payload },
+    roles: template.roles,
+    create_dirs: template.create_dirs,
+    required_services: nonEmpty(assignment.required_services_override) ?? template.required_services,
+    proxy_services: template.proxy_services,
+    secrets: assignment.secrets_override ?? template.secrets,
+  };
+  return Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined)) as SandboxSpec;
+}

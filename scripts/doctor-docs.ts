@@ -1,0 +1,41 @@
+/**
+ * Keeps the table of checks in docs/doctor.md as the check table has it. `npm run docs` writes it; `npm run check` says
+ * when that is due.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { checkTable } from "../packages/cli/src/doctor/check-table.ts";
+import type { Violation } from "./dependency-arrows.ts";
+import { root } from "./find-bun.mjs";
+
+const page = "docs/doctor.md";
+const begin = "<!-- checks: written by npm run docs -->\n";
+const end = "<!-- end of checks -->\n";
+
+/** The page's text with the table as it must be. */
+export function withTable(text: string): string {
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`${page} has no place for the table of checks`);
+  return text.slice(0, from + begin.length) + table() + text.slice(to);
+}
+
+function table(): string {
+  const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+  const rows = checkTable.map((check) => [
+    `\`${check.id}\``,
+    cell(check.expected),
+    cell(check.repair),
+    check.systemOnly === undefined ? "yes" : "",
+  ]);
+  const heading = ["check", "expected", "`--fix`", "rootless"];
+  return [heading, heading.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |\n`).join("");
+}
+
+export function checkDoctorDocs(): Violation[] {
+  const text = readFileSync(join(root, page), "utf8");
+  return text === withTable(text)
+    ? []
+    : [`${page}: its table of checks is not what the doctor has: npm run docs`];
+}
+
+if (import.meta.main) writeFileSync(join(root, page), withTable(readFileSync(join(root, page), "utf8")));

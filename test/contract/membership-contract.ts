@@ -1,0 +1,560 @@
+/**
+ * How machines join a fleet and leave it, as a person without an instance of their own does it: every step is a command,
+ * every machine a real launcher and daemon; the same on every kind of homeserver.
+ */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { exitCodes } from "@bureau/kit/lifecycle";
+import { findInhabitants } from "@bureau/kit/mounts";
+import { findByArguments, isAlive, type ProcessId } from "@bureau/kit/process-table";
+import { login } from "@bureau/matrix/auth";
+import { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixSession } from "@bureau/matrix/session";
+import { readOperatorSession } from "@bureau/matrix/session-file";
+import { eventTypes } from "@bureau/schema/events";
+import {
+  aliasOf,
+  type Localpart,
+  parseMachine,
+  parseServerName,
+  stateKeyOf,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { bureauCommand, type CommandResult } from "@bureau/testkit/bureau";
+import { eventually } from "@bureau/testkit/use-bureau";
+import { openTerminal } from "../../packages/cli/src/command/terminal.ts";
+import { decommissionMachine } from "../../packages/cli/src/instance/decommission.ts";
+
+setDefaultTimeout(120_000);
+
+/** What the tests need of a homeserver. */
+export type MembershipHomeserver = AsyncDisposable & {
+  readonly url: string;
+  readonly serverName: string;
+  readonly registrationToken: string;
+  /** Of a server admin; undefined where the first account, which the setup makes, is one. */
+  readonly adminToken?: string;
+};
+
+const fleet = "bureau/fleet/prod";
+const programs = dirname(bureauCommand);
+
+/** A person at a workstation: a home, a credential file, a session, and no Bureau. */
+class Person {
+  readonly dir = mkdtempSync(join(tmpdir(), "bmp-"));
+  readonly credentials = join(this.dir, ".config/bureau/credentials");
+  readonly sessionFile = join(this.dir, ".config/bureau/session.json");
+
+  async run(...args: string[]): Promise<CommandResult> {
+    const { PATH } = process.env;
+    const child = Bun.spawn([bureauCommand, ...args], {
+      cwd: this.dir,
+      env: {
+        ...(PATH === undefined ? {} : { PATH }),
+        HOME: this.dir,
+        BUREAU_MACHINE_CONF: join(this.dir, "none"),
+      },
+      ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+    });
+    const [stdout, stderr, code] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    return { code, stdout, stderr };
+  }
+
+  /** As the administrator, expecting exit 0. */
+  async json<T = Record<string, unknown>>(...args: string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.run(...args, "--json");
+    if (code !== 0) throw new Error(`bureau ${args.join(" ")} exited with ${code}:\n${stdout}${stderr}`);
+    return JSON.parse(stdout) as T;
+  }
+
+  session(): MatrixSession {
+    return new MatrixSession(readOperatorSession(this.sessionFile));
+  }
+}
+
+/** A host that is to be a machine: folders, a launcher, a daemon. */
+class Host implements AsyncDisposable {
+  readonly dir = mkdtempSync(join(tmpdir(), "bmh-"));
+  readonly bootstrap = join(this.dir, "bootstrap.json");
+  #running: Bun.Subprocess[] = [];
+
+  constructor(
+    readonly name: string,
+    readonly server: string,
+  ) {}
+
+  get machine(): string {
+    return `${fleet}/machine/${this.name}`;
+  }
+
+  start(program: "launcher" | "daemon", ...extra: string[]): Bun.Subprocess {
+    const folder = (flag: string, name: string): string[] => {
+      mkdirSync(join(this.dir, name), { recursive: true, mode: 0o700 });
+      return [flag, join(this.dir, name)];
+    };
+    rmSync(this.log(program), { force: true });
+    const child = Bun.spawn(
+      [
+        ...[
+          join(programs, `bureau-${program}`),
+          "--machine-name",
+          this.machine,
+          "--server-name",
+          this.server,
+        ],
+        ...["--fleet", fleet, ...folder("--run-dir", "r"), ...folder("--state-dir", "s")],
+        ...[...folder("--workspace-root", "w"), ...folder("--cache-root", "c"), ...extra],
+      ],
+      { stdin: "ignore", stdout: "ignore", stderr: Bun.file(this.log(program)) },
+    );
+    this.#running.push(child);
+    return child;
+  }
+
+  log = (program: string): string => join(this.dir, `${program}.log`);
+  logText = (program: string): string =>
+    existsSync(this.log(program)) ? readFileSync(this.log(program), "utf8") : "";
+
+  async firstBoot(bootstrap = this.bootstrap): Promise<number> {
+    return this.start("launcher", "--first-boot-only", "--bootstrap-file", bootstrap).exited;
+  }
+
+  /** Launcher, and when that is ready the daemon, as its service manager would start them. */
+  async startBoth(): Promise<Bun.Subprocess> {
+    this.start("launcher", "--bootstrap-file", this.bootstrap);
+    await eventually(async () => (this.logText("launcher").includes("launcher ready") ? true : undefined), {
+      describe: () => this.logText("launcher"),
+    });
+    return this.start("daemon");
+  }
+
+  async stop(): Promise<void> {
+    for (const child of this.#running.splice(0).reverse()) {
+      child.kill("SIGTERM");
+      await child.exited;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+type Removed = {
+  ok: boolean;
+  drain: string;
+  stopped: number | null;
+  account: string;
+  removed_from: string[];
+  still_in: string[];
+  agents: { user_id: string; account: string }[];
+  problems: string[];
+};
+type Machines = { machines: { name: string; last_seen?: string; sandboxes?: number }[] };
+
+export function defineMembership(name: string, start: () => Promise<MembershipHomeserver>): void {
+  describe(`membership of machines on ${name}`, () => {
+    const person = new Person();
+    let homeserver: MembershipHomeserver;
+    let host: Host;
+    let admin: string[] = [];
+    const tokenFile = join(person.dir, "token");
+
+    const setup = (...more: string[]) =>
+      person.json(
+        ...[
+          "matrix",
+          "setup",
+          "--homeserver",
+          homeserver.url,
+          "--registration-token-file",
+          tokenFile,
+          ...more,
+        ],
+      );
+    const provision = (machine: string, ...more: string[]) =>
+      person.json<{ account: string; bootstrap_file: string; expires_at: string | null }>(
+        ...["machine", "provision", machine, "--fleet", fleet, ...more],
+      );
+    const stateOf = async (localpart: string, type: string, machine = host.machine): Promise<unknown> => {
+      const session = person.session();
+      const server = parseServerName(homeserver.serverName);
+      const room = await session.resolveAlias(aliasOf(localpart as Localpart, server));
+      if (room === undefined) throw new Error(`no room ${localpart}`);
+      return session.getState(room, type, stateKeyOf(userIdOf(parseMachine(machine), server)));
+    };
+    const isListed = async (wanted: string): Promise<boolean> =>
+      (await person.json<Machines>("machine", "list", fleet)).machines.some((one) => one.name === wanted);
+    const isUp = () =>
+      eventually(
+        async () =>
+          (await person.json<Machines>("machine", "list", fleet)).machines.find(
+            (one) => one.name === host.machine && one.last_seen !== undefined,
+          ),
+        { describe: () => host.logText("daemon") + host.logText("launcher") },
+      );
+    /** An agent that runs there; returns its pid as the host sees it. */
+    const runAgent = async (agent: string): Promise<void> => {
+      await person.json(
+        "agent",
+        "create",
+        agent,
+        "--machine",
+        host.machine,
+        "--command",
+        "echo up; sleep 1000",
+      );
+      await eventually(async () => (sandboxPids(host).length > 0 ? true : undefined), {
+        describe: () => host.logText("daemon"),
+      });
+    };
+
+    beforeAll(async () => {
+      homeserver = await start();
+      host = new Host("box", homeserver.serverName);
+      writeFileSync(tokenFile, `${homeserver.registrationToken}\n`, { mode: 0o600 });
+      if (homeserver.adminToken !== undefined) {
+        const file = join(person.dir, "admin-token");
+        writeFileSync(file, homeserver.adminToken, { mode: 0o600 });
+        admin = ["--admin-token-file", file];
+      }
+    });
+    afterAll(async () => {
+      await host[Symbol.asyncDispose]();
+      await homeserver[Symbol.asyncDispose]();
+      rmSync(person.dir, { recursive: true, force: true });
+    });
+
+    test("a namespace is set up, and again nothing changes", async () => {
+      const first = await setup();
+      expect(first["session_written"]).toBe(true);
+      expect(statSync(person.credentials).mode & 0o777).toBe(0o600);
+      expect(statSync(person.sessionFile).mode & 0o777).toBe(0o600);
+      const text = readFileSync(person.credentials, "utf8");
+      for (const key of ["SPACE", "SYSTEM", "TEMPLATE", "PIPELINE", "ARTIFACT", "DEV_TEAM"])
+        expect(text).toMatch(new RegExp(`^MATRIX_${key}_ROOM=![^ ]+$`, "m"));
+      const again = await setup();
+      expect(again).toEqual({ ...first, session_written: false, templates_published: [] });
+      expect(readFileSync(person.credentials, "utf8")).toBe(text);
+    });
+
+    test("a wrong registration token, or another server than expected, is refused with what to do", async () => {
+      const file = join(person.dir, "wrong");
+      writeFileSync(file, "wrong");
+      const base = [
+        "matrix",
+        "setup",
+        "--homeserver",
+        homeserver.url,
+        "--credential-file",
+        join(person.dir, "x"),
+      ];
+      const wrong = await person.run(...base, "--registration-token-file", file, "--admin-user", "somebody");
+      expect(wrong.code).toBe(1);
+      expect(wrong.stderr).toContain("→");
+      const other = await person.run(
+        ...[...base, "--registration-token-file", tokenFile, "--server-name", "elsewhere.org"],
+      );
+      expect(other.code).toBe(1);
+      expect(other.stderr).toContain(`calls itself "${homeserver.serverName}"`);
+    });
+
+    test("an older credential file, without rooms, is read as well", async () => {
+      const file = join(person.dir, "old-credentials");
+      const kept = readFileSync(person.credentials, "utf8")
+        .split("\n")
+        .filter((line) => !line.includes("_ROOM="));
+      writeFileSync(file, kept.join("\n"), { mode: 0o600 });
+      expect((await person.run("whoami", "--credential-file", file)).code).toBe(0);
+    });
+
+    test("a fleet is made once, and listed", async () => {
+      const first = await person.json("fleet", "create", fleet);
+      expect(await person.json("fleet", "create", fleet)).toEqual(first);
+      expect(await person.json("fleet", "list")).toEqual({
+        fleets: [{ fleet, room_id: first["fleet_room"], machines: 0 }],
+      });
+      const orphan = await person.run("fleet", "create", "nowhere/fleet/x");
+      expect(orphan.code).toBe(1);
+      expect(orphan.stderr).toContain("bureau matrix setup");
+    });
+
+    test("without an instance the commands say which fleet they want, and work when they are told", async () => {
+      const unsaid = await person.run("machine", "list");
+      expect(unsaid.code).toBe(1);
+      expect(unsaid.stderr).toContain("--fleet");
+      expect((await person.json<Machines>("machine", "list", "--fleet", fleet)).machines).toEqual([]);
+      expect((await person.run("template", "list")).stdout).toContain("greeter");
+    });
+
+    test("a machine is provisioned to a file; the default is beside the person, standard output has nothing else", async () => {
+      const made = await provision("other", "--expires", "24h");
+      expect(made).toMatchObject({
+        account: "created",
+        bootstrap_file: join(person.dir, "bootstrap-other.json"),
+      });
+      expect(statSync(made.bootstrap_file).mode & 0o777).toBe(0o600);
+      const left = Date.parse(made.expires_at ?? "") - Date.now();
+      expect(left).toBeGreaterThan(86_000_000);
+      expect(left).toBeLessThanOrEqual(86_400_000);
+      expect((await provision("other")).account).toBe("resumed");
+
+      const piped = await person.run("machine", "provision", `${fleet}/machine/piped`, "--output", "-");
+      expect(piped.code).toBe(0);
+      expect(JSON.parse(piped.stdout)).toMatchObject({
+        machine_name: `${fleet}/machine/piped`,
+        password: expect.stringMatching(/^[0-9a-f]{64}$/),
+      });
+      expect(readdirSync(person.dir).filter((file) => file.includes("piped"))).toEqual([]);
+      const foreign = await person.run(
+        ...["machine", "provision", "third", "--fleet", fleet, "--output", made.bootstrap_file],
+      );
+      expect(foreign.code).toBe(1);
+      expect(foreign.stderr).toContain("is the bootstrap file of another machine");
+    });
+
+    test("one whose file was lost before it was used gets another password, from a server admin", async () => {
+      const lost = join(person.dir, "bootstrap-other.json");
+      const before = JSON.parse(readFileSync(lost, "utf8")).password;
+      rmSync(lost);
+      if (admin.length > 0) {
+        const refused = await person.run("machine", "provision", "other", "--fleet", fleet);
+        expect(refused.code).toBe(1);
+        expect(refused.stderr).toContain("--admin-token-file");
+        expect(existsSync(lost)).toBe(false);
+      }
+      expect((await provision("other", ...admin)).account).toBe("reissued");
+      const { password } = JSON.parse(readFileSync(lost, "utf8"));
+      expect(password).not.toBe(before);
+      const user = `${fleet}/machine/other`;
+      expect(login({ homeserver: homeserver.url, user, password: before })).rejects.toThrow();
+      await login({ homeserver: homeserver.url, user, password });
+    });
+
+    test("one whose file has expired gets another, by the password in it, without a server admin", async () => {
+      const file = join(person.dir, "bootstrap-late.json");
+      await provision("late", "--expires", "1ms");
+      const before = readFileSync(file, "utf8");
+      expect((await provision("late", "--expires", "1h")).account).toBe("reissued");
+      expect(JSON.parse(readFileSync(file, "utf8")).password).not.toBe(JSON.parse(before).password);
+    });
+
+    test("the real launcher joins with the file once; the file is gone, and a copy says that it was used", async () => {
+      await provision("box", "--output", host.bootstrap);
+      copyFileSync(host.bootstrap, join(host.dir, "copy.json"));
+      expect(await host.firstBoot()).toBe(0);
+      expect(existsSync(host.bootstrap)).toBe(false);
+      expect(await isListed(host.machine)).toBe(true);
+
+      await using thief = new Host("box", homeserver.serverName);
+      expect(await thief.firstBoot(join(host.dir, "copy.json"))).toBe(exitCodes.failed);
+      expect(thief.logText("launcher")).toContain("was used already");
+      expect(existsSync(join(thief.dir, "s/session.json"))).toBe(false);
+    });
+
+    test("a machine that has joined cannot be provisioned again before it has left", async () => {
+      const refused = await person.run(
+        ...["machine", "provision", "box", "--fleet", fleet, "--output", host.bootstrap, ...admin],
+      );
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toContain(`bureau machine decommission ${host.machine}`);
+      expect(existsSync(host.bootstrap)).toBe(false);
+    });
+
+    test("a machine nobody knows is not found, and those there are are named", async () => {
+      for (const verb of ["decommission", "revoke"]) {
+        const unknown = await person.run("machine", verb, "bix", "--fleet", fleet);
+        expect(unknown.code).toBe(1);
+        expect(unknown.stderr).toContain(`There is no machine "${fleet}/machine/bix"`);
+        expect(unknown.stderr).toContain(host.machine);
+      }
+    });
+
+    test("decommissioned it stops its agents, says so, exits for good, and is out of everything", async () => {
+      const daemon = await host.startBoth();
+      await isUp();
+      await runAgent("demo");
+      const gone = await person.json<Removed>(
+        "machine",
+        "decommission",
+        host.machine,
+        "--grace",
+        "5s",
+        ...admin,
+      );
+      expect(gone).toMatchObject({
+        ok: true,
+        drain: "confirmed",
+        stopped: 1,
+        account: "locked",
+        problems: [],
+      });
+      expect(gone.agents).toEqual([
+        { user_id: `@${fleet}/agent/demo:${homeserver.serverName}`, account: "kept" },
+      ]);
+      expect(gone.removed_from).toContain(host.machine);
+      expect(await daemon.exited).toBe(exitCodes.revoked);
+      expect(sandboxPids(host)).toEqual([]);
+      expect(await isListed(host.machine)).toBe(false);
+      for (const [room, type] of [
+        [`${fleet}/machine`, eventTypes.machineKey],
+        [`${fleet}/machine`, eventTypes.machineStatus],
+        [`${fleet}/machine`, eventTypes.machineInfo],
+        [host.machine, eventTypes.machineConfig],
+        [host.machine, eventTypes.machineDecommission],
+        [host.machine, eventTypes.machineDecommissioned],
+      ] as const)
+        expect([type, await stateOf(room, type)]).toEqual([type, {}]);
+    });
+
+    test("again there is nothing left to do, but its agents may still be purged", async () => {
+      const again = await person.json<Removed>(
+        ...["machine", "decommission", host.machine, "--purge-agents", ...admin],
+      );
+      expect(again).toMatchObject({ ok: true, drain: "not-asked", removed_from: [], problems: [] });
+      expect(again.agents.map(({ account }) => account)).toEqual(["closed"]);
+      expect((await person.json<Removed>("machine", "decommission", host.machine, ...admin)).agents).toEqual(
+        [],
+      );
+    });
+
+    test("it comes back when it is provisioned anew, with another key, in the same folders", async () => {
+      const key = readFileSync(join(host.dir, "s/machine-key.pub"), "utf8");
+      await host.stop();
+      expect((await provision("box", "--output", host.bootstrap, ...admin)).account).toBe("reissued");
+      await host.startBoth();
+      await isUp();
+      expect(readFileSync(join(host.dir, "s/machine-key.pub"), "utf8")).not.toBe(key);
+      expect(existsSync(host.bootstrap)).toBe(false);
+      await runAgent("second");
+      await host.stop();
+    });
+
+    test("one that does not answer stays, until it is said that this may be", async () => {
+      const session = person.session();
+      const stored = readOperatorSession(person.sessionFile);
+      const ask = (force: boolean) =>
+        decommissionMachine({
+          ...{
+            session,
+            machine: parseMachine(host.machine),
+            graceSeconds: 0,
+            offline: false,
+            force,
+            answerMs: 300,
+          },
+          admin: new ServerAdmin({
+            homeserver: homeserver.url,
+            token: homeserver.adminToken ?? stored.token,
+          }),
+          terminal: openTerminal({}),
+          clock: systemClock,
+        });
+      const error = await ask(false).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: "timeout", hint: expect.stringMatching(/--force.*--offline/) });
+      expect(await isListed(host.machine)).toBe(true);
+      expect(await ask(true)).toMatchObject({ drain: "no-answer", still_in: [], account: "locked" });
+
+      const daemon = await host.startBoth();
+      expect(await daemon.exited).toBe(exitCodes.revoked);
+      expect(sandboxPids(host)).toEqual([]);
+      await host.stop();
+    });
+
+    test("revoked its sandboxes die at once, and the record says who, what and why", async () => {
+      await provision("box", "--output", host.bootstrap, ...admin);
+      const daemon = await host.startBoth();
+      await isUp();
+      await runAgent("third");
+      const pids = sandboxPids(host);
+      const began = performance.now();
+      const revoking = person.json<Removed>(
+        "machine",
+        "revoke",
+        host.machine,
+        "--reason",
+        "stolen",
+        ...admin,
+      );
+      await eventually(async () => (pids.some(isAlive) ? undefined : true));
+      const deadMs = Math.round(performance.now() - began);
+      const revoked = await revoking;
+      expect(await daemon.exited).toBe(exitCodes.revoked);
+      console.log(`${name}: sandboxes dead ${deadMs} ms after "bureau machine revoke" was typed`);
+      expect(deadMs).toBeLessThan(10_000);
+      expect(revoked).toMatchObject({ ok: true, account: "deactivated", problems: [] });
+      const third = `@${fleet}/agent/third:${homeserver.serverName}`;
+      expect(revoked.agents).toContainEqual({ user_id: third, account: "logged-out" });
+      expect(await stateOf(`${fleet}/machine`, eventTypes.credentialRevocation)).toMatchObject({
+        machine: host.machine,
+        machine_user_id: `@${host.machine}:${homeserver.serverName}`,
+        principals: expect.arrayContaining([third]),
+        credential_keys: expect.arrayContaining([third.slice(1)]),
+        reason: "stolen",
+        account_deactivated: true,
+      });
+      expect(await stateOf(`${fleet}/machine`, eventTypes.machineKey)).toEqual({});
+      expect(host.start("daemon").exited).resolves.toBe(exitCodes.revoked);
+    });
+
+    test("and may come back, where the homeserver can open a closed account again", async () => {
+      await host.stop();
+      const again = ["machine", "provision", "box", "--fleet", fleet, "--output", host.bootstrap, ...admin];
+      const { code, stderr } = await person.run(...again);
+      if (code !== 0) {
+        console.log(`${name}: it cannot`);
+        expect(stderr).toContain("failed to open a closed account again");
+        expect(stderr).toContain("choose another machine name");
+        await host[Symbol.asyncDispose]();
+        host = new Host("next", homeserver.serverName);
+        await provision("next", "--output", host.bootstrap);
+      }
+      await host.startBoth();
+      await isUp();
+    });
+
+    test("revoked by one who is no server admin it is out all the same, and what was not possible is said", async () => {
+      if (admin.length === 0) return;
+      await runAgent("fourth");
+      const daemon = findByArguments("--state-dir", join(host.dir, "s")).filter(isAlive);
+      const { code, stdout } = await person.run("machine", "revoke", host.machine, "--json");
+      expect(code).toBe(1);
+      const revoked = JSON.parse(stdout) as Removed;
+      expect(revoked).toMatchObject({ ok: false, account: "open", still_in: [] });
+      expect(revoked.problems.join()).toContain("--admin-token-file");
+      await eventually(async () => (sandboxPids(host).length === 0 ? true : undefined));
+      expect(daemon.length).toBeGreaterThan(0);
+      const again = await person.json<Removed>("machine", "revoke", host.machine, ...admin);
+      expect(again).toMatchObject({ ok: true, account: "deactivated", problems: [] });
+    });
+
+    test("a machine that never came is taken out without being asked", async () => {
+      const gone = await person.json<Removed>(
+        ...["machine", "decommission", `@${fleet}/machine/other:${homeserver.serverName}`, ...admin],
+      );
+      expect(gone).toMatchObject({ ok: true, drain: "not-asked", account: "locked" });
+      expect(gone.removed_from).toHaveLength(8);
+    });
+  });
+}
+
+/** The processes in a host's sandboxes. */
+const sandboxPids = (host: Host): ProcessId[] => findInhabitants(join(host.dir, "r")).filter(isAlive);

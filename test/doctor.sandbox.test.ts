@@ -1,0 +1,40 @@
+/** The doctor of a rootless instance: what applies to it, without root and without systemd. */
+import { expect, test } from "bun:test";
+import { chmodSync } from "node:fs";
+import type { DoctorJson } from "@bureau/cli/doctor/doctor-report";
+import { useBureau } from "@bureau/testkit/use-bureau";
+import { complaints } from "./lab/fleet.ts";
+
+const bureau = useBureau();
+
+async function examine(...flags: string[]): Promise<{ code: number; said: DoctorJson }> {
+  const { code, stdout } = await bureau().run("machine", "doctor", "--json", ...flags);
+  return { code, said: JSON.parse(stdout) as DoctorJson };
+}
+
+test("an instance that is up is in health; its key is only a file, and that is said", async () => {
+  const { code, said } = await examine();
+  expect(code).toBe(0);
+  // A full disk or a clock that nobody keeps is the host's affair.
+  const ofHost = (id: string): boolean => id === "clock" || id.startsWith("disk-");
+  const ours = Object.entries(complaints(said)).filter(([id]) => !ofHost(id));
+  expect(ours).toEqual([["machine-key", "warn"]]);
+  expect(said.checks.find(({ id }) => id === "unit:bureau-daemon.service")?.status).toBe("skip");
+  expect(said.checks.find(({ id }) => id === "published-key")?.status).toBe("pass");
+});
+
+test("a folder that others may write to is found; --fix leaves the instance to its owner", async () => {
+  chmodSync(bureau().layout.workspaceRoot, 0o777);
+  expect(complaints((await examine()).said)["directory-workspace"]).toBe("fail");
+  const fixed = await examine("--fix");
+  expect([fixed.code, fixed.said.changes]).toEqual([1, []]);
+  chmodSync(bureau().layout.workspaceRoot, 0o700);
+});
+
+test("an instance that is down says what is missing", async () => {
+  await bureau().run("down");
+  const { code, said } = await examine("--check", "homeserver,socket:observe.sock,daemon");
+  expect(code).toBe(1);
+  expect(said.summary).toEqual({ pass: 0, warn: 0, fail: 3, skip: 0 });
+  await bureau().run("up");
+}, 60_000);

@@ -1,0 +1,135 @@
+/** Host environments for tests: copies of the newest build, good and bad. */
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  linkSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { digestOfProgram, runtimeOf } from "@bureau/kit/host-environment";
+
+const newest = resolve(import.meta.dirname, "../../dist/current");
+
+export class HostEnvironments implements Disposable {
+  /** Where they lie, one a folder. */
+  readonly folder = mkdtempSync(join(tmpdir(), "bv-"));
+  #count = 0;
+
+  constructor() {
+    // Another user runs them.
+    chmodSync(this.folder, 0o755);
+  }
+
+  /**
+   * Another version than `base`: every program, or only those named, is another one by its content. `spoil` changes it further before
+   * it is sealed; what it changes of the runtime it must remove first, because that file is shared.
+   */
+  make(spoil: (path: string) => void = () => {}, only?: readonly string[], base = newest): string {
+    const path = join(this.folder, `v${this.#count++}`);
+    const from = realpathSync(base);
+    cpSync(from, path, { recursive: true, filter: (source) => source !== runtimeOf(from) });
+    shareFile(runtimeOf(from), runtimeOf(path));
+    for (const name of only ?? readdirSync(join(path, "lib")))
+      appendFileSync(join(path, "lib", name, "main.js"), `\n// version ${this.#count}\n`);
+    spoil(path);
+    seal(path);
+    return path;
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A hundred megabytes, of which one copy is enough where both lie on one file system. */
+function shareFile(from: string, to: string): void {
+  try {
+    linkSync(from, to);
+  } catch {
+    copyFileSync(from, to);
+  }
+}
+
+/** Lets the manifest say what is there. */
+function seal(path: string): void {
+  const file = join(path, "build.json");
+  const manifest = JSON.parse(readFileSync(file, "utf8")) as { programs: Record<string, { sha256: string }> };
+  for (const [name, program] of Object.entries(manifest.programs))
+    program.sha256 = digestOfProgram(join(path, "lib", name));
+  writeFileSync(file, JSON.stringify(manifest));
+}
+
+/** Puts `code` in front of a program, in effect unless it is only asked for its version. */
+export const prepend =
+  (program: string, code: string) =>
+  (path: string): void => {
+    const file = join(path, "lib", program, "main.js");
+    const text = readFileSync(file, "utf8");
+    writeFileSync(file, `if(!process.argv.includes("--version")){${code}}\n${text}`);
+  };
+
+/** Puts `by` in place of `what`, which must be there, in a program. */
+export const replaceIn =
+  (program: string, what: string, by: string) =>
+  (path: string): void => {
+    const file = join(path, "lib", program, "main.js");
+    const text = readFileSync(file, "utf8");
+    if (!text.includes(what)) throw new Error(`"${what}" is not in ${program}`);
+    writeFileSync(file, text.replaceAll(what, by));
+  };
+
+/** Another program in the runtime's place. */
+export const runtimeIs =
+  (content: string | Uint8Array) =>
+  (path: string): void => {
+    rmSync(runtimeOf(path));
+    writeFileSync(runtimeOf(path), content, { mode: 0o755 });
+  };
+
+/**
+ * A runtime that is fine until it has been started `count` times, and then has been made `what` by a line of shell in
+ * which \$0 is the runtime: as a file that goes bad between being looked at and being executed.
+ */
+export const runtimeSpoilsItself =
+  (count: number, what: string) =>
+  (path: string): void => {
+    const real = `${runtimeOf(path)}.real`;
+    renameSync(runtimeOf(path), real);
+    writeFileSync(
+      runtimeOf(path),
+      `#!/bin/sh
+echo . >> "$0.count"
+if [ "$(wc -l < "$0.count")" -ge ${count} ]; then ${what}; fi
+exec "${real}" "$@"
+`,
+      { mode: 0o755 },
+    );
+  };
+
+/** e_machine in the header of an ELF file (elf(5)), and a machine that nobody has: Motorola 68000. */
+const [E_MACHINE, EM_68K] = [18, 4];
+
+/** A whole program of this host, but for a processor that it does not have. */
+export function foreignProgram(): Uint8Array {
+  const bytes = readFileSync("/bin/true");
+  bytes.writeUInt16LE(EM_68K, E_MACHINE);
+  return bytes;
+}
+
+/** A whole program of this host whose loader is not there. */
+export function orphanProgram(): Uint8Array {
+  const bytes = readFileSync("/bin/true");
+  const at = bytes.indexOf("/ld-");
+  if (at < 0) throw new Error("/bin/true names no loader");
+  bytes.write("/no-", at);
+  return bytes;
+}

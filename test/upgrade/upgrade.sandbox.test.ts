@@ -1,0 +1,303 @@
+/** New versions of daemon and launcher in a running instance: nobody notices the good ones, and the bad ones are taken back. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { callCbor } from "@bureau/kit/cbor-socket";
+import { daemonWatchFile, launcherSocket, observeSocket } from "@bureau/kit/layout";
+import { childrenOf, identify } from "@bureau/kit/process-table";
+import { launcherResponses } from "@bureau/schema/launcher-ipc";
+import type { MachineReport } from "@bureau/schema/observe-wire";
+import type { TestBureau } from "@bureau/testkit/bureau";
+import { eventually } from "@bureau/testkit/use-bureau";
+import { foreignProgram, HostEnvironments, prepend, runtimeSpoilsItself } from "./host-environments.ts";
+import { UpgradableBureau } from "./upgradable-bureau.ts";
+
+setDefaultTimeout(180_000);
+const times = {
+  proof: 6_000,
+  soak: 3_000,
+  launcherProof: 6_000,
+  launcherSoak: 1_000,
+  judge: 5_000,
+  margin: 3_000,
+};
+const versions = new HostEnvironments();
+let machine: UpgradableBureau;
+let bureau: TestBureau;
+
+beforeAll(async () => {
+  machine = await UpgradableBureau.open(times);
+  bureau = machine.bureau;
+}, 120_000);
+afterAll(async () => {
+  await machine[Symbol.asyncDispose]();
+  versions[Symbol.dispose]();
+}, 60_000);
+
+const version = () => machine.version();
+const request = (path: string) => machine.ask(path);
+
+async function report(): Promise<MachineReport> {
+  const socket = connect({ path: observeSocket(bureau.layout) });
+  const chunks: Buffer[] = [];
+  socket.write('{"action":"status"}\n');
+  for await (const chunk of socket) chunks.push(chunk);
+  return JSON.parse(Buffer.concat(chunks).toString()) as MachineReport;
+}
+
+const launcher = () =>
+  callCbor(launcherSocket(bureau.layout), { action: "status" }, launcherResponses.status, {
+    peer: "launcher",
+  });
+
+const agent = async (name = "greeter") => {
+  const found = await eventually(async () =>
+    (await report()).principals.find((one) => one.state === "running" && one.name === `agent/${name}`),
+  );
+  return { pid: found.pid, proxy: found.proxy_pid, started: found.started_at };
+};
+
+const COUNTER = "n=0; while :; do n=$((n+1)); echo count $n; sleep 0.05; done";
+
+/** The numbers it has printed. */
+async function lines(): Promise<number[]> {
+  const request = { action: "capture-output", principal: "agent/counter", lines: 50_000 };
+  const { output } = await callCbor(
+    launcherSocket(bureau.layout),
+    request,
+    launcherResponses["capture-output"],
+    { peer: "launcher" },
+  );
+  return output
+    .split("\n")
+    .flatMap((line) => /^count (\d+)$/.exec(line.trim())?.[1] ?? [])
+    .map(Number);
+}
+
+/** Asks again and again until told to stop; how often, the longest wait, and what went wrong. */
+function hammer(ask: () => Promise<unknown>) {
+  const result = { count: 0, longestMs: 0, failures: [] as string[] };
+  let going = true;
+  const worker = async (): Promise<void> => {
+    while (going) {
+      const began = performance.now();
+      await ask().catch((error: unknown) => result.failures.push(String(error)));
+      result.count++;
+      result.longestMs = Math.max(result.longestMs, performance.now() - began);
+      await Bun.sleep(5);
+    }
+  };
+  const workers = [worker(), worker(), worker()];
+  return async () => {
+    going = false;
+    await Promise.all(workers);
+    return result;
+  };
+}
+
+/** What clients may count on while one daemon takes another's place: an answer, and a true one. */
+async function counterIsReported(): Promise<void> {
+  const { principals } = await report();
+  const found = principals.find(({ name }) => name === "agent/counter");
+  if (found?.state !== "running") throw new Error(`status says of the counter: ${found?.state}`);
+}
+
+/** The same for questions that only some may ask. */
+async function counterIsListed(): Promise<void> {
+  const { code, stderr } = await bureau.run("agent", "logs", "counter");
+  if (code !== 0) throw new Error(stderr);
+}
+
+const rounds = Number(process.env["BUREAU_UPGRADE_ROUNDS"] ?? 3);
+const ROUND_MS_MAX = 30_000;
+
+test(
+  "versions come and go while clients ask and an agent works: nobody is refused, nothing is started anew",
+  async () => {
+    await bureau.json("agent", "create", "counter", "--command", COUNTER);
+    const before = await agent("counter");
+    const counted = await lines();
+    const [daemon, launcherBefore] = [(await report()).daemon.pid, (await launcher()).pid];
+    const stops = [hammer(counterIsReported), hammer(launcher), hammer(counterIsListed)];
+    const pair = [versions.make(), versions.make()];
+    const fds: number[][] = [];
+    for (let round = 0; round < rounds; round++) {
+      const path = pair[round % 2] ?? "";
+      const now = await request(path);
+      expect(now).toMatchObject({ state: "running", host_environment_path: path });
+      expect(now.history[0]).toMatchObject({ outcome: "succeeded" });
+      expect((await launcher()).programs_dir).toBe(path);
+      fds.push([daemon, launcherBefore].map((pid) => readdirSync(`/proc/${pid}/fd`).length));
+    }
+    const [observed, launched, logged] = await Promise.all(stops.map((stop) => stop()));
+    console.log("observe.sock", observed, "launcher.sock", launched, "bureau agent logs", logged, fds);
+    expect([observed?.failures, launched?.failures, logged?.failures]).toEqual([[], [], []]);
+    expect(await agent("counter")).toEqual(before);
+    const now = await lines();
+    // Every line in its order, none missing: what it printed before and all it has printed since.
+    expect(now.length).toBeGreaterThan(counted.length);
+    expect(now).toEqual(now.map((_, index) => index + 1));
+    expect([(await report()).daemon.pid, (await launcher()).pid]).toEqual([daemon, launcherBefore]);
+    const zombies = [daemon, launcherBefore].flatMap(childrenOf).filter((pid) => identify(pid) === undefined);
+    expect(zombies).toEqual([]);
+    // What one version left open the next would have too: of ten, that would be many.
+    for (const index of [0, 1]) {
+      const counts = fds.map((pair) => pair[index] ?? 0);
+      expect(Math.max(...counts) - Math.min(...counts)).toBeLessThan(12);
+    }
+  },
+  (rounds + 2) * ROUND_MS_MAX,
+);
+
+test("an agent that is taken away while a new version proves itself is no fault of that version", async () => {
+  await bureau.json("agent", "create", "leaver", "--command", "exec sleep 1000");
+  const upgraded = request(versions.make());
+  await eventually(async () => existsSync(daemonWatchFile(bureau.layout)) || undefined);
+  await bureau.json("agent", "destroy", "leaver");
+  expect((await upgraded).history[0]).toMatchObject({ outcome: "succeeded" });
+});
+
+test("a proxy that an earlier launcher started leaves no dead process when it ends", async () => {
+  await bureau.json("agent", "create", "leaver", "--command", "exec sleep 1000");
+  const { proxy } = await agent("leaver");
+  const { pid } = await launcher();
+  expect(childrenOf(pid)).toContain(proxy ?? 0);
+  expect((await request(versions.make())).history[0]).toMatchObject({ outcome: "succeeded" });
+  await bureau.json("agent", "destroy", "leaver");
+  expect((await launcher()).pid).toBe(pid);
+  await eventually(async () => (childrenOf(pid).includes(proxy ?? 0) ? undefined : true));
+});
+
+test.each([
+  ["exits at once", prepend("bureau-daemon", "process.exit(3);"), "ended"],
+  ["exits during the soak", prepend("bureau-daemon", "setTimeout(()=>process.exit(3),2500);"), "ended"],
+  ["hangs", prepend("bureau-daemon", "for(;;){}"), "in time"],
+  [
+    "cannot reach the homeserver",
+    prepend("bureau-daemon", 'globalThis.fetch=()=>Promise.reject(new TypeError("no"));'),
+    "in sync",
+  ],
+  [
+    "believes that its machine was revoked",
+    prepend(
+      "bureau-daemon",
+      "const asks=globalThis.fetch;globalThis.fetch=(at,o)=>asks(at,{...o,headers:{...o?.headers,authorization:'Bearer x'}});",
+    ),
+    "refused it",
+  ],
+  ["has a launcher that exits", prepend("bureau-launcher", "process.exit(4);"), "launcher"],
+  ["has a launcher that hangs", prepend("bureau-launcher", "for(;;){}"), "launcher"],
+])("a version that %s is taken back, and agents go on", async (_, spoil, reason) => {
+  const before = await agent();
+  const works = (await version()).host_environment_path;
+  const began = performance.now();
+  const now = await request(versions.make(spoil));
+  console.log(`taken back after ${Math.round(performance.now() - began)} ms: ${now.reason}`);
+  expect(now).toMatchObject({ state: "failed", host_environment_path: works });
+  expect(now.history[0]).toMatchObject({ outcome: "rolled-back" });
+  expect(now.reason).toContain(reason);
+  expect(await agent()).toEqual(before);
+  await eventually(async () =>
+    (await launcher().catch(() => undefined))?.programs_dir === works ? true : undefined,
+  );
+});
+
+test("a version that differs in the launcher alone is one like any other: gone back to, and from", async () => {
+  const works = (await version()).host_environment_path;
+  const { pid, started_at } = (await report()).daemon;
+  const launcherOnly = versions.make(undefined, ["bureau-launcher"], works);
+  const runs = async (path: string) => {
+    expect(await version()).toMatchObject({ state: "running", host_environment_path: path });
+    expect((await launcher()).programs_dir).toBe(path);
+    expect(realpathSync(bureau.layout.currentPrograms)).toBe(path);
+  };
+  expect((await request(launcherOnly)).history[0]).toMatchObject({ outcome: "succeeded" });
+  await runs(launcherOnly);
+  const bad = versions.make(prepend("bureau-launcher", "process.exit(4);"), ["bureau-launcher"], works);
+  expect((await request(bad)).history[0]).toMatchObject({ outcome: "rolled-back" });
+  expect((await launcher()).programs_dir).toBe(launcherOnly);
+  expect((await request(works)).history[0]).toMatchObject({ outcome: "succeeded" });
+  await runs(works);
+  expect((await report()).daemon).toEqual({ pid, started_at });
+});
+
+test("a daemon whose successor went back by itself is not ended for being late", async () => {
+  const { pid, started_at } = (await report()).daemon;
+  const deaf = prepend("bureau-daemon", 'globalThis.fetch=()=>Promise.reject(new TypeError("no"));');
+  expect((await request(versions.make(deaf))).history[0]?.outcome).toBe("rolled-back");
+  const now = (await report()).daemon;
+  expect(now.pid).toBe(pid);
+  expect(now.started_at).toBeGreaterThan(started_at);
+  await Bun.sleep(times.soak + times.margin + 1_000);
+  expect((await report()).daemon).toEqual(now);
+});
+
+test.each([
+  ["has no runtime", (path: string) => rmSync(join(path, "runtime/bun")), "lacks files"],
+  [
+    "has a runtime that is no program",
+    (path: string) => {
+      rmSync(join(path, "runtime/bun"));
+      writeFileSync(join(path, "runtime/bun"), "\x7fELF?", { mode: 0o755 });
+    },
+    "runtime",
+  ],
+])("a version that %s is refused, and nothing is touched", async (_, spoil, reason) => {
+  const before = await report();
+  const now = await request(versions.make(spoil));
+  expect(now).toMatchObject({ state: "failed" });
+  expect(now.history[0]).toMatchObject({ outcome: "refused" });
+  expect(now.reason).toContain(reason);
+  expect((await report()).daemon).toEqual(before.daemon);
+});
+
+// Checking a version starts its runtime three times.
+const foreign = join(versions.folder, "foreign");
+writeFileSync(foreign, foreignProgram(), { mode: 0o755 });
+test.each([
+  ["its runtime is of another processor", `cp ${foreign} "$0.new"; mv "$0.new" "$0"`, "ENOEXEC"],
+  [
+    "its runtime's interpreter is gone",
+    `printf '#!/no/such/thing\\n' > "$0.new"; chmod 755 "$0.new"; mv "$0.new" "$0"`,
+    "ENOENT",
+  ],
+  ["its runtime is gone", 'rm "$0"', "ENOENT"],
+])("a version of which %s by the time it is executed leaves the old one running", async (_, what, errno) => {
+  const before = await report();
+  const [agents, launchers] = [await agent(), await launcher()];
+  const daemon = await request(versions.make(runtimeSpoilsItself(3, what)));
+  expect(daemon.history[0]).toMatchObject({ outcome: "refused" });
+  expect(daemon.reason).toContain(errno);
+  // The daemon stays as it is: only the launcher is to be executed.
+  const { host_environment_path: works } = await version();
+  const alone = await request(versions.make(runtimeSpoilsItself(3, what), ["bureau-launcher"], works));
+  expect(alone.history[0]).toMatchObject({ outcome: "rolled-back" });
+  expect(alone.reason).toContain(errno);
+  expect((await report()).daemon).toEqual(before.daemon);
+  const now = await launcher();
+  expect([now.pid, now.programs_dir]).toEqual([launchers.pid, launchers.programs_dir]);
+  expect(await agent()).toEqual(agents);
+});
+
+test("a launcher that crashes while a daemon proves itself does not save one that hangs", async () => {
+  const before = await agent();
+  const works = (await version()).host_environment_path;
+  const asked = request(versions.make(prepend("bureau-daemon", "for(;;){}")));
+  await eventually(async () => existsSync(daemonWatchFile(bureau.layout)) || undefined);
+  process.kill((await launcher()).pid, "SIGKILL");
+  const now = await asked;
+  expect(now).toMatchObject({ state: "failed", host_environment_path: works });
+  expect(now.reason).toContain("in time");
+  expect(await agent()).toEqual(before);
+});
+
+test("a version that was altered is refused, and the same content is not touched at all", async () => {
+  const altered = versions.make();
+  writeFileSync(join(altered, "lib/bureau-proxy/main.js"), "//\n", { flag: "a" });
+  expect((await request(altered)).reason).toContain("not what its manifest says");
+  const before = await report();
+  const same = (await version()).host_environment_path;
+  expect(await request(same)).toMatchObject({ state: "running", host_environment_path: same });
+  expect((await report()).daemon).toEqual(before.daemon);
+});
