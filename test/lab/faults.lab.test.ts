@@ -58,15 +58,19 @@ test("kill -9 of the terminal server: the agent is back in a new one", async () 
   expect(await m1().ok("systemctl is-active bureau-terminals")).toBe("active\n");
 });
 
+/** What an agent that is told to end still asks its proxy. */
+const lastWords = "curl -fsS --unix-socket /run/bureau/proxy.sock http://h/health; echo; echo bye";
+const lastOutput = "/var/lib/bureau/last-output/agent+polite.txt";
+
 test("stop drains, start brings everything back, and nothing is left running in between", async () => {
   await fleet.createAgent(
     "m1",
     "polite",
-    "trap 'echo bye; sleep 0.3; exit 0' TERM; while :; do sleep 0.1; done",
+    `trap 'sleep 0.3; ${lastWords}; exit 0' TERM; while :; do sleep 0.1; done`,
   );
   await fleet.agentRuns(m1(), "polite");
   await m1().ok("systemctl stop bureau-daemon bureau-launcher");
-  expect(await m1().ok("cat /var/lib/bureau/last-output/agent+polite.txt")).toContain("bye");
+  expect(await m1().ok(`cat ${lastOutput}`)).toMatch(/"ok"[\s\S]*bye/);
   expect((await m1().run("pgrep -u bureau -a")).stdout).toBe("");
   expect((await m1().run("test -e /run/bureau/observe.sock")).code).toBe(1);
   // Somebody who asks does not start it again behind the operator's back.
@@ -86,6 +90,13 @@ test("reboot and power cut: the agent is back without anybody's help", async () 
     await fleet.agentRuns(m1(), "worker");
     console.log(`agent back ${((performance.now() - started) / 1000).toFixed(1)} s after it went down`);
   }
+});
+
+test("a machine that goes down in order lets agents say their last words, and to others", async () => {
+  await fleet.agentRuns(m1(), "polite");
+  await m1().ok(`rm ${lastOutput}`);
+  await m1().reboot();
+  expect(await m1().ok(`cat ${lastOutput}`)).toMatch(/"ok"[\s\S]*bye/);
 });
 
 test("a homeserver that is away at boot: the machine waits, says so, and is back when it is", async () => {

@@ -6,7 +6,7 @@
  */
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
-import { assert, BureauError } from "@bureau/kit/errors";
+import { assert, BureauError, messageOf } from "@bureau/kit/errors";
 import { identify, type ProcessId, signalProcess } from "@bureau/kit/process-table";
 import { waitFor } from "@bureau/kit/wait-for";
 import { isPopulated, killCgroup, makeCgroup, removeTree } from "./cgroup.ts";
@@ -46,6 +46,8 @@ const BOOT_MS_MAX = 90_000;
 const SHUTDOWN_MS_MAX = 120_000;
 const EVENTUALLY_MS_MAX = 60_000;
 const JOURNAL_LINES = 60;
+/** While it waits to shut down it prints a line twice a second. */
+const CONSOLE_LINES = 20;
 /** With this systemd-nspawn says that the machine wants to be booted again (EXIT_FORCE_RESTART). */
 const WANTS_REBOOT = 133;
 
@@ -214,7 +216,7 @@ export class Machine {
 
   async #untilBooted(before: ProcessId | undefined): Promise<void> {
     const isBooted = async (): Promise<true | undefined> => {
-      if (this.#wayIn === undefined) throw this.#didNotBoot();
+      if (this.#wayIn === undefined) throw await this.#didNotBoot();
       const first = this.#wayIn.firstProcess();
       if (first === undefined || (before?.pid === first.pid && before.startTicks === first.startTicks))
         return;
@@ -224,7 +226,7 @@ export class Machine {
       return ["running", "degraded"].includes(stdout.trim()) ? true : undefined;
     };
     if ((await waitFor(isBooted, { timeoutMs: BOOT_MS_MAX, clock: systemClock })) === undefined)
-      throw this.#didNotBoot();
+      throw await this.#didNotBoot();
   }
 
   async #untilOff(): Promise<void> {
@@ -263,8 +265,24 @@ export class Machine {
     ];
   }
 
-  #didNotBoot(): BureauError {
-    return new BureauError("failed", `Machine "${this.name}" did not boot. Its console:\n${this.console()}`);
+  async #didNotBoot(): Promise<BureauError> {
+    const inside = this.isUp() ? await this.#whatHoldsItUp() : "";
+    const console = this.console(CONSOLE_LINES);
+    return new BureauError(
+      "failed",
+      `Machine "${this.name}" did not boot. ${inside}Its console:\n${console}`,
+    );
+  }
+
+  /** What is under way inside, while it still is: its journal is gone with it. */
+  async #whatHoldsItUp(): Promise<string> {
+    const look = `systemctl list-jobs --no-pager; ps axf -o pid,stat,wchan:24,etimes,args; journalctl --no-pager --lines ${JOURNAL_LINES}`;
+    try {
+      const { stdout, stderr } = await this.run(look, { user: "root", timeoutMs: 10_000 });
+      return `Inside:\n${stdout}${stderr}`;
+    } catch (error) {
+      return `Inside nobody answers: ${messageOf(error)}\n`;
+    }
   }
 }
 

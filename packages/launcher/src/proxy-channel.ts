@@ -3,8 +3,10 @@
  * when its socket is connected to. Either way its standard input and output are a channel to us: it says `pid <n>` when
  * it has begun, is sent what it is to be, and says `ready`. Proxies outlive us in both.
  */
-import { connect, type Socket } from "node:net";
-import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
+import type { Socket } from "node:net";
+import { dial } from "@bureau/kit/dial";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { aborted } from "@bureau/kit/lifecycle";
 import { identify, type ProcessId } from "@bureau/kit/process-table";
 
 /** A line of a proxy is `pid 12345` or `ready`; anything longer is not a proxy. */
@@ -16,10 +18,8 @@ export type ProxyChannel = {
   readonly id: ProcessId;
   /** Sends everything it is told, then end of file. */
   send(bytes: Uint8Array): Promise<void>;
-  /** Its next line; undefined when it ended or `signal` aborted. */
-  nextLine(signal: AbortSignal): Promise<string | undefined>;
-  /** How it ended, for a message. Resolves when it has. */
-  ended(): Promise<string>;
+  /** Its next line. @throws BureauError `timeout`; `failed` when it ended instead, with how it did */
+  nextLine(timeoutMs: number): Promise<string>;
   /** Whether this channel keeps our own process alive. */
   hold(on: boolean): void;
 };
@@ -31,8 +31,9 @@ export type OpenProxy = (mode: readonly string[]) => Promise<ProxyChannel>;
 export function childProxies(command: readonly string[], runDir: string, onExit: () => void): OpenProxy {
   return async (mode) => {
     const child = spawn([...command, ...mode, "--run-dir", runDir], onExit);
+    const ended = child.exited.then((code) => `it exited with ${code}`);
     const id = identify(child.pid);
-    if (id === undefined) throw new BureauError("failed", "Cannot start a proxy: it exited at once");
+    if (id === undefined) throw new BureauError("failed", `Cannot start a proxy: ${await ended}`);
     const lines = new LineReader(child.stdout);
     const channel: ProxyChannel = {
       id,
@@ -40,11 +41,15 @@ export function childProxies(command: readonly string[], runDir: string, onExit:
         child.stdin.write(bytes);
         await child.stdin.end();
       },
-      nextLine: (signal) => lines.next(signal),
-      ended: async () => `it exited with ${await child.exited}`,
+      nextLine: (timeoutMs) => lines.next(timeoutMs, ended),
       hold: (on) => (on ? child.ref() : child.unref()),
     };
-    await begun(channel);
+    try {
+      await begun(channel);
+    } catch (error) {
+      child.kill("SIGKILL");
+      throw error;
+    }
     return channel;
   };
 }
@@ -68,11 +73,13 @@ function spawn(command: string[], onExit: () => void) {
   }
 }
 
+const proxySocket = { peer: "proxies' socket", hint: "systemctl status bureau-proxy.socket" };
+
 /** One for every connection to the socket at `path` (`bureau-proxy.socket`). */
 export function socketProxies(path: string, onExit: () => void): OpenProxy {
   return async () => {
-    const socket = await dial(path);
-    const ended = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    const socket = await dial(path, proxySocket, { allowHalfOpen: true });
+    const ended = endOf(socket).then(() => "its connection closed; see journalctl -u 'bureau-proxy@*'");
     void ended.then(onExit);
     const lines = new LineReader(socket);
     const send = (bytes: Uint8Array): Promise<void> =>
@@ -80,14 +87,10 @@ export function socketProxies(path: string, onExit: () => void): OpenProxy {
         socket.once("error", reject);
         socket.end(bytes, () => resolve());
       });
-    const how = async (): Promise<string> => {
-      await ended;
-      return "its connection closed; see journalctl -u 'bureau-proxy@*'";
-    };
-    const pending = { send, nextLine: lines.next.bind(lines), ended: how };
+    const nextLine = (timeoutMs: number): Promise<string> => lines.next(timeoutMs, ended);
     try {
-      const id = await begun(pending);
-      return { ...pending, id, hold: (on) => void (on ? socket.ref() : socket.unref()) };
+      const id = await begun({ nextLine });
+      return { id, send, nextLine, hold: (on) => void (on ? socket.ref() : socket.unref()) };
     } catch (error) {
       socket.destroy();
       throw error;
@@ -95,40 +98,29 @@ export function socketProxies(path: string, onExit: () => void): OpenProxy {
   };
 }
 
-function dial(path: string): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ path, allowHalfOpen: true });
-    socket.once("connect", () => {
-      socket.removeAllListeners("error");
-      // Every failure ends in "close".
-      socket.on("error", () => {});
-      resolve(socket);
-    });
-    socket.once("error", (error) =>
-      reject(
-        new BureauError(
-          "unavailable",
-          `Cannot start a proxy at "${path}": ${errnoOf(error) ?? messageOf(error)}`,
-          {
-            hint: "systemctl status bureau-proxy.socket",
-          },
-        ),
-      ),
-    );
+/** The runtime does not tell every connection whose other side has gone that it is closed; that it ended it does. */
+const endOf = (socket: Socket): Promise<void> =>
+  new Promise((resolve) => {
+    for (const event of ["end", "error", "close"]) socket.once(event, () => resolve());
   });
-}
 
 /** Its first line, which names it. */
-async function begun(channel: Pick<ProxyChannel, "nextLine" | "ended">): Promise<ProcessId> {
-  const late = AbortSignal.timeout(BEGIN_MS_MAX);
-  const line = await channel.nextLine(late);
-  const id = identify(Number(/^pid (\d+)$/.exec(line ?? "")?.[1] ?? 0));
-  if (id !== undefined) return id;
-  const why = late.aborted ? `it said nothing within ${BEGIN_MS_MAX} ms` : await channel.ended();
-  throw new BureauError(late.aborted ? "timeout" : "failed", `Cannot start a proxy: ${why}`, {
-    hint: "its reason stands in its own log",
-  });
+async function begun({ nextLine }: Pick<ProxyChannel, "nextLine">): Promise<ProcessId> {
+  try {
+    const line = await nextLine(BEGIN_MS_MAX);
+    const id = identify(Number(/^pid (\d+)$/.exec(line)?.[1] ?? 0));
+    if (id !== undefined) return id;
+    throw new BureauError("failed", `no process is what it says it is: "${line}"`);
+  } catch (error) {
+    throw cannotStart("a proxy", error, "its reason stands in its own log");
+  }
 }
+
+/** The error of a proxy that did not come to be, from that of {@link ProxyChannel.nextLine}. */
+export const cannotStart = (what: string, error: unknown, hint: string): BureauError =>
+  new BureauError(isBureauError(error) ? error.code : "failed", `Cannot start ${what}: ${messageOf(error)}`, {
+    hint,
+  });
 
 /** Lines of a stream, one at a time; what comes after `LINE_BYTES_MAX` without a newline counts as its end. */
 class LineReader {
@@ -140,11 +132,19 @@ class LineReader {
     this.#chunks = stream[Symbol.asyncIterator]();
   }
 
-  async next(signal: AbortSignal): Promise<string | undefined> {
-    const aborted = new Promise<undefined>((resolve) => {
-      if (signal.aborted) resolve(undefined);
-      signal.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
+  /** The next one; `ended` tells how whoever writes them ended, when there is none. @throws BureauError */
+  async next(timeoutMs: number, ended: Promise<string>): Promise<string> {
+    const late = AbortSignal.timeout(timeoutMs);
+    const line = await this.#read(late);
+    if (line !== undefined) return line;
+    // What has no more to say has ended, or is no proxy and may go on for ever.
+    const how = late.aborted ? undefined : await Promise.race([ended, aborted(late)]);
+    if (how === undefined) throw new BureauError("timeout", `it said nothing within ${timeoutMs} ms`);
+    throw new BureauError("failed", how);
+  }
+
+  async #read(signal: AbortSignal): Promise<string | undefined> {
+    const late = aborted(signal);
     for (;;) {
       const end = this.#text.indexOf("\n");
       if (end >= 0) {
@@ -154,7 +154,7 @@ class LineReader {
       }
       if (this.#text.length > LINE_BYTES_MAX) return undefined;
       this.#pending ??= this.#chunks.next().catch(() => ({ done: true, value: undefined }));
-      const result = await Promise.race([this.#pending, aborted]);
+      const result = await Promise.race([this.#pending, late]);
       if (result === undefined) return undefined;
       this.#pending = undefined;
       if (result.done === true) return undefined;

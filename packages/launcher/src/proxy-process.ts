@@ -7,11 +7,10 @@
 import { encodeCbor } from "@bureau/kit/cbor";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { aborted } from "@bureau/kit/lifecycle";
 import type { Log } from "@bureau/kit/log";
 import { findByArguments, isAlive, type ProcessId, stopProcess } from "@bureau/kit/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
-import type { OpenProxy, ProxyChannel } from "./proxy-channel.ts";
+import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
 
 /** From the first byte of its input to `ready` (section 12.2). */
 const READY_MS_MAX = 10_000;
@@ -126,19 +125,16 @@ export class ProxyProcesses implements AsyncDisposable {
 
 /** Tells it what it is to be, and waits for its word. */
 async function untilReady(proxy: ProxyChannel, start: ProxyStart): Promise<void> {
-  const { principal } = start;
-  const late = AbortSignal.timeout(READY_MS_MAX);
-  // One that ends while it is told says so by its output's end.
-  const sent = proxy.send(encodeCbor(start)).catch(() => {});
-  const line = await proxy.nextLine(late);
-  await Promise.race([sent, aborted(late)]);
-  if (line === "ready") return;
-  if (late.aborted)
-    throw new BureauError(
-      "timeout",
-      `Cannot start the proxy of "${principal}": not ready within ${READY_MS_MAX} ms`,
+  try {
+    // One that ends while it is told says so by its output's end; one that is ready has been told all.
+    proxy.send(encodeCbor(start)).catch(() => {});
+    const line = await proxy.nextLine(READY_MS_MAX);
+    if (line !== "ready") throw new BureauError("failed", `it is not ready, and says "${line}"`);
+  } catch (error) {
+    throw cannotStart(
+      `the proxy of "${start.principal}"`,
+      error,
+      "its reason stands in the launcher's log, or in its own",
     );
-  throw new BureauError("failed", `Cannot start the proxy of "${principal}": ${await proxy.ended()}`, {
-    hint: "its reason stands in the launcher's log",
-  });
+  }
 }

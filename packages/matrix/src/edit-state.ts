@@ -21,7 +21,10 @@ export type Editing<Change> = {
   readonly difference: (before: StateContent, after: StateContent) => Change;
 };
 
-type Session = Pick<MatrixSession, "getRoomState" | "putState" | "getEvent" | "messages">;
+export type EditingSession = Pick<
+  MatrixSession,
+  "getState" | "getRoomState" | "putState" | "getEvent" | "messages"
+>;
 
 /** Somebody else's write between ours and the check is rare; ten in a row is a fight. */
 export const EDIT_ATTEMPTS_MAX = 10;
@@ -96,16 +99,18 @@ export type Edited = {
 };
 
 /**
- * Of two that change the same thing at the same moment, the
- * first one's stays.
+ * Of two that change the same thing at the same moment, the first one's stays.
  * @throws BureauError `conflict` when somebody else keeps writing
  */
 export async function editState<Change>(
-  session: Session,
+  session: EditingSession,
   place: StatePlace,
   wanted: Change,
   { apply, difference }: Editing<Change>,
 ): Promise<Edited> {
+  // The whole room's state is read only when there is something to write: only there its events have ids.
+  const standing = ((await session.getState(place.room, place.type, place.key)) ?? {}) as StateContent;
+  if (isSame(apply(standing, wanted), standing)) return { content: standing, written: false };
   const known = new Set<string>();
   // Ours stays among them: of two events that replace the same one, the other may be the one that stands.
   let changes = [wanted];
@@ -113,8 +118,7 @@ export async function editState<Change>(
   for (let attempt = 0; attempt < EDIT_ATTEMPTS_MAX; attempt++) {
     const base = await readState(session, place);
     const content = changes.reduce(apply, base.content);
-    if (canonicalJson(content) === canonicalJson(base.content))
-      return { content, written: attempt > 0, sentAt: lastSentAt };
+    if (isSame(content, base.content)) return { content, written: attempt > 0, sentAt: lastSentAt };
     const { unseen, sentAt } = await replaceState(session, place, base.eventId, content, known);
     if (unseen === undefined) return { content, written: true, sentAt };
     lastSentAt = sentAt;
@@ -124,8 +128,11 @@ export async function editState<Change>(
   throw keepsChanging(`${place.type} of "${place.key}"`);
 }
 
+const isSame = (one: StateContent, other: StateContent): boolean =>
+  canonicalJson(one) === canonicalJson(other);
+
 async function readState(
-  session: Session,
+  session: Pick<MatrixSession, "getRoomState">,
   { room, type, key }: StatePlace,
 ): Promise<{ readonly eventId: string | undefined; readonly content: StateContent }> {
   const state = await session.getRoomState(room);

@@ -5,8 +5,14 @@
 import { eventTypes, MachineInfoSchema } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { applyFields, editState, type Fields, fieldDifference, type StateContent } from "./edit-state.ts";
-import type { MatrixSession } from "./session.ts";
+import {
+  applyFields,
+  type EditingSession,
+  editState,
+  type Fields,
+  fieldDifference,
+  type StateContent,
+} from "./edit-state.ts";
 
 /** Fields of the event, labels apart, and labels by name; undefined removes. */
 export type MachineInfoChange = { readonly fields?: Fields; readonly labels?: Fields };
@@ -34,7 +40,7 @@ function difference(before: StateContent, after: StateContent): MachineInfoChang
 
 /** @throws BureauError `conflict` when somebody else keeps writing */
 export const editMachineInfo = (
-  session: Pick<MatrixSession, "getRoomState" | "putState" | "getEvent" | "messages">,
+  session: EditingSession,
   room: RoomId,
   machine: UserId,
   change: MachineInfoChange,

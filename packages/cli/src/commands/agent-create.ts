@@ -7,6 +7,7 @@ import { parseJson } from "@bureau/schema/parse";
 import { accountOf, namespaceOf, parseStateRef, type RoomId, rooms } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import {
   administratorCredentials,
   isHere,
@@ -98,13 +99,14 @@ function commandFlag(invocation: Invocation): { command_override?: string[] } {
 }
 
 function environmentFlag(invocation: Invocation): { extra_environment_variables?: Record<string, string> } {
-  const entries = listFlag(invocation, "env").map((pair): [string, string] => {
-    const equals = pair.indexOf("=");
-    if (equals < 1) throw new BureauError("invalid-input", `--env "${pair}" is not NAME=VALUE`);
-    return [pair.slice(0, equals), pair.slice(equals + 1)];
-  });
+  const entries = listFlag(invocation, "env").map(parseVariable);
   return entries.length === 0 ? {} : { extra_environment_variables: Object.fromEntries(entries) };
 }
+
+const credentialPair: Pair = {
+  ...{ what: "--credential", form: "NAME=FILE" },
+  example: "--credential API_KEY=./key.txt, or API_KEY=- for standard input",
+};
 
 /** Values come from files, never from arguments: those are visible to every process of the host. */
 function credentialFlags(invocation: Invocation): {
@@ -112,12 +114,8 @@ function credentialFlags(invocation: Invocation): {
   credentials: Record<string, string>;
 } {
   const entries = listFlag(invocation, "credential").map((pair): [string, string] => {
-    const equals = pair.indexOf("=");
-    if (equals < 1)
-      throw new BureauError("invalid-input", `--credential "${pair}" is not NAME=FILE`, {
-        hint: "--credential API_KEY=./key.txt, or API_KEY=- for standard input",
-      });
-    return [pair.slice(0, equals), readInput(pair.slice(equals + 1)).trimEnd()];
+    const [name, file] = parseKeyValue(pair, credentialPair);
+    return [name, readInput(file).trimEnd()];
   });
   return {
     newCredentials: booleanFlag(invocation, "new-credentials") || entries.length > 0,

@@ -5,7 +5,7 @@ import { editMachineInfo, labelsOf } from "@bureau/matrix/machine-info";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { fleetOf, rooms, serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { parseKeyValue } from "../command/key-value.ts";
+import { parseLabel } from "../command/key-value.ts";
 import { roomOf } from "../instance/namespace-setup.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
 import { takeTurn } from "../instance/turn.ts";
@@ -13,7 +13,7 @@ import { takeTurn } from "../instance/turn.ts";
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal, args } = invocation;
   const machine = machineOf(invocation, args[0]);
-  const typed = args.slice(1).map((one) => parseKeyValue(one, "Label"));
+  const typed = args.slice(1).map((one) => parseLabel(one, "Label"));
   const labels = new Map(typed.map(([key, value]) => [key, value === "" ? undefined : value]));
   const session = openSession(invocation);
   const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));

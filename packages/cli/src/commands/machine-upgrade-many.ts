@@ -9,7 +9,7 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
-import { parseKeyValue } from "../command/key-value.ts";
+import { parseLabel } from "../command/key-value.ts";
 import { configPlace } from "../instance/machine-config.ts";
 import { type ListedMachine, listMachines } from "../instance/machines.ts";
 import { roomOfFleet } from "../instance/namespace-setup.ts";
@@ -167,7 +167,7 @@ const coreOf = (programs: Readonly<Record<string, string>>): Record<string, stri
 
 function selectorOf(invocation: Invocation): Rollout["selector"] {
   if (booleanFlag(invocation, "all")) return "all";
-  const labels = listFlag(invocation, "label").map((typed) => parseKeyValue(typed, "--label"));
+  const labels = listFlag(invocation, "label").map((typed) => parseLabel(typed, "--label"));
   return Object.fromEntries(labels.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 

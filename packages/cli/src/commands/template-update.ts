@@ -5,6 +5,7 @@ import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import { followUpdate, isFollowed, type Marks, markRooms, type Outcome } from "../instance/follow-update.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import {
@@ -68,6 +69,11 @@ const shown = ({ machine, principal, template, effect, reason }: Touched) => ({
   ...(reason === undefined ? {} : { reason }),
 });
 
+const fieldPair: Pair = {
+  ...{ what: "--set", form: "FIELD=VALUE" },
+  example: "--set description='what it is for', or --set namespaces.net=false",
+};
+
 /** The change that the flags describe, applicable to any content. */
 function editOf(invocation: Invocation, reference: string): TemplateEdit {
   const fields: (readonly [path: string, value: unknown])[] = [];
@@ -83,10 +89,10 @@ function editOf(invocation: Invocation, reference: string): TemplateEdit {
   if (description !== undefined) fields.push(["description", description]);
   for (const path of listFlag(invocation, "unset")) fields.push([path, undefined]);
   for (const pair of listFlag(invocation, "set")) {
-    const [path, text] = splitPair(pair, "--set", "FIELD=VALUE");
+    const [path, text] = parseKeyValue(pair, fieldPair);
     fields.push([path, jsonOrText(text)]);
   }
-  const variables = listFlag(invocation, "env").map((pair) => splitPair(pair, "--env", "NAME=VALUE"));
+  const variables = listFlag(invocation, "env").map(parseVariable);
   if (fields.length === 0 && variables.length === 0)
     throw new BureauError("invalid-input", "Nothing to change was given", {
       hint: `bureau template update ${reference} --environment PATH; or --command, --env, --description, --set, --unset`,
@@ -98,12 +104,6 @@ function editOf(invocation: Invocation, reference: string): TemplateEdit {
     const added = Object.fromEntries(variables);
     return { ...edited, environment_variables: { ...(typeof known === "object" ? known : {}), ...added } };
   };
-}
-
-function splitPair(pair: string, flag: string, form: string): [string, string] {
-  const equals = pair.indexOf("=");
-  if (equals < 1) throw new BureauError("invalid-input", `${flag} "${pair}" is not ${form}`);
-  return [pair.slice(0, equals), pair.slice(equals + 1)];
 }
 
 function jsonOrText(text: string): unknown {

@@ -24,12 +24,13 @@ import { readMachineConf } from "@bureau/kit/machine-conf";
 import { waitFor } from "@bureau/kit/wait-for";
 import { programsDir } from "../instance/programs-dir.ts";
 import { firstBoot, hostSecret, sealMachineKey } from "../system/first-boot.ts";
+import { setOwnership } from "../system/root-files.ts";
 import { unitStates } from "../system/systemctl.ts";
 import { launcherUnit, terminalsUnit } from "../system/units.ts";
 import { addMember, makeAccounts } from "./account-changes.ts";
 import { asSystemUser, readAccounts } from "./accounts.ts";
 import type { Action } from "./action.ts";
-import { type Backups, setOwnership } from "./backups.ts";
+import type { Backups } from "./backups.ts";
 import { writeBlockOf } from "./file-block.ts";
 import type { InstallRecord } from "./install-record.ts";
 import { buildAt, installBuild, installedPath } from "./installed-build.ts";
@@ -151,7 +152,7 @@ function makeFolder({ path, owner, group, mode }: Of<"folder">, { record, backup
     backups.keepOwnership(path);
     record.intend({ kind: "folder", path, before });
   }
-  setOwnership(path, uid, gid, mode);
+  setOwnership(path, { uid, gid, mode });
 }
 
 function addBuild(from: string, record: InstallRecord): void {

@@ -6,15 +6,10 @@
 import { randomBytes } from "node:crypto";
 import {
   chmodSync,
-  closeSync,
-  constants,
   existsSync,
-  fchmodSync,
-  fchownSync,
   lchownSync,
   lstatSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -29,7 +24,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { readFileItself, writeNewFile } from "../system/new-file.ts";
+import { forRoot, readFileItself, setOwnership, writeNewFile } from "../system/root-files.ts";
 import type { InstallRecord, Saved } from "./install-record.ts";
 import { look } from "./look.ts";
 
@@ -59,8 +54,6 @@ const ItemSchema = v.variant("kind", [
 ]);
 type Item = v.InferOutput<typeof ItemSchema>;
 const ListSchema = v.object({ items: v.array(ItemSchema) });
-
-const forRoot = { uid: 0, gid: 0, mode: 0o600 };
 
 /** The backups of one run; its folder is made when the first thing is kept. */
 export class Backups {
@@ -188,17 +181,6 @@ export function removeTemporaries(path: string): void {
       rmSync(join(dirname(path), name), { force: true });
 }
 
-/** Sets a folder's owner and mode, and surely that folder's: a link put in its place is refused. */
-export function setOwnership(path: string, uid: number, gid: number, mode: number): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-  try {
-    fchownSync(fd, uid, gid);
-    fchmodSync(fd, mode);
-  } finally {
-    closeSync(fd);
-  }
-}
-
 export type Undone = {
   readonly time: string;
   readonly restored: readonly string[];
@@ -230,7 +212,7 @@ export function undoLast(record: InstallRecord): Undone {
       skipped.push({ path: item.path, why });
       continue;
     }
-    if (item.kind === "folder") setOwnership(item.path, item.uid, item.gid, item.mode);
+    if (item.kind === "folder") setOwnership(item.path, item);
     else restore(item.path, item);
     forgetRestored(record, item);
     restored.push(item.path);

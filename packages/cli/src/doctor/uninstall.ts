@@ -11,10 +11,11 @@ import { BureauError } from "@bureau/kit/errors";
 import { systemHost, systemLayout } from "@bureau/kit/layout";
 import { identify, type ProcessId, stopProcess } from "@bureau/kit/process-table";
 import { firstBootUnit } from "../system/first-boot.ts";
+import { setOwnership } from "../system/root-files.ts";
 import { unitFiles } from "../system/units.ts";
 import { removeGroup, removeMember, removeUser, restoreAccountFiles } from "./account-changes.ts";
 import { readAccounts } from "./accounts.ts";
-import { removeTemporaries, restore, setOwnership } from "./backups.ts";
+import { removeTemporaries, restore } from "./backups.ts";
 import { sizeText } from "./checks/host-checks.ts";
 import { removeBlock } from "./file-block.ts";
 import type { Entry, InstallRecord } from "./install-record.ts";
@@ -338,7 +339,7 @@ async function takeBackFolder(
       if (before === undefined || !before.names.includes(name))
         await mustRun(["rm", "-rf", "--one-file-system", "--", join(path, name)], { timeoutMs: 600_000 });
   if (before !== undefined) {
-    setOwnership(path, before.uid, before.gid, before.mode);
+    setOwnership(path, before);
     return undefined;
   }
   return path === systemHost.configDir ? removeConfigDir(record, entry) : removeIfEmpty(record, path);

@@ -10,7 +10,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
 import type { MachineConf } from "@bureau/kit/machine-conf";
 import { mustRun, runCommand } from "../doctor/run-command.ts";
-import { writeNewFile } from "./new-file.ts";
+import { forRoot, writeNewFile } from "./root-files.ts";
 
 /** systemd's own secret, made by the first credential that is sealed with it (systemd-creds(1)). */
 export const hostSecret = "/var/lib/systemd/credential.secret";
@@ -60,7 +60,7 @@ codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds en
     "-",
   ]);
   try {
-    writeNewFile(temporary, stdout, { uid: 0, gid: 0, mode: 0o600 });
+    writeNewFile(temporary, stdout, forRoot);
     renameSync(temporary, systemHost.sealedKey);
     syncPath(dirname(systemHost.sealedKey));
   } finally {

@@ -227,6 +227,8 @@ UMask=0077
 
 const proxyService = `[Unit]
 Description=Bureau proxy: one principal's credentials
+# Stopped after it: when the machine goes down, agents have their proxy for as long as they have grace.
+Before=bureau-launcher.service
 CollectMode=inactive-or-failed
 
 [Service]

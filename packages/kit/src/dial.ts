@@ -1,0 +1,44 @@
+/** Connecting to a unix socket of this host: at once, or with the reason why not. */
+import { connect, type Socket } from "node:net";
+import { BureauError, errnoOf, messageOf } from "./errors.ts";
+
+/** It either works at once or not (section 6.1). */
+const DIAL_MS_MAX = 5_000;
+
+export type Peer = {
+  /** What the other side is called in errors: `launcher`. */
+  readonly peer: string;
+  /** What to type when nobody answers. */
+  readonly hint?: string;
+};
+
+/**
+ * Failures after that are no events of their own: they end the connection.
+ * @throws BureauError `unavailable` when nobody answers
+ */
+export function dial(
+  path: string,
+  { peer, hint }: Peer,
+  { allowHalfOpen = false }: { readonly allowHalfOpen?: boolean } = {},
+): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path, allowHalfOpen });
+    const fail = (reason: string): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(
+        new BureauError("unavailable", `Cannot reach the ${peer} at "${path}": ${reason}`, {
+          ...(hint === undefined ? {} : { hint }),
+        }),
+      );
+    };
+    const timer = setTimeout(() => fail(`no connection within ${DIAL_MS_MAX} ms`), DIAL_MS_MAX);
+    socket.once("error", (error) => fail(errnoOf(error) ?? messageOf(error)));
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      socket.removeAllListeners("error");
+      socket.on("error", () => {});
+      resolve(socket);
+    });
+  });
+}
