@@ -269,19 +269,24 @@ describe("callers and servers that go away", () => {
     expect(await promise).toBe("aborted");
   });
 
-  test("a caller that first closes its side and then leaves aborts the handler's signal", async () => {
-    const { promise, resolve } = Promise.withResolvers<string>();
-    const { path } = await serve({
-      hang: action(nothing, async (_, { signal }) => {
-        await untilAborted(signal);
-        resolve("aborted");
-      }),
+  for (const [when, laterMs] of [
+    ["then", 0],
+    ["a good while later", 300],
+  ] as const)
+    test(`a caller that first closes its side and ${when} leaves aborts the handler's signal`, async () => {
+      const { promise, resolve } = Promise.withResolvers<string>();
+      const { path } = await serve({
+        hang: action(nothing, async (_, { signal }) => {
+          await untilAborted(signal);
+          resolve("aborted");
+        }),
+      });
+      const { socket } = raw(path);
+      await new Promise<void>((done) => socket.end(encodeCbor({ action: "hang" }), done));
+      await Bun.sleep(laterMs);
+      socket.destroy();
+      expect(await promise).toBe("aborted");
     });
-    const { socket } = raw(path);
-    await new Promise<void>((done) => socket.end(encodeCbor({ action: "hang" }), done));
-    socket.destroy();
-    expect(await promise).toBe("aborted");
-  });
 
   test("a call whose signal has already aborted fails", async () => {
     const { path } = await serve({ echo });

@@ -90,26 +90,14 @@ export type ServeOptions = {
  */
 export async function serveCbor(options: ServeOptions): Promise<CborServer> {
   let closing = new AbortController();
-  const open = new Set<Socket>();
   let atWork = 0;
   const counted = countActions(options.actions, (by) => {
     atWork += by;
   });
-  const acceptor = await startAccepting(
-    options.listen,
-    (socket) => {
-      if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
-      open.add(socket);
-      socket.on("close", () => open.delete(socket));
-      // Read and write failures end in "close", which is what everything here waits for.
-      socket.on("error", () => {});
-      serveConnection(socket, { ...options, actions: counted }, closing.signal).catch((error: unknown) => {
-        options.log.debug("connection ended", { error });
-        socket.destroy();
-      });
-    },
-    options.log,
-  );
+  const acceptor = await startAccepting({
+    ...{ listen: options.listen, connectionsMax: CONNECTIONS_MAX, log: options.log },
+    onConnection: (socket) => serveConnection(socket, { ...options, actions: counted }, closing.signal),
+  });
   return {
     async drain(timeoutMs) {
       if (!(await inTime(acceptor.stop(), timeoutMs))) closing.abort();
@@ -121,8 +109,7 @@ export async function serveCbor(options: ServeOptions): Promise<CborServer> {
       if (await inTime(stopped, timeoutMs)) return { fd };
       if (atWork > 0) return undefined;
       // What is left has asked nothing, or does not take its answer.
-      for (const socket of open) socket.destroy();
-      await stopped;
+      await acceptor.cut();
       return { fd };
     },
     async resume() {
@@ -130,11 +117,9 @@ export async function serveCbor(options: ServeOptions): Promise<CborServer> {
       await acceptor.resume();
     },
     async [Symbol.asyncDispose]() {
-      const stopped = acceptor.stop();
+      void acceptor.stop();
       closing.abort();
-      for (const socket of open) socket.destroy();
-      // The runtime may miss that a connection is closed; there is nobody left to wait for.
-      await inTime(stopped, CLOSE_MS_MAX);
+      await acceptor.cut();
       acceptor[Symbol.dispose]();
     },
   };
@@ -162,21 +147,41 @@ function countActions(
 export type Acceptor = Disposable & {
   /** Accepts no more; resolves when every connection has closed. */
   stop(): Promise<void>;
+  /** {@link stop}, and closes every connection that is still open. */
+  cut(): Promise<void>;
   /** Keeps the socket itself open over `stop` and everything else; returns it. */
   keep(): number;
   /** Accepts again on the socket that was kept. */
   resume(): Promise<void>;
 };
 
+export type AcceptOptions = {
+  readonly listen: ListenPlace;
+  /** More are closed at once. */
+  readonly connectionsMax: number;
+  /** A connection whose serving fails is closed. */
+  readonly onConnection: (socket: Socket) => Promise<void>;
+  readonly log: Log;
+};
+
 /**
  * Accepts connections on a socket that stays open while nobody accepts on it, so that it can be handed to another
  * program. Disposing removes the file of a socket that was made here.
  */
-export async function startAccepting(
-  where: ListenPlace,
-  onConnection: (socket: Socket) => void,
-  log: Log,
-): Promise<Acceptor> {
+export async function startAccepting(options: AcceptOptions): Promise<Acceptor> {
+  const { listen: where, log } = options;
+  const connections = new Set<Socket>();
+  const onConnection = (socket: Socket): void => {
+    // Read and write failures end in "close", which is what everything here waits for.
+    socket.on("error", () => socket.destroy());
+    if (connections.size >= options.connectionsMax) return void socket.destroy();
+    connections.add(socket);
+    socket.on("close", () => connections.delete(socket));
+    options.onConnection(socket).catch((error: unknown) => {
+      log.error("a connection failed", { error });
+      socket.destroy();
+    });
+  };
   let fd = "path" in where ? await makeSocket(where.path, where.mode) : where.fd;
   let kept: number | undefined;
   const open = async (): Promise<Server> => {
@@ -190,8 +195,15 @@ export async function startAccepting(
   };
   let server = await open();
   let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => (stopped ??= new Promise((resolve) => server.close(() => resolve())));
   return {
-    stop: () => (stopped ??= new Promise((resolve) => server.close(() => resolve()))),
+    stop,
+    async cut() {
+      const closed = stop();
+      for (const socket of connections) socket.destroy();
+      // The runtime may miss that a connection is closed; there is nobody left to wait for.
+      if (!(await inTime(closed, CLOSE_MS_MAX))) log.warn("not every connection was seen to close");
+    },
     keep() {
       kept ??= duplicate(fd, FD_KEPT_LEAST);
       if (kept === undefined) throw new BureauError("failed", "Cannot keep a socket open: it is closed");
@@ -258,7 +270,8 @@ async function serveConnection(socket: Socket, options: ServeOptions, closing: A
 function watchHangUp(socket: Socket): void {
   const check = (): void => {
     const fd = descriptorOf(socket);
-    if (fd !== undefined && hasHungUp(fd)) socket.destroy();
+    // Of a connection that was closed meanwhile the runtime may say nothing; it has no descriptor then.
+    if (fd === undefined || hasHungUp(fd)) socket.destroy();
   };
   const timer = setInterval(check, HANG_UP_CHECK_MS);
   socket.on("close", () => clearInterval(timer));

@@ -41,21 +41,10 @@ export async function serveObserve(options: {
   readonly actions: Readonly<Record<string, ObserveAction>>;
   readonly log: Log;
 }): Promise<ObserveServer> {
-  const open = new Set<Socket>();
-  const acceptor = await startAccepting(
-    options.listen,
-    (socket) => {
-      socket.on("error", () => socket.destroy());
-      if (open.size >= CONNECTIONS_MAX) return void socket.destroy();
-      open.add(socket);
-      socket.on("close", () => open.delete(socket));
-      serveOne(socket, options).catch((error: unknown) => {
-        options.log.error("observe connection failed", { error });
-        socket.destroy();
-      });
-    },
-    options.log,
-  );
+  const acceptor = await startAccepting({
+    ...{ listen: options.listen, connectionsMax: CONNECTIONS_MAX, log: options.log },
+    onConnection: (socket) => serveOne(socket, options),
+  });
   // An inherited socket's owner and group are its unit's business.
   if ("path" in options.listen) openToOperators(options.listen.path, options.log);
   return {
@@ -64,15 +53,12 @@ export async function serveObserve(options: {
       const stopped = acceptor.stop();
       if (await inTime(stopped, timeoutMs)) return { fd };
       // Questions change nothing: whoever is cut off asks again.
-      for (const socket of open) socket.destroy();
-      await stopped;
+      await acceptor.cut();
       return { fd };
     },
     resume: () => acceptor.resume(),
     async [Symbol.asyncDispose]() {
-      const closed = acceptor.stop();
-      for (const socket of open) socket.destroy();
-      await closed;
+      await acceptor.cut();
       acceptor[Symbol.dispose]();
     },
   };
