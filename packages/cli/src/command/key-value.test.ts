@@ -1,0 +1,23 @@
+import { describe, expect, test } from "bun:test";
+import { UsageError } from "./command.ts";
+import { parseLabel, parseVariable } from "./key-value.ts";
+
+describe("KEY=VALUE", () => {
+  test("is split at the first equals sign; the value may be anything, or nothing", () => {
+    expect(parseVariable("A=b=c d")).toEqual(["A", "b=c d"]);
+    expect(parseVariable("A=")).toEqual(["A", ""]);
+    expect(parseLabel("gpu.kind/x-1=a100", "Label")).toEqual(["gpu.kind/x-1", "a100"]);
+  });
+
+  for (const [typed, parseTyped] of [
+    ["A", parseVariable],
+    ["=b", parseVariable],
+    ["", parseVariable],
+    ["two words=x", (text: string) => parseLabel(text, "Label")],
+    ["-x=y", (text: string) => parseLabel(text, "Label")],
+  ] as const)
+    test(`"${typed}" is refused by what was typed and what was expected`, () => {
+      expect(() => parseTyped(typed)).toThrow(UsageError);
+      expect(() => parseTyped(typed)).toThrow(new RegExp(`"${typed}" is not (NAME|KEY)=VALUE`));
+    });
+});
