@@ -218,8 +218,12 @@ export class TestLauncher implements AsyncDisposable {
   }
 
   /** Polls until `condition` holds; fails naming `what` after ten seconds. */
-  async until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-    const deadline = Date.now() + CONDITION_MS_MAX;
+  async until(
+    what: string,
+    condition: () => boolean | Promise<boolean>,
+    timeoutMs = CONDITION_MS_MAX,
+  ): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
     while (!(await condition())) {
       if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
       await systemClock.sleep(10);

@@ -1,5 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
@@ -91,6 +100,20 @@ describe("sandboxes", () => {
     await shows("agent/deaf", "up");
     const { exit } = await launcher.call("destroy-sandbox", { principal: "agent/deaf", grace_ms: 200 });
     expect(exit).toMatchObject({ code: -1, description: "killed by SIGKILL" });
+  });
+
+  test("what a program last wrote is lost to a full disk; its sandbox goes all the same", async () => {
+    const kept = join(launcher.layout.stateDir, "last-output");
+    renameSync(kept, `${kept}.aside`);
+    writeFileSync(kept, "in its way");
+    const { pid, proxy_pid } = await launcher.create("agent/unkept", FOREVER);
+    await launcher.call("destroy-sandbox", { principal: "agent/unkept", force: true });
+    expect([identify(pid ?? 0), identify(proxy_pid)]).toEqual([undefined, undefined]);
+    await launcher.create("agent/unkept", "exit 3");
+    expect((await launcher.exitOf("agent/unkept")).exit).toMatchObject({ code: 3 });
+    rmSync(kept);
+    renameSync(`${kept}.aside`, kept);
+    await launcher.call("destroy-sandbox", { principal: "agent/unkept" });
   });
 
   test("a forced destroy does not ask", async () => {

@@ -49,7 +49,8 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
   settleRecords(config.layout, config.fleet);
   const lock = new PrincipalLock();
-  const host = makeHost(config, deps, lock);
+  const stop = new AbortController();
+  const host = makeHost(config, deps, lock, stop.signal);
   const leftovers = adoptSandboxes(host);
   const settled = Promise.withResolvers<void>();
   // Whoever waits for it is told; with nobody waiting, starting fails all the same.
@@ -76,18 +77,25 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   deps.log.info("launcher ready", { sandboxes: host.table.all().length });
   return {
     async [Symbol.asyncDispose]() {
+      stop.abort();
       renewal[Symbol.dispose]();
       await server.drain(DRAIN_MS_MAX);
       await server[Symbol.asyncDispose]();
-      // A sandbox that is being made is not in the table yet, or not whole.
-      await lock.idle();
-      await endEverything(host, lock);
+      await Promise.all([endSandboxes(host, lock), lock.idle()]);
+      // One that was being made was not in the table yet.
+      await endSandboxes(host, lock);
+      await endOwn(host);
       if (socketIsOurs) rmSync(launcherSocket(config.layout), { force: true });
     },
   };
 }
 
-function makeHost(config: LauncherConfig, deps: LauncherDeps, lock: PrincipalLock): SandboxHost {
+function makeHost(
+  config: LauncherConfig,
+  deps: LauncherDeps,
+  lock: PrincipalLock,
+  stopping: AbortSignal,
+): SandboxHost {
   const { clock, log, key } = deps;
   const table = new SandboxTable(config.layout, config.fleet, Math.floor(deps.random() * 2 ** 40));
   const watch = new ExitWatch({
@@ -109,15 +117,14 @@ function makeHost(config: LauncherConfig, deps: LauncherDeps, lock: PrincipalLoc
   const mountPolicy = { layout: config.layout, homes: homesOfUser(), programsDir: config.programsDir };
   const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {
-    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux },
+    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux, stopping },
     ...{ hostTools: findHostTools(), ...findSandboxPrograms() },
   };
   return host;
 }
 
-/** Destroys all sandboxes at once, each within its grace, then the terminal server and the spare proxy. */
-async function endEverything(host: SandboxHost, lock: PrincipalLock): Promise<void> {
-  const { layout } = host.config;
+/** Destroys all sandboxes at once, each within its grace. */
+async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<void> {
   const endings = host.table.all().map(({ principal }) =>
     lock.run(principal, async () => {
       if (host.table.get(principal) === undefined) return;
@@ -130,6 +137,11 @@ async function endEverything(host: SandboxHost, lock: PrincipalLock): Promise<vo
     }),
   );
   await Promise.allSettled(endings);
+}
+
+/** The terminal server and the spare proxy, when no sandbox is left. */
+async function endOwn(host: SandboxHost): Promise<void> {
+  const { layout } = host.config;
   host.watch[Symbol.dispose]();
   await host.proxies[Symbol.asyncDispose]();
   await host.tmux.killServer();

@@ -35,8 +35,11 @@ import type { PrincipalLock } from "./principal-lock.ts";
 import type { SandboxHost } from "./sandbox/sandbox-host.ts";
 
 const PROGRAM = "bureau-launcher";
-/** For requests under way: starting a sandbox may take as long as its proxy and bubblewrap may. */
-const HAND_OVER_MS_MAX = 20_000;
+/**
+ * From the request to the new program. Less than the daemon waits for that to answer: one that is given up must not
+ * come later.
+ */
+const REPLACE_MS_MAX = 6_000;
 
 export type RenewalDeps = {
   readonly host: SandboxHost;
@@ -63,6 +66,7 @@ export class Renewal implements Disposable {
   #server: { readonly server: CborServer; readonly isOurs: boolean } | undefined;
   #fault: string | undefined;
   #underWay = false;
+  #stopped = false;
   readonly #watch: DaemonWatch;
 
   constructor(deps: RenewalDeps) {
@@ -102,6 +106,7 @@ export class Renewal implements Disposable {
    */
   begin(programsDir: string, requestId: string): void {
     if (this.#underWay) throw new BureauError("conflict", "The launcher is being replaced already");
+    if (this.#stopped) throw new BureauError("conflict", "The launcher is being stopped");
     const next = readHostEnvironment(programsDir);
     if (contentOf(next, PROGRAM) === undefined)
       throw new BureauError("not-found", `There is no launcher in "${programsDir}"`);
@@ -128,14 +133,18 @@ export class Renewal implements Disposable {
     const { layout } = host.config;
     if (this.#server === undefined) throw new BureauError("failed", "the launcher does not listen yet");
     const { server, isOurs } = this.#server;
+    const deadline = host.clock.monotonic() + REPLACE_MS_MAX;
+    const left = (): number => Math.max(0, deadline - host.clock.monotonic());
     await endOwn(host);
-    const socket = await server.handOver(HAND_OVER_MS_MAX);
+    const socket = await server.handOver(left());
+    const late = `what was under way took more than ${REPLACE_MS_MAX / 1_000} s`;
     try {
-      if (socket === undefined)
-        return this.#fail(`requests were under way for more than ${HAND_OVER_MS_MAX / 1_000} s`);
+      if (socket === undefined) return this.#fail(late);
       // From here on clients wait.
       await lock.idle();
       await endOwn(host);
+      if (this.#stopped) return this.#fail("it is being stopped");
+      if (left() === 0) return this.#fail(late);
       log.info("this launcher is replaced", { by: programsDir });
       writeWatchdogRecord(layout, {
         component: "launcher",
@@ -155,8 +164,10 @@ export class Renewal implements Disposable {
       this.#fail(`its runtime "${runtimeOf(programsDir)}" cannot be executed: ${errno}`);
     } finally {
       // This launcher goes on, whatever it was that failed.
-      await server.resume();
-      host.proxies.prepareSpare();
+      if (!this.#stopped) {
+        await server.resume();
+        host.proxies.prepareSpare();
+      }
     }
   }
 
@@ -174,7 +185,9 @@ export class Renewal implements Disposable {
     this.#watch.release(pid);
   }
 
+  /** The launcher stops: it is not replaced any more. */
   [Symbol.dispose](): void {
+    this.#stopped = true;
     this.#watch[Symbol.dispose]();
   }
 }

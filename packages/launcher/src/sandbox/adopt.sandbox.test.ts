@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/kit/layout";
@@ -117,6 +117,28 @@ describe("a launcher that was killed", () => {
     );
   });
 
+  test("leaves something that cannot be cleared away: everything else is looked after all the same", async () => {
+    await using launcher = new TestLauncher();
+    await launcher.spawn();
+    await launcher.create("agent/half", FOREVER);
+    await launcher.create("agent/runs", FOREVER);
+    await launcher.kill();
+    const paths = launcher.paths("agent/half");
+    const record = JSON.parse(readFileSync(paths.record, "utf8"));
+    writeFileSync(paths.record, JSON.stringify({ ...record, phase: "creating", processes: undefined }));
+    // A folder in the place of a file does not go when that is removed.
+    rmSync(paths.proxyLink);
+    mkdirSync(join(paths.proxyLink, "full"), { recursive: true });
+
+    await launcher.spawn();
+    await launcher.settled();
+    expect((await launcher.status("agent/runs"))?.state).toBe("running");
+    await expect(launcher.create("agent/half", FOREVER)).rejects.toThrow("agent/half");
+    rmSync(paths.proxyLink, { recursive: true });
+    await launcher.create("agent/half", FOREVER);
+    expect((await launcher.status("agent/half"))?.state).toBe("running");
+  });
+
   test("leaves one that answers at once, while changes wait until what is left over is cleared away", async () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
@@ -210,6 +232,28 @@ test("SIGTERM ends every sandbox in order and leaves no process, socket or file"
   ).toEqual([]);
   expect(readFileSync(join(launcher.layout.stateDir, "last-output/agent+polite.txt"), "utf8")).toBe(
     "up\nbye",
+  );
+});
+
+test("SIGTERM leaves nobody the long grace that it was promised, and does not keep others waiting for it", async () => {
+  await using launcher = new TestLauncher();
+  const program = await launcher.spawn();
+  await launcher.create("agent/deaf", `trap 'echo asked' TERM; echo up; ${FOREVER}`);
+  await launcher.create("agent/polite", `trap 'echo bye; exit 0' TERM; echo up; ${FOREVER}`);
+  for (const name of ["agent/deaf", "agent/polite"])
+    await launcher.until("the trap is set", async () => (await launcher.output(name)).includes("up"));
+  const destroying = launcher
+    .call("destroy-sandbox", { principal: "agent/deaf", grace_ms: 600_000 })
+    .catch(() => {});
+  await launcher.until("it is asked to end", async () =>
+    (await launcher.output("agent/deaf")).includes("asked"),
+  );
+  signalProcess(program, "SIGTERM");
+  await launcher.until("it is gone", () => !isAlive(program), 30_000);
+  await destroying;
+  expect(traces(launcher)).toEqual([]);
+  expect(readFileSync(join(launcher.layout.stateDir, "last-output/agent+polite.txt"), "utf8")).toContain(
+    "bye",
   );
 });
 

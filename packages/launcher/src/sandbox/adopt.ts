@@ -45,10 +45,15 @@ export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): 
   // Orphaned proxies first: a half-made sandbox's record does not name its proxy.
   const orphans = await host.proxies.stopOrphans(whole.flatMap(({ proxy }) => proxy ?? []));
   if (orphans > 0) host.log.warn("stopped proxies that belong to no sandbox", { orphans });
+  // One whose process will not die keeps no other from being looked after.
+  const settle = (principal: AccountLocalpart, work: Promise<void>): Promise<void> =>
+    work.catch((error: unknown) =>
+      host.log.error("cannot settle what the launcher before left", { principal, error }),
+    );
   await Promise.all([
-    ...ended.map((record) => adoptEnded(host, record)),
-    ...whole.map((record) => stopProxyOfEnded(host, record)),
-    ...unfinished.map(({ principal, record }) => clear(host, principal, record)),
+    ...ended.map((record) => settle(record.principal, adoptEnded(host, record))),
+    ...whole.map((record) => settle(record.principal, stopProxyOfEnded(host, record))),
+    ...unfinished.map(({ principal, record }) => settle(principal, clear(host, principal, record))),
   ]);
   await killUnknownSessions(host);
   for (const stray of strays) rmSync(stray, { recursive: true, force: true });
@@ -59,11 +64,16 @@ const isWhole = (record: SandboxRecord | undefined): record is SandboxRecord =>
   record !== undefined && record.phase !== "creating";
 
 async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<void> {
+  const { principal } = record;
   host.table.put(record);
-  await recordExit(host, record.principal);
-  const now = host.table.get(record.principal) ?? record;
-  if (now.phase === "running") host.watch.add(record.principal);
-  host.log.info("sandbox adopted", { principal: record.principal, phase: now.phase });
+  try {
+    await recordExit(host, principal);
+  } finally {
+    const { phase } = host.table.get(principal) ?? record;
+    // What could not be accounted for is tried again.
+    if (phase === "running") host.watch.add(principal);
+    host.log.info("sandbox adopted", { principal, phase });
+  }
 }
 
 /** The launcher before may have been killed between the two. */
@@ -80,7 +90,13 @@ async function clear(
     principal,
     record: record?.phase ?? "unreadable",
   });
-  await clearSandbox(host, principal);
+  try {
+    await clearSandbox(host, principal);
+  } catch (error) {
+    // As long as it is known, nobody makes another in its place.
+    if (record !== undefined) host.table.put(record);
+    throw error;
+  }
 }
 
 async function killUnknownSessions(host: SandboxHost): Promise<void> {

@@ -47,7 +47,7 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   const left = code === undefined ? allProcesses(paths, record.processes) : inside;
   await killProcesses(left, host.clock);
   const screen = await settledScreen(host.tmux, principal, host.clock);
-  if (screen !== undefined) saveLastScreen(host.config.layout, principal, screen);
+  if (screen !== undefined) saveLastScreen(host, principal, screen);
   const output = exit.code !== 0 && screen !== undefined ? { output: accountOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
   // Not before: should any of this fail, the next sweep tries again.
@@ -72,7 +72,7 @@ export async function destroySandbox(
   const exit = record.phase === "running" ? await endProgram(host, record, options) : record.exit;
   if (record.phase === "running") {
     const screen = await settledScreen(host.tmux, principal, host.clock);
-    if (screen !== undefined) saveLastScreen(host.config.layout, principal, screen);
+    if (screen !== undefined) saveLastScreen(host, principal, screen);
   }
   await clearSandbox(host, principal);
   host.log.info("sandbox destroyed", { principal, exit: exit?.description });
@@ -107,13 +107,24 @@ async function endProgram(
   return { code: -1, description: "killed by SIGKILL", at: host.clock.now() };
 }
 
+/** When the launcher stops, nobody has more than {@link GRACE_MS} left. */
 async function until(host: SandboxHost, condition: () => boolean, timeoutMs: number): Promise<boolean> {
-  const deadline = host.clock.monotonic() + timeoutMs;
-  for (let waitMs = 1; !condition(); waitMs = Math.min(waitMs * 1.5, 25)) {
-    if (host.clock.monotonic() >= deadline) return false;
-    await host.clock.sleep(waitMs);
+  const { clock, stopping } = host;
+  let deadline = clock.monotonic() + timeoutMs;
+  const hurry = (): void => {
+    deadline = Math.min(deadline, clock.monotonic() + GRACE_MS);
+  };
+  if (stopping.aborted) hurry();
+  stopping.addEventListener("abort", hurry, { once: true });
+  try {
+    for (let waitMs = 1; !condition(); waitMs = Math.min(waitMs * 1.5, 25)) {
+      if (clock.monotonic() >= deadline) return false;
+      await clock.sleep(waitMs);
+    }
+    return true;
+  } finally {
+    stopping.removeEventListener("abort", hurry);
   }
-  return true;
 }
 
 /**

@@ -8,6 +8,7 @@ import { type Layout, lastOutputFile, tmuxSession } from "@bureau/kit/layout";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import type { Tmux } from "../terminal/tmux.ts";
+import type { SandboxHost } from "./sandbox-host.ts";
 
 /** Lines of the terminal in an exit's account (section 12.2). */
 export const OUTPUT_LINES_MAX = 500;
@@ -65,11 +66,20 @@ export function tail(text: string, bytesMax: number): string {
   return cut.subarray(newline < 0 ? 0 : newline + 1).toString();
 }
 
-export function saveLastScreen(layout: Layout, principal: AccountLocalpart, screen: string): void {
+/** Never throws: a full disk is no reason to keep what has ended, or its proxy. */
+export function saveLastScreen(
+  { config: { layout }, log }: Pick<SandboxHost, "config" | "log">,
+  principal: AccountLocalpart,
+  screen: string,
+): void {
   const path = lastOutputFile(layout, principal);
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  writeFileSync(`${path}.tmp`, tail(screen, LAST_SCREEN_BYTES_MAX), { mode: 0o600 });
-  renameSync(`${path}.tmp`, path);
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    writeFileSync(`${path}.tmp`, tail(screen, LAST_SCREEN_BYTES_MAX), { mode: 0o600 });
+    renameSync(`${path}.tmp`, path);
+  } catch (error) {
+    log.warn("cannot keep what a program last wrote", { principal, error });
+  }
 }
 
 export const readLastScreen = (layout: Layout, principal: AccountLocalpart): string | undefined =>

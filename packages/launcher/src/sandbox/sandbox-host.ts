@@ -25,6 +25,8 @@ export type SandboxHost = {
   /** Absolute path of bubblewrap. */
   readonly bwrap: string;
   readonly hostTools: readonly HostTool[];
+  /** Aborts when the launcher is told to stop. */
+  readonly stopping: AbortSignal;
 };
 
 export const pathsOf = (host: Pick<SandboxHost, "config">, principal: AccountLocalpart): SandboxPaths =>
