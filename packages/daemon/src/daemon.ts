@@ -109,7 +109,11 @@ export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promi
   const socketIsOurs = passed?.isOurs ?? true;
   const unsentFile = unsentNoticesFile(config.layout);
   const upgrades = parts.openUpgrades((path, options) =>
-    become(path, { ...deps, ...{ reconciler, outbox, unsentFile, observe, socketIsOurs } }, options),
+    become(
+      path,
+      { ...deps, ...{ reconciler, outbox, unsentFile, observe, socketIsOurs, signal: stop.signal } },
+      options,
+    ),
   );
   const reconciling = reconciler.run(stop.signal);
   const roomsKnown = Promise.withResolvers<MachineRooms>();
@@ -228,6 +232,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const settled = Promise.race([
     reconciler.hasPlanned.then(() => `${machine}: in sync with ${session.homeserver}`),
     connection.foundAway.then((reason) => `${machine}: the homeserver is away: ${reason}`),
+    source.foundUnconfigured.then((fault) => `${machine}: in sync, without a configuration: ${fault}`),
   ]);
   return {
     ...{ reconciler, connection, directory, departure, outbox, settled },

@@ -11,7 +11,7 @@
  * Two environments are the same when their content is, wherever they lie.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -116,6 +116,15 @@ export function ownHostEnvironment(program: string): HostEnvironment | undefined
     return readHostEnvironment(path);
   } catch {
     return undefined;
+  }
+}
+
+/** Whether the link at `link` leads to `target`. */
+export function leadsTo(link: string, target: string): boolean {
+  try {
+    return readlinkSync(link) === target;
+  } catch {
+    return false;
   }
 }
 

@@ -43,6 +43,7 @@ export class DesiredSource {
   #lastGood: MachineConfig | undefined;
   #latest: Desired | undefined;
   #told = new Set<string>();
+  readonly #unconfigured = Promise.withResolvers<string>();
 
   constructor(deps: DesiredSourceDeps) {
     this.#deps = deps;
@@ -75,9 +76,14 @@ export class DesiredSource {
       this.#latest = { ...resolved, ...(configSentAt === undefined ? {} : { configSentAt }) };
       directory.want(this.#latest.aliases);
       faults.push(...this.#latest.faults);
-    }
+    } else this.#unconfigured.resolve(faults.join("; ") || "there is none yet");
     this.#tell(faults);
     return this.#latest;
+  }
+
+  /** Resolves with the reason when the room was seen and held nothing to go by: what runs stays as it is. */
+  get foundUnconfigured(): Promise<string> {
+    return this.#unconfigured.promise;
   }
 
   /** What {@link current} last said, without looking again. */

@@ -32,6 +32,8 @@ const LOOK_AGAIN_MS = 60_000;
 const WATCH_MS = 30_000;
 /** Between two looks while everything is being destroyed. */
 const DESTROY_POLL_MS = 100;
+/** A launcher that works answers in milliseconds. */
+const DESTROY_LIST_MS_MAX = 2_000;
 
 export type ReconcilerDeps = {
   readonly launcher: Launcher;
@@ -257,7 +259,9 @@ export class Reconciler {
     const deadline = clock.monotonic() + budgetMs;
     while (clock.monotonic() < deadline) {
       try {
-        const { sandboxes } = await launcher.call("list-sandboxes", {});
+        // One that hangs is asked again: it may have been started anew meanwhile.
+        const signal = AbortSignal.timeout(DESTROY_LIST_MS_MAX);
+        const { sandboxes } = await launcher.call("list-sandboxes", {}, { signal });
         const live = (sandboxes ?? []).filter(({ state }) => state === "running");
         if (live.length === 0 && this.#underWay.size === 0) return true;
         const destroyed = Promise.all(

@@ -14,7 +14,9 @@ import type { ObserveServer } from "../observe/observe-server.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 
 /** Starting a sandbox may be under way. */
-const PAUSE_MS_MAX = 30_000;
+export const PAUSE_MS_MAX = 30_000;
+/** Why nothing is replaced when that was not enough. */
+export const tooBusy = `starting or stopping a sandbox took more than ${PAUSE_MS_MAX / 1_000} s`;
 /** For messages on their way; the next version sends those that are not sent by then. */
 const MESSAGES_MS_MAX = 2_000;
 const HAND_OVER_MS_MAX = 2_000;
@@ -29,6 +31,8 @@ export type BecomeDeps = {
   readonly socketIsOurs: boolean;
   /** The daemon's command line, without the program. */
   readonly args: readonly string[];
+  /** Until the other is executed this one may still be told to stop. */
+  readonly signal: AbortSignal;
   readonly clock: Clock;
   readonly log: Log;
 };
@@ -38,16 +42,13 @@ export type BecomeOptions = {
   readonly env?: Readonly<Record<string, string>>;
   /** Done when all that may take long is over. */
   readonly last?: () => Promise<unknown>;
-  /** Until it is executed it may still be told to stop. */
-  readonly signal?: AbortSignal;
 };
 
 /** @returns only when it failed, with the reason; then everything goes on as before */
 export async function become(path: string, deps: BecomeDeps, options: BecomeOptions = {}): Promise<string> {
   const { reconciler, outbox, observe, clock, log } = deps;
   try {
-    if (!(await reconciler.pause(PAUSE_MS_MAX)))
-      return `starting or stopping a sandbox took more than ${PAUSE_MS_MAX / 1_000} s`;
+    if (!(await reconciler.pause(PAUSE_MS_MAX))) return tooBusy;
     await waitFor(async () => (outbox.waiting === 0 ? true : undefined), {
       timeoutMs: MESSAGES_MS_MAX,
       clock,
@@ -55,7 +56,7 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
     await options.last?.();
     const socket = await observe.handOver(HAND_OVER_MS_MAX);
     if (socket === undefined) return "requests were under way for too long";
-    if (options.signal?.aborted) return "this daemon was told to stop";
+    if (deps.signal.aborted) return "this daemon was told to stop";
     keepUnsent(deps.unsentFile, outbox.unsent, log);
     log.info("this daemon is replaced", { by: path });
     pingWatchdog();

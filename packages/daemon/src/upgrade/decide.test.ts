@@ -124,6 +124,21 @@ test("what failed is settled under its request, and under no other", () => {
   expect([good.confirmed?.path, good.previous]).toEqual([NEW, OLD]);
 });
 
+test("a version that worked is asked for anew once another has worked since, also by whoever gives it the same id", () => {
+  const first = settled(under("confirm"), { outcome: "succeeded" }, 5_000);
+  expect(isSettled(first, "r1")).toBe(true);
+  const request = { request_id: "r2", path: "/env/third" };
+  const only = ({ current }: UpgradeState) => (current === undefined ? {} : { current });
+  const second = settled(
+    { ...first, ...only(under("confirm", { request })) },
+    { outcome: "succeeded" },
+    6_000,
+  );
+  expect(["r1", "r2"].map((id) => isSettled(second, id))).toEqual([false, true]);
+  const third = settled({ ...second, ...only(under("confirm")) }, { outcome: "rolled-back" }, 7_000);
+  expect(["r1", "r2"].map((id) => isSettled(third, id))).toEqual([true, true]);
+});
+
 test("being cut off is counted, unless it was asked for", () => {
   let state = under("daemon");
   for (let count = 1; count <= CUT_OFF_MAX; count++) {

@@ -74,10 +74,14 @@ export function readUpgradeState(file: string, log: Log): UpgradeState {
 export const writeUpgradeState = (file: string, state: UpgradeState): void =>
   writeDurably(file, encodeState("upgrade-state", state), 0o600);
 
-/** True when something became of this request already. */
+/**
+ * True when something became of this request already: it failed, once and for all, or it is the last that succeeded. One
+ * that succeeded before that is asked for anew: who gives no id asks for an earlier version with the same request.
+ */
 export const isSettled = ({ failed, history }: UpgradeState, requestId: string): boolean =>
   failed.some(({ request_id }) => request_id === requestId) ||
-  history.some(({ request_id }) => request_id === requestId);
+  history.some(({ request_id, outcome }) => request_id === requestId && outcome !== "succeeded") ||
+  history.find(({ outcome }) => outcome === "succeeded")?.request_id === requestId;
 
 export type Outcome = {
   readonly outcome: "succeeded" | "rolled-back" | "refused";

@@ -73,6 +73,8 @@ export class UpgradeWorld {
   outage = 0;
   /** How long the new version does not reach the homeserver, seven seconds after it began. */
   blipMs = 0;
+  /** A sandbox takes longer to start or to stop than anybody waits for. */
+  isBusy = false;
   /** Called for each program that takes another one's place. */
   onExec: () => void = () => {};
   /** The one that runs. */
@@ -164,7 +166,10 @@ export class UpgradeWorld {
       notify: () => {},
       cache: () => undefined,
       reconciler: {
-        pause: async () => this.acts.push("pause") > 0,
+        pause: async () => {
+          this.acts.push("pause");
+          return !this.isBusy;
+        },
         resume: () => void this.acts.push("resume"),
       },
       become: async (next, { env, last } = {}) => {

@@ -2,8 +2,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, type Mock, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { silentLog } from "@bureau/kit/log";
+import { tooBusy } from "./become.ts";
 import { readUpgradeState } from "./upgrade-state.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./upgrade-world.ts";
 
@@ -56,6 +57,32 @@ test("nothing is started or stopped until a new launcher has shown that it knows
   // From the first launcher on until the old one is back in the old daemon's hands.
   const [first, last] = [bad.acts.indexOf("exec-update"), bad.acts.lastIndexOf("exec-update")];
   expect(bad.acts.slice(first, last)).not.toContain("resume");
+});
+
+test("a launcher is not asked to change while a sandbox takes its time, and that is the reason given", async () => {
+  const machine = world("none");
+  machine.isBusy = true;
+  await machine.runToTheEnd();
+  expect(machine.said?.history[0]).toMatchObject({ outcome: "rolled-back", reason: tooBusy });
+  expect(machine.acts).not.toContain("exec-update");
+});
+
+test("a boot link that moved, though it may not be durable, moves back with everything else", async () => {
+  const machine = world("none");
+  const { openSync } = fs;
+  const failing = spyOn(fs, "openSync").mockImplementation((path, ...rest) => {
+    if (path === dirname(machine.bootLink)) throw new Error("EIO: i/o error, open");
+    return openSync(path, ...rest);
+  });
+  machine.onExec = () => {
+    // The daemon from before, on a disk that is well again.
+    if (machine.executed.length > 0) failing.mockRestore();
+  };
+  await machine.runToTheEnd();
+  failing.mockRestore();
+  expect(machine.executed).toEqual([two, one]);
+  expect(machine.said?.history[0]).toMatchObject({ outcome: "rolled-back", reason: "EIO: i/o error, open" });
+  expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
 
 test("the old daemon, back in the same process, is not ended for the new one's being late", async () => {

@@ -19,6 +19,7 @@ import {
   contentOf,
   contentOfAll,
   type HostEnvironment,
+  leadsTo,
   moveBootLink,
   readHostEnvironment,
 } from "@bureau/kit/host-environment";
@@ -31,7 +32,7 @@ import type { Launcher } from "../launcher/launcher-client.ts";
 import { type Notice, notice } from "../notices/notice.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import { Wakeup } from "../wakeup.ts";
-import type { BecomeOptions } from "./become.ts";
+import { type BecomeOptions, PAUSE_MS_MAX, tooBusy } from "./become.ts";
 import { CUT_OFF_MAX, decideAtStart, ENDED, type Start } from "./decide.ts";
 import { LauncherUpgrade } from "./launcher-upgrade.ts";
 import { machineVersion } from "./machine-version.ts";
@@ -45,8 +46,6 @@ const PROGRAM = "bureau-daemon";
 const POLL_MS = 250;
 /** Between two attempts to write down what a full disk did not take. */
 const WRITE_AGAIN_MS = 15_000;
-/** A sandbox may be starting or stopping; the launcher itself waits for that, too. */
-const PAUSE_MS_MAX = 30_000;
 /** A connection may drop without anybody's fault; a homeserver that is restarted is back within seconds. */
 const OFFLINE_MS_MAX = 8_000;
 /** While it soaks a new daemon says this often that it works, and is ended when it has not for {@link SILENCE_MS_MAX}. */
@@ -350,7 +349,6 @@ export class Upgrader {
     let reason: string;
     try {
       reason = await this.#deps.become(path, {
-        signal,
         last: async () => {
           // Not before: whoever starts next would take what was never executed for what ended.
           this.#memory.writeRecord({});
@@ -420,7 +418,7 @@ export class Upgrader {
     if (current === undefined) return undefined;
     if (current.step !== "launcher") this.#step("launcher");
     const { request } = current;
-    await reconciler.pause(PAUSE_MS_MAX);
+    if (!(await reconciler.pause(PAUSE_MS_MAX))) return { reason: tooBusy, blames: "program" };
     // A launcher that is being replaced cannot be told that this daemon works, and need not be for as long.
     if (current.daemon_changes)
       await this.#launchers.watch(times.launcherProof + times.margin + SILENCE_MS_MAX);
@@ -462,9 +460,10 @@ export class Upgrader {
     const { current } = this.#memory.state;
     if (current === undefined) return;
     if (current.step !== "confirm") this.#step("confirm");
+    const next = current.daemon_changes ? this.#own : readHostEnvironment(current.request.path);
     mkdirSync(dirname(bootLink), { recursive: true });
     moveBootLink(bootLink, current.request.path);
-    if (!current.daemon_changes) this.#own = readHostEnvironment(current.request.path);
+    this.#own = next;
     this.#memory.conclude(settled(this.#memory.state, { outcome: "succeeded" }, clock.now()));
     log.info("the new version works, and is what is started from now on", { path: current.request.path });
     if (current.daemon_changes) notify(notice.selfUpdate(current.from, current.request.path, "succeeded"));
@@ -509,13 +508,14 @@ export class Upgrader {
     await this.#again(false);
   }
 
-  /** This is the version from before, and it runs: the launcher goes back too, should it have come further. */
+  /** This is the version from before, and it runs: launcher and boot link go back too, should they have come further. */
   async #rolledBack(reason: string): Promise<void> {
-    const { notify, log } = this.#deps;
+    const { notify, log, bootLink } = this.#deps;
     const { current } = this.#memory.state;
     const own = this.#own;
     if (current === undefined) return;
     log.error("the new version was taken back", { path: current.request.path, reason });
+    if (leadsTo(bootLink, current.request.path)) moveBootLink(bootLink, own.path);
     await this.#launchers.takeBack(current.request.path, own.path, current.request.request_id);
     if (current.daemon_changes) notify(notice.selfUpdate(own.path, current.request.path, "failed", reason));
     this.#settle({ outcome: "rolled-back", reason });

@@ -1,0 +1,61 @@
+import { expect, test } from "bun:test";
+import { silentLog } from "@bureau/kit/log";
+import { RoomStateStore } from "@bureau/matrix/room-state";
+import { eventTypes } from "@bureau/schema/events";
+import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
+import type { Notice } from "../notices/notice.ts";
+import { DesiredSource } from "./desired-source.ts";
+
+const room = parseRoomId("!config");
+const key = "bureau/fleet/test/machine/box:bureau.test";
+
+/** A machine whose room is seen from the first moment, with a configuration or without. */
+function machine(config?: Record<string, unknown>) {
+  const states = new RoomStateStore();
+  const notices: Notice[] = [];
+  let events = 0;
+  const put = (type: string, stateKey: string, content: Record<string, unknown>): void => {
+    const event = { type, stateKey, content, sender: "", sentAt: 0, eventId: `$${events++}` };
+    const update = { state: [event], timeline: [], limited: false };
+    states.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
+  };
+  put("m.room.create", "", {});
+  const configure = (content: Record<string, unknown>): void => put(eventTypes.machineConfig, key, content);
+  if (config !== undefined) configure(config);
+  const source = new DesiredSource({
+    machine: parseMachine("bureau/fleet/test/machine/box"),
+    server: parseServerName("bureau.test"),
+    localpartBytesMax: 84,
+    ...{ states, log: silentLog, notify: (one) => void notices.push(one) },
+    directory: { lookup: () => ({ kind: "pending" }), want: () => {} },
+  });
+  source.setConfigRoom(room);
+  return { source, notices, configure };
+}
+
+const unreadable = { principals: "all of them" };
+
+test("a first configuration that cannot be read is nothing to go by, which is said and told of once", async () => {
+  const { source, notices, configure } = machine(unreadable);
+  expect(source.current()).toBeUndefined();
+  expect(await source.foundUnconfigured).toContain("machine_config");
+  source.current();
+  expect(notices).toHaveLength(1);
+  configure({ principals: [] });
+  expect(source.current()?.principals.size).toBe(0);
+});
+
+test("a machine without any is new, and not at fault", async () => {
+  const { source, notices } = machine();
+  expect(source.current()).toBeUndefined();
+  expect(await source.foundUnconfigured).toBe("there is none yet");
+  expect(notices).toEqual([]);
+});
+
+test("one that becomes unreadable later leaves the last good one standing", () => {
+  const { source, notices, configure } = machine({ principals: [] });
+  const good = source.current();
+  configure(unreadable);
+  expect(source.current()?.principals).toEqual(good?.principals ?? new Map());
+  expect(notices).toHaveLength(1);
+});
