@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
+import { findByArguments } from "@bureau/kit/process-table";
 import { type Sshd, sshdProgram, startSshd } from "@bureau/testkit/sshd";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { runOrThrow } from "./host-shell.ts";
@@ -142,6 +143,14 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
       sshShell({ kind: "ssh", host: "no-such-host.invalid" }, { options: [], interactive: false }),
     );
     expect(nameless.message).toContain("Could not resolve hostname");
+  });
+
+  test("says why ssh ended, though a program that it started goes on and holds its output", async () => {
+    const marks = `echo its reason >&2; sleep 300.${process.pid} & exit 1`;
+    const error = await failure(open([...sshd.options, `ProxyCommand=sh -c '${marks}'`]));
+    for (const left of findByArguments("sleep", `300.${process.pid}`)) process.kill(left.pid);
+    expect(error.code).toBe("unavailable");
+    expect(error.message).toContain("its reason");
   });
 
   test("refuses an option that would become two", async () => {

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { type RunOptions, runToEnd } from "@bureau/kit/run-to-end";
+import { inTime } from "@bureau/kit/wait-for";
 import { type HostShell, lastLines } from "./host-shell.ts";
 import { shellLine } from "./shell-words.ts";
 import type { SshTarget } from "./target.ts";
@@ -38,6 +39,9 @@ const LOGIN_MS_MAX = 60_000;
 /** … and with a person who looks for a password. */
 const LOGIN_MS_MAX_INTERACTIVE = 300_000;
 const CLOSE_MS_MAX = 2_000;
+/** For ssh's last words once it has ended. */
+const SAID_MS_MAX = 1_000;
+const SAID_CHARS_MAX = 32_768;
 /** ssh's own exit code when it, not the remote command, failed (ssh(1)). */
 const SSH_FAILED = 255;
 const READY = "bureau-is-connected";
@@ -152,7 +156,10 @@ async function startMaster(args: readonly string[], name: string, how: SshOption
   };
   const stop = (): void => child.kill("SIGTERM");
   how.signal?.addEventListener("abort", stop, { once: true });
-  const said = new Response(child.stderr).text();
+  let said = "";
+  const heard = hear(child.stderr, (text) => {
+    said = `${said}${text}`.slice(-SAID_CHARS_MAX);
+  });
   const limitMs = how.interactive ? LOGIN_MS_MAX_INTERACTIVE : LOGIN_MS_MAX;
   const outcome = await Promise.race([
     sawReady(child.stdout),
@@ -166,7 +173,18 @@ async function startMaster(args: readonly string[], name: string, how: SshOption
     throw new BureauError("timeout", `Cannot reach ${name}: not logged in within ${limitMs / 1000} s`, {
       hint: `see that this works: ssh ${name} true`,
     });
-  throw cannotReach(name, await said);
+  // A program that ssh started may hold its output open.
+  await inTime(heard, SAID_MS_MAX);
+  throw cannotReach(name, said);
+}
+
+async function hear(output: ReadableStream<Uint8Array>, tell: (text: string) => void): Promise<void> {
+  const decoder = new TextDecoder();
+  try {
+    for await (const bytes of output) tell(decoder.decode(bytes, { stream: true }));
+  } catch {
+    // It is gone.
+  }
 }
 
 /** Resolves true when the other side greets; false when its output ends first. Whatever a login prints is passed over. */
