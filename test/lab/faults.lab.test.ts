@@ -37,7 +37,7 @@ for (const unit of ["bureau-launcher", "bureau-daemon"])
     for (let round = 0; round < 3; round++) await again(unit);
     const { asked: count, refused } = await stopAsking();
     console.log(`${unit} killed three times: ${count} connections, ${refused.length} refused`);
-    expect(count).toBeGreaterThan(50);
+    expect(count).toBeGreaterThan(10);
     expect(refused).toEqual([]);
     expect(await fleet.agentRuns(m1(), "worker")).toBe(before);
   });

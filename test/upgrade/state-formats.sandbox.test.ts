@@ -28,7 +28,7 @@ import { buildInto } from "../../scripts/build.ts";
 setDefaultTimeout(180_000);
 const times = {
   proof: 8_000,
-  soak: 2_000,
+  soak: 5_000,
   launcherProof: 8_000,
   launcherSoak: 2_000,
   judge: 5_000,

@@ -547,7 +547,7 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
   machine.spawnDaemon();
   await machine.configure({
     principal,
-    script: "trap 'sleep 1; exit 0' TERM; echo up; while :; do sleep 0.1; done",
+    script: "trap 'sleep 5; exit 0' TERM; echo up; while :; do sleep 0.1; done",
   });
   await machine.until("it is up", async () =>
     (await machine.launcher.output("agent/stays").catch(() => "")).includes("up"),
@@ -578,4 +578,4 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
   expect(
     await machine.operator.getState(machine.configRoom, eventTypes.machineDecommissioned, key),
   ).toBeUndefined();
-});
+}, 60_000);

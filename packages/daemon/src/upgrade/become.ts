@@ -42,6 +42,8 @@ export type BecomeOptions = {
   readonly env?: Readonly<Record<string, string>>;
   /** Done when all that may take long is over. */
   readonly last?: () => Promise<unknown>;
+  /** Messages are left to the other to send, which may be the one that can. */
+  readonly leavesMessages?: true;
 };
 
 /** @returns only when it failed, with the reason; then everything goes on as before */
@@ -49,10 +51,11 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
   const { reconciler, outbox, observe, clock, log } = deps;
   try {
     if (!(await reconciler.pause(PAUSE_MS_MAX))) return tooBusy;
-    await waitFor(async () => (outbox.waiting === 0 ? true : undefined), {
-      timeoutMs: MESSAGES_MS_MAX,
-      clock,
-    });
+    if (options.leavesMessages !== true)
+      await waitFor(async () => (outbox.waiting === 0 ? true : undefined), {
+        timeoutMs: MESSAGES_MS_MAX,
+        clock,
+      });
     await options.last?.();
     const socket = await observe.handOver(HAND_OVER_MS_MAX);
     if (socket === undefined) return "requests were under way for too long";

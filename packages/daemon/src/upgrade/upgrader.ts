@@ -490,7 +490,7 @@ export class Upgrader {
       log.error("why it goes back cannot be written down, and is only told", { error });
       told = wentBackVariable({ request_id: current.request.request_id, ...failure });
     }
-    const errno = await become(current.from, { env: told });
+    const errno = await become(current.from, { env: told, leavesMessages: true });
     throw new Error(`Cannot go back to "${current.from}": ${errno}`);
   }
 
