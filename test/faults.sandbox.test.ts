@@ -57,9 +57,20 @@ async function converged(wanted: ReadonlySet<number>): Promise<void> {
       why = disagreement(await statusNow(), wanted) ?? "";
       return why === "" ? true : undefined;
     },
-    { timeoutMs: CONVERGE_MS, describe: () => `seed ${seed}: it did not converge: ${why}` },
+    {
+      timeoutMs: CONVERGE_MS,
+      describe: () => `seed ${seed}: it did not converge: ${why}\n${whatRuns()}${running().logs(60)}`,
+    },
   );
 }
+
+/** All processes and whose children they are, for a failure's message. */
+const whatRuns = (): string =>
+  Bun.spawnSync(["ps", "-eo", "pid,ppid,lstart,stat,args", "--forest", "-ww"])
+    .stdout.toString()
+    .split("\n")
+    .map((line) => line.slice(0, 220))
+    .join("\n");
 
 function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): string | undefined {
   if (status?.machine.state !== "online") return `the machine is ${status?.machine.state}`;

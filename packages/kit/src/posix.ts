@@ -17,6 +17,8 @@ const openLibc = () =>
     bind: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
     poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
     fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    lckpwdf: { args: [], returns: FFIType.i32 },
+    ulckpwdf: { args: [], returns: FFIType.i32 },
     listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
     dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
     waitpid: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
@@ -58,6 +60,22 @@ export function makeUndumpable(): void {
 
 /** Takes an exclusive lock on an open file without waiting; false when another process holds it. */
 export const tryLock = (fd: number): boolean => libc().flock(fd, LOCK_EX | LOCK_NB) === 0;
+
+/**
+ * Holds the lock that every tool takes before it changes the host's users and groups; waits for it up to 15 s
+ * (lckpwdf(3)). Root only. @throws BureauError `unavailable`
+ */
+export function lockAccountFiles(): Disposable {
+  if (libc().lckpwdf() !== 0)
+    throw new BureauError(
+      "unavailable",
+      "Cannot lock the host's account files: another program is changing them",
+      {
+        hint: "when it is done, run this again",
+      },
+    );
+  return { [Symbol.dispose]: () => void libc().ulckpwdf() };
+}
 
 /**
  * True when the other end of a connected unix socket is closed for good, rather than only done with sending (poll(2),

@@ -24,6 +24,8 @@ export type TestBureau = AsyncDisposable & {
   session(): MatrixSession;
   /** Processes that belong to this instance, by their arguments. */
   processes(): ProcessId[];
+  /** The last lines of each program's log, for a failure's message. */
+  logs(lines: number): string;
 };
 
 /** The `bureau` of the checkout's newest build. */
@@ -58,11 +60,14 @@ export function createBureau(
     async json<T>(...args: string[]) {
       const { code, stdout, stderr } = await run(...args, "--json");
       if (code !== 0)
-        throw new Error(`bureau ${args.join(" ")} exited with ${code}:\n${stdout}${stderr}${logs(layout)}`);
+        throw new Error(
+          `bureau ${args.join(" ")} exited with ${code}:\n${stdout}${stderr}${logsOf(layout, 8)}`,
+        );
       return JSON.parse(stdout) as T;
     },
     session: () => new MatrixSession(readOperatorSession(layout.sessionFile)),
     processes: () => processesOf(layout),
+    logs: (lines) => logsOf(layout, lines),
     async [Symbol.asyncDispose]() {
       await run("down");
       rmSync(home, { recursive: true, force: true });
@@ -106,15 +111,14 @@ function cleanEnvironment(): Record<string, string> {
   );
 }
 
-/** The last lines of each program's log, for a failure's message. */
-function logs(layout: InstanceLayout): string {
+function logsOf(layout: InstanceLayout, count: number): string {
   return ["homeserver", "launcher", "daemon", "supervisor"]
     .map((name) => {
       try {
         const lines = readFileSync(join(layout.logDir, `${name}.log`), "utf8")
           .trimEnd()
           .split("\n");
-        return `\n--- ${name}.log\n${lines.slice(-8).join("\n")}`;
+        return `\n--- ${name}.log\n${lines.slice(-count).join("\n")}`;
       } catch {
         return "";
       }

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { isUnfinishedAccountFile } from "./account-changes.ts";
 import { parseAccounts, sessionGroups } from "./accounts.ts";
 
 const accounts = parseAccounts(
@@ -22,4 +23,25 @@ test("a number that nobody has is shown as it is", () => {
 
 test("the groups of our own session are the kernel's", () => {
   expect(sessionGroups(process.getuid?.() ?? 0)).toEqual(expect.arrayContaining([process.getgid?.() ?? 0]));
+});
+
+test("what a killed tool left in /etc is told from what is somebody's", () => {
+  for (const name of [
+    ".#group213e6be1e55b83b3",
+    ".#gshadow0123456789abcdef",
+    "passwd+",
+    "shadow.lock",
+    "subuid.17",
+  ])
+    expect([name, isUnfinishedAccountFile(name)]).toEqual([name, true]);
+  for (const name of [
+    "passwd",
+    "passwd-",
+    ".#groups213e6be1e55b83b3",
+    ".#group213e",
+    "group.bak",
+    "shadow.lock.d",
+    ".pwd.lock",
+  ])
+    expect([name, isUnfinishedAccountFile(name)]).toEqual([name, false]);
 });

@@ -41,6 +41,8 @@ const EntrySchema = v.variant("kind", [
   v.object({
     kind: v.literal("account-files"),
     at,
+    /** What killed tools had left in /etc before Bureau came; undefined in records of versions that did not look. */
+    unfinished: v.optional(v.array(v.string())),
     files: v.array(
       v.object({
         path: v.string(),

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/kit/layout";
+import { findInhabitants } from "@bureau/kit/mounts";
 import {
   childrenOf,
   findByArguments,
@@ -288,5 +289,27 @@ describe("whatever dies, in whatever order", () => {
       );
       expect({ round, left, traces: traces(launcher) }).toEqual({ round, left: [], traces: [] });
     }
+  }, 60_000);
+
+  test("a terminal server that is killed while sandboxes are made makes none of them twice", async () => {
+    await using launcher = await new TestLauncher().start();
+    const principals = ["agent/a", "agent/b", "agent/c"];
+    let failed = 0;
+    for (let round = 0; round < 25; round++) {
+      const making = Promise.allSettled(principals.map((principal) => launcher.create(principal, FOREVER)));
+      await systemClock.sleep(2 * round);
+      for (const server of findByArguments("-S", tmuxSocket(launcher.layout)))
+        signalProcess(server, "SIGKILL");
+      const results = await making;
+      const made = principals.filter((_, index) => results[index]?.status === "fulfilled");
+      failed += principals.length - made.length;
+      await Promise.all(
+        made.map((principal) => launcher.call("destroy-sandbox", { principal, force: true })),
+      );
+      const left = findInhabitants(launcher.layout.runDir);
+      expect({ round, left, traces: traces(launcher) }).toEqual({ round, left: [], traces: [] });
+    }
+    await launcher.create("agent/after", FOREVER);
+    console.log(`the terminal server was killed 25 times: ${failed} of 75 sandboxes were not made`);
   }, 60_000);
 });

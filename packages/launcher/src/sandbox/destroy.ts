@@ -12,7 +12,7 @@ import type { AccountLocalpart } from "@bureau/schema/refs";
 import { accountOf, exitOf, lostExit, saveLastScreen, settledScreen } from "./exit-account.ts";
 import type { SandboxRecord } from "./record.ts";
 import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
-import { allProcesses, askToEnd, killProcesses, readExitCode } from "./sandbox-processes.ts";
+import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./sandbox-processes.ts";
 
 /** Between SIGTERM and SIGKILL (section 12.2). */
 export const GRACE_MS = 5_000;
@@ -142,8 +142,8 @@ export async function clearSandbox(
   const proxyStopped = Promise.all(
     [record?.proxy, proxy].filter((id) => id !== undefined).map((id) => host.proxies.stop(id)),
   );
-  await killProcesses(allProcesses(paths, record?.processes), host.clock);
   await host.tmux.killSession(tmuxSession(principal));
+  await killAll(paths, record?.processes, host.clock);
   await proxyStopped;
   for (const path of [paths.proxyLink, paths.adminSocket, paths.serviceLink])
     if (path !== undefined) rmSync(path, { force: true });

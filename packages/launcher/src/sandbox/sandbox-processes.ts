@@ -114,6 +114,22 @@ export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | unde
   return [...found, ...shells].filter((id) => id !== undefined).filter(isAlive);
 }
 
+/**
+ * Ends everything of the sandbox, and looks again until there is nothing: what was just being started when it was looked
+ * for is there then. Its terminal, which could start more, is gone before. @throws BureauError when one does not die
+ */
+export async function killAll(
+  paths: SandboxPaths,
+  known: SandboxProcesses | undefined,
+  clock: Clock,
+): Promise<void> {
+  for (;;) {
+    const found = allProcesses(paths, known);
+    if (found.length === 0) return;
+    await killProcesses(found, clock);
+  }
+}
+
 /** SIGKILL to all of them; resolves when none is left. @throws BureauError when one does not die */
 export async function killProcesses(ids: readonly ProcessId[], clock: Clock): Promise<void> {
   for (const id of ids) signalProcess(id, "SIGKILL");

@@ -14,7 +14,7 @@ async function answered(words: readonly string[]) {
   for (;;) {
     control.open();
     const answer = await control.run(words);
-    if (answer !== undefined) return answer;
+    if (typeof answer !== "string") return answer;
     await Bun.sleep(5);
   }
 }
@@ -59,7 +59,7 @@ describe("an open connection to tmux", () => {
 
   test("a word with a line break is not sent: it would be two commands", async () => {
     await answered(["display-message", "-p", "ready"]);
-    expect(await control.run(["display-message", "-p", "a\nkill-server"])).toBeUndefined();
+    expect(await control.run(["display-message", "-p", "a\nkill-server"])).toBe("unsent");
     expect(tmux("list-sessions")).toContain("first");
   });
 
@@ -69,8 +69,8 @@ describe("an open connection to tmux", () => {
     process.kill(Number(lines[0]), "SIGSTOP");
     const waiting = control.run(["display-message", "-p", "x"]);
     process.kill(Number(lines[0]), "SIGKILL");
-    expect(await waiting).toBeUndefined();
-    expect(await control.run(["display-message", "-p", "x"])).toBeUndefined();
+    expect(await waiting).toBe("unanswered");
+    expect(await control.run(["display-message", "-p", "x"])).toBe("unsent");
     tmux("new-session", "-d", "-s", "second", "sleep 1000");
     expect((await answered(["display-message", "-p", "again"])).lines).toEqual(["again"]);
   });

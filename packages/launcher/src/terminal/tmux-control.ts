@@ -1,6 +1,7 @@
 /**
  * A connection to the tmux server that stays open, in tmux's control mode: a command costs a line instead of a process.
- * It is only ever a quicker way: whenever it is not there or breaks, the caller runs a tmux client as before.
+ * It is only ever a quicker way: whenever it is not there, the caller runs a tmux client instead. When it breaks, nobody
+ * knows whether the server still did what it was told, and a command that makes something must not be given again.
  *
  * Control mode belongs to a session, so there is one with a dead pane for it, which remain-on-exit keeps. Answers come in blocks, in order:
  *
@@ -13,6 +14,8 @@
  * Blocks whose last flag is not 1, and other lines that start with `%`, are notices of what others did.
  */
 export type ControlAnswer = { readonly ok: boolean; readonly lines: readonly string[] };
+/** No answer: the command was never given, or it was, and the server may have obeyed. */
+export type NoAnswer = "unsent" | "unanswered";
 
 /** The session that keeps the connection; no principal's, whose names begin with `bureau/`. */
 export const CONTROL_SESSION = "_control";
@@ -22,7 +25,7 @@ const BUFFER_BYTES_MAX = 64 * 1024;
 const ANSWER_MS_MAX = 5_000;
 
 type Child = Bun.Subprocess<"pipe", "pipe", "ignore">;
-type Waiting = (answer: ControlAnswer | undefined) => void;
+type Waiting = (answer: ControlAnswer | "unanswered") => void;
 
 export class TmuxControl implements Disposable {
   readonly #client: readonly string[];
@@ -61,10 +64,10 @@ export class TmuxControl implements Disposable {
     }
   }
 
-  /** The answer to one command, or undefined when there is no connection or it broke before answering. */
-  run(words: readonly string[]): Promise<ControlAnswer | undefined> {
+  /** The answer to one command. */
+  run(words: readonly string[]): Promise<ControlAnswer | NoAnswer> {
     const child = this.#child;
-    if (child === undefined || words.some((word) => word.includes("\n"))) return Promise.resolve(undefined);
+    if (child === undefined || words.some((word) => word.includes("\n"))) return Promise.resolve("unsent");
     return new Promise((resolve) => {
       // Answers come in order, so one that is late makes all others wrong.
       const late = setTimeout(() => {
@@ -116,7 +119,7 @@ export class TmuxControl implements Disposable {
 
   #lose(child: Child): void {
     if (this.#child === child) this.#child = undefined;
-    for (const waiting of this.#waiting.splice(0)) waiting(undefined);
+    for (const waiting of this.#waiting.splice(0)) waiting("unanswered");
   }
 }
 

@@ -100,11 +100,17 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
         ...command,
       ];
       const answer = await control.run(words);
+      control.open();
+      // Given to another server as well, it would be carried out twice.
+      if (answer === "unanswered")
+        throw new BureauError(
+          "unavailable",
+          `The terminal server went away while it made the session "${session}"`,
+        );
       const outcome =
-        answer === undefined
+        answer === "unsent"
           ? await run(...configured, ...words)
           : { code: answer.ok ? 0 : 1, stdout: answer.lines.join("\n"), stderr: answer.lines.join("\n") };
-      control.open();
       const pid = Number(outcome.stdout.trim());
       if (outcome.code !== 0 || !(pid > 0)) throw tmuxError(`make the session "${session}"`, outcome);
       return pid;
