@@ -3,8 +3,9 @@
  * desired runs, exactly once each, and nothing else is left. `BUREAU_SEED` repeats a run, `BUREAU_ROUNDS` lengthens it.
  */
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { readIfPresent } from "@bureau/kit/durable-file";
 import { findInhabitants } from "@bureau/kit/mounts";
 import {
   argumentsOf,
@@ -106,8 +107,8 @@ const inhabitants = (): ProcessId[] =>
   );
 /** The bubblewrap that waits outside is the child of a pane's shell. */
 const isOuter = (pid: number): boolean => {
-  const parent = /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return argumentsOf(Number(parent))[0] === "/bin/sh";
+  const parent = /^PPid:\s*(\d+)$/m.exec(readIfPresent(`/proc/${pid}/status`) ?? "")?.[1];
+  return parent === undefined || argumentsOf(Number(parent))[0] === "/bin/sh";
 };
 const isProxy = (pid: number): boolean =>
   argumentsOf(pid).some((argument) => argument.includes("bureau-proxy"));

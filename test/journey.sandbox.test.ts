@@ -138,6 +138,9 @@ describe("agents", () => {
   test("get a new payload while they run, and a signal if they listen for one", async () => {
     const script = "trap 'cat /run/bureau/payload.json' HUP; echo ready; while :; do sleep 0.05; done";
     await json("agent", "create", "listener", "--command", script, "--payload", '{"n":1}');
+    await eventually(async () =>
+      (await run("agent", "logs", "listener")).stdout.includes("ready") ? true : undefined,
+    );
     const pid = async () =>
       (await json<Status>("status")).principals.find(({ name }) => name === "agent/listener")?.pid;
     const before = await pid();

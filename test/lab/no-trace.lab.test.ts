@@ -96,10 +96,44 @@ test(
   TEST_MS_MAX,
 );
 
-/** Runs it, killed a little later each time, until it ends by itself; how often it was killed. */
+test(
+  "tools of the host that are cut off between two of their writes cost neither a trace nor the way back",
+  async () => {
+    const m2 = lab().machine("m2");
+    // An administrator's own copy is named like what groupdel leaves.
+    await m2.ok("cp /etc/group /etc/group.20261128");
+    const before = await stateOf(m2);
+    await m2.ok("mkdir /etc/bureau; touch /etc/bureau/installed.json.0123456789ab.tmp");
+    await fleet.join(m2, "m2-cut");
+    /** What is found before the host's own, and once. */
+    const tool = (name: string, script: string): Promise<unknown> =>
+      m2.writeFile(
+        `/usr/local/sbin/${name}`,
+        `#!/bin/sh\nonce() { rm /usr/local/sbin/${name}; }\n${script}\n`,
+        { mode: 0o755 },
+      );
+    await tool("systemctl", 'case "$*" in *disable*) once; exit 1;; esac; exec /usr/bin/systemctl "$@"');
+    await tool(
+      "userdel",
+      'once; /usr/sbin/userdel "$@"; echo "$1:!:20000::::::" >>/etc/shadow; : >/etc/group.lock; kill -9 $PPID',
+    );
+    await tool("groupdel", 'once; /usr/sbin/groupdel "$@"; echo "$1:!::" >>/etc/gshadow; kill -9 $PPID');
+    const codes: number[] = [];
+    for (let attempt = 0; attempt < 4; attempt++)
+      codes.push((await m2.run(uninstall("--remove-user"), { timeoutMs: 60_000 })).code);
+    expect(codes).toEqual([1, 137, 137, 0]);
+    await expectNoTrace(m2, before);
+    await fleet.join(m2, "m2-once-more");
+    await m2.ok(uninstall("--remove-user"));
+    await expectNoTrace(m2, before);
+  },
+  TEST_MS_MAX,
+);
+
+/** Runs it, killed later each time by a seventh, until it ends by itself; how often it was killed. */
 async function killedOnTheWay(machine: Machine, command: string): Promise<number> {
   for (let kills = 0; ; kills++) {
-    const afterMs = 60 + kills * 45;
+    const afterMs = 60 * 1.15 ** kills;
     const { code, stdout, stderr } = await machine.run(`timeout -s KILL ${afterMs / 1000} ${command}`, {
       timeoutMs: 60_000,
     });

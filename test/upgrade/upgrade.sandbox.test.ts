@@ -20,7 +20,7 @@ const times = {
   launcherProof: 6_000,
   launcherSoak: 1_000,
   judge: 5_000,
-  margin: 3_000,
+  margin: 10_000,
 };
 const versions = new HostEnvironments();
 let machine: UpgradableBureau;

@@ -68,7 +68,7 @@ const EMERGENCY_MS_MAX = 10_000;
 /** For telling the homeserver that we leave (wire facts, section 12.1). */
 const PRESENCE_MS_MAX = 5_000;
 /** Whoever asks a daemon that has only just started waits this long for it to know what runs, and what should. */
-const FIRST_LOOK_MS_MAX = 1_000;
+const FIRST_LOOK_MS_MAX = 5_000;
 const FIRST_SYNC_MS_MAX = 5_000;
 /** Actions under way when the daemon stops get this long; the launcher finishes them without us. */
 const STOP_MS_MAX = 2_000;

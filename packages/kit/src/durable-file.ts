@@ -8,12 +8,13 @@ import {
   fchmodSync,
   fsyncSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { errnoOf } from "./errors.ts";
 
 /** Replaces `path` with `content`; `mode` is exact, whatever the umask. */
@@ -30,9 +31,8 @@ export const writeAtomically = (path: string, content: string | Uint8Array, mode
   replaceFile(path, content, mode, false);
 
 function replaceFile(path: string, content: string | Uint8Array, mode: number, sync: boolean): void {
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   const bytes = typeof content === "string" ? Buffer.from(content) : content;
-  try {
+  put(path, (temporary) => {
     const fd = openSync(temporary, "wx", mode);
     try {
       fchmodSync(fd, mode);
@@ -41,10 +41,51 @@ function replaceFile(path: string, content: string | Uint8Array, mode: number, s
     } finally {
       closeSync(fd);
     }
+  });
+}
+
+/**
+ * Puts what `make` makes beside `path`, a file or a link, in the place of what stands there. Durable when it returns, if
+ * the file itself is.
+ */
+export function replaceWith(path: string, make: (temporary: string) => void): void {
+  put(path, make);
+  syncPath(dirname(path));
+}
+
+function put(path: string, make: (temporary: string) => void): void {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    make(temporary);
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
+  }
+}
+
+/** Two of them, when the copy of a copy was cut off. */
+const temporarySuffix = /^(.*?)(?:\.[0-9a-f]{12}\.tmp)+$/;
+
+/** Removes what a writer of `path` left that was killed: its unfinished copies, which nobody else names so. */
+export const removeTemporaries = (path: string): void =>
+  removeTemporariesIn(dirname(path), (name) => name === basename(path));
+
+/** The same for all of a folder's files whose name `isOurs` accepts; no error when there is no such folder. */
+export function removeTemporariesIn(
+  folder: string,
+  isOurs: (name: string, temporary: string) => boolean,
+): void {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return;
+    throw error;
+  }
+  for (const name of names) {
+    const path = temporarySuffix.exec(name)?.[1];
+    if (path !== undefined && isOurs(path, join(folder, name))) rmSync(join(folder, name), { force: true });
   }
 }
 

@@ -10,12 +10,12 @@
  *
  * Two environments are the same when their content is, wherever they lie.
  */
-import { createHash, randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { syncPath } from "./durable-file.ts";
+import { replaceWith } from "./durable-file.ts";
 import { BureauError, errnoOf, messageOf } from "./errors.ts";
 import { ownBuild, realPath } from "./own-build.ts";
 import { firstFormats, type StateFormats } from "./state-format.ts";
@@ -130,13 +130,9 @@ export function leadsTo(link: string, target: string): boolean {
 
 /** Lets the link at `link` lead to `target` from now on, also after power loss; never to nothing in between. */
 export function moveBootLink(link: string, target: string): void {
-  const temporary = `${link}.${randomBytes(6).toString("hex")}.tmp`;
   try {
-    symlinkSync(target, temporary);
-    renameSync(temporary, link);
+    replaceWith(link, (temporary) => symlinkSync(target, temporary));
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new BureauError("failed", `Cannot let "${link}" lead to "${target}": ${messageOf(error)}`);
   }
-  syncPath(dirname(link));
 }

@@ -122,8 +122,14 @@ async function restartProxy(
   const paths = pathsOf(host, principal);
   const proxy = await host.proxies.start(proxyStartOf(host.config, principal, grants, bundle), paths.dir);
   host.proxies.prepareSpare();
-  linkSockets(paths);
-  host.table.put({ ...record, proxy });
+  try {
+    linkSockets(paths);
+    host.table.put({ ...record, proxy });
+  } catch (error) {
+    // Nobody would know of it.
+    await host.proxies.stop(proxy);
+    throw error;
+  }
   host.watch.sweep();
   host.log.info("proxy restarted", { principal, pid: proxy.pid });
   return { proxy_pid: proxy.pid };

@@ -12,8 +12,10 @@ import {
 import { connect } from "node:net";
 import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
+import { systemClock } from "@bureau/kit/clock";
 import { launcherSocket, tmuxSocket } from "@bureau/kit/layout";
-import { findByArguments, identify } from "@bureau/kit/process-table";
+import { findInhabitants } from "@bureau/kit/mounts";
+import { findByArguments, identify, signalProcess } from "@bureau/kit/process-table";
 import { unknown } from "valibot";
 import { TestLauncher } from "./launcher-fixture.ts";
 
@@ -28,6 +30,8 @@ describe("sandboxes", () => {
     await launcher[Symbol.asyncDispose]();
   });
   const destroy = (principal: string, force = true) => launcher.call("destroy-sandbox", { principal, force });
+  const tmux = (...args: string[]): string =>
+    Bun.spawnSync(["tmux", "-S", tmuxSocket(launcher.layout), ...args]).stdout.toString();
   const shows = (principal: string, text: string): Promise<void> =>
     launcher.until(`"${text}" on the screen of ${principal}`, async () =>
       (await launcher.output(principal)).includes(text),
@@ -387,18 +391,58 @@ describe("sandboxes", () => {
     expect(statSync(socket).mode & 0o777).toBe(0o660);
   });
 
+  test("an exit code that is long in coming is waited for, as long as there is somebody to write it", async () => {
+    const { pid } = await launcher.create("agent/slow", "sleep 0.3; exit 0");
+    const [shell] = findByArguments("/bin/sh", launcher.paths("agent/slow").script);
+    const server = identify(Number(tmux("display-message", "-p", "#{pid}")));
+    if (shell === undefined || server === undefined) throw new Error("no shell, or no terminal server");
+    // tmux, too, since it lets children that are stopped go on.
+    for (const id of [server, shell]) signalProcess(id, "SIGSTOP");
+    await launcher.until("the program has ended", () => identify(pid ?? 0) === undefined);
+    await systemClock.sleep(4_000);
+    expect(await launcher.status("agent/slow")).toMatchObject({ state: "running" });
+    for (const id of [shell, server]) signalProcess(id, "SIGCONT");
+    expect((await launcher.exitOf("agent/slow")).exit).toMatchObject({ code: 0 });
+    await destroy("agent/slow");
+  });
+
+  test("a sandbox whose destruction fails is known as what it is, and destroyed when asked again", async () => {
+    await launcher.create("agent/undying", FOREVER);
+    await withoutPath(async () => await expect(destroy("agent/undying")).rejects.toThrow("tmux"));
+    expect((await launcher.exitOf("agent/undying")).exit?.code).toBe(137);
+    await destroy("agent/undying");
+    expect(leftovers(launcher, "agent/undying")).toEqual([]);
+  });
+
+  test("a sandbox that cannot be cleared away in order has no process left all the same", async () => {
+    await using broken = await new TestLauncher().start(["/bin/false"]);
+    await withoutPath(async () => await expect(broken.create("agent/x", FOREVER)).rejects.toThrow("agent/x"));
+    expect(findInhabitants(broken.layout.runDir)).toEqual([]);
+    await expect(broken.create("agent/x", FOREVER)).rejects.toThrow("proxy");
+    expect(leftovers(broken, "agent/x")).toEqual([]);
+  });
+
+  test("a proxy that cannot be put in its place does not stay", async () => {
+    const { proxy_pid } = await launcher.create("agent/blocked", FOREVER);
+    const { proxyLink } = launcher.paths("agent/blocked");
+    rmSync(proxyLink);
+    mkdirSync(join(proxyLink, "full"), { recursive: true });
+    const proxies = (): number => findByArguments("--run-dir", launcher.layout.runDir).length;
+    await launcher.until("there is a spare", () => proxies() === 2);
+    for (let attempt = 0; attempt < 2; attempt++)
+      await expect(launcher.call("restart-proxy", { principal: "agent/blocked" })).rejects.toThrow();
+    expect(identify(proxy_pid)).toBeUndefined();
+    await launcher.until("only the spare is left", () => proxies() === 1);
+    rmSync(proxyLink, { recursive: true });
+    await launcher.call("restart-proxy", { principal: "agent/blocked" });
+    expect((await launcher.status("agent/blocked"))?.proxy.state).toBe("running");
+    await destroy("agent/blocked");
+  });
+
   test("a killed terminal server ends its sandboxes as lost, and the next one starts a new server", async () => {
     await launcher.create("agent/lost", FOREVER);
     const { pid } = (await launcher.status("agent/lost")) ?? {};
-    const server = Bun.spawnSync([
-      "tmux",
-      "-S",
-      tmuxSocket(launcher.layout),
-      "display-message",
-      "-p",
-      "#{pid}",
-    ]);
-    process.kill(Number(server.stdout.toString()), "SIGKILL");
+    process.kill(Number(tmux("display-message", "-p", "#{pid}")), "SIGKILL");
     const { exit } = await launcher.exitOf("agent/lost");
     expect(exit?.code).toBe(-1);
     expect(exit?.description).toStartWith("lost:");
@@ -408,6 +452,17 @@ describe("sandboxes", () => {
     expect(leftovers(launcher, "agent/lost")).toEqual([]);
   });
 });
+
+/** Runs `act` while this process finds no programs by name, tmux for one. */
+async function withoutPath(act: () => Promise<unknown>): Promise<void> {
+  const path = process.env["PATH"];
+  process.env["PATH"] = "/nonexistent";
+  try {
+    await act();
+  } finally {
+    process.env["PATH"] = path;
+  }
+}
 
 /** What a sandbox that is gone may not leave behind: processes, sockets, files. */
 function leftovers(launcher: TestLauncher, principal: string): string[] {

@@ -2,9 +2,10 @@
  * The launcher's parts put together: adopt what runs, listen, then settle what is left over. Disposing ends every sandbox; a launcher that is
  * killed instead leaves them running for the next one.
  */
-import { mkdirSync, rmSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { type CborServer, serveCbor } from "@bureau/kit/cbor-socket";
 import type { Clock } from "@bureau/kit/clock";
+import { removeTemporariesIn } from "@bureau/kit/durable-file";
 import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
 import { inheritedSocket } from "@bureau/kit/systemd";
@@ -47,6 +48,7 @@ const DRAIN_MS_MAX = 1_000;
  */
 export async function startLauncher(config: LauncherConfig, deps: LauncherDeps): Promise<AsyncDisposable> {
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
+  removeUnfinishedFiles(config.layout.stateDir, deps.clock);
   settleRecords(config.layout, config.fleet);
   const lock = new PrincipalLock();
   const stop = new AbortController();
@@ -84,10 +86,19 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
       await Promise.all([endSandboxes(host, lock), lock.idle()]);
       // One that was being made was not in the table yet.
       await endSandboxes(host, lock);
-      await endOwn(host);
+      await endTerminals(host);
       if (socketIsOurs) rmSync(launcherSocket(config.layout), { force: true });
     },
   };
+}
+
+/** Older than that, whoever wrote it was killed. */
+const UNFINISHED_MS = 60_000;
+
+/** They may hold a key, or a session. */
+function removeUnfinishedFiles(folder: string, clock: Clock): void {
+  const isOld = (path: string): boolean => clock.now() - lstatSync(path).mtimeMs > UNFINISHED_MS;
+  removeTemporariesIn(folder, (_name, path) => isOld(path));
 }
 
 function makeHost(
@@ -140,7 +151,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
 }
 
 /** The terminal server and the spare proxy, when no sandbox is left. */
-async function endOwn(host: SandboxHost): Promise<void> {
+async function endTerminals(host: SandboxHost): Promise<void> {
   const { layout } = host.config;
   host.watch[Symbol.dispose]();
   await host.proxies[Symbol.asyncDispose]();

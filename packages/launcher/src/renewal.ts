@@ -23,6 +23,7 @@ import {
 import type { Log } from "@bureau/kit/log";
 import type { ProcessId } from "@bureau/kit/process-table";
 import { pingWatchdog } from "@bureau/kit/systemd";
+import { inTime } from "@bureau/kit/wait-for";
 import {
   bootId,
   clearWatchdogRecord,
@@ -141,7 +142,7 @@ export class Renewal implements Disposable {
     try {
       if (socket === undefined) return this.#fail(late);
       // From here on clients wait.
-      await lock.idle();
+      if (!(await inTime(lock.idle(), left()))) return this.#fail(late);
       await endOwn(host);
       if (this.#stopped) return this.#fail("it is being stopped");
       if (left() === 0) return this.#fail(late);

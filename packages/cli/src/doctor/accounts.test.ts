@@ -1,5 +1,5 @@
-import { expect, test } from "bun:test";
-import { isUnfinishedAccountFile } from "./account-changes.ts";
+import { describe, expect, test } from "bun:test";
+import { isUnfinished, withoutMember, withoutName } from "./account-changes.ts";
 import { parseAccounts, sessionGroups } from "./accounts.ts";
 
 const accounts = parseAccounts(
@@ -25,23 +25,35 @@ test("the groups of our own session are the kernel's", () => {
   expect(sessionGroups(process.getuid?.() ?? 0)).toEqual(expect.arrayContaining([process.getgid?.() ?? 0]));
 });
 
-test("what a killed tool left in /etc is told from what is somebody's", () => {
-  for (const name of [
-    ".#group213e6be1e55b83b3",
-    ".#gshadow0123456789abcdef",
-    "passwd+",
-    "shadow.lock",
-    "subuid.17",
-  ])
-    expect([name, isUnfinishedAccountFile(name)]).toEqual([name, true]);
-  for (const name of [
-    "passwd",
-    "passwd-",
-    ".#groups213e6be1e55b83b3",
-    ".#group213e",
-    "group.bak",
-    "shadow.lock.d",
-    ".pwd.lock",
-  ])
-    expect([name, isUnfinishedAccountFile(name)]).toEqual([name, false]);
+describe("what a killed tool left in the account files", () => {
+  test("is told from what is somebody's", () => {
+    const left: [string, string][] = [
+      [".#group213e6be1e55b83b3", "root:x:0:\n"],
+      [".#gshadow0123456789abcdef", ""],
+      ["passwd+", "root:x:0:"],
+      ["shadow.lock", "4242\0"],
+      ["group.lock", ""],
+      ["subuid.17", "17\0"],
+    ];
+    for (const [name, text] of left) expect([name, isUnfinished(name, () => text)]).toEqual([name, true]);
+    const kept: [string, string | undefined][] = [
+      ["passwd", ""],
+      ["passwd-", ""],
+      [".#groups213e6be1e55b83b3", ""],
+      [".#group213e", ""],
+      ["group.bak", ""],
+      ["passwd.20261128", "root:x:0:0:root:/root:/bin/sh\n"],
+      ["group.1", undefined],
+      [".pwd.lock", ""],
+    ];
+    for (const [name, text] of kept) expect([name, isUnfinished(name, () => text)]).toEqual([name, false]);
+  });
+
+  test("and in their shadows goes line by line", () => {
+    expect(withoutName("bureau:!:20000::::::", "bureau")).toBeUndefined();
+    expect(withoutName("bureau-operators:!::", "bureau")).toBe("bureau-operators:!::");
+    expect(withoutMember("ops:!::bureau,alice,bob", "ops", "alice")).toBe("ops:!::bureau,bob");
+    expect(withoutMember("ops:!:alice:alice", "ops", "alice")).toBe("ops:!:alice:");
+    expect(withoutMember("other:!::alice", "ops", "alice")).toBe("other:!::alice");
+  });
 });

@@ -2,7 +2,6 @@
  * The executor: the one place that changes the host. Each act is noted in the record before it is done, what it
  * replaces is kept first, and it may be cut off anywhere and done again.
  */
-import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   existsSync,
@@ -11,13 +10,11 @@ import {
   mkdirSync,
   readdirSync,
   realpathSync,
-  renameSync,
-  rmSync,
   symlinkSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
+import { readIfPresent, removeDurably, replaceWith, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { readMachineConf } from "@bureau/kit/machine-conf";
@@ -174,14 +171,10 @@ function makeLink({ path, target, owner }: Of<"link">, { record, backups }: FixC
   const user = readAccounts().user(owner);
   if (user === undefined)
     throw new BureauError("not-found", `Cannot give "${path}" to ${owner}: there is no such user`);
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-  try {
+  replaceWith(path, (temporary) => {
     symlinkSync(target, temporary);
     lchownSync(temporary, user.uid, user.gid);
-    renameSync(temporary, path);
-  } finally {
-    rmSync(temporary, { force: true });
-  }
+  });
 }
 
 /** As the system user, whose folder it lies in: root would follow whatever stands there. */

@@ -2,8 +2,6 @@
  * Copies of what a fix replaced, one folder a run: `/etc/bureau/backups/<time>/`, root's alone, with a list of where
  * each copy belongs. `--undo` puts the last run's back.
  */
-
-import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   existsSync,
@@ -13,18 +11,17 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
-  renameSync,
   rmSync,
   statSync,
   symlinkSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
-import { writeDurably } from "@bureau/kit/durable-file";
+import { dirname, join } from "node:path";
+import { replaceWith, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { forRoot, readFileItself, setOwnership, writeNewFile } from "../system/root-files.ts";
+import { forRoot, readFileItself, replaceFile, setOwnership, writeNewFile } from "../system/root-files.ts";
 import type { InstallRecord, Saved } from "./install-record.ts";
 import { look } from "./look.ts";
 
@@ -154,31 +151,14 @@ const runs = (): string[] =>
         .sort()
     : [];
 
-/** Puts back what stood at `path`. */
+/** Puts back what stood at `path`; durable when it returns. */
 export function restore(path: string, saved: Saved): void {
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-  try {
-    if (saved.kind === "file") {
-      writeNewFile(temporary, readFileSync(saved.copy), saved);
-    } else {
+  if (saved.kind === "file") replaceFile(path, readFileSync(saved.copy), saved);
+  else
+    replaceWith(path, (temporary) => {
       symlinkSync(saved.target, temporary);
       lchownSync(temporary, saved.uid, saved.gid);
-    }
-    renameSync(temporary, path);
-  } finally {
-    rmSync(temporary, { force: true });
-  }
-}
-
-/** Removes what a writer of `path` left that was killed: its unfinished copies, which nobody else names so. */
-export function removeTemporaries(path: string): void {
-  if (look(dirname(path)).kind !== "folder") return;
-  for (const name of readdirSync(dirname(path)))
-    if (
-      name.startsWith(`${basename(path)}.`) &&
-      /^(?:\.[0-9a-f]{12}\.tmp)+$/.test(name.slice(basename(path).length))
-    )
-      rmSync(join(dirname(path), name), { force: true });
+    });
 }
 
 export type Undone = {

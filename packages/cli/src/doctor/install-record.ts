@@ -6,7 +6,7 @@
  * The first entry about a thing stays: it tells what was there before Bureau came.
  */
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { readIfPresent, removeTemporaries, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { parseJson } from "@bureau/schema/parse";
@@ -173,6 +173,7 @@ function requireRoots(path: string): void {
 export function openRecord(): InstallRecord {
   const known = readRecord();
   if (known !== undefined) return known;
+  removeTemporaries(systemHost.installRecord);
   // An empty folder of that name is what a doctor left that was killed right here.
   const isOurs = !existsSync(systemHost.configDir) || readdirSync(systemHost.configDir).length === 0;
   mkdirSync(systemHost.configDir, { recursive: true, mode: 0o755 });

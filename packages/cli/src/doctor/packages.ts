@@ -1,21 +1,28 @@
 /** The host's package manager, for the two programs sandboxes need. */
 import { BureauError } from "@bureau/kit/errors";
+import type { Ran } from "@bureau/kit/run-to-end";
 import type { InstallRecord } from "./install-record.ts";
 import { hasProgram, mustRun, runCommand } from "./run-command.ts";
 
 type Manager = {
   readonly program: string;
   readonly refresh?: readonly string[];
+  /** What ends an installation that was cut off, and what is said as long as there is one. */
+  readonly repair?: { readonly when: RegExp; readonly command: readonly string[] };
   install(name: string): readonly string[];
   remove(name: string): readonly string[];
 };
 
+/** Somebody else who installs just then, as a host does by itself after its start, is waited for. */
+const aptGet = ["apt-get", "-o", "DPkg::Lock::Timeout=120"];
+
 const managers: readonly Manager[] = [
   {
     program: "apt-get",
-    refresh: ["apt-get", "update"],
-    install: (name) => ["apt-get", "install", "-y", "--no-install-recommends", name],
-    remove: (name) => ["apt-get", "purge", "-y", name],
+    refresh: [...aptGet, "update"],
+    repair: { when: /dpkg was interrupted/, command: ["dpkg", "--configure", "-a"] },
+    install: (name) => [...aptGet, "install", "-y", "--no-install-recommends", name],
+    remove: (name) => [...aptGet, "purge", "-y", name],
   },
   {
     program: "dnf",
@@ -55,15 +62,24 @@ function manager(): Manager {
 }
 
 export async function installPackage(record: InstallRecord, name: string): Promise<void> {
-  const { install, refresh } = manager();
+  const { install, refresh, ...packages } = manager();
   // One that is there already and too old is not ours.
   if (!hasProgram(programOf[name] ?? name)) record.intend({ kind: "package", name });
-  const first = await runCommand(install(name), options);
+  const first = await runRepaired(packages, install(name));
   if (first.code === 0) return;
   // A host that never looked does not know what there is.
   if (refresh !== undefined) await mustRun(refresh, options);
   await mustRun(install(name), options);
 }
 
-export const removePackage = async (name: string): Promise<void> =>
-  void (await mustRun(manager().remove(name), options));
+export async function removePackage(name: string): Promise<void> {
+  const { remove, ...packages } = manager();
+  if ((await runRepaired(packages, remove(name))).code !== 0) await mustRun(remove(name), options);
+}
+
+async function runRepaired({ repair }: Pick<Manager, "repair">, command: readonly string[]): Promise<Ran> {
+  const first = await runCommand(command, options);
+  if (first.code === 0 || repair?.when.test(first.stderr) !== true) return first;
+  await mustRun(repair.command, options);
+  return await runCommand(command, options);
+}

@@ -20,6 +20,9 @@ const environment = {
   LC_ALL: "C.UTF-8",
 };
 
+/** As timeout(1) has it. */
+const TIMED_OUT = 124;
+
 /** Code 127 when there is no such program, 124 when its time was up. */
 export async function runCommand(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
   const [program = "", ...args] = command;
@@ -33,7 +36,7 @@ export async function runCommand(command: readonly string[], options: RunOptions
     });
   } catch (error) {
     if (!isBureauError(error) || error.code !== "timeout") throw error;
-    return { code: 124, stdout: "", stderr: error.message };
+    return { code: TIMED_OUT, stdout: "", stderr: error.message };
   }
 }
 
@@ -43,6 +46,12 @@ export async function mustRun(command: readonly string[], options: RunOptions = 
   if (ran.code === 0) return ran;
   const said = lastLines(`${ran.stderr}\n${ran.stdout}`);
   throw new BureauError("failed", `"${command.join(" ")}" exited with ${ran.code}: ${said}`);
+}
+
+/** Runs it. That it fails is no matter; that nobody knows whether it did is. @throws BureauError `timeout` */
+export async function tryRun(command: readonly string[]): Promise<void> {
+  const { code, stderr } = await runCommand(command);
+  if (code === TIMED_OUT) throw new BureauError("timeout", stderr);
 }
 
 const lastLines = (text: string): string =>

@@ -6,7 +6,7 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { removeDurably } from "@bureau/kit/durable-file";
+import { removeDurably, removeTemporaries, syncPath } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost, systemLayout } from "@bureau/kit/layout";
 import { identify, type ProcessId, stopProcess } from "@bureau/kit/process-table";
@@ -15,14 +15,14 @@ import { setOwnership } from "../system/root-files.ts";
 import { unitFiles } from "../system/units.ts";
 import { removeGroup, removeMember, removeUser, restoreAccountFiles } from "./account-changes.ts";
 import { readAccounts } from "./accounts.ts";
-import { removeTemporaries, restore } from "./backups.ts";
+import { restore, whyNotRestored } from "./backups.ts";
 import { sizeText } from "./checks/host-checks.ts";
 import { removeBlock } from "./file-block.ts";
 import type { Entry, InstallRecord } from "./install-record.ts";
 import { look } from "./look.ts";
 import { forgetNixConfig, removeNixRoots } from "./nix-host.ts";
 import { removePackage } from "./packages.ts";
-import { mustRun, runCommand } from "./run-command.ts";
+import { mustRun, runCommand, tryRun } from "./run-command.ts";
 
 export type UninstallOptions = {
   readonly removeUser: boolean;
@@ -250,29 +250,34 @@ async function takeBack(
   const stays = (why: string): Left => ({ why, isRecorded: true });
   switch (entry.kind) {
     case "enabled":
-      await runCommand(["systemctl", "--quiet", "disable", entry.unit]);
+      await disable(entry.unit);
       break;
     case "member":
       if (userStays === undefined && record.find({ kind: "group", name: entry.group }) !== undefined) break;
       await removeMember(record, entry.user, entry.group);
       break;
     case "ntp":
-      await runCommand(["timedatectl", "set-ntp", "false"]);
+      await tryRun(["timedatectl", "set-ntp", "false"]);
       break;
     case "sysctl":
-      await runCommand(["sysctl", "-q", "-w", `${entry.name}=${entry.before}`]);
+      await tryRun(["sysctl", "-q", "-w", `${entry.name}=${entry.before}`]);
       break;
     case "apparmor":
-      await runCommand(["apparmor_parser", "-R", entry.path]);
+      await tryRun(["apparmor_parser", "-R", entry.path]);
       break;
     case "block":
+      removeTemporaries(entry.path);
       removeBlock(entry.path, entry.made);
       await forgetNixConfig(entry.path);
       break;
     case "file":
-    case "link":
-      await takeBackPath(entry);
-      break;
+    case "link": {
+      const why = await takeBackPath(entry);
+      record.forget(entry);
+      return why === undefined
+        ? undefined
+        : { why: `what was there before cannot be put back: ${why}`, isRecorded: false };
+    }
     case "folder": {
       const why = await takeBackFolder(entry, record, options);
       if (why !== undefined) return stays(why);
@@ -296,7 +301,7 @@ async function takeBack(
       break;
     case "account-files": {
       if (userStays !== undefined) return stays("it goes with the user");
-      const left = await restoreAccountFiles(entry);
+      const left = await restoreAccountFiles(record, entry);
       record.forget(entry);
       return left.length === 0
         ? undefined
@@ -311,14 +316,27 @@ async function takeBack(
   return undefined;
 }
 
-async function takeBackPath(entry: Extract<Entry, { kind: "file" | "link" }>): Promise<void> {
-  removeTemporaries(entry.path);
-  if (entry.before !== undefined) restore(entry.path, entry.before);
+/** What systemd was told to start it by is gone, or it is known that it is not. */
+async function disable(unit: string): Promise<void> {
+  const command = ["systemctl", "--quiet", "disable", unit];
+  // Of a unit whose file is gone there is nothing to disable, and systemctl says that it failed.
+  await (look(join(systemHost.unitDir, unit)).kind === "file" ? mustRun(command) : tryRun(command));
+  for (const name of readdirSync(systemHost.unitDir))
+    if (name.endsWith(".wants")) syncPath(join(systemHost.unitDir, name));
+}
+
+/** Returns why what was there before cannot be put back, if so. */
+async function takeBackPath(entry: Extract<Entry, { kind: "file" | "link" }>): Promise<string | undefined> {
+  const { path, before } = entry;
+  removeTemporaries(path);
+  const why = before && whyNotRestored({ ...before, path });
+  if (before !== undefined && why === undefined) restore(path, before);
   else if (look(entry.path).kind !== "folder") removeDurably(entry.path);
   if (dirname(entry.path) === systemHost.unitDir) {
     await mustRun(["systemctl", "daemon-reload"]);
     await runCommand(["systemctl", "reset-failed", entry.path.slice(systemHost.unitDir.length + 1)]);
   }
+  return why;
 }
 
 async function takeBackFolder(
@@ -338,6 +356,7 @@ async function takeBackFolder(
     for (const name of readdirSync(path))
       if (before === undefined || !before.names.includes(name))
         await mustRun(["rm", "-rf", "--one-file-system", "--", join(path, name)], { timeoutMs: 600_000 });
+  syncPath(path);
   if (before !== undefined) {
     setOwnership(path, before);
     return undefined;
@@ -355,7 +374,10 @@ const notOurs = (names: readonly string[]): string => `${HOLDS_OTHERS}${names.sl
 
 function removeIfEmpty(record: InstallRecord, path: string): string | undefined {
   const why = whyNotEmpty(path, readdirSync(path), record.entries);
-  if (why === undefined) rmdirSync(path);
+  if (why === undefined) {
+    rmdirSync(path);
+    syncPath(dirname(path));
+  }
   return why;
 }
 

@@ -12,6 +12,7 @@ import {
   readFileSync,
   writeFileSync,
 } from "node:fs";
+import { replaceWith } from "@bureau/kit/durable-file";
 
 export type Ownership = { readonly uid: number; readonly gid: number; readonly mode: number };
 
@@ -31,11 +32,17 @@ export function writeNewFile(path: string, content: string | Uint8Array, ownersh
   }
 }
 
+/** Puts a file in the place of what is at `path`, whole and with its owner at every moment; durable when it returns. */
+export function replaceFile(path: string, content: string | Uint8Array, ownership: Ownership): void {
+  replaceWith(path, (temporary) => writeNewFile(temporary, content, ownership));
+}
+
 /** Sets a folder's owner and mode, and surely that folder's: a link put in its place is refused. */
 export function setOwnership(path: string, ownership: Ownership): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
     setOwnershipOf(fd, ownership);
+    fsyncSync(fd);
   } finally {
     closeSync(fd);
   }

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
+import { readIfPresent } from "@bureau/kit/durable-file";
 import { argumentsOf } from "@bureau/kit/process-table";
 import { MachineInfoSchema } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
@@ -59,6 +60,9 @@ test("sockets, cores, threads, nodes and graphics cards are counted from the fil
   rmSync(root, { recursive: true });
 });
 
+/** Waiting for something, as it does once it has begun. */
+const isAsleep = (pid: number): boolean => /^State:\s+S/m.test(readIfPresent(`/proc/${pid}/status`) ?? "");
+
 test("a principal is starting at first, then busy or idle by what its processes used", async () => {
   const spin = Bun.spawn(["/bin/sh", "-c", "while :; do :; done"]);
   const sleep = Bun.spawn(["/bin/sleep", "60"]);
@@ -73,7 +77,9 @@ test("a principal is starting at first, then busy or idle by what its processes 
   const both = [sandbox("agent/busy", spin.pid), sandbox("agent/idle", sleep.pid)];
   try {
     // What a process does until it is that program counts as work of it.
-    await eventually(async () => argumentsOf(sleep.pid)[0] === "/bin/sleep" || undefined);
+    await eventually(
+      async () => (isAsleep(sleep.pid) && argumentsOf(sleep.pid)[0] === "/bin/sleep") || undefined,
+    );
     const meter = new UsageMeter();
     const first = meter.sample(both, systemClock.monotonic());
     expect([...first.principals.values()].map(({ status }) => status)).toEqual(["starting", "starting"]);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/kit/layout";
@@ -11,6 +11,7 @@ import {
   isAlive,
   signalProcess,
   stopProcess,
+  waitUntilGone,
 } from "@bureau/kit/process-table";
 import { TestLauncher } from "../launcher-fixture.ts";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
@@ -42,10 +43,11 @@ describe("a launcher that was killed", () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
     const runs = await launcher.create("agent/runs", `trap 'echo hup' HUP; ${FOREVER}`);
-    const ends = await launcher.create("agent/ends", `trap 'echo told; exit 4' USR1; ${FOREVER}`);
+    const ends = await launcher.create("agent/ends", `trap 'echo told; exit 4' USR1; echo up; ${FOREVER}`);
     const loses = await launcher.create("agent/loses", FOREVER);
     const unproxied = await launcher.create("agent/unproxied", FOREVER);
     const before = await launcher.status("agent/runs");
+    await launcher.until("it listens", async () => (await launcher.output("agent/ends")).includes("up"));
     await launcher.kill();
     expect(identify(runs.pid ?? 0)).toBeDefined();
     expect(identify(runs.proxy_pid)).toBeDefined();
@@ -58,7 +60,7 @@ describe("a launcher that was killed", () => {
 
     await launcher.spawn();
     expect(await launcher.status("agent/runs")).toEqual(before);
-    expect((await launcher.status("agent/ends"))?.exit).toMatchObject({ code: 4, output: "told" });
+    expect((await launcher.status("agent/ends"))?.exit).toMatchObject({ code: 4, output: "up\ntold" });
     expect((await launcher.status("agent/loses"))?.exit).toMatchObject({
       code: -1,
       description: expect.stringContaining("lost:"),
@@ -99,6 +101,10 @@ describe("a launcher that was killed", () => {
     tmux(launcher, "new-session", "-d", "-s", "bureau/agent/stranger", "sleep 100");
     tmux(launcher, "new-session", "-d", "-s", "mine", "sleep 100");
     writeFileSync(join(fleetRunDir(launcher.layout, launcher.config.fleet), "sandbox", "NOT A NAME"), "");
+    mkdirSync(join(launcher.layout.runDir, "spare-Ab12yz/inside"), { recursive: true });
+    const unfinished = ["old", "new"].map((age) => join(launcher.layout.stateDir, `${age}.0123456789ab.tmp`));
+    for (const path of unfinished) writeFileSync(path, "a secret");
+    utimesSync(unfinished[0] ?? "", 0, 0);
 
     await launcher.spawn();
     expect((await launcher.call("list-sandboxes", {})).sandboxes).toEqual([]);
@@ -109,6 +115,9 @@ describe("a launcher that was killed", () => {
         () => identify(pid ?? 0) === undefined && identify(proxy_pid) === undefined,
       );
     expect(traces(launcher)).toEqual([]);
+    expect(existsSync(join(launcher.layout.runDir, "spare-Ab12yz"))).toBe(false);
+    // What was written just now may still be moved to its place.
+    expect(unfinished.map((path) => existsSync(path))).toEqual([false, true]);
     const sessions = tmux(launcher, "list-sessions", "-F", "#{session_name}").trim().split("\n");
     expect(sessions.filter((name) => name !== CONTROL_SESSION)).toEqual(["mine"]);
     // Only the new launcher's spare is left of all proxies.
@@ -153,9 +162,12 @@ describe("a launcher that was killed", () => {
       { stdout: "pipe" },
     );
     await deaf.stdout.getReader().read();
-    await launcher.spawn();
-    expect((await launcher.status("agent/runs"))?.state).toBe("running");
-    expect(deaf.signalCode).toBeNull();
+    const answers = async (): Promise<boolean> =>
+      (await launcher.status("agent/runs").catch(() => undefined))?.state === "running" &&
+      deaf.signalCode === null;
+    const spawned = launcher.spawn();
+    await launcher.until("it answers while that one still lives", answers);
+    await spawned;
     await launcher.create("agent/new", FOREVER);
     expect(await deaf.exited).not.toBe(0);
     expect(deaf.signalCode).toBe("SIGKILL");
@@ -257,6 +269,41 @@ test("SIGTERM leaves nobody the long grace that it was promised, and does not ke
     "bye",
   );
 });
+
+test("a terminal server that a sandbox's making started is not taken for that sandbox's", async () => {
+  await using launcher = new TestLauncher();
+  const { script } = launcher.paths("agent/x");
+  // It keeps the arguments of the client that started it.
+  const started = [
+    "new-session",
+    "-d",
+    "-s",
+    "mine",
+    "sleep 1000",
+    ";",
+    "new-session",
+    "-d",
+    "/bin/sh",
+    script,
+  ];
+  tmux(launcher, "set", "-g", "remain-on-exit", "on", ";", ...started);
+  await launcher.start();
+  const { pid } = await launcher.create("agent/other", FOREVER);
+  const fails = launcher.create("agent/x", undefined, { spec: { command: ["/no/such/program"] } });
+  await expect(fails).rejects.toThrow("/no/such/program");
+  expect(await launcher.status("agent/other")).toMatchObject({ state: "running", pid });
+  await launcher.call("destroy-sandbox", { principal: "agent/other", force: true });
+});
+
+test("a terminal server that hangs does not outlive the launcher that is told to stop", async () => {
+  await using launcher = await new TestLauncher().start();
+  const [server] = tmux(launcher, "display-message", "-p", "#{pid}").split("\n");
+  const hanging = identify(Number(server));
+  if (hanging === undefined) throw new Error("there is no terminal server");
+  signalProcess(hanging, "SIGSTOP");
+  await launcher.stop();
+  expect(await waitUntilGone(hanging, 1_000, systemClock)).toBe(true);
+}, 60_000);
 
 describe("whatever dies, in whatever order", () => {
   const seed = Number(process.env["BUREAU_SEED"] ?? Math.floor(Math.random() * 2 ** 31));

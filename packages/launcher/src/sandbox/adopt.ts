@@ -56,8 +56,15 @@ export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): 
     ...unfinished.map(({ principal, record }) => settle(principal, clear(host, principal, record))),
   ]);
   await killUnknownSessions(host);
+  removeRehearsals(host.config.layout.runDir);
   for (const stray of strays) rmSync(stray, { recursive: true, force: true });
   removeStraySockets(host);
+}
+
+/** Where proxies that were killed tried out what they do first. */
+function removeRehearsals(runDir: string): void {
+  for (const name of readdirSync(runDir))
+    if (/^spare-[A-Za-z0-9]{6}$/.test(name)) rmSync(join(runDir, name), { recursive: true, force: true });
 }
 
 const isWhole = (record: SandboxRecord | undefined): record is SandboxRecord =>

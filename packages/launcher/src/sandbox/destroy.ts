@@ -16,8 +16,8 @@ import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./
 
 /** Between SIGTERM and SIGKILL (section 12.2). */
 export const GRACE_MS = 5_000;
-/** bubblewrap ended; its script writes the exit code next. */
-const EXIT_CODE_MS_MAX = 1_000;
+/** bubblewrap ended; its shell, as long as it lives, writes the exit code next, which takes it a process. */
+const EXIT_CODE_MS_MAX = 10_000;
 
 /** Its program has ended, or its terminal or sandbox was killed. */
 export function hasEnded(host: SandboxHost, { principal, processes }: SandboxRecord): boolean {
@@ -69,13 +69,27 @@ export async function destroySandbox(
   if (record === undefined)
     throw new BureauError("not-found", `Cannot destroy the sandbox of "${principal}": there is none`);
   host.watch.delete(principal);
-  const exit = record.phase === "running" ? await endProgram(host, record, options) : record.exit;
-  if (record.phase === "running") {
+  const exit = await endAndClear(host, record, options).catch((error: unknown) => {
+    // As long as it is known, its end is told of, whenever it comes.
+    if (host.table.get(principal)?.phase === "running") host.watch.add(principal);
+    throw error;
+  });
+  host.log.info("sandbox destroyed", { principal, exit: exit?.description });
+  return exit;
+}
+
+async function endAndClear(
+  host: SandboxHost,
+  record: SandboxRecord,
+  options: { readonly force: boolean; readonly graceMs: number },
+): Promise<SandboxExit | undefined> {
+  const { principal, phase } = record;
+  const exit = phase === "running" ? await endProgram(host, record, options) : record.exit;
+  if (phase === "running") {
     const screen = await settledScreen(host.tmux, principal, host.clock);
     if (screen !== undefined) saveLastScreen(host, principal, screen);
   }
   await clearSandbox(host, principal);
-  host.log.info("sandbox destroyed", { principal, exit: exit?.description });
   return exit;
 }
 
@@ -142,8 +156,10 @@ export async function clearSandbox(
   const proxyStopped = Promise.all(
     [record?.proxy, proxy].filter((id) => id !== undefined).map((id) => host.proxies.stop(id)),
   );
-  await host.tmux.killSession(tmuxSession(principal));
+  // First what could start more. When tmux cannot even be run, what there is ends all the same.
+  const terminal = await Promise.allSettled([host.tmux.killSession(tmuxSession(principal))]);
   await killAll(paths, record?.processes, host.clock);
+  for (const outcome of terminal) if (outcome.status === "rejected") throw outcome.reason;
   await proxyStopped;
   for (const path of [paths.proxyLink, paths.adminSocket, paths.serviceLink])
     if (path !== undefined) rmSync(path, { force: true });

@@ -102,7 +102,7 @@ function executedChild(initPid: number): ProcessId | undefined {
  * sandbox that lost its shell just then is led to by nothing but its mounts.
  */
 export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | undefined): ProcessId[] {
-  const shells = known === undefined ? findByArguments("/bin/sh", paths.script) : [known.shell];
+  const shells = known === undefined ? shellsOf(paths) : [known.shell];
   const found: (ProcessId | undefined)[] = [known?.init, known?.bwrap, known?.program];
   if (known?.init === undefined) found.push(...findInhabitants(paths.dir));
   for (const shell of shells) {
@@ -114,6 +114,13 @@ export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | unde
   return [...found, ...shells].filter((id) => id !== undefined).filter(isAlive);
 }
 
+/** A terminal server that was started along with a sandbox has its script among its arguments, too, but for the last. */
+const shellsOf = ({ script }: SandboxPaths): ProcessId[] =>
+  findByArguments("/bin/sh", script).filter(({ pid }) => argumentsOf(pid).length === 2);
+
+/** Each takes up to {@link KILL_MS_MAX}; the second finds what was just starting, a third next to nothing. */
+const KILL_ROUNDS_MAX = 20;
+
 /**
  * Ends everything of the sandbox, and looks again until there is nothing: what was just being started when it was looked
  * for is there then. Its terminal, which could start more, is gone before. @throws BureauError when one does not die
@@ -123,11 +130,12 @@ export async function killAll(
   known: SandboxProcesses | undefined,
   clock: Clock,
 ): Promise<void> {
-  for (;;) {
+  for (let round = 0; round < KILL_ROUNDS_MAX; round++) {
     const found = allProcesses(paths, known);
     if (found.length === 0) return;
     await killProcesses(found, clock);
   }
+  throw new BureauError("failed", `Somebody goes on starting processes in "${paths.dir}"`);
 }
 
 /** SIGKILL to all of them; resolves when none is left. @throws BureauError when one does not die */

@@ -63,6 +63,18 @@ describe("an open connection to tmux", () => {
     expect(tmux("list-sessions")).toContain("first");
   });
 
+  test("that was too slow answers nobody who asks over the next one", async () => {
+    const { lines } = await answered(["display-message", "-p", "#{pid}"]);
+    process.kill(Number(lines[0]), "SIGSTOP");
+    const ask = (word: string) => control.run(["display-message", "-p", word]);
+    expect(await ask("one")).toBe("unanswered");
+    control.open();
+    const later = [ask("two"), ask("three")];
+    process.kill(Number(lines[0]), "SIGCONT");
+    expect(await Promise.all(later)).toEqual(["two", "three"].map((word) => ({ ok: true, lines: [word] })));
+    expect(await ask("four")).toEqual({ ok: true, lines: ["four"] });
+  });
+
   test("is lost with its server, says so to whoever waits, and can be opened again", async () => {
     const { lines } = await answered(["display-message", "-p", "#{pid}"]);
     // Stopped, it reads the question and never answers.

@@ -24,14 +24,16 @@ const BUFFER_BYTES_MAX = 64 * 1024;
 /** A command takes milliseconds; after this its caller runs a client of its own. */
 const ANSWER_MS_MAX = 5_000;
 
-type Child = Bun.Subprocess<"pipe", "pipe", "ignore">;
-type Waiting = (answer: ControlAnswer | "unanswered") => void;
+/** One client, and who waits for its answers, which come in order. */
+type Connection = {
+  readonly child: Bun.Subprocess<"pipe", "pipe", "ignore">;
+  readonly waiting: ((answer: ControlAnswer | "unanswered") => void)[];
+};
 
 export class TmuxControl implements Disposable {
   readonly #client: readonly string[];
   readonly #env: Readonly<Record<string, string>>;
-  #child: Child | undefined;
-  readonly #waiting: Waiting[] = [];
+  #connection: Connection | undefined;
 
   /** `client` is the tmux command up to its own arguments. */
   constructor(client: readonly string[], env: Readonly<Record<string, string>>) {
@@ -41,7 +43,7 @@ export class TmuxControl implements Disposable {
 
   /** Opens the connection unless it is open. Never throws: without it everything works, only slower. */
   open(): void {
-    if (this.#child !== undefined) return;
+    if (this.#connection !== undefined) return;
     const [program = "tmux", ...before] = this.#client;
     try {
       const child = Bun.spawn(
@@ -55,58 +57,55 @@ export class TmuxControl implements Disposable {
         },
       );
       child.unref();
-      this.#child = child;
-      void this.#read(child);
+      const connection: Connection = { child, waiting: [] };
+      this.#connection = connection;
+      void this.#read(connection);
       // Its output alone does not always tell that a client whose server was killed has ended.
-      void child.exited.then(() => this.#lose(child));
+      void child.exited.then(() => this.#lose(connection));
     } catch {
-      this.#child = undefined;
+      // There is no tmux; its callers will say so.
     }
   }
 
   /** The answer to one command. */
   run(words: readonly string[]): Promise<ControlAnswer | NoAnswer> {
-    const child = this.#child;
-    if (child === undefined || words.some((word) => word.includes("\n"))) return Promise.resolve("unsent");
+    const connection = this.#connection;
+    if (connection === undefined || words.some((word) => word.includes("\n")))
+      return Promise.resolve("unsent");
     return new Promise((resolve) => {
       // Answers come in order, so one that is late makes all others wrong.
-      const late = setTimeout(() => {
-        this.#lose(child);
-        child.kill();
-      }, ANSWER_MS_MAX);
-      this.#waiting.push((answer) => {
+      const late = setTimeout(() => this.#end(connection), ANSWER_MS_MAX);
+      connection.waiting.push((answer) => {
         clearTimeout(late);
         resolve(answer);
       });
       try {
-        child.stdin.write(`${words.map(quoteForTmux).join(" ")}\n`);
-        void child.stdin.flush();
+        const { stdin } = connection.child;
+        stdin.write(`${words.map(quoteForTmux).join(" ")}\n`);
+        void stdin.flush();
       } catch {
-        this.#lose(child);
+        this.#end(connection);
       }
     });
   }
 
   [Symbol.dispose](): void {
-    const child = this.#child;
-    if (child === undefined) return;
-    this.#lose(child);
-    child.kill();
+    if (this.#connection !== undefined) this.#end(this.#connection);
   }
 
-  async #read(child: Child): Promise<void> {
+  async #read(connection: Connection): Promise<void> {
     const decoder = new TextDecoder();
     let rest = "";
     let block: string[] | undefined;
     try {
-      for await (const chunk of child.stdout) {
+      for await (const chunk of connection.child.stdout) {
         const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
         rest = lines.pop() ?? "";
         if (rest.length > BUFFER_BYTES_MAX) break;
         for (const line of lines) {
           if (/^%begin \d+ \d+ 1$/.test(line)) block = [];
           else if (block !== undefined && /^%(end|error) \d+ \d+ 1$/.test(line)) {
-            this.#waiting.shift()?.({ ok: line.startsWith("%end"), lines: block });
+            connection.waiting.shift()?.({ ok: line.startsWith("%end"), lines: block });
             block = undefined;
           } else block?.push(line);
         }
@@ -114,12 +113,19 @@ export class TmuxControl implements Disposable {
     } catch {
       // Lost, as below.
     }
-    this.#lose(child);
+    this.#lose(connection);
   }
 
-  #lose(child: Child): void {
-    if (this.#child === child) this.#child = undefined;
-    for (const waiting of this.#waiting.splice(0)) waiting("unanswered");
+  #end(connection: Connection): void {
+    this.#lose(connection);
+    // SIGTERM has a client wait for its server.
+    connection.child.kill("SIGKILL");
+  }
+
+  /** What it still answers is nobody's. */
+  #lose(connection: Connection): void {
+    if (this.#connection === connection) this.#connection = undefined;
+    for (const waiting of connection.waiting.splice(0)) waiting("unanswered");
   }
 }
 

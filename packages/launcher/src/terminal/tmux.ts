@@ -6,8 +6,10 @@
  */
 import { writeFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
+import { argumentsOf, findByArguments, signalProcess } from "@bureau/kit/process-table";
+import { type Ran, runToEnd } from "@bureau/kit/run-to-end";
 import { TmuxControl } from "./tmux-control.ts";
 
 /** The terminal inside a sandbox, before anybody attaches. */
@@ -69,7 +71,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
   const base = ["tmux", "-u", "-S", tmuxSocket(layout), ...own];
   // A server that was started anew by somebody else knows nothing of our configuration.
   const configured = ["source-file", tmuxConfig(layout), ";"];
-  const run = (...args: string[]): Promise<Outcome> => runClient([...base, ...args]);
+  const run = (...args: string[]): Promise<Ran> => runClient([...base, ...args]);
   const control = new TmuxControl(base, clientEnvironment());
   return {
     async ensureServer() {
@@ -145,12 +147,14 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     },
     async killServer() {
       control[Symbol.dispose]();
-      await run("kill-server");
+      const ended = await run("kill-server").catch(() => undefined);
+      if (ended?.code === 0 || external) return;
+      // One that hangs would live on where nobody finds it.
+      for (const process of findByArguments("-S", tmuxSocket(layout)))
+        if (argumentsOf(process.pid)[0] === "tmux") signalProcess(process, "SIGKILL");
     },
   };
 }
-
-type Outcome = { readonly code: number; readonly stdout: string; readonly stderr: string };
 
 /** What a client is given; it becomes the server's when this client is the one that starts it. */
 const clientEnvironment = (): Record<string, string> => ({
@@ -159,29 +163,22 @@ const clientEnvironment = (): Record<string, string> => ({
   SHELL: "/bin/sh",
 });
 
-async function runClient(argv: string[]): Promise<Outcome> {
-  let child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+/** @throws BureauError `unsupported` without tmux, `timeout` */
+async function runClient(argv: string[]): Promise<Ran> {
   try {
-    child = Bun.spawn(argv, {
+    return await runToEnd(argv, {
+      what: `"${argv.join(" ")}"`,
+      timeoutMs: CLIENT_MS_MAX,
       env: clientEnvironment(),
       cwd: "/",
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-      timeout: CLIENT_MS_MAX,
     });
   } catch (error) {
+    if (!isBureauError(error) || error.code !== "unsupported") throw error;
     throw new BureauError("unsupported", "Cannot run tmux", { hint: "install tmux", cause: error });
   }
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr };
 }
 
-const tmuxError = (act: string, outcome: Outcome): BureauError =>
+const tmuxError = (act: string, outcome: Ran): BureauError =>
   new BureauError(
     "failed",
     `Cannot ${act}: tmux exited with ${outcome.code}: ${outcome.stderr.trim() || "no output"}`,
