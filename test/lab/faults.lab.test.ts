@@ -68,7 +68,8 @@ const lastOutput = "/var/lib/bureau/last-output/agent+polite.txt";
 /** Told to end before its trap is set, it would end like any other. */
 async function politeListens(): Promise<void> {
   await fleet.agentRuns(m1(), "polite");
-  await m1().eventually(`${installed} agent logs polite | grep -q up`);
+  const screen = "tmux -N -S /run/bureau/tmux.sock capture-pane -p -t =bureau/agent/polite:";
+  await m1().eventually(`${screen} | grep -qx up`, { user: "bureau" });
 }
 
 test("stop drains, start brings everything back, and nothing is left running in between", async () => {

@@ -20,7 +20,7 @@ const times = {
   launcherProof: 6_000,
   launcherSoak: 1_000,
   judge: 5_000,
-  margin: 10_000,
+  margin: 6_000,
 };
 const versions = new HostEnvironments();
 let machine: UpgradableBureau;
@@ -300,6 +300,39 @@ test("a launcher that crashes while a daemon proves itself does not save one tha
   expect(now).toMatchObject({ state: "failed", host_environment_path: works });
   expect(now.reason).toContain("in time");
   expect(await agent()).toEqual(before);
+});
+
+test("a launcher that cannot come to rest goes on, and soon, though whoever keeps it busy has gone", async () => {
+  await bureau.json(
+    "agent",
+    "create",
+    "deaf",
+    "--command",
+    "trap '' TERM HUP; echo up; while :; do sleep 0.1; done",
+  );
+  await eventually(
+    async () => (await bureau.run("agent", "logs", "deaf")).stdout.includes("up") || undefined,
+  );
+  const { pid } = await agent("deaf");
+  const gone = new AbortController();
+  const ask = { action: "destroy-sandbox", principal: "agent/deaf", grace_ms: 60_000 };
+  const asking = callCbor(launcherSocket(bureau.layout), ask, launcherResponses["destroy-sandbox"], {
+    ...{ peer: "launcher", signal: gone.signal },
+  }).catch(() => {});
+  await launcher();
+  gone.abort();
+  await asking;
+  const update = { action: "exec-update", programs_dir: versions.make(), request_id: "at a bad moment" };
+  await callCbor(launcherSocket(bureau.layout), update, launcherResponses["exec-update"], {
+    peer: "launcher",
+  });
+  const { exec_fault } = await eventually(async () => {
+    const now = await launcher();
+    return now.exec_fault === undefined ? undefined : now;
+  });
+  expect(exec_fault).toContain("under way");
+  process.kill(pid ?? 0, "SIGKILL");
+  await bureau.json("agent", "destroy", "deaf");
 });
 
 test("a version that was altered is refused, and the same content is not touched at all", async () => {

@@ -10,7 +10,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { readIfPresent, removeDurably, writeDurably } from "./durable-file.ts";
+import {
+  readIfPresent,
+  removeDurably,
+  removeTemporaries,
+  removeTemporariesIn,
+  writeDurably,
+} from "./durable-file.ts";
 
 let dir = "";
 beforeEach(() => {
@@ -84,6 +90,32 @@ describe("writeDurably", () => {
     expect(readFileSync(join(target, "inside"), "utf8")).toBe("kept");
     expect(() => writeDurably(join(dir, "missing", "f"), "x", 0o600)).toThrow();
     expect(readdirSync(dir)).toEqual(["folder"]);
+  });
+});
+
+describe("what a writer that was killed left", () => {
+  const names = [
+    "f",
+    "f.0123456789ab.tmp",
+    "f.0123456789ab.tmp.ba9876543210.tmp",
+    "f.tmp",
+    "g.0123456789ab.tmp",
+  ];
+  beforeEach(() => {
+    for (const name of names) writeFileSync(join(dir, name), "");
+  });
+
+  test("goes for one file, and nothing that is named otherwise", () => {
+    removeTemporaries(join(dir, "f"));
+    expect(readdirSync(dir).sort()).toEqual(["f", "f.tmp", "g.0123456789ab.tmp"]);
+    removeTemporaries(join(dir, "missing/f"));
+  });
+
+  test("goes for a whole folder, as far as it is told to", () => {
+    removeTemporariesIn(dir, (name) => name === "g");
+    expect(readdirSync(dir)).not.toContain("g.0123456789ab.tmp");
+    removeTemporariesIn(dir, () => true);
+    expect(readdirSync(dir).sort()).toEqual(["f", "f.tmp"]);
   });
 });
 

@@ -147,7 +147,9 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
 
   test("says why ssh ended, though a program that it started goes on and holds its output", async () => {
     const marks = `echo its reason >&2; sleep 300.${process.pid} & exit 1`;
-    const error = await failure(open([...sshd.options, `ProxyCommand=sh -c '${marks}'`]));
+    // ssh itself waits that long for a greeting, since its end of the proxy's output is held open.
+    const options = ["ConnectTimeout=3", ...sshd.options, `ProxyCommand=sh -c '${marks}'`];
+    const error = await failure(open(options));
     for (const left of findByArguments("sleep", `300.${process.pid}`)) process.kill(left.pid);
     expect(error.code).toBe("unavailable");
     expect(error.message).toContain("its reason");
