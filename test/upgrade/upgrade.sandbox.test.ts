@@ -332,7 +332,7 @@ test("a launcher that cannot come to rest goes on, and soon, though whoever keep
   });
   expect(exec_fault).toContain("under way");
   process.kill(pid ?? 0, "SIGKILL");
-  await bureau.json("agent", "destroy", "deaf");
+  await bureau.json("agent", "destroy", "deaf", "--no-wait");
 });
 
 test("a version that was altered is refused, and the same content is not touched at all", async () => {
