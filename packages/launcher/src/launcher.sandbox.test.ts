@@ -418,8 +418,7 @@ describe("sandboxes", () => {
     await using broken = await new TestLauncher().start(["/bin/false"]);
     await withoutPath(async () => await expect(broken.create("agent/x", FOREVER)).rejects.toThrow("agent/x"));
     expect(findInhabitants(broken.layout.runDir)).toEqual([]);
-    await expect(broken.create("agent/x", FOREVER)).rejects.toThrow("proxy");
-    expect(leftovers(broken, "agent/x")).toEqual([]);
+    await broken.until("the rest goes later", () => leftovers(broken, "agent/x").length === 0);
   });
 
   test("a proxy that cannot be put in its place does not stay", async () => {

@@ -40,6 +40,8 @@ export type LauncherDeps = {
 
 /** Requests in flight get this long when the launcher stops. */
 const DRAIN_MS_MAX = 1_000;
+/** Between attempts to clear away what is left of a sandbox. */
+const CLEAR_AGAIN_MS = 3_000;
 
 /**
  * Resolves when everything it found is settled. launcher.sock answers before that, for clients may have waited while one
@@ -119,6 +121,19 @@ function makeHost(
     lock
       .run(principal, () => recordExit(host, principal))
       .catch((error: unknown) => log.error("cannot record an exit", { principal, error }));
+  const clearLater = (principal: AccountLocalpart): void => {
+    const again = async (): Promise<void> => {
+      // Somebody has asked for it anew, and that cleared it away.
+      const isWhole = ["running", "exited"].includes(table.get(principal)?.phase ?? "");
+      if (!isWhole && !stopping.aborted) await clearSandbox(host, principal);
+    };
+    const attempt = (): void =>
+      void lock.run(principal, again).catch((error: unknown) => {
+        log.error("cannot clear away what is left of a sandbox", { principal, error });
+        clearLater(principal);
+      });
+    setTimeout(attempt, CLEAR_AGAIN_MS).unref();
+  };
   const onExit = (): void => watch.sweep();
   const open =
     config.proxySocket === undefined
@@ -128,7 +143,7 @@ function makeHost(
   const mountPolicy = { layout: config.layout, homes: homesOfUser(), programsDir: config.programsDir };
   const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {
-    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux, stopping },
+    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux, stopping, clearLater },
     ...{ hostTools: findHostTools(), ...findSandboxPrograms() },
   };
   return host;

@@ -102,6 +102,7 @@ async function clear(
   } catch (error) {
     // As long as it is known, nobody makes another in its place.
     if (record !== undefined) host.table.put(record);
+    host.clearLater(principal);
     throw error;
   }
 }

@@ -101,9 +101,10 @@ export async function createSandbox(
     // What is still being made is waited for: it could not be cleared before it is there.
     await building?.catch(() => undefined);
     const proxy = await starting?.catch(() => undefined);
-    await clearSandbox(host, principal, proxy).catch((left: unknown) =>
-      host.log.error("cannot clear a sandbox that failed to start", { principal, error: left }),
-    );
+    await clearSandbox(host, principal, proxy).catch((left: unknown) => {
+      host.log.error("cannot clear a sandbox that failed to start", { principal, error: left });
+      host.clearLater(principal);
+    });
     throw error;
   } finally {
     host.proxies.prepareSpare();

@@ -25,6 +25,8 @@ export type SandboxHost = {
   /** Absolute path of bubblewrap. */
   readonly bwrap: string;
   readonly hostTools: readonly HostTool[];
+  /** Clears away later, and under its lock, what is left of a sandbox that could not be cleared away now. */
+  readonly clearLater: (principal: AccountLocalpart) => void;
   /** Aborts when the launcher is told to stop. */
   readonly stopping: AbortSignal;
 };
