@@ -72,6 +72,14 @@ describe("sandboxes", () => {
     await destroy("agent/chatty");
   });
 
+  test("a long screen full of characters of three bytes is kept like any other", async () => {
+    const print = 'l=$(printf "─%.0s" $(seq 158)); for i in $(seq 4000); do echo "$l"; done; echo end';
+    await launcher.create("agent/wide", print);
+    expect((await launcher.exitOf("agent/wide")).exit).toMatchObject({ code: 0 });
+    expect(await launcher.output("agent/wide")).toEndWith("─\nend");
+    await destroy("agent/wide");
+  });
+
   test("the proxy of an ended program is stopped", async () => {
     const { proxy_pid } = await launcher.create("agent/over", "true");
     await launcher.exitOf("agent/over");
@@ -392,12 +400,14 @@ describe("sandboxes", () => {
   });
 
   test("an exit code that is long in coming is waited for, as long as there is somebody to write it", async () => {
-    const { pid } = await launcher.create("agent/slow", "sleep 0.3; exit 0");
+    const { pid } = await launcher.create("agent/slow", `trap 'exit 0' USR1; echo up; ${FOREVER}`);
+    await shows("agent/slow", "up");
     const [shell] = findByArguments("/bin/sh", launcher.paths("agent/slow").script);
     const server = identify(Number(tmux("display-message", "-p", "#{pid}")));
     if (shell === undefined || server === undefined) throw new Error("no shell, or no terminal server");
     // tmux, too, since it lets children that are stopped go on.
     for (const id of [server, shell]) signalProcess(id, "SIGSTOP");
+    process.kill(pid ?? 0, "SIGUSR1");
     await launcher.until("the program has ended", () => identify(pid ?? 0) === undefined);
     await systemClock.sleep(4_000);
     expect(await launcher.status("agent/slow")).toMatchObject({ state: "running" });

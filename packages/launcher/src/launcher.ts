@@ -3,6 +3,7 @@
  * killed instead leaves them running for the next one.
  */
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { retry } from "@bureau/kit/backoff";
 import { type CborServer, serveCbor } from "@bureau/kit/cbor-socket";
 import type { Clock } from "@bureau/kit/clock";
 import { removeTemporariesIn } from "@bureau/kit/durable-file";
@@ -21,7 +22,7 @@ import { adoptSandboxes, settleLeftovers } from "./sandbox/adopt.ts";
 import { clearSandbox, destroySandbox, GRACE_MS, recordExit } from "./sandbox/destroy.ts";
 import { ExitWatch } from "./sandbox/exit-watch.ts";
 import { findHostTools, findSandboxPrograms, homesOfUser } from "./sandbox/host-tools.ts";
-import { settleRecords } from "./sandbox/record.ts";
+import { isWhole, settleRecords } from "./sandbox/record.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
 import { SandboxTable } from "./sandbox/sandbox-table.ts";
 import { createTmux } from "./terminal/tmux.ts";
@@ -40,8 +41,6 @@ export type LauncherDeps = {
 
 /** Requests in flight get this long when the launcher stops. */
 const DRAIN_MS_MAX = 1_000;
-/** Between attempts to clear away what is left of a sandbox. */
-const CLEAR_AGAIN_MS = 3_000;
 
 /**
  * Resolves when everything it found is settled. launcher.sock answers before that, for clients may have waited while one
@@ -99,7 +98,8 @@ const UNFINISHED_MS = 60_000;
 
 /** They may hold a key, or a session. */
 function removeUnfinishedFiles(folder: string, clock: Clock): void {
-  const isOld = (path: string): boolean => clock.now() - lstatSync(path).mtimeMs > UNFINISHED_MS;
+  const isOld = (path: string): boolean =>
+    clock.now() - (lstatSync(path, { throwIfNoEntry: false })?.mtimeMs ?? clock.now()) > UNFINISHED_MS;
   removeTemporariesIn(folder, (_name, path) => isOld(path));
 }
 
@@ -114,26 +114,31 @@ function makeHost(
   const watch = new ExitWatch({
     record: (principal) => table.get(principal),
     paths: (principal) => pathsOf({ config }, principal),
-    onExit: (principal) => void ended(principal),
+    onExit: (principal) => ended(principal),
     onProxyChange: () => table.changed(),
   });
-  const ended = (principal: AccountLocalpart): Promise<void> =>
-    lock
+  const ending = new Set<AccountLocalpart>();
+  /** Told again each second for as long as it takes; others who wait for the principal's lock need not stand behind all. */
+  const ended = (principal: AccountLocalpart): void => {
+    if (ending.has(principal)) return;
+    ending.add(principal);
+    void lock
       .run(principal, () => recordExit(host, principal))
-      .catch((error: unknown) => log.error("cannot record an exit", { principal, error }));
-  const clearLater = (principal: AccountLocalpart): void => {
-    const again = async (): Promise<void> => {
-      // Somebody has asked for it anew, and that cleared it away.
-      const isWhole = ["running", "exited"].includes(table.get(principal)?.phase ?? "");
-      if (!isWhole && !stopping.aborted) await clearSandbox(host, principal);
-    };
-    const attempt = (): void =>
-      void lock.run(principal, again).catch((error: unknown) => {
-        log.error("cannot clear away what is left of a sandbox", { principal, error });
-        clearLater(principal);
-      });
-    setTimeout(attempt, CLEAR_AGAIN_MS).unref();
+      .catch((error: unknown) => log.error("cannot record an exit", { principal, error }))
+      .finally(() => ending.delete(principal));
   };
+  const clearLater = (principal: AccountLocalpart): void =>
+    void retry(
+      () =>
+        lock.run(principal, async () => {
+          // Somebody has asked for it anew, and that cleared it away.
+          if (!isWhole(table.get(principal))) await clearSandbox(host, principal);
+        }),
+      {
+        ...{ clock, signal: stopping, random: deps.random, isTransient: () => true },
+        onRetry: (error) => log.error("cannot clear away what is left of a sandbox", { principal, error }),
+      },
+    ).catch(() => {});
   const onExit = (): void => watch.sweep();
   const open =
     config.proxySocket === undefined

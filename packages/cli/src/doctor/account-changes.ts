@@ -26,6 +26,13 @@ export async function makeAccounts(record: InstallRecord, backups: Backups): Pro
   for (const group of [user, operatorsGroup])
     if (accounts.group(group) === undefined) record.intend({ kind: "group", name: group });
   keepAccountFiles(record, backups);
+  // What an uninstall left that was cut off would keep the tool from making them.
+  for (const name of [user, operatorsGroup]) {
+    if (record.find({ kind: "user", name }) !== undefined && accounts.user(name) === undefined)
+      await settleShadow("/etc/shadow", (line) => withoutName(line, name));
+    if (record.find({ kind: "group", name }) !== undefined && accounts.group(name) === undefined)
+      await settleShadow("/etc/gshadow", (line) => withoutName(line, name));
+  }
   await changing(record, ["systemd-sysusers", systemHost.sysusers]);
 }
 
@@ -43,36 +50,41 @@ export async function addMember(
 export async function removeMember(record: InstallRecord, name: string, group: string): Promise<void> {
   if (readAccounts().group(group)?.members.includes(name) === true)
     await changing(record, ["gpasswd", "-d", name, group]);
-  settleShadow("/etc/gshadow", (line) => withoutMember(line, group, name));
+  await settleShadow("/etc/gshadow", (line) => withoutMember(line, group, name));
 }
 
 export async function removeUser(record: InstallRecord, name: string): Promise<void> {
   if (readAccounts().user(name) !== undefined) await changing(record, ["userdel", name]);
-  settleShadow("/etc/shadow", (line) => withoutName(line, name));
+  await settleShadow("/etc/shadow", (line) => withoutName(line, name));
 }
 
 export async function removeGroup(record: InstallRecord, name: string): Promise<void> {
   if (readAccounts().group(name) !== undefined) await changing(record, ["groupdel", name]);
-  settleShadow("/etc/gshadow", (line) => withoutName(line, name));
+  await settleShadow("/etc/gshadow", (line) => withoutName(line, name));
 }
 
 /**
  * The tools write the file first and its shadow after: one that was killed in between left a line there that none of
  * them will remove any more, and that keeps systemd-sysusers from making the group again.
  */
-function settleShadow(path: string, edit: (line: string) => string | undefined): void {
+async function settleShadow(path: string, edit: (line: string) => string | undefined): Promise<void> {
   const edited = (text: string): string =>
     text
       .split("\n")
       .map(edit)
       .filter((line) => line !== undefined)
       .join("\n");
-  const text = textOf(path);
-  if (text === undefined || edited(text) === text) return;
+  // Of what others wrote every byte is kept.
+  const read = (): string | undefined =>
+    look(path).kind === "file" ? readFileSync(path, "latin1") : undefined;
+  const isSettled = (text = read()): boolean => text === undefined || edited(text) === text;
+  if (isSettled()) return;
   using _lock = lockAccountFiles();
   removeTemporaries(path);
-  const seen = look(path);
-  if (seen.kind === "file") replaceFile(path, edited(textOf(path) ?? ""), seen);
+  const [seen, text] = [look(path), read()];
+  if (seen.kind !== "file" || text === undefined || isSettled(text)) return;
+  replaceFile(path, Buffer.from(edited(text), "latin1"), seen);
+  await restoreLabels([path]);
 }
 
 /** Undefined when the line of an account file is about `name`. */
@@ -180,7 +192,11 @@ export async function restoreAccountFiles(record: InstallRecord, entry: AccountF
     else if (before === undefined) removeDurably(path);
     else restore(path, before);
   }
-  // Where files have security labels, new ones need theirs.
-  if (hasProgram("restorecon")) await runCommand(["restorecon", ...besides]);
+  await restoreLabels(besides);
   return left;
+}
+
+/** Where files have security labels, new ones need theirs. */
+async function restoreLabels(paths: readonly string[]): Promise<void> {
+  if (hasProgram("restorecon")) await runCommand(["restorecon", ...paths]);
 }

@@ -37,9 +37,9 @@ export type Receipt = {
   readonly kept: readonly { readonly what: string; readonly why: string }[];
 };
 
-/** Whether something of Bureau's own stays because others' things are in it, and not because it was to stay. */
+/** Whether something is not as it was, though nobody wanted that. */
 export const isIncomplete = ({ kept }: Receipt): boolean =>
-  kept.some(({ why }) => why.startsWith(HOLDS_OTHERS));
+  kept.some(({ why }) => why.startsWith(HOLDS_OTHERS) || why.startsWith(NOT_PUT_BACK));
 
 /** Whose files are people's. */
 const dataFolders: readonly string[] = [systemLayout.workspaceRoot, systemLayout.cacheRoot];
@@ -195,8 +195,10 @@ export async function uninstallAll(
     const current = record.find(entry);
     if (current === undefined) continue;
     const left = await takeBack(current, record, options, userStays);
-    if (left !== undefined) kept.push({ what: describeEntry(entry), why: left.why });
-    if (left?.isRecorded === true) continue;
+    if (left !== undefined) {
+      kept.push({ what: describeEntry(entry), why: left });
+      continue;
+    }
     removed.push(describeEntry(entry));
     deps.onRemoved(describeEntry(entry));
   }
@@ -237,17 +239,13 @@ function effectiveUid(pid: string): number {
   return Number(/^Uid:\s+\d+\s+(\d+)/m.exec(status)?.[1] ?? -1);
 }
 
-/** Why a thing stays, and whether the record goes on telling of it. */
-type Left = { readonly why: string; readonly isRecorded: boolean };
-
-/** Undoes one entry and strikes it off, unless it stays. */
+/** Undoes one entry and strikes it off, unless it stays; returns why something of it does. */
 async function takeBack(
   entry: Entry,
   record: InstallRecord,
   options: UninstallOptions,
   userStays: string | undefined,
-): Promise<Left | undefined> {
-  const stays = (why: string): Left => ({ why, isRecorded: true });
+): Promise<string | undefined> {
   switch (entry.kind) {
     case "enabled":
       await disable(entry.unit);
@@ -274,41 +272,37 @@ async function takeBack(
     case "link": {
       const why = await takeBackPath(entry);
       record.forget(entry);
-      return why === undefined
-        ? undefined
-        : { why: `what was there before cannot be put back: ${why}`, isRecorded: false };
+      return why === undefined ? undefined : `${NOT_PUT_BACK}${why}`;
     }
     case "folder": {
       const why = await takeBackFolder(entry, record, options);
-      if (why !== undefined) return stays(why);
+      if (why !== undefined) return why;
       // The record went with its folder.
       if (entry.path === systemHost.configDir && !existsSync(entry.path)) return undefined;
       break;
     }
     case "credential-secret": {
       const others = await otherCredentials();
-      if (others !== undefined) return stays(others);
+      if (others !== undefined) return others;
       removeDurably(entry.path);
       break;
     }
     case "user":
-      if (userStays !== undefined) return stays(userStays);
+      if (userStays !== undefined) return userStays;
       await removeUser(record, entry.name);
       break;
     case "group":
-      if (userStays !== undefined) return stays(userStays);
+      if (userStays !== undefined) return userStays;
       await removeGroup(record, entry.name);
       break;
     case "account-files": {
-      if (userStays !== undefined) return stays("it goes with the user");
+      if (userStays !== undefined) return "it goes with the user";
       const left = await restoreAccountFiles(record, entry);
       record.forget(entry);
-      return left.length === 0
-        ? undefined
-        : { why: `others have changed accounts since: ${left.join(", ")}`, isRecorded: false };
+      return left.length === 0 ? undefined : `others have changed accounts since: ${left.join(", ")}`;
     }
     case "package":
-      if (!options.removePackages) return stays("others may use it; --remove-packages removes it");
+      if (!options.removePackages) return "others may use it; --remove-packages removes it";
       await removePackage(entry.name);
       break;
   }
@@ -321,8 +315,11 @@ async function disable(unit: string): Promise<void> {
   const command = ["systemctl", "--quiet", "disable", unit];
   // Of a unit whose file is gone there is nothing to disable, and systemctl says that it failed.
   await (look(join(systemHost.unitDir, unit)).kind === "file" ? mustRun(command) : tryRun(command));
-  for (const name of readdirSync(systemHost.unitDir))
-    if (name.endsWith(".wants")) syncPath(join(systemHost.unitDir, name));
+  syncPath(systemHost.unitDir);
+  for (const name of readdirSync(systemHost.unitDir)) {
+    const path = join(systemHost.unitDir, name);
+    if (name.endsWith(".wants") && look(path).kind === "folder") syncPath(path);
+  }
 }
 
 /** Returns why what was there before cannot be put back, if so. */
@@ -369,6 +366,7 @@ const needsBackups = (entry: Entry): boolean =>
   ((entry.kind === "file" || entry.kind === "link") && entry.before !== undefined);
 
 const HOLDS_OTHERS = "it holds what is not Bureau's: ";
+const NOT_PUT_BACK = "what was there before cannot be put back: ";
 
 const notOurs = (names: readonly string[]): string => `${HOLDS_OTHERS}${names.slice(0, 5).join(", ")}`;
 
@@ -404,6 +402,7 @@ function removeConfigDir(record: InstallRecord, own: Entry): string | undefined 
   if (others.length > 0) return notOurs(others);
   rmSync(systemHost.installRecord, { force: true });
   rmdirSync(systemHost.configDir);
+  syncPath(dirname(systemHost.configDir));
   return undefined;
 }
 

@@ -2,15 +2,13 @@
  * A machine's first moments on a system installation: its age key, made and sealed without ever lying in clear on a
  * disk, and first boot, run by systemd as the system user with the key opened for that one process.
  */
-import { randomBytes } from "node:crypto";
-import { existsSync, renameSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { syncPath } from "@bureau/kit/durable-file";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
 import type { MachineConf } from "@bureau/kit/machine-conf";
 import { mustRun, runCommand } from "../doctor/run-command.ts";
-import { forRoot, writeNewFile } from "./root-files.ts";
+import { forRoot, replaceFile } from "./root-files.ts";
 
 /** systemd's own secret, made by the first credential that is sealed with it (systemd-creds(1)). */
 export const hostSecret = "/var/lib/systemd/credential.secret";
@@ -42,7 +40,6 @@ export async function sealMachineKey(programs: string, intendSecret: () => void)
   if (!tpm && !existsSync(hostSecret)) intendSecret();
   // No PCRs: an update of the firmware does not lock the key away.
   const how = tpm ? ["--with-key=tpm2", "--tpm2-pcrs="] : ["--with-key=host"];
-  const temporary = `${systemHost.sealedKey}.${randomBytes(6).toString("hex")}.tmp`;
   const script = `exec 4>&1
 codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds encrypt "$@" 3>&- >&4; echo $? >&3; }; } 3>&1)
 [ "$codes" = "0
@@ -59,13 +56,7 @@ codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds en
     "-",
     "-",
   ]);
-  try {
-    writeNewFile(temporary, stdout, forRoot);
-    renameSync(temporary, systemHost.sealedKey);
-    syncPath(dirname(systemHost.sealedKey));
-  } finally {
-    rmSync(temporary, { force: true });
-  }
+  replaceFile(systemHost.sealedKey, stdout, forRoot);
 }
 
 /** Joins the fleet with `bootstrap`, the text of a bootstrap file. Done when the machine's session is written. */

@@ -9,7 +9,7 @@ import { tmuxSession } from "@bureau/kit/layout";
 import { isAlive } from "@bureau/kit/process-table";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
-import { findRecords, type SandboxRecord } from "./record.ts";
+import { findRecords, isWhole, type SandboxRecord } from "./record.ts";
 import { fleetFolder, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 
 /** What {@link adoptSandboxes} leaves to be settled. */
@@ -66,9 +66,6 @@ function removeRehearsals(runDir: string): void {
   for (const name of readdirSync(runDir))
     if (/^spare-[A-Za-z0-9]{6}$/.test(name)) rmSync(join(runDir, name), { recursive: true, force: true });
 }
-
-const isWhole = (record: SandboxRecord | undefined): record is SandboxRecord =>
-  record !== undefined && record.phase !== "creating";
 
 async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<void> {
   const { principal } = record;

@@ -292,7 +292,7 @@ function openGate(path: string): void {
 }
 
 async function notRun(host: SandboxHost, principal: AccountLocalpart): Promise<BureauError> {
-  const screen = await settledScreen(host.tmux, principal, host.clock);
+  const screen = await settledScreen(host, principal);
   const said = accountOf(screen ?? "").trim() || "no output";
   return new BureauError("failed", `bubblewrap did not run the program: ${said}`);
 }

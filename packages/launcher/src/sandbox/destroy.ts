@@ -46,7 +46,7 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   const inside = [init, program].filter((id) => id !== undefined).filter(isAlive);
   const left = code === undefined ? allProcesses(paths, record.processes) : inside;
   await killProcesses(left, host.clock);
-  const screen = await settledScreen(host.tmux, principal, host.clock);
+  const screen = await settledScreen(host, principal);
   if (screen !== undefined) saveLastScreen(host, principal, screen);
   const output = exit.code !== 0 && screen !== undefined ? { output: accountOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
@@ -86,7 +86,7 @@ async function endAndClear(
   const { principal, phase } = record;
   const exit = phase === "running" ? await endProgram(host, record, options) : record.exit;
   if (phase === "running") {
-    const screen = await settledScreen(host.tmux, principal, host.clock);
+    const screen = await settledScreen(host, principal);
     if (screen !== undefined) saveLastScreen(host, principal, screen);
   }
   await clearSandbox(host, principal);

@@ -1,13 +1,12 @@
 /** How an ended program is described, and the last it said. */
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
-import { readIfPresent } from "@bureau/kit/durable-file";
+import { readIfPresent, writeAtomically } from "@bureau/kit/durable-file";
 import { type Layout, lastOutputFile, tmuxSession } from "@bureau/kit/layout";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
-import type { Tmux } from "../terminal/tmux.ts";
 import type { SandboxHost } from "./sandbox-host.ts";
 
 /** Lines of the terminal in an exit's account (section 12.2). */
@@ -40,16 +39,23 @@ export const lostExit = (why: string, clock: Clock): SandboxExit => ({
   at: clock.now(),
 });
 
-/** The screen of a program that has ended; waits until all it wrote is there. */
+/**
+ * The screen of a program that has ended; waits until all it wrote is there. Never throws: a terminal that cannot be read
+ * is no reason to keep what has ended.
+ */
 export async function settledScreen(
-  tmux: Tmux,
+  { tmux, clock, log }: Pick<SandboxHost, "tmux" | "clock" | "log">,
   principal: AccountLocalpart,
-  clock: Clock,
 ): Promise<string | undefined> {
-  for (let attempt = 1; ; attempt++) {
-    const screen = await tmux.capture(tmuxSession(principal), LAST_SCREEN_LINES_MAX);
-    if (screen === undefined || screen.dead || attempt >= SETTLE_ATTEMPTS_MAX) return screen?.text;
-    await clock.sleep(Math.min(SETTLE_MS, attempt * 5));
+  try {
+    for (let attempt = 1; ; attempt++) {
+      const screen = await tmux.capture(tmuxSession(principal), LAST_SCREEN_LINES_MAX);
+      if (screen === undefined || screen.dead || attempt >= SETTLE_ATTEMPTS_MAX) return screen?.text;
+      await clock.sleep(Math.min(SETTLE_MS, attempt * 5));
+    }
+  } catch (error) {
+    log.warn("cannot read what a program last wrote", { principal, error });
+    return undefined;
   }
 }
 
@@ -75,8 +81,7 @@ export function saveLastScreen(
   const path = lastOutputFile(layout, principal);
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    writeFileSync(`${path}.tmp`, tail(screen, LAST_SCREEN_BYTES_MAX), { mode: 0o600 });
-    renameSync(`${path}.tmp`, path);
+    writeAtomically(path, tail(screen, LAST_SCREEN_BYTES_MAX), 0o600);
   } catch (error) {
     log.warn("cannot keep what a program last wrote", { principal, error });
   }

@@ -44,6 +44,10 @@ export const SandboxRecordSchema = v.object({
 });
 export type SandboxRecord = v.InferOutput<typeof SandboxRecordSchema>;
 
+/** Everything of the sandbox was made, and is on record. */
+export const isWhole = (record: SandboxRecord | undefined): record is SandboxRecord =>
+  record !== undefined && record.phase !== "creating";
+
 /** Only an exit is worth anything after a reboot, so only that must be on the disk. */
 export function writeRecord(path: string, record: SandboxRecord): void {
   const write = record.phase === "exited" ? writeDurably : writeAtomically;

@@ -5,12 +5,12 @@ import {
   existsSync,
   mkdirSync,
   realpathSync,
-  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { writeAtomically } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import type { SandboxPaths } from "@bureau/kit/layout";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
@@ -61,9 +61,7 @@ export function linkSockets(paths: SandboxPaths): void {
 
 /** Replaced whole, so that a reader inside sees the old payload or the new one. */
 export function writePayload(paths: SandboxPaths, payload: SandboxSpec["payload"]): void {
-  const temporary = `${paths.payload}.tmp`;
-  writeFileSync(temporary, JSON.stringify(payload ?? {}), { mode: 0o600 });
-  renameSync(temporary, paths.payload);
+  writeAtomically(paths.payload, JSON.stringify(payload ?? {}), 0o600);
 }
 
 /**

@@ -21,7 +21,7 @@ export type NoAnswer = "unsent" | "unanswered";
 export const CONTROL_SESSION = "_control";
 /** Answers are a pid or a sentence. */
 const BUFFER_BYTES_MAX = 64 * 1024;
-/** A command takes milliseconds; after this its caller runs a client of its own. */
+/** A command takes milliseconds; a server that answers later than this hangs. */
 const ANSWER_MS_MAX = 5_000;
 
 /** One client, and who waits for its answers, which come in order. */

@@ -17,6 +17,8 @@ const COLUMNS = 160;
 const ROWS = 48;
 /** What panes claim to be; TERM inside. */
 export const PANE_TERM = "tmux-256color";
+/** A screen of some thousand lines, each as wide as a terminal somebody attached with, in characters of four bytes. */
+const SCREEN_BYTES_MAX = 64 << 20;
 /** A tmux that answers later than this hangs. */
 const CLIENT_MS_MAX = 10_000;
 
@@ -163,12 +165,13 @@ const clientEnvironment = (): Record<string, string> => ({
   SHELL: "/bin/sh",
 });
 
-/** @throws BureauError `unsupported` without tmux, `timeout` */
+/** @throws BureauError `unsupported` without tmux, `timeout`, `too-large` */
 async function runClient(argv: string[]): Promise<Ran> {
   try {
     return await runToEnd(argv, {
       what: `"${argv.join(" ")}"`,
       timeoutMs: CLIENT_MS_MAX,
+      stdoutBytesMax: SCREEN_BYTES_MAX,
       env: clientEnvironment(),
       cwd: "/",
     });
