@@ -42,6 +42,8 @@ const CONNECTIONS_MAX = 512;
 export type ActionContext = {
   /** Aborts when the caller hangs up or the server closes. */
   readonly signal: AbortSignal;
+  /** Aborts when the caller hangs up: nobody will hear what came of it. */
+  readonly gone: AbortSignal;
 };
 
 /** One action of a server: the schema of its fields, and what it does. What `run` returns is the `data`. */
@@ -248,7 +250,7 @@ async function serveConnection(socket: Socket, options: ServeOptions, closing: A
   let response: Uint8Array;
   try {
     const bytes = await readValue(socket, options.requestMsMax ?? REQUEST_MS_MAX, "request", "invalid-input");
-    const data = await dispatch(options.actions, bytes, { signal });
+    const data = await dispatch(options.actions, bytes, { signal, gone: gone.signal });
     response = encodeResponse(data === undefined ? { ok: true } : { ok: true, data });
   } catch (error) {
     if (!(error instanceof BureauError || error instanceof InputError || error instanceof RefError))

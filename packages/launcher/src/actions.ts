@@ -1,5 +1,5 @@
 /** What the launcher answers on its socket: each action's schema tied to the act it stands for. */
-import { type Action, action } from "@bureau/kit/cbor-socket";
+import { type Action, type ActionContext, action } from "@bureau/kit/cbor-socket";
 import { BureauError } from "@bureau/kit/errors";
 import { tmuxSession } from "@bureau/kit/layout";
 import { catchesSignal, isAlive, signalProcess } from "@bureau/kit/process-table";
@@ -22,7 +22,8 @@ const CAPTURE_BYTES_MAX = 1_000_000;
 
 /**
  * Acts that change a principal wait for one another; those of different principals do not. All of them wait for
- * `settled`, before which what earlier launchers left is still being cleared away.
+ * `settled`, before which what earlier launchers left is still being cleared away. Whoever has given up meanwhile takes
+ * it that nothing was done, and so it is.
  */
 export function launcherActions(
   host: SandboxHost,
@@ -32,8 +33,17 @@ export function launcherActions(
 ): Record<LauncherAction, Action> {
   const startedAt = host.clock.now();
   const requests = launcherRequests;
-  const change = <T>(principal: AccountLocalpart, act: () => Promise<T>): Promise<T> =>
-    settled.then(() => lock.run(principal, act));
+  const change = <T>(
+    principal: AccountLocalpart,
+    { gone }: ActionContext,
+    act: () => Promise<T>,
+  ): Promise<T> =>
+    settled.then(() =>
+      lock.run(principal, () => {
+        requireCaller(gone);
+        return act();
+      }),
+    );
   return {
     status: action(
       requests.status,
@@ -52,11 +62,11 @@ export function launcherActions(
     wait: action(requests.wait, (request, { signal }) =>
       host.table.waitForChange(request.since, request.timeout_ms, signal),
     ),
-    "create-sandbox": action(requests["create-sandbox"], (request) =>
-      change(request.principal, () => createSandbox(host, request)),
+    "create-sandbox": action(requests["create-sandbox"], (request, context) =>
+      change(request.principal, context, () => createSandbox(host, request)),
     ),
-    "destroy-sandbox": action(requests["destroy-sandbox"], ({ principal, force, grace_ms }) =>
-      change(principal, async () => {
+    "destroy-sandbox": action(requests["destroy-sandbox"], ({ principal, force, grace_ms }, context) =>
+      change(principal, context, async () => {
         const exit = await destroySandbox(host, principal, {
           force: force ?? false,
           graceMs: grace_ms ?? GRACE_MS,
@@ -64,11 +74,11 @@ export function launcherActions(
         return exit === undefined ? {} : { exit };
       }),
     ),
-    "signal-sandbox": action(requests["signal-sandbox"], ({ principal, signal }) =>
-      change(principal, () => signalSandbox(host, principal, signal)),
+    "signal-sandbox": action(requests["signal-sandbox"], ({ principal, signal }, context) =>
+      change(principal, context, () => signalSandbox(host, principal, signal)),
     ),
-    "update-payload": action(requests["update-payload"], ({ principal, payload, payload_digest }) =>
-      change(principal, async () => {
+    "update-payload": action(requests["update-payload"], ({ principal, payload, payload_digest }, context) =>
+      change(principal, context, async () => {
         const record = runningRecord(host, principal, "update the payload");
         writePayload(pathsOf(host, principal), payload);
         host.table.put({ ...record, digests: { ...record.digests, payload: payload_digest } });
@@ -78,11 +88,12 @@ export function launcherActions(
         return { signalled };
       }),
     ),
-    "restart-proxy": action(requests["restart-proxy"], ({ principal, ...grants }) =>
-      change(principal, () => restartProxy(host, principal, grants)),
+    "restart-proxy": action(requests["restart-proxy"], ({ principal, ...grants }, context) =>
+      change(principal, context, () => restartProxy(host, principal, grants)),
     ),
-    "exec-update": action(requests["exec-update"], async ({ programs_dir, request_id }) => {
+    "exec-update": action(requests["exec-update"], async ({ programs_dir, request_id }, { gone }) => {
       await settled;
+      requireCaller(gone);
       renewal.begin(programs_dir, request_id);
     }),
     "watch-daemon": action(requests["watch-daemon"], async ({ pid, start_ticks, deadline_ms }) =>
@@ -93,6 +104,10 @@ export function launcherActions(
       captureOutput(host, principal, lines),
     ),
   };
+}
+
+function requireCaller(gone: AbortSignal): void {
+  if (gone.aborted) throw new BureauError("failed", "Nothing was done: whoever asked for it has gone");
 }
 
 function runningRecord(host: SandboxHost, principal: AccountLocalpart, act: string): SandboxRecord {

@@ -141,6 +141,8 @@ export const SandboxListSchema = v.object({
   /** Grows with every change; for `wait`. A launcher that started anew begins at a random one. */
   revision: integer,
   sandboxes: list(SandboxStatusSchema),
+  /** Principals whose sandbox is being made, or what is left of one cleared away, perhaps for a caller who has gone. */
+  creating: v.optional(v.array(ref(parseAccountLocalpart))),
 });
 export type SandboxList = v.InferOutput<typeof SandboxListSchema>;
 

@@ -131,7 +131,10 @@ export class Reconciler {
     const busy = new Map([...this.#underWay].map(([account, action]) => [account, action.busy]));
     let sandboxes: readonly SandboxStatus[];
     try {
-      sandboxes = (await launcher.call("list-sandboxes", {})).sandboxes ?? [];
+      const list = await launcher.call("list-sandboxes", {});
+      sandboxes = list.sandboxes ?? [];
+      // Perhaps asked for by a daemon that is no more. What comes of it is seen at the next look.
+      for (const account of list.creating ?? []) if (!busy.has(account)) busy.set(account, "starting");
     } catch (error) {
       this.#away(error);
       return clock.monotonic() + delayMs(standardBackoff, this.#listFailures++, random);
@@ -261,9 +264,9 @@ export class Reconciler {
       try {
         // One that hangs is asked again: it may have been started anew meanwhile.
         const signal = AbortSignal.timeout(DESTROY_LIST_MS_MAX);
-        const { sandboxes } = await launcher.call("list-sandboxes", {}, { signal });
+        const { sandboxes, creating = [] } = await launcher.call("list-sandboxes", {}, { signal });
         const live = (sandboxes ?? []).filter(({ state }) => state === "running");
-        if (live.length === 0 && this.#underWay.size === 0) return true;
+        if (live.length === 0 && creating.length === 0 && this.#underWay.size === 0) return true;
         const destroyed = Promise.all(
           live.map(({ principal }) => launcher.call("destroy-sandbox", { principal, force: true })),
         );

@@ -42,6 +42,8 @@ type Create = LauncherRequest<"create-sandbox">;
 
 export class SimulatedLauncher {
   readonly sandboxes = new Map<AccountLocalpart, SimulatedSandbox>();
+  /** Being made, whoever may have asked for them. */
+  readonly #creating = new Set<AccountLocalpart>();
   up = true;
   /** Chance that a start fails, like one whose binary is missing. */
   startFailure = 0;
@@ -56,7 +58,7 @@ export class SimulatedLauncher {
     this.#random = random;
   }
 
-  /** The launcher for one daemon: once `isDead`, its requests may still be carried out, but no answer arrives. */
+  /** The launcher for one daemon: once `isDead`, what it has begun to do is still carried out, but no answer arrives. */
   clientFor(
     isDead: () => boolean,
     observe: (
@@ -73,7 +75,7 @@ export class SimulatedLauncher {
         if (account !== undefined) observe(action, account, { isAlone: !underWay.has(account), request });
         if (account !== undefined) underWay.add(account);
         try {
-          const answer = await this.#answer(action, request);
+          const answer = await this.#answer(action, request, isDead);
           if (isDead()) return await never();
           return answer as LauncherResponse<typeof action>;
         } catch (error) {
@@ -84,6 +86,10 @@ export class SimulatedLauncher {
         }
       },
     };
+  }
+
+  isCreating(account: AccountLocalpart): boolean {
+    return this.#creating.has(account);
   }
 
   proxiesFor(isDead: () => boolean): ProxyAdmin {
@@ -138,15 +144,17 @@ export class SimulatedLauncher {
   /** The machine reboots: nothing runs any more, and no record is left. */
   reboot(): void {
     this.sandboxes.clear();
+    this.#creating.clear();
     this.#revision = this.#random.below(1_000_000);
     this.#change();
   }
 
-  async #answer(action: LauncherAction, request: object): Promise<unknown> {
+  async #answer(action: LauncherAction, request: object, isDead: () => boolean): Promise<unknown> {
     this.#mustBeUp();
     // A stop is begun when it is asked for, so that whether the program had ended by then is certain.
     if (action !== "wait" && action !== "destroy-sandbox") await this.#delay();
     this.#mustBeUp();
+    if (isDead()) return await never();
     const answer = await this.#act(action, request);
     // An answer is old by the time it is read.
     if (action === "list-sandboxes") await this.#delay();
@@ -193,6 +201,7 @@ export class SimulatedLauncher {
         proxy: { state: sandbox.proxyAlive ? ("running" as const) : ("dead" as const) },
         started_at: sandbox.startedAt,
       })),
+      creating: [...this.#creating],
     };
   }
 
@@ -201,9 +210,16 @@ export class SimulatedLauncher {
     return this.#list();
   }
 
-  #create(request: Create): object {
+  async #create(request: Create): Promise<object> {
     const account = parseAccountLocalpart(request.principal);
-    if (this.sandboxes.has(account)) throw new BureauError("conflict", `${account} has a sandbox`);
+    if (this.sandboxes.has(account) || this.#creating.has(account))
+      throw new BureauError("conflict", `${account} has a sandbox`);
+    this.#creating.add(account);
+    // A busy host takes its time; whoever asked may be gone by then, and somebody else in its place.
+    await this.#clock.sleep(this.#random.below(this.#random.chance(0.1) ? 20_000 : 300));
+    // It is not when the machine was rebooted meanwhile.
+    if (!this.#creating.delete(account)) return await never();
+    this.#change();
     if (this.#random.chance(this.startFailure)) throw new BureauError("failed", "it would not start");
     this.sandboxes.set(account, {
       account,

@@ -428,6 +428,7 @@ export class Simulator {
     const outcome = desired.principals.get(account)?.outcome;
     const sandbox = this.#launcher.sandboxes.get(account);
     if (action === "create-sandbox") {
+      if (this.#launcher.isCreating(account)) fault("it is being made");
       if (sandbox !== undefined && !this.#strays.has(account)) fault("it has a sandbox");
       if (outcome?.kind !== "run") {
         fault(`it should not run: ${outcome?.kind}`);

@@ -81,7 +81,10 @@ test("a boot link that moved, though it may not be durable, moves back with ever
   await machine.runToTheEnd();
   failing.mockRestore();
   expect(machine.executed).toEqual([two, one]);
-  expect(machine.said?.history[0]).toMatchObject({ outcome: "rolled-back", reason: "EIO: i/o error, open" });
+  expect(machine.said?.history[0]).toMatchObject({
+    outcome: "rolled-back",
+    reason: expect.stringContaining("EIO: i/o error, open"),
+  });
   expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
 

@@ -1,6 +1,6 @@
 /**
- * Every sandbox the launcher knows, in memory and on disk alike, and the revision that `wait` watches. A sandbox being
- * created is not in the list yet; one being destroyed is until nothing of it is left.
+ * Every sandbox the launcher knows, in memory and on disk alike, and the revision that `wait` watches. Of a sandbox being
+ * created the list has no more than its principal; one being destroyed is until nothing of it is left.
  */
 import { rmSync } from "node:fs";
 import { type Layout, sandboxPaths } from "@bureau/kit/layout";
@@ -58,7 +58,8 @@ export class SandboxTable {
         if (room >= 0 || status.exit === undefined) return status;
         return { ...status, exit: { ...status.exit, output: undefined } };
       });
-    return { revision: this.#revision, sandboxes };
+    const creating = this.all().flatMap(({ principal, phase }) => (phase === "creating" ? [principal] : []));
+    return { revision: this.#revision, sandboxes, creating };
   }
 
   /** Something about a sandbox is no longer what the last list said. */
