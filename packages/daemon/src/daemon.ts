@@ -11,6 +11,7 @@
  * grace, says so, and ends in the same way.
  */
 
+import { backoffOf, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import {
@@ -61,7 +62,7 @@ import type { MachineRooms } from "./sync/machine-rooms.ts";
 import { RoomDirectory } from "./sync/room-directory.ts";
 import { become } from "./upgrade/become.ts";
 import { openUpgrades } from "./upgrade/open-upgrades.ts";
-import type { UpgraderDeps } from "./upgrade/upgrader.ts";
+import { trialBackoff, type Upgrader, type UpgraderDeps } from "./upgrade/upgrader.ts";
 
 /** For destroying everything when the machine was revoked (wire facts, section 12.1). */
 const EMERGENCY_MS_MAX = 10_000;
@@ -194,7 +195,8 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
     ...{ session, clock, random, log },
     stands: ({ request }) => source.current()?.decommission?.request === request,
   });
-  let onState = (): void => {};
+  /** Once there is one. */
+  let upgrader: Upgrader | undefined;
   const reconciler = new Reconciler({
     ...{ launcher, notify, userOf, clock, random, log, graceMs: config.drainGraceMs },
     proxies: openProxyAdmin(layout, fleet),
@@ -205,15 +207,15 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
       onChange: () => reconciler.mark(),
     }),
     desired: () => source.current(),
-    onGone: () => onState(),
+    onGone: () => upgrader?.mark(),
     onDrained: (decommission, stopped) => departure.drained(decommission, stopped),
-    onRemoval: (account) => onRemoval(account),
+    onRemoval: (account) => upgrader?.removes(account),
   });
   let tellRooms: (rooms: MachineRooms) => void = () => {};
   let known: MachineRooms | undefined;
-  let onRemoval = (_account: AccountLocalpart): void => {};
   const connection = new MachineConnection({
     ...{ session, machine, server, states, version, clock, random, log },
+    backoff: backoffOf(() => (upgrader?.isOnTrial === true ? trialBackoff : standardBackoff)),
     hardware: readHardware(),
     onRooms(rooms) {
       source.setConfigRoom(rooms.config);
@@ -224,7 +226,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
       for (const room of left) directory.left(room);
       if (invited) directory.lookAgain();
       reconciler.mark();
-      onState();
+      upgrader?.mark();
     },
   });
   const sandboxes = () => reconciler.view.sandboxes;
@@ -244,8 +246,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
         ...{ session, launcher, reconciler, notify, view, isOnline, replace, cache },
         isAway: () => connection.state.kind === "disconnected",
       });
-      onState = () => opened?.upgrader.mark();
-      onRemoval = (account) => opened?.upgrader.removes(account);
+      upgrader = opened?.upgrader;
       return opened;
     },
     observe: {

@@ -3,7 +3,7 @@
  * in sync. The homeserver may be away for as long as it likes, before or during; only a session or a membership that was
  * taken away ends it.
  */
-import { delayMs, retry, standardBackoff } from "@bureau/kit/backoff";
+import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
@@ -31,6 +31,8 @@ export type ConnectionDeps = {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  /** How soon a homeserver that is away is asked again; looked at each time. */
+  readonly backoff: BackoffPolicy;
   /** The rooms are joined: whoever posts to them may begin. */
   readonly onRooms: (rooms: MachineRooms) => void;
   /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
@@ -71,10 +73,10 @@ export class MachineConnection {
   async run(signal: AbortSignal): Promise<void> {
     const rooms = await this.#connect(signal);
     if (rooms === undefined) return;
-    const { session, clock, random, log, onRooms } = this.#deps;
+    const { session, clock, random, backoff, log, onRooms } = this.#deps;
     onRooms(rooms);
     await runSyncLoop({
-      ...{ session, clock, random, signal, filter: newSyncFilter() },
+      ...{ session, clock, random, backoff, signal, filter: newSyncFilter() },
       onSync: (response, initial) => this.#takeIn(response, initial, rooms, signal),
       onConnection: (connected, error) => {
         if (connected) log.info("in sync with the homeserver");
@@ -88,7 +90,7 @@ export class MachineConnection {
 
   /** Everything before the first sync, again and again until it works. Undefined when `signal` aborted first. */
   async #connect(signal: AbortSignal): Promise<MachineRooms | undefined> {
-    const { clock, random, log } = this.#deps;
+    const { clock, random, backoff, log } = this.#deps;
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
         return await this.#introduce();
@@ -97,7 +99,7 @@ export class MachineConnection {
         // A room that is not there yet is waited for like a homeserver that is not; a wrong session is not.
         if (!(error instanceof BureauError) || error.code === "invalid-input") throw error;
         this.#disconnected(error);
-        const waitMs = delayMs(standardBackoff, attempt, random);
+        const waitMs = delayMs(backoff, attempt, random);
         log.warn("cannot begin at the homeserver yet", { error, waitMs });
         await clock.sleep(waitMs, signal);
       }
@@ -133,12 +135,14 @@ export class MachineConnection {
     const changed = states.apply(response);
     if (response.left.includes(rooms.config))
       throw new BureauError("unauthorized", "This machine was removed from its config room");
+    // Who waited for that is told, also when nothing else is new.
+    const isBack = this.#state.kind !== "online";
     this.#state = { kind: "online" };
     for (const room of response.invited.keys())
       this.#accept(room, signal).catch((error: unknown) =>
         log.warn("cannot accept an invitation", { room, error }),
       );
-    if (initial || changed.size > 0) this.#deps.onChange({ left: response.left, invited: false });
+    if (initial || isBack || changed.size > 0) this.#deps.onChange({ left: response.left, invited: false });
   }
 
   /** Every invitation is accepted (wire facts, section 2.5); who may invite is the homeserver's business. */

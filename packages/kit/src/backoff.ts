@@ -11,6 +11,16 @@ export type BackoffPolicy = {
 /** 1 s, doubling, at most 30 s: the wire's numbers for /sync errors, event sends and crash loops (section 12.1). */
 export const standardBackoff: BackoffPolicy = { firstMs: 1_000, maxMs: 30_000 };
 
+/** What `choose` says each time: how long is waited may change while something is tried again and again. */
+export const backoffOf = (choose: () => BackoffPolicy): BackoffPolicy => ({
+  get firstMs() {
+    return choose().firstMs;
+  },
+  get maxMs() {
+    return choose().maxMs;
+  },
+});
+
 /** The delay before retry number `attempt` (0 is the first), without jitter: doubling up to the cap. */
 export function delayCeilingMs(policy: BackoffPolicy, attempt: number): number {
   return Math.min(policy.maxMs, policy.firstMs * 2 ** Math.min(attempt, 30));

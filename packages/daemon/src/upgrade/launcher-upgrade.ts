@@ -12,6 +12,9 @@ const POLL_MS = 200;
 /** A launcher that works answers in milliseconds. */
 const ANSWER_MS_MAX = 5_000;
 
+/** What {@link LauncherUpgrade.fault} says of one that may only be slow. */
+export const silent = "the launcher does not answer";
+
 export type LauncherStatus = LauncherResponse<"status">;
 
 export type LauncherUpgradeDeps = {
@@ -65,14 +68,14 @@ export class LauncherUpgrade {
    */
   async fault(path?: string): Promise<string | undefined> {
     const list = await this.#list();
-    if (list === undefined) return "the launcher does not answer";
+    if (list === undefined) return silent;
     const known = new Set<string>(list.map(({ principal }) => principal));
     const lost = this.#deps.sandboxes().filter((principal) => !known.has(principal));
     if (lost.length > 0) return `the launcher does not know any more: ${lost.join(", ")}`;
     if (path === undefined) return undefined;
     // After the list, so that it is known of whoever gave it.
     const status = await this.look();
-    if (status === undefined) return "the launcher does not answer";
+    if (status === undefined) return silent;
     return status.programs_dir === path
       ? undefined
       : (status.exec_fault ?? "it ended, and the one before runs again");
@@ -88,7 +91,7 @@ export class LauncherUpgrade {
   /** Lets it become the version at `path`; undefined once that runs and knows every sandbox, else why it does not. */
   async change(path: string, requestId: string): Promise<string | undefined> {
     const before = await this.look();
-    if (before === undefined) return "the launcher does not answer";
+    if (before === undefined) return silent;
     await this.#hold(before.pid);
     if (before.programs_dir !== path) {
       const refused = await this.#ask(path, requestId);

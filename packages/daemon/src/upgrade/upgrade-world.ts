@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
 import { digestOfProgram, readHostEnvironment, runtimeOf } from "@bureau/kit/host-environment";
 import type { Layout } from "@bureau/kit/layout";
 import { silentLog } from "@bureau/kit/log";
@@ -73,6 +74,10 @@ export class UpgradeWorld {
   outage = 0;
   /** How long the new version does not reach the homeserver, seven seconds after it began. */
   blipMs = 0;
+  /** How long nobody hears from the homeserver, from when the new version is first executed: it takes what it is asked. */
+  hangMs = 0;
+  /** Which question about its sandboxes the new launcher leaves unanswered, counted from one. */
+  unheard = 0;
   /** A sandbox takes longer to start or to stop than anybody waits for. */
   isBusy = false;
   /** Called for each program that takes another one's place. */
@@ -84,6 +89,8 @@ export class UpgradeWorld {
   /** What the launcher was asked to do, and what became of who starts and stops sandboxes. */
   readonly acts: string[] = [];
   #answers = 0;
+  #lists = 0;
+  #hangsUntil = 0;
   #timeMs = 1_800_000_000_000;
 
   constructor(
@@ -119,6 +126,7 @@ export class UpgradeWorld {
     for (let count = 0; count < PROGRAMS_MAX; count++) {
       const next = await this.#runOne(path);
       if (next === undefined) return;
+      if (this.executed.length === 0) this.#hangsUntil = this.#timeMs + this.hangMs;
       this.executed.push(next);
       // Whoever looks after the daemon starts it again, through the link.
       path = this.#isNew(next) && this.flaw === "exits" ? this.booted : next;
@@ -152,7 +160,9 @@ export class UpgradeWorld {
       said: () => this.said,
       // An outage ends some time after the version before has found out about it.
       isOnline: () =>
-        !this.#isBlip(path, began) && (!isDeaf || (!this.#isNew(path) && this.#timeMs > began + OUTAGE_MS)),
+        this.#timeMs >= this.#hangsUntil &&
+        !this.#isBlip(path, began) &&
+        (!isDeaf || (!this.#isNew(path) && this.#timeMs > began + OUTAGE_MS)),
       isAway: () => isDeaf && this.#timeMs <= began + OUTAGE_MS,
       isEchoed: () => true,
       changed: () => {
@@ -210,6 +220,8 @@ export class UpgradeWorld {
         return { pid: process.pid, programs_dir: this.launcherFrom };
       },
       "list-sandboxes": () => {
+        if (this.#isNew(this.launcherFrom) && ++this.#lists === this.unheard)
+          throw new BureauError("unavailable", "nobody answers");
         const forgot = this.#isNew(this.launcherFrom) && this.flaw === "forgets";
         return { revision: 1, sandboxes: forgot ? [] : [{ principal: WORKER, state: "running" }] };
       },

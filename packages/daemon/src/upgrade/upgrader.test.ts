@@ -3,10 +3,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, type Mock, spyOn, t
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { BureauError } from "@bureau/kit/errors";
 import { silentLog } from "@bureau/kit/log";
+import { runSyncLoop } from "@bureau/matrix/sync-loop";
+import type { SyncResponse } from "@bureau/matrix/sync-response";
 import { tooBusy } from "./become.ts";
 import { readUpgradeState } from "./upgrade-state.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./upgrade-world.ts";
+import { OFFLINE_MS_MAX, trialBackoff } from "./upgrader.ts";
 
 const folder = fs.mkdtempSync(join(tmpdir(), "bu-"));
 let [one, two] = ["", ""];
@@ -102,6 +106,47 @@ test("a homeserver that is away for the old daemon too, if only for a moment, is
   machine.outage = 2;
   await running;
   expect(machine.executed).toEqual([two, one, two]);
+  expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
+});
+
+test.each([0, 0.5, 0.99])(
+  "one that is away for seven seconds is found again before that is too long (jitter %d)",
+  async (jitter) => {
+    let now = 0;
+    const sleep = async (ms: number): Promise<void> => {
+      now += ms;
+    };
+    const stop = new AbortController();
+    const sync = async (): Promise<SyncResponse> => {
+      now += 100;
+      if (now > 1_000 && now < 8_000) throw new BureauError("unavailable", "it is away");
+      return { nextBatch: String(now), joined: new Map(), invited: new Map(), left: [] };
+    };
+    let lost = 0;
+    await runSyncLoop({
+      ...{ session: { sync }, clock: { now: () => now, monotonic: () => now, sleep }, signal: stop.signal },
+      ...{ random: () => jitter, backoff: trialBackoff, onSync: () => {} },
+      onConnection: (connected) => {
+        if (!connected) lost = now;
+        else if (lost > 0) stop.abort();
+      },
+    });
+    expect(now - lost).toBeLessThan(OFFLINE_MS_MAX);
+  },
+);
+
+test("a homeserver that answers nobody for a while is not held against the new one", async () => {
+  const machine = world("none");
+  machine.hangMs = 32_000;
+  await machine.runToTheEnd();
+  expect(machine.executed).toEqual([two, one, two]);
+  expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
+});
+
+test("a launcher that once does not answer while it soaks is not taken back", async () => {
+  const machine = world("none");
+  machine.unheard = 20;
+  await machine.runToTheEnd();
   expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
 });
 

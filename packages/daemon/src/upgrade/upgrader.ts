@@ -13,6 +13,7 @@
  */
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
+import type { BackoffPolicy } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import {
@@ -34,7 +35,7 @@ import type { Reconciler } from "../reconcile/reconciler.ts";
 import { Wakeup } from "../wakeup.ts";
 import { type BecomeOptions, PAUSE_MS_MAX, tooBusy } from "./become.ts";
 import { CUT_OFF_MAX, decideAtStart, ENDED, type Start } from "./decide.ts";
-import { LauncherUpgrade } from "./launcher-upgrade.ts";
+import { LauncherUpgrade, silent } from "./launcher-upgrade.ts";
 import { machineVersion } from "./machine-version.ts";
 import { hasStorePaths, keepStorePaths } from "./nix-store.ts";
 import { checkEnvironment, prefetch } from "./prepare.ts";
@@ -47,7 +48,9 @@ const POLL_MS = 250;
 /** Between two attempts to write down what a full disk did not take. */
 const WRITE_AGAIN_MS = 15_000;
 /** A connection may drop without anybody's fault; a homeserver that is restarted is back within seconds. */
-const OFFLINE_MS_MAX = 8_000;
+export const OFFLINE_MS_MAX = 8_000;
+/** So that a homeserver that is back in time is also found in time. */
+export const trialBackoff: BackoffPolicy = { firstMs: 250, maxMs: 1_000 };
 /** While it soaks a new daemon says this often that it works, and is ended when it has not for {@link SILENCE_MS_MAX}. */
 const ALIVE_MS = 4_000;
 const SILENCE_MS_MAX = 15_000;
@@ -342,7 +345,7 @@ export class Upgrader {
 
   /** Ends this program unless the next cannot be executed. */
   async #becomeNext(next: HostEnvironment, signal: AbortSignal): Promise<void> {
-    const { notify, launcher, times, log } = this.#deps;
+    const { notify, times, log } = this.#deps;
     const { path } = next;
     const own = this.#own;
     notify(notice.selfUpdate(own.path, path, "in_progress"));
@@ -361,7 +364,7 @@ export class Upgrader {
     // Told to stop before it was executed: the next daemon takes the request up again.
     if (signal.aborted) return this.#memory.clearRecord();
     log.error("this daemon goes on: it could not be replaced", { reason });
-    await launcher.call("watched-ok", { pid: process.pid }).catch(() => {});
+    void this.#launchers.unwatch(signal);
     notify(notice.selfUpdate(own.path, path, "failed", reason));
     this.#settle({ outcome: "refused", reason, content: contentOfAll(next) });
   }
@@ -431,26 +434,36 @@ export class Upgrader {
 
   /** All of the new version runs, and for a while nothing of it may fail. */
   async #soak(signal: AbortSignal): Promise<Failure | undefined> {
-    const { clock, times, isOnline, launcher } = this.#deps;
+    const { clock, times, isOnline } = this.#deps;
     const { current } = this.#memory.state;
     if (current === undefined) return undefined;
     const changes = current.daemon_changes;
     const end = clock.monotonic() + (changes ? Math.max(times.soak, times.launcherSoak) : times.launcherSoak);
-    let offlineSince: number | undefined;
-    for (let aliveAt = 0; (clock.monotonic() < end || offlineSince !== undefined) && !signal.aborted; ) {
+    let [offlineSince, silentSince]: (number | undefined)[] = [];
+    const isOver = (): boolean =>
+      clock.monotonic() >= end && offlineSince === undefined && silentSince === undefined;
+    for (let aliveAt = 0; !isOver() && !signal.aborted; ) {
+      const asked = clock.monotonic();
       const fault = await this.#launchers.fault(current.request.path);
-      if (fault !== undefined) return newLauncher(fault);
+      if (fault !== undefined && fault !== silent) return newLauncher(fault);
+      // One that is slow has the time it had to prove itself; one that ended is told by the one that took its place.
+      silentSince = fault === silent ? (silentSince ?? asked) : undefined;
+      if (silentSince !== undefined && clock.monotonic() - silentSince > times.launcherProof)
+        return newLauncher(silent);
       // A launcher has no network: who changed nothing but that is not at fault when the homeserver goes away.
       offlineSince = changes && !isOnline() ? (offlineSince ?? clock.monotonic()) : undefined;
       if (offlineSince !== undefined && clock.monotonic() - offlineSince > OFFLINE_MS_MAX)
         return { reason: "the homeserver could not be reached any more", blames: "homeserver" };
-      if (changes && clock.monotonic() >= aliveAt) {
-        await this.#launchers.watch(SILENCE_MS_MAX);
-        aliveAt = clock.monotonic() + ALIVE_MS;
+      if (changes && silentSince === undefined && clock.monotonic() >= aliveAt) {
+        const isHeard = await this.#launchers.watch(SILENCE_MS_MAX).then(
+          () => true,
+          () => false,
+        );
+        if (isHeard) aliveAt = clock.monotonic() + ALIVE_MS;
       }
       await clock.sleep(POLL_MS, signal);
     }
-    if (changes && !signal.aborted) await launcher.call("watched-ok", { pid: process.pid });
+    if (changes) void this.#launchers.unwatch(signal);
     return undefined;
   }
 
@@ -496,13 +509,15 @@ export class Upgrader {
 
   /**
    * The new version could not reach the homeserver. That is its fault if this one can straight away; one that is away for
-   * this one too says nothing about it, also when it is back a moment later: then the new version has another turn.
+   * this one too, or does not answer, says nothing about it, also when it is back a moment later: then the new version has
+   * another turn.
    */
   async #judge(reason: string, signal: AbortSignal): Promise<void> {
     const { clock, times, isOnline, isAway } = this.#deps;
     const end = clock.monotonic() + times.judge;
     while (clock.monotonic() < end && !signal.aborted && !isAway()) {
-      if (isOnline()) return await this.#rolledBack(reason);
+      const isPrompt = clock.monotonic() - this.#startedAt <= OFFLINE_MS_MAX;
+      if (isOnline()) return await (isPrompt ? this.#rolledBack(reason) : this.#again(true));
       await clock.sleep(POLL_MS, signal);
     }
     await this.#again(false);
