@@ -1,8 +1,9 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
-import { formatEndpoint, parseEndpoint, startBridge } from "./bridge.ts";
+import { eventually } from "@bureau/testkit/use-bureau";
+import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "./bridge.ts";
 
 const folder = mkdtempSync("/tmp/bb-");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -167,6 +168,104 @@ test("a side that breaks breaks the other", async () => {
   await new Promise((resolve) => client.once("data", resolve));
   client.resetAndDestroy();
   expect(await broken.promise).toBe("broke");
+  bridge[Symbol.dispose]();
+  server.close();
+});
+
+/** A bridge that listens on a unix socket, where it is seen that a peer is gone. */
+async function bridgeFor(target: Endpoint, lingerMs?: number): Promise<{ bridge: Bridge; path: string }> {
+  const path = freshPath();
+  const bridge = await startBridge({
+    ...{ listen: { kind: "unix", path }, connect: target, onProblem: () => {} },
+    ...(lingerMs === undefined ? {} : { lingerMs }),
+  });
+  return { bridge, path };
+}
+
+/** Sends `bytes` and an end, and is gone before anything can come back. */
+async function sendAndVanish(path: string, bytes: Uint8Array): Promise<void> {
+  const client = connect(path);
+  const gone = closed(client);
+  client.end(bytes, () => client.destroy());
+  await gone;
+}
+
+const descriptors = (): number => readdirSync("/proc/self/fd").length;
+
+test("a client that ended and is gone costs nothing, though the target never ends", async () => {
+  const path = freshPath();
+  // A process of its own: its descriptors are not ours.
+  const target = Bun.spawn(
+    [
+      process.execPath,
+      "-e",
+      `Bun.listen({unix:"${path}",allowHalfOpen:true,socket:{data(){},end(){}}}); console.log("up")`,
+    ],
+    { stdout: "pipe" },
+  );
+  await target.stdout.getReader().read();
+  const { bridge, path: near } = await bridgeFor({ kind: "unix", path }, 10);
+  await sendAndVanish(near, pattern(10));
+  const before = descriptors();
+  for (let i = 0; i < 10; i++) await sendAndVanish(near, pattern(10));
+  await eventually(async () => (descriptors() <= before ? true : undefined));
+  bridge[Symbol.dispose]();
+  target.kill();
+  await target.exited;
+});
+
+test("what a client sent before it went arrives whole at a target that talks while it reads", async () => {
+  const size = 1024 * 1024;
+  const arrived = Promise.withResolvers<number>();
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+    let count = 0;
+    socket.on("error", arrived.reject);
+    socket.on("data", (chunk) => {
+      count += chunk.length;
+      socket.write(chunk);
+    });
+    socket.on("end", () => {
+      arrived.resolve(count);
+      socket.end();
+    });
+    accepted.resolve(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("expected a TCP server");
+  const { bridge, path } = await bridgeFor({ kind: "tcp", host: "127.0.0.1", port: address.port });
+  await sendAndVanish(path, pattern(size));
+  // It begins to read, and to answer, when there is nobody any more.
+  (await accepted.promise).resume();
+  expect(await arrived.promise).toBe(size);
+  bridge[Symbol.dispose]();
+  server.close();
+});
+
+test("a client that stopped reading, ended and is gone does not stop its target from ending", async () => {
+  const told = Promise.withResolvers<void>();
+  const { path, server } = await serve((socket) => {
+    socket.on("error", () => {});
+    socket.on("end", () => {
+      socket.end();
+      told.resolve();
+    });
+    // More than fits anywhere on the way: the bridge has paused it when the client goes.
+    socket.write(pattern(16 * 1024 * 1024));
+    socket.resume();
+  });
+  const { bridge, path: near } = await bridgeFor({ kind: "unix", path });
+  const before = descriptors();
+  const client = connect({ path: near, allowHalfOpen: true });
+  await new Promise((resolve) => client.once("data", resolve));
+  client.pause();
+  client.end("bye");
+  await told.promise;
+  const gone = closed(client);
+  client.destroy();
+  await gone;
+  await eventually(async () => (descriptors() <= before ? true : undefined));
   bridge[Symbol.dispose]();
   server.close();
 });

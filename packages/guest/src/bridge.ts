@@ -3,7 +3,8 @@
  *
  * What always holds: at most one chunk waits per direction (the side that sent it is paused until it is written), an
  * end of stream passes through on its own so that half-closed connections work, and a connection that breaks on one
- * side is broken on the other (a unix socket cannot tell a break from an end; TCP can).
+ * side is broken on the other (a unix socket cannot tell a break from an end; TCP can). Whoever has ended and then gone
+ * away altogether has what it sent carried to its end; nobody stays open for it beyond that.
  */
 import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
@@ -12,8 +13,14 @@ export type Endpoint =
   | { readonly kind: "tcp"; readonly host: string; readonly port: number }
   | { readonly kind: "unix"; readonly path: string };
 
-/** Connections beyond this are refused: each costs two descriptors. */
+/** Connections beyond this are refused: each costs two descriptors, until both sides are closed. */
 const CONNECTIONS_MAX = 1_024;
+/**
+ * For how long what a side sends to one that is gone is still read, and thrown away. A socket that is closed before that
+ * answers with a reset, and TCP then drops what the side has not read yet. Long enough for one that is busy reading; web
+ * servers take about as long.
+ */
+const LINGER_MS = 5_000;
 /** Sockets of services are open to their group (wire facts, section 1.7). */
 const UNIX_MODE = 0o770;
 
@@ -51,6 +58,11 @@ type Side = {
   finishing: boolean;
   /** Its peer has sent an end of stream. */
   ended: boolean;
+  /** It is closed, or never came to be. */
+  gone: boolean;
+  /** Runs once all is written to this side and the other is gone; closes it. */
+  lingering: ReturnType<typeof setTimeout> | undefined;
+  readonly pair: { readonly lingerMs: number; readonly over: () => void };
 };
 
 export type BridgeOptions = {
@@ -58,6 +70,8 @@ export type BridgeOptions = {
   readonly connect: Endpoint;
   /** Told of connections that could not be carried. */
   readonly onProblem: (problem: BureauError) => void;
+  /** {@link LINGER_MS} unless a test has no time for that. */
+  readonly lingerMs?: number;
 };
 
 /** Listens until disposed. @throws BureauError `conflict`, `failed` when it cannot listen */
@@ -65,15 +79,18 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
   const open = new Set<Side>();
   const accept = {
     open(socket: Bun.Socket<Side>): void {
+      const [near, far] = newPair({
+        lingerMs: options.lingerMs ?? LINGER_MS,
+        over: () => void open.delete(near),
+      });
+      near.socket = socket;
+      socket.data = near;
       if (open.size >= CONNECTIONS_MAX) {
         options.onProblem(
           new BureauError("too-large", `more than ${CONNECTIONS_MAX} connections: refused one`),
         );
         return void socket.terminate();
       }
-      const [near, far] = newPair();
-      near.socket = socket;
-      socket.data = near;
       open.add(near);
       socket.pause();
       dial(options.connect, far).catch((error: unknown) => {
@@ -83,14 +100,11 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
             `Cannot connect to ${formatEndpoint(options.connect)}: ${errnoOf(error) ?? messageOf(error)}`,
           ),
         );
+        leave(far);
         socket.terminate();
       });
     },
     ...handlers,
-    close(socket: Bun.Socket<Side>, error?: Error): void {
-      open.delete(socket.data);
-      handlers.close(socket, error);
-    },
   };
   if (options.listen.kind === "unix") await removeStale(options.listen.path);
   const server = bind(options.listen, accept);
@@ -103,13 +117,16 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
   };
 }
 
-function newPair(): [Side, Side] {
-  const side = { socket: undefined, waiting: undefined, finishing: false, ended: false };
-  const near: Partial<Side> = { ...side };
-  const far: Partial<Side> = { ...side };
+function newPair(pair: Side["pair"]): [Side, Side] {
+  const begun = {
+    ...{ socket: undefined, waiting: undefined, lingering: undefined },
+    ...{ finishing: false, ended: false, gone: false, pair },
+  };
+  const near: Partial<Side> = {};
+  const far: Partial<Side> = {};
   return [
-    Object.assign(near, side, { other: far as Side }),
-    Object.assign(far, side, { other: near as Side }),
+    Object.assign(near, begun, { other: far as Side }),
+    Object.assign(far, begun, { other: near as Side }),
   ];
 }
 
@@ -129,13 +146,15 @@ const handlers = {
     side.ended = true;
     side.other.finishing = true;
     if (side.other.waiting === undefined) finish(side.other);
+    if (side.other.gone && side.waiting === undefined) finish(side);
   },
-  close({ data: side }: Bun.Socket<Side>, error?: Error): void {
-    const { socket } = side.other;
-    side.socket = undefined;
-    if (socket === undefined) return;
-    if (error !== undefined || !side.ended) socket.terminate();
-    else if (side.other.ended && side.other.waiting === undefined) socket.end();
+  close({ data: side }: Bun.Socket<Side>): void {
+    const { other } = side;
+    leave(side);
+    if (!side.ended) return void other.socket?.terminate();
+    // All it sent has been read, however it went: that still arrives. Nothing waits for it any more.
+    other.socket?.resume();
+    if (other.waiting === undefined) finish(other);
   },
   error(): void {
     // `close` follows and breaks the other side.
@@ -154,9 +173,20 @@ function send(side: Side, bytes: Uint8Array): void {
   } else if (side.finishing) finish(side);
 }
 
+/** All is written to `side`: it is told so, and closed once it has no more to say or nobody is left to hear it. */
 function finish(side: Side): void {
   side.socket?.shutdown();
   if (side.ended) side.socket?.end();
+  else if (side.other.gone && !side.gone)
+    side.lingering ??= setTimeout(() => side.socket?.end(), side.pair.lingerMs);
+}
+
+function leave(side: Side): void {
+  side.gone = true;
+  side.socket = undefined;
+  side.waiting = undefined;
+  clearTimeout(side.lingering);
+  if (side.other.gone) side.pair.over();
 }
 
 async function dial(endpoint: Endpoint, side: Side): Promise<void> {

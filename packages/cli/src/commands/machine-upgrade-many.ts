@@ -14,7 +14,7 @@ import { configPlace } from "../instance/machine-config.ts";
 import { type ListedMachine, listMachines } from "../instance/machines.ts";
 import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { defaultFleet, isHere, openSession } from "../instance/operator.ts";
-import { driveRollout, isOnline } from "../upgrade/rollout-driver.ts";
+import { type DriveOptions, driveRollout, isOnline } from "../upgrade/rollout-driver.ts";
 import { isOpen, notOver, readUnlessLater } from "../upgrade/rollout-order.ts";
 import { isTurningBack, isUnderWay, resumeRollout } from "../upgrade/rollout-plan.ts";
 import {
@@ -48,12 +48,12 @@ export async function upgradeMany(invocation: Invocation): Promise<number> {
   using _lock = lockRollout(place.id);
   if (standing === undefined) {
     await createRollout(session, place, wanted.rollout);
-    await readUnlessLater(session, place, systemClock);
-  } else {
-    invocation.terminal.say(`Going on with rollout ${place.id}, which is ${standing.rollout.state}`);
-    await reopen(session, place, standing);
+    const { rollout } = await readUnlessLater(session, place, systemClock);
+    return await drive(invocation, { session, fleet, place, rollout });
   }
-  return await drive(invocation, session, fleet, place);
+  invocation.terminal.say(`Going on with rollout ${place.id}, which is ${standing.rollout.state}`);
+  const rollout = await reopen(session, place, standing);
+  return await drive(invocation, { session, fleet, place, rollout });
 }
 
 export async function resumeRollouts(invocation: Invocation): Promise<number> {
@@ -67,14 +67,14 @@ export async function resumeRollouts(invocation: Invocation): Promise<number> {
   using _lock = lockRollout(place.id);
   const stored = await readRollout(session, place);
   requireNoOther(await listRollouts(session, place.room), (other) => other.id === place.id);
-  await reopen(session, place, stored);
-  return await drive(invocation, session, fleet, place);
+  const rollout = await reopen(session, place, stored);
+  return await drive(invocation, { session, fleet, place, rollout });
 }
 
 /** One that has stopped is set going again. @throws BureauError `conflict` when there is nothing left to do */
-async function reopen(session: MatrixSession, place: RolloutPlace, stored: StoredRollout): Promise<void> {
+async function reopen(session: MatrixSession, place: RolloutPlace, stored: StoredRollout): Promise<Rollout> {
   const { state, machines } = stored.rollout;
-  if (state === "running" || state === "rolling-back") return;
+  if (state === "running" || state === "rolling-back") return stored.rollout;
   const isLeft = machines.some(
     (one) => isUnderWay(one) || ["failed", "skipped", "pending"].includes(one.state),
   );
@@ -82,7 +82,7 @@ async function reopen(session: MatrixSession, place: RolloutPlace, stored: Store
     throw new BureauError("conflict", `The rollout "${place.id}" is over: ${state}`, {
       hint: "start another with bureau machine upgrade --all --host-env PATH",
     });
-  await writeRollout(session, place, stored, resumeRollout(stored.rollout));
+  return await writeRollout(session, place, stored, resumeRollout(stored.rollout));
 }
 
 /**
@@ -218,18 +218,16 @@ function inWords({ machines, canary, batch, ...policy }: Rollout): string {
 
 const counted = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`;
 
-async function drive(
-  invocation: Invocation,
-  session: MatrixSession,
-  fleet: FleetLocalpart,
-  place: RolloutPlace,
-): Promise<number> {
+type Driven = Pick<DriveOptions, "session" | "fleet" | "place" | "rollout">;
+
+async function drive(invocation: Invocation, driven: Driven): Promise<number> {
   const { terminal } = invocation;
+  const { place } = driven;
   const shown = terminal.step(`Rollout ${place.id}`);
   const noteEnds = endsNoted((line) => shown.note(line));
   const rollout = await untilSignal((signal) =>
     driveRollout({
-      ...{ session, fleet, place, clock: systemClock, signal },
+      ...{ ...driven, clock: systemClock, signal },
       onProgress: (now, steps) => {
         noteEnds(now);
         const doing = [...steps].map(([machine, step]) => `${shortName(machine)} ${step}`).join(", ");

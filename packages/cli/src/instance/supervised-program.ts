@@ -106,10 +106,20 @@ export class SupervisedProgram {
   }
 
   async #run(): Promise<number | undefined> {
-    this.#plan = this.#planNow();
-    const output = openLog(this.#plan.logFile);
+    const child = this.#spawn();
+    if (child === undefined) return undefined;
+    this.#set("running", identify(child.pid));
+    await child.exited;
+    return child.exitCode ?? undefined;
+  }
+
+  /** Undefined when it cannot be started now, which is told in the log. */
+  #spawn(): Bun.Subprocess | undefined {
+    let output: number | undefined;
     try {
-      const child = Bun.spawn([...this.#plan.command], {
+      this.#plan = this.#planNow();
+      output = openLog(this.#plan.logFile);
+      return Bun.spawn([...this.#plan.command], {
         cwd: "/",
         env: { ...this.#plan.env },
         stdin: "ignore",
@@ -118,14 +128,11 @@ export class SupervisedProgram {
         // A session of its own: it outlives a supervisor that is killed.
         detached: true,
       });
-      this.#set("running", identify(child.pid));
-      await child.exited;
-      return child.exitCode ?? undefined;
     } catch (error) {
       this.#log.error("cannot start the program", { command: this.#plan.command[0], error });
       return undefined;
     } finally {
-      closeSync(output);
+      if (output !== undefined) closeSync(output);
     }
   }
 
@@ -140,7 +147,12 @@ export class SupervisedProgram {
   #set(state: ProgramState, process: ProcessId | undefined): void {
     this.#state = state;
     this.#process = process;
-    this.#changed();
+    try {
+      this.#changed();
+    } catch (error) {
+      // Whoever is told may be at fault, a full disk say; what runs is looked after all the same.
+      this.#log.error("cannot tell of a change", { state, error });
+    }
   }
 }
 

@@ -63,11 +63,12 @@ export async function runSupervisor(
   using held = new DisposableStack();
   const left = readLeft(layout);
   const onChange = (): void => {
-    saveState(layout, programs);
-    // A machine that was revoked runs nothing: what the daemon could not destroy in its time, the launcher does.
+    // A machine that was revoked runs nothing: what the daemon could not destroy in its time, the launcher does. First,
+    // because saving may throw; what could not be saved is with the next change.
     const launcher = programs.get("launcher");
     if (programs.get("daemon")?.report().state === "revoked" && launcher?.hasEnded === false)
       void launcher.stop();
+    saveState(layout, programs);
   };
   const start = (name: ProgramName): void => {
     const running = programs.get(name);

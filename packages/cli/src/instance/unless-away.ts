@@ -14,3 +14,19 @@ export async function unlessAway<T>(asked: Promise<T | undefined>): Promise<T | 
     throw error;
   }
 }
+
+/** What was asked; undefined once `signal` aborts, though a homeserver that hangs may answer for a long time yet. */
+export async function unlessAborted<T>(
+  asked: Promise<T | undefined>,
+  signal: AbortSignal,
+): Promise<T | undefined> {
+  const abort = Promise.withResolvers<undefined>();
+  const onAbort = (): void => abort.resolve(undefined);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([asked, abort.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

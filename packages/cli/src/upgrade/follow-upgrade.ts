@@ -6,7 +6,7 @@ import type { Clock } from "@bureau/kit/clock";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion, UpgradeStep } from "@bureau/schema/events";
 import { type ConfigPlace, readDesiredVersion } from "../instance/machine-config.ts";
-import { unlessAway } from "../instance/unless-away.ts";
+import { unlessAborted, unlessAway } from "../instance/unless-away.ts";
 import { readMachineVersion } from "./upgrade-request.ts";
 
 /** A step takes from tens of milliseconds to minutes; one small read at a time is no load. */
@@ -29,17 +29,19 @@ export type FollowOptions = {
   readonly onStep: (step: UpgradeStep) => void;
 };
 
-/** Waits for the end of one request. Never throws for a homeserver that is only away. */
+/** Waits for the end of one request, or for `signal`. Never throws for a homeserver that is only away. */
 export async function followUpgrade(options: FollowOptions): Promise<UpgradeOutcome> {
   const { session, place, requestId, clock, signal } = options;
   const started = clock.monotonic();
   const spent = (): number => Math.round(clock.monotonic() - started);
+  const ask = <T>(asked: Promise<T | undefined>): Promise<T | undefined> =>
+    unlessAborted(unlessAway(asked), signal);
   for (;;) {
-    const version = await unlessAway(readMachineVersion(session, place));
+    const version = await ask(readMachineVersion(session, place));
     const ended = version && endOf(version, requestId);
     if (ended !== undefined) return ended;
     if (version?.request_id === requestId && version.step !== undefined) options.onStep(version.step);
-    const desired = await unlessAway(readDesiredVersion(session, place));
+    const desired = signal.aborted ? undefined : await ask(readDesiredVersion(session, place));
     if (desired !== undefined && desired.request_id !== requestId) {
       const reason = `${desired.requested_by ?? "somebody"} asked for ${desired.host_environment_path ?? "other binaries"} meanwhile`;
       return { outcome: "superseded", duration_ms: spent(), reason };

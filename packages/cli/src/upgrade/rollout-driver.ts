@@ -11,7 +11,7 @@ import { type FleetLocalpart, type MachineLocalpart, parseMachine } from "@burea
 import type { Rollout } from "@bureau/schema/rollout";
 import { configPlace, readDesiredVersion } from "../instance/machine-config.ts";
 import { type ListedMachine, listMachines } from "../instance/machines.ts";
-import { isAway, unlessAway } from "../instance/unless-away.ts";
+import { isAway, unlessAborted, unlessAway } from "../instance/unless-away.ts";
 import { readUnlessLater } from "./rollout-order.ts";
 import {
   type FleetFacts,
@@ -41,24 +41,33 @@ export type DriveOptions = {
   readonly place: RolloutPlace;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** As it stands when this begins. */
+  readonly rollout: Rollout;
   /** Told after every look, with the step each machine under way is at. */
   readonly onProgress: (rollout: Rollout, steps: ReadonlyMap<string, string>) => void;
 };
 
 /**
- * Returns the rollout as it stands when it is over, or when `signal` aborts.
+ * Returns the rollout as it stands when it is over, or as it was last seen when `signal` aborts: nothing is waited for
+ * then, neither a homeserver that hangs nor what it is being told.
  * @throws BureauError `conflict` when it halted because an earlier one runs in the fleet
  */
 export async function driveRollout(options: DriveOptions): Promise<Rollout> {
-  for (;;) {
-    const look = await unlessAway(lookAndAct(options));
-    if (look !== undefined && (isOver(look.rollout) || options.signal.aborted)) return look.rollout;
-    if (look === undefined && options.signal.aborted)
-      return (await readRollout(options.session, options.place)).rollout;
+  const { signal, clock } = options;
+  let seen = options.rollout;
+  const onProgress: DriveOptions["onProgress"] = (rollout, steps) => {
+    if (signal.aborted) return;
+    seen = rollout;
+    options.onProgress(rollout, steps);
+  };
+  while (!signal.aborted) {
+    const look = await unlessAborted(unlessAway(lookAndAct({ ...options, onProgress })), signal);
+    if (look !== undefined) seen = look.rollout;
+    if (look !== undefined && isOver(look.rollout)) break;
     // What has changed is looked at again at once: the next machines may begin.
-    if (look?.changed !== true)
-      await options.clock.sleep(look === undefined ? AWAY_MS : POLL_MS, options.signal);
+    if (look?.changed !== true) await clock.sleep(look === undefined ? AWAY_MS : POLL_MS, signal);
   }
+  return seen;
 }
 
 /** One look at what the machines say, and what follows from it. */

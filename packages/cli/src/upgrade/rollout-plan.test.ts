@@ -57,6 +57,14 @@ function rolloutOf(count: number, options: Partial<Rollout> = {}): Rollout {
 
 type Fate = "good" | "bad" | "silent";
 
+const desiredOf = (requestId: string | undefined, path = NEW): BureauVersion => ({
+  daemon_store_path: "",
+  launcher_store_path: "",
+  proxy_store_path: "",
+  host_environment_path: path,
+  request_id: requestId,
+});
+
 /** Plays the machines: a request published is begun once, and ends as its fate says. */
 class Fleet {
   readonly versions = new Map<MachineLocalpart, MachineVersion>();
@@ -80,13 +88,7 @@ class Fleet {
   publish({ machine, requestId, backTo }: Publication): void {
     if (this.desired.get(machine)?.request_id === requestId) return;
     this.begun.push(requestId);
-    this.desired.set(machine, {
-      daemon_store_path: "",
-      launcher_store_path: "",
-      proxy_store_path: "",
-      host_environment_path: backTo ?? NEW,
-      request_id: requestId,
-    });
+    this.desired.set(machine, desiredOf(requestId, backTo));
     const version = this.versions.get(machine);
     if (version === undefined) return;
     this.versions.set(machine, { ...version, state: "upgrading", request_id: requestId, step: "daemon" });
@@ -251,9 +253,35 @@ describe("a rollout", () => {
     const rollout = rolloutOf(1);
     const fleet = fleetFor(rollout);
     for (const [machine, version] of fleet.versions)
-      fleet.versions.set(machine, { ...version, programs: programs("new") });
+      fleet.versions.set(machine, {
+        ...version,
+        host_environment_path: NEW,
+        programs: programs("new"),
+      });
     expect(runThrough(rollout, fleet).state).toBe("done");
     expect(fleet.begun).toEqual([]);
+  });
+
+  test("asks a machine that runs these programs from another path: the runtime may be another", () => {
+    const rollout = rolloutOf(1);
+    const fleet = fleetFor(rollout);
+    for (const [machine, version] of fleet.versions)
+      fleet.versions.set(machine, { ...version, programs: programs("new") });
+    const asked = planRollout(ID, rollout, fleet.facts(), START);
+    expect(statesOf(asked.rollout)).toEqual(["upgrading"]);
+    expect(asked.publish).toHaveLength(1);
+    // Asked, and not begun: what it runs does not count as its answer.
+    const facts = new Map(
+      [...fleet.facts()].map(([machine, fact]): [MachineLocalpart, MachineFacts] => [
+        machine,
+        { ...fact, seen: { version: fact.seen?.version, desired: desiredOf(asked.publish[0]?.requestId) } },
+      ]),
+    );
+    expect(statesOf(planRollout(ID, asked.rollout, facts, START).rollout)).toEqual(["upgrading"]);
+    const ended = runThrough(asked.rollout, fleet);
+    expect(ended.state).toBe("done");
+    expect(ended.machines[0]?.reason).toBeUndefined();
+    expect(fleet.begun).toHaveLength(1);
   });
 
   test("that is halted lets what is under way finish, and resumed tries again only what failed", () => {

@@ -14,7 +14,7 @@ export type UpgradePreview = {
   readonly machine: string;
   readonly from?: string;
   readonly to: string;
-  /** `unknown`: the machine has not said what it runs, or the target cannot be looked into from here. */
+  /** `unknown`: the machine has not said what it runs, or what is left to differ cannot be seen from here. */
   readonly changes: readonly ProgramChange[] | "unknown";
   /** Who runs there now. None of them is restarted by an upgrade. */
   readonly principals: readonly string[];
@@ -53,12 +53,13 @@ function changesOf(
   running: MachineVersion | undefined,
 ): readonly ProgramChange[] | "unknown" {
   if (running === undefined) return "unknown";
-  if (programs === undefined) return runsAlready({ path }, running) ? [] : "unknown";
-  return Object.entries(running.programs).flatMap(([program, from]) => {
-    const to = programs[program];
+  const changes = Object.entries(running.programs).flatMap(([program, from]) => {
+    const to = programs?.[program];
     if (to === undefined || to === from) return [];
     return [{ program, from, to, effect: effects[program] ?? "used when it is started next" }];
   });
+  // At another path the runtime may differ though no program does.
+  return changes.length > 0 || runsAlready({ path }, running) ? changes : "unknown";
 }
 
 const HASH_CHARS = 12;
@@ -70,7 +71,7 @@ export function previewLines(preview: UpgradePreview): string[] {
   const names = principals.length === 0 ? "nobody runs there" : `runs there: ${principals.join(", ")}`;
   const changed =
     changes === "unknown"
-      ? ["  which programs change is not known from here; the machine compares them itself"]
+      ? ["  what changes is not known from here; the machine compares programs and runtime itself"]
       : changes.length === 0
         ? ["  nothing changes: it runs these programs already"]
         : changes.map(

@@ -74,14 +74,20 @@ export function requireReachable(target: UpgradeTarget, elsewhere: readonly stri
   );
 }
 
-/** What runs there is what is asked for: by content, or by path where the content is unknown. */
+/**
+ * What runs there is what is asked for, as far as that is known here. A machine says nothing of its runtime, nor does a
+ * rollout of every program, so the same path is needed as well: a machine that has the same content at another path
+ * answers at once that there is nothing to do.
+ */
 export function runsAlready(
   target: Pick<UpgradeTarget, "path" | "programs">,
   running: Pick<MachineVersion, "programs" | "host_environment_path">,
 ): boolean {
-  const { programs } = target;
-  if (programs === undefined) return running.host_environment_path === target.path;
-  return coreProgramNames.every((name) => programs[name] === running.programs[name]);
+  const { path, programs } = target;
+  if (running.host_environment_path !== path) return false;
+  return (
+    programs === undefined || coreProgramNames.every((name) => programs[name] === running.programs[name])
+  );
 }
 
 const ID_CHARS = 8;
