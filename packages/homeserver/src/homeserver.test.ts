@@ -189,6 +189,38 @@ test("a room that cannot be made whole is not made at all", async () => {
   expect(at(await syncOnce(bob), "rooms", "join")).toEqual({});
 });
 
+test("a room that is not made moves no position, and what follows is not lost after a restart", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
+  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
+  const start = () => startHomeserver(config, { log: silentLog, clock: systemClock });
+  let own = await start();
+  const bob = await person({ ...server, url: own.url }, "bob");
+  const alias = freshName("taken");
+  const roomId = await makeRoom(bob, { room_alias_name: alias });
+  expect((await bob.api.post("/createRoom", { room_alias_name: alias })).status).toBe(400);
+  const since = String((await syncOnce(bob))["next_batch"]);
+  await own[Symbol.asyncDispose]();
+  own = await start();
+  const again = { ...bob, api: new Caller(own.url, bob.token) };
+  for (let n = 0; n < 4; n++) await again.api.ok("PUT", `/rooms/${encode(roomId)}/state/m.x/${n}`, {});
+  const room = at(await syncOnce(again, { since }), "rooms", "join", roomId);
+  expect(eventsAt(room, "timeline", "events").map((event) => event.state_key)).toEqual(["0", "1", "2", "3"]);
+  await own[Symbol.asyncDispose]();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+test("keys that are refused leave no change behind that ends long polls", async () => {
+  const bob = await person(server, "bob");
+  const upload = await bob.api.post("/keys/upload", {
+    device_keys: { user_id: bob.userId, device_id: bob.deviceId },
+    fallback_keys: { "no colon": {} },
+  });
+  expect(upload.status).toBe(400);
+  const since = String((await syncOnce(bob))["next_batch"]);
+  expect(at(await syncOnce(bob, { since }), "device_lists", "changed")).toEqual([]);
+});
+
 test("guessing a password is slowed down, for that account only", async () => {
   const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
   const answers = await Promise.all(Array.from({ length: 24 }, () => logIn(bob, "guess")));

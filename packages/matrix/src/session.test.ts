@@ -99,6 +99,50 @@ describe("sync without a homeserver", () => {
     });
     expect(pauses).toEqual([7_777]);
   });
+
+  /** Runs the loop over scripted answers; a string is a next position. Returns what was asked for and the pauses. */
+  async function loopOver(answers: readonly (string | MatrixError)[]) {
+    const [asked, pauses, initial]: [(string | undefined)[], number[], boolean[]] = [[], [], []];
+    const stop = new AbortController();
+    await runSyncLoop({
+      session: {
+        sync({ since }) {
+          const answer = answers[asked.length] ?? "the end";
+          asked.push(since);
+          if (asked.length >= answers.length) stop.abort();
+          if (answer instanceof MatrixError) return Promise.reject(answer);
+          return Promise.resolve(parseSyncResponse({ next_batch: answer }));
+        },
+      },
+      clock: { ...systemClock, sleep: async (ms) => void pauses.push(ms) },
+      random: () => 1,
+      signal: stop.signal,
+      onSync: (_, first) => void initial.push(first),
+    });
+    return { asked, pauses, initial };
+  }
+
+  test("a position that the homeserver does not know is given up, ever more rarely", async () => {
+    const refused = new MatrixError("failed", "no", { status: 400, errcode: "M_INVALID_PARAM" });
+    const { asked, pauses, initial } = await loopOver([
+      "s1",
+      refused,
+      "s2",
+      refused,
+      "s3",
+      "s4",
+      refused,
+      "s5",
+    ]);
+    expect(asked).toEqual([undefined, "s1", undefined, "s2", undefined, "s3", "s4", undefined]);
+    expect(initial).toEqual([true, true, true, false, true]);
+    expect(pauses).toEqual([1_000, 2_000, 1_000]);
+  });
+
+  test("who asks for no pause at all is not asked again at once", async () => {
+    const limited = new MatrixError("unavailable", "slow down", { status: 429, retryAfterMs: 0 });
+    expect((await loopOver([limited, limited, "s1"])).pauses).toEqual([1_000, 2_000]);
+  });
 });
 
 describe("failures", () => {

@@ -63,6 +63,28 @@ test("a failed transaction leaves nothing behind and the next one works", () => 
   db.close();
 });
 
+test("a failed transaction takes its stream numbers and its marks back", () => {
+  const folder = makeFolder();
+  const db = openDatabase(folder);
+  const devices = createDeviceStore(db);
+  db.transaction(() => devices.setDeviceKeys("@a:x", "D", {}));
+  const before = db.position;
+  const fail = (): void =>
+    db.transaction(() => {
+      devices.setDeviceKeys("@a:x", "D", { n: 1 });
+      devices.setDeviceKeys("@b:x", "D", { n: 1 });
+      throw new Error("no");
+    });
+  expect(fail).toThrow("no");
+  expect(db.position).toBe(before);
+  expect(devices.listChangesSince(before)).toEqual([]);
+  expect(devices.listChangesSince(before - 1)).toEqual(["@a:x"]);
+  db.close();
+  const again = openDatabase(folder);
+  expect(again.position).toBe(before);
+  again.close();
+});
+
 test("the stream never goes back, even when the newest rows were delivered and deleted", () => {
   const folder = makeFolder();
   const db = openDatabase(folder);

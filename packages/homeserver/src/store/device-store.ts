@@ -15,15 +15,21 @@ export function createDeviceStore(db: HomeserverDatabase) {
   const sql = { ...prepareMessages(db), ...prepareKeys(db) };
   const changed = new Map(sql.listChanges.all().map((row) => [row.user_id, row.stream]));
   let newestChange = Math.max(0, ...changed.values());
+  /** Call inside a transaction. */
   const markListChanged = (userId: string): void => {
+    const [before, newestBefore] = [changed.get(userId), newestChange];
     const stream = db.advance();
     sql.setListChange.run(userId, stream);
     changed.set(userId, stream);
     newestChange = stream;
+    db.onRollback(() => {
+      if (before === undefined) changed.delete(userId);
+      else changed.set(userId, before);
+      newestChange = newestBefore;
+    });
   };
 
   return {
-    markListChanged,
     /** Queues a message for a device. Call inside a transaction. */
     addMessage(userId: string, deviceId: string, content: JsonObject): void {
       sql.insertMessage.run(db.advance(), userId, deviceId, JSON.stringify(content));
@@ -42,6 +48,7 @@ export function createDeviceStore(db: HomeserverDatabase) {
     /** False when the device used this transaction ID before. */
     beginTransaction: (userId: string, deviceId: string, txnId: string, type: string): boolean =>
       sql.insertTransaction.run(userId, deviceId, txnId, type).changes > 0,
+    /** Call inside a transaction. */
     setDeviceKeys(userId: string, deviceId: string, content: JsonObject): void {
       sql.setKeys.run(userId, deviceId, JSON.stringify(content));
       markListChanged(userId);
@@ -81,6 +88,7 @@ export function createDeviceStore(db: HomeserverDatabase) {
     }),
     unusedFallbackTypes: (userId: string, deviceId: string): string[] =>
       sql.unusedFallback.all(userId, deviceId).map((row) => row.algorithm),
+    /** Call inside a transaction. */
     setCrossSigningKey(userId: string, usage: string, content: JsonObject): void {
       sql.setCrossSigning.run(userId, usage, JSON.stringify(content));
       markListChanged(userId);

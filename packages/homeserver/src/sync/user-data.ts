@@ -35,13 +35,14 @@ export class UserData {
 
   /** `roomId` is "" for data of the user as a whole. */
   setAccountData(userId: string, roomId: string, type: string, content: JsonObject): void {
-    const stream = this.#db.transaction(() => {
-      const next = this.#db.advance();
-      this.store.setAccountData(userId, roomId, type, content, next);
-      return next;
+    this.#db.transaction(() => {
+      const stream = this.#db.advance();
+      this.store.setAccountData(userId, roomId, type, content, stream);
+      this.#db.afterCommit(() => {
+        this.#accountMarks.set(userId, stream);
+        this.#notifier.wake(userId);
+      });
     });
-    this.#accountMarks.set(userId, stream);
-    this.#notifier.wake(userId);
   }
 
   hasAccountDataSince(userId: string, stream: number): boolean {
@@ -49,18 +50,19 @@ export class UserData {
   }
 
   setReceipts(room: RoomState, userId: string, receipts: readonly Receipt[]): void {
-    const stream = this.#db.transaction(() => {
-      const next = this.#db.advance();
+    this.#db.transaction(() => {
+      const stream = this.#db.advance();
       for (const { type, eventId, threadId } of receipts) {
         const at = { roomId: room.roomId, userId, type, threadId };
-        this.store.setReceipt(at, eventId, this.#clock.now(), next);
+        this.store.setReceipt(at, eventId, this.#clock.now(), stream);
       }
-      return next;
+      this.#db.afterCommit(() => {
+        this.#receiptMarks.set(room.roomId, stream);
+        for (const waiting of [...this.#notifier.waitingUsers]) {
+          if (room.membership(waiting) === "join") this.#notifier.wake(waiting);
+        }
+      });
     });
-    this.#receiptMarks.set(room.roomId, stream);
-    for (const waiting of [...this.#notifier.waitingUsers]) {
-      if (room.membership(waiting) === "join") this.#notifier.wake(waiting);
-    }
   }
 
   hasReceiptsSince(roomId: string, stream: number): boolean {
