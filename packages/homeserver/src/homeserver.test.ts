@@ -346,6 +346,60 @@ test("what a former member may not know stays hidden when an invite is refused l
   expect(JSON.stringify(await syncOnce(bob, { filter }))).not.toContain("secret topic");
 });
 
+/** A room of the admin's with somebody in it, and a way to send to it that gives the event's ID. */
+async function roomWith(who: Person, request: Record<string, unknown> = {}) {
+  const roomId = await makeRoom(admin, { preset: "public_chat", ...request });
+  const room = `/rooms/${encode(roomId)}`;
+  await who.api.ok("POST", `${room}/join`, {});
+  const send = async (by: Person, content: object, to = room): Promise<string> =>
+    String((await by.api.ok("PUT", `${to}/send/m.room.message/${freshName("t")}`, content))["event_id"]);
+  const read = (by: Person, eventId: string) => by.api.ok("GET", `${room}/event/${encode(eventId)}`);
+  return { roomId, room, send, read };
+}
+const relatesTo = (relType: string, eventId: string) => ({
+  "m.relates_to": { rel_type: relType, event_id: eventId },
+});
+
+test("what relates to an event is shown with it as far as one sees, and only that of its own room", async () => {
+  const [bob, eve] = [await person(server, "bob"), await person(server, "eve")];
+  const { room, send, read } = await roomWith(bob);
+  const root = await send(admin, { body: "root" });
+  const seen = await send(admin, { body: "seen", ...relatesTo("m.thread", root) });
+  await bob.api.ok("POST", `${room}/leave`, {});
+  await send(admin, { body: "later", ...relatesTo("m.thread", root) });
+  await send(admin, { body: "edited later", ...relatesTo("m.replace", root) });
+  await send(admin, { body: "refers later", ...relatesTo("m.reference", root) });
+  const elsewhere = `/rooms/${encode(await makeRoom(eve))}`;
+  await send(eve, { body: "foreign", ...relatesTo("m.thread", root) }, elsewhere);
+  const relations = at(await read(bob, root), "unsigned", "m.relations");
+  expect(Object.keys(relations as object)).toEqual(["m.thread"]);
+  expect(at(relations, "m.thread")).toMatchObject({ count: 1, latest_event: { event_id: seen } });
+  const own = at(await read(admin, root), "unsigned", "m.relations");
+  expect(own).toMatchObject({
+    "m.thread": { count: 2, latest_event: { content: { body: "later" } }, current_user_participated: true },
+    "m.replace": { content: { body: "edited later" } },
+    "m.reference": { chunk: [{}] },
+  });
+  await admin.api.ok("PUT", `${room}/redact/${encode(seen)}/${freshName("r")}`, {
+    reason: "a secret reason",
+  });
+  expect(JSON.stringify(await read(admin, seen))).toContain("a secret reason");
+  const redacted = await read(bob, seen);
+  expect(at(redacted, "unsigned", "redacted_because", "type")).toBe("m.room.redaction");
+  expect(JSON.stringify(redacted)).not.toContain("a secret reason");
+});
+
+test("what is shown with an event has nothing shown with itself", async () => {
+  const bob = await person(server, "bob");
+  const { room, send } = await roomWith(bob);
+  let last = await send(bob, { body: "root" });
+  for (let n = 0; n < 20; n++)
+    last = await send(bob, { body: "y".repeat(1_000), ...relatesTo("m.thread", last) });
+  const page = await bob.api.ok("GET", `${room}/messages?dir=b&limit=100`);
+  expect(eventsAt(page, "chunk").length).toBeGreaterThan(20);
+  expect(JSON.stringify(page).length).toBeLessThan(100_000);
+});
+
 test("a room version 10 room has its creator in the create event and redactions outside the content", async () => {
   const roomId = await makeRoom(admin, { room_version: "10" });
   const create = await admin.api.ok("GET", `/rooms/${encode(roomId)}/state/m.room.create`);

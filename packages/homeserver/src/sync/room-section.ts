@@ -161,7 +161,7 @@ export function buildRoomSection(
   filter: SyncFilter,
   viewer: Viewer,
 ): RoomSection {
-  const { events, format } = deps;
+  const { events } = deps;
   const { state: room, since, upTo } = range;
   const canSee = visibilityOf(room, events, viewer.userId);
   const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
@@ -169,13 +169,14 @@ export function buildRoomSection(
   const changed = changedState(events, range, timeline);
   const need = { timeline: timeline.events, viewer: viewer.userId, roomState: room };
   const state = filterState(changed, filter.state, need);
+  const format = (event: RoomEvent): JsonObject => deps.format.inRoom(event, viewer, { canSee, end: upTo });
   const isMember = (event: RoomEvent): boolean => event.type === "m.room.member";
   return {
     isEmpty: state.length === 0 && timeline.events.length === 0,
     membersChanged: since === undefined || changed.some(isMember) || timeline.events.some(isMember),
-    state: { events: state.map((event) => format.inRoom(event, viewer)) },
+    state: { events: state.map(format) },
     timeline: {
-      events: timeline.events.map((event) => format.inRoom(event, viewer)),
+      events: timeline.events.map(format),
       limited: timeline.limited,
       prev_batch: formatPosition(timeline.start),
     },

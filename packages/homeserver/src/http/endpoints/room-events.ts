@@ -31,7 +31,7 @@ export function roomEventEndpoints(deps: RoomEventDeps): Route[] {
     authed("PUT", "/rooms/:roomId/redact/:eventId/:txnId", (request) => redact(deps, request)),
     authed("GET", "/rooms/:roomId/event/:eventId", (request) => {
       const view = viewOf(deps, request);
-      return deps.format.full(visibleEvent(deps, view, param(request, "eventId")), request.session);
+      return deps.format.full(visibleEvent(deps, view, param(request, "eventId")), request.session, view);
     }),
     authed("GET", "/rooms/:roomId/context/:eventId", (request) => context(deps, request)),
     authed("GET", "/rooms/:roomId/messages", (request) => messages(deps, request)),
@@ -159,7 +159,7 @@ function messages(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const last = page.events.at(-1);
   const next = last === undefined ? from : dir === "b" ? last.stream - 1 : last.stream;
   return {
-    chunk: page.events.map((event) => deps.format.full(event, request.session)),
+    chunk: page.events.map((event) => deps.format.full(event, request.session, view)),
     start: given === null || given === "" ? formatPosition(from) : given,
     ...(page.more || (dir === "f" && bound === undefined && last !== undefined)
       ? { end: formatPosition(next) }
@@ -178,7 +178,7 @@ function lazyMembers(
   if (!filter.lazyLoadMembers) return {};
   const senders = new Set(events.map((event) => event.sender));
   const members = [...senders].flatMap((sender) => view.stateEvent("m.room.member", sender) ?? []);
-  return { state: members.map((event) => deps.format.full(event, request.session)) };
+  return { state: members.map((event) => deps.format.full(event, request.session, view)) };
 }
 
 function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
@@ -201,7 +201,7 @@ function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
     viewer: request.session.userId,
     roomState: view.state,
   });
-  const format = (one: RoomEvent): JsonObject => deps.format.full(one, request.session);
+  const format = (one: RoomEvent): JsonObject => deps.format.full(one, request.session, view);
   return {
     event: format(event),
     events_before: older.map(format),

@@ -31,7 +31,7 @@ export function roomStateEndpoints(deps: Deps): Route[] {
   return [
     authed("GET", "/rooms/:roomId/state", (request) => {
       const view = openRoomView(registry, events, param(request, "roomId"), request.session.userId);
-      return [...view.readableState()].map((event) => format.full(event, request.session));
+      return [...view.readableState()].map((event) => format.full(event, request.session, view));
     }),
     ...paths.flatMap((path) => [authed("GET", path, get), authed("PUT", path, put)]),
     authed("GET", "/rooms/:roomId/members", (request) => members(deps, request)),
@@ -48,7 +48,7 @@ function readOne(deps: Deps, request: AuthedRequest, stateKey: string): JsonObje
     );
   }
   const whole = request.query.get("format") === "event";
-  return whole ? deps.format.full(event, request.session) : event.content;
+  return whole ? deps.format.full(event, request.session, view) : event.content;
 }
 
 async function write(deps: Deps, request: AuthedRequest, stateKey: string): Promise<JsonObject> {
@@ -79,7 +79,7 @@ function members(deps: Deps, request: AuthedRequest): JsonObject {
     const membership = membershipOf(event.content);
     if (wanted !== null && membership !== wanted) continue;
     if (unwanted !== null && membership === unwanted) continue;
-    chunk.push(deps.format.full(event, request.session));
+    chunk.push(deps.format.full(event, request.session, view));
   }
   return { chunk };
 }
