@@ -400,6 +400,40 @@ test("what is shown with an event has nothing shown with itself", async () => {
   expect(JSON.stringify(page).length).toBeLessThan(100_000);
 });
 
+test("many messages to a device come in several answers, each once, and a large one is refused", async () => {
+  const bob = await person(server, "bob");
+  const to = (body: object) => ({ messages: { [bob.userId]: { [bob.deviceId]: body } } });
+  for (let n = 0; n < 150; n++)
+    await admin.api.ok("PUT", `/sendToDevice/m.test/${freshName("d")}`, to({ n }));
+  const large = await admin.api.put(`/sendToDevice/m.test/${freshName("d")}`, to({ x: "y".repeat(66_000) }));
+  expect([large.status, large.body["errcode"]]).toEqual([413, "M_TOO_LARGE"]);
+  const numbers: unknown[] = [];
+  let since: string | undefined;
+  for (const expected of [100, 50, 0]) {
+    const query: Record<string, string> = since === undefined ? {} : { since };
+    const body = await syncOnce(bob, query);
+    // Asked again with the same token, it gives the same: the answer may have been lost on its way.
+    expect(at(await syncOnce(bob, query), "to_device")).toEqual(at(body, "to_device"));
+    const events = eventsAt(body, "to_device", "events");
+    expect(events).toHaveLength(expected);
+    numbers.push(...events.map((event) => event.content["n"]));
+    since = String(body["next_batch"]);
+  }
+  expect(numbers).toEqual(Array.from({ length: 150 }, (_, n) => n));
+});
+
+test("what a user keeps is bounded, and may be made smaller", async () => {
+  const bob = await person(server, "bob");
+  const put = (type: string, bytes: number) =>
+    bob.api.put(`/user/${encode(bob.userId)}/account_data/${type}`, { x: "y".repeat(bytes) });
+  expect((await put("m.huge", 270_000)).status).toBe(413);
+  const statuses: number[] = [];
+  for (let n = 0; n < 17; n++) statuses.push((await put(`m.n${n}`, 250_000)).status);
+  expect(statuses).toEqual([...Array.from({ length: 16 }, () => 200), 413]);
+  expect((await put("m.n0", 100)).status).toBe(200);
+  expect((await put("m.n17", 200_000)).status).toBe(200);
+});
+
 test("a room version 10 room has its creator in the create event and redactions outside the content", async () => {
   const roomId = await makeRoom(admin, { room_version: "10" });
   const create = await admin.api.ok("GET", `/rooms/${encode(roomId)}/state/m.room.create`);
