@@ -400,6 +400,51 @@ test("what is shown with an event has nothing shown with itself", async () => {
   expect(JSON.stringify(page).length).toBeLessThan(100_000);
 });
 
+test("a former member reads no state from after they left, by no way", async () => {
+  const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
+  const { roomId, room } = await roomWith(bob);
+  await admin.api.ok("POST", `${room}/kick`, { user_id: bob.userId });
+  await carol.api.ok("POST", `${room}/join`, {});
+  await admin.api.ok("PUT", `${room}/state/m.room.member/${encode(admin.userId)}`, {
+    membership: "join",
+    displayname: "a secret name",
+  });
+  await admin.api.ok("PUT", `${room}/state/m.test.secret`, { v: "a secret" });
+  await admin.api.ok("POST", `${room}/ban`, { user_id: bob.userId });
+  for (const lazy of [false, true]) {
+    const filter = JSON.stringify({ room: { include_leave: true, state: { lazy_load_members: lazy } } });
+    const left = at(await syncOnce(bob, { filter }), "rooms", "leave", roomId);
+    const ban = eventsAt(left, "timeline", "events").findLast((event) => event.state_key === bob.userId);
+    expect(ban?.content["membership"]).toBe("ban");
+    const lazyFilter = encode(JSON.stringify({ lazy_load_members: lazy }));
+    const context = await bob.api.ok(
+      "GET",
+      `${room}/context/${encode(String(ban?.event_id))}?limit=4&filter=${lazyFilter}`,
+    );
+    expect(eventsAt(context, "state").length).toBeGreaterThan(0);
+    const page = await bob.api.ok("GET", `${room}/messages?dir=b&filter=${lazyFilter}`);
+    const told = JSON.stringify([left, context, page]);
+    for (const secret of ["a secret", carol.userId]) expect(told).not.toContain(secret);
+  }
+});
+
+test("who joined later does not read the members of before, where the history is hidden", async () => {
+  const bob = await person(server, "bob");
+  const visibility = { type: "m.room.history_visibility", content: { history_visibility: "joined" } };
+  const roomId = await makeRoom(admin, { preset: "public_chat", initial_state: [visibility] });
+  const early = encode(String((await syncOnce(admin))["next_batch"]));
+  const room = `/rooms/${encode(roomId)}`;
+  await bob.api.ok("POST", `${room}/join`, {});
+  const now = encode(String((await syncOnce(bob))["next_batch"]));
+  expect((await bob.api.get(`${room}/members?at=${early}`)).body["errcode"]).toBe("M_FORBIDDEN");
+  expect(eventsAt(await admin.api.ok("GET", `${room}/members?at=${early}`), "chunk")).toHaveLength(1);
+  expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${now}`), "chunk")).toHaveLength(2);
+  await bob.api.ok("POST", `${room}/leave`, {});
+  expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${now}`), "chunk")).toHaveLength(2);
+  const later = encode(String((await syncOnce(admin))["next_batch"]));
+  expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${later}`), "chunk")).toHaveLength(2);
+});
+
 test("many messages to a device come in several answers, each once, and a large one is refused", async () => {
   const bob = await person(server, "bob");
   const to = (body: object) => ({ messages: { [bob.userId]: { [bob.deviceId]: body } } });

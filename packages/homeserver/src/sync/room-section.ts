@@ -105,9 +105,15 @@ export function fullState(
 export function filterState(
   state: readonly RoomEvent[],
   filter: EventFilter,
-  need: { timeline: readonly RoomEvent[]; viewer: string; roomState: RoomState },
+  need: {
+    roomId: string;
+    timeline: readonly RoomEvent[];
+    viewer: string;
+    /** The member event of a user as the viewer may read it: former members, as it was when they left. */
+    member: (userId: string) => RoomEvent | undefined;
+  },
 ): RoomEvent[] {
-  if (!filter.acceptsRoom(need.roomState.roomId)) return [];
+  if (!filter.acceptsRoom(need.roomId)) return [];
   const accepted = state.filter(
     (event) =>
       filter.accepts({ type: event.type, sender: event.sender }) && filter.acceptsContent(event.content),
@@ -121,7 +127,7 @@ export function filterState(
   );
   for (const event of need.timeline) {
     if (present.has(event.sender)) continue;
-    const member = need.roomState.get("m.room.member", event.sender);
+    const member = need.member(event.sender);
     if (member !== undefined && filter.accepts({ type: member.type, sender: member.sender }))
       kept.push(member);
     present.add(event.sender);
@@ -147,6 +153,14 @@ export type RoomSection = {
   readonly membersChanged: boolean;
 };
 
+function memberReader(events: EventStore, { state: room, left }: RoomRange) {
+  return (userId: string): RoomEvent | undefined => {
+    if (left === undefined) return room.get("m.room.member", userId);
+    if (left.state === undefined) return undefined;
+    return events.stateEventAt(room.roomId, "m.room.member", userId, left.stream);
+  };
+}
+
 function changedState(events: EventStore, range: RoomRange, timeline: Timeline): RoomEvent[] {
   const { state: room, since, left } = range;
   if (left !== undefined && left.state === undefined) return [];
@@ -167,7 +181,12 @@ export function buildRoomSection(
   const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
   const timeline = collectTimeline(events, bounds, filter.timeline, canSee);
   const changed = changedState(events, range, timeline);
-  const need = { timeline: timeline.events, viewer: viewer.userId, roomState: room };
+  const need = {
+    roomId: room.roomId,
+    timeline: timeline.events,
+    viewer: viewer.userId,
+    member: memberReader(events, range),
+  };
   const state = filterState(changed, filter.state, need);
   const format = (event: RoomEvent): JsonObject => deps.format.inRoom(event, viewer, { canSee, end: upTo });
   const isMember = (event: RoomEvent): boolean => event.type === "m.room.member";

@@ -195,11 +195,13 @@ function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const newerRows = deps.events.scan(roomId, event.stream, end, "f");
   const newer = takePage(deps, newerRows, limit - half, accepts, filter.acceptsContent).events;
   const shown = [event, ...older, ...newer];
-  const stateAt = deps.events.stateAt(roomId, (newer.at(-1) ?? event).stream);
+  // Their own leaving and a later ban are shown to former members, but not what the state became meanwhile.
+  const stateAt = deps.events.stateAt(roomId, Math.min((newer.at(-1) ?? event).stream, view.end));
   const state = filterState(stateAt, filter, {
+    roomId,
     timeline: shown,
     viewer: request.session.userId,
-    roomState: view.state,
+    member: (userId) => view.stateEvent("m.room.member", userId),
   });
   const format = (one: RoomEvent): JsonObject => deps.format.full(one, request.session, view);
   return {

@@ -4,7 +4,7 @@ import type { EventFormatter } from "../../rooms/client-event.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";
 import { type JsonObject, membershipOf, type RoomEvent, stringField } from "../../rooms/room-event.ts";
 import type { RoomRegistry } from "../../rooms/room-registry.ts";
-import { openRoomView } from "../../rooms/room-view.ts";
+import { openRoomView, type RoomView } from "../../rooms/room-view.ts";
 import type { RoomWriter } from "../../rooms/room-writer.ts";
 import type { EventStore } from "../../store/event-store.ts";
 import { parseToken } from "../../sync/stream-token.ts";
@@ -70,8 +70,7 @@ async function write(deps: Deps, request: AuthedRequest, stateKey: string): Prom
 function members(deps: Deps, request: AuthedRequest): JsonObject {
   const view = openRoomView(deps.registry, deps.events, param(request, "roomId"), request.session.userId);
   const at = request.query.get("at");
-  const state =
-    at === null ? view.readableState() : stateUpTo(deps, request, Math.min(parseToken(at).stream, view.end));
+  const state = at === null ? view.readableState() : stateThen(deps, view, parseToken(at).stream);
   const [wanted, unwanted] = [request.query.get("membership"), request.query.get("not_membership")];
   const chunk: JsonObject[] = [];
   for (const event of state) {
@@ -84,8 +83,14 @@ function members(deps: Deps, request: AuthedRequest): JsonObject {
   return { chunk };
 }
 
-const stateUpTo = (deps: Deps, request: AuthedRequest, stream: number): RoomEvent[] =>
-  deps.events.stateAt(param(request, "roomId"), stream);
+/** The state at a position whose events the user may see; M_FORBIDDEN for one before their time. */
+function stateThen(deps: Deps, view: RoomView, stream: number): Iterable<RoomEvent> {
+  if (stream >= view.end) return view.readableState();
+  const { roomId } = view.state;
+  if (!view.canSee({ stream, type: "m.room.message", state_key: null }))
+    throw forbidden(`You may not see room ${roomId} as it was then`);
+  return deps.events.stateAt(roomId, stream);
+}
 
 function joinedMembers(deps: Deps, request: AuthedRequest): JsonObject {
   const roomId = param(request, "roomId");
