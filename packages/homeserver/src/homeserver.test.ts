@@ -231,6 +231,16 @@ test("guessing a password is slowed down, for that account only", async () => {
   expect((await logIn(carol, carol.password)).status).toBe(200);
 });
 
+test("a name that nobody can have is refused, and nothing of it is remembered", async () => {
+  const login = {
+    type: "m.login.password",
+    identifier: { type: "m.id.user", user: "n".repeat(300) },
+    password: "guess",
+  };
+  const caller = new Caller(server.url);
+  for (let n = 0; n < 25; n++) expect((await caller.post("/login", login)).status).toBe(403);
+});
+
 test("tokens and passwords are not in the database file", () => {
   const bytes =
     readFileSync(join(folder, "homeserver.db-wal"), "latin1") +
