@@ -455,6 +455,33 @@ test("who joined later does not read the members of before, where the history is
   expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${later}`), "chunk")).toHaveLength(2);
 });
 
+test("state that was redacted in a gap, or behind a filter, comes again, emptied", async () => {
+  const bob = await person(server, "bob");
+  const { roomId, room, send } = await roomWith(bob);
+  const put = async (key: string, n: number): Promise<string> =>
+    String((await admin.api.ok("PUT", `${room}/state/m.test/${key}`, { n }))["event_id"]);
+  const redact = (id: string) =>
+    admin.api.ok("PUT", `${room}/redact/${encode(id)}/${freshName("r")}`, { reason: "why" });
+  const [kept, replaced] = [await put("kept", 1), await put("replaced", 1)];
+  const since = String((await syncOnce(bob))["next_batch"]);
+  await redact(kept);
+  await redact(replaced);
+  await put("replaced", 2);
+  for (let n = 0; n < 3; n++) await send(bob, { n });
+  const stateWith = async (timeline: object): Promise<unknown[]> => {
+    const filter = JSON.stringify({ room: { timeline } });
+    const part = at(await syncOnce(bob, { since, filter }), "rooms", "join", roomId);
+    return eventsAt(part, "state", "events").map((event) => [event.state_key, event.content]);
+  };
+  const told = [
+    ["kept", {}],
+    ["replaced", { n: 2 }],
+  ];
+  expect(await stateWith({ limit: 2 })).toEqual(told);
+  expect(await stateWith({ types: ["m.room.message"] })).toEqual(told);
+  expect(await stateWith({ limit: 50 })).toEqual([]);
+});
+
 test("many messages to a device come in several answers, each once, and a large one is refused", async () => {
   const bob = await person(server, "bob");
   const to = (body: object) => ({ messages: { [bob.userId]: { [bob.deviceId]: body } } });

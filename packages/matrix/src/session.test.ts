@@ -43,6 +43,16 @@ describe("sync without a homeserver", () => {
     }
   });
 
+  test("state that comes again emptied is a change, and what comes again as it was is none", () => {
+    const store = new RoomStateStore();
+    const event = { type: "m.bureau.test", state_key: "", content: { value: 1 }, event_id: "$1" };
+    const changed = (content: object): number => {
+      const state = { events: [{ ...event, content }] };
+      return store.apply(parseSyncResponse({ next_batch: "s", rooms: { join: { "!r:s": { state } } } })).size;
+    };
+    expect([changed({ value: 1 }), changed({ value: 1 }), changed({})]).toEqual([1, 0, 1]);
+  });
+
   test("an event that is not one is dropped, and the others are not", () => {
     const good = { type: "a", state_key: "", content: {}, event_id: "$1" };
     const join = { "!r:s": { state: { events: [{ type: 5 }, "x", good] }, timeline: { events: [null] } } };

@@ -99,6 +99,9 @@ export function createEventStore(db: HomeserverDatabase) {
     /** State events with `after < stream <= upTo`, oldest first. */
     stateChanges: (roomId: string, after: number, upTo: number): EventRow[] =>
       sql.stateChanges.all(roomId, after, upTo),
+    /** State of up to `after` that was redacted with `after < stream <= upTo`, and the stream of its redaction. */
+    redactedState: (roomId: string, after: number, upTo: number) =>
+      sql.redactedState.all(roomId, after, upTo, after),
     hasRelated: (eventId: string): boolean => sql.anyRelated.get(eventId) !== null,
     countRelated: (eventId: string, roomId: string, relType: string, upTo: number): number =>
       sql.countRelated.get(eventId, roomId, relType, upTo)?.count ?? 0,
@@ -163,6 +166,11 @@ function prepareStatements(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
        AND e.state_key IS NOT NULL ORDER BY e.stream`,
   );
+  const redactedState = db.prepare<EventRow & { redaction: number }, [string, number, number, number]>(
+    `SELECT ${columns}, r.stream AS redaction FROM events r CROSS JOIN events e ON e.event_id = r.redacts
+     WHERE r.room_id = ? AND r.stream > ? AND r.stream <= ? AND e.stream <= ? AND e.state_key IS NOT NULL
+       AND e.redacted_by = r.event_id ORDER BY e.stream`,
+  );
   const backwards = db.prepare<EventRow, [string, number, number]>(
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
      ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
@@ -185,6 +193,7 @@ function prepareStatements(db: HomeserverDatabase) {
     stateEventAt,
     stateHistory,
     stateChanges,
+    redactedState,
     backwards,
     forwards,
     redact,

@@ -61,9 +61,10 @@ export function stateDelta(
   upTo: number,
   timeline: Timeline,
 ): RoomEvent[] {
-  const changes = events.stateChanges(roomId, since, upTo);
-  if (changes.length === 0) return [];
   const shown = new Set(timeline.events.map((event) => event.stream));
+  const redacted = unseenRedactions(events, { roomId, since, upTo }, shown);
+  const changes = events.stateChanges(roomId, since, upTo);
+  if (changes.length === 0) return redacted;
   const chosen = new Map<string, (typeof changes)[number]>();
   for (const row of changes) {
     if (shown.has(row.stream)) continue;
@@ -77,7 +78,20 @@ export function stateDelta(
     const last = lastShown.get(key);
     return last === undefined || row.stream <= timeline.start || row.stream > last;
   });
-  return before.map(([, row]) => events.toEvent(row));
+  return [...redacted, ...before.map(([, row]) => events.toEvent(row))];
+}
+
+/** State that the client has, and that was emptied by a redaction which the timeline does not show. */
+function unseenRedactions(
+  events: EventStore,
+  { roomId, since, upTo }: { roomId: string; since: number; upTo: number },
+  shown: ReadonlySet<number>,
+): RoomEvent[] {
+  return events.redactedState(roomId, since, upTo).flatMap((row) => {
+    if (shown.has(row.redaction)) return [];
+    const current = events.stateEventAt(roomId, row.type, row.state_key ?? "", upTo);
+    return current?.stream === row.stream ? [current] : [];
+  });
 }
 
 /** State to give before a timeline to a client that knows nothing of the room. `current` is the state at its end. */
