@@ -19,6 +19,8 @@ import {
   type Server,
 } from "../../../test/contract/matrix-caller.ts";
 import { type Homeserver, startHomeserver } from "./homeserver.ts";
+import { openDatabase } from "./store/database.ts";
+import { createEventStore } from "./store/event-store.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bhs-"));
 let homeserver: Homeserver;
@@ -481,6 +483,56 @@ test("state that was redacted in a gap, or behind a filter, comes again, emptied
   expect(await stateWith({ types: ["m.room.message"] })).toEqual(told);
   expect(await stateWith({ limit: 50 })).toEqual([]);
 });
+
+test("a page that finds nothing in many events says where to go on", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
+  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
+  let own = await startHomeserver(config, { log: silentLog, clock: systemClock });
+  const bob = await person({ ...server, url: own.url }, "bob");
+  const roomId = await makeRoom(bob);
+  await own[Symbol.asyncDispose]();
+  fillRoom(dataDir, roomId, 12_000);
+  own = await startHomeserver(config, { log: silentLog, clock: systemClock });
+  const api = new Caller(own.url, bob.token);
+  const room = `/rooms/${encode(roomId)}`;
+  await api.ok("PUT", `${room}/send/m.last/t`, {});
+  for (const [dir, type] of [
+    ["b", "m.room.create"],
+    ["f", "m.last"],
+  ]) {
+    const filter = encode(JSON.stringify({ types: [type] }));
+    const found: string[] = [];
+    let [pages, from] = [0, ""];
+    for (; pages === 0 || from !== ""; pages++) {
+      const page = await api.ok("GET", `${room}/messages?dir=${dir}&limit=1&from=${from}&filter=${filter}`);
+      found.push(...eventsAt(page, "chunk").map((event) => event.type));
+      if (found.length > 0) break;
+      from = String(page["end"] ?? "");
+    }
+    expect([found, pages]).toEqual([[String(type)], 2]);
+  }
+  const time = `/_matrix/client/v1${room}/timestamp_to_event`;
+  expect((await api.get(`${time}?ts=${Date.now() + 60_000}&dir=f`)).status).toBe(404);
+  expect((await api.get(`${time}?ts=${Date.now() + 60_000}&dir=b`)).status).toBe(200);
+  await own[Symbol.asyncDispose]();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+/** Writes `count` messages into a room of a stopped homeserver. */
+function fillRoom(dataDir: string, roomId: string, count: number): void {
+  const db = openDatabase(dataDir);
+  const events = createEventStore(db);
+  const rest = { replaces: null, redacts: null, redactedBy: null, txnDevice: null, txnId: null };
+  db.transaction(() => {
+    for (let n = 0; n < count; n++) {
+      const stream = db.advance();
+      const event = { stream, eventId: `$${n}`, roomId, type: "m.fill", stateKey: null, sender: "@a:x" };
+      events.insert({ ...event, content: {}, originServerTs: 0, ...rest }, "{}", undefined);
+    }
+  });
+  db.close();
+}
 
 test("many messages to a device come in several answers, each once, and a large one is refused", async () => {
   const bob = await person(server, "bob");

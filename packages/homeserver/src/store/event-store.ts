@@ -51,6 +51,12 @@ export function createEventStore(db: HomeserverDatabase) {
       (direction === "b" ? sql.backwards : sql.forwards).all(roomId, low, high),
     );
 
+  /** As {@link scan} over the whole room, but only what is not before `ts` (or after it, backwards). */
+  const scanFromTime = (roomId: string, ts: number, upTo: number, direction: "b" | "f"): Iterable<EventRow> =>
+    inBatches(0, upTo, direction, (low, high) =>
+      (direction === "b" ? sql.backwardsInTime : sql.forwardsInTime).all(roomId, low, high, ts),
+    );
+
   /** Events of the same room that relate to one, newest or oldest first, read in batches as they are asked for. */
   const related = (query: RelatedQuery): Generator<EventRow, void, undefined> => {
     const { eventId, roomId, direction, relType = null, sender = null } = query;
@@ -62,6 +68,7 @@ export function createEventStore(db: HomeserverDatabase) {
 
   return {
     scan,
+    scanFromTime,
     related,
     toEvent,
     insert(event: RoomEvent, contentJson: string, relation: Relation | undefined): void {
@@ -179,6 +186,14 @@ function prepareStatements(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
      ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
   );
+  const backwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.origin_server_ts <= ? ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
+  );
+  const forwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.origin_server_ts >= ? ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
+  );
   const redact = db.prepare<unknown, [string, string, number]>(
     "UPDATE events SET content = ?, redacted_by = ?, relates_to = NULL, rel_type = NULL WHERE stream = ?",
   );
@@ -196,6 +211,8 @@ function prepareStatements(db: HomeserverDatabase) {
     redactedState,
     backwards,
     forwards,
+    backwardsInTime,
+    forwardsInTime,
     redact,
     ...prepareRelations(db),
   };

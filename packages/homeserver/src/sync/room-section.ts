@@ -10,8 +10,8 @@ import type { EventStore } from "../store/event-store.ts";
 import type { EventFilter, SyncFilter } from "./event-filter.ts";
 import { formatPosition } from "./stream-token.ts";
 
-/** Rows looked at for one timeline before it is cut off as limited: bounds an answer whose filter matches little. */
-const SCAN_ROWS_MAX = 5_000;
+/** Rows looked at for one timeline or page before it is cut off: bounds an answer whose filter matches little. */
+export const SCAN_ROWS_MAX = 5_000;
 /** Members that a room without a name is called after. */
 const HEROES_MAX = 5;
 

@@ -5,7 +5,7 @@ import { formatPosition } from "../../sync/stream-token.ts";
 import { invalidParam } from "../matrix-error.ts";
 import { directionQuery, intQuery, param } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
-import { fromQuery, type RoomEventDeps, takePage, viewOf, visibleEvent } from "./room-events.ts";
+import { endOf, fromQuery, type RoomEventDeps, takePage, viewOf, visibleEvent } from "./room-events.ts";
 
 /** Events of one page when the client does not say. */
 const PAGE_LIMIT = 5;
@@ -44,8 +44,7 @@ function relations(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
     limit,
     (row) => (eventType === undefined || row.type === eventType) && view.canSee(row),
   );
-  const last = page.events.at(-1);
-  const next = last === undefined ? undefined : dir === "b" ? last.stream - 1 : last.stream;
+  const next = endOf(page, dir);
   return {
     chunk: page.events.map((event) => deps.format.full(event, request.session, view)),
     ...(page.more && next !== undefined ? { next_batch: formatPosition(next) } : {}),

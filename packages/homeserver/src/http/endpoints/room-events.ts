@@ -7,7 +7,7 @@ import { openRoomView, type RoomView } from "../../rooms/room-view.ts";
 import type { RoomWriter } from "../../rooms/room-writer.ts";
 import type { EventRow, EventStore } from "../../store/event-store.ts";
 import { compileEventFilter, EVENTS_LIMIT_MAX, type EventFilter } from "../../sync/event-filter.ts";
-import { filterState } from "../../sync/room-section.ts";
+import { filterState, SCAN_ROWS_MAX } from "../../sync/room-section.ts";
 import { formatPosition, parseToken } from "../../sync/stream-token.ts";
 import { forbidden, invalidParam, notFound } from "../matrix-error.ts";
 import { directionQuery, intQuery, param, parseJsonObject, parseValue } from "../request.ts";
@@ -110,6 +110,13 @@ function redactEvent(
   return { event_id: event.eventId };
 }
 
+export type Page = {
+  readonly events: RoomEvent[];
+  readonly more: boolean;
+  /** Where the page was cut off because it had looked at enough rows: the first that it did not look at. */
+  readonly cut?: number;
+};
+
 /** Up to `limit` visible events that pass the filter from the rows, and whether there are more. */
 export function takePage(
   deps: { events: EventStore },
@@ -117,10 +124,13 @@ export function takePage(
   limit: number,
   accepts: (row: EventRow) => boolean,
   acceptsContent: (content: JsonObject) => boolean = () => true,
-): { events: RoomEvent[]; more: boolean } {
+): Page {
   const events: RoomEvent[] = [];
+  let budget = SCAN_ROWS_MAX;
   if (limit === 0) return { events, more: false };
   for (const row of rows) {
+    if (budget === 0) return { events, more: true, cut: row.stream };
+    budget -= 1;
     if (!accepts(row)) continue;
     const event = deps.events.toEvent(row);
     if (!acceptsContent(event.content)) continue;
@@ -128,6 +138,13 @@ export function takePage(
     events.push(event);
   }
   return { events, more: false };
+}
+
+/** The position that the next page goes on from; undefined for a page of nothing. */
+export function endOf({ events, cut }: Page, dir: "b" | "f"): number | undefined {
+  const last = events.at(-1)?.stream;
+  if (cut !== undefined) return dir === "b" ? cut : cut - 1;
+  return last === undefined || dir === "f" ? last : last - 1;
 }
 
 function filterQuery(request: AuthedRequest): EventFilter {
@@ -156,14 +173,12 @@ function messages(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
     accepts,
     filter.acceptsContent,
   );
-  const last = page.events.at(-1);
-  const next = last === undefined ? from : dir === "b" ? last.stream - 1 : last.stream;
+  const next = endOf(page, dir);
+  const more = page.more || (dir === "f" && bound === undefined);
   return {
     chunk: page.events.map((event) => deps.format.full(event, request.session, view)),
     start: given === null || given === "" ? formatPosition(from) : given,
-    ...(page.more || (dir === "f" && bound === undefined && last !== undefined)
-      ? { end: formatPosition(next) }
-      : {}),
+    ...(more && next !== undefined ? { end: formatPosition(next) } : {}),
     ...lazyMembers(deps, view, filter, page.events, request),
   };
 }

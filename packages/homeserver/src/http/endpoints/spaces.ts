@@ -92,12 +92,8 @@ function nearestEvent(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const ts = intQuery(request.query, "ts", -1, Number.MAX_SAFE_INTEGER);
   if (ts < 0) throw invalidParam("Missing query parameter ts");
   const dir = directionQuery(request.query, "f");
-  const rows = deps.events.scan(view.state.roomId, 0, Math.min(deps.position(), view.end), dir);
-  const page = takePage(deps, rows, 1, (row) => {
-    const isOnSide = dir === "f" ? row.origin_server_ts >= ts : row.origin_server_ts <= ts;
-    return isOnSide && view.canSee(row);
-  });
-  const found = page.events[0];
+  const rows = deps.events.scanFromTime(view.state.roomId, ts, Math.min(deps.position(), view.end), dir);
+  const found = takePage(deps, rows, 1, view.canSee).events[0];
   if (found === undefined) throw notFound("There is no event on that side of the time");
   return { event_id: found.eventId, origin_server_ts: found.originServerTs };
 }
