@@ -19,6 +19,8 @@ import {
   type Server,
 } from "../../../test/contract/matrix-caller.ts";
 import { type Homeserver, startHomeserver } from "./homeserver.ts";
+import { openDatabase } from "./store/database.ts";
+import { createEventStore } from "./store/event-store.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bhs-"));
 let homeserver: Homeserver;
@@ -189,6 +191,38 @@ test("a room that cannot be made whole is not made at all", async () => {
   expect(at(await syncOnce(bob), "rooms", "join")).toEqual({});
 });
 
+test("a room that is not made moves no position, and what follows is not lost after a restart", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
+  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
+  const start = () => startHomeserver(config, { log: silentLog, clock: systemClock });
+  let own = await start();
+  const bob = await person({ ...server, url: own.url }, "bob");
+  const alias = freshName("taken");
+  const roomId = await makeRoom(bob, { room_alias_name: alias });
+  expect((await bob.api.post("/createRoom", { room_alias_name: alias })).status).toBe(400);
+  const since = String((await syncOnce(bob))["next_batch"]);
+  await own[Symbol.asyncDispose]();
+  own = await start();
+  const again = { ...bob, api: new Caller(own.url, bob.token) };
+  for (let n = 0; n < 4; n++) await again.api.ok("PUT", `/rooms/${encode(roomId)}/state/m.x/${n}`, {});
+  const room = at(await syncOnce(again, { since }), "rooms", "join", roomId);
+  expect(eventsAt(room, "timeline", "events").map((event) => event.state_key)).toEqual(["0", "1", "2", "3"]);
+  await own[Symbol.asyncDispose]();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+test("keys that are refused leave no change behind that ends long polls", async () => {
+  const bob = await person(server, "bob");
+  const upload = await bob.api.post("/keys/upload", {
+    device_keys: { user_id: bob.userId, device_id: bob.deviceId },
+    fallback_keys: { "no colon": {} },
+  });
+  expect(upload.status).toBe(400);
+  const since = String((await syncOnce(bob))["next_batch"]);
+  expect(at(await syncOnce(bob, { since }), "device_lists", "changed")).toEqual([]);
+});
+
 test("guessing a password is slowed down, for that account only", async () => {
   const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
   const answers = await Promise.all(Array.from({ length: 24 }, () => logIn(bob, "guess")));
@@ -197,6 +231,16 @@ test("guessing a password is slowed down, for that account only", async () => {
   expect([limited.status, limited.body["errcode"]]).toEqual([429, "M_LIMIT_EXCEEDED"]);
   expect(limited.body["retry_after_ms"]).toBeNumber();
   expect((await logIn(carol, carol.password)).status).toBe(200);
+});
+
+test("a name that nobody can have is refused, and nothing of it is remembered", async () => {
+  const login = {
+    type: "m.login.password",
+    identifier: { type: "m.id.user", user: "n".repeat(300) },
+    password: "guess",
+  };
+  const caller = new Caller(server.url);
+  for (let n = 0; n < 25; n++) expect((await caller.post("/login", login)).status).toBe(403);
 });
 
 test("tokens and passwords are not in the database file", () => {
@@ -312,6 +356,216 @@ test("what a former member may not know stays hidden when an invite is refused l
   expect((await bob.api.get(`${room}/state/m.room.topic`)).status).toBe(404);
   const filter = JSON.stringify({ room: { include_leave: true } });
   expect(JSON.stringify(await syncOnce(bob, { filter }))).not.toContain("secret topic");
+});
+
+/** A room of the admin's with somebody in it, and a way to send to it that gives the event's ID. */
+async function roomWith(who: Person, request: Record<string, unknown> = {}) {
+  const roomId = await makeRoom(admin, { preset: "public_chat", ...request });
+  const room = `/rooms/${encode(roomId)}`;
+  await who.api.ok("POST", `${room}/join`, {});
+  const send = async (by: Person, content: object, to = room): Promise<string> =>
+    String((await by.api.ok("PUT", `${to}/send/m.room.message/${freshName("t")}`, content))["event_id"]);
+  const read = (by: Person, eventId: string) => by.api.ok("GET", `${room}/event/${encode(eventId)}`);
+  return { roomId, room, send, read };
+}
+const relatesTo = (relType: string, eventId: string) => ({
+  "m.relates_to": { rel_type: relType, event_id: eventId },
+});
+
+test("what relates to an event is shown with it as far as one sees, and only that of its own room", async () => {
+  const [bob, eve] = [await person(server, "bob"), await person(server, "eve")];
+  const { room, send, read } = await roomWith(bob);
+  const root = await send(admin, { body: "root" });
+  const seen = await send(admin, { body: "seen", ...relatesTo("m.thread", root) });
+  await bob.api.ok("POST", `${room}/leave`, {});
+  await send(admin, { body: "later", ...relatesTo("m.thread", root) });
+  await send(admin, { body: "edited later", ...relatesTo("m.replace", root) });
+  await send(admin, { body: "refers later", ...relatesTo("m.reference", root) });
+  const elsewhere = `/rooms/${encode(await makeRoom(eve))}`;
+  await send(eve, { body: "foreign", ...relatesTo("m.thread", root) }, elsewhere);
+  const relations = at(await read(bob, root), "unsigned", "m.relations");
+  expect(Object.keys(relations as object)).toEqual(["m.thread"]);
+  expect(at(relations, "m.thread")).toMatchObject({ count: 1, latest_event: { event_id: seen } });
+  const own = at(await read(admin, root), "unsigned", "m.relations");
+  expect(own).toMatchObject({
+    "m.thread": { count: 2, latest_event: { content: { body: "later" } }, current_user_participated: true },
+    "m.replace": { content: { body: "edited later" } },
+    "m.reference": { chunk: [{}] },
+  });
+  await admin.api.ok("PUT", `${room}/redact/${encode(seen)}/${freshName("r")}`, {
+    reason: "a secret reason",
+  });
+  expect(JSON.stringify(await read(admin, seen))).toContain("a secret reason");
+  const redacted = await read(bob, seen);
+  expect(at(redacted, "unsigned", "redacted_because", "type")).toBe("m.room.redaction");
+  expect(JSON.stringify(redacted)).not.toContain("a secret reason");
+});
+
+test("what is shown with an event has nothing shown with itself", async () => {
+  const bob = await person(server, "bob");
+  const { room, send } = await roomWith(bob);
+  let last = await send(bob, { body: "root" });
+  for (let n = 0; n < 20; n++)
+    last = await send(bob, { body: "y".repeat(1_000), ...relatesTo("m.thread", last) });
+  const page = await bob.api.ok("GET", `${room}/messages?dir=b&limit=100`);
+  expect(eventsAt(page, "chunk").length).toBeGreaterThan(20);
+  expect(JSON.stringify(page).length).toBeLessThan(100_000);
+});
+
+test("a former member reads no state from after they left, by no way", async () => {
+  const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
+  const { roomId, room } = await roomWith(bob);
+  await admin.api.ok("POST", `${room}/kick`, { user_id: bob.userId });
+  await carol.api.ok("POST", `${room}/join`, {});
+  await admin.api.ok("PUT", `${room}/state/m.room.member/${encode(admin.userId)}`, {
+    membership: "join",
+    displayname: "a secret name",
+  });
+  await admin.api.ok("PUT", `${room}/state/m.test.secret`, { v: "a secret" });
+  await admin.api.ok("POST", `${room}/ban`, { user_id: bob.userId });
+  for (const lazy of [false, true]) {
+    const filter = JSON.stringify({ room: { include_leave: true, state: { lazy_load_members: lazy } } });
+    const left = at(await syncOnce(bob, { filter }), "rooms", "leave", roomId);
+    const ban = eventsAt(left, "timeline", "events").findLast((event) => event.state_key === bob.userId);
+    expect(ban?.content["membership"]).toBe("ban");
+    const lazyFilter = encode(JSON.stringify({ lazy_load_members: lazy }));
+    const context = await bob.api.ok(
+      "GET",
+      `${room}/context/${encode(String(ban?.event_id))}?limit=4&filter=${lazyFilter}`,
+    );
+    expect(eventsAt(context, "state").length).toBeGreaterThan(0);
+    const page = await bob.api.ok("GET", `${room}/messages?dir=b&filter=${lazyFilter}`);
+    const told = JSON.stringify([left, context, page]);
+    for (const secret of ["a secret", carol.userId]) expect(told).not.toContain(secret);
+  }
+});
+
+test("who joined later does not read the members of before, where the history is hidden", async () => {
+  const bob = await person(server, "bob");
+  const visibility = { type: "m.room.history_visibility", content: { history_visibility: "joined" } };
+  const roomId = await makeRoom(admin, { preset: "public_chat", initial_state: [visibility] });
+  const early = encode(String((await syncOnce(admin))["next_batch"]));
+  const room = `/rooms/${encode(roomId)}`;
+  await bob.api.ok("POST", `${room}/join`, {});
+  const now = encode(String((await syncOnce(bob))["next_batch"]));
+  expect((await bob.api.get(`${room}/members?at=${early}`)).body["errcode"]).toBe("M_FORBIDDEN");
+  expect(eventsAt(await admin.api.ok("GET", `${room}/members?at=${early}`), "chunk")).toHaveLength(1);
+  expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${now}`), "chunk")).toHaveLength(2);
+  await bob.api.ok("POST", `${room}/leave`, {});
+  expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${now}`), "chunk")).toHaveLength(2);
+  const later = encode(String((await syncOnce(admin))["next_batch"]));
+  expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${later}`), "chunk")).toHaveLength(2);
+});
+
+test("state that was redacted in a gap, or behind a filter, comes again, emptied", async () => {
+  const bob = await person(server, "bob");
+  const { roomId, room, send } = await roomWith(bob);
+  const put = async (key: string, n: number): Promise<string> =>
+    String((await admin.api.ok("PUT", `${room}/state/m.test/${key}`, { n }))["event_id"]);
+  const redact = (id: string) =>
+    admin.api.ok("PUT", `${room}/redact/${encode(id)}/${freshName("r")}`, { reason: "why" });
+  const [kept, replaced] = [await put("kept", 1), await put("replaced", 1)];
+  const since = String((await syncOnce(bob))["next_batch"]);
+  await redact(kept);
+  await redact(replaced);
+  await put("replaced", 2);
+  for (let n = 0; n < 3; n++) await send(bob, { n });
+  const stateWith = async (timeline: object): Promise<unknown[]> => {
+    const filter = JSON.stringify({ room: { timeline } });
+    const part = at(await syncOnce(bob, { since, filter }), "rooms", "join", roomId);
+    return eventsAt(part, "state", "events").map((event) => [event.state_key, event.content]);
+  };
+  const told = [
+    ["kept", {}],
+    ["replaced", { n: 2 }],
+  ];
+  expect(await stateWith({ limit: 2 })).toEqual(told);
+  expect(await stateWith({ types: ["m.room.message"] })).toEqual(told);
+  expect(await stateWith({ limit: 50 })).toEqual([]);
+});
+
+test("a page that finds nothing in many events says where to go on", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
+  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
+  let own = await startHomeserver(config, { log: silentLog, clock: systemClock });
+  const bob = await person({ ...server, url: own.url }, "bob");
+  const roomId = await makeRoom(bob);
+  await own[Symbol.asyncDispose]();
+  fillRoom(dataDir, roomId, 12_000);
+  own = await startHomeserver(config, { log: silentLog, clock: systemClock });
+  const api = new Caller(own.url, bob.token);
+  const room = `/rooms/${encode(roomId)}`;
+  await api.ok("PUT", `${room}/send/m.last/t`, {});
+  for (const [dir, type] of [
+    ["b", "m.room.create"],
+    ["f", "m.last"],
+  ]) {
+    const filter = encode(JSON.stringify({ types: [type] }));
+    const found: string[] = [];
+    let [pages, from] = [0, ""];
+    for (; pages === 0 || from !== ""; pages++) {
+      const page = await api.ok("GET", `${room}/messages?dir=${dir}&limit=1&from=${from}&filter=${filter}`);
+      found.push(...eventsAt(page, "chunk").map((event) => event.type));
+      if (found.length > 0) break;
+      from = String(page["end"] ?? "");
+    }
+    expect([found, pages]).toEqual([[String(type)], 2]);
+  }
+  const time = `/_matrix/client/v1${room}/timestamp_to_event`;
+  expect((await api.get(`${time}?ts=${Date.now() + 60_000}&dir=f`)).status).toBe(404);
+  expect((await api.get(`${time}?ts=${Date.now() + 60_000}&dir=b`)).status).toBe(200);
+  await own[Symbol.asyncDispose]();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+/** Writes `count` messages into a room of a stopped homeserver. */
+function fillRoom(dataDir: string, roomId: string, count: number): void {
+  const db = openDatabase(dataDir);
+  const events = createEventStore(db);
+  const rest = { replaces: null, redacts: null, redactedBy: null, txnDevice: null, txnId: null };
+  db.transaction(() => {
+    for (let n = 0; n < count; n++) {
+      const stream = db.advance();
+      const event = { stream, eventId: `$${n}`, roomId, type: "m.fill", stateKey: null, sender: "@a:x" };
+      events.insert({ ...event, content: {}, originServerTs: 0, ...rest }, "{}", undefined);
+    }
+  });
+  db.close();
+}
+
+test("many messages to a device come in several answers, each once, and a large one is refused", async () => {
+  const bob = await person(server, "bob");
+  const to = (body: object) => ({ messages: { [bob.userId]: { [bob.deviceId]: body } } });
+  for (let n = 0; n < 150; n++)
+    await admin.api.ok("PUT", `/sendToDevice/m.test/${freshName("d")}`, to({ n }));
+  const large = await admin.api.put(`/sendToDevice/m.test/${freshName("d")}`, to({ x: "y".repeat(66_000) }));
+  expect([large.status, large.body["errcode"]]).toEqual([413, "M_TOO_LARGE"]);
+  const numbers: unknown[] = [];
+  let since: string | undefined;
+  for (const expected of [100, 50, 0]) {
+    const query: Record<string, string> = since === undefined ? {} : { since };
+    const body = await syncOnce(bob, query);
+    // Asked again with the same token, it gives the same: the answer may have been lost on its way.
+    expect(at(await syncOnce(bob, query), "to_device")).toEqual(at(body, "to_device"));
+    const events = eventsAt(body, "to_device", "events");
+    expect(events).toHaveLength(expected);
+    numbers.push(...events.map((event) => event.content["n"]));
+    since = String(body["next_batch"]);
+  }
+  expect(numbers).toEqual(Array.from({ length: 150 }, (_, n) => n));
+});
+
+test("what a user keeps is bounded, and may be made smaller", async () => {
+  const bob = await person(server, "bob");
+  const put = (type: string, bytes: number) =>
+    bob.api.put(`/user/${encode(bob.userId)}/account_data/${type}`, { x: "y".repeat(bytes) });
+  expect((await put("m.huge", 270_000)).status).toBe(413);
+  const statuses: number[] = [];
+  for (let n = 0; n < 17; n++) statuses.push((await put(`m.n${n}`, 250_000)).status);
+  expect(statuses).toEqual([...Array.from({ length: 16 }, () => 200), 413]);
+  expect((await put("m.n0", 100)).status).toBe(200);
+  expect((await put("m.n17", 200_000)).status).toBe(200);
 });
 
 test("a room version 10 room has its creator in the create event and redactions outside the content", async () => {

@@ -67,7 +67,9 @@ export class RoomStateStore implements RoomStates {
     types.set(event.type, keys);
     const before = keys.get(event.stateKey);
     keys.set(event.stateKey, event);
-    return before === undefined || before.eventId !== event.eventId || event.eventId === "";
+    // The same event comes again, emptied, when it was redacted in a part of the timeline that we did not get.
+    const same = before?.eventId === event.eventId && Bun.deepEquals(before.content, event.content);
+    return !same || event.eventId === "";
   }
 
   /** A redacted event is still the current one, but says nothing any more. What the room itself needs is left alone. */

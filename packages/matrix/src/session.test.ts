@@ -43,6 +43,16 @@ describe("sync without a homeserver", () => {
     }
   });
 
+  test("state that comes again emptied is a change, and what comes again as it was is none", () => {
+    const store = new RoomStateStore();
+    const event = { type: "m.bureau.test", state_key: "", content: { value: 1 }, event_id: "$1" };
+    const changed = (content: object): number => {
+      const state = { events: [{ ...event, content }] };
+      return store.apply(parseSyncResponse({ next_batch: "s", rooms: { join: { "!r:s": { state } } } })).size;
+    };
+    expect([changed({ value: 1 }), changed({ value: 1 }), changed({})]).toEqual([1, 0, 1]);
+  });
+
   test("an event that is not one is dropped, and the others are not", () => {
     const good = { type: "a", state_key: "", content: {}, event_id: "$1" };
     const join = { "!r:s": { state: { events: [{ type: 5 }, "x", good] }, timeline: { events: [null] } } };
@@ -98,6 +108,50 @@ describe("sync without a homeserver", () => {
       onSync: () => stop.abort(),
     });
     expect(pauses).toEqual([7_777]);
+  });
+
+  /** Runs the loop over scripted answers; a string is a next position. Returns what was asked for and the pauses. */
+  async function loopOver(answers: readonly (string | MatrixError)[]) {
+    const [asked, pauses, initial]: [(string | undefined)[], number[], boolean[]] = [[], [], []];
+    const stop = new AbortController();
+    await runSyncLoop({
+      session: {
+        sync({ since }) {
+          const answer = answers[asked.length] ?? "the end";
+          asked.push(since);
+          if (asked.length >= answers.length) stop.abort();
+          if (answer instanceof MatrixError) return Promise.reject(answer);
+          return Promise.resolve(parseSyncResponse({ next_batch: answer }));
+        },
+      },
+      clock: { ...systemClock, sleep: async (ms) => void pauses.push(ms) },
+      random: () => 1,
+      signal: stop.signal,
+      onSync: (_, first) => void initial.push(first),
+    });
+    return { asked, pauses, initial };
+  }
+
+  test("a position that the homeserver does not know is given up, ever more rarely", async () => {
+    const refused = new MatrixError("failed", "no", { status: 400, errcode: "M_INVALID_PARAM" });
+    const { asked, pauses, initial } = await loopOver([
+      "s1",
+      refused,
+      "s2",
+      refused,
+      "s3",
+      "s4",
+      refused,
+      "s5",
+    ]);
+    expect(asked).toEqual([undefined, "s1", undefined, "s2", undefined, "s3", "s4", undefined]);
+    expect(initial).toEqual([true, true, true, false, true]);
+    expect(pauses).toEqual([1_000, 2_000, 1_000]);
+  });
+
+  test("who asks for no pause at all is not asked again at once", async () => {
+    const limited = new MatrixError("unavailable", "slow down", { status: 429, retryAfterMs: 0 });
+    expect((await loopOver([limited, limited, "s1"])).pauses).toEqual([1_000, 2_000]);
   });
 });
 

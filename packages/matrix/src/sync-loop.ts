@@ -1,7 +1,8 @@
 /**
  * Staying up to date: /sync over and over, each answer handed on and waited for before the next is asked for, so that
- * nothing overtakes and the position never runs ahead of what was taken in. Errors are waited out with backoff; only a
- * session that was revoked ends the loop.
+ * nothing overtakes and the position never runs ahead of what was taken in. Errors are waited out with backoff; a
+ * position that the homeserver does not know (it was restored from a backup, say) is given up for a new beginning;
+ * only a session that was revoked ends the loop.
  */
 import { type BackoffPolicy, delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
@@ -54,11 +55,13 @@ export async function runSyncLoop(options: SyncLoopOptions): Promise<void> {
         throw new BureauError("unauthorized", "The homeserver no longer accepts this session", {
           cause: error,
         });
+      if (refusesPosition(error)) since = undefined;
       report(false, error);
       await options.clock.sleep(waitFor(error, attempt++, options), options.signal);
       continue;
     }
-    attempt = 0;
+    // Beginning anew always works, so it proves nothing: who goes on to refuse every position is asked ever more rarely.
+    if (since !== undefined) attempt = 0;
     report(true);
     await options.onSync(response, since === undefined);
     since = response.nextBatch;
@@ -69,9 +72,13 @@ export async function runSyncLoop(options: SyncLoopOptions): Promise<void> {
 const endsSession = (error: unknown): boolean =>
   isRevoked(error) || (error instanceof MatrixError && error.errcode === "M_FORBIDDEN");
 
+/** What a homeserver answers to a `since` that it never gave. Without one, this is an error like any other. */
+const refusesPosition = (error: unknown): boolean =>
+  error instanceof MatrixError && error.status === 400 && error.errcode === "M_INVALID_PARAM";
+
+/** At least the backoff's own delay: a homeserver that asks for no pause at all would be asked without end. */
 function waitFor(error: unknown, attempt: number, options: SyncLoopOptions): number {
-  const asked = error instanceof MatrixError ? error.retryAfterMs : undefined;
-  return asked === undefined
-    ? delayMs(options.backoff ?? standardBackoff, attempt, options.random)
-    : Math.min(asked, RETRY_AFTER_MS_MAX);
+  const asked = (error instanceof MatrixError && error.retryAfterMs) || 0;
+  const own = delayMs(options.backoff ?? standardBackoff, attempt, options.random);
+  return Math.max(own, Math.min(asked, RETRY_AFTER_MS_MAX));
 }

@@ -27,6 +27,8 @@ const FAILURES_MAX = 20;
 const FAILURE_WINDOW_MS = 60_000;
 const FAILURE_USERS_MAX = 10_000;
 
+const wrongLogin = (): MatrixError => forbidden("Invalid user name or password");
+
 export class Accounts {
   readonly #deps: Deps;
   readonly #failures = new Map<string, { count: number; since: number }>();
@@ -85,6 +87,8 @@ export class Accounts {
   /** The user, when the password is right. Errors: M_FORBIDDEN, M_USER_DEACTIVATED (403), M_LIMIT_EXCEEDED. */
   async logIn(name: string, password: string): Promise<string> {
     const userId = this.userIdOf(name);
+    // Nobody has such a name, and nothing of it is kept.
+    if (Buffer.byteLength(userId) > USER_ID_BYTES_MAX) throw wrongLogin();
     this.#refuseGuessing(userId);
     const user = this.#deps.store.user(userId);
     const isRight = await verifyPassword(password, user?.password_hash ?? null);
@@ -93,7 +97,7 @@ export class Accounts {
     }
     if (!isRight || this.#deps.store.user(userId)?.password_hash !== user?.password_hash) {
       this.#countFailure(userId);
-      throw forbidden("Invalid user name or password");
+      throw wrongLogin();
     }
     this.#failures.delete(userId);
     return userId;

@@ -13,6 +13,7 @@ export type Stage = {
   readonly check: (auth: JsonObject) => void | Promise<void>;
 };
 
+/** `purpose` is a SHA-256: what it is of may be as long as a request. */
 type AuthSession = { readonly purpose: string; readonly expires: number };
 
 const SESSIONS_MAX = 1_000;
@@ -28,9 +29,10 @@ export class InteractiveAuth {
 
   /**
    * Returns when `stage`, the one stage of the only flow, is passed by `body.auth`; throws the 401 that tells the
-   * client what is missing otherwise. `purpose` binds a session to one operation of one user.
+   * client what is missing otherwise. `operation` binds a session to one operation of one user.
    */
-  async require(body: JsonObject, purpose: string, stage: Stage): Promise<void> {
+  async require(body: JsonObject, operation: string, stage: Stage): Promise<void> {
+    const purpose = new Bun.CryptoHasher("sha256").update(operation).digest("hex");
     const auth = body["auth"];
     if (!isJsonObject(auth)) throw this.#challenge(purpose, stage, undefined);
     const id = stringField(auth, "session");

@@ -9,11 +9,18 @@ const cost = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as const
 const PASSWORD_BYTES_MAX = 512;
 /** Hashes at once: bounds memory at 4 × 19 MiB when many clients log in together. */
 const CONCURRENT_MAX = 4;
+/** Requests that wait for their turn: a second or two of hashing. They need no token, so there must be an end of them. */
+const WAITING_MAX = 100;
+const RETRY_AFTER_MS = 2_000;
 
 let running = 0;
 const waiting: (() => void)[] = [];
 
 async function limited<T>(act: () => Promise<T>): Promise<T> {
+  if (waiting.length >= WAITING_MAX) {
+    const retry = { retry_after_ms: RETRY_AFTER_MS };
+    throw new MatrixError(429, "M_LIMIT_EXCEEDED", "Too many passwords are being checked", retry);
+  }
   if (running >= CONCURRENT_MAX) await new Promise<void>((resolve) => waiting.push(resolve));
   running += 1;
   try {
@@ -24,7 +31,7 @@ async function limited<T>(act: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Hashes a new password. M_WEAK_PASSWORD when empty, M_INVALID_PARAM when oversized. */
+/** Hashes a new password. M_WEAK_PASSWORD when empty, M_INVALID_PARAM when oversized, M_LIMIT_EXCEEDED. */
 export async function hashPassword(password: string): Promise<string> {
   if (password === "") throw new MatrixError(400, "M_WEAK_PASSWORD", "The password is empty");
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX) {
@@ -35,7 +42,10 @@ export async function hashPassword(password: string): Promise<string> {
 
 let decoy: Promise<string> | undefined;
 
-/** Whether `password` matches. Without a hash it takes as long and answers false, so that names do not leak. */
+/**
+ * Whether `password` matches. Without a hash it takes as long and answers false, so that names do not leak.
+ * Errors: M_LIMIT_EXCEEDED.
+ */
 export async function verifyPassword(password: string, hash: string | null): Promise<boolean> {
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX || password === "") return false;
   if (hash !== null) return limited(() => Bun.password.verify(password, hash));

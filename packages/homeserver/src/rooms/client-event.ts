@@ -1,28 +1,31 @@
 /** Turning stored events into what clients read: unsigned data, redactions, and bundled relations. */
 import type { Clock } from "@bureau/kit/clock";
-import type { EventStore } from "../store/event-store.ts";
+import type { EventRow, EventStore } from "../store/event-store.ts";
 import { type Json, type JsonObject, type RoomEvent, stringField } from "./room-event.ts";
 import type { RoomState } from "./room-state.ts";
+import { type Sight, seesEverything } from "./room-view.ts";
 
 /** Who reads: decides about `transaction_id` and `current_user_participated`. */
 export type Viewer = { readonly userId: string; readonly deviceId: string };
 
 export type EventFormatter = {
-  /** The whole event, with `room_id`. */
-  full(event: RoomEvent, viewer: Viewer): JsonObject;
+  /** The whole event, with `room_id`. `sight` is that of the viewer in the event's room. */
+  full(event: RoomEvent, viewer: Viewer, sight: Sight): JsonObject;
   /** As {@link full} without `room_id`, which /sync gives once a room. */
-  inRoom(event: RoomEvent, viewer: Viewer): JsonObject;
+  inRoom(event: RoomEvent, viewer: Viewer, sight: Sight): JsonObject;
 };
 
+/** References that one event is shown with; the rest are asked for. */
+const REFERENCES_MAX = 100;
+
 export function createEventFormatter(events: EventStore, clock: Clock): EventFormatter {
-  const base = (event: RoomEvent, viewer: Viewer): JsonObject => {
+  /** The event with nothing bundled: so are those formatted that are bundled themselves, or they would nest. */
+  const plain = (event: RoomEvent, viewer: Viewer, bundled: JsonObject = {}): JsonObject => {
     const unsigned: JsonObject = { age: Math.max(0, clock.now() - event.originServerTs) };
     if (event.txnId !== null && event.sender === viewer.userId && event.txnDevice === viewer.deviceId) {
       unsigned["transaction_id"] = event.txnId;
     }
     addPrevious(unsigned, event, events);
-    if (event.redactedBy !== null) addRedaction(unsigned, event.redactedBy, viewer, full);
-    else if (event.stateKey === null) addRelations(unsigned, event, viewer);
     return {
       type: event.type,
       event_id: event.eventId,
@@ -31,46 +34,69 @@ export function createEventFormatter(events: EventStore, clock: Clock): EventFor
       content: event.content,
       ...(event.stateKey === null ? {} : { state_key: event.stateKey }),
       ...(event.redacts === null ? {} : { redacts: event.redacts }),
-      unsigned,
+      unsigned: { ...unsigned, ...bundled },
     };
   };
-  const full = (event: RoomEvent, viewer: Viewer): JsonObject => ({
+  const inner = (event: RoomEvent, viewer: Viewer): JsonObject => ({
     room_id: event.roomId,
-    ...base(event, viewer),
+    ...plain(event, viewer),
   });
-
-  const addRedaction = (unsigned: JsonObject, id: string, viewer: Viewer, format: typeof full): void => {
-    const redaction = events.byId(id);
-    if (redaction !== undefined) unsigned["redacted_because"] = format(redaction, viewer);
-  };
-
-  const addRelations = (unsigned: JsonObject, event: RoomEvent, viewer: Viewer): void => {
-    const related = events.related(event.eventId);
-    if (related.length === 0) return;
-    const relations: JsonObject = {};
-    const replies = related.filter((row) => row.rel_type === "m.thread");
-    const latest = replies.at(-1);
-    if (latest !== undefined) {
-      const participated =
-        event.sender === viewer.userId || replies.some((row) => row.sender === viewer.userId);
-      relations["m.thread"] = {
-        latest_event: full(events.toEvent(latest), viewer),
-        count: replies.length,
-        current_user_participated: participated,
-      };
+  const inRoom = (event: RoomEvent, viewer: Viewer, sight: Sight): JsonObject => {
+    if (event.redactedBy !== null) {
+      const redaction = events.byId(event.redactedBy);
+      if (redaction === undefined) return plain(event, viewer);
+      // That it was redacted says the empty content already; why is for those who may see the redaction.
+      const shown = isSeen(redaction, sight) ? redaction : { ...redaction, content: {} };
+      return plain(event, viewer, { redacted_because: inner(shown, viewer) });
     }
-    const edit = related.findLast(
-      (row) => row.rel_type === "m.replace" && row.sender === event.sender && row.type === event.type,
-    );
-    if (edit !== undefined) relations["m.replace"] = full(events.toEvent(edit), viewer);
-    const references = related.filter((row) => row.rel_type === "m.reference");
-    if (references.length > 0) {
-      relations["m.reference"] = { chunk: references.map((row) => ({ event_id: row.event_id })) };
-    }
-    if (Object.keys(relations).length > 0) unsigned["m.relations"] = relations;
+    if (event.stateKey !== null || !events.hasRelated(event.eventId)) return plain(event, viewer);
+    const relations = relationsOf(events, event, viewer, sight, (one) => inner(one, viewer));
+    return plain(event, viewer, Object.keys(relations).length === 0 ? {} : { "m.relations": relations });
   };
+  return {
+    inRoom,
+    full: (event, viewer, sight) => ({ room_id: event.roomId, ...inRoom(event, viewer, sight) }),
+  };
+}
 
-  return { full, inRoom: base };
+const isSeen = (event: RoomEvent, { canSee, end }: Sight): boolean =>
+  event.stream <= end && canSee({ stream: event.stream, type: event.type, state_key: event.stateKey });
+
+/** What relates to an event, of its own room and within the viewer's sight: anyone may name any event from anywhere. */
+function relationsOf(
+  events: EventStore,
+  event: RoomEvent,
+  viewer: Viewer,
+  sight: Sight,
+  format: (event: RoomEvent) => JsonObject,
+): JsonObject {
+  const { eventId, roomId } = event;
+  const seen = function* (relType: string, sender?: string): Generator<EventRow, void, undefined> {
+    const by = sender === undefined ? {} : { sender };
+    const rows = events.related({ eventId, roomId, upTo: sight.end, direction: "b", relType, ...by });
+    for (const row of rows) if (sight.canSee(row)) yield row;
+  };
+  const relations: JsonObject = {};
+  const latest = seen("m.thread").next().value;
+  if (latest !== undefined) {
+    const count =
+      sight.canSee === seesEverything
+        ? events.countRelated(eventId, roomId, "m.thread", sight.end)
+        : [...seen("m.thread")].length;
+    relations["m.thread"] = {
+      latest_event: format(events.toEvent(latest)),
+      count,
+      current_user_participated:
+        event.sender === viewer.userId || seen("m.thread", viewer.userId).next().done !== true,
+    };
+  }
+  const edit = seen("m.replace", event.sender).find((row) => row.type === event.type);
+  if (edit !== undefined) relations["m.replace"] = format(events.toEvent(edit));
+  const references = [...seen("m.reference").take(REFERENCES_MAX)].reverse();
+  if (references.length > 0) {
+    relations["m.reference"] = { chunk: references.map((row) => ({ event_id: row.event_id })) };
+  }
+  return relations;
 }
 
 function addPrevious(unsigned: JsonObject, event: RoomEvent, events: EventStore): void {

@@ -11,18 +11,23 @@ import type { RoomState } from "./room-state.ts";
 /** Whether an event (its stream, type and state key) may be seen. */
 export type Visibility = (event: Pick<EventRow, "stream" | "type" | "state_key">) => boolean;
 
-export type RoomView = {
-  readonly state: RoomState;
+/** How far one user sees in one room: what is shown with an event must be within it too. */
+export type Sight = {
   readonly canSee: Visibility;
   /** The newest stream position the user may see: where they left, or the room's end. */
   readonly end: number;
+};
+
+export type RoomView = Sight & {
+  readonly state: RoomState;
   readonly joined: boolean;
   /** The state the user may read: current for members, that of their leaving for former ones. */
   readonly readableState: () => Iterable<RoomEvent>;
   readonly stateEvent: (type: string, stateKey: string) => RoomEvent | undefined;
 };
 
-const everything: Visibility = () => true;
+/** The sight of a member from whom nothing was ever hidden: what they may see can be counted without looking. */
+export const seesEverything: Visibility = () => true;
 
 /** Opens the view, or throws M_FORBIDDEN for somebody who was never joined (nor is the room world readable). */
 export function openRoomView(
@@ -87,7 +92,7 @@ export function visibilityOf(state: RoomState, events: EventStore, userId: strin
   const current = state.get("m.room.history_visibility", "");
   const simple = current === undefined || current.replaces === null;
   const shared = ["shared", "world_readable"].includes(state.historyVisibility());
-  if (simple && shared && state.membership(userId) === "join") return everything;
+  if (simple && shared && state.membership(userId) === "join") return seesEverything;
   const members = events.stateHistory(state.roomId, "m.room.member", userId);
   const visibilities = events.stateHistory(state.roomId, "m.room.history_visibility", "");
   const lastJoin = members.findLast((event) => membershipOf(event.content) === "join")?.stream ?? 0;

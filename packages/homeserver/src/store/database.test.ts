@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
+import type { JsonObject } from "../rooms/room-event.ts";
 import { type HomeserverDatabase, openDatabase } from "./database.ts";
 import { createDeviceStore } from "./device-store.ts";
 import { createUserDataStore } from "./user-data-store.ts";
@@ -63,6 +64,28 @@ test("a failed transaction leaves nothing behind and the next one works", () => 
   db.close();
 });
 
+test("a failed transaction takes its stream numbers and its marks back", () => {
+  const folder = makeFolder();
+  const db = openDatabase(folder);
+  const devices = createDeviceStore(db);
+  db.transaction(() => devices.setDeviceKeys("@a:x", "D", {}));
+  const before = db.position;
+  const fail = (): void =>
+    db.transaction(() => {
+      devices.setDeviceKeys("@a:x", "D", { n: 1 });
+      devices.setDeviceKeys("@b:x", "D", { n: 1 });
+      throw new Error("no");
+    });
+  expect(fail).toThrow("no");
+  expect(db.position).toBe(before);
+  expect(devices.listChangesSince(before)).toEqual([]);
+  expect(devices.listChangesSince(before - 1)).toEqual(["@a:x"]);
+  db.close();
+  const again = openDatabase(folder);
+  expect(again.position).toBe(before);
+  again.close();
+});
+
 test("the stream never goes back, even when the newest rows were delivered and deleted", () => {
   const folder = makeFolder();
   const db = openDatabase(folder);
@@ -72,7 +95,7 @@ test("the stream never goes back, even when the newest rows were delivered and d
   });
   const before = db.position;
   devices.acknowledgeMessages("@a:x", "D", before);
-  expect(devices.messages("@a:x", "D", before)).toEqual([]);
+  expect(devices.messages("@a:x", "D", before).contents).toEqual([]);
   db.close();
   const again = openDatabase(folder);
   expect(again.position).toBeGreaterThanOrEqual(before);
@@ -85,11 +108,38 @@ test("messages that a device never fetches are bounded", () => {
   db.transaction(() => {
     for (let n = 0; n < 2_010; n++) devices.addMessage("@a:x", "D", { n });
   });
-  const waiting = devices.messages("@a:x", "D", db.position);
+  const waiting = allMessages(db);
   expect(waiting.length).toBe(2_000);
   expect(waiting.at(-1)).toEqual({ n: 2_009 });
   db.close();
 });
+
+test("the bytes of messages that a device never fetches are bounded too", () => {
+  const db = openDatabase(makeFolder());
+  const devices = createDeviceStore(db);
+  const body = "y".repeat(60_000);
+  db.transaction(() => {
+    for (let n = 0; n < 40; n++) devices.addMessage("@a:x", "D", { n, body });
+    devices.addMessage("@a:x", "other", { n: 0, body });
+  });
+  expect(allMessages(db).map((content) => content["n"])).toEqual(
+    Array.from({ length: 17 }, (_, n) => n + 23),
+  );
+  expect(devices.messages("@a:x", "other", db.position).contents).toHaveLength(1);
+  db.close();
+});
+
+/** Fetches and acknowledges until nothing waits for the device. */
+function allMessages(db: HomeserverDatabase): JsonObject[] {
+  const devices = createDeviceStore(db);
+  const all: JsonObject[] = [];
+  for (;;) {
+    const { contents, reach } = devices.messages("@a:x", "D", db.position);
+    if (contents.length === 0) return all;
+    all.push(...contents);
+    devices.acknowledgeMessages("@a:x", "D", reach);
+  }
+}
 
 test("a database of a newer release is refused, and so is a file that is none", () => {
   const newer = makeFolder();

@@ -34,7 +34,10 @@ export class HomeserverDatabase {
     return this.#position;
   }
 
-  /** The next stream number. Numbers lost to a rollback stay unused. */
+  /**
+   * The next stream number, inside a transaction. A rollback takes it back: a token must never point past what is
+   * stored, or a restart would hand the numbers in between out again and hide what got them.
+   */
   advance(): number {
     this.#position += 1;
     return this.#position;
@@ -45,12 +48,13 @@ export class HomeserverDatabase {
     if (this.#depth > 0) return act();
     this.#sqlite.run("BEGIN IMMEDIATE");
     this.#depth += 1;
+    const before = this.#position;
     let result: T;
     try {
       result = act();
       this.#sqlite.run("COMMIT");
     } catch (error) {
-      this.#rollBack();
+      this.#rollBack(before);
       throw error;
     } finally {
       this.#depth -= 1;
@@ -76,8 +80,9 @@ export class HomeserverDatabase {
     this.#sqlite.close(true);
   }
 
-  #rollBack(): void {
+  #rollBack(position: number): void {
     if (this.#sqlite.inTransaction) this.#sqlite.run("ROLLBACK");
+    this.#position = position;
     const undo = this.#undo.reverse();
     this.#undo = [];
     this.#afterCommit = [];

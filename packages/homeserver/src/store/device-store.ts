@@ -8,29 +8,49 @@ import type { HomeserverDatabase } from "./database.ts";
 export type DeviceStore = ReturnType<typeof createDeviceStore>;
 export type KeyUpload = { readonly algorithm: string; readonly keyId: string; readonly content: Json };
 
-/** Messages that wait for a device; the oldest go when there are more. */
+/** Messages that wait for a device, and the bytes of their JSON; the oldest go when there are more. */
 const MESSAGES_WAITING_MAX = 2_000;
+const MESSAGE_BYTES_WAITING_MAX = 1_048_576;
+/** Messages of one answer; what is left comes with the next. The number is Synapse's. */
+const MESSAGES_PAGE_MAX = 100;
 
 export function createDeviceStore(db: HomeserverDatabase) {
   const sql = { ...prepareMessages(db), ...prepareKeys(db) };
   const changed = new Map(sql.listChanges.all().map((row) => [row.user_id, row.stream]));
   let newestChange = Math.max(0, ...changed.values());
+  /** Call inside a transaction. */
   const markListChanged = (userId: string): void => {
+    const [before, newestBefore] = [changed.get(userId), newestChange];
     const stream = db.advance();
     sql.setListChange.run(userId, stream);
     changed.set(userId, stream);
     newestChange = stream;
+    db.onRollback(() => {
+      if (before === undefined) changed.delete(userId);
+      else changed.set(userId, before);
+      newestChange = newestBefore;
+    });
   };
 
   return {
-    markListChanged,
     /** Queues a message for a device. Call inside a transaction. */
     addMessage(userId: string, deviceId: string, content: JsonObject): void {
       sql.insertMessage.run(db.advance(), userId, deviceId, JSON.stringify(content));
-      sql.trimMessages.run(userId, deviceId, userId, deviceId, MESSAGES_WAITING_MAX);
+      let { count, bytes } = sql.waiting.get(userId, deviceId) ?? { count: 0, bytes: 0 };
+      for (; count > MESSAGES_WAITING_MAX || bytes > MESSAGE_BYTES_WAITING_MAX; count -= 1) {
+        bytes -= sql.dropOldest.get(userId, deviceId)?.bytes ?? bytes;
+      }
     },
-    messages: (userId: string, deviceId: string, upTo: number): JsonObject[] =>
-      sql.messages.all(userId, deviceId, upTo).map((row) => JSON.parse(row.content) as JsonObject),
+    /** The oldest messages up to `upTo` that wait, and how far they reach: to `upTo` when there are no more. */
+    messages(userId: string, deviceId: string, upTo: number): { contents: JsonObject[]; reach: number } {
+      const rows = sql.messages.all(userId, deviceId, upTo);
+      const more = rows.length > MESSAGES_PAGE_MAX;
+      const page = more ? rows.slice(0, MESSAGES_PAGE_MAX) : rows;
+      return {
+        contents: page.map((row) => JSON.parse(row.content) as JsonObject),
+        reach: (more ? page.at(-1)?.stream : undefined) ?? upTo,
+      };
+    },
     /** Deletes what the device has seen. */
     acknowledgeMessages(userId: string, deviceId: string, stream: number): void {
       if (sql.anyMessage.get(userId, deviceId, stream) === null) return;
@@ -42,6 +62,7 @@ export function createDeviceStore(db: HomeserverDatabase) {
     /** False when the device used this transaction ID before. */
     beginTransaction: (userId: string, deviceId: string, txnId: string, type: string): boolean =>
       sql.insertTransaction.run(userId, deviceId, txnId, type).changes > 0,
+    /** Call inside a transaction. */
     setDeviceKeys(userId: string, deviceId: string, content: JsonObject): void {
       sql.setKeys.run(userId, deviceId, JSON.stringify(content));
       markListChanged(userId);
@@ -81,6 +102,7 @@ export function createDeviceStore(db: HomeserverDatabase) {
     }),
     unusedFallbackTypes: (userId: string, deviceId: string): string[] =>
       sql.unusedFallback.all(userId, deviceId).map((row) => row.algorithm),
+    /** Call inside a transaction. */
     setCrossSigningKey(userId: string, usage: string, content: JsonObject): void {
       sql.setCrossSigning.run(userId, usage, JSON.stringify(content));
       markListChanged(userId);
@@ -97,12 +119,17 @@ function prepareMessages(db: HomeserverDatabase) {
   const insertMessage = db.prepare<unknown, [number, string, string, string]>(
     "INSERT INTO to_device (stream, user_id, device_id, content) VALUES (?,?,?,?)",
   );
-  const trimMessages = db.prepare<unknown, [string, string, string, string, number]>(
-    `DELETE FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= (
-       SELECT stream FROM to_device WHERE user_id = ? AND device_id = ? ORDER BY stream DESC LIMIT 1 OFFSET ?)`,
+  const waiting = db.prepare<{ count: number; bytes: number }, [string, string]>(
+    `SELECT COUNT(*) AS count, TOTAL(octet_length(content)) AS bytes FROM to_device
+     WHERE user_id = ? AND device_id = ?`,
   );
-  const messages = db.prepare<{ content: string }, [string, string, number]>(
-    "SELECT content FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= ? ORDER BY stream",
+  const dropOldest = db.prepare<{ bytes: number }, [string, string]>(
+    `DELETE FROM to_device WHERE stream = (SELECT MIN(stream) FROM to_device WHERE user_id = ? AND device_id = ?)
+     RETURNING octet_length(content) AS bytes`,
+  );
+  const messages = db.prepare<{ stream: number; content: string }, [string, string, number]>(
+    `SELECT stream, content FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= ?
+     ORDER BY stream LIMIT ${MESSAGES_PAGE_MAX + 1}`,
   );
   const anyMessage = db.prepare<{ one: number }, [string, string, number]>(
     "SELECT 1 AS one FROM to_device WHERE user_id = ? AND device_id = ? AND stream <= ? LIMIT 1",
@@ -116,7 +143,16 @@ function prepareMessages(db: HomeserverDatabase) {
   const insertTransaction = db.prepare<unknown, [string, string, string, string]>(
     "INSERT OR IGNORE INTO to_device_transactions (user_id, device_id, txn_id, type) VALUES (?,?,?,?)",
   );
-  return { insertMessage, trimMessages, messages, anyMessage, deleteMessages, setFloor, insertTransaction };
+  return {
+    insertMessage,
+    waiting,
+    dropOldest,
+    messages,
+    anyMessage,
+    deleteMessages,
+    setFloor,
+    insertTransaction,
+  };
 }
 
 function prepareKeys(db: HomeserverDatabase) {

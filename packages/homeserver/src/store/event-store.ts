@@ -22,6 +22,17 @@ export type EventRow = {
 
 export type Relation = { readonly eventId: string; readonly relType: string };
 
+/** Which of the events that relate to another one: those of its own room, in a range, and if given of one type or sender. */
+export type RelatedQuery = {
+  readonly eventId: string;
+  readonly roomId: string;
+  readonly after?: number;
+  readonly upTo: number;
+  readonly direction: "b" | "f";
+  readonly relType?: string | undefined;
+  readonly sender?: string;
+};
+
 const columns = `e.stream, e.event_id, e.room_id, e.type, e.state_key, e.sender, e.content, e.origin_server_ts,
   e.replaces, e.redacts, e.redacted_by, e.rel_type, e.txn_device, e.txn_id`;
 
@@ -35,25 +46,30 @@ export function createEventStore(db: HomeserverDatabase) {
   const optional = (row: EventRow | null): RoomEvent | undefined => (row === null ? undefined : toEvent(row));
 
   /** Rows with `after < stream <= upTo`, newest or oldest first, read in batches as they are asked for. */
-  function* scan(
-    roomId: string,
-    after: number,
-    upTo: number,
-    direction: "b" | "f",
-  ): Generator<EventRow, void, undefined> {
-    let [low, high] = [after, upTo];
-    while (low < high) {
-      const rows = (direction === "b" ? sql.backwards : sql.forwards).all(roomId, low, high);
-      yield* rows;
-      const last = rows.at(-1);
-      if (last === undefined || rows.length < SCAN_BATCH) return;
-      if (direction === "b") high = last.stream - 1;
-      else low = last.stream;
-    }
-  }
+  const scan = (roomId: string, after: number, upTo: number, direction: "b" | "f"): Iterable<EventRow> =>
+    inBatches(after, upTo, direction, (low, high) =>
+      (direction === "b" ? sql.backwards : sql.forwards).all(roomId, low, high),
+    );
+
+  /** As {@link scan} over the whole room, but only what is not before `ts` (or after it, backwards). */
+  const scanFromTime = (roomId: string, ts: number, upTo: number, direction: "b" | "f"): Iterable<EventRow> =>
+    inBatches(0, upTo, direction, (low, high) =>
+      (direction === "b" ? sql.backwardsInTime : sql.forwardsInTime).all(roomId, low, high, ts),
+    );
+
+  /** Events of the same room that relate to one, newest or oldest first, read in batches as they are asked for. */
+  const related = (query: RelatedQuery): Generator<EventRow, void, undefined> => {
+    const { eventId, roomId, direction, relType = null, sender = null } = query;
+    const statement = direction === "b" ? sql.relatedBackwards : sql.relatedForwards;
+    return inBatches(query.after ?? 0, query.upTo, direction, (low, high) =>
+      statement.all(eventId, roomId, low, high, relType, sender),
+    );
+  };
 
   return {
     scan,
+    scanFromTime,
+    related,
     toEvent,
     insert(event: RoomEvent, contentJson: string, relation: Relation | undefined): void {
       sql.insert.run(
@@ -90,10 +106,14 @@ export function createEventStore(db: HomeserverDatabase) {
     /** State events with `after < stream <= upTo`, oldest first. */
     stateChanges: (roomId: string, after: number, upTo: number): EventRow[] =>
       sql.stateChanges.all(roomId, after, upTo),
-    /** Events that relate to `eventId`, oldest first. */
-    related: (eventId: string): EventRow[] => sql.related.all(eventId),
-    /** IDs of the room's thread roots, the thread with the newest reply first. */
-    threadRoots: (roomId: string) => sql.threadRoots.all(roomId),
+    /** State of up to `after` that was redacted with `after < stream <= upTo`, and the stream of its redaction. */
+    redactedState: (roomId: string, after: number, upTo: number) =>
+      sql.redactedState.all(roomId, after, upTo, after),
+    hasRelated: (eventId: string): boolean => sql.anyRelated.get(eventId) !== null,
+    countRelated: (eventId: string, roomId: string, relType: string, upTo: number): number =>
+      sql.countRelated.get(eventId, roomId, relType, upTo)?.count ?? 0,
+    /** IDs of the thread roots of a room's events up to `upTo`, the thread with the newest reply first. */
+    threadRoots: (roomId: string, upTo: number) => sql.threadRoots.all(roomId, upTo),
     redact: (event: RoomEvent, content: JsonObject, redactedBy: string): void => {
       sql.redact.run(JSON.stringify(content), redactedBy, event.stream);
     },
@@ -153,6 +173,11 @@ function prepareStatements(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
        AND e.state_key IS NOT NULL ORDER BY e.stream`,
   );
+  const redactedState = db.prepare<EventRow & { redaction: number }, [string, number, number, number]>(
+    `SELECT ${columns}, r.stream AS redaction FROM events r CROSS JOIN events e ON e.event_id = r.redacts
+     WHERE r.room_id = ? AND r.stream > ? AND r.stream <= ? AND e.stream <= ? AND e.state_key IS NOT NULL
+       AND e.redacted_by = r.event_id ORDER BY e.stream`,
+  );
   const backwards = db.prepare<EventRow, [string, number, number]>(
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
      ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
@@ -161,12 +186,13 @@ function prepareStatements(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
      ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
   );
-  const related = db.prepare<EventRow, [string]>(
-    `SELECT ${columns} FROM events e WHERE e.relates_to = ? ORDER BY e.stream`,
+  const backwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.origin_server_ts <= ? ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
   );
-  const threadRoots = db.prepare<{ relates_to: string; latest: number }, [string]>(
-    `SELECT relates_to, MAX(stream) AS latest FROM events WHERE room_id = ? AND rel_type = 'm.thread'
-     GROUP BY relates_to ORDER BY latest DESC`,
+  const forwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.origin_server_ts >= ? ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
   );
   const redact = db.prepare<unknown, [string, string, number]>(
     "UPDATE events SET content = ?, redacted_by = ?, relates_to = NULL, rel_type = NULL WHERE stream = ?",
@@ -182,12 +208,54 @@ function prepareStatements(db: HomeserverDatabase) {
     stateEventAt,
     stateHistory,
     stateChanges,
+    redactedState,
     backwards,
     forwards,
-    related,
-    threadRoots,
+    backwardsInTime,
+    forwardsInTime,
     redact,
+    ...prepareRelations(db),
   };
+}
+
+/** `+room_id` keeps SQLite on the index of relations: a room has more events than an event has relations. */
+function prepareRelations(db: HomeserverDatabase) {
+  const ofEvent = `SELECT ${columns} FROM events e WHERE e.relates_to = ?1 AND +e.room_id = ?2 AND e.stream > ?3
+    AND e.stream <= ?4 AND (?5 IS NULL OR e.rel_type = ?5) AND (?6 IS NULL OR e.sender = ?6)`;
+  type Params = [string, string, number, number, string | null, string | null];
+  const relatedBackwards = db.prepare<EventRow, Params>(
+    `${ofEvent} ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
+  );
+  const relatedForwards = db.prepare<EventRow, Params>(`${ofEvent} ORDER BY e.stream LIMIT ${SCAN_BATCH}`);
+  const anyRelated = db.prepare<{ one: number }, [string]>(
+    "SELECT 1 AS one FROM events WHERE relates_to = ? LIMIT 1",
+  );
+  const countRelated = db.prepare<{ count: number }, [string, string, string, number]>(
+    `SELECT COUNT(*) AS count FROM events WHERE relates_to = ? AND +room_id = ? AND rel_type = ? AND stream <= ?`,
+  );
+  const threadRoots = db.prepare<{ relates_to: string; latest: number }, [string, number]>(
+    `SELECT relates_to, MAX(stream) AS latest FROM events
+     WHERE room_id = ? AND rel_type = 'm.thread' AND stream <= ? GROUP BY relates_to ORDER BY latest DESC`,
+  );
+  return { relatedBackwards, relatedForwards, anyRelated, countRelated, threadRoots };
+}
+
+/** Rows with `after < stream <= upTo`, of which `read` gives one batch at a time. */
+function* inBatches(
+  after: number,
+  upTo: number,
+  direction: "b" | "f",
+  read: (low: number, high: number) => EventRow[],
+): Generator<EventRow, void, undefined> {
+  let [low, high] = [after, upTo];
+  while (low < high) {
+    const rows = read(low, high);
+    yield* rows;
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < SCAN_BATCH) return;
+    if (direction === "b") high = last.stream - 1;
+    else low = last.stream;
+  }
 }
 
 function toEvent(row: EventRow): RoomEvent {

@@ -12,6 +12,9 @@ export type ReceiptRow = {
   stream: number;
 };
 
+/** What a row takes beside its text: many empty ones are not free either. */
+const ROW_BYTES = 64;
+
 export type UserDataStore = ReturnType<typeof createUserDataStore>;
 
 export function createUserDataStore(db: HomeserverDatabase) {
@@ -20,6 +23,11 @@ export function createUserDataStore(db: HomeserverDatabase) {
   );
   const accountData = db.prepare<{ content: string }, [string, string, string]>(
     "SELECT content FROM account_data WHERE user_id = ? AND room_id = ? AND type = ?",
+  );
+  const accountDataBytes = db.prepare<{ total: number; before: number | null }, [string, string, string]>(
+    `SELECT TOTAL(octet_length(content) + octet_length(type) + octet_length(room_id) + ${ROW_BYTES}) AS total,
+       MAX(CASE WHEN room_id = ?2 AND type = ?3 THEN octet_length(content) END) AS before
+     FROM account_data WHERE user_id = ?1`,
   );
   const accountDataSince = db.prepare<AccountDataRow, [string, number]>(
     "SELECT room_id, type, content, stream FROM account_data WHERE user_id = ? AND stream > ? ORDER BY stream",
@@ -59,6 +67,11 @@ export function createUserDataStore(db: HomeserverDatabase) {
     },
     accountData: (userId: string, roomId: string, type: string): JsonObject | undefined =>
       parsed(accountData.get(userId, roomId, type)),
+    /** Bytes of all account data of a user, and of the content that is there already; -1 when none is. */
+    accountDataBytes(userId: string, roomId: string, type: string): { total: number; before: number } {
+      const row = accountDataBytes.get(userId, roomId, type);
+      return { total: row?.total ?? 0, before: row?.before ?? -1 };
+    },
     accountDataSince: (userId: string, stream: number): AccountDataRow[] =>
       accountDataSince.all(userId, stream),
     newestAccountData: () => newestAccountData.all(),

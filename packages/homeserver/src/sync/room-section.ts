@@ -10,8 +10,8 @@ import type { EventStore } from "../store/event-store.ts";
 import type { EventFilter, SyncFilter } from "./event-filter.ts";
 import { formatPosition } from "./stream-token.ts";
 
-/** Rows looked at for one timeline before it is cut off as limited: bounds an answer whose filter matches little. */
-const SCAN_ROWS_MAX = 5_000;
+/** Rows looked at for one timeline or page before it is cut off: bounds an answer whose filter matches little. */
+export const SCAN_ROWS_MAX = 5_000;
 /** Members that a room without a name is called after. */
 const HEROES_MAX = 5;
 
@@ -61,9 +61,10 @@ export function stateDelta(
   upTo: number,
   timeline: Timeline,
 ): RoomEvent[] {
-  const changes = events.stateChanges(roomId, since, upTo);
-  if (changes.length === 0) return [];
   const shown = new Set(timeline.events.map((event) => event.stream));
+  const redacted = unseenRedactions(events, { roomId, since, upTo }, shown);
+  const changes = events.stateChanges(roomId, since, upTo);
+  if (changes.length === 0) return redacted;
   const chosen = new Map<string, (typeof changes)[number]>();
   for (const row of changes) {
     if (shown.has(row.stream)) continue;
@@ -77,7 +78,20 @@ export function stateDelta(
     const last = lastShown.get(key);
     return last === undefined || row.stream <= timeline.start || row.stream > last;
   });
-  return before.map(([, row]) => events.toEvent(row));
+  return [...redacted, ...before.map(([, row]) => events.toEvent(row))];
+}
+
+/** State that the client has, and that was emptied by a redaction which the timeline does not show. */
+function unseenRedactions(
+  events: EventStore,
+  { roomId, since, upTo }: { roomId: string; since: number; upTo: number },
+  shown: ReadonlySet<number>,
+): RoomEvent[] {
+  return events.redactedState(roomId, since, upTo).flatMap((row) => {
+    if (shown.has(row.redaction)) return [];
+    const current = events.stateEventAt(roomId, row.type, row.state_key ?? "", upTo);
+    return current?.stream === row.stream ? [current] : [];
+  });
 }
 
 /** State to give before a timeline to a client that knows nothing of the room. `current` is the state at its end. */
@@ -105,9 +119,15 @@ export function fullState(
 export function filterState(
   state: readonly RoomEvent[],
   filter: EventFilter,
-  need: { timeline: readonly RoomEvent[]; viewer: string; roomState: RoomState },
+  need: {
+    roomId: string;
+    timeline: readonly RoomEvent[];
+    viewer: string;
+    /** The member event of a user as the viewer may read it: former members, as it was when they left. */
+    member: (userId: string) => RoomEvent | undefined;
+  },
 ): RoomEvent[] {
-  if (!filter.acceptsRoom(need.roomState.roomId)) return [];
+  if (!filter.acceptsRoom(need.roomId)) return [];
   const accepted = state.filter(
     (event) =>
       filter.accepts({ type: event.type, sender: event.sender }) && filter.acceptsContent(event.content),
@@ -121,7 +141,7 @@ export function filterState(
   );
   for (const event of need.timeline) {
     if (present.has(event.sender)) continue;
-    const member = need.roomState.get("m.room.member", event.sender);
+    const member = need.member(event.sender);
     if (member !== undefined && filter.accepts({ type: member.type, sender: member.sender }))
       kept.push(member);
     present.add(event.sender);
@@ -147,6 +167,14 @@ export type RoomSection = {
   readonly membersChanged: boolean;
 };
 
+function memberReader(events: EventStore, { state: room, left }: RoomRange) {
+  return (userId: string): RoomEvent | undefined => {
+    if (left === undefined) return room.get("m.room.member", userId);
+    if (left.state === undefined) return undefined;
+    return events.stateEventAt(room.roomId, "m.room.member", userId, left.stream);
+  };
+}
+
 function changedState(events: EventStore, range: RoomRange, timeline: Timeline): RoomEvent[] {
   const { state: room, since, left } = range;
   if (left !== undefined && left.state === undefined) return [];
@@ -161,21 +189,27 @@ export function buildRoomSection(
   filter: SyncFilter,
   viewer: Viewer,
 ): RoomSection {
-  const { events, format } = deps;
+  const { events } = deps;
   const { state: room, since, upTo } = range;
   const canSee = visibilityOf(room, events, viewer.userId);
   const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
   const timeline = collectTimeline(events, bounds, filter.timeline, canSee);
   const changed = changedState(events, range, timeline);
-  const need = { timeline: timeline.events, viewer: viewer.userId, roomState: room };
+  const need = {
+    roomId: room.roomId,
+    timeline: timeline.events,
+    viewer: viewer.userId,
+    member: memberReader(events, range),
+  };
   const state = filterState(changed, filter.state, need);
+  const format = (event: RoomEvent): JsonObject => deps.format.inRoom(event, viewer, { canSee, end: upTo });
   const isMember = (event: RoomEvent): boolean => event.type === "m.room.member";
   return {
     isEmpty: state.length === 0 && timeline.events.length === 0,
     membersChanged: since === undefined || changed.some(isMember) || timeline.events.some(isMember),
-    state: { events: state.map((event) => format.inRoom(event, viewer)) },
+    state: { events: state.map(format) },
     timeline: {
-      events: timeline.events.map((event) => format.inRoom(event, viewer)),
+      events: timeline.events.map(format),
       limited: timeline.limited,
       prev_batch: formatPosition(timeline.start),
     },

@@ -85,7 +85,7 @@ export class SyncService {
     const { db, devices, ephemeral } = this.#deps;
     const token = parseToken(request.since);
     if (token.stream > db.position) throw invalidParam(`The since token ${request.since} is from the future`);
-    devices.acknowledgeMessages(request.session.userId, request.session.deviceId, token.stream);
+    devices.acknowledgeMessages(request.session.userId, request.session.deviceId, token.toDevice);
     return { stream: token.stream, ephemeral: token.run === ephemeral.run ? token.ephemeral : 0 };
   }
 
@@ -104,7 +104,7 @@ export class SyncService {
     const toDevice = devices.messages(userId, deviceId, scope.upTo);
     const deviceLists = this.#deviceLists(scope);
     const isEmpty =
-      accountData.length + presence.length + toDevice.length + deviceLists.length === 0 &&
+      accountData.length + presence.length + toDevice.contents.length + deviceLists.length === 0 &&
       Object.values(rooms).every((section) => Object.keys(section).length === 0);
     return {
       isEmpty,
@@ -113,11 +113,12 @@ export class SyncService {
           stream: scope.upTo,
           run: ephemeral.run,
           ephemeral: ephemeral.position,
+          toDevice: toDevice.reach,
         }),
         rooms,
         account_data: { events: accountData },
         presence: { events: presence },
-        to_device: { events: toDevice },
+        to_device: { events: toDevice.contents },
         device_lists: { changed: deviceLists, left: [] },
         device_one_time_keys_count: devices.oneTimeKeyCounts(userId, deviceId),
         device_unused_fallback_key_types: devices.unusedFallbackTypes(userId, deviceId),

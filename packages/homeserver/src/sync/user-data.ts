@@ -3,11 +3,17 @@
  * are new. Every change is durable before the long polls that it concerns wake.
  */
 import type { Clock } from "@bureau/kit/clock";
+import { tooLarge } from "../http/matrix-error.ts";
 import type { JsonObject } from "../rooms/room-event.ts";
 import type { RoomState } from "../rooms/room-state.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
 import type { UserDataStore } from "../store/user-data-store.ts";
 import type { Notifier } from "./notifier.ts";
+
+/** Bytes of one piece of account data. */
+const ACCOUNT_DATA_BYTES_MAX = 262_144;
+/** Bytes of all that one user keeps: what a /sync from the beginning has to give at once. */
+const ACCOUNT_DATA_TOTAL_BYTES_MAX = 4_194_304;
 
 export type Receipt = { readonly type: string; readonly eventId: string; readonly threadId: string };
 
@@ -33,15 +39,27 @@ export class UserData {
     return this.store.accountData(userId, roomId, type);
   }
 
-  /** `roomId` is "" for data of the user as a whole. */
+  /** `roomId` is "" for data of the user as a whole. Errors: M_TOO_LARGE. */
   setAccountData(userId: string, roomId: string, type: string, content: JsonObject): void {
-    const stream = this.#db.transaction(() => {
-      const next = this.#db.advance();
-      this.store.setAccountData(userId, roomId, type, content, next);
-      return next;
+    this.#db.transaction(() => {
+      const stream = this.#db.advance();
+      this.#checkSize(userId, roomId, type, content);
+      this.store.setAccountData(userId, roomId, type, content, stream);
+      this.#db.afterCommit(() => {
+        this.#accountMarks.set(userId, stream);
+        this.#notifier.wake(userId);
+      });
     });
-    this.#accountMarks.set(userId, stream);
-    this.#notifier.wake(userId);
+  }
+
+  /** What gets no larger is always taken, so that a user above the limit can come below it. */
+  #checkSize(userId: string, roomId: string, type: string, content: JsonObject): void {
+    const size = Buffer.byteLength(JSON.stringify(content));
+    if (size > ACCOUNT_DATA_BYTES_MAX)
+      throw tooLarge(`Account data is larger than ${ACCOUNT_DATA_BYTES_MAX} bytes`);
+    const { total, before } = this.store.accountDataBytes(userId, roomId, type);
+    if (size > before && total - before + size > ACCOUNT_DATA_TOTAL_BYTES_MAX)
+      throw tooLarge(`All account data together is larger than ${ACCOUNT_DATA_TOTAL_BYTES_MAX} bytes`);
   }
 
   hasAccountDataSince(userId: string, stream: number): boolean {
@@ -49,18 +67,19 @@ export class UserData {
   }
 
   setReceipts(room: RoomState, userId: string, receipts: readonly Receipt[]): void {
-    const stream = this.#db.transaction(() => {
-      const next = this.#db.advance();
+    this.#db.transaction(() => {
+      const stream = this.#db.advance();
       for (const { type, eventId, threadId } of receipts) {
         const at = { roomId: room.roomId, userId, type, threadId };
-        this.store.setReceipt(at, eventId, this.#clock.now(), next);
+        this.store.setReceipt(at, eventId, this.#clock.now(), stream);
       }
-      return next;
+      this.#db.afterCommit(() => {
+        this.#receiptMarks.set(room.roomId, stream);
+        for (const waiting of [...this.#notifier.waitingUsers]) {
+          if (room.membership(waiting) === "join") this.#notifier.wake(waiting);
+        }
+      });
     });
-    this.#receiptMarks.set(room.roomId, stream);
-    for (const waiting of [...this.#notifier.waitingUsers]) {
-      if (room.membership(waiting) === "join") this.#notifier.wake(waiting);
-    }
   }
 
   hasReceiptsSince(roomId: string, stream: number): boolean {

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { InteractiveAuth } from "../../auth/interactive-auth.ts";
+import { EVENT_BYTES_MAX } from "../../rooms/content-limits.ts";
 import { isJsonObject, type Json, type JsonObject, objectField } from "../../rooms/room-event.ts";
 import type { RoomRegistry } from "../../rooms/room-registry.ts";
 import type { AccountStore } from "../../store/account-store.ts";
@@ -9,7 +10,7 @@ import type { HomeserverDatabase } from "../../store/database.ts";
 import type { DeviceStore, KeyUpload } from "../../store/device-store.ts";
 import type { Notifier } from "../../sync/notifier.ts";
 import { parseToken } from "../../sync/stream-token.ts";
-import { invalidParam, MatrixError } from "../matrix-error.ts";
+import { invalidParam, MatrixError, tooLarge } from "../matrix-error.ts";
 import { param, parseBody, parseValue } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
 import { passwordStage } from "./account.ts";
@@ -174,6 +175,10 @@ async function sendToDevice(deps: Deps, request: AuthedRequest): Promise<JsonObj
   const body = await parseBody(request, messagesSchema);
   const { userId, deviceId } = request.session;
   const type = param(request, "eventType");
+  for (const content of Object.values(body.messages).flatMap((byDevice) => Object.values(byDevice))) {
+    if (Buffer.byteLength(JSON.stringify(content)) > EVENT_BYTES_MAX)
+      throw tooLarge(`A message to a device is larger than ${EVENT_BYTES_MAX} bytes`);
+  }
   const receivers = new Set<string>();
   deps.db.transaction(() => {
     if (!deps.devices.beginTransaction(userId, deviceId, param(request, "txnId"), type)) return;

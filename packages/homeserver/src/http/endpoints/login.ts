@@ -11,7 +11,7 @@ type Deps = { readonly accounts: Accounts; readonly sessions: Sessions };
 
 const loginSchema = v.object({
   type: v.string(),
-  identifier: v.optional(v.looseObject({ type: v.string(), user: v.optional(v.string()) })),
+  identifier: v.optional(v.object({ type: v.string(), user: v.optional(v.string()) })),
   user: v.optional(v.string()),
   password: v.optional(v.string()),
   device_id: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(512)))),

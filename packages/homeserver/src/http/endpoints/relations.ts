@@ -5,7 +5,7 @@ import { formatPosition } from "../../sync/stream-token.ts";
 import { invalidParam } from "../matrix-error.ts";
 import { directionQuery, intQuery, param } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
-import { fromQuery, type RoomEventDeps, takePage, viewOf, visibleEvent } from "./room-events.ts";
+import { endOf, fromQuery, type RoomEventDeps, takePage, viewOf, visibleEvent } from "./room-events.ts";
 
 /** Events of one page when the client does not say. */
 const PAGE_LIMIT = 5;
@@ -30,25 +30,23 @@ function relations(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const from = fromQuery(request, "from");
   const to = fromQuery(request, "to");
   const [low, high] = dir === "b" ? [to ?? 0, from] : [from ?? 0, to];
-  const rows = deps.events.related(target.eventId);
-  if (dir === "b") rows.reverse();
+  const rows = deps.events.related({
+    eventId: target.eventId,
+    roomId: target.roomId,
+    after: low,
+    upTo: Math.min(high ?? view.end, view.end),
+    direction: dir,
+    relType,
+  });
   const page = takePage(
     deps,
     rows,
     limit,
-    (row) =>
-      row.room_id === target.roomId &&
-      row.stream > low &&
-      (high === undefined || row.stream <= high) &&
-      row.stream <= view.end &&
-      (relType === undefined || row.rel_type === relType) &&
-      (eventType === undefined || row.type === eventType) &&
-      view.canSee(row),
+    (row) => (eventType === undefined || row.type === eventType) && view.canSee(row),
   );
-  const last = page.events.at(-1);
-  const next = last === undefined ? undefined : dir === "b" ? last.stream - 1 : last.stream;
+  const next = endOf(page, dir);
   return {
-    chunk: page.events.map((event) => deps.format.full(event, request.session)),
+    chunk: page.events.map((event) => deps.format.full(event, request.session, view)),
     ...(page.more && next !== undefined ? { next_batch: formatPosition(next) } : {}),
     ...(from === undefined ? {} : { prev_batch: formatPosition(from) }),
     ...(request.query.get("recurse") === "true" ? { recursion_depth: 1 } : {}),
@@ -62,23 +60,25 @@ function threads(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
     throw invalidParam('include must be "all" or "participated"');
   const limit = Math.max(1, intQuery(request.query, "limit", PAGE_LIMIT, EVENTS_LIMIT_MAX));
   const from = fromQuery(request, "from") ?? Number.MAX_SAFE_INTEGER;
+  const { roomId } = view.state;
   const { userId } = request.session;
   const chunk: JsonObject[] = [];
   let next: number | undefined;
-  for (const root of deps.events.threadRoots(view.state.roomId)) {
+  for (const root of deps.events.threadRoots(roomId, view.end)) {
     if (root.latest > from) continue;
     const event = deps.events.byId(root.relates_to);
-    if (event === undefined || event.roomId !== view.state.roomId) continue;
+    if (event === undefined || event.roomId !== roomId) continue;
     if (!view.canSee({ stream: event.stream, type: event.type, state_key: event.stateKey })) continue;
     if (include === "participated" && event.sender !== userId) {
-      const replies = deps.events.related(event.eventId);
-      if (!replies.some((row) => row.rel_type === "m.thread" && row.sender === userId)) continue;
+      const { eventId } = event;
+      const thread = { eventId, roomId, upTo: view.end, direction: "b", relType: "m.thread" } as const;
+      if (deps.events.related({ ...thread, sender: userId }).next().done) continue;
     }
     if (chunk.length === limit) {
       next = root.latest;
       break;
     }
-    chunk.push(deps.format.full(event, request.session));
+    chunk.push(deps.format.full(event, request.session, view));
   }
   return { chunk, ...(next === undefined ? {} : { next_batch: formatPosition(next) }) };
 }

@@ -7,7 +7,7 @@ import { openRoomView, type RoomView } from "../../rooms/room-view.ts";
 import type { RoomWriter } from "../../rooms/room-writer.ts";
 import type { EventRow, EventStore } from "../../store/event-store.ts";
 import { compileEventFilter, EVENTS_LIMIT_MAX, type EventFilter } from "../../sync/event-filter.ts";
-import { filterState } from "../../sync/room-section.ts";
+import { filterState, SCAN_ROWS_MAX } from "../../sync/room-section.ts";
 import { formatPosition, parseToken } from "../../sync/stream-token.ts";
 import { forbidden, invalidParam, notFound } from "../matrix-error.ts";
 import { directionQuery, intQuery, param, parseJsonObject, parseValue } from "../request.ts";
@@ -31,7 +31,7 @@ export function roomEventEndpoints(deps: RoomEventDeps): Route[] {
     authed("PUT", "/rooms/:roomId/redact/:eventId/:txnId", (request) => redact(deps, request)),
     authed("GET", "/rooms/:roomId/event/:eventId", (request) => {
       const view = viewOf(deps, request);
-      return deps.format.full(visibleEvent(deps, view, param(request, "eventId")), request.session);
+      return deps.format.full(visibleEvent(deps, view, param(request, "eventId")), request.session, view);
     }),
     authed("GET", "/rooms/:roomId/context/:eventId", (request) => context(deps, request)),
     authed("GET", "/rooms/:roomId/messages", (request) => messages(deps, request)),
@@ -110,6 +110,13 @@ function redactEvent(
   return { event_id: event.eventId };
 }
 
+export type Page = {
+  readonly events: RoomEvent[];
+  readonly more: boolean;
+  /** Where the page was cut off because it had looked at enough rows: the first that it did not look at. */
+  readonly cut?: number;
+};
+
 /** Up to `limit` visible events that pass the filter from the rows, and whether there are more. */
 export function takePage(
   deps: { events: EventStore },
@@ -117,10 +124,13 @@ export function takePage(
   limit: number,
   accepts: (row: EventRow) => boolean,
   acceptsContent: (content: JsonObject) => boolean = () => true,
-): { events: RoomEvent[]; more: boolean } {
+): Page {
   const events: RoomEvent[] = [];
+  let budget = SCAN_ROWS_MAX;
   if (limit === 0) return { events, more: false };
   for (const row of rows) {
+    if (budget === 0) return { events, more: true, cut: row.stream };
+    budget -= 1;
     if (!accepts(row)) continue;
     const event = deps.events.toEvent(row);
     if (!acceptsContent(event.content)) continue;
@@ -128,6 +138,13 @@ export function takePage(
     events.push(event);
   }
   return { events, more: false };
+}
+
+/** The position that the next page goes on from; undefined for a page of nothing. */
+export function endOf({ events, cut }: Page, dir: "b" | "f"): number | undefined {
+  const last = events.at(-1)?.stream;
+  if (cut !== undefined) return dir === "b" ? cut : cut - 1;
+  return last === undefined || dir === "f" ? last : last - 1;
 }
 
 function filterQuery(request: AuthedRequest): EventFilter {
@@ -156,14 +173,12 @@ function messages(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
     accepts,
     filter.acceptsContent,
   );
-  const last = page.events.at(-1);
-  const next = last === undefined ? from : dir === "b" ? last.stream - 1 : last.stream;
+  const next = endOf(page, dir);
+  const more = page.more || (dir === "f" && bound === undefined);
   return {
-    chunk: page.events.map((event) => deps.format.full(event, request.session)),
+    chunk: page.events.map((event) => deps.format.full(event, request.session, view)),
     start: given === null || given === "" ? formatPosition(from) : given,
-    ...(page.more || (dir === "f" && bound === undefined && last !== undefined)
-      ? { end: formatPosition(next) }
-      : {}),
+    ...(more && next !== undefined ? { end: formatPosition(next) } : {}),
     ...lazyMembers(deps, view, filter, page.events, request),
   };
 }
@@ -178,7 +193,7 @@ function lazyMembers(
   if (!filter.lazyLoadMembers) return {};
   const senders = new Set(events.map((event) => event.sender));
   const members = [...senders].flatMap((sender) => view.stateEvent("m.room.member", sender) ?? []);
-  return { state: members.map((event) => deps.format.full(event, request.session)) };
+  return { state: members.map((event) => deps.format.full(event, request.session, view)) };
 }
 
 function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
@@ -195,13 +210,15 @@ function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const newerRows = deps.events.scan(roomId, event.stream, end, "f");
   const newer = takePage(deps, newerRows, limit - half, accepts, filter.acceptsContent).events;
   const shown = [event, ...older, ...newer];
-  const stateAt = deps.events.stateAt(roomId, (newer.at(-1) ?? event).stream);
+  // Their own leaving and a later ban are shown to former members, but not what the state became meanwhile.
+  const stateAt = deps.events.stateAt(roomId, Math.min((newer.at(-1) ?? event).stream, view.end));
   const state = filterState(stateAt, filter, {
+    roomId,
     timeline: shown,
     viewer: request.session.userId,
-    roomState: view.state,
+    member: (userId) => view.stateEvent("m.room.member", userId),
   });
-  const format = (one: RoomEvent): JsonObject => deps.format.full(one, request.session);
+  const format = (one: RoomEvent): JsonObject => deps.format.full(one, request.session, view);
   return {
     event: format(event),
     events_before: older.map(format),

@@ -4,7 +4,7 @@ import type { EventFormatter } from "../../rooms/client-event.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";
 import { type JsonObject, membershipOf, type RoomEvent, stringField } from "../../rooms/room-event.ts";
 import type { RoomRegistry } from "../../rooms/room-registry.ts";
-import { openRoomView } from "../../rooms/room-view.ts";
+import { openRoomView, type RoomView } from "../../rooms/room-view.ts";
 import type { RoomWriter } from "../../rooms/room-writer.ts";
 import type { EventStore } from "../../store/event-store.ts";
 import { parseToken } from "../../sync/stream-token.ts";
@@ -31,7 +31,7 @@ export function roomStateEndpoints(deps: Deps): Route[] {
   return [
     authed("GET", "/rooms/:roomId/state", (request) => {
       const view = openRoomView(registry, events, param(request, "roomId"), request.session.userId);
-      return [...view.readableState()].map((event) => format.full(event, request.session));
+      return [...view.readableState()].map((event) => format.full(event, request.session, view));
     }),
     ...paths.flatMap((path) => [authed("GET", path, get), authed("PUT", path, put)]),
     authed("GET", "/rooms/:roomId/members", (request) => members(deps, request)),
@@ -48,7 +48,7 @@ function readOne(deps: Deps, request: AuthedRequest, stateKey: string): JsonObje
     );
   }
   const whole = request.query.get("format") === "event";
-  return whole ? deps.format.full(event, request.session) : event.content;
+  return whole ? deps.format.full(event, request.session, view) : event.content;
 }
 
 async function write(deps: Deps, request: AuthedRequest, stateKey: string): Promise<JsonObject> {
@@ -70,8 +70,7 @@ async function write(deps: Deps, request: AuthedRequest, stateKey: string): Prom
 function members(deps: Deps, request: AuthedRequest): JsonObject {
   const view = openRoomView(deps.registry, deps.events, param(request, "roomId"), request.session.userId);
   const at = request.query.get("at");
-  const state =
-    at === null ? view.readableState() : stateUpTo(deps, request, Math.min(parseToken(at).stream, view.end));
+  const state = at === null ? view.readableState() : stateThen(deps, view, parseToken(at).stream);
   const [wanted, unwanted] = [request.query.get("membership"), request.query.get("not_membership")];
   const chunk: JsonObject[] = [];
   for (const event of state) {
@@ -79,13 +78,19 @@ function members(deps: Deps, request: AuthedRequest): JsonObject {
     const membership = membershipOf(event.content);
     if (wanted !== null && membership !== wanted) continue;
     if (unwanted !== null && membership === unwanted) continue;
-    chunk.push(deps.format.full(event, request.session));
+    chunk.push(deps.format.full(event, request.session, view));
   }
   return { chunk };
 }
 
-const stateUpTo = (deps: Deps, request: AuthedRequest, stream: number): RoomEvent[] =>
-  deps.events.stateAt(param(request, "roomId"), stream);
+/** The state at a position whose events the user may see; M_FORBIDDEN for one before their time. */
+function stateThen(deps: Deps, view: RoomView, stream: number): Iterable<RoomEvent> {
+  if (stream >= view.end) return view.readableState();
+  const { roomId } = view.state;
+  if (!view.canSee({ stream, type: "m.room.message", state_key: null }))
+    throw forbidden(`You may not see room ${roomId} as it was then`);
+  return deps.events.stateAt(roomId, stream);
+}
 
 function joinedMembers(deps: Deps, request: AuthedRequest): JsonObject {
   const roomId = param(request, "roomId");

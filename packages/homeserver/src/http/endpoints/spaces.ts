@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { roomSummary } from "../../rooms/client-event.ts";
 import { isJsonObject, type JsonObject, type RoomEvent, stringField } from "../../rooms/room-event.ts";
 import type { RoomState } from "../../rooms/room-state.ts";
-import { openRoomView } from "../../rooms/room-view.ts";
+import { openRoomView, type RoomView } from "../../rooms/room-view.ts";
 import { compileEventFilter } from "../../sync/event-filter.ts";
 import { forbidden, invalidParam, notFound } from "../matrix-error.ts";
 import { directionQuery, intQuery, param, parseBody } from "../request.ts";
@@ -92,12 +92,8 @@ function nearestEvent(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const ts = intQuery(request.query, "ts", -1, Number.MAX_SAFE_INTEGER);
   if (ts < 0) throw invalidParam("Missing query parameter ts");
   const dir = directionQuery(request.query, "f");
-  const rows = deps.events.scan(view.state.roomId, 0, Math.min(deps.position(), view.end), dir);
-  const page = takePage(deps, rows, 1, (row) => {
-    const isOnSide = dir === "f" ? row.origin_server_ts >= ts : row.origin_server_ts <= ts;
-    return isOnSide && view.canSee(row);
-  });
-  const found = page.events[0];
+  const rows = deps.events.scanFromTime(view.state.roomId, ts, Math.min(deps.position(), view.end), dir);
+  const found = takePage(deps, rows, 1, view.canSee).events[0];
   if (found === undefined) throw notFound("There is no event on that side of the time");
   return { event_id: found.eventId, origin_server_ts: found.originServerTs };
 }
@@ -124,7 +120,7 @@ async function search(deps: RoomEventDeps, request: AuthedRequest): Promise<Json
   const keys = (wanted.keys ?? ["content.body", "content.name", "content.topic"]).map((key) =>
     key.slice("content.".length),
   );
-  const found: RoomEvent[] = [];
+  const found: { event: RoomEvent; view: RoomView }[] = [];
   let budget = SEARCH_ROWS_MAX;
   for (const [roomId, entry] of deps.registry.membershipsOf(request.session.userId)) {
     if (entry.membership !== "join" || !filter.acceptsRoom(roomId)) continue;
@@ -138,13 +134,13 @@ async function search(deps: RoomEventDeps, request: AuthedRequest): Promise<Json
         .map((key) => stringField(event.content, key) ?? "")
         .join("\n")
         .toLowerCase();
-      if (words.length > 0 && words.every((word) => text.includes(word))) found.push(event);
+      if (words.length > 0 && words.every((word) => text.includes(word))) found.push({ event, view });
     }
   }
-  found.sort((a, b) => b.stream - a.stream);
+  found.sort((a, b) => b.event.stream - a.event.stream);
   const limit = Math.min(filter.limit, SEARCH_RESULTS_MAX);
   const results = found
     .slice(0, limit)
-    .map((event) => ({ rank: 1, result: deps.format.full(event, request.session) }));
+    .map(({ event, view }) => ({ rank: 1, result: deps.format.full(event, request.session, view) }));
   return { search_categories: { room_events: { count: found.length, highlights: words, results } } };
 }

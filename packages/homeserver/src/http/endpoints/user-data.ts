@@ -2,7 +2,6 @@
 
 import type { Clock } from "@bureau/kit/clock";
 import * as v from "valibot";
-import { EVENT_BYTES_MAX } from "../../rooms/content-limits.ts";
 import { type JsonObject, objectField } from "../../rooms/room-event.ts";
 import type { RoomRegistry } from "../../rooms/room-registry.ts";
 import type { RoomState } from "../../rooms/room-state.ts";
@@ -11,7 +10,7 @@ import type { Ephemeral } from "../../sync/ephemeral.ts";
 import type { Notifier } from "../../sync/notifier.ts";
 import { presenceContent } from "../../sync/sync-service.ts";
 import type { Receipt, UserData } from "../../sync/user-data.ts";
-import { forbidden, invalidParam, MatrixError, notFound, tooLarge } from "../matrix-error.ts";
+import { forbidden, invalidParam, MatrixError, notFound } from "../matrix-error.ts";
 import { param, parseBody, type RequestContext } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
 
@@ -73,8 +72,6 @@ function accountDataEndpoints({ userData }: Deps): Route[] {
       throw new MatrixError(405, "M_BAD_JSON", `${type} is not set through account data`);
     if (type.length > 255) throw invalidParam("The type is longer than 255 bytes");
     const content = await request.json();
-    if (Buffer.byteLength(JSON.stringify(content)) > EVENT_BYTES_MAX * 4)
-      throw tooLarge("Account data is larger than 256 KiB");
     userData.setAccountData(userId, roomOf(request), type, content);
     return {};
   };

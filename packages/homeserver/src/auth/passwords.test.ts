@@ -1,0 +1,18 @@
+import { expect, test } from "bun:test";
+import { MatrixError } from "../http/matrix-error.ts";
+import { verifyPassword } from "./passwords.ts";
+
+test("who comes when many passwords wait to be checked is sent away, and the others are not", async () => {
+  const hash = await Bun.password.hash("right", { algorithm: "bcrypt", cost: 4 });
+  const all = Array.from({ length: 130 }, () => verifyPassword("right", hash));
+  const settled = await Promise.allSettled(all);
+  const refused = settled.flatMap((one) => (one.status === "rejected" ? [one.reason] : []));
+  // 4 at once and 100 that wait.
+  expect(refused).toHaveLength(26);
+  for (const error of refused) {
+    expect(error).toBeInstanceOf(MatrixError);
+    expect(error).toMatchObject({ status: 429, errcode: "M_LIMIT_EXCEEDED" });
+  }
+  expect(settled.filter((one) => one.status === "fulfilled" && one.value)).toHaveLength(104);
+  expect(await verifyPassword("right", hash)).toBe(true);
+});
