@@ -45,6 +45,9 @@ export type ConnectionState = {
   readonly reason?: string;
 };
 
+/** The machine is to join its rooms anew, or learn there that it may not. */
+const roomsLost = new Error("the homeserver does not know any more that this machine is in its rooms");
+
 export class MachineConnection {
   readonly #deps: ConnectionDeps;
   #state: ConnectionState = { kind: "starting" };
@@ -71,10 +74,21 @@ export class MachineConnection {
 
   /** Works until `signal` aborts. @throws BureauError `unauthorized` when this machine was revoked or removed */
   async run(signal: AbortSignal): Promise<void> {
-    const rooms = await this.#connect(signal);
-    if (rooms === undefined) return;
-    const { session, clock, random, backoff, log, onRooms } = this.#deps;
-    onRooms(rooms);
+    while (!signal.aborted) {
+      const rooms = await this.#connect(signal);
+      if (rooms === undefined) return;
+      this.#deps.onRooms(rooms);
+      try {
+        await this.#follow(rooms, signal);
+      } catch (error) {
+        if (error !== roomsLost) throw error;
+      }
+    }
+  }
+
+  /** @throws `roomsLost` */
+  async #follow(rooms: MachineRooms, signal: AbortSignal): Promise<void> {
+    const { session, clock, random, backoff, log } = this.#deps;
     await runSyncLoop({
       ...{ session, clock, random, backoff, signal, filter: newSyncFilter() },
       onSync: (response, initial) => this.#takeIn(response, initial, rooms, signal),
@@ -131,10 +145,17 @@ export class MachineConnection {
 
   #takeIn(response: SyncResponse, initial: boolean, rooms: MachineRooms, signal: AbortSignal): void {
     const { states, log } = this.#deps;
+    // A whole picture says nothing of rooms we are in no more, as of a homeserver that was restored from a backup.
+    const lost = initial ? states.joinedRooms().filter((room) => !response.joined.has(room)) : [];
     if (initial) states.clear();
     const changed = states.apply(response);
+    const left = [...response.left, ...lost];
     if (response.left.includes(rooms.config))
       throw new BureauError("unauthorized", "This machine was removed from its config room");
+    if (Object.values(rooms).some((room) => lost.includes(room))) {
+      this.#deps.onChange({ left, invited: false });
+      throw roomsLost;
+    }
     // Who waited for that is told, also when nothing else is new.
     const isBack = this.#state.kind !== "online";
     this.#state = { kind: "online" };
@@ -142,7 +163,7 @@ export class MachineConnection {
       this.#accept(room, signal).catch((error: unknown) =>
         log.warn("cannot accept an invitation", { room, error }),
       );
-    if (initial || isBack || changed.size > 0) this.#deps.onChange({ left: response.left, invited: false });
+    if (initial || isBack || changed.size > 0) this.#deps.onChange({ left, invited: false });
   }
 
   /** Every invitation is accepted (wire facts, section 2.5); who may invite is the homeserver's business. */

@@ -22,8 +22,8 @@ const CAPTURE_BYTES_MAX = 1_000_000;
 
 /**
  * Acts that change a principal wait for one another; those of different principals do not. All of them wait for
- * `settled`, before which what earlier launchers left is still being cleared away. Whoever has given up meanwhile takes
- * it that nothing was done, and so it is.
+ * `settled`, before which what earlier launchers left is still being cleared away. What has not begun when whoever asked
+ * for it has gone is not begun, but for ending a sandbox by force: the daemon of a machine that was revoked does not stay.
  */
 export function launcherActions(
   host: SandboxHost,
@@ -35,12 +35,12 @@ export function launcherActions(
   const requests = launcherRequests;
   const change = <T>(
     principal: AccountLocalpart,
-    { gone }: ActionContext,
+    caller: ActionContext | undefined,
     act: () => Promise<T>,
   ): Promise<T> =>
     settled.then(() =>
       lock.run(principal, () => {
-        requireCaller(gone);
+        if (caller !== undefined) requireCaller(caller.gone);
         return act();
       }),
     );
@@ -66,7 +66,7 @@ export function launcherActions(
       change(request.principal, context, () => createSandbox(host, request)),
     ),
     "destroy-sandbox": action(requests["destroy-sandbox"], ({ principal, force, grace_ms }, context) =>
-      change(principal, context, async () => {
+      change(principal, force === true ? undefined : context, async () => {
         const exit = await destroySandbox(host, principal, {
           force: force ?? false,
           graceMs: grace_ms ?? GRACE_MS,

@@ -58,6 +58,9 @@ export type ReconcilerDeps = {
   readonly log: Log;
 };
 
+const MADE_ELSEWHERE =
+  "its sandbox is being made, or what is left of one cleared away, for somebody who has gone";
+
 /** What others may see of it. */
 export type ReconcilerView = {
   readonly reports: readonly PrincipalReport[];
@@ -129,12 +132,17 @@ export class Reconciler {
   async #pass(): Promise<number | undefined> {
     const { clock, launcher, random } = this.#deps;
     const busy = new Map([...this.#underWay].map(([account, action]) => [account, action.busy]));
+    const elsewhere = new Set<string>();
     let sandboxes: readonly SandboxStatus[];
     try {
       const list = await launcher.call("list-sandboxes", {});
       sandboxes = list.sandboxes ?? [];
       // Perhaps asked for by a daemon that is no more. What comes of it is seen at the next look.
-      for (const account of list.creating ?? []) if (!busy.has(account)) busy.set(account, "starting");
+      for (const account of list.creating ?? [])
+        if (!busy.has(account)) {
+          elsewhere.add(account);
+          busy.set(account, "starting");
+        }
     } catch (error) {
       this.#away(error);
       return clock.monotonic() + delayMs(standardBackoff, this.#listFailures++, random);
@@ -150,7 +158,10 @@ export class Reconciler {
     health.follow(sandboxes, result.checks);
     const before = this.#view.sandboxes;
     const configSentAt = desired?.configSentAt;
-    this.#view = { reports: result.reports, sandboxes, launcherAway: undefined, configSentAt };
+    const reports = result.reports.map((one) =>
+      elsewhere.has(one.name) ? { ...one, reason: one.reason ?? MADE_ELSEWHERE } : one,
+    );
+    this.#view = { reports, sandboxes, launcherAway: undefined, configSentAt };
     const stays = (one: SandboxStatus): boolean =>
       sandboxes.some((now) => now.principal === one.principal && now.started_at === one.started_at);
     if (!before.every(stays)) this.#deps.onGone?.();

@@ -189,6 +189,17 @@ export class LauncherUpgrade {
     await this.#deps.launcher.call("watch-daemon", watch, { signal });
   }
 
+  /** {@link watch}; false when the launcher did not hear of it. @throws when it did, and cannot */
+  async isWatching(deadlineMs: number): Promise<boolean> {
+    try {
+      await this.watch(deadlineMs);
+      return true;
+    } catch (error) {
+      if (isBureauError(error) && (error.code === "unavailable" || error.code === "timeout")) return false;
+      throw error;
+    }
+  }
+
   /**
    * Takes hold of the launcher, while it answers: later, what is behind its pid could not be told. The service's own
    * /proc does not show it, because it closes itself to other processes.

@@ -455,11 +455,7 @@ export class Upgrader {
       if (offlineSince !== undefined && clock.monotonic() - offlineSince > OFFLINE_MS_MAX)
         return { reason: "the homeserver could not be reached any more", blames: "homeserver" };
       if (changes && silentSince === undefined && clock.monotonic() >= aliveAt) {
-        const isHeard = await this.#launchers.watch(SILENCE_MS_MAX).then(
-          () => true,
-          () => false,
-        );
-        if (isHeard) aliveAt = clock.monotonic() + ALIVE_MS;
+        if (await this.#launchers.isWatching(SILENCE_MS_MAX)) aliveAt = clock.monotonic() + ALIVE_MS;
       }
       await clock.sleep(POLL_MS, signal);
     }

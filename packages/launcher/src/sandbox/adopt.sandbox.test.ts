@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { callCbor } from "@bureau/kit/cbor-socket";
 import { systemClock } from "@bureau/kit/clock";
 import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/kit/layout";
 import { findInhabitants } from "@bureau/kit/mounts";
@@ -13,6 +14,7 @@ import {
   stopProcess,
   waitUntilGone,
 } from "@bureau/kit/process-table";
+import { unknown } from "valibot";
 import { TestLauncher } from "../launcher-fixture.ts";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
 
@@ -152,7 +154,7 @@ describe("a launcher that was killed", () => {
   test("leaves one that answers at once, while changes wait until what is left over is cleared away", async () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
-    await launcher.create("agent/runs", FOREVER);
+    for (const name of ["runs", "condemned"]) await launcher.create(`agent/${name}`, FOREVER);
     await launcher.kill();
     // A proxy of nobody that does not end when it is asked to.
     const deaf = Bun.spawn(
@@ -167,11 +169,35 @@ describe("a launcher that was killed", () => {
       deaf.signalCode === null;
     const spawned = launcher.spawn();
     await launcher.until("it answers while that one still lives", answers);
+    // Who asked for these is gone before their turn comes.
+    const asked = new AbortController();
+    const ask = (request: { action: string; [field: string]: unknown }): Promise<unknown> =>
+      callCbor(launcherSocket(launcher.layout), request, unknown(), {
+        peer: "launcher",
+        signal: asked.signal,
+      });
+    const made = { sandbox_spec: { command: ["/bin/sh"] }, digests: { spec: "s", payload: "p" } };
+    const given = [
+      ask({ action: "create-sandbox", principal: "agent/never", ...made }),
+      ask({ action: "destroy-sandbox", principal: "agent/runs" }),
+      ask({ action: "destroy-sandbox", principal: "agent/condemned", force: true }),
+    ];
+    await launcher.status("agent/runs");
+    asked.abort();
+    await Promise.allSettled(given);
     await spawned;
     await launcher.create("agent/new", FOREVER);
     expect(await deaf.exited).not.toBe(0);
     expect(deaf.signalCode).toBe("SIGKILL");
     expect((await launcher.status("agent/new"))?.proxy?.state).toBe("running");
+    await launcher.until(
+      "what is ended by force is ended",
+      async () => (await launcher.status("agent/condemned")) === undefined,
+    );
+    expect([await launcher.status("agent/never"), (await launcher.status("agent/runs"))?.state]).toEqual([
+      undefined,
+      "running",
+    ]);
     for (const name of ["runs", "new"])
       await launcher.call("destroy-sandbox", { principal: `agent/${name}`, force: true });
     expect(traces(launcher)).toEqual([]);

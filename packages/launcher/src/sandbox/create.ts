@@ -40,7 +40,7 @@ import {
   writePayload,
 } from "./sandbox-files.ts";
 import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
-import { untilBuilt, untilProgramRuns } from "./sandbox-processes.ts";
+import { killAll, untilBuilt, untilProgramRuns } from "./sandbox-processes.ts";
 import { sandboxScript, startGate } from "./script.ts";
 import { expandVariables, templateVariables, type Variables } from "./variables.ts";
 
@@ -248,7 +248,7 @@ async function buildSandbox(
   sources: readonly string[],
 ): Promise<ProcessId> {
   const paths = pathsOf(host, principal);
-  const pid = await host.tmux.newSession(tmuxSession(principal), paths.dir, ["/bin/sh", paths.script]);
+  const pid = await startTerminal(host, principal);
   const shell = identify(pid);
   const init = shell && (await untilBuilt(paths, shell, host.clock, isBuilt));
   // bubblewrap has read its arguments, which may hold secrets.
@@ -264,6 +264,24 @@ async function buildSandbox(
       },
     );
   return shell;
+}
+
+/** Returns the pid of the pane's shell. */
+async function startTerminal(host: SandboxHost, principal: AccountLocalpart): Promise<number> {
+  const { tmux, clock } = host;
+  const paths = pathsOf(host, principal);
+  const session = tmuxSession(principal);
+  const start = (): Promise<number> => tmux.newSession(session, paths.dir, ["/bin/sh", paths.script]);
+  try {
+    return await start();
+  } catch (error) {
+    if (!isBureauError(error) || error.code !== "unavailable") throw error;
+    // There may be a new server by now. What the one before may have begun is ended first.
+    await tmux.killSession(session);
+    await killAll(paths, undefined, clock);
+    for (const path of [paths.exitCode, paths.bwrapStatus]) rmSync(path, { force: true });
+    return await start();
+  }
 }
 
 /** Opens the gate and waits until the program runs. */

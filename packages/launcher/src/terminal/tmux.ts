@@ -54,7 +54,10 @@ const START_POLL_MS = 50;
 export type Tmux = {
   /** Starts the server if none runs, or waits for it, and configures it. @throws BureauError */
   ensureServer(): Promise<void>;
-  /** Starts `command` in a new session; returns the pane's pid. @throws BureauError with what tmux said */
+  /**
+   * Starts `command` in a new session; returns the pane's pid. @throws BureauError with what tmux said; `unavailable` when
+   * the server went away meanwhile, and nobody knows what it had begun
+   */
   newSession(session: string, folder: string, command: readonly string[]): Promise<number>;
   /** The pane's last `lines` lines, blank ones at the end cut off; undefined when there is no such session. */
   capture(session: string, lines: number): Promise<PaneScreen | undefined>;
@@ -104,7 +107,6 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
         ...command,
       ];
       const answer = await control.run(words);
-      control.open();
       // Given to another server as well, it would be carried out twice.
       if (answer === "unanswered")
         throw new BureauError(
@@ -115,6 +117,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
         answer === "unsent"
           ? await run(...configured, ...words)
           : { code: answer.ok ? 0 : 1, stdout: answer.lines.join("\n"), stderr: answer.lines.join("\n") };
+      control.open();
       const pid = Number(outcome.stdout.trim());
       if (outcome.code !== 0 || !(pid > 0)) throw tmuxError(`make the session "${session}"`, outcome);
       return pid;

@@ -124,13 +124,14 @@ export function takePage(
   limit: number,
   accepts: (row: EventRow) => boolean,
   acceptsContent: (content: JsonObject) => boolean = () => true,
+  budget = SCAN_ROWS_MAX,
 ): Page {
   const events: RoomEvent[] = [];
-  let budget = SCAN_ROWS_MAX;
   if (limit === 0) return { events, more: false };
+  let left = budget;
   for (const row of rows) {
-    if (budget === 0) return { events, more: true, cut: row.stream };
-    budget -= 1;
+    if (left === 0) return { events, more: true, cut: row.stream };
+    left -= 1;
     if (!accepts(row)) continue;
     const event = deps.events.toEvent(row);
     if (!acceptsContent(event.content)) continue;

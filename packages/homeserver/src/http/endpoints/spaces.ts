@@ -87,13 +87,16 @@ function hierarchyEntry(state: RoomState, children: readonly RoomEvent[]): JsonO
   };
 }
 
+/** There is no position to go on from, so it looks further than a page does: some 150 ms at most. */
+const TIME_SCAN_ROWS_MAX = 50_000;
+
 function nearestEvent(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const view = viewOf(deps, request);
   const ts = intQuery(request.query, "ts", -1, Number.MAX_SAFE_INTEGER);
   if (ts < 0) throw invalidParam("Missing query parameter ts");
   const dir = directionQuery(request.query, "f");
   const rows = deps.events.scanFromTime(view.state.roomId, ts, Math.min(deps.position(), view.end), dir);
-  const found = takePage(deps, rows, 1, view.canSee).events[0];
+  const found = takePage(deps, rows, 1, view.canSee, undefined, TIME_SCAN_ROWS_MAX).events[0];
   if (found === undefined) throw notFound("There is no event on that side of the time");
   return { event_id: found.eventId, origin_server_ts: found.originServerTs };
 }

@@ -1,0 +1,56 @@
+/** What a homeserver that was restored from a backup has forgotten. No running one does that at will: the session is played. */
+import { expect, test } from "bun:test";
+import { standardBackoff } from "@bureau/kit/backoff";
+import { silentLog } from "@bureau/kit/log";
+import { MatrixError } from "@bureau/matrix/matrix-error";
+import { RoomStateStore } from "@bureau/matrix/room-state";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { parseSyncResponse } from "@bureau/matrix/sync-response";
+import { parseMachine, parseRoomId, parseServerName, type RoomId, type UserId } from "@bureau/schema/refs";
+import { readHardware } from "./hardware/machine-info.ts";
+import { MachineConnection } from "./machine-connection.ts";
+
+const server = parseServerName("bureau.test");
+const machine = parseMachine("bureau/fleet/f/machine/m");
+const userId = `@${machine}:${server}` as UserId;
+const template = parseRoomId("!template:bureau.test");
+
+test("rooms that a restored homeserver has us in no more are left, and those of the machine joined again", async () => {
+  const homes: RoomId[] = [];
+  const stop = new AbortController();
+  const refused = new MatrixError("failed", "from the future", { status: 400, errcode: "M_INVALID_PARAM" });
+  // Each picture is whole, and followed by a refusal to go on from it.
+  const pictures = [() => [...homes, template], () => homes, () => homes.slice(1), () => homes];
+  const session = {
+    userId,
+    whoami: async () => ({ userId }),
+    resolveAlias: async (alias: string) => parseRoomId(`!${alias.replaceAll(/[^a-z]/g, "")}:${server}`),
+    async joinRoom(room: RoomId) {
+      if (!homes.includes(room)) homes.push(room);
+      return room;
+    },
+    getState: async () => undefined,
+    getRoomState: async () => [],
+    putState: async () => "$sent",
+    async sync({ since }: { since: string | undefined }) {
+      if (since !== undefined) throw refused;
+      const rooms = pictures.shift()?.() ?? [];
+      if (pictures.length === 0) stop.abort();
+      const join = Object.fromEntries(rooms.map((room) => [room, {}]));
+      return parseSyncResponse({ next_batch: "s", rooms: { join } });
+    },
+  };
+  const left: RoomId[][] = [];
+  let joined = 0;
+  const connection = new MachineConnection({
+    ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
+    ...{ hardware: readHardware(), version: "1", random: () => 0, log: silentLog, backoff: standardBackoff },
+    clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
+    onRooms: () => void joined++,
+    onChange: (change) => void left.push([...change.left]),
+  });
+  await connection.run(stop.signal);
+  expect(left).toEqual([[], [template], homes.slice(0, 1), []]);
+  expect(joined).toBe(2);
+  expect(connection.state.kind).toBe("online");
+});
