@@ -276,11 +276,17 @@ async function startTerminal(host: SandboxHost, principal: AccountLocalpart): Pr
     return await start();
   } catch (error) {
     if (!isBureauError(error) || error.code !== "unavailable") throw error;
-    // There may be a new server by now. What the one before may have begun is ended first.
+    // What the server that went away may have begun is ended before the next one is given the same.
     await tmux.killSession(session);
     await killAll(paths, undefined, clock);
     for (const path of [paths.exitCode, paths.bwrapStatus]) rmSync(path, { force: true });
-    return await start();
+    return await tmux
+      .ensureServer()
+      .then(start)
+      .catch((again: unknown) => {
+        // Whatever it is, it is no fault of what was to be started.
+        throw new BureauError("unavailable", messageOf(again), { cause: again });
+      });
   }
 }
 

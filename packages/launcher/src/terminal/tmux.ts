@@ -4,8 +4,8 @@
  *
  * Sessions are addressed exactly (`=name`): tmux would otherwise take a prefix for a name.
  */
-import { writeFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
+import { writeAtomically } from "@bureau/kit/durable-file";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
 import { argumentsOf, findByArguments, signalProcess } from "@bureau/kit/process-table";
@@ -80,7 +80,8 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
   const control = new TmuxControl(base, clientEnvironment());
   return {
     async ensureServer() {
-      writeFileSync(tmuxConfig(layout), configuration, { mode: 0o600 });
+      // Whole at every moment: another client may be starting the server just then.
+      writeAtomically(tmuxConfig(layout), configuration, 0o600);
       const start = external ? ["source-file", tmuxConfig(layout)] : ["start-server"];
       const deadline = clock.monotonic() + (external ? EXTERNAL_MS_MAX : 0);
       let outcome = await run(...start);
