@@ -22,17 +22,17 @@ const besides = ["/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-",
 
 export async function makeAccounts(record: InstallRecord, backups: Backups): Promise<void> {
   const accounts = readAccounts();
-  if (accounts.user(user) === undefined) record.intend({ kind: "user", name: user });
-  for (const group of [user, operatorsGroup])
-    if (accounts.group(group) === undefined) record.intend({ kind: "group", name: group });
-  keepAccountFiles(record, backups);
-  // What an uninstall left that was cut off would keep the tool from making them.
+  // What an uninstall of ours left that was cut off would keep the tool from making them.
   for (const name of [user, operatorsGroup]) {
     if (record.find({ kind: "user", name }) !== undefined && accounts.user(name) === undefined)
       await settleShadow("/etc/shadow", (line) => withoutName(line, name));
     if (record.find({ kind: "group", name }) !== undefined && accounts.group(name) === undefined)
       await settleShadow("/etc/gshadow", (line) => withoutName(line, name));
   }
+  if (accounts.user(user) === undefined) record.intend({ kind: "user", name: user });
+  for (const group of [user, operatorsGroup])
+    if (accounts.group(group) === undefined) record.intend({ kind: "group", name: group });
+  keepAccountFiles(record, backups);
   await changing(record, ["systemd-sysusers", systemHost.sysusers]);
 }
 
