@@ -174,7 +174,7 @@ const bad: readonly Bad[] = [
   rolledBack(
     "a daemon that sees no sandboxes",
     make((path) => {
-      replaceIn("bureau-daemon", '"list-sandboxes",{})).sandboxes', '"list-sandboxes",{})).nothing')(path);
+      replaceIn("bureau-daemon", "sandboxes=list.sandboxes??", "sandboxes=list.nothing??")(path);
       replaceIn("bureau-daemon", "list?.sandboxes??", "list?.nothing??")(path);
     }),
     /does not know any more: agent\/worker/,
