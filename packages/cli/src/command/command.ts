@@ -13,6 +13,12 @@ export type Flag = {
   readonly multiple?: boolean;
   /** `PATH`, `URL`: what the value is called in help. */
   readonly value?: string;
+  /** An empty value means something: an empty state key, no description. */
+  readonly mayBeEmpty?: boolean;
+  /** Means something only beside one of these; alone it is refused. */
+  readonly needs?: readonly string[];
+  /** Would be ignored beside any of these, so it is refused. */
+  readonly excludes?: readonly string[];
   readonly summary: string;
 };
 
@@ -64,13 +70,13 @@ export const jsonFlag: Readonly<Record<string, Flag>> = {
 };
 
 /** Which instance a command is about. */
-export const homeFlag: Readonly<Record<string, Flag>> = {
+export const homeFlag = {
   home: {
     type: "string",
     value: "DIR",
     summary: "The instance's folder (default: $BUREAU_HOME, else ~/.local/share/bureau)",
   },
-};
+} as const satisfies Readonly<Record<string, Flag>>;
 
 /** How a command reaches Matrix. Each value falls back to the operator's session. */
 export const sessionFlags: Readonly<Record<string, Flag>> = {

@@ -6,6 +6,7 @@ import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { type Command, type CommandGroup, commonFlags, type Flag, isGroup, UsageError } from "./command.ts";
+import { checkFlags } from "./flag-rules.ts";
 import { commandHelp, groupHelp } from "./help.ts";
 import { nearest } from "./nearest.ts";
 import type { Terminal } from "./terminal.ts";
@@ -89,11 +90,17 @@ function parseFlags(command: Command, path: readonly string[], argv: readonly st
   );
   const typed = path.join(" ");
   let parsed: { values: Record<string, unknown>; positionals: string[] };
+  let given: string[];
   try {
-    parsed = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+    const { values, positionals, tokens } = parseArgs({
+      ...{ args: [...argv], options, allowPositionals: true, strict: true, tokens: true },
+    });
+    parsed = { values, positionals };
+    given = tokens.flatMap((token) => (token.kind === "option" ? [token.name] : []));
   } catch (error) {
     throw flagError(error, typed, Object.keys(flags));
   }
+  checkFlags(flags, given, parsed.values, typed);
   const wanted = command.positionals ?? [];
   const least = wanted.filter((item) => item.optional !== true).length;
   const most = wanted.some((item) => item.rest === true) ? Number.POSITIVE_INFINITY : wanted.length;

@@ -6,7 +6,7 @@ import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
 import { parseJson } from "@bureau/schema/parse";
 import { accountOf, namespaceOf, parseStateRef, type RoomId, rooms } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import {
   administratorCredentials,
@@ -73,10 +73,20 @@ function nameAndTemplate(invocation: Invocation): { name: string; template: stri
   const flag = stringFlag(invocation, "name");
   const template = stringFlag(invocation, "template");
   if (!argument.includes(":")) {
+    if (flag !== undefined)
+      throw new UsageError(
+        `Is the agent called "${argument}" or "${flag}"?`,
+        `--name goes with a template reference: bureau agent create ${template ?? "REF"} --name ${flag}`,
+      );
     if (template !== undefined) parseStateRef(template);
     return { name: argument, template };
   }
   parseStateRef(argument);
+  if (template !== undefined)
+    throw new UsageError(
+      `Which template: "${argument}" or --template "${template}"?`,
+      `bureau agent create NAME --template REF, or bureau agent create REF --name NAME`,
+    );
   if (flag === undefined)
     throw new BureauError("invalid-input", `"${argument}" is a template; what shall the agent be called?`, {
       hint: `bureau agent create ${argument} --name NAME`,

@@ -15,7 +15,7 @@ import { openRecord } from "../doctor/install-record.ts";
 import { runCommand } from "../doctor/run-command.ts";
 import { type Subject, subjectOf } from "../doctor/subject.ts";
 import { remoteDoctor } from "../remote/remote-doctor.ts";
-import { parseTarget } from "../remote/target.ts";
+import { targetArgument } from "../remote/target-argument.ts";
 import { uninstall } from "./machine-uninstall.ts";
 
 const exit = { ok: 0, failing: 1 } as const;
@@ -42,17 +42,9 @@ export async function run(invocation: Invocation): Promise<number> {
 }
 
 function dispatch(invocation: Invocation): Promise<number> {
-  const target = parseTarget(invocation.args[0] ?? "local");
+  const target = targetArgument(invocation, ["home"]);
   if (target.kind !== "local") return remoteDoctor(invocation, target);
   const wants = (name: string): boolean => booleanFlag(invocation, name);
-  const verbs = ["fix", "undo", "uninstall"].filter(wants);
-  if (verbs.length > 1)
-    throw new UsageError(
-      `--${verbs[0]} and --${verbs[1]} exclude each other`,
-      "bureau machine doctor --help",
-    );
-  if (wants("dry-run") && verbs.length === 0)
-    throw new UsageError("--dry-run needs --fix, --undo or --uninstall", "bureau machine doctor --help");
   if (wants("uninstall")) return uninstall(invocation);
   if (wants("undo")) return undo(invocation);
   return wants("fix") ? repair(invocation) : look(invocation);

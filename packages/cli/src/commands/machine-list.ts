@@ -2,7 +2,7 @@
 import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion } from "@bureau/schema/events";
-import { type MachineLocalpart, parseFleet, parseMachine } from "@bureau/schema/refs";
+import { type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace } from "../instance/machine-config.ts";
 import { listMachines } from "../instance/machines.ts";
@@ -12,9 +12,8 @@ import { versionName } from "../upgrade/upgrade-target.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
-  const typed = invocation.args[0];
   const session = openSession(invocation);
-  const fleet = typed === undefined ? defaultFleet(invocation) : parseFleet(typed);
+  const fleet = defaultFleet(invocation, invocation.args[0]);
   const machines = await Promise.all(
     (await listMachines(session, fleet)).map(async (machine) => {
       const version = await versionOf(session, parseMachine(machine.name));

@@ -2,7 +2,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
-import { booleanFlag, type Invocation, UsageError } from "../command/command.ts";
+import { booleanFlag, type Invocation } from "../command/command.ts";
 import { lockHost } from "../doctor/doctor.ts";
 import { requireTrustworthy, runElevated } from "../doctor/elevate.ts";
 import { type InstallRecord, readRecord } from "../doctor/install-record.ts";
@@ -63,11 +63,6 @@ export async function uninstall(invocation: Invocation): Promise<number> {
 
 function optionsOf(invocation: Invocation): UninstallOptions {
   const [keep, discard] = [booleanFlag(invocation, "keep-data"), booleanFlag(invocation, "discard-data")];
-  if (keep && discard)
-    throw new UsageError(
-      "--keep-data and --discard-data exclude each other",
-      "bureau machine uninstall --help",
-    );
   return {
     removeUser: booleanFlag(invocation, "remove-user"),
     removePackages: booleanFlag(invocation, "remove-packages"),

@@ -40,6 +40,8 @@ export async function run(invocation: Invocation): Promise<number> {
 
 /** Exactly one way of saying which machines, and one of saying what they shall run. */
 function checkFlags(invocation: Invocation): void {
+  const rollback = booleanFlag(invocation, "rollback");
+  const environment = stringFlag(invocation, "host-env") !== undefined;
   const ways = [
     ["--local", booleanFlag(invocation, "local")],
     ["a machine", invocation.args[0] !== undefined],
@@ -51,21 +53,9 @@ function checkFlags(invocation: Invocation): void {
   const help = "bureau machine upgrade --help";
   if (given.length === 0)
     throw new UsageError("Which machine? Name one, or say --local, --all or --label K=V", help);
-  if (booleanFlag(invocation, "halt-on-error") && booleanFlag(invocation, "keep-going"))
-    throw new UsageError("--halt-on-error and --keep-going exclude each other", help);
   if (given.length > 1) throw new UsageError(`${given.join(" and ")} exclude each other`, help);
-  const rollback = booleanFlag(invocation, "rollback");
-  const environment = stringFlag(invocation, "host-env") !== undefined;
-  if (given[0] === "--resume") {
-    if (rollback || environment)
-      throw new UsageError("--resume goes on with what the rollout says: it takes no other goal", help);
-    return;
-  }
-  if (rollback && environment) throw new UsageError("--rollback and --host-env exclude each other", help);
-  if (!rollback && !environment)
+  if (!rollback && !environment && given[0] !== "--resume")
     throw new UsageError("To what? --host-env PATH, or --rollback for what ran before", help);
-  if (rollback && given[0] !== "--local" && given[0] !== "a machine")
-    throw new UsageError("--rollback is for one machine", "name it, or roll out the older --host-env");
 }
 
 /** `--host-env`, looked into unless it lies on the machine only. */

@@ -1,14 +1,19 @@
 /** `bureau matrix state get`: state of a room as JSON. */
 import { BureauError } from "@bureau/kit/errors";
-import { type Invocation, stringFlag } from "../command/command.ts";
+import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { openSession, roomArgument } from "../instance/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const [typed = "", type] = invocation.args;
-  const room = await roomArgument(session, typed);
   const key = stringFlag(invocation, "key");
+  if (type === undefined && key !== undefined)
+    throw new UsageError(
+      `A state key "${key}" of which type?`,
+      `bureau matrix state get ${typed} TYPE --key KEY`,
+    );
+  const room = await roomArgument(session, typed);
   if (type !== undefined && key !== undefined) {
     const content = await session.getState(room, type, key);
     if (content === undefined)

@@ -15,7 +15,8 @@ import { defaultFleet, storedSession } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 import { flagWords } from "../remote/flag-words.ts";
 import { shellLine } from "../remote/shell-words.ts";
-import { parseTarget, type Target } from "../remote/target.ts";
+import type { Target } from "../remote/target.ts";
+import { targetArgument } from "../remote/target-argument.ts";
 
 export type DeployRequest = {
   readonly target: Target;
@@ -36,7 +37,7 @@ export type DeployRequest = {
 
 /** @throws BureauError `invalid-input` */
 export function readRequest(invocation: Invocation): DeployRequest {
-  const target = parseTarget(invocation.args[0] ?? "");
+  const target = targetArgument(invocation);
   const session = storedSession(invocation);
   const homeserver = session.homeserver.replace(/\/+$/u, "");
   if (target.kind === "ssh") refuseLoopback(homeserver);
@@ -50,8 +51,6 @@ export function readRequest(invocation: Invocation): DeployRequest {
     );
   const machineName = stringFlag(invocation, "machine-name");
   const [install, avoid] = [booleanFlag(invocation, "install-nix"), booleanFlag(invocation, "no-nix")];
-  if (install && avoid)
-    throw new BureauError("invalid-input", "--install-nix and --no-nix contradict each other");
   return {
     target,
     homeserver,

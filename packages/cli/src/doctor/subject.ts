@@ -11,7 +11,7 @@ import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { findInstance, type Instance } from "../instance/instance.ts";
+import { findInstance, type Instance, requireInstance } from "../instance/instance.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 import type { ViewOptions } from "./host-view.ts";
@@ -47,7 +47,8 @@ function instanceOf(invocation: Invocation, isBootstrapping: boolean): Instance 
   if (invocation.flags["system"] === true || isBootstrapping) return undefined;
   const named = stringFlag(invocation, "home") !== undefined || (invocation.env["BUREAU_HOME"] ?? "") !== "";
   if (!named && existsSync(systemHost.machineConf)) return undefined;
-  return findInstance(layoutOf(invocation));
+  const layout = layoutOf(invocation);
+  return stringFlag(invocation, "home") === undefined ? findInstance(layout) : requireInstance(layout);
 }
 
 /** Who should be able to operate this machine: whoever types, also behind sudo. */

@@ -9,7 +9,7 @@ import { type Layout, systemLayout } from "@bureau/kit/layout";
 import { machineConfPath, readMachineConf } from "@bureau/kit/machine-conf";
 import type { FleetLocalpart, MachineLocalpart, ServerName } from "@bureau/schema/refs";
 import { type Invocation, stringFlag } from "../command/command.ts";
-import { findInstance, type Instance, layoutFor } from "./instance.ts";
+import { findInstance, type Instance, layoutFor, requireInstance } from "./instance.ts";
 
 /** Who this host is and where its sockets are, in either kind. */
 type HostMachine = {
@@ -24,7 +24,10 @@ export type Installation =
   | (HostMachine & { readonly kind: "system" })
   | (HostMachine & { readonly kind: "rootless"; readonly instance: Instance });
 
-/** Undefined when there is none. @throws BureauError `invalid-input` when its file cannot be read */
+/**
+ * Undefined when there is none.
+ * @throws BureauError `invalid-input` when its file cannot be read, `not-found` when `--home` names a folder without one
+ */
 export function findInstallation(invocation: Pick<Invocation, "flags" | "env">): Installation | undefined {
   const home = stringFlag(invocation, "home");
   const named = home !== undefined || (invocation.env["BUREAU_HOME"] ?? "") !== "";
@@ -33,7 +36,8 @@ export function findInstallation(invocation: Pick<Invocation, "flags" | "env">):
     const { homeserverUrl, serverName, fleet, machine } = conf;
     return { kind: "system", layout: systemLayout, homeserverUrl, serverName, fleet, machine };
   }
-  const instance = findInstance(layoutFor(home, invocation.env));
+  const layout = layoutFor(home, invocation.env);
+  const instance = home === undefined ? findInstance(layout) : requireInstance(layout);
   return instance && { kind: "rootless", ...instance, instance };
 }
 

@@ -13,6 +13,7 @@ import {
   fleetFile,
   machineOf,
   namespaceOfInvocation,
+  principalOf,
   sessionFile,
 } from "./operator.ts";
 
@@ -89,6 +90,44 @@ test("on a host with machine.conf that machine and its fleet are meant", () => {
   expect(machineOf(here())).toBe(parseMachine("acme/fleet/prod/machine/box"));
   expect(machineOf(here(), "gpu")).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
   expect(String(namespaceOfInvocation(here()))).toBe("acme");
+});
+
+describe("--fleet is obeyed or refused", () => {
+  const other = "acme/fleet/test";
+  const here = (flags: Invocation["flags"]) => invocation(flags, false);
+
+  test("on a host of another fleet, nothing here is meant", () => {
+    beMachine();
+    expect(() => machineOf(here({ fleet: other }))).toThrow(
+      `Which machine of "${other}"? This host is "acme/fleet/prod/machine/box"`,
+    );
+    expect(machineOf(here({ fleet }))).toBe(parseMachine("acme/fleet/prod/machine/box"));
+    expect(machineOf(here({ fleet: other, machine: "gpu" }))).toBe(
+      parseMachine("acme/fleet/test/machine/gpu"),
+    );
+  });
+
+  test("a machine or an agent named in full is of that fleet", () => {
+    for (const machine of ["acme/fleet/prod/machine/gpu", "@acme/fleet/prod/machine/gpu:acme.test"]) {
+      expect(() => machineOf(invocation({ fleet: other, machine }))).toThrow(`not of "${other}"`);
+      expect(machineOf(invocation({ fleet, machine }))).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
+    }
+    const machine = parseMachine("acme/fleet/prod/machine/gpu");
+    expect(() => principalOf(machine, `${other}/agent/demo`)).toThrow("is not of the fleet");
+    expect(String(principalOf(machine, "acme/fleet/prod/agent/demo"))).toBe("acme/fleet/prod/agent/demo");
+  });
+
+  test("an argument that names another fleet contradicts it", () => {
+    expect(() => defaultFleet(invocation({ fleet }), other)).toThrow("Which fleet:");
+    expect(defaultFleet(invocation({ fleet }), fleet)).toBe(fleet);
+    expect(String(defaultFleet(invocation(), other))).toBe(other);
+  });
+});
+
+test("--home that names no instance is refused, not replaced by another session", () => {
+  beMachine();
+  expect(() => sessionFile(invocation({ home: join(dir, "none") }, false))).toThrow("There is no Bureau in");
+  expect(() => machineOf(invocation({ home: join(dir, "none") }, false))).toThrow("There is no Bureau in");
 });
 
 test("an instance that was named goes before machine.conf, and --fleet before both", () => {

@@ -33,7 +33,7 @@ import {
   type RoomId,
   serverOf,
 } from "@bureau/schema/refs";
-import { type Invocation, stringFlag } from "../command/command.ts";
+import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { type Credentials, readCredentials } from "./administrator.ts";
 import { findInstallation } from "./installation.ts";
 import { type Instance, layoutFor, requireInstance } from "./instance.ts";
@@ -130,11 +130,14 @@ const fromCredentials = (credentials: Credentials): StoredSession => ({
 export const fleetFile = (invocation: Invocation): string => inConfig(invocation, "fleet");
 
 /**
- * The fleet a command is about: `--fleet`, else that of this instance, else the one this host is a machine of, else the
+ * The fleet a command is about: its argument or `--fleet`, else that of this instance, else the one this host is a machine of, else the
  * one the person chose with `bureau fleet use`.
  */
-export function defaultFleet(invocation: Invocation): FleetLocalpart {
-  const fleet = knownFleet(invocation);
+export function defaultFleet(invocation: Invocation, argument?: string): FleetLocalpart {
+  const flag = stringFlag(invocation, "fleet");
+  if (argument !== undefined && flag !== undefined && flag !== argument)
+    throw new UsageError(`Which fleet: "${argument}" or --fleet "${flag}"?`, "name one of them");
+  const fleet = argument === undefined ? knownFleet(invocation) : parseFleet(argument);
   if (fleet === undefined)
     throw new BureauError("invalid-input", "Which fleet? There is no Bureau here that would say", {
       hint: "bureau fleet use NAMESPACE/fleet/NAME, or --fleet (bureau fleet list shows them), or bureau up",
@@ -167,21 +170,46 @@ export function machineOf(
   invocation: Invocation,
   typed = stringFlag(invocation, "machine"),
 ): MachineLocalpart {
-  if (typed?.startsWith("@")) return parseMachine(localpartOf(parseUserId(typed)));
-  if (typed?.includes("/")) return parseMachine(typed);
+  if (typed?.startsWith("@"))
+    return requireFleet(invocation, parseMachine(localpartOf(parseUserId(typed))), typed);
+  if (typed?.includes("/")) return requireFleet(invocation, parseMachine(typed), typed);
   if (typed !== undefined) return machineLocalpart(defaultFleet(invocation), typed);
   const here = thisMachine(invocation);
   if (here === undefined)
     throw new BureauError("not-found", "Which machine? This host is none of a fleet", {
       hint: "name one (bureau machine list shows them), or bureau up",
     });
-  return here;
+  return requireFleet(invocation, here, undefined);
 }
 
-/** `demo` is the agent `<fleet>/agent/demo`; `agent/demo`, `service/x` and full localparts are taken as they are. */
+/** The machine, unless `--fleet` names another fleet. @throws UsageError */
+function requireFleet(
+  invocation: Invocation,
+  machine: MachineLocalpart,
+  typed: string | undefined,
+): MachineLocalpart {
+  const flag = stringFlag(invocation, "fleet");
+  if (flag === undefined || parseFleet(flag) === fleetOf(machine)) return machine;
+  throw typed === undefined
+    ? new UsageError(`Which machine of "${flag}"? This host is "${machine}"`, `bureau machine list ${flag}`)
+    : new UsageError(
+        `The machine "${typed}" is of the fleet "${fleetOf(machine)}", not of "${flag}"`,
+        "leave --fleet away, or name a machine of that fleet",
+      );
+}
+
+/**
+ * `demo` is the agent `<fleet>/agent/demo`; `agent/demo`, `service/x` and full localparts are taken as they are.
+ * @throws UsageError for a full localpart of another fleet
+ */
 export function principalOf(machine: MachineLocalpart, typed: string): PrincipalLocalpart {
   const fleet = fleetOf(machine);
   if (typed.startsWith(`${fleet}/`)) return principalLocalpart(fleet, typed.slice(fleet.length + 1));
+  if (/^[^/]+\/fleet\//.test(typed))
+    throw new UsageError(
+      `"${typed}" is not of the fleet "${fleet}", whose machine "${machine}" this is about`,
+      `--machine names a machine of another fleet, in full`,
+    );
   return principalLocalpart(fleet, /^(agent|service)\//.test(typed) ? typed : `agent/${typed}`);
 }
 

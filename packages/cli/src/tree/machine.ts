@@ -21,59 +21,143 @@ const dryRunFlag = {
 const uninstallFlags = {
   "remove-user": { type: "boolean", summary: "Uninstall: also remove the system user and the groups" },
   "remove-packages": { type: "boolean", summary: "Uninstall: also remove packages that a fix installed" },
-  "keep-data": { type: "boolean", summary: "Uninstall: leave files in workspace and cache" },
+  "keep-data": {
+    type: "boolean",
+    excludes: ["discard-data"],
+    summary: "Uninstall: leave files in workspace and cache",
+  },
   "discard-data": { type: "boolean", summary: "Uninstall: remove files in workspace and cache" },
 } as const;
+
+/** The same for the doctor, which uninstalls only when told to. */
+const doctorUninstallFlags = Object.fromEntries(
+  Object.entries(uninstallFlags).map(([name, flag]) => [name, { ...flag, needs: ["uninstall"] }]),
+);
+
+/** With these the doctor looks at no checks and is about what is recorded here. */
+const byRecord = ["undo", "uninstall"] as const;
 
 const doctorFlags = {
   check: {
     type: "string",
     value: "ID",
     multiple: true,
+    excludes: byRecord,
     summary: "Only this check (docs/doctor.md lists them)",
   },
-  fix: { type: "boolean", summary: "Repair what can be repaired" },
-  undo: { type: "boolean", summary: "Put back what the last fix replaced" },
+  fix: { type: "boolean", excludes: byRecord, summary: "Repair what can be repaired" },
+  undo: { type: "boolean", excludes: ["uninstall"], summary: "Put back what the last fix replaced" },
   uninstall: { type: "boolean", summary: "Remove Bureau from this host, as bureau machine uninstall does" },
-  ...dryRunFlag,
-  homeserver: { type: "string", value: "URL", summary: "Which machine this is: its homeserver" },
+  "dry-run": { ...dryRunFlag["dry-run"], needs: ["fix", ...byRecord] },
+  homeserver: {
+    type: "string",
+    value: "URL",
+    excludes: byRecord,
+    summary: "Which machine this is: its homeserver",
+  },
   "machine-name": {
     type: "string",
     value: "LOCALPART",
+    excludes: byRecord,
     summary: "Which machine this is: its full localpart",
   },
-  "server-name": { type: "string", value: "NAME", summary: "Which machine this is: its Matrix server name" },
-  fleet: { type: "string", value: "LOCALPART", summary: "Which machine this is: its fleet" },
+  "server-name": {
+    type: "string",
+    value: "NAME",
+    excludes: byRecord,
+    summary: "Which machine this is: its Matrix server name",
+  },
+  fleet: {
+    type: "string",
+    value: "LOCALPART",
+    excludes: byRecord,
+    summary: "Which machine this is: its fleet",
+  },
   "bootstrap-file": {
     type: "string",
     value: "PATH",
+    excludes: byRecord,
     summary: 'What bureau machine provision made, "-" for standard input; says which machine this is, too',
   },
-  operator: { type: "string", value: "USER", summary: "Who becomes an operator (default: you)" },
+  operator: {
+    type: "string",
+    value: "USER",
+    excludes: byRecord,
+    summary: "Who becomes an operator (default: you)",
+  },
   system: { type: "boolean", summary: "The system installation, though there is a rootless one" },
   elevated: { type: "boolean", summary: "Set by the doctor when it runs itself through sudo" },
+  home: {
+    ...homeFlag.home,
+    excludes: ["system", "homeserver", "machine-name", "server-name", "fleet", "bootstrap-file", ...byRecord],
+  },
 } as const;
 
+/** A rollout is begun by these; what is said of it afterwards stands in Matrix. */
+const manyMachines = ["all", "label"] as const;
+
 const upgradeFlags = {
-  local: { type: "boolean", summary: "This host's machine" },
-  all: { type: "boolean", summary: "Every machine of the fleet" },
-  label: { type: "string", value: "K=V", multiple: true, summary: "Machines with this label" },
-  "host-env": { type: "string", value: "PATH", summary: "The host environment they shall run" },
+  local: { type: "boolean", excludes: [...manyMachines, "resume"], summary: "This host's machine" },
+  all: { type: "boolean", excludes: ["label", "resume"], summary: "Every machine of the fleet" },
+  label: {
+    type: "string",
+    value: "K=V",
+    multiple: true,
+    excludes: ["resume"],
+    summary: "Machines with this label",
+  },
+  "host-env": {
+    type: "string",
+    value: "PATH",
+    excludes: ["rollback", "resume"],
+    summary: "The host environment they shall run",
+  },
   "on-machine": {
     type: "boolean",
+    needs: ["host-env"],
     summary: "It lies on the machine, or in the fleet's Nix cache: do not look for it here",
   },
-  rollback: { type: "boolean", summary: "What ran before" },
+  rollback: { type: "boolean", excludes: [...manyMachines, "resume"], summary: "What ran before" },
   wait: { type: "boolean", summary: "Wait for the outcome (a rollout always does)" },
-  timeout: { type: "string", value: "DURATION", summary: "How long a machine may take (default: 5m)" },
-  ...dryRunFlag,
-  canary: { type: "string", value: "N", summary: "So many must succeed before any other (default: 1)" },
-  batch: { type: "string", value: "N", summary: "So many at once after that (default: 5)" },
-  "halt-on-error": { type: "boolean", summary: "Stop when one fails (the default)" },
-  "keep-going": { type: "boolean", summary: "Go on when one fails, unless it is one of the first" },
-  "rollback-on-error": { type: "boolean", summary: "When one fails, all go back" },
-  "wait-offline": { type: "boolean", summary: "Wait for machines that are offline instead of skipping them" },
-  resume: { type: "string", value: "ROLLOUT", summary: "Go on with a rollout" },
+  timeout: {
+    type: "string",
+    value: "DURATION",
+    needs: ["wait", ...manyMachines],
+    excludes: ["resume"],
+    summary: "How long a machine may take (default: 5m)",
+  },
+  "dry-run": { ...dryRunFlag["dry-run"], excludes: ["resume"] },
+  canary: {
+    type: "string",
+    value: "N",
+    needs: manyMachines,
+    summary: "So many must succeed before any other (default: 1)",
+  },
+  batch: {
+    type: "string",
+    value: "N",
+    needs: manyMachines,
+    summary: "So many at once after that (default: 5)",
+  },
+  "halt-on-error": {
+    type: "boolean",
+    needs: manyMachines,
+    excludes: ["keep-going"],
+    summary: "Stop when one fails (the default)",
+  },
+  "keep-going": {
+    type: "boolean",
+    needs: manyMachines,
+    excludes: ["rollback-on-error"],
+    summary: "Continue when one fails, unless it is one of the first",
+  },
+  "rollback-on-error": { type: "boolean", needs: manyMachines, summary: "When one fails, all go back" },
+  "wait-offline": {
+    type: "boolean",
+    needs: manyMachines,
+    summary: "Wait for machines that are offline instead of skipping them",
+  },
+  resume: { type: "string", value: "ROLLOUT", summary: "Continue a rollout" },
 } as const;
 
 export const machine: CommandGroup = {
@@ -144,6 +228,7 @@ export const machine: CommandGroup = {
         },
         "install-nix": {
           type: "boolean",
+          excludes: ["no-nix"],
           summary: "Install Nix there with its own package manager, if there is none",
         },
         "no-nix": {
@@ -222,10 +307,15 @@ export const machine: CommandGroup = {
         grace: {
           type: "string",
           value: "DURATION",
+          excludes: ["offline"],
           summary: "What its agents have to end in, at most 10m (default: 60s)",
         },
         offline: { type: "boolean", summary: "Do not ask the machine: it is off or lost" },
-        force: { type: "boolean", summary: "Take it out even if it does not answer in time" },
+        force: {
+          type: "boolean",
+          excludes: ["offline"],
+          summary: "Take it out even if it does not answer in time",
+        },
         "purge-agents": {
           type: "boolean",
           summary: "Also close the accounts of its agents that no other machine runs, for good",
@@ -248,7 +338,7 @@ export const machine: CommandGroup = {
         ...jsonFlag,
         ...fleetFlag,
         ...adminTokenFlag,
-        reason: { type: "string", value: "TEXT", summary: "Why, for the record" },
+        reason: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Why, for the record" },
         "purge-agents": { type: "boolean", summary: "Close its agents' accounts, for good" },
       },
       examples: ["bureau machine revoke gpu-box --reason 'stolen'"],
@@ -266,7 +356,7 @@ export const machine: CommandGroup = {
           optional: true,
         },
       ],
-      flags: { ...doctorFlags, ...uninstallFlags, ...sshFlags, ...homeFlag, ...jsonFlag },
+      flags: { ...doctorFlags, ...doctorUninstallFlags, ...sshFlags, ...jsonFlag },
       examples: [
         "bureau machine doctor",
         "bureau machine doctor ssh://root@gpu-box --fix",

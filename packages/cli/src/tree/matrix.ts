@@ -91,7 +91,12 @@ export const matrix: CommandGroup = {
           flags: {
             ...sessionFlags,
             ...jsonFlag,
-            key: { type: "string", value: "KEY", summary: "State key: print only that event's content" },
+            key: {
+              type: "string",
+              value: "KEY",
+              mayBeEmpty: true,
+              summary: "State key: print only that event's content",
+            },
           },
           examples: ["bureau matrix state get bureau/template m.bureau.template --key agent"],
           load: () => import("../commands/matrix-state-get.ts"),
@@ -107,7 +112,7 @@ export const matrix: CommandGroup = {
           flags: {
             ...sessionFlags,
             ...jsonFlag,
-            key: { type: "string", value: "KEY", summary: "State key (default: empty)" },
+            key: { type: "string", value: "KEY", mayBeEmpty: true, summary: "State key (default: empty)" },
           },
           examples: [`bureau matrix state set bureau/lobby m.room.topic '{"topic":"Say hello"}'`],
           load: () => import("../commands/matrix-state-set.ts"),

@@ -58,7 +58,7 @@ export const template: CommandGroup = {
           multiple: true,
           summary: "Add or replace an environment variable",
         },
-        description: { type: "string", value: "TEXT", summary: "What it is, for people" },
+        description: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "What it is, for people" },
         set: {
           type: "string",
           value: "FIELD=VALUE",
@@ -67,8 +67,17 @@ export const template: CommandGroup = {
         },
         unset: { type: "string", value: "FIELD", multiple: true, summary: "Leave a field out" },
         "dry-run": { type: "boolean", summary: "Say who would be touched, write nothing" },
-        wait: { type: "boolean", summary: "Return when all of them run well, or were rolled back" },
-        timeout: { type: "string", value: "DURATION", summary: "How long --wait waits (default: 5m)" },
+        wait: {
+          type: "boolean",
+          excludes: ["dry-run"],
+          summary: "Return when all of them run well, or were rolled back",
+        },
+        timeout: {
+          type: "string",
+          value: "DURATION",
+          needs: ["wait"],
+          summary: "How long --wait waits (default: 5m)",
+        },
       },
       examples: [
         "bureau template update bureau/template:claude-agent --environment /nix/store/…-claude --dry-run",
