@@ -1,7 +1,13 @@
 /** The `bureau` command. */
+import { onRateLimitWait } from "@bureau/kit/rate-limit";
 import { runCommand } from "./command/run.ts";
 import { openTerminal } from "./command/terminal.ts";
 import { root } from "./tree/root.ts";
 
 const terminal = openTerminal(process.env);
+onRateLimitWait(({ act, waitMs }) =>
+  terminal.note(
+    `the homeserver limits how fast it is asked: waiting ${Math.ceil(waitMs / 1_000)} s to ${act}`,
+  ),
+);
 process.exit(await runCommand(root, process.argv.slice(2), terminal, process.env));

@@ -186,6 +186,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const states = new RoomStateStore();
   const directory = new RoomDirectory({
     ...{ session, clock, random, log },
+    isJoined: (room) => states.joinedRooms().includes(room),
     onChange: () => reconciler.mark(),
   });
   const localpartBytesMax = localpartBytesMaxFor(layout.runDir);

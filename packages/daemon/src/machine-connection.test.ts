@@ -25,6 +25,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
     userId,
     whoami: async () => ({ userId }),
     resolveAlias: async (alias: string) => parseRoomId(`!${alias.replaceAll(/[^a-z]/g, "")}:${server}`),
+    joinedRooms: async () => [...homes],
     async joinRoom(room: RoomId) {
       if (!homes.includes(room)) homes.push(room);
       return room;

@@ -107,8 +107,9 @@ export class MachineConnection {
     const { clock, random, backoff, log } = this.#deps;
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
-        return await this.#introduce();
+        return await this.#introduce(signal);
       } catch (error) {
+        if (signal.aborted) return undefined;
         if (isRevoked(error) || (error instanceof BureauError && error.code === "unauthorized")) throw error;
         // A room that is not there yet is waited for like a homeserver that is not; a wrong session is not.
         if (!(error instanceof BureauError) || error.code === "invalid-input") throw error;
@@ -121,9 +122,9 @@ export class MachineConnection {
     return undefined;
   }
 
-  async #introduce(): Promise<MachineRooms> {
+  async #introduce(signal: AbortSignal): Promise<MachineRooms> {
     const { session, machine, server, hardware, version, log } = this.#deps;
-    const { userId } = await session.whoami().catch((error: unknown) => {
+    const { userId } = await session.whoami(signal).catch((error: unknown) => {
       // As on /sync, an account that may not even ask who it is was closed (wire facts, section 9.15).
       if (!(error instanceof MatrixError && error.code === "forbidden")) throw error;
       throw new BureauError("unauthorized", "The account of this machine was closed", { cause: error });
@@ -133,7 +134,7 @@ export class MachineConnection {
         "invalid-input",
         `The session is of ${userId}, but this machine is ${session.userId}`,
       );
-    const rooms = await joinMachineRooms(session, machine, server, log);
+    const rooms = await joinMachineRooms(session, machine, server, log, signal);
     try {
       await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
     } catch (error) {

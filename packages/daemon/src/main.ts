@@ -4,6 +4,7 @@ import { messageOf } from "@bureau/kit/errors";
 import { reapInheritedChildren } from "@bureau/kit/exec";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
 import { configOrExit } from "@bureau/kit/machine-flags";
+import { onRateLimitWait } from "@bureau/kit/rate-limit";
 import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
 import { startDaemon } from "./daemon.ts";
 import { parseDaemonFlags } from "./daemon-config.ts";
@@ -12,6 +13,7 @@ async function main(context: ProgramContext): Promise<number> {
   const config = configOrExit(context, parseDaemonFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
+  onRateLimitWait((wait) => log.info("the homeserver limits how fast it is asked; waiting", wait));
   using _children = reapInheritedChildren();
   using _watchdog = feedWatchdog();
   await using daemon = await startDaemon(config, {

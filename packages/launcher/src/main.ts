@@ -6,6 +6,7 @@ import { machineKeyFile, machineSessionFile } from "@bureau/kit/layout";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
 import { configOrExit } from "@bureau/kit/machine-flags";
 import { makeUndumpable } from "@bureau/kit/posix";
+import { onRateLimitWait } from "@bureau/kit/rate-limit";
 import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
 import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
 import { forgetOldLife } from "./first-boot/join-again.ts";
@@ -24,6 +25,7 @@ async function main(context: ProgramContext): Promise<number> {
   if (typeof config === "number") return config;
   const { log, signal } = context;
   warnOfLongRunDir(config, log);
+  onRateLimitWait((wait) => log.info("the homeserver limits how fast it is asked; waiting", wait));
   using _children = reapInheritedChildren();
   using lock = takeInstanceLock(config.layout);
   await forgetOldLife(config, { clock: systemClock, log, signal });

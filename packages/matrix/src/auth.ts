@@ -17,6 +17,7 @@ export async function login(
 ): Promise<Granted> {
   const answer = await matrixRequest({
     ...options,
+    act: `log in as "${options.user}"`,
     method: "POST",
     path: "/v3/login",
     body: {
@@ -47,6 +48,7 @@ export async function registerWithToken(
   const register = (auth: Record<string, unknown> | undefined): Promise<unknown> =>
     matrixRequest({
       ...options,
+      act: `register "${options.username}"`,
       method: "POST",
       path: "/v3/register",
       body: {
@@ -81,6 +83,12 @@ const VersionsSchema = v.object({ versions: v.array(v.string()) });
 
 /** The specification versions a homeserver speaks; also the cheapest way to see whether it is there. */
 export async function serverVersions(where: Where & { readonly timeoutMs?: number }): Promise<string[]> {
-  const answer = await matrixRequest({ ...where, method: "GET", path: "/versions" });
+  const answer = await matrixRequest({
+    ...where,
+    act: "ask the homeserver what it speaks",
+    rateLimitMsMax: 0,
+    method: "GET",
+    path: "/versions",
+  });
   return parse(VersionsSchema, answer, "answer to versions").versions;
 }

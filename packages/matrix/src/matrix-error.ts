@@ -34,14 +34,33 @@ export class MatrixError extends BureauError {
   }
 }
 
-/** Which of our codes an HTTP status is: 401, 403 and 404 by name, 429 and 5xx may pass, the rest will not. */
-export function codeOfStatus(status: number): ErrorCode {
+/** Which of our codes a refusal is: 401, 403 and 404 by name, limits and 5xx may pass, the rest will not. */
+export function refusedCode(status: number, errcode: string): ErrorCode {
+  if (status === 429 || errcode === LIMIT_EXCEEDED || status >= 500) return "unavailable";
   if (status === 401) return "unauthorized";
   if (status === 403) return "forbidden";
   if (status === 404) return "not-found";
-  if (status === 413) return "too-large";
-  return status === 429 || status >= 500 ? "unavailable" : "failed";
+  return status === 413 ? "too-large" : "failed";
 }
+
+/** What a person can do about a refusal; empty where that depends on the act. */
+export function hintOf(status: number, errcode: string): string {
+  if (status === 429 || errcode === LIMIT_EXCEEDED)
+    return "try again later; a server admin of Synapse can lift the limit: bureau matrix setup --admin-token-file PATH";
+  if (errcode === "M_UNKNOWN_TOKEN" || errcode === "M_MISSING_TOKEN")
+    return "the session has ended: bureau login";
+  if (errcode === "M_USER_DEACTIVATED") return "the account is closed: bureau login as another user";
+  if (status === 401 || status === 403)
+    return "bureau whoami says who you are; act as the administrator with --credential-file PATH, or ask for the right";
+  if (status === 413 || errcode === "M_TOO_LARGE") return "a Matrix event holds 64 KiB: make it smaller";
+  return status >= 500 ? "the homeserver has a fault of its own: see its log, then try again" : "";
+}
+
+const LIMIT_EXCEEDED = "M_LIMIT_EXCEEDED";
+
+/** True for the refusals that a homeserver's rate limit makes, in the older and the newer form. */
+export const isRateLimit = (error: unknown): error is MatrixError =>
+  error instanceof MatrixError && (error.status === 429 || error.errcode === LIMIT_EXCEEDED);
 
 /** True when trying the same again later makes sense: 429, 5xx, no connection, no answer in time. */
 export const isTransient = (error: unknown): boolean =>

@@ -1,9 +1,12 @@
 /**
  * One request to a homeserver. Every one has a deadline; every failure becomes a {@link MatrixError} that names the
- * request, never the token. Redirects are refused: a token follows nobody.
+ * act, never the token. Redirects are refused: a token follows nobody. What the homeserver refuses because of its rate
+ * limit is asked again when it says so.
  */
+import { systemClock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import { codeOfStatus, MatrixError } from "./matrix-error.ts";
+import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
+import { hintOf, isRateLimit, MatrixError, refusedCode } from "./matrix-error.ts";
 
 /** How requests leave the process; the global `fetch` is one. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -11,8 +14,16 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 /** Time for a call that is not a long poll (client deadline of the wire's section 12: 30 s). */
 export const REQUEST_MS_MAX = 30_000;
 
+/**
+ * How long one request waits in all for a homeserver's rate limit. The longest that a stock one asks for is Synapse's
+ * 333 s between two invitations of the same user.
+ */
+export const RATE_LIMIT_MS_MAX = 600_000;
+
 export type MatrixRequest = {
   readonly homeserver: string;
+  /** What is done, in words that follow "Cannot": "join #a:b". */
+  readonly act: string;
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** Below `root`, already escaped: use {@link path}. */
   readonly path: string;
@@ -22,6 +33,8 @@ export type MatrixRequest = {
   readonly token?: string | undefined;
   readonly body?: unknown;
   readonly timeoutMs?: number;
+  /** Instead of {@link RATE_LIMIT_MS_MAX}; 0 for who waits by its own rules. */
+  readonly rateLimitMsMax?: number;
   readonly signal?: AbortSignal | undefined;
   readonly fetch?: Fetch | undefined;
 };
@@ -31,8 +44,17 @@ export const path = (parts: TemplateStringsArray, ...values: string[]): string =
   parts.reduce((built, part, index) => built + encodeURIComponent(values[index - 1] ?? "") + part);
 
 /** The parsed JSON of a 2xx answer. @throws MatrixError */
-export async function matrixRequest(request: MatrixRequest): Promise<unknown> {
-  const act = `${request.method} ${request.path}`;
+export const matrixRequest = (request: MatrixRequest): Promise<unknown> =>
+  waitOutRateLimit(() => sendOnce(request), {
+    what: request.act,
+    maxMs: request.rateLimitMsMax ?? RATE_LIMIT_MS_MAX,
+    clock: systemClock,
+    signal: request.signal,
+    limitOf: (error) => (isRateLimit(error) ? error : undefined),
+  });
+
+async function sendOnce(request: MatrixRequest): Promise<unknown> {
+  const { act } = request;
   const timeoutMs = request.timeoutMs ?? REQUEST_MS_MAX;
   const deadline = AbortSignal.timeout(timeoutMs);
   const signal = request.signal === undefined ? deadline : AbortSignal.any([deadline, request.signal]);
@@ -49,15 +71,23 @@ export async function matrixRequest(request: MatrixRequest): Promise<unknown> {
     text = await response.text();
   } catch (error) {
     if (deadline.aborted)
-      throw new MatrixError("timeout", `${act}: no answer from "${request.homeserver}" in ${timeoutMs} ms`);
-    throw new MatrixError("unavailable", `${act}: cannot reach the homeserver "${request.homeserver}"`, {
-      cause: messageOf(error),
-      hint: "is the homeserver running, and is its address right?",
-    });
+      throw new MatrixError(
+        "timeout",
+        `Cannot ${act}: no answer from "${request.homeserver}" in ${timeoutMs} ms`,
+        { hint: "bureau status says whether the homeserver is there; then try again" },
+      );
+    throw new MatrixError(
+      "unavailable",
+      `Cannot ${act}: cannot reach the homeserver "${request.homeserver}"`,
+      {
+        cause: messageOf(error),
+        hint: "is the homeserver running, and is its address right? bureau status",
+      },
+    );
   }
   const body = jsonOrUndefined(text);
   if (response.ok && body !== undefined) return body;
-  throw refusal(act, response, body);
+  throw refusal(request, response, body);
 }
 
 function urlOf(request: MatrixRequest): string {
@@ -82,22 +112,15 @@ function jsonOrUndefined(text: string): unknown {
   }
 }
 
-function refusal(act: string, response: Response, body: unknown): MatrixError {
-  if (response.ok) return new MatrixError("failed", `${act}: the answer is not JSON`, { status: 200 });
+function refusal({ act }: MatrixRequest, response: Response, body: unknown): MatrixError {
+  const { status } = response;
+  if (response.ok) return new MatrixError("failed", `Cannot ${act}: the answer is not JSON`, { status });
   const fields: Record<string, unknown> = typeof body === "object" && body !== null ? { ...body } : {};
   const errcode = typeof fields["errcode"] === "string" ? fields["errcode"] : "";
   const reason = typeof fields["error"] === "string" ? fields["error"] : "";
-  return new MatrixError(
-    codeOfStatus(response.status),
-    `${act}: ${[String(response.status), errcode, reason].filter((part) => part !== "").join(" ")}`,
-    { errcode, status: response.status, retryAfterMs: retryAfter(fields, response), body },
-  );
-}
-
-/** The header's seconds win over the older field, as the specification has it. */
-function retryAfter(fields: Record<string, unknown>, response: Response): number | undefined {
-  const header = Number(response.headers.get("retry-after") ?? Number.NaN);
-  if (Number.isFinite(header) && header >= 0) return header * 1_000;
-  const field = fields["retry_after_ms"];
-  return typeof field === "number" && field >= 0 ? field : undefined;
+  const said = [String(status), errcode, reason].filter((part) => part !== "").join(" ");
+  return new MatrixError(refusedCode(status, errcode), `Cannot ${act}: ${said}`, {
+    ...{ errcode, status, body, hint: hintOf(status, errcode) },
+    retryAfterMs: retryAfterMs(response.headers.get("retry-after"), fields, systemClock.now()),
+  });
 }

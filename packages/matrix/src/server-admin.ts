@@ -29,7 +29,7 @@ export class ServerAdmin {
 
   /** Closes an account: it leaves its rooms, its sessions end, nobody can log in to it. Again it changes nothing. */
   deactivate(user: UserId): Promise<AdminAnswer> {
-    return this.#ask("POST", path`/v1/deactivate/${user}`, { erase: false });
+    return this.#ask(`close the account ${user}`, "POST", path`/v1/deactivate/${user}`, { erase: false });
   }
 
   /**
@@ -39,7 +39,7 @@ export class ServerAdmin {
   async resetPassword(user: UserId, password: string): Promise<AdminAnswer> {
     try {
       const body = { password, logout_devices: true, deactivated: false };
-      return await this.#ask("PUT", path`/v2/users/${user}`, body);
+      return await this.#ask(`give ${user} a new password`, "PUT", path`/v2/users/${user}`, body);
     } catch (error) {
       const failed = error instanceof MatrixError && error.status === 500;
       if (!failed || (await this.accountState(user)) !== "deactivated") throw error;
@@ -51,7 +51,7 @@ export class ServerAdmin {
     try {
       const answer = parse(
         UserAnswer,
-        await this.#call("GET", path`/v2/users/${user}`),
+        await this.#call(`look up the account ${user}`, "GET", path`/v2/users/${user}`),
         `answer about ${user}`,
       );
       return answer.deactivated ? "deactivated" : "active";
@@ -61,18 +61,19 @@ export class ServerAdmin {
     }
   }
 
-  async #ask(method: MatrixRequest["method"], at: string, body: object): Promise<AdminAnswer> {
+  async #ask(act: string, method: MatrixRequest["method"], at: string, body: object): Promise<AdminAnswer> {
     try {
-      await this.#call(method, at, body);
+      await this.#call(act, method, at, body);
       return { kind: "done" };
     } catch (error) {
       return refusal(error);
     }
   }
 
-  #call(method: MatrixRequest["method"], at: string, body?: object): Promise<unknown> {
+  #call(act: string, method: MatrixRequest["method"], at: string, body?: object): Promise<unknown> {
     return matrixRequest({
       homeserver: this.homeserver,
+      act,
       root: "/_synapse/admin",
       method,
       path: at,

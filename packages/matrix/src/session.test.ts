@@ -180,11 +180,33 @@ describe("failures", () => {
     expect(error).toMatchObject({ code: "unavailable", status: 502, errcode: "" });
   });
 
-  test("a limit carries its time, from the header before the field", async () => {
-    const body = { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 1_500 };
-    expect((await against(() => Response.json(body, { status: 429 }))).retryAfterMs).toBe(1_500);
-    const headers = { "retry-after": "3" };
-    expect((await against(() => Response.json(body, { status: 429, headers }))).retryAfterMs).toBe(3_000);
+  test("a refusal names the act, the value, what was said, and what to type next", async () => {
+    const body = { errcode: "M_FORBIDDEN", error: "not yours" };
+    const error = await against(() => Response.json(body, { status: 403 }));
+    expect(error.message).toBe("Cannot join !room:bureau.test: 403 M_FORBIDDEN not yours");
+    expect(error.hint).toContain("bureau whoami");
+    const ended = { errcode: "M_UNKNOWN_TOKEN", error: "gone" };
+    expect((await against(() => Response.json(ended, { status: 401 }))).hint).toContain("bureau login");
+  });
+
+  test("what is refused for its rate is asked again when the homeserver says so, in each of the two forms", async () => {
+    const answers = [
+      Response.json({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 20 }, { status: 429 }),
+      Response.json({ errcode: "M_LIMIT_EXCEEDED" }, { status: 429, headers: { "retry-after": "0" } }),
+      Response.json({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 10 }, { status: 403 }),
+      Response.json({ errcode: "M_FORBIDDEN" }, { status: 403 }),
+    ];
+    let asked = 0;
+    const error = await against(() => answers[asked++] ?? new Response());
+    expect([asked, error.errcode]).toEqual([4, "M_FORBIDDEN"]);
+  });
+
+  test("a limit beyond all patience is an error that says how long it asked for", async () => {
+    const body = { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 3_600_000 };
+    const error = await against(() => Response.json(body, { status: 429 }));
+    expect(error).toMatchObject({ code: "unavailable", retryAfterMs: 3_600_000 });
+    expect(error.hint).toContain("--admin-token-file");
+    expect(isTransient(error)).toBe(true);
   });
 
   test("a success that is not JSON is a failure that no retry helps", async () => {

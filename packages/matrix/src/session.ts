@@ -79,12 +79,14 @@ export class MatrixSession {
   }
 
   #call(
+    act: string,
     method: MatrixRequest["method"],
     at: string,
-    rest: Pick<MatrixRequest, "query" | "body" | "timeoutMs" | "signal"> = {},
+    rest: Pick<MatrixRequest, "query" | "body" | "timeoutMs" | "rateLimitMsMax" | "signal"> = {},
   ): Promise<unknown> {
     return matrixRequest({
       homeserver: this.homeserver,
+      act,
       method,
       path: at,
       token: this.#token.reveal(),
@@ -97,7 +99,7 @@ export class MatrixSession {
   async whoami(signal?: AbortSignal): Promise<{ userId: UserId; deviceId: string }> {
     const answer = parse(
       WhoamiAnswer,
-      await this.#call("GET", "/v3/account/whoami", { signal }),
+      await this.#call("ask whose session this is", "GET", "/v3/account/whoami", { signal }),
       "answer to whoami",
     );
     return { userId: answer.user_id, deviceId: answer.device_id ?? "" };
@@ -106,7 +108,7 @@ export class MatrixSession {
   /** The room an alias stands for; undefined when there is none. */
   async resolveAlias(alias: RoomAlias, signal?: AbortSignal): Promise<RoomId | undefined> {
     const answer = await missingIsUndefined(
-      this.#call("GET", path`/v3/directory/room/${alias}`, { signal }),
+      this.#call(`look up ${alias}`, "GET", path`/v3/directory/room/${alias}`, { signal }),
       "M_NOT_FOUND",
     );
     return answer === undefined
@@ -115,44 +117,59 @@ export class MatrixSession {
   }
 
   async createAlias(alias: RoomAlias, room: RoomId): Promise<void> {
-    await this.#call("PUT", path`/v3/directory/room/${alias}`, { body: { room_id: room } });
+    await this.#call(`give ${room} the alias ${alias}`, "PUT", path`/v3/directory/room/${alias}`, {
+      body: { room_id: room },
+    });
   }
 
   async deleteAlias(alias: RoomAlias): Promise<void> {
-    await this.#call("DELETE", path`/v3/directory/room/${alias}`);
+    await this.#call(`remove the alias ${alias}`, "DELETE", path`/v3/directory/room/${alias}`);
   }
 
   /** @throws MatrixError `failed` with errcode `M_ROOM_IN_USE` when the alias is taken */
   async createRoom(room: CreateRoom): Promise<RoomId> {
-    const answer = await this.#call("POST", "/v3/createRoom", { body: room });
+    const answer = await this.#call(
+      `create the room "${room.room_alias_name ?? room.name ?? ""}"`,
+      "POST",
+      "/v3/createRoom",
+      { body: room },
+    );
     return parse(RoomIdAnswer, answer, "answer to createRoom").room_id;
   }
 
   /** Joins by ID or alias; joining twice is the same as once. */
   async joinRoom(room: RoomId | RoomAlias, signal?: AbortSignal): Promise<RoomId> {
-    const answer = await this.#call("POST", path`/v3/join/${room}`, { body: {}, signal });
+    const answer = await this.#call(`join ${room}`, "POST", path`/v3/join/${room}`, { body: {}, signal });
     return parse(RoomIdAnswer, answer, `answer to joining ${room}`).room_id;
   }
 
   async inviteUser(room: RoomId, user: UserId): Promise<void> {
-    await this.#call("POST", path`/v3/rooms/${room}/invite`, { body: { user_id: user } });
+    await this.#call(`invite ${user} to ${room}`, "POST", path`/v3/rooms/${room}/invite`, {
+      body: { user_id: user },
+    });
   }
 
   async kickUser(room: RoomId, user: UserId, reason = ""): Promise<void> {
-    await this.#call("POST", path`/v3/rooms/${room}/kick`, { body: { user_id: user, reason } });
+    await this.#call(`remove ${user} from ${room}`, "POST", path`/v3/rooms/${room}/kick`, {
+      body: { user_id: user, reason },
+    });
   }
 
   async leaveRoom(room: RoomId): Promise<void> {
-    await this.#call("POST", path`/v3/rooms/${room}/leave`, { body: {} });
+    await this.#call(`leave ${room}`, "POST", path`/v3/rooms/${room}/leave`, { body: {} });
   }
 
-  async joinedRooms(): Promise<RoomId[]> {
-    const answer = await this.#call("GET", "/v3/joined_rooms");
+  async joinedRooms(signal?: AbortSignal): Promise<RoomId[]> {
+    const answer = await this.#call("list the rooms of this account", "GET", "/v3/joined_rooms", { signal });
     return parse(JoinedRoomsAnswer, answer, "answer to joined_rooms").joined_rooms;
   }
 
   async joinedMembers(room: RoomId): Promise<UserId[]> {
-    const answer = await this.#call("GET", path`/v3/rooms/${room}/joined_members`);
+    const answer = await this.#call(
+      `list the members of ${room}`,
+      "GET",
+      path`/v3/rooms/${room}/joined_members`,
+    );
     const { joined } = parse(JoinedMembersAnswer, answer, "answer to joined_members");
     return Object.keys(joined).map(parseUserId);
   }
@@ -160,14 +177,19 @@ export class MatrixSession {
   /** The content of one state event; undefined when there is none. Parse it with its schema. */
   getState(room: RoomId, type: string, stateKey: string, signal?: AbortSignal): Promise<unknown> {
     return missingIsUndefined(
-      this.#call("GET", path`/v3/rooms/${room}/state/${type}/${stateKey}`, { signal }),
+      this.#call(
+        `read ${eventName(type, stateKey)} in ${room}`,
+        "GET",
+        path`/v3/rooms/${room}/state/${type}/${stateKey}`,
+        { signal },
+      ),
       "M_NOT_FOUND",
     );
   }
 
   /** Everything that is current in a room; events that are not events are left out. */
   async getRoomState(room: RoomId): Promise<StateEvent[]> {
-    const answer = await this.#call("GET", path`/v3/rooms/${room}/state`);
+    const answer = await this.#call(`read the state of ${room}`, "GET", path`/v3/rooms/${room}/state`);
     return parseStateEvents(parse(v.array(v.unknown()), answer, `state of ${room}`));
   }
 
@@ -184,7 +206,7 @@ export class MatrixSession {
     | undefined
   > {
     const answer = await missingIsUndefined(
-      this.#call("GET", path`/v3/rooms/${room}/event/${event}`),
+      this.#call(`read the event ${event} in ${room}`, "GET", path`/v3/rooms/${room}/event/${event}`),
       "M_NOT_FOUND",
     );
     if (answer === undefined) return undefined;
@@ -199,10 +221,15 @@ export class MatrixSession {
     content: unknown,
     signal?: AbortSignal,
   ): Promise<EventId> {
-    const answer = await this.#call("PUT", path`/v3/rooms/${room}/state/${type}/${stateKey}`, {
-      body: content,
-      signal,
-    });
+    const answer = await this.#call(
+      `write ${eventName(type, stateKey)} in ${room}`,
+      "PUT",
+      path`/v3/rooms/${room}/state/${type}/${stateKey}`,
+      {
+        body: content,
+        signal,
+      },
+    );
     return parse(EventIdAnswer, answer, `answer to putting ${type}`).event_id;
   }
 
@@ -214,10 +241,15 @@ export class MatrixSession {
     options: { readonly txnId?: string; readonly signal?: AbortSignal } = {},
   ): Promise<EventId> {
     const txnId = options.txnId ?? randomUUID();
-    const answer = await this.#call("PUT", path`/v3/rooms/${room}/send/${type}/${txnId}`, {
-      body: content,
-      signal: options.signal,
-    });
+    const answer = await this.#call(
+      `send ${type} to ${room}`,
+      "PUT",
+      path`/v3/rooms/${room}/send/${type}/${txnId}`,
+      {
+        body: content,
+        signal: options.signal,
+      },
+    );
     return parse(EventIdAnswer, answer, `answer to sending ${type}`).event_id;
   }
 
@@ -242,7 +274,7 @@ export class MatrixSession {
   ): Promise<Messages> {
     const { dir = "b", from, limit = 50, types } = options;
     const filter = types === undefined ? undefined : JSON.stringify({ types });
-    const answer = await this.#call("GET", path`/v3/rooms/${room}/messages`, {
+    const answer = await this.#call(`read the messages of ${room}`, "GET", path`/v3/rooms/${room}/messages`, {
       query: { dir, from, limit, filter },
     });
     return parse(MessagesAnswer, answer, `messages of ${room}`);
@@ -255,13 +287,15 @@ export class MatrixSession {
     readonly filter?: unknown;
     readonly signal?: AbortSignal;
   }): Promise<SyncResponse> {
-    const answer = await this.#call("GET", "/v3/sync", {
+    const answer = await this.#call("stay in sync", "GET", "/v3/sync", {
       query: {
         since: options.since,
         timeout: options.timeoutMs,
         filter: options.filter === undefined ? undefined : JSON.stringify(options.filter),
       },
       timeoutMs: options.timeoutMs + REQUEST_MS_MAX,
+      // The loop waits, and says meanwhile that it is not in sync.
+      rateLimitMsMax: 0,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     return parseSyncResponse(answer);
@@ -271,8 +305,10 @@ export class MatrixSession {
     presence: "online" | "offline" | "unavailable",
     options: { readonly message?: string; readonly timeoutMs?: number } = {},
   ): Promise<void> {
-    await this.#call("PUT", path`/v3/presence/${this.userId}/status`, {
+    await this.#call("say that this account is there", "PUT", path`/v3/presence/${this.userId}/status`, {
       body: { presence, ...(options.message === undefined ? {} : { status_msg: options.message }) },
+      // Presence that comes late is no presence.
+      rateLimitMsMax: 0,
       ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
     });
   }
@@ -281,7 +317,7 @@ export class MatrixSession {
   async changePassword(current: string, next: string, keepDevices = false): Promise<void> {
     await withInteractiveAuth(
       (auth) =>
-        this.#call("POST", "/v3/account/password", {
+        this.#call(`change the password of ${this.userId}`, "POST", "/v3/account/password", {
           body: { new_password: next, logout_devices: !keepDevices, ...(auth === undefined ? {} : { auth }) },
         }),
       this.#passwordAnswer(current),
@@ -292,7 +328,7 @@ export class MatrixSession {
   async deactivate(password: string): Promise<void> {
     await withInteractiveAuth(
       (auth) =>
-        this.#call("POST", "/v3/account/deactivate", {
+        this.#call(`close the account ${this.userId}`, "POST", "/v3/account/deactivate", {
           body: { erase: false, ...(auth === undefined ? {} : { auth }) },
         }),
       this.#passwordAnswer(password),
@@ -301,7 +337,9 @@ export class MatrixSession {
 
   /** Ends this token, or with `everywhere` all tokens of the account. */
   async logout(everywhere = false): Promise<void> {
-    await this.#call("POST", everywhere ? "/v3/logout/all" : "/v3/logout", { body: {} });
+    await this.#call(`log out ${this.userId}`, "POST", everywhere ? "/v3/logout/all" : "/v3/logout", {
+      body: {},
+    });
   }
 
   #passwordAnswer(password: string): Record<string, Record<string, unknown>> {
@@ -310,6 +348,9 @@ export class MatrixSession {
     };
   }
 }
+
+const eventName = (type: string, stateKey: string): string =>
+  stateKey === "" ? type : `${type} "${stateKey}"`;
 
 async function missingIsUndefined(call: Promise<unknown>, errcode: string): Promise<unknown> {
   try {

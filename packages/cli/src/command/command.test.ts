@@ -17,6 +17,7 @@ function recorder(): Terminal & { out: string[]; err: string[] } {
     print: (line) => void out.push(line),
     json: (value) => void out.push(JSON.stringify(value)),
     say: (line) => void err.push(line),
+    note: (line) => void err.push(line),
     table: (heading, rows) => void out.push([heading, ...rows].map((row) => row.join("|")).join("\n")),
     step: () => ({ update: () => {}, note: () => {}, done: () => {}, fail: () => {} }),
     style: { bold: plain, dim: plain, red: plain, green: plain },

@@ -20,6 +20,8 @@ export type Terminal = {
   json(value: unknown): void;
   /** A line for the person, not part of the result. */
   say(line: string): void;
+  /** The same, as a line of the step in progress when there is one. */
+  note(line: string): void;
   /** Begins a step that may take a while. */
   step(text: string): Step;
   /** Rows in aligned columns under a heading. */
@@ -54,6 +56,17 @@ export function openTerminal(env: Readonly<Record<string, string | undefined>>):
     green: paint(on, 32),
   });
   const err = style(onErr);
+  let current: Step | undefined;
+  const begin = (step: Step): Step => {
+    const end =
+      (act: Step["done"]): Step["done"] =>
+      (text) => {
+        current = undefined;
+        act(text);
+      };
+    current = { ...step, done: end(step.done), fail: end(step.fail) };
+    return current;
+  };
   const say = (line: string): void => write(2, `${line}\n`);
   return {
     print: (line) => write(1, `${line}\n`),
@@ -61,7 +74,8 @@ export function openTerminal(env: Readonly<Record<string, string | undefined>>):
     say,
     table: (heading, rows) => printTable(heading, rows, style(colour(1))),
     style: err,
-    step: (text) => (live ? liveStep(text, err) : plainStep(text, say)),
+    note: (line) => (current === undefined ? say(line) : current.note(line)),
+    step: (text) => begin(live ? liveStep(text, err) : plainStep(text, say)),
   };
 }
 

@@ -337,6 +337,7 @@ export class Simulator {
     const directory = new RoomDirectory({
       ...shared,
       session: this.#rooms.session,
+      isJoined: (room) => store.joinedRooms().includes(room),
       onChange: () => reconciler.mark(),
     });
     const source = new DesiredSource({

@@ -23,10 +23,10 @@ export type MachineRooms = {
   readonly fleet?: RoomId;
 };
 
-type Session = Pick<MatrixSession, "resolveAlias" | "joinRoom">;
+type Session = Pick<MatrixSession, "resolveAlias" | "joinRoom" | "joinedRooms">;
 
 /**
- * Joins them. Those this daemon cannot work without must be there; the others are warned about.
+ * Joins those it is not in yet: homeservers limit how often one joins, also a room that one is in. Those this daemon cannot work without must be there; the others are warned about.
  * @throws BureauError `unauthorized` when the machine is not let into its own config room: it was removed
  */
 export async function joinMachineRooms(
@@ -34,9 +34,15 @@ export async function joinMachineRooms(
   machine: MachineLocalpart,
   server: ServerName,
   log: Log,
+  signal: AbortSignal,
 ): Promise<MachineRooms> {
   const fleet = fleetOf(machine);
-  const config = await join(session, rooms.config(machine), server).catch((error: unknown) => {
+  const joined = new Set(await session.joinedRooms(signal));
+  const join = async (localpart: Localpart): Promise<RoomId> => {
+    const room = await find(session, localpart, server, signal);
+    return joined.has(room) ? room : await session.joinRoom(room, signal);
+  };
+  const config = await join(rooms.config(machine)).catch((error: unknown) => {
     if (error instanceof MatrixError && error.code === "forbidden")
       throw new BureauError("unauthorized", `This machine is not let into its config room: it was removed`, {
         cause: error,
@@ -44,9 +50,9 @@ export async function joinMachineRooms(
       });
     throw error;
   });
-  const fleetMachines = await join(session, rooms.fleetMachines(fleet), server);
+  const fleetMachines = await join(rooms.fleetMachines(fleet));
   const joinIfPossible = (localpart: Localpart): Promise<RoomId | undefined> =>
-    join(session, localpart, server).catch((error: unknown) => {
+    join(localpart).catch((error: unknown) => {
       if (isTransient(error) || isRevoked(error)) throw error;
       log.warn("cannot join a room of the fleet; going on without it", {
         room: aliasOf(localpart, server),
@@ -60,12 +66,17 @@ export async function joinMachineRooms(
   return { config, fleetMachines, ...(fleetRoom === undefined ? {} : { fleet: fleetRoom }) };
 }
 
-async function join(session: Session, localpart: Localpart, server: ServerName): Promise<RoomId> {
+async function find(
+  session: Session,
+  localpart: Localpart,
+  server: ServerName,
+  signal: AbortSignal,
+): Promise<RoomId> {
   const alias = aliasOf(localpart, server);
-  const room = await session.resolveAlias(alias);
+  const room = await session.resolveAlias(alias, signal);
   if (room === undefined)
     throw new BureauError("not-found", `There is no room ${alias}`, {
       hint: "has this machine been provisioned? bureau machine provision",
     });
-  return session.joinRoom(room);
+  return room;
 }

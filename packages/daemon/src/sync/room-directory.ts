@@ -15,6 +15,8 @@ const searchAgain = { firstMs: 2_000, maxMs: 60_000 };
 
 export type RoomDirectoryDeps = {
   readonly session: Pick<MatrixSession, "resolveAlias" | "joinRoom">;
+  /** Whether the machine is in the room already, as far as it was told. */
+  readonly isJoined: (room: RoomId) => boolean;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -94,12 +96,12 @@ export class RoomDirectory {
   }
 
   async #lookFor(alias: RoomAlias): Promise<RoomLookup> {
-    const { session } = this.#deps;
+    const { session, isJoined } = this.#deps;
     const { signal } = this.#stop;
     try {
       const room = await session.resolveAlias(alias, signal);
       if (room === undefined) return { kind: "missing", reason: `there is no room ${alias}` };
-      await session.joinRoom(room, signal);
+      if (!isJoined(room)) await session.joinRoom(room, signal);
       return { kind: "joined", room };
     } catch (error) {
       if (isTransient(error)) return { kind: "pending" };

@@ -6,6 +6,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { silentLog } from "@bureau/kit/log";
 import { Secret } from "@bureau/kit/secret";
 import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
+import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
 import type { LauncherConfig } from "../launcher-config.ts";
 import { firstBoot, hasBooted } from "./first-boot.ts";
 import { HomeserverApi, type LoginSession } from "./homeserver-api.ts";
@@ -131,6 +132,31 @@ async function expectBooted(config: LauncherConfig): Promise<void> {
     ),
   ).toEqual([0o600, 0o600, 0o644]);
 }
+
+test("a homeserver that refuses each request once for its rate is obeyed, and nothing is done twice", async () => {
+  const config = newMachine();
+  const refused = new Set<string>();
+  const done: string[] = [];
+  using door = openHomeserverDoor(homeserver.url, ({ method, url }) => {
+    const request = `${method} ${decodeURIComponent(new URL(url).pathname)}`;
+    if (refused.has(request)) done.push(request);
+    if (refused.has(request)) return undefined;
+    refused.add(request);
+    return Response.json({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 5 }, { status: 429 });
+  });
+  await provision(config, { homeserver_url: door.url });
+  await boot(config);
+  await expectBooted(config);
+  // The password takes two: the second answers who asks.
+  expect(done.map((request) => request.replace("/_matrix/client/v3/", "").split("!")[0])).toEqual([
+    "POST login",
+    "POST account/password",
+    "POST account/password",
+    `POST join/#${fleet}/machine:${server}`,
+    "PUT rooms/",
+    `POST join/#${fleet}/service:${server}`,
+  ]);
+});
 
 describe("first boot with a bootstrap file", () => {
   test("makes key, session and published key, changes the password and deletes the file", async () => {

@@ -2,7 +2,9 @@
  * The six requests of the Client-Server API that first boot makes. The launcher speaks to a homeserver in no other
  * moment of its life, so this stays small and knows nothing of sync or rooms beyond their aliases.
  */
+import { systemClock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { parse } from "@bureau/schema/parse";
 import {
   array,
@@ -20,6 +22,9 @@ const REQUEST_MS_MAX = 30_000;
 /** Rounds of user-interactive authentication; each completes one stage. */
 const AUTH_ROUNDS_MAX = 5;
 
+const isLimit = (status: number, errcode: string): boolean =>
+  status === 429 || errcode === "M_LIMIT_EXCEEDED";
+
 /** The homeserver's refusal. `errcode` is the Matrix one, for example `M_FORBIDDEN`. */
 export class HomeserverError extends BureauError {
   constructor(
@@ -27,9 +32,11 @@ export class HomeserverError extends BureauError {
     readonly errcode: string,
     message: string,
     readonly body: unknown,
+    /** How long a rate limit asks us to stay away. */
+    readonly retryAfterMs?: number,
   ) {
     super(
-      status === 429 || status >= 500 ? "unavailable" : status === 404 ? "not-found" : "forbidden",
+      isLimit(status, errcode) || status >= 500 ? "unavailable" : status === 404 ? "not-found" : "forbidden",
       message,
     );
   }
@@ -123,7 +130,23 @@ export class HomeserverApi {
     }
   }
 
-  async #request<const Schema extends GenericSchema>(
+  /** What is refused for its rate waits within the budget of the whole first boot, which {@link signal} ends. */
+  #request<const Schema extends GenericSchema>(
+    ...request: [act: string, method: string, path: string, body: unknown, schema: Schema]
+  ): Promise<InferOutput<Schema>> {
+    return waitOutRateLimit(() => this.#sendOnce(...request), {
+      what: request[0],
+      maxMs: Number.POSITIVE_INFINITY,
+      clock: systemClock,
+      signal: this.signal,
+      limitOf: (error) =>
+        error instanceof HomeserverError && isLimit(error.status, error.errcode)
+          ? { retryAfterMs: error.retryAfterMs }
+          : undefined,
+    });
+  }
+
+  async #sendOnce<const Schema extends GenericSchema>(
     act: string,
     method: string,
     path: string,
@@ -132,6 +155,7 @@ export class HomeserverApi {
   ): Promise<InferOutput<Schema>> {
     let status: number;
     let answer: unknown;
+    let retryAfter: string | null;
     try {
       const response = await fetch(`${this.url}/_matrix/client/v3/${path}`, {
         method,
@@ -143,6 +167,7 @@ export class HomeserverApi {
         signal: AbortSignal.any([this.signal, AbortSignal.timeout(REQUEST_MS_MAX)]),
       });
       status = response.status;
+      retryAfter = response.headers.get("retry-after");
       answer = await response.json().catch(() => ({}));
     } catch (error) {
       throw new BureauError("unavailable", `Cannot ${act} at ${this.url}: ${messageOf(error)}`, {
@@ -158,6 +183,7 @@ export class HomeserverApi {
       errcode,
       `Cannot ${act} at ${this.url}: ${status} ${errcode} ${error}`,
       answer,
+      retryAfterMs(retryAfter, answer, systemClock.now()),
     );
   }
 }
