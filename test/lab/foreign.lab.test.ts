@@ -1,11 +1,13 @@
 /**
  * A host that is not as ours are: it calls itself Ubuntu, and an ordinary user may make no sandbox there, as under its
- * AppArmor. It is told so and nothing runs unsandboxed; once its administrator lets bubblewrap through, it joins.
+ * AppArmor. It is told so and nothing runs unsandboxed; once its administrator lets bubblewrap through, it joins. Its
+ * resolver's file is a link into /run, and private keys lie beside its certificates: every built-in template starts.
  *
  * The restriction is a stand-in for bubblewrap that says what bubblewrap says there, because the kernel's own switch would
  * be this whole host's.
  */
 import { expect, test } from "bun:test";
+import { quote } from "./execute.ts";
 import { bureau, examine, FLEET, having, LabFleet } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";
 
@@ -25,6 +27,12 @@ const lab = useLab(async (opened) => {
   await ubuntu.writeFile(
     "/etc/os-release",
     'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n',
+  );
+  await ubuntu.ok(
+    "mkdir -p /run/systemd/resolve /etc/ssl/private && chmod 0710 /etc/ssl/private && echo secret > /etc/ssl/private/key.pem",
+  );
+  await ubuntu.ok(
+    "echo nameserver 127.0.0.53 > /run/systemd/resolve/stub-resolv.conf && ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
   );
   await ubuntu.ok("groupadd --gid 990 others && useradd --system --gid 990 somebody");
 });
@@ -58,4 +66,22 @@ test("once its administrator allows it, it is in health and the agent runs by it
   expect(code).toBe(0);
   const { machines } = await fleet.json<{ machines: { name: string }[] }>(`machine list --fleet ${FLEET}`);
   expect(machines.map(({ name }) => name)).toContain(`${FLEET}/machine/ubuntu`);
+});
+
+test("every built-in template starts there, with the resolver and without private keys", async () => {
+  const ubuntu = lab().machine("ubuntu");
+  const names = ["base", "base-networked", "agent-base", "service-base", "agent", "service", "greeter"];
+  const command = quote("cat /etc/resolv.conf; ls -A /etc/ssl/private; echo looked; sleep 1000");
+  for (const name of names)
+    await fleet.do(
+      `agent create t-${name} --machine ${FLEET}/machine/ubuntu --template bureau/template:${name} --command ${command}`,
+    );
+  for (const name of names) {
+    await fleet.agentRuns(ubuntu, `t-${name}`);
+    const screen = `tmux -S /run/bureau/tmux.sock capture-pane -p -J -S -200 -t =bureau/agent/t-${name}:`;
+    await ubuntu.eventually(`${screen} | grep -qx looked`);
+    const said = await ubuntu.ok(screen);
+    expect(said).not.toContain("key.pem");
+    if (name === "base-networked" || name.endsWith("-base")) expect(said).toContain("127.0.0.53");
+  }
 });

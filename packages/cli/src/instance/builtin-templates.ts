@@ -2,7 +2,11 @@
  * The templates every namespace starts with. `base`, `base-networked`, `agent-base` and `service-base` are the
  * reference's names and meaning; `agent`, `service` and `greeter` are what people use first.
  */
-import type { Template } from "@bureau/schema/template";
+import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
+import type { Mount, Template } from "@bureau/schema/template";
+
+/** Mounted where it is there. */
+const ifPresent = (path: string): Mount => ({ source: path, dest: path, mode: "ro", optional: true });
 
 /** Templates in an order in which each one's parents come first. `room` is `<namespace>/template`. */
 export function builtinTemplates(room: string): Readonly<Record<string, Template>> {
@@ -11,25 +15,29 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
     BUREAU_MACHINE_NAME: "${MACHINE_NAME}",
     BUREAU_SERVER_NAME: "${SERVER_NAME}",
   };
+  // Optional, though it is made where it is missing: a launcher that makes no folders starts the principal without it.
+  const kept: Mount = {
+    ...{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace" },
+    ...{ mode: "rw", optional: true },
+  };
   return {
     base: {
       description: "Namespaces of its own, no network, the host's tools read-only",
       namespaces: { pid: true, net: true, ipc: true, uts: true },
       security: { new_session: true, die_with_parent: true, no_new_privs: true },
-      filesystem: [{ dest: "/tmp", type: "tmpfs" }],
-      create_dirs: ["/tmp", "/var/tmp", "/run/bureau"],
+      // Bureau's launcher brings tools and a home by itself; the reference's mounts what the template says and no more.
+      filesystem: [
+        ...[...hostToolFolders, ...hostToolSettings].map(ifPresent),
+        { dest: "/tmp", type: "tmpfs" },
+      ],
+      create_dirs: ["/tmp", "/var/tmp", "/run/bureau", "/workspace"],
       environment_variables: { HOME: "/workspace", TERM: "xterm-256color" },
     },
     "base-networked": {
       description: "base, on the host's network",
       inherits: [`${room}:base`],
       namespaces: { pid: true, net: false, ipc: true, uts: true },
-      filesystem: ["/etc/resolv.conf", "/etc/ssl", "/etc/nsswitch.conf"].map((path) => ({
-        source: path,
-        dest: path,
-        mode: "ro" as const,
-        optional: true,
-      })),
+      filesystem: ["/etc/resolv.conf", "/etc/nsswitch.conf"].map(ifPresent),
     },
     "agent-base": {
       description: "base-networked, with the names a program needs to find its proxy",
@@ -45,14 +53,14 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
       description: "An agent without network: it reaches the world through its proxy; /workspace is kept",
       inherits: [`${room}:base`],
       environment_variables: fromProxy,
-      filesystem: [{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace", mode: "rw" }],
+      filesystem: [kept],
     },
     service: {
       description:
         "A service without network; it listens on /run/bureau/listen/service.sock; /workspace is kept",
       inherits: [`${room}:base`],
       environment_variables: fromProxy,
-      filesystem: [{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace", mode: "rw" }],
+      filesystem: [kept],
     },
     greeter: {
       description: "The first agent: greets in a room and answers who writes to it",

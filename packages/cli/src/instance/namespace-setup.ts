@@ -2,7 +2,7 @@
  * Makes what a namespace and a fleet consist of: rooms with their aliases and power levels, the namespace's space, and
  * the built-in templates. Everything is found before it is made, so running it again changes nothing.
  */
-import { digestOf } from "@bureau/kit/digest";
+import { canonicalJson, digestOf } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -178,21 +178,22 @@ export async function publishBuiltinTemplates(
 ): Promise<string[]> {
   const published: string[] = [];
   for (const [name, template] of Object.entries(builtinTemplates(rooms.template(namespace)))) {
-    const wanted = { ...template, origin: { url: "builtin", content_hash: digestOf(template) } };
+    // Without a URL or flake: the reference would go there for an update, and fail.
+    const origin = { content_hash: digestOf(template) };
     const present = await session.getState(room, eventTypes.template, name);
-    if (present !== undefined && !isOurs(present, wanted.origin.content_hash)) continue;
-    await session.putState(room, eventTypes.template, name, wanted);
+    if (present !== undefined && !isOurs(present, origin)) continue;
+    await session.putState(room, eventTypes.template, name, { ...template, origin });
     published.push(name);
   }
   return published;
 }
 
-/** True when `present` is an untouched built-in that differs from the one with `hash`. */
-function isOurs(present: unknown, hash: string): boolean {
+/** True when `present` is an untouched built-in whose origin is another than `wanted`. */
+function isOurs(present: unknown, wanted: { readonly content_hash: string }): boolean {
   if (typeof present !== "object" || present === null) return false;
   if (Object.keys(present).length === 0) return true;
   const { origin, ...content } = present as { origin?: { content_hash?: unknown } };
-  return origin?.content_hash === digestOf(content) && origin.content_hash !== hash;
+  return origin?.content_hash === digestOf(content) && canonicalJson(origin) !== canonicalJson(wanted);
 }
 
 /** Rooms by their places, for callers that need IDs. @throws BureauError `not-found` */

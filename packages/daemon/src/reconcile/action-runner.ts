@@ -2,7 +2,7 @@
  * Carries out one planned action: asks the launcher or a proxy, remembers what came of it, and tells the config room.
  * It never throws: what fails is remembered as a reason to wait, and the next plan decides.
  */
-import { BureauError, messageOf, unreachable } from "@bureau/kit/errors";
+import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { notice } from "../notices/notice.ts";
@@ -25,6 +25,8 @@ export const isSettling = (action: Action): action is Settling => settling.has(a
 const SILENT_FAILURES = 2;
 /** The code of an exit that nobody saw, as in the launcher's records. */
 const EXIT_UNKNOWN = -1;
+/** The launcher's words for a configuration that no further try makes right. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set(["forbidden", "invalid-input"]);
 
 export class ActionRunner {
   readonly #deps: ReconcilerDeps;
@@ -138,7 +140,7 @@ export class ActionRunner {
       ...(spec.proxy_services === undefined ? {} : { proxy_services: spec.proxy_services }),
     });
     const before = memory.of(account);
-    const { lastError: _, settledExitAt: __, ...kept } = before;
+    const { lastError: _, settledExitAt: __, refused: ___, ...kept } = before;
     memory.replace(account, {
       ...kept,
       starts: before.starts.key === keyOf(sandbox) ? before.starts : { ...noAttempts, key: keyOf(sandbox) },
@@ -166,6 +168,8 @@ export class ActionRunner {
     const attempts = nextAttempt(before.key === key ? before : noAttempts, this.#moment());
     const reason = messageOf(error);
     memory.update(account, { starts: { ...attempts, key }, lastError: reason });
+    if (isBureauError(error) && REFUSALS.has(error.code))
+      memory.update(account, { refused: { key, reason } });
     const passing =
       error instanceof BureauError && (error.code === "unavailable" || error.code === "timeout");
     if (!passing) this.#countFailure(account, key);

@@ -236,6 +236,30 @@ describe("exits", () => {
     expect(verdictOf("always", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
   });
 
+  test("a configuration that the launcher refuses has failed for good, until another is asked for", () => {
+    const memory = emptyMemory();
+    const key = keyOf(wanted());
+    const starts = { failures: 1, retryAt: NOW - 1, key };
+    memory.update(agent, { refused: { key, reason: "it overlaps a home" }, starts });
+    const plan = planOf(principal({ kind: "run", sandbox: wanted() }), undefined, { memory });
+    expect(plan.actions).toEqual([]);
+    expect(plan.wakeAt).toBeUndefined();
+    expect(plan.reports[0]).toMatchObject({ state: "failed", reason: "it overlaps a home" });
+    const other = wanted({ spec: "other.credentials" });
+    const next = planOf(principal({ kind: "run", sandbox: other }), undefined, { memory });
+    expect(next.actions).toEqual([expect.objectContaining({ kind: "create" })]);
+  });
+
+  test("a refused configuration gives way at once to the one that worked before it", () => {
+    const memory = emptyMemory();
+    const history = emptyHistory();
+    history.keep(agent, goodSpecOf(wanted(), true));
+    const other = wanted({ spec: "other.credentials" });
+    memory.update(agent, { refused: { key: keyOf(other), reason: "no" }, lastError: "no" });
+    const { actions } = planOf(principal({ kind: "run", sandbox: other }), undefined, { memory, history });
+    expect(actions).toEqual([expect.objectContaining({ kind: "reject" })]);
+  });
+
   test("what should always run and ends within a minute counts against what is on trial, also with 0", () => {
     expect(verdictOf("always", 0)).toMatchObject({ kind: "retry", isFailure: true });
     expect(verdictOf("always", 0, startedMemory(), STABLE_MS + 1)).toMatchObject({

@@ -297,12 +297,14 @@ function absent({ account, want, memory }: Case, choice: Choice, input: PlanInpu
     leaves(want.restartPolicy, completion.code)
   )
     return { state: "completed", reason: `it ended with ${completion.code}` };
-  const { starts, trial } = memory;
+  const { starts, trial, refused } = memory;
   const key = keyOf(sandbox);
-  if (trial.key === key && trial.failures >= TRIAL_FAILURES_MAX) {
+  const isRefused = refused?.key === key;
+  if (isRefused || (trial.key === key && trial.failures >= TRIAL_FAILURES_MAX)) {
     const action = failed(account, choice, memory.lastError ?? "it did not start");
     if (action !== undefined) return { state: "starting", action };
   }
+  if (isRefused) return { state: "failed", reason: refused.reason };
   if (starts.key === key && input.now < starts.retryAt)
     return {
       state: "backing-off",

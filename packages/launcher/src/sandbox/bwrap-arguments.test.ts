@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type BwrapContext, bwrapArguments } from "./bwrap-arguments.ts";
+import type { ResolvedMount } from "./mount-policy.ts";
 
 const context: BwrapContext = {
   hostUid: 1001,
@@ -86,6 +87,13 @@ describe("bubblewrap's arguments", () => {
       },
     );
     expect(args).toContain(" --ro-bind /b /two --perms 0700 --size 4096 --tmpfs /three --bind /a /one ");
+  });
+
+  test("cover what a mount hides with an empty folder that nothing writes to", () => {
+    const ssl = { type: "bind", source: "/etc/ssl", dest: "/etc/ssl", writable: false, hidden: ["private"] };
+    expect(line({}, { mounts: [ssl as ResolvedMount] })).toContain(
+      " --ro-bind /etc/ssl /etc/ssl --perms 0555 --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private ",
+    );
   });
 
   test("make an empty home unless a mount provides one", () => {

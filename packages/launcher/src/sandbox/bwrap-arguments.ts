@@ -8,6 +8,7 @@
  *
  * Later arguments win over earlier ones, so Bureau's own mounts come last and nothing can lie over them.
  */
+import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { insidePaths } from "@bureau/kit/layout";
 import { within } from "@bureau/kit/mounts";
@@ -45,7 +46,7 @@ const NIX_STORE = "/nix/store";
 /** The uid and gid inside when the launcher runs as root: programs that refuse to be root, do not have to. */
 const UNPRIVILEGED_ID = 1000;
 
-/** Arguments up to, not including, `--` and the command. @throws BureauError `unsupported` */
+/** Arguments up to, not including, `--` and the command. @throws BureauError `forbidden` */
 export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string[] {
   refuseUnsupported(spec);
   return [
@@ -64,11 +65,11 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
   ];
 }
 
-/** Refuses what this launcher never does. @throws BureauError `unsupported` */
+/** Refuses what this launcher never does. @throws BureauError `forbidden` */
 export function refuseUnsupported(spec: SandboxSpec): void {
   if (spec.isolation !== undefined && spec.isolation !== "" && spec.isolation !== "standard")
     throw new BureauError(
-      "unsupported",
+      "forbidden",
       `Cannot run with isolation "${spec.isolation}": programs run in a sandbox or not at all`,
       {
         hint: 'use isolation "standard" and mount what the program needs',
@@ -76,7 +77,7 @@ export function refuseUnsupported(spec: SandboxSpec): void {
     );
   if (spec.namespaces?.pid === false)
     throw new BureauError(
-      "unsupported",
+      "forbidden",
       "Cannot share the host's processes (namespaces.pid is false): the program could kill the launcher's",
       { hint: "leave namespaces.pid out" },
     );
@@ -145,13 +146,23 @@ function homeArguments(context: BwrapContext): string[] {
 }
 
 function mountArguments(mount: ResolvedMount): string[] {
-  if (mount.type === "bind") return [mount.writable ? "--bind" : "--ro-bind", mount.source, mount.dest];
+  if (mount.type === "bind")
+    return [
+      ...[mount.writable ? "--bind" : "--ro-bind", mount.source, mount.dest],
+      ...(mount.hidden ?? []).flatMap((name) => hiddenFolder(join(mount.dest, name))),
+    ];
   return [
     ...(mount.mode === undefined ? [] : ["--perms", mount.mode]),
     ...(mount.sizeBytes === undefined ? [] : ["--size", String(mount.sizeBytes)]),
     ...["--tmpfs", mount.dest],
   ];
 }
+
+/** An empty folder over what is there, which cannot be written to. */
+const hiddenFolder = (path: string): string[] => [
+  ...["--perms", "0555", "--tmpfs", path],
+  ...["--remount-ro", path],
+];
 
 function scratchArguments(context: BwrapContext): string[] {
   if (context.scratch === undefined || context.mounts.some(({ dest }) => dest === insidePaths.scratch))

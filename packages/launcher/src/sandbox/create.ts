@@ -26,6 +26,7 @@ import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
 import { accountOf, settledScreen } from "./exit-account.ts";
+import { withoutHostTools } from "./host-tools.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
 import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
@@ -142,7 +143,7 @@ function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
     );
   refuseUnsupported(spec);
   const variables = templateVariables(host.config, principal, spec.payload);
-  const mounts = (spec.filesystem ?? []).map((mount) => ({
+  const mounts = withoutHostTools(spec.filesystem ?? []).map((mount) => ({
     ...mount,
     source: mount.source && expandVariables(mount.source, variables, `the mount on "${mount.dest}"`),
     dest: expandVariables(mount.dest, variables, `the mount on "${mount.dest}"`),
@@ -257,7 +258,7 @@ async function buildSandbox(
   const stray = findStrayMount(mountsOf(shell.pid), mountsOf(init.pid), sources);
   if (stray !== undefined)
     throw new BureauError(
-      "forbidden",
+      "conflict",
       `"${stray.root}" was mounted on "${stray.point}" instead of what was allowed`,
       {
         hint: "somebody changed a folder on the way while the sandbox was made; try again",

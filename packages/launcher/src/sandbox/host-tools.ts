@@ -1,36 +1,33 @@
-/** What of the host a sandbox without an environment of its own may see: programs and libraries, never /etc whole. */
+/** What the launcher finds on its host: tools for sandboxes, homes, the programs it needs itself. */
 import { existsSync, lstatSync, readlinkSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { BureauError } from "@bureau/kit/errors";
+import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
+import type { Mount } from "@bureau/schema/template";
 import type { HostTool } from "./bwrap-arguments.ts";
-
-const FOLDERS = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-/** What common programs need to find libraries, alternatives, certificates, time zone and service names. */
-const SETTINGS = [
-  "/etc/alternatives",
-  "/etc/ssl/certs",
-  "/etc/ssl/openssl.cnf",
-  "/etc/pki/tls/certs",
-  "/etc/ca-certificates",
-  "/etc/ld.so.cache",
-  "/etc/ld.so.conf",
-  "/etc/ld.so.conf.d",
-  "/etc/localtime",
-  "/etc/mime.types",
-  "/etc/services",
-  "/etc/protocols",
-];
 
 export function findHostTools(): HostTool[] {
   const tools: HostTool[] = [];
-  for (const path of FOLDERS) {
+  for (const path of hostToolFolders) {
     const stat = lstatSync(path, { throwIfNoEntry: false });
     if (stat?.isSymbolicLink()) tools.push({ kind: "link", path, target: readlinkSync(path) });
     else if (stat?.isDirectory()) tools.push({ kind: "bind", path });
   }
-  for (const path of SETTINGS) if (existsSync(path)) tools.push({ kind: "bind", path });
+  for (const path of hostToolSettings) if (existsSync(path)) tools.push({ kind: "bind", path });
   return tools;
 }
+
+const hostToolPaths: ReadonlySet<string> = new Set([...hostToolFolders, ...hostToolSettings]);
+
+/**
+ * Pure. Templates list the host's tools, as optional mounts, for launchers that bring none by themselves. This one does, or
+ * offers the template's environment in their place.
+ */
+export const withoutHostTools = (mounts: readonly Mount[]): Mount[] =>
+  mounts.filter(
+    ({ source, dest, type, mode, optional }) =>
+      !(optional === true && source === dest && type !== "tmpfs" && mode !== "rw" && hostToolPaths.has(dest)),
+  );
 
 /** Every folder that counts as the launcher's user's home. `/` is nobody's: a service user may have it as one. */
 export function homesOfUser(): string[] {

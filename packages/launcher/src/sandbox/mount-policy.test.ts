@@ -1,5 +1,14 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Mount } from "@bureau/schema/template";
 import { resolveMount } from "./mount-policy.ts";
@@ -49,6 +58,21 @@ describe("the mount policy", () => {
     ["/usr/../etc/shadow"],
   ])("refuses %s", (source) => {
     if (existsSync(source)) expect(() => mount({ source, optional: true })).toThrow("Cannot mount");
+  });
+
+  test("mounts the host's certificates without the private keys beside them, and never writable", () => {
+    if (!existsSync("/etc/ssl/private")) return;
+    const ssl = { source: "/etc/ssl", dest: "/etc/ssl" };
+    expect(mount(ssl)).toEqual({ ...ssl, type: "bind", writable: false, hidden: ["private"] });
+    expect(() => mount({ ...ssl, mode: "rw" })).toThrow("Cannot mount");
+    expect(() => mount({ ...ssl, source: "/etc/ssl/private" })).toThrow("Cannot mount");
+  });
+
+  test("mounts the host's resolver wherever it lies", () => {
+    const source = "/etc/resolv.conf";
+    const found = mount({ source, dest: source, optional: true });
+    if (existsSync(source)) expect(found).toMatchObject({ source: realpathSync(source), writable: false });
+    else expect(found).toBeUndefined();
   });
 
   test("refuses the user's home, what lies in it and what holds it", () => {

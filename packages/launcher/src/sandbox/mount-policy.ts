@@ -4,9 +4,10 @@
  * Always: what is checked is the path with every link resolved, and that resolved path is what gets mounted, so a link
  * an agent planted in its workspace leads nowhere. Inside the workspace and cache roots everything is allowed that
  * stays inside them; everywhere else homes, Bureau's own folders, and what describes or controls the host is refused,
- * and system folders are never writable.
+ * and system folders are never writable. The host's certificates and its resolver are what every program on the host's
+ * network needs: they are mounted without the private keys beside them, wherever a link leads.
  */
-import { mkdirSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { insidePaths, type Layout } from "@bureau/kit/layout";
@@ -23,7 +24,14 @@ export type MountPolicy = {
 
 /** A mount that may be made: absolute paths, links resolved. */
 export type ResolvedMount =
-  | { readonly type: "bind"; readonly source: string; readonly dest: string; readonly writable: boolean }
+  | {
+      readonly type: "bind";
+      readonly source: string;
+      readonly dest: string;
+      readonly writable: boolean;
+      /** Folders of the source that stay hidden, relative to it. */
+      readonly hidden?: readonly string[];
+    }
   | { readonly type: "tmpfs"; readonly dest: string; readonly sizeBytes?: number; readonly mode?: string };
 
 /** Refused when the source is, holds, or lies in one of these. */
@@ -34,8 +42,16 @@ const HOST_ONLY_FILES = [
   "/etc/sudoers",
   "/etc/ssh",
   "/etc/ssl/private",
+  "/etc/pki/tls/private",
   "/etc/bureau",
 ];
+/** Folders that may be mounted read-only, and what of them is hidden then. */
+const HIDDEN_BELOW: Readonly<Record<string, readonly string[]>> = {
+  "/etc/ssl": ["private"],
+  "/etc/pki/tls": ["private"],
+};
+/** Distributions make it a link into /run. The file it leads to may be read, and nothing beside it. */
+const RESOLVER = "/etc/resolv.conf";
 /** Refused as a whole: other users' sockets and files lie there. Folders below them may be mounted. */
 const SHARED_FOLDERS = ["/tmp", "/var/tmp", "/var"];
 /** Mounted read-only or not at all. */
@@ -62,7 +78,7 @@ export function resolveMount(mount: Mount, policy: MountPolicy): ResolvedMount |
   if (mount.type === "tmpfs") return { type: "tmpfs", dest, ...tmpfsOptions(mount) };
   if (mount.options !== undefined)
     throw new BureauError(
-      "unsupported",
+      "invalid-input",
       `Cannot mount on "${dest}": the option "${mount.options}" is not known`,
     );
   const writable = mount.mode === "rw";
@@ -77,8 +93,12 @@ export function resolveMount(mount: Mount, policy: MountPolicy): ResolvedMount |
       hint: "make it, or set the mount's optional",
     });
   }
-  refuseForbidden(source, mount, writable, policy);
-  return { type: "bind", source, dest, writable };
+  if (wanted === RESOLVER && !writable && statSync(source).isFile())
+    return { type: "bind", source, dest, writable };
+  const hidden = writable ? [] : (HIDDEN_BELOW[source] ?? []);
+  refuseForbidden(source, mount, writable, policy, hidden);
+  const present = hidden.filter((name) => existsSync(join(source, name)));
+  return { type: "bind", source, dest, writable, ...(present.length === 0 ? {} : { hidden: present }) };
 }
 
 function checkDest(mount: Mount): string {
@@ -104,14 +124,20 @@ function tmpfsOptions(mount: Mount): { sizeBytes?: number; mode?: string } {
     else if (mode?.[1] !== undefined) found.mode = mode[1];
     else
       throw new BureauError(
-        "unsupported",
+        "invalid-input",
         `Cannot mount a tmpfs on "${mount.dest}": the option "${option}" is not known`,
       );
   }
   return found;
 }
 
-function refuseForbidden(source: string, mount: Mount, writable: boolean, policy: MountPolicy): void {
+function refuseForbidden(
+  source: string,
+  mount: Mount,
+  writable: boolean,
+  policy: MountPolicy,
+  hidden: readonly string[],
+): void {
   const { layout } = policy;
   const refuse = (why: string): never => {
     const via = source === mount.source ? "" : ` (which is "${source}")`;
@@ -128,7 +154,9 @@ function refuseForbidden(source: string, mount: Mount, writable: boolean, policy
   if (roots.some((root) => within(source, root))) return;
   if (source === "/") refuse("it is the whole host");
   for (const home of policy.homes) if (overlaps(realPath(home) ?? home)) refuse("it overlaps a home");
-  for (const path of [...HOST_ONLY, ...HOST_ONLY_FILES]) if (overlaps(path)) refuse(`it overlaps "${path}"`);
+  const isHidden = (path: string): boolean => hidden.some((name) => join(source, name) === path);
+  for (const path of [...HOST_ONLY, ...HOST_ONLY_FILES])
+    if (overlaps(path) && !isHidden(path)) refuse(`it overlaps "${path}"`);
   if (SHARED_FOLDERS.includes(source)) refuse("it is shared by every user of the host");
   if (writable && SYSTEM_FOLDERS.some((path) => within(source, path)))
     refuse("system folders are never writable");

@@ -134,7 +134,7 @@ export function environmentLinks(environmentPath: string | undefined): { target:
   if (environmentPath === undefined) return [];
   if (!/^\/nix\/store\/[A-Za-z0-9+._?=-]+$/.test(environmentPath) || !existsSync(environmentPath))
     throw new BureauError(
-      "invalid-input",
+      "not-found",
       `Cannot use the environment "${environmentPath}": no such Nix store path here`,
       {
         hint: "realise it first: nix-store --realise <path>",
