@@ -2,12 +2,24 @@
 
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
 import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
 import { parseJson } from "@bureau/schema/parse";
-import { accountOf, namespaceOf, parseStateRef, type RoomId, rooms } from "@bureau/schema/refs";
+import {
+  accountOf,
+  type MachineLocalpart,
+  namespaceOf,
+  parseStateRef,
+  principalOfUser,
+  type RoomId,
+  rooms,
+  type UserId,
+} from "@bureau/schema/refs";
 import * as v from "valibot";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
+import type { Step } from "../command/terminal.ts";
+import { whyAway } from "../instance/machines.ts";
 import {
   administratorCredentials,
   isHere,
@@ -47,13 +59,9 @@ export async function run(invocation: Invocation): Promise<number> {
         ...restartFlag(invocation),
       },
     });
-    // What another machine is doing is not ours to see.
-    if (booleanFlag(invocation, "no-wait") || !isHere(invocation, machine)) {
-      shown.done(`Assigned ${accountOf(principal)} to ${machine}`);
-      if (booleanFlag(invocation, "json"))
-        terminal.json({ name: accountOf(principal), user_id: user, state: "assigned" });
-      return 0;
-    }
+    if (!isHere(invocation, machine))
+      return await leaveToMachine(invocation, session, shown, { machine, user });
+    if (booleanFlag(invocation, "no-wait")) return assigned(invocation, shown, { machine, user });
     shown.update(`Waiting for ${machine} to start ${accountOf(principal)}`);
     const report = await waitUntilSettled(invocation, user, sentAt, systemClock);
     const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
@@ -66,6 +74,35 @@ export async function run(invocation: Invocation): Promise<number> {
     shown.fail();
     throw error;
   }
+}
+
+type Assigned = { readonly machine: MachineLocalpart; readonly user: UserId };
+
+/** The exit code. `reason` says why the machine does not start it now. */
+function assigned(invocation: Invocation, shown: Step, { machine, user }: Assigned, reason?: string): number {
+  const name = accountOf(principalOfUser(user));
+  const isFault = reason !== undefined && !booleanFlag(invocation, "no-wait");
+  const sentence = `Assigned ${name} to ${machine}${reason === undefined ? "" : `, which ${reason} and starts it when it is back`}`;
+  if (isFault) shown.fail(sentence);
+  else shown.done(sentence);
+  if (booleanFlag(invocation, "json"))
+    invocation.terminal.json({
+      ...{ ok: !isFault, name, user_id: user, machine, state: "assigned" },
+      ...(reason === undefined ? {} : { reason: `${machine} ${reason}` }),
+    });
+  return isFault ? 1 : 0;
+}
+
+/** What another machine does with it is told by its heartbeats only; whether it lives is told here. */
+async function leaveToMachine(
+  invocation: Invocation,
+  session: MatrixSession,
+  shown: Step,
+  to: Assigned,
+): Promise<number> {
+  const code = assigned(invocation, shown, to, await whyAway(session, to.machine));
+  invocation.terminal.say(`\n  → bureau agent list --machine ${to.machine} says what it does with it`);
+  return code;
 }
 
 function nameAndTemplate(invocation: Invocation): { name: string; template: string | undefined } {

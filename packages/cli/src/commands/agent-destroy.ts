@@ -3,6 +3,7 @@
 import { systemClock } from "@bureau/kit/clock";
 import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { whyAway } from "../instance/machines.ts";
 import {
   administratorCredentials,
   isHere,
@@ -13,7 +14,7 @@ import {
 import { destroyPrincipal } from "../instance/principal.ts";
 import { waitUntilGone } from "./agent-report.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+export async function run(invocation: Invocation): Promise<number> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const machine = machineOf(invocation);
@@ -35,13 +36,32 @@ export async function run(invocation: Invocation): Promise<void> {
         : {}),
     });
     const user = userIdOf(principal, serverOf(session.userId));
-    if (!booleanFlag(invocation, "no-wait") && isHere(invocation, machine))
-      await waitUntilGone(invocation, user, systemClock);
-    step.done(`${accountOf(principal)} is gone${purge ? ", and its account is closed" : ""}`);
+    const isWaiting = !booleanFlag(invocation, "no-wait");
+    const here = isHere(invocation, machine);
+    if (here && isWaiting) await waitUntilGone(invocation, user, systemClock);
+    const away = here ? undefined : await whyAway(session, machine);
+    const ok = away === undefined || !isWaiting;
+    const end = ok ? step.done : step.fail;
+    end(
+      `${accountOf(principal)} ${fate(machine, here && isWaiting, away)}${purge ? "; its account is closed" : ""}`,
+    );
     if (booleanFlag(invocation, "json"))
-      terminal.json({ ok: true, principal: accountOf(principal), purged: purge });
+      terminal.json({
+        ...{ ok, principal: accountOf(principal), purged: purge, stopped: here && isWaiting },
+        ...(away === undefined ? {} : { reason: `${machine} ${away}` }),
+      });
+    return ok ? 0 : 1;
   } catch (error) {
     step.fail();
     throw error;
   }
+}
+
+/** What is known of it: that it is stopped only where that was seen. */
+function fate(machine: string, isSeen: boolean, away: string | undefined): string {
+  if (isSeen) return "is gone";
+  const taken = `is no longer assigned to ${machine}`;
+  return away === undefined
+    ? `${taken}, which stops it`
+    : `${taken}, which ${away} and stops it when it is back`;
 }

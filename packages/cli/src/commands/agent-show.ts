@@ -5,7 +5,7 @@ import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
 import { machineOf, openSession, principalOf } from "../instance/operator.ts";
-import { withStates } from "./agent-list.ts";
+import { withStates } from "./agent-states.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
@@ -19,7 +19,7 @@ export async function run(invocation: Invocation): Promise<void> {
     throw new BureauError("not-found", `"${accountOf(principal)}" is not assigned to "${machine}"`, {
       hint: "bureau agent list",
     });
-  const [agent] = await withStates(invocation, machine, [assignment]);
+  const [agent] = await withStates(invocation, session, machine, [assignment]);
   if (booleanFlag(invocation, "json")) {
     terminal.json({ ...agent, assignment });
     return;

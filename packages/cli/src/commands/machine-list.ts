@@ -1,11 +1,13 @@
 /** `bureau machine list`: the machines that have joined the fleet. */
+import { systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
+import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace } from "../instance/machine-config.ts";
-import { listMachines } from "../instance/machines.ts";
+import { isOnline, listMachines } from "../instance/machines.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { readMachineVersion } from "../upgrade/upgrade-request.ts";
 import { versionName } from "../upgrade/upgrade-target.ts";
@@ -14,10 +16,12 @@ export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation, invocation.args[0]);
+  const now = systemClock.now();
   const machines = await Promise.all(
     (await listMachines(session, fleet)).map(async (machine) => {
       const version = await versionOf(session, parseMachine(machine.name));
-      return { ...machine, ...(version === undefined ? {} : { version }) };
+      const state = isOnline(machine, now) ? "online" : "offline";
+      return { ...machine, state, ...(version === undefined ? {} : { version }) };
     }),
   );
   if (booleanFlag(invocation, "json")) {
@@ -25,15 +29,16 @@ export async function run(invocation: Invocation): Promise<void> {
     return;
   }
   terminal.table(
-    ["MACHINE", "HOST", "VERSION", "SANDBOXES", "CPU", "MEMORY", "LAST SEEN"],
+    ["MACHINE", "STATE", "HOST", "VERSION", "SANDBOXES", "CPU", "MEMORY", "LAST SEEN"],
     machines.map((machine) => [
       machine.name,
+      machine.state,
       machine.hostname ?? "",
       machine.version === undefined ? (machine.daemon_version ?? "") : describe(machine.version),
       String(machine.sandboxes ?? ""),
       machine.cpu_percent === undefined ? "" : `${machine.cpu_percent} %`,
       machine.memory_used_mb === undefined ? "" : `${machine.memory_used_mb} of ${machine.memory_mb} MB`,
-      machine.last_seen ?? "never",
+      machine.last_seen === undefined ? "never" : withAge(machine.last_seen, now),
     ]),
   );
 }

@@ -1,8 +1,10 @@
 /** `bureau machine provision`: an account, rooms and a bootstrap file for a machine that is not there yet. */
 import { resolve } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import { accountOf, principalName } from "@bureau/schema/refs";
+import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { runStep } from "../command/run-step.ts";
 import { bootstrapText } from "../instance/bootstrap-file.ts";
@@ -60,7 +62,10 @@ function present(invocation: Invocation, machine: string, made: Provisioned, fil
     return;
   }
   terminal.print(file);
-  const until = bootstrap.expires_at === undefined ? "" : ` It may be used until ${bootstrap.expires_at}.`;
+  const until =
+    bootstrap.expires_at === undefined
+      ? ""
+      : ` It may be used until ${withAge(bootstrap.expires_at, systemClock.now())}.`;
   terminal.say(`
 Whoever has this file can become the machine, once.${until} Bring it there by a way you trust; then, on the machine:
 

@@ -1,19 +1,20 @@
 /** `bureau machine show`: hardware, state and assignments of one machine. */
+import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { fleetOf } from "@bureau/schema/refs";
+import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace, readAssignments, readDesiredVersion } from "../instance/machine-config.ts";
-import { listMachines } from "../instance/machines.ts";
+import { findMachine, isOnline, type ListedMachine } from "../instance/machines.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
 import { readMachineVersion } from "../upgrade/upgrade-request.ts";
-import { withStates } from "./agent-list.ts";
+import { withStates } from "./agent-states.ts";
 import { printVersion } from "./version-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const machine = machineOf(invocation, invocation.args[0]);
-  const found = (await listMachines(session, fleetOf(machine))).find(({ name }) => name === machine);
+  const found = await findMachine(session, machine);
   if (found === undefined)
     throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
       hint: "bureau machine list",
@@ -24,8 +25,11 @@ export async function run(invocation: Invocation): Promise<void> {
     readMachineVersion(session, place),
     readDesiredVersion(session, place),
   ]);
+  const now = systemClock.now();
+  const state = isOnline(found, now) ? "online" : "offline";
   const result = {
     ...found,
+    state,
     assignments,
     ...(version === undefined ? {} : { version }),
     ...(desired === undefined ? {} : { desired_version: desired }),
@@ -34,13 +38,19 @@ export async function run(invocation: Invocation): Promise<void> {
     terminal.json(result);
     return;
   }
-  for (const [name, value] of Object.entries(found))
+  for (const [name, value] of Object.entries(facts(found, state, now)))
     terminal.print(`${name.padEnd(18)}${typeof value === "object" ? JSON.stringify(value) : String(value)}`);
   if (version !== undefined) printVersion(terminal, version, desired);
   terminal.print("");
-  const agents = await withStates(invocation, machine, assignments);
+  const agents = await withStates(invocation, session, machine, assignments);
   terminal.table(
-    ["PRINCIPAL", "STATE", "TEMPLATE"],
-    agents.map((agent) => [agent.principal, agent.state, agent.template]),
+    ["PRINCIPAL", "STATE", "TEMPLATE", "REASON"],
+    agents.map((agent) => [agent.principal, agent.state, agent.template, agent.reason ?? ""]),
   );
+}
+
+/** What the table of agents below does not say already. */
+function facts({ name, principals: _, ...found }: ListedMachine, state: string, now: number): object {
+  const seen = found.last_seen === undefined ? "never" : withAge(found.last_seen, now);
+  return { name, state, ...found, last_seen: seen };
 }

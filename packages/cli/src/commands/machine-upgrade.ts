@@ -7,6 +7,7 @@ import type { MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { type ConfigPlace, configPlace, readAssignments } from "../instance/machine-config.ts";
+import { whyAway } from "../instance/machines.ts";
 import { isHere, machineOf, openSession } from "../instance/operator.ts";
 import { followUpgrade, type UpgradeOutcome } from "../upgrade/follow-upgrade.ts";
 import { previewLines, previewUpgrade, type UpgradePreview } from "../upgrade/upgrade-preview.ts";
@@ -85,7 +86,7 @@ async function upgradeOne(invocation: Invocation): Promise<number> {
     terminal.say(`note: ${machine} is being upgraded already; this request takes that one's place`);
   const requestId = newRequestId();
   await requestVersion(session, place, target, { requestId, clock: systemClock });
-  if (!booleanFlag(invocation, "wait")) return showRequested(invocation, one, requestId);
+  if (!booleanFlag(invocation, "wait")) return await showRequested(invocation, one, requestId);
   const shown = terminal.step(`Upgrading ${machine}`);
   const outcome = await untilSignal((signal) =>
     followUpgrade({
@@ -138,18 +139,21 @@ function showPreview(invocation: Invocation, preview: UpgradePreview): number {
   return 0;
 }
 
-function showRequested(invocation: Invocation, one: One, requestId: string): number {
+async function showRequested(invocation: Invocation, one: One, requestId: string): Promise<number> {
   const { machine, target, place, running } = one;
+  const away = isHere(invocation, machine) ? undefined : await whyAway(one.session, machine);
   const unchanged = running?.state === "running" && runsAlready(target, running);
   if (booleanFlag(invocation, "json"))
     invocation.terminal.json({
       ...{ machine, request_id: requestId, host_environment_path: target.path },
       ...{ outcome: "requested", unchanged, config_room_id: place.room },
+      ...(away === undefined ? {} : { note: `${machine} ${away}` }),
     });
   else {
     invocation.terminal.print(
       `${machine} is asked to run ${nameOf(target)}${unchanged ? ", as it does" : ""}`,
     );
+    if (away !== undefined) invocation.terminal.say(`note: ${machine} ${away} and acts when it is back`);
     invocation.terminal.say(`\n  → bureau machine show ${machine} says what becomes of it`);
   }
   return 0;

@@ -1,4 +1,6 @@
 /** `bureau rollout show`: one rollout and each of its machines. */
+import { systemClock } from "@bureau/kit/clock";
+import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
@@ -26,6 +28,8 @@ export async function run(invocation: Invocation): Promise<void> {
       ? rollout.host_environment_path
       : `${versionOf(rollout)} (${rollout.host_environment_path})`,
   );
-  terminal.print(`${selector}, started ${rollout.started_at} by ${rollout.requested_by}\n`);
+  terminal.print(
+    `${selector}, started ${withAge(rollout.started_at, systemClock.now())} by ${rollout.requested_by}\n`,
+  );
   printRollout(terminal, rollout);
 }

@@ -1,5 +1,7 @@
 /** Which binaries a machine runs and what became of requests for others, for a person. */
+import { systemClock } from "@bureau/kit/clock";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
+import { withAge } from "../command/age.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { versionName } from "../upgrade/upgrade-target.ts";
 
@@ -19,13 +21,14 @@ export function printVersion(
   const wanted = desired?.host_environment_path;
   if (wanted !== undefined && wanted !== version.host_environment_path) line("asked for", wanted);
   if (version.history.length === 0) return;
+  const now = systemClock.now();
   terminal.print("");
   terminal.table(
     ["VERSION", "ENVIRONMENT", "FINISHED", "BY", "OUTCOME", "SECONDS", "REASON"],
     version.history.map((entry) => [
       entry.version ?? "",
       entry.host_environment_path,
-      entry.finished_at,
+      withAge(entry.finished_at, now),
       entry.requested_by ?? "",
       entry.outcome,
       (entry.duration_ms / 1_000).toFixed(1),

@@ -18,6 +18,7 @@ import { askPassword } from "../command/ask-password.ts";
 import type { Invocation } from "../command/command.ts";
 import { machineNameFrom } from "../instance/instance.ts";
 import type { ListedMachine } from "../instance/machines.ts";
+import { findMachine } from "../instance/machines.ts";
 import { administratorCredentials, openSession, serverAdmin } from "../instance/operator.ts";
 import { provisionMachine } from "../instance/provision.ts";
 import { type HostShell, lastLines } from "../remote/host-shell.ts";
@@ -34,7 +35,7 @@ import { canCopy, copyClosure, installNix, nixInstaller, storePathOf } from "./n
 import { becomeRoot, type Root } from "./privilege.ts";
 import { type DoctorReport, runDoctor } from "./run-doctor.ts";
 import { type StepResult, Steps } from "./steps.ts";
-import { findMachine, HEARTBEAT_MS_MAX, waitForHeartbeat } from "./wait-for-machine.ts";
+import { HEARTBEAT_MS_MAX, waitForHeartbeat } from "./wait-for-machine.ts";
 
 export type Deployed = {
   readonly machine: MachineLocalpart;

@@ -1,20 +1,13 @@
-/** A machine in its fleet: whether it has joined, and its first heartbeat after a deploy. */
+/** A machine's first heartbeat after a deploy. */
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { fleetOf, type MachineLocalpart } from "@bureau/schema/refs";
-import { type ListedMachine, listMachines } from "../instance/machines.ts";
+import type { MachineLocalpart } from "@bureau/schema/refs";
+import { findMachine, type ListedMachine } from "../instance/machines.ts";
 
 /** A heartbeat is written when the daemon starts, then every 30 s or more often; one may be lost, and 15 s are a slow homeserver's. */
 export const HEARTBEAT_MS_MAX = 75_000;
 const ASK_AGAIN_MS = 1_000;
-
-/** Undefined when it has no key in the fleet's machine room: it has not joined, or has left. One that has a key may still lack its session. */
-export const findMachine = async (
-  session: MatrixSession,
-  machine: MachineLocalpart,
-): Promise<ListedMachine | undefined> =>
-  (await listMachines(session, fleetOf(machine))).find(({ name }) => name === machine);
 
 /**
  * Waits for a heartbeat that is not the one of `before`. Stamps are compared with each other only, since this host's

@@ -1,9 +1,25 @@
-/** The machines of a fleet as its machine room shows them. */
+/** The machines of a fleet as its machine room shows them, and whether each of them lives. */
 
+import { systemClock } from "@bureau/kit/clock";
+import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes, MachineInfoSchema, MachineKeySchema, MachineStatusSchema } from "@bureau/schema/events";
-import { type FleetLocalpart, localpartOf, rooms, userOfStateKey } from "@bureau/schema/refs";
+import {
+  eventTypes,
+  MachineInfoSchema,
+  MachineKeySchema,
+  type MachineStatus,
+  MachineStatusSchema,
+} from "@bureau/schema/events";
+import {
+  type FleetLocalpart,
+  fleetOf,
+  localpartOf,
+  type MachineLocalpart,
+  rooms,
+  userOfStateKey,
+} from "@bureau/schema/refs";
 import * as v from "valibot";
+import { withAge } from "../command/age.ts";
 import { roomOf } from "./namespace-setup.ts";
 
 export type ListedMachine = {
@@ -19,9 +35,36 @@ export type ListedMachine = {
   readonly cpu_percent?: number;
   readonly memory_used_mb?: number;
   readonly sandboxes?: number;
+  /** What runs there, by user ID, as the last heartbeat says; absent when it says nothing of it. */
+  readonly principals?: MachineStatus["principals"];
   /** RFC 3339: when its last heartbeat was written. */
   readonly last_seen?: string;
 };
+
+/** A heartbeat comes every 30 s or more often; five in a row may be lost, and clocks may differ by half a minute. */
+const HEARTBEAT_FRESH_MS = 210_000;
+
+/** Whether a machine's heartbeat is one of the last minutes. */
+export const isOnline = ({ last_seen }: Pick<ListedMachine, "last_seen">, now: number): boolean =>
+  last_seen !== undefined && now - Date.parse(last_seen) < HEARTBEAT_FRESH_MS;
+
+/** `is offline since 2026-01-31T09:30:00Z (3 h ago)`. */
+export const offlineSince = ({ last_seen }: Pick<ListedMachine, "last_seen">, now: number): string =>
+  last_seen === undefined ? "has never been online" : `is offline since ${withAge(last_seen, now)}`;
+
+/**
+ * Undefined when it has no key in the fleet's machine room: it has not joined, or has left. One that has a key may still
+ * lack its session.
+ */
+export const findMachine = async (
+  session: MatrixSession,
+  machine: MachineLocalpart,
+): Promise<ListedMachine | undefined> =>
+  (await listMachines(session, fleetOf(machine))).find(({ name }) => name === machine);
+
+/** Without sandboxes the list is left out of a heartbeat; a writer may also leave it out that never has one. */
+const runningThere = ({ principals, sandboxes }: MachineStatus): Pick<ListedMachine, "principals"> =>
+  principals === undefined && sandboxes.running > 0 ? {} : { principals: principals ?? {} };
 
 /** A machine has joined when it has published a key that is not cleared. */
 export async function listMachines(session: MatrixSession, fleet: FleetLocalpart): Promise<ListedMachine[]> {
@@ -55,6 +98,7 @@ export async function listMachines(session: MatrixSession, fleet: FleetLocalpart
               cpu_percent: status.output.cpu_percent,
               memory_used_mb: status.output.memory_used_mb,
               sandboxes: status.output.sandboxes.running,
+              ...runningThere(status.output),
             }
           : {}),
         ...(beat === undefined ? {} : { last_seen: new Date(beat.sentAt).toISOString() }),
@@ -62,4 +106,29 @@ export async function listMachines(session: MatrixSession, fleet: FleetLocalpart
     ];
   });
   return machines.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** {@link findMachine}, for whom the fleet's machine room may be closed. */
+export async function seenMachine(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+): Promise<ListedMachine | "forbidden" | undefined> {
+  try {
+    return await findMachine(session, machine);
+  } catch (error) {
+    if (isBureauError(error) && error.code === "forbidden") return "forbidden";
+    throw error;
+  }
+}
+
+/** Why a machine cannot act on what it was just told; undefined when it lives, or that is not ours to read. */
+export async function whyAway(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+): Promise<string | undefined> {
+  const now = systemClock.now();
+  const found = await seenMachine(session, machine);
+  if (found === "forbidden") return undefined;
+  if (found === undefined) return "has not joined the fleet";
+  return isOnline(found, now) ? undefined : offlineSince(found, now);
 }

@@ -85,10 +85,12 @@ export const agent: CommandGroup = {
     {
       name: "logs",
       summary: "Print the last lines of an agent's terminal",
+      details: "A terminal is read on its own machine only; of another machine's agent this says where.",
       positionals: [{ name: "name", summary: "The agent" }],
       flags: {
         ...sessionFlags,
         ...jsonFlag,
+        ...machineFlag,
         lines: { type: "string", short: "n", value: "N", summary: "How many lines (default: 200)" },
       },
       examples: ["bureau agent logs demo", "bureau agent logs demo -n 20"],

@@ -10,7 +10,7 @@ import { InputError, parse } from "@bureau/schema/parse";
 import { type FleetLocalpart, type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import { configPlace, readDesiredVersion } from "../instance/machine-config.ts";
-import { type ListedMachine, listMachines } from "../instance/machines.ts";
+import { isOnline, listMachines } from "../instance/machines.ts";
 import { isAway, unlessAborted, unlessAway } from "../instance/unless-away.ts";
 import { readUnlessLater } from "./rollout-order.ts";
 import {
@@ -28,8 +28,6 @@ import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
 /** Between two looks at the machines under way. */
 const POLL_MS = 500;
-/** A heartbeat comes every 30 s or more often; five in a row may be lost, and clocks may differ by half a minute. */
-const HEARTBEAT_FRESH_MS = 210_000;
 /** While the homeserver is away, as often as that. */
 const AWAY_MS = 2_000;
 /** Machines looked at beyond those that may begin, for some of them turn out to run it already. */
@@ -142,10 +140,6 @@ export function targetOf(rollout: Rollout): UpgradeTarget {
     },
   };
 }
-
-/** Whether a machine's heartbeat is one of the last minutes. */
-export const isOnline = ({ last_seen }: ListedMachine, now: number): boolean =>
-  last_seen !== undefined && now - Date.parse(last_seen) < HEARTBEAT_FRESH_MS;
 
 /** Every machine's heartbeat; version and desired state of those that something may be decided about. */
 async function gatherFacts(options: DriveOptions, rollout: Rollout): Promise<FleetFacts> {

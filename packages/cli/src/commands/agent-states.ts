@@ -1,0 +1,91 @@
+/**
+ * What assigned principals are doing. Assignments are what should be; what is comes from the daemon, when the machine is
+ * this one, and from its last heartbeat otherwise.
+ */
+import { systemClock } from "@bureau/kit/clock";
+import type { MatrixSession } from "@bureau/matrix/session";
+import type { PrincipalAssignment } from "@bureau/schema/events";
+import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
+import { withAge } from "../command/age.ts";
+import type { Invocation } from "../command/command.ts";
+import { machineReport } from "../instance/daemon-client.ts";
+import { findInstallation } from "../instance/installation.ts";
+import { isOnline, type ListedMachine, offlineSince, seenMachine } from "../instance/machines.ts";
+import { isAway } from "../instance/unless-away.ts";
+import { reportAgent } from "./agent-report.ts";
+
+type Reported = ReturnType<typeof reportAgent>;
+export type ListedAgent =
+  | Reported
+  | (Omit<Reported, "state"> & { readonly state: "unknown" | "not-running" });
+
+export async function withStates(
+  invocation: Invocation,
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  assignments: readonly PrincipalAssignment[],
+): Promise<ListedAgent[]> {
+  const here = findInstallation(invocation);
+  const stateOf =
+    here?.machine === machine
+      ? await statesHere(here.layout)
+      : statesThere(machine, await seenMachine(session, machine), systemClock.now());
+  return assignments
+    .map((assignment): ListedAgent => {
+      const seen = stateOf(assignment);
+      if ("name" in seen) return seen;
+      const principal = accountOf(principalOfUser(assignment.principal));
+      return {
+        name: principal.replace(/^agent\//, ""),
+        principal,
+        user_id: assignment.principal,
+        template: assignment.template,
+        restarts: 0,
+        ...seen,
+      };
+    })
+    .sort((a, b) => (a.principal < b.principal ? -1 : 1));
+}
+
+type Guess = Pick<ListedAgent, "state" | "reason">;
+type StateOf = (assignment: PrincipalAssignment) => Reported | Guess;
+
+async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<StateOf> {
+  try {
+    const { principals } = await machineReport(layout);
+    return ({ principal }) => {
+      const live = principals.find(({ user_id }) => user_id === principal);
+      return live === undefined
+        ? { state: "unknown", reason: "the daemon has not read its assignment yet" }
+        : reportAgent(live);
+    };
+  } catch (error) {
+    if (!isAway(error)) throw error;
+    return () => ({ state: "unknown", reason: "the daemon does not answer: bureau status" });
+  }
+}
+
+/** As the machine's last heartbeat says, which names what runs, and no reason why the rest does not. */
+export function statesThere(
+  name: MachineLocalpart,
+  machine: ListedMachine | "forbidden" | undefined,
+  now: number,
+): StateOf {
+  const unknown =
+    (reason: string): StateOf =>
+    () => ({ state: "unknown", reason });
+  if (machine === "forbidden") return unknown("you may not read the fleet's machine room");
+  if (machine === undefined) return unknown(`${name} has not joined the fleet`);
+  if (!isOnline(machine, now)) return unknown(`${name} ${offlineSince(machine, now)}`);
+  const { principals, last_seen = "" } = machine;
+  if (principals === undefined) return unknown(`${name} does not say what it runs`);
+  return ({ principal, auto_start }) => {
+    const seen = principals[principal];
+    if (seen !== undefined) return { state: seen.status === "starting" ? "starting" : "running" };
+    if (!auto_start) return { state: "stopped" };
+    return {
+      state: "not-running",
+      reason: `as of ${withAge(last_seen, now)}; why: bureau matrix messages ${name}`,
+    };
+  };
+}

@@ -1,0 +1,186 @@
+/**
+ * Commands about other machines, against a real homeserver. The machines are accounts that a heartbeat was written with,
+ * or none yet; nothing runs on them.
+ */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { login } from "@bureau/matrix/auth";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes } from "@bureau/schema/events";
+import {
+  fleetLocalpart,
+  fleetOf,
+  type MachineLocalpart,
+  machineLocalpart,
+  parseNamespace,
+  parseServerName,
+  principalLocalpart,
+  rooms,
+  stateKeyOf,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { bureauCommand } from "@bureau/testkit/bureau";
+import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { ensureAdministrator } from "../packages/cli/src/instance/administrator.ts";
+import { configPlace, readAssignments } from "../packages/cli/src/instance/machine-config.ts";
+import {
+  ensureFleet,
+  ensureNamespace,
+  publishBuiltinTemplates,
+  roomOf,
+} from "../packages/cli/src/instance/namespace-setup.ts";
+import { provisionMachine } from "../packages/cli/src/instance/provision.ts";
+
+setDefaultTimeout(60_000);
+
+const namespace = parseNamespace("bureau");
+const fleet = fleetLocalpart(namespace, "prod");
+const other = fleetLocalpart(namespace, "test");
+const online = machineLocalpart(fleet, "online");
+const away = machineLocalpart(fleet, "away");
+const server = parseServerName("bureau.local");
+const runs = userIdOf(principalLocalpart(fleet, "agent/runs"), server);
+
+let dir: string;
+let homeserver: EmbeddedHomeserver;
+let session: MatrixSession;
+
+/** Gives the machine its place, and joins with its own account. */
+async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
+  const bootstrapFile = join(dir, `${machine.replaceAll("/", "-")}.json`);
+  await provisionMachine({
+    ...{ session, machine, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
+    bootstrapFile,
+  });
+  const { password } = JSON.parse(readFileSync(bootstrapFile, "utf8")) as { password: string };
+  const granted = await login({ homeserver: homeserver.url, user: machine, password });
+  const own = new MatrixSession({ homeserver: homeserver.url, ...granted });
+  const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
+  await own.joinRoom(room);
+  const key = stateKeyOf(granted.userId);
+  await own.putState(room, eventTypes.machineKey, key, {
+    algorithm: "age-x25519",
+    public_key: await identityToRecipient(await generateX25519Identity()),
+  });
+  await own.putState(room, eventTypes.machineInfo, key, {
+    ...{ principal: granted.userId, hostname: "gpu box", kernel_version: "6" },
+    cpu: { model: "c", sockets: 1, cores_per_socket: 1, threads_per_core: 1 },
+    ...{ memory_total_mb: 1, daemon_version: "1.0" },
+  });
+  return own;
+}
+
+type Printed = { code: number; stdout: string; stderr: string };
+async function bureau(...args: string[]): Promise<Printed> {
+  const child = Bun.spawn([bureauCommand, ...args, "--credential-file", join(dir, "credentials")], {
+    env: { PATH: process.env["PATH"] ?? "", HOME: dir, BUREAU_HOME: join(dir, "none"), XDG_RUNTIME_DIR: dir },
+    ...{ cwd: dir, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+  });
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, stdout, stderr };
+}
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), "bom-"));
+  homeserver = await startEmbeddedHomeserver();
+  session = (
+    await ensureAdministrator({
+      homeserver: homeserver.url,
+      registrationToken: homeserver.registrationToken,
+      credentialFile: join(dir, "credentials"),
+    })
+  ).session;
+  const made = await ensureNamespace(session, namespace);
+  await publishBuiltinTemplates(session, namespace, made.template);
+  for (const one of [fleet, other]) await ensureFleet(session, one);
+  const machine = await setUpMachine(online);
+  await setUpMachine(away);
+  await setUpMachine(machineLocalpart(other, "online"));
+  const room = await roomOf(session, rooms.fleetMachines(fleet));
+  await machine.putState(room, eventTypes.machineStatus, stateKeyOf(machine.userId), {
+    ...{ principal: machine.userId, cpu_percent: 1, memory_used_mb: 1, uptime_seconds: 1 },
+    sandboxes: { running: 1, idle: 0 },
+    principals: { [runs]: { cpu_percent: 0, memory_mb: 1, status: "idle" } },
+  });
+});
+afterAll(async () => {
+  await homeserver[Symbol.asyncDispose]();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const create = (name: string, machine: string, ...flags: string[]): Promise<Printed> =>
+  bureau("agent", "create", name, "--machine", machine, "--command", "sleep 1", ...flags);
+
+test("machine list says who is online, and how long ago each was seen", async () => {
+  const { machines } = JSON.parse((await bureau("machine", "list", fleet, "--json")).stdout) as {
+    machines: { name: string; state: string; last_seen?: string }[];
+  };
+  expect(machines.map(({ name, state }) => [name, state])).toEqual([
+    [away, "offline"],
+    [online, "online"],
+  ]);
+  expect(machines[1]?.last_seen).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/u);
+  const { stdout } = await bureau("machine", "list", fleet);
+  expect(stdout).toMatch(/machine\/online +online .*Z \((?:now|\d+ (?:s|min) ago)\)/u);
+  expect(stdout).toMatch(/machine\/away +offline .* never/u);
+});
+
+describe("agents of another machine", () => {
+  test("are as its heartbeat says: running, or not", async () => {
+    for (const name of ["runs", "ended"]) expect((await create(name, online)).code).toBe(0);
+    const listed = await bureau("agent", "list", "--machine", online, "--json");
+    const agents = JSON.parse(listed.stdout) as { name: string; state: string; reason?: string }[];
+    expect(agents.map(({ name, state }) => [name, state])).toEqual([
+      ["ended", "not-running"],
+      ["runs", "running"],
+    ]);
+    expect(agents[0]?.reason).toContain("as of ");
+  });
+
+  test("are created on a machine that is away with a word about it, and exit code 1 unless nobody waits", async () => {
+    const waited = await create("later", away, "--json");
+    expect(waited.code).toBe(1);
+    expect(JSON.parse(waited.stdout)).toMatchObject({
+      ...{ ok: false, state: "assigned", reason: `${away} has never been online` },
+    });
+    const text = await create("later", away, "--no-wait");
+    expect(text.code).toBe(0);
+    expect(text.stderr).toContain("has never been online and starts it when it is back");
+    const place = await configPlace(session, away);
+    expect((await readAssignments(session, place)).assignments).toHaveLength(1);
+    const { stdout } = await bureau("agent", "list", "--machine", away);
+    expect(stdout).toMatch(/later +unknown .*has never been online/u);
+  });
+
+  test("are destroyed there without a claim that they are gone", async () => {
+    const { code, stderr } = await bureau("agent", "destroy", "later", "--machine", away);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`is no longer assigned to ${away}, which has never been online`);
+    const there = await bureau("agent", "destroy", "ended", "--machine", online, "--json");
+    expect(JSON.parse(there.stdout)).toMatchObject({ ok: true, stopped: false });
+  });
+
+  test("have their terminals on that machine: the command to type there is said", async () => {
+    const { code, stderr } = await bureau("agent", "logs", "runs", "--machine", online);
+    expect(code).toBe(1);
+    expect(stderr).toContain("is read on that machine only");
+    expect(stderr).toContain("→ ssh 'gpu box' bureau agent logs agent/runs");
+  });
+});
+
+test("--fleet chooses among machines of one name, and is never left aside", async () => {
+  const wrong = await bureau("agent", "destroy", "runs", "--machine", online, "--fleet", other);
+  expect(wrong.code).toBe(2);
+  expect(wrong.stderr).toContain(`is of the fleet "${fleet}", not of "${other}"`);
+  const short = await bureau("agent", "destroy", "runs", "--machine", "online", "--fleet", other);
+  expect(short.stderr).toContain(`is not assigned to "${other}/machine/online"`);
+  const { assignments } = await readAssignments(session, await configPlace(session, online));
+  expect(assignments.map(({ principal }) => principal)).toEqual([runs]);
+});
