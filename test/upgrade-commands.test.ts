@@ -7,9 +7,11 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import type { MatrixSession } from "@bureau/matrix/session";
+import { login } from "@bureau/matrix/auth";
+import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import {
+  aliasOf,
   fleetLocalpart,
   type MachineLocalpart,
   machineLocalpart,
@@ -117,7 +119,7 @@ async function answer(
   if (now.history.some(({ request_id }) => request_id === requestId)) return;
   begun.push(`${machine} ${requestId}`);
   const write = (version: MachineVersion): Promise<unknown> =>
-    session.putState(place.room, eventTypes.machineVersion, place.key, version);
+    own(machine).putState(place.room, eventTypes.machineVersion, place.key, version);
   await write({ ...now, state: "upgrading", step: "daemon", request_id: requestId });
   const isBad = bad(machine, path);
   const entry = {
@@ -141,15 +143,28 @@ async function answer(
 }
 let begun: string[] = [];
 
+/** What machines say, only they may. */
+const sessions = new Map<MachineLocalpart, MatrixSession>();
+function own(machine: MachineLocalpart): MatrixSession {
+  const opened = sessions.get(machine);
+  if (opened === undefined) throw new Error(`${machine} has no session`);
+  return opened;
+}
+
+/** Joins the fleet as a machine of its own account. */
 async function setUpMachine(machine: MachineLocalpart): Promise<void> {
-  await provisionMachine({
+  const { bootstrap, configRoom } = await provisionMachine({
     ...{ session, machine, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
     bootstrapFile: join(dir, `${machine.replaceAll("/", "-")}.json`),
   });
+  const granted = await login({ homeserver: homeserver.url, user: machine, password: bootstrap.password });
+  const itself = new MatrixSession({ homeserver: homeserver.url, ...granted });
+  sessions.set(machine, itself);
   const room = await roomOf(session, rooms.fleetMachines(fleet));
+  for (const joined of [room, configRoom]) await itself.joinRoom(joined);
   const key = stateKeyOf(userIdOf(machine, server));
-  await session.putState(room, eventTypes.machineKey, key, { algorithm: "age-x25519", public_key: "age1x" });
-  await session.putState(room, eventTypes.machineInfo, key, {
+  await itself.putState(room, eventTypes.machineKey, key, { algorithm: "age-x25519", public_key: "age1x" });
+  await itself.putState(room, eventTypes.machineInfo, key, {
     ...{ principal: userIdOf(machine, server), hostname: "h", kernel_version: "6" },
     cpu: { model: "c", sockets: 1, cores_per_socket: 1, threads_per_core: 1 },
     ...{ memory_total_mb: 1, daemon_version: "1.0", labels: { odd: machine.endsWith("1") ? "yes" : "no" } },
@@ -161,13 +176,13 @@ async function setUpMachine(machine: MachineLocalpart): Promise<void> {
 async function startAgain(machine: MachineLocalpart): Promise<void> {
   const room = await roomOf(session, rooms.fleetMachines(fleet));
   const place = await configPlace(session, machine);
-  await session.putState(room, eventTypes.machineStatus, place.key, {
+  await own(machine).putState(room, eventTypes.machineStatus, place.key, {
     ...{ principal: userIdOf(machine, server), cpu_percent: 1, memory_used_mb: 1, uptime_seconds: 1 },
     sandboxes: { running: 0, idle: 0 },
   });
   const { assignments } = await readAssignments(session, place);
   await session.putState(place.room, eventTypes.machineConfig, place.key, { principals: assignments });
-  await session.putState(place.room, eventTypes.machineVersion, place.key, versionOf("old"));
+  await own(machine).putState(place.room, eventTypes.machineVersion, place.key, versionOf("old"));
 }
 
 /** `host` gives a command locks of its own, as on another host. */
@@ -456,18 +471,14 @@ describe("one machine at fault", () => {
   test("that cannot be looked at is skipped, and the others are upgraded", async () => {
     for (const machine of machines) await startAgain(machine);
     const room = await roomOf(session, rooms.fleetMachines(fleet));
-    const lost = userIdOf(machineLocalpart(fleet, "a0"), server);
-    const key = stateKeyOf(lost);
-    const info = await session.getState(room, eventTypes.machineInfo, stateKeyOf(userIdOf(m1, server)));
-    const status = await session.getState(room, eventTypes.machineStatus, stateKeyOf(userIdOf(m1, server)));
-    const machineKey = { algorithm: "age-x25519", public_key: "age1x" };
-    await session.putState(room, eventTypes.machineKey, key, machineKey);
-    await session.putState(room, eventTypes.machineInfo, key, { ...(info as object), principal: lost });
-    await session.putState(room, eventTypes.machineStatus, key, { ...(status as object), principal: lost });
+    // It has published all of it, and its config room is gone.
+    const lost = machineLocalpart(fleet, "a0");
+    await setUpMachine(lost);
+    await session.deleteAlias(aliasOf(rooms.config(lost), server));
     await using _daemons = answerRequests();
     const { stdout, stderr } = await upgrade("--all", "--host-env", path(), "--on-machine", "--json");
     for (const type of [eventTypes.machineKey, eventTypes.machineInfo, eventTypes.machineStatus])
-      await session.putState(room, type, key, {});
+      await session.putState(room, type, stateKeyOf(userIdOf(lost, server)), {});
     if (stdout === "") throw new Error(stderr);
     const states = { m1: "succeeded", m2: "succeeded", m3: "succeeded", m4: "succeeded" };
     expect(statesOf(JSON.parse(stdout) as Ended)).toEqual({ ...states, a0: "skipped" });

@@ -199,7 +199,8 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const server = parseServerName(homeserver.serverName);
       const room = await session.resolveAlias(aliasOf(localpart as Localpart, server));
       if (room === undefined) throw new Error(`no room ${localpart}`);
-      return session.getState(room, type, stateKeyOf(userIdOf(parseMachine(machine), server)));
+      return (await session.stateEvent(room, type, stateKeyOf(userIdOf(parseMachine(machine), server))))
+        ?.content;
     };
     const isListed = async (wanted: string): Promise<boolean> =>
       (await person.json<Machines>("machine", "list", fleet)).machines.some((one) => one.name === wanted);

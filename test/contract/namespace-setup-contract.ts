@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { login } from "@bureau/matrix/auth";
+import { editMachineInfo } from "@bureau/matrix/machine-info";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import {
@@ -15,6 +16,7 @@ import {
   principalLocalpart,
   rooms,
   serverOf,
+  stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
 import { ensureAdministrator } from "../../packages/cli/src/instance/administrator.ts";
@@ -23,12 +25,14 @@ import {
   editAssignment,
   readAssignments,
 } from "../../packages/cli/src/instance/machine-config.ts";
+import { listMachines } from "../../packages/cli/src/instance/machines.ts";
 import {
   ensureFleet,
   ensureNamespace,
   publishBuiltinTemplates,
   roomOf,
 } from "../../packages/cli/src/instance/namespace-setup.ts";
+import { createPrincipal } from "../../packages/cli/src/instance/principal.ts";
 import { provisionMachine } from "../../packages/cli/src/instance/provision.ts";
 import { readResolvedTemplate, requireTemplate } from "../../packages/cli/src/instance/template-store.ts";
 
@@ -165,6 +169,65 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       test("of a machine that has joined is a conflict, and leaves no file", async () => {
         await expect(provision(machine, "other.json")).rejects.toThrow("is part of the fleet");
         expect(existsSync(join(dir, "other.json"))).toBe(false);
+      });
+    });
+
+    describe("an event counts by who wrote it", () => {
+      const other = machineLocalpart(fleet, "m2");
+      const publicKey = { algorithm: "age-x25519", public_key: "age1forged" };
+      const told: string[] = [];
+
+      /** Another machine of the fleet, in the rooms it shares with the first. */
+      const joinOther = async (): Promise<MatrixSession> => {
+        const { bootstrap } = await provision(other, "other.json");
+        const granted = await login({
+          homeserver: homeserver.url,
+          user: other,
+          password: bootstrap.password,
+        });
+        const own = new MatrixSession({ homeserver: homeserver.url, ...granted });
+        await own.joinRoom(await roomOf(session, rooms.fleetMachines(fleet)));
+        return own;
+      };
+
+      test("a key that another machine put in a machine's place is none, and is told of once", async () => {
+        const stored = (await administrator()).credentials;
+        const reader = new MatrixSession({
+          ...{ homeserver: homeserver.url, userId: session.userId, token: stored.adminToken },
+          onIgnored: (sentence) => void told.push(sentence),
+        });
+        const room = await roomOf(session, rooms.fleetMachines(fleet));
+        const own = await joinOther();
+        const key = stateKeyOf(userIdOf(machine, serverOf(session.userId)));
+        await own.putState(room, eventTypes.machineKey, key, publicKey);
+        await own.putState(room, eventTypes.machineKey, stateKeyOf(own.userId), publicKey);
+        expect((await listMachines(reader, fleet)).map(({ name }) => name)).toEqual([other]);
+        expect(await reader.getState(room, eventTypes.machineKey, key)).toBeUndefined();
+        expect(told).toHaveLength(1);
+        expect(told[0]).toContain(own.userId);
+        const agent = createPrincipal({
+          ...{ session: reader, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
+          ...{ machine, principal: principalLocalpart(fleet, "agent/sealed"), joins: [] },
+          assignment: { template: "bureau/template:agent", auto_start: true },
+        });
+        await expect(agent).rejects.toThrow("has no key");
+      });
+
+      test("labels that another machine wrote are gone with the next edit", async () => {
+        const room = await roomOf(session, rooms.fleetMachines(fleet));
+        const user = userIdOf(machine, serverOf(session.userId));
+        const own = new MatrixSession({
+          homeserver: homeserver.url,
+          ...(await login({
+            ...{ homeserver: homeserver.url, user: other },
+            password: JSON.parse(readFileSync(join(dir, "other.json"), "utf8")).password,
+          })),
+        });
+        await own.putState(room, eventTypes.machineInfo, stateKeyOf(user), { labels: { forged: "yes" } });
+        const { content } = await editMachineInfo(session, room, user, {
+          labels: new Map([["mine", "yes"]]),
+        });
+        expect(content).toEqual({ labels: { mine: "yes" } });
       });
     });
 

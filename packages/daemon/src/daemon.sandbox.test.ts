@@ -561,7 +561,9 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
   });
   await machine.session.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
   await machine.until("the fault is told of", async () =>
-    JSON.stringify(await machine.notices(notices.configInvalid)).includes("only an administrator may"),
+    JSON.stringify(await machine.notices(notices.configInvalid)).includes(
+      "which only users with the level 100 in the room may",
+    ),
   );
   expect((await machine.launcher.status("agent/stays"))?.pid).toBe(first);
 

@@ -50,6 +50,7 @@ import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
 import { MachineConnection } from "./machine-connection.ts";
 import { machineReport } from "./machine-report.ts";
+import { notice } from "./notices/notice.ts";
 import { Outbox } from "./notices/outbox.ts";
 import { takeUnsent } from "./notices/unsent.ts";
 import { observeActions } from "./observe/observe-actions.ts";
@@ -183,7 +184,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const startedAt = clock.now();
   const outbox = new Outbox({ clock, log, random, ...takeUnsent(unsentNoticesFile(layout), log) });
   const notify = outbox.post.bind(outbox);
-  const states = new RoomStateStore();
+  const states = new RoomStateStore((ignored) => notify(notice.configInvalid(ignored)));
   const directory = new RoomDirectory({
     ...{ session, clock, random, log },
     isJoined: (room) => states.joinedRooms().includes(room),

@@ -31,7 +31,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
       return room;
     },
     getState: async () => undefined,
-    getRoomState: async () => [],
+    stateEvent: async () => undefined,
     putState: async () => "$sent",
     async sync({ since }: { since: string | undefined }) {
       if (since !== undefined) throw refused;

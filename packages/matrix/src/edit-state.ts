@@ -21,10 +21,9 @@ export type Editing<Change> = {
   readonly difference: (before: StateContent, after: StateContent) => Change;
 };
 
-export type EditingSession = Pick<
-  MatrixSession,
-  "getState" | "getRoomState" | "putState" | "getEvent" | "messages"
->;
+type ReplacingSession = Pick<MatrixSession, "putState" | "getEvent" | "messages" | "counts">;
+
+export type EditingSession = ReplacingSession & Pick<MatrixSession, "stateEvent">;
 
 /** Somebody else's write between ours and the check is rare; ten in a row is a fight. */
 export const EDIT_ATTEMPTS_MAX = 10;
@@ -44,7 +43,7 @@ export type Replaced = {
  * between, and was replaced unseen: nothing, as a rule. `known` are events that this edit has dealt with; its own are added.
  */
 export async function replaceState(
-  session: Pick<MatrixSession, "putState" | "getEvent" | "messages">,
+  session: ReplacingSession,
   place: StatePlace,
   read: string | undefined,
   content: unknown,
@@ -63,6 +62,9 @@ export async function replaceState(
   known.add(missed);
   const theirs = await session.getEvent(place.room, parseEventId(missed));
   if (theirs === undefined) return { eventId, sentAt };
+  const event = { ...theirs, type: place.type, stateKey: place.key, eventId: missed };
+  // What does not count is replaced and nothing more.
+  if (!(await session.counts(place.room, event))) return { eventId, sentAt };
   const isEarlier = theirs.sentAt < sentAt || (theirs.sentAt === sentAt && missed < eventId);
   return { eventId, sentAt, unseen: { content: theirs.content, isEarlier } };
 }
@@ -108,9 +110,6 @@ export async function editState<Change>(
   wanted: Change,
   { apply, difference }: Editing<Change>,
 ): Promise<Edited> {
-  // The whole room's state is read only when there is something to write: only there its events have ids.
-  const standing = ((await session.getState(place.room, place.type, place.key)) ?? {}) as StateContent;
-  if (isSame(apply(standing, wanted), standing)) return { content: standing, written: false };
   const known = new Set<string>();
   // Ours stays among them: of two events that replace the same one, the other may be the one that stands.
   let changes = [wanted];
@@ -118,7 +117,8 @@ export async function editState<Change>(
   for (let attempt = 0; attempt < EDIT_ATTEMPTS_MAX; attempt++) {
     const base = await readState(session, place);
     const content = changes.reduce(apply, base.content);
-    if (isSame(content, base.content)) return { content, written: attempt > 0, sentAt: lastSentAt };
+    if (isSame(content, base.content) && base.isClean)
+      return { content, written: attempt > 0, sentAt: lastSentAt };
     const { unseen, sentAt } = await replaceState(session, place, base.eventId, content, known);
     if (unseen === undefined) return { content, written: true, sentAt };
     lastSentAt = sentAt;
@@ -131,13 +131,19 @@ export async function editState<Change>(
 const isSame = (one: StateContent, other: StateContent): boolean =>
   canonicalJson(one) === canonicalJson(other);
 
+/** The event that stands, by its ID; of one that does not count nothing is kept. */
 async function readState(
-  session: Pick<MatrixSession, "getRoomState">,
+  session: EditingSession,
   { room, type, key }: StatePlace,
-): Promise<{ readonly eventId: string | undefined; readonly content: StateContent }> {
-  const state = await session.getRoomState(room);
-  const event = state.find((one) => one.type === type && one.stateKey === key);
-  return { eventId: event?.eventId, content: event?.content ?? {} };
+): Promise<{
+  readonly eventId: string | undefined;
+  readonly content: StateContent;
+  readonly isClean: boolean;
+}> {
+  const event = await session.stateEvent(room, type, key);
+  if (event === undefined) return { eventId: undefined, content: {}, isClean: true };
+  const isClean = await session.counts(room, event);
+  return { eventId: event.eventId, content: isClean ? event.content : {}, isClean };
 }
 
 /** Field → its new value, or undefined to remove it. */

@@ -24,6 +24,12 @@ const StateEventSchema = v.pipe(
 /** One state event: `content` is still whatever its sender put there. */
 export type StateEvent = v.InferOutput<typeof StateEventSchema>;
 
+/** Undefined when it is no whole event: a homeserver answered with its content alone. */
+export function parseStateEvent(value: unknown): StateEvent | undefined {
+  const [event] = parseStateEvents([value]);
+  return event === undefined || event.sender === "" ? undefined : event;
+}
+
 /** The state events among `values`, in order; timeline events and what is malformed are left out. */
 export function parseStateEvents(values: readonly unknown[]): StateEvent[] {
   return values.flatMap((value) => {

@@ -1,16 +1,22 @@
 /**
- * The current state of every joined room, in memory, built from /sync alone.
+ * The current state of every joined room, in memory, built from /sync alone. Of our own types only what its sender may
+ * write is ever shown (schema/event-writers): all else is absent, and told of once.
  *
  * What /sync says is applied in its own order: `state` (what changed before the timeline) and then the state events of
  * the timeline, so a limited timeline leaves no gap. Leaving a room forgets it.
  */
+import { counts, ignoredBecause } from "@bureau/schema/event-writers";
+import { eventTypes, isCleared } from "@bureau/schema/events";
+import { powerIn } from "@bureau/schema/power";
 import type { RoomId } from "@bureau/schema/refs";
 import type { StateEvent } from "./event.ts";
 import type { SyncResponse } from "./sync-response.ts";
 
-/** Reads of one room's current state. */
+/** Reads of one room's current state: of what counts there. */
 export type RoomView = {
   get(type: string, stateKey: string): StateEvent | undefined;
+  /** A user's power there. */
+  levelOf(user: string): number;
   /** Every state event of a type, in no particular order. */
   ofType(type: string): StateEvent[];
 };
@@ -21,8 +27,69 @@ export type RoomStates = {
   room(id: RoomId): RoomView | undefined;
 };
 
+/** Type → state key → event. */
+type State = ReadonlyMap<string, ReadonlyMap<string, StateEvent>>;
+
+/** Told of an event that does not count, and why, as a sentence. */
+export type OnIgnored = (sentence: string) => void;
+
+/** So many sentences that were told are remembered. */
+const TOLD_MAX = 1_000;
+
+/** Each once. Writing the same again and again is told of no more than once. */
+export function tellOnce(tell: OnIgnored): OnIgnored {
+  const told = new Set<string>();
+  return (sentence) => {
+    if (told.has(sentence)) return;
+    if (told.size >= TOLD_MAX) told.clear();
+    told.add(sentence);
+    tell(sentence);
+  };
+}
+
+/** A room's state, of which what does not count is left out. */
+function viewState(types: State, onIgnored: OnIgnored): RoomView {
+  let power: ((user: string) => number) | undefined;
+  const levelOf = (user: string): number => {
+    power ??= powerIn({
+      levels: types.get(eventTypes.powerLevels)?.get("")?.content,
+      create: types.get("m.room.create")?.get(""),
+    });
+    return power(user);
+  };
+  const isShown = (event: StateEvent): boolean => {
+    if (counts(event, levelOf)) return true;
+    // What says nothing is as good as absent whoever wrote it.
+    if (!isCleared(event.content)) onIgnored(ignoredBecause(event));
+    return false;
+  };
+  return {
+    levelOf,
+    get(type, stateKey) {
+      const event = types.get(type)?.get(stateKey);
+      return event !== undefined && isShown(event) ? event : undefined;
+    },
+    ofType: (type) => [...(types.get(type)?.values() ?? [])].filter(isShown),
+  };
+}
+
+/** The same, of events as a homeserver lists them. */
+export function viewEvents(events: readonly StateEvent[], onIgnored: OnIgnored): RoomView {
+  const types = new Map<string, Map<string, StateEvent>>();
+  for (const event of events) {
+    const keys = types.get(event.type) ?? new Map<string, StateEvent>();
+    types.set(event.type, keys.set(event.stateKey, event));
+  }
+  return viewState(types, onIgnored);
+}
+
 export class RoomStateStore implements RoomStates {
   readonly #rooms = new Map<RoomId, Map<string, Map<string, StateEvent>>>();
+  readonly #onIgnored: OnIgnored;
+
+  constructor(onIgnored: OnIgnored = () => {}) {
+    this.#onIgnored = tellOnce(onIgnored);
+  }
 
   /** Applies one answer; returns the rooms whose state changed, those that were left among them. */
   apply(response: SyncResponse): Set<RoomId> {
@@ -45,10 +112,7 @@ export class RoomStateStore implements RoomStates {
   room(id: RoomId): RoomView | undefined {
     const types = this.#rooms.get(id);
     if (types === undefined) return undefined;
-    return {
-      get: (type, stateKey) => types.get(type)?.get(stateKey),
-      ofType: (type) => [...(types.get(type)?.values() ?? [])],
-    };
+    return viewState(types, this.#onIgnored);
   }
 
   joinedRooms(): RoomId[] {

@@ -43,6 +43,26 @@ describe("sync without a homeserver", () => {
     }
   });
 
+  test("of our own types only what its sender may write is shown, and what is not is told of once", () => {
+    const told: string[] = [];
+    const store = new RoomStateStore((sentence) => void told.push(sentence));
+    const room = parseRoomId("!room:bureau.test");
+    const put = (type: string, state_key: string, sender: string, content: object, event_id: string) => {
+      const state = { events: [{ type, state_key, sender, content, event_id }] };
+      store.apply(parseSyncResponse({ next_batch: "s", rooms: { join: { [room]: { state } } } }));
+    };
+    const read = () => store.room(room)?.get("m.bureau.credentials", "a:s")?.eventId;
+    put("m.room.power_levels", "", "@admin:s", { users: { "@admin:s": 100 } }, "$1");
+    put("m.bureau.credentials", "a:s", "@admin:s", { version: 1 }, "$2");
+    expect(read()).toBe("$2");
+    for (const id of ["$3", "$4"]) {
+      put("m.bureau.credentials", "a:s", "@agent:s", { version: 1 }, id);
+      expect([read(), read()]).toEqual([undefined, undefined]);
+    }
+    expect(told).toHaveLength(1);
+    expect(store.room(room)?.ofType("m.bureau.credentials")).toEqual([]);
+  });
+
   test("state that comes again emptied is a change, and what comes again as it was is none", () => {
     const store = new RoomStateStore();
     const event = { type: "m.bureau.test", state_key: "", content: { value: 1 }, event_id: "$1" };

@@ -6,7 +6,16 @@
  */
 import { randomUUID } from "node:crypto";
 import { Secret } from "@bureau/kit/secret";
+import {
+  counts,
+  countsByItself,
+  countsByPower,
+  ignoredBecause,
+  isGuarded,
+} from "@bureau/schema/event-writers";
+import { eventTypes, isCleared } from "@bureau/schema/events";
 import { parse, ref } from "@bureau/schema/parse";
+import { powerIn } from "@bureau/schema/power";
 import {
   type EventId,
   parseEventId,
@@ -17,10 +26,11 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { parseStateEvents, type StateEvent } from "./event.ts";
+import { parseStateEvent, parseStateEvents, type StateEvent } from "./event.ts";
 import { withInteractiveAuth } from "./interactive-auth.ts";
 import { MatrixError } from "./matrix-error.ts";
 import { type Fetch, type MatrixRequest, matrixRequest, path, REQUEST_MS_MAX } from "./request.ts";
+import { type OnIgnored, tellOnce, viewEvents } from "./room-state.ts";
 import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
 
 export type SessionOptions = {
@@ -28,6 +38,8 @@ export type SessionOptions = {
   readonly userId: UserId;
   readonly token: string;
   readonly fetch?: Fetch;
+  /** Told once of each event that was read and does not count. */
+  readonly onIgnored?: OnIgnored;
 };
 
 /** What `createRoom` takes, in the API's own words. */
@@ -55,6 +67,7 @@ const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
 const JoinedMembersAnswer = v.object({ joined: v.record(v.string(), v.unknown()) });
 const EventAnswer = v.object({
   content: v.record(v.string(), v.unknown()),
+  sender: v.string(),
   origin_server_ts: v.number(),
   unsigned: v.optional(v.object({ replaces_state: v.optional(v.string()) })),
 });
@@ -70,12 +83,14 @@ export class MatrixSession {
   readonly userId: UserId;
   readonly #token: Secret;
   readonly #fetch: Fetch | undefined;
+  readonly #onIgnored: OnIgnored;
 
   constructor(options: SessionOptions) {
     this.homeserver = options.homeserver;
     this.userId = options.userId;
     this.#token = new Secret(options.token);
     this.#fetch = options.fetch;
+    this.#onIgnored = tellOnce(options.onIgnored ?? (() => {}));
   }
 
   #call(
@@ -174,8 +189,17 @@ export class MatrixSession {
     return Object.keys(joined).map(parseUserId);
   }
 
-  /** The content of one state event; undefined when there is none. Parse it with its schema. */
-  getState(room: RoomId, type: string, stateKey: string, signal?: AbortSignal): Promise<unknown> {
+  /**
+   * The content of one state event; undefined when there is none that counts (schema/event-writers). Parse it with its
+   * schema.
+   */
+  async getState(room: RoomId, type: string, stateKey: string, signal?: AbortSignal): Promise<unknown> {
+    if (!isGuarded(type)) return this.#content(room, type, stateKey, signal);
+    const event = await this.stateEvent(room, type, stateKey, signal);
+    return event !== undefined && (await this.counts(room, event, signal)) ? event.content : undefined;
+  }
+
+  #content(room: RoomId, type: string, stateKey: string, signal?: AbortSignal): Promise<unknown> {
     return missingIsUndefined(
       this.#call(
         `read ${eventName(type, stateKey)} in ${room}`,
@@ -187,9 +211,64 @@ export class MatrixSession {
     );
   }
 
-  /** Everything that is current in a room; events that are not events are left out. */
+  /** One state event as it stands, whoever wrote it. */
+  async stateEvent(
+    room: RoomId,
+    type: string,
+    stateKey: string,
+    signal?: AbortSignal,
+  ): Promise<StateEvent | undefined> {
+    const answer = await missingIsUndefined(
+      this.#call(
+        `read ${eventName(type, stateKey)} in ${room}`,
+        "GET",
+        path`/v3/rooms/${room}/state/${type}/${stateKey}`,
+        { query: { format: "event" }, signal },
+      ),
+      "M_NOT_FOUND",
+    );
+    if (answer === undefined) return undefined;
+    const event = parseStateEvent(answer);
+    if (event !== undefined) return event;
+    // A homeserver that gives the content alone says whose it is in the room's whole state.
+    const all = await this.wholeState(room, signal);
+    return all.find((one) => one.type === type && one.stateKey === stateKey);
+  }
+
+  /** Whether an event of the room counts; one that does not is told of. */
+  async counts(
+    room: RoomId,
+    event: Pick<StateEvent, "type" | "stateKey" | "sender" | "content">,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    // What one has written oneself, the homeserver let one write.
+    const isOwn = event.sender === this.userId && countsByPower(event.type);
+    if (isOwn || countsByItself(event)) return true;
+    if (countsByPower(event.type) && counts(event, await this.#power(room, signal))) return true;
+    if (!isCleared(event.content)) this.#onIgnored(ignoredBecause(event));
+    return false;
+  }
+
+  async #power(room: RoomId, signal?: AbortSignal): Promise<(user: string) => number> {
+    const [levels, create] = await Promise.all([
+      this.#content(room, eventTypes.powerLevels, "", signal),
+      this.stateEvent(room, "m.room.create", "", signal),
+    ]);
+    return powerIn({ levels, create });
+  }
+
+  /** Everything in a room that is current and counts; events that are not events are left out. */
   async getRoomState(room: RoomId): Promise<StateEvent[]> {
-    const answer = await this.#call(`read the state of ${room}`, "GET", path`/v3/rooms/${room}/state`);
+    const state = await this.wholeState(room);
+    const view = viewEvents(state, this.#onIgnored);
+    return state.filter(({ type, stateKey }) => view.get(type, stateKey) !== undefined);
+  }
+
+  /** Everything that is current in a room, whoever wrote it. */
+  async wholeState(room: RoomId, signal?: AbortSignal): Promise<StateEvent[]> {
+    const answer = await this.#call(`read the state of ${room}`, "GET", path`/v3/rooms/${room}/state`, {
+      signal,
+    });
     return parseStateEvents(parse(v.array(v.unknown()), answer, `state of ${room}`));
   }
 
@@ -200,6 +279,7 @@ export class MatrixSession {
   ): Promise<
     | {
         readonly content: Readonly<Record<string, unknown>>;
+        readonly sender: string;
         readonly sentAt: number;
         readonly replaces: string | undefined;
       }
@@ -210,8 +290,8 @@ export class MatrixSession {
       "M_NOT_FOUND",
     );
     if (answer === undefined) return undefined;
-    const { content, origin_server_ts, unsigned } = parse(EventAnswer, answer, `event ${event}`);
-    return { content, sentAt: origin_server_ts, replaces: unsigned?.replaces_state };
+    const { content, sender, origin_server_ts, unsigned } = parse(EventAnswer, answer, `event ${event}`);
+    return { content, sender, sentAt: origin_server_ts, replaces: unsigned?.replaces_state };
   }
 
   async putState(

@@ -18,7 +18,7 @@ import {
   writeCredentials,
 } from "../instance/administrator.ts";
 import { ensureNamespace, publishBuiltinTemplates } from "../instance/namespace-setup.ts";
-import { credentialFile, readInput, sessionFile } from "../instance/operator.ts";
+import { credentialFile, readInput, sessionFile, warnOf } from "../instance/operator.ts";
 import { inviteUnlessThere } from "../instance/provision.ts";
 
 /** The reference's own default (wire facts, section 10.10). */
@@ -79,6 +79,7 @@ async function administrator(
     registrationToken: readInput(tokenFile).trim(),
     credentialFile: file,
     username,
+    onIgnored: warnOf(invocation.terminal),
   }).catch((error: unknown) => {
     if (!(error instanceof MatrixError && (error.code === "forbidden" || error.code === "unauthorized")))
       throw error;

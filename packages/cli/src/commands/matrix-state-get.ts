@@ -1,4 +1,4 @@
-/** `bureau matrix state get`: state of a room as JSON. */
+/** `bureau matrix state get`: state of a room as JSON, as it stands, whoever wrote it. */
 import { BureauError } from "@bureau/kit/errors";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { openSession, roomArgument } from "../instance/operator.ts";
@@ -15,14 +15,14 @@ export async function run(invocation: Invocation): Promise<void> {
     );
   const room = await roomArgument(session, typed);
   if (type !== undefined && key !== undefined) {
-    const content = await session.getState(room, type, key);
-    if (content === undefined)
+    const event = await session.stateEvent(room, type, key);
+    if (event === undefined)
       throw new BureauError("not-found", `There is no ${type} with key "${key}" in ${typed}`, {
         hint: `bureau matrix state get ${typed} ${type}`,
       });
-    terminal.json(content);
+    terminal.json(event.content);
     return;
   }
-  const state = await session.getRoomState(room);
+  const state = await session.wholeState(room);
   terminal.json(type === undefined ? state : state.filter((event) => event.type === type));
 }

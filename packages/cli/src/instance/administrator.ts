@@ -7,6 +7,7 @@ import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
+import type { OnIgnored } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
 import {
   localpartOf,
@@ -55,12 +56,14 @@ export async function ensureAdministrator(options: {
   readonly registrationToken: string;
   readonly credentialFile: string;
   readonly username?: string;
+  /** Told once of each event that was read and does not count. */
+  readonly onIgnored?: OnIgnored;
 }): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const { homeserver, registrationToken, username = ADMIN_NAME } = options;
   const kept = readCredentials(options.credentialFile);
   const isSame = kept?.homeserver === homeserver && localpartOf(parseUserId(kept.adminUser)) === username;
   if (kept !== undefined && isSame) {
-    const session = sessionOf(kept);
+    const session = sessionOf(kept, options.onIgnored);
     try {
       await session.whoami();
       return { session, credentials: kept };
@@ -81,7 +84,7 @@ export async function ensureAdministrator(options: {
     registrationToken,
   };
   writeCredentials(options.credentialFile, credentials);
-  return { session: sessionOf(credentials), credentials };
+  return { session: sessionOf(credentials, options.onIgnored), credentials };
 }
 
 /** Registers an account, or logs in to it when it exists with that password. */
@@ -101,8 +104,9 @@ export async function registerOrLogin(options: {
   });
 }
 
-const sessionOf = (credentials: Credentials): MatrixSession =>
+const sessionOf = (credentials: Credentials, onIgnored: OnIgnored | undefined): MatrixSession =>
   new MatrixSession({
+    ...(onIgnored === undefined ? {} : { onIgnored }),
     homeserver: credentials.homeserver,
     userId: parseUserId(credentials.adminUser),
     token: credentials.adminToken,

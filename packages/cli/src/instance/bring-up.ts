@@ -29,6 +29,7 @@ import {
   type NamespaceRooms,
   publishBuiltinTemplates,
 } from "./namespace-setup.ts";
+import { warnOf } from "./operator.ts";
 import { probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
 import { provisionMachine } from "./provision.ts";
@@ -76,7 +77,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     ({ homeserverUrl }) => `Homeserver ${homeserverUrl}`,
   );
   const { session, credentials } = await runStep(terminal, "Administrator account", () =>
-    administrator(instance),
+    administrator(instance, terminal),
   );
   const made = await runStep(terminal, `Rooms and templates of ${instance.fleet}`, () =>
     prepareFleet(session, instance),
@@ -137,12 +138,14 @@ function makeFolders(layout: InstanceLayout): void {
 
 async function administrator(
   instance: Instance,
+  terminal: Terminal,
 ): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const { layout } = instance;
   const admin = await ensureAdministrator({
     homeserver: instance.homeserverUrl,
     registrationToken: (readIfPresent(layout.registrationTokenFile) ?? "").trim(),
     credentialFile: layout.credentialFile,
+    onIgnored: warnOf(terminal),
   });
   if (readIfPresent(layout.sessionFile) === undefined)
     writeOperatorSession(layout.sessionFile, {

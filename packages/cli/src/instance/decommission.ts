@@ -171,9 +171,8 @@ async function ask(options: DecommissionOptions, config: RoomId, user: UserId): 
   const { session, graceSeconds } = options;
   const key = stateKeyOf(user);
   await guardRequest(session, config, options.clock ?? systemClock);
-  const present = (await session.getRoomState(config)).find(
-    ({ type, stateKey }) => type === eventTypes.machineDecommission && stateKey === key,
-  );
+  const found = await session.stateEvent(config, eventTypes.machineDecommission, key);
+  const present = found !== undefined && (await session.counts(config, found)) ? found : undefined;
   const standing = safeParse(MachineDecommissionSchema, present?.content);
   const answered = await session.getState(config, eventTypes.machineDecommissioned, key);
   const isAnswered = typeof answered === "object" && answered !== null && !isCleared({ ...answered });

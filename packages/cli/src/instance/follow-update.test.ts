@@ -8,9 +8,13 @@ import { followUpdate, outcomeOf } from "./follow-update.ts";
 import type { Effect, Touched } from "./template-impact.ts";
 
 const touched = (effect: Effect = "restart", restart_policy = "always"): Touched =>
-  ({ principal: "service/a", effect, assignment: { restart_policy } }) as unknown as Touched;
+  ({
+    ...{ principal: "service/a", effect, assignment: { restart_policy } },
+    place: { key: "bureau/fleet/f/machine/m:bureau.local" },
+  }) as unknown as Touched;
 const message = (msgtype: string, fields: object = {}) => ({
   event_id: "$e",
+  sender: "@bureau/fleet/f/machine/m:bureau.local",
   content: { msgtype, principal: "service/a", ...fields },
 });
 const restarted = message(notices.principalRestarted);
@@ -33,6 +37,12 @@ test("the newest word counts, and only about this principal", () => {
   expect(outcomeOf(touched(), [other])).toEqual({ outcome: "pending" });
 });
 
+test("what anybody but the machine says settles nothing", () => {
+  const forged = { ...steady, sender: "@bureau/fleet/f/service/a:bureau.local" };
+  expect(outcomeOf(touched(), [forged])).toEqual({ outcome: "pending" });
+  expect(outcomeOf(touched(), [forged, rolledBack])).toMatchObject({ outcome: "rolled-back" });
+});
+
 test("what is not settled says what last went wrong", () => {
   const failed = message(notices.principalStartFailed, { error: "no such file" });
   expect(outcomeOf(touched(), [failed])).toEqual({ outcome: "pending", reason: "no such file" });
@@ -45,7 +55,7 @@ test("what is not settled says what last went wrong", () => {
 
 describe("a homeserver that is away", () => {
   const room = parseRoomId("!r:bureau.local");
-  const one = { ...touched(), place: { room, key: "k" } } as unknown as Touched;
+  const one = { ...touched(), place: { ...touched().place, room } } as unknown as Touched;
   const options = { clock: systemClock, onProgress: () => {} };
   const away = new BureauError("unavailable", "the homeserver is away");
 

@@ -23,6 +23,7 @@ export type Outcome = {
 
 const Message = v.object({
   event_id: v.string(),
+  sender: v.string(),
   content: v.looseObject({
     msgtype: v.optional(v.string()),
     principal: v.optional(v.string()),
@@ -103,8 +104,9 @@ async function read(
 /** The newest message that settles it; else, with what last went wrong, that it is not settled. */
 export function outcomeOf(one: Touched, said: readonly Message[]): Outcome {
   let trouble: string | undefined;
-  for (const { content } of said) {
-    if (content.principal !== one.principal) continue;
+  for (const { content, sender } of said) {
+    // Notices are the machine's own word: from anybody else they say nothing.
+    if (content.principal !== one.principal || sender !== `@${one.place.key}`) continue;
     const settled = settledBy(one, content);
     if (settled !== undefined) return settled;
     trouble ??= content.error ?? content.exit_description;

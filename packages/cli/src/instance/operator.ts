@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
+import type { OnIgnored } from "@bureau/matrix/room-state";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
@@ -34,6 +35,7 @@ import {
   serverOf,
 } from "@bureau/schema/refs";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, readCredentials } from "./administrator.ts";
 import { findInstallation } from "./installation.ts";
 import { type Instance, layoutFor, requireInstance } from "./instance.ts";
@@ -88,7 +90,13 @@ export function storedSession(invocation: Invocation): StoredSession {
 }
 
 export const openSession = (invocation: Invocation): MatrixSession =>
-  new MatrixSession(storedSession(invocation));
+  new MatrixSession({ ...storedSession(invocation), onIgnored: warnOf(invocation.terminal) });
+
+/** Says of an event that does not count that it was left out. */
+export const warnOf =
+  (terminal: Terminal): OnIgnored =>
+  (sentence) =>
+    terminal.say(`warning: ${sentence}`);
 
 /** Who may change accounts at the homeserver: a server admin whose token is in a file, else whoever runs the command. */
 export function serverAdmin(invocation: Invocation): ServerAdmin {

@@ -54,10 +54,8 @@ export type StoredTemplate = { readonly content: StateContent; readonly eventId:
 export async function storedTemplate(session: MatrixSession, reference: string): Promise<StoredTemplate> {
   const { room, server, name } = parseStateRef(reference);
   const id = await roomOf(session, room, server ?? serverOf(session.userId));
-  const event = (await session.getRoomState(id)).find(
-    ({ type, stateKey }) => type === eventTypes.template && stateKey === name,
-  );
-  if (event === undefined || isCleared(event.content))
+  const event = await session.stateEvent(id, eventTypes.template, name);
+  if (event === undefined || isCleared(event.content) || !(await session.counts(id, event)))
     throw new BureauError("not-found", `There is no template "${reference}"`, {
       hint: "bureau template list; bureau template publish makes one",
     });

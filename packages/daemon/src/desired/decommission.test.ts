@@ -19,7 +19,8 @@ const request = {
 type Put = { type: string; key?: string; content: Record<string, unknown>; sender?: string };
 
 function read(...events: Put[]): { found: Decommission | undefined; faults: string[] } {
-  const store = new RoomStateStore();
+  const faults: string[] = [];
+  const store = new RoomStateStore((ignored) => faults.push(ignored));
   const state = events.map(({ type, key = "", content, sender = admin }, index) => ({
     ...{ type, stateKey: key, content, sender, sentAt: 0, eventId: `$${index}` },
   }));
@@ -27,7 +28,6 @@ function read(...events: Put[]): { found: Decommission | undefined; faults: stri
   store.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
   const view = store.room(room);
   if (view === undefined) throw new Error("no room");
-  const faults: string[] = [];
   return { found: readDecommission(room, view, machine, (fault) => faults.push(fault)), faults };
 }
 

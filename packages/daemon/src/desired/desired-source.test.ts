@@ -7,6 +7,7 @@ import type { Notice } from "../notices/notice.ts";
 import { DesiredSource } from "./desired-source.ts";
 
 const room = parseRoomId("!config");
+const operator = "@operator:bureau.test";
 const key = "bureau/fleet/test/machine/box:bureau.test";
 
 /** A machine whose room is seen from the first moment, with a configuration or without. */
@@ -15,11 +16,12 @@ function machine(config?: Record<string, unknown>) {
   const notices: Notice[] = [];
   let events = 0;
   const put = (type: string, stateKey: string, content: Record<string, unknown>): void => {
-    const event = { type, stateKey, content, sender: "", sentAt: 0, eventId: `$${events++}` };
+    const event = { type, stateKey, content, sender: operator, sentAt: 0, eventId: `$${events++}` };
     const update = { state: [event], timeline: [], limited: false };
     states.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
   };
   put("m.room.create", "", {});
+  put(eventTypes.powerLevels, "", { users: { [operator]: 100 } });
   const configure = (content: Record<string, unknown>): void => put(eventTypes.machineConfig, key, content);
   if (config !== undefined) configure(config);
   const source = new DesiredSource({

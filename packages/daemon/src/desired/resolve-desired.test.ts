@@ -17,6 +17,7 @@ import type { RoomLookup } from "./snapshot.ts";
 const configRoom = parseRoomId("!config");
 const templateRoom = parseRoomId("!templates");
 const projectRoom = parseRoomId("!project");
+const operator = "@operator:bureau.test";
 const user = (name: string) => `@bureau/fleet/test/agent/${name}:bureau.test`;
 
 class World {
@@ -28,13 +29,14 @@ class World {
   ]);
 
   constructor() {
-    for (const room of [configRoom, templateRoom, projectRoom]) this.put(room, "m.room.create", "", { v: 1 });
+    for (const room of [configRoom, templateRoom, projectRoom])
+      this.put(room, eventTypes.powerLevels, "", { users: { [operator]: 100 } });
     this.credentials("a");
     this.template("plain", { command: ["run"] });
   }
 
   put(room: RoomId, type: string, stateKey: string, content: Record<string, unknown>): void {
-    const event = { type, stateKey, content, sender: "", sentAt: 0, eventId: `$${this.#events++}` };
+    const event = { type, stateKey, content, sender: operator, sentAt: 0, eventId: `$${this.#events++}` };
     const update = { state: [event], timeline: [], limited: false };
     this.store.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
   }

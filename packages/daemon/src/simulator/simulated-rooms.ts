@@ -28,9 +28,9 @@ const operator = "@operator:bureau.test";
 
 export class SimulatedRooms {
   up = true;
-  readonly #log: Written[] = [
-    { room: configRoom, type: eventTypes.powerLevels, stateKey: "", content: { users: { [operator]: 100 } } },
-  ];
+  readonly #log: Written[] = allRooms.map((room) => ({
+    ...{ room, type: eventTypes.powerLevels, stateKey: "", content: { users: { [operator]: 100 } } },
+  }));
 
   /** Returns the event's ID. */
   write(room: "config" | "template" | "condition", type: string, stateKey: string, content: unknown): string {

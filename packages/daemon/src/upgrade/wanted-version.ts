@@ -9,15 +9,17 @@ const ConfigSchema = v.object({ bureau_version: v.optional(BureauVersionSchema) 
 
 /** Undefined when none is asked for, or it cannot be read, of which the whole configuration's reader tells. */
 export function wantedVersion(view: RoomView | undefined, key: string): UpgradeRequest | undefined {
-  const parsed = v.safeParse(ConfigSchema, view?.get(eventTypes.machineConfig, key)?.content);
+  const event = view?.get(eventTypes.machineConfig, key);
+  const parsed = v.safeParse(ConfigSchema, event?.content);
   const version = parsed.success ? parsed.output.bureau_version : undefined;
   const path = version === undefined ? undefined : environmentOf(version);
-  if (version === undefined || path === undefined) return undefined;
+  if (event === undefined || version === undefined || path === undefined) return undefined;
   return {
     // Other writers name none: theirs is the same request as long as it says the same.
     request_id: version.request_id ?? digestOf(version).slice(0, 16),
     path,
-    ...(version.requested_by === undefined ? {} : { requested_by: version.requested_by }),
+    // Who asked is who sent it, whatever the content claims.
+    ...(event.sender === "" ? {} : { requested_by: event.sender }),
     ...(version.requested_at === undefined ? {} : { requested_at: version.requested_at }),
   };
 }

@@ -1,0 +1,77 @@
+/** Whose events count. */
+import { describe, expect, test } from "bun:test";
+import { counts, ignoredBecause, isGuarded } from "./event-writers.ts";
+import { eventTypes } from "./events.ts";
+import { powerIn } from "./power.ts";
+
+const machine = "bureau/fleet/local/machine/m1:server";
+const levels = { users: { "@admin:server": 100, [`@${machine}`]: 50 }, users_default: 0 };
+const levelOf = powerIn({ levels, create: undefined });
+const from = (type: string, sender: string, stateKey = machine) => ({ type, sender, stateKey });
+
+describe("an event of a machine's own", () => {
+  const own = [
+    eventTypes.machineKey,
+    eventTypes.machineStatus,
+    eventTypes.machineVersion,
+    eventTypes.machineDecommissioned,
+    eventTypes.tokenSigningKey,
+  ];
+  test.each(own)("%s counts from the machine alone, not even from an administrator", (type) => {
+    expect(counts(from(type, `@${machine}`), levelOf)).toBe(true);
+    for (const other of ["@admin:server", "@bureau/fleet/local/machine/m2:server", `@${machine}.other`])
+      expect(counts(from(type, other), levelOf)).toBe(false);
+  });
+
+  test("of the same name on another server does not count", () => {
+    expect(counts(from(eventTypes.machineKey, `@${machine.split(":")[0]}:elsewhere`), levelOf)).toBe(false);
+  });
+});
+
+describe("desired state", () => {
+  test.each([eventTypes.credentials, eventTypes.machineDecommission, eventTypes.temporalGrant])(
+    "%s counts from administrators only",
+    (type) => {
+      expect(counts(from(type, "@admin:server"), levelOf)).toBe(true);
+      expect(counts(from(type, `@${machine}`), levelOf)).toBe(false);
+    },
+  );
+
+  test("a machine's configuration counts from the machine and those above it, not from its agents", () => {
+    expect(counts(from(eventTypes.machineConfig, `@${machine}`), levelOf)).toBe(true);
+    expect(counts(from(eventTypes.machineConfig, "@bureau/fleet/local/agent/a:server"), levelOf)).toBe(false);
+  });
+});
+
+test("labels in what a machine is are written by operators, and by no other machine", () => {
+  expect(counts(from(eventTypes.machineInfo, "@admin:server"), levelOf)).toBe(true);
+  expect(counts(from(eventTypes.machineInfo, "@bureau/fleet/local/machine/m2:server"), levelOf)).toBe(false);
+});
+
+test("types of others count from everybody, as the room's levels let them be written", () => {
+  expect(isGuarded("m.bureau.workspace")).toBe(false);
+  expect(counts(from("m.bureau.workspace", "@anybody:server"), levelOf)).toBe(true);
+});
+
+test("the reason names the event, its writer and who may write it", () => {
+  expect(ignoredBecause(from(eventTypes.machineKey, "@mallory:server"))).toBe(
+    `m.bureau.machine_key of "${machine}" is ignored: @mallory:server wrote it, which only @${machine} may`,
+  );
+});
+
+describe("power in a room", () => {
+  const create = { sender: "@maker:server", content: { room_version: "12" } };
+  test("of a version with privileged creators is theirs without a level", () => {
+    expect(powerIn({ levels: {}, create })("@maker:server")).toBe(Number.POSITIVE_INFINITY);
+    const old = { ...create, content: { room_version: "11" } };
+    expect(powerIn({ levels: {}, create: old })("@maker:server")).toBe(0);
+  });
+  test("without levels is the creator's; levels that cannot be read give none", () => {
+    const old = { ...create, content: {} };
+    expect(powerIn({ levels: undefined, create: old })("@maker:server")).toBe(100);
+    expect(powerIn({ levels: { users: "all" }, create: old })("@maker:server")).toBe(0);
+  });
+  test("is never that of a property of every object", () => {
+    expect(powerIn({ levels: { users_default: 0 }, create: undefined })("constructor")).toBe(0);
+  });
+});

@@ -1,0 +1,85 @@
+/**
+ * Who may write each of our state events. A homeserver lets every member write what the room's levels allow, and rooms
+ * of the wire let members write much; so what counts is decided by whoever reads: an event from anybody else is as good
+ * as absent.
+ *
+ * Matrix keeps one event for each type and key, so a stranger's event still takes the place of the right one. It cannot
+ * be obeyed; the owner writes it again.
+ */
+import { eventTypes } from "./events.ts";
+import { ADMIN_LEVEL, MODERATOR_LEVEL } from "./power.ts";
+
+type Writers = {
+  /** The user whose state key it is: `localpart:server` (wire facts, section 1.4). Its server is thereby the key's. */
+  readonly owner?: true;
+  /** Everybody who holds this much in the room, at the moment of reading. */
+  readonly level?: number;
+};
+
+type OwnType = Exclude<keyof typeof eventTypes, "member" | "powerLevels" | "message">;
+
+const writers: Readonly<Record<OwnType, Writers>> = {
+  // Facts: a machine or a service speaks of itself.
+  machineKey: { owner: true },
+  machineStatus: { owner: true },
+  machineVersion: { owner: true },
+  machineDecommissioned: { owner: true },
+  tokenSigningKey: { owner: true },
+  service: { owner: true, level: ADMIN_LEVEL },
+  /** Operators write its labels into it. */
+  machineInfo: { owner: true, level: MODERATOR_LEVEL },
+  // Desired state: those to whom its room gives the power.
+  machineConfig: { level: MODERATOR_LEVEL },
+  template: { level: MODERATOR_LEVEL },
+  serviceBinding: { level: MODERATOR_LEVEL },
+  reservation: { level: MODERATOR_LEVEL },
+  machineDrain: { level: MODERATOR_LEVEL },
+  credentials: { level: ADMIN_LEVEL },
+  machineDecommission: { level: ADMIN_LEVEL },
+  credentialRevocation: { level: ADMIN_LEVEL },
+  rollout: { level: ADMIN_LEVEL },
+  fleetCache: { level: ADMIN_LEVEL },
+  authorization: { level: ADMIN_LEVEL },
+  temporalGrant: { level: ADMIN_LEVEL },
+  devTeam: { level: ADMIN_LEVEL },
+};
+
+const byType: ReadonlyMap<string, Writers> = new Map(
+  Object.entries(writers).map(([name, who]) => [eventTypes[name as OwnType], who]),
+);
+
+/** A state event, as far as it matters here. */
+export type Written = {
+  readonly type: string;
+  readonly stateKey: string;
+  readonly sender: string;
+};
+
+/** Whether the type is one of ours, of which not everybody's events count. */
+export const isGuarded = (type: string): boolean => byType.has(type);
+
+/** Whether an event counts whatever power its sender holds: it is of no type of ours, or of the sender's own. */
+export function countsByItself({ type, stateKey, sender }: Written): boolean {
+  const who = byType.get(type);
+  return who === undefined || (who.owner === true && sender === `@${stateKey}`);
+}
+
+/** Whether an event counts, where `levelOf` says what each user holds in its room. */
+export function counts(event: Written, levelOf: (user: string) => number): boolean {
+  if (countsByItself(event)) return true;
+  const level = byType.get(event.type)?.level;
+  return level !== undefined && levelOf(event.sender) >= level;
+}
+
+/** Whether somebody's power can make an event of this type count. */
+export const countsByPower = (type: string): boolean => byType.get(type)?.level !== undefined;
+
+/** Why an event does not count, for a person. */
+export function ignoredBecause({ type, stateKey, sender }: Written): string {
+  const who = byType.get(type) ?? {};
+  const allowed = [
+    ...(who.owner === true ? [`@${stateKey}`] : []),
+    ...(who.level === undefined ? [] : [`users with the level ${who.level} in the room`]),
+  ];
+  return `${type} of "${stateKey}" is ignored: ${sender} wrote it, which only ${allowed.join(" and ")} may`;
+}
