@@ -1,6 +1,8 @@
 /** The least that can replace itself and keep its socket: what `bench/upgrade.ts` holds our gap against. */
+
 import { createServer } from "node:net";
 import { duplicate, duplicateOnto, execve, listenAt, setCloseOnExec } from "@bureau/kit/posix";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 
 const [, script = "", path = "", inherited] = process.argv;
 const HANDED_FD = 3;
@@ -20,5 +22,5 @@ const server = createServer((socket) => {
 function replace(): void {
   if (kept === undefined) return;
   duplicateOnto(kept, HANDED_FD);
-  throw new Error(execve(process.execPath, [process.execPath, script, path, "again"], process.env));
+  throw new Error(execve(process.execPath, runtimeCommand(script, path, "again"), process.env));
 }

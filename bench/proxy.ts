@@ -5,9 +5,11 @@
  *
  * `bun bench/proxy.ts`
  */
+
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { encodeCbor } from "../packages/kit/src/cbor.ts";
 import type { ProxyStart } from "../packages/schema/src/proxy-wire.ts";
 
@@ -36,7 +38,7 @@ export async function benchProxy(): Promise<ProxyBench> {
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rmSync(folder, { recursive: true, force: true }));
   const upstream = join(folder, "up.sock");
-  await startProcess(stack, [process.execPath, join(import.meta.dir, "proxy-upstream.ts"), upstream]);
+  await startProcess(stack, runtimeCommand(join(import.meta.dir, "proxy-upstream.ts"), upstream));
   const targets: Target[] = [
     { name: "direct", socket: upstream, path: "/small" },
     await startProxyTarget(stack, folder, upstream),
@@ -84,14 +86,10 @@ async function measure(targets: readonly Target[]): Promise<Map<string, TargetRe
 
 async function load(target: Target, connections: number, requests: number): Promise<Sample> {
   const child = Bun.spawn(
-    [
-      process.execPath,
-      join(import.meta.dir, "proxy-load.ts"),
-      target.socket,
-      target.path,
-      String(connections),
-      String(requests),
-    ],
+    runtimeCommand(
+      ...([join(import.meta.dir, "proxy-load.ts"), target.socket, target.path] as const),
+      ...[String(connections), String(requests)],
+    ),
     { stdout: "pipe", stderr: "inherit" },
   );
   const text = await new Response(child.stdout).text();
@@ -141,7 +139,7 @@ async function startProxyTarget(
     credentials: { KEY: "bench-credential" },
   };
   const main = join(import.meta.dir, "../packages/proxy/src/main.ts");
-  await startProcess(stack, [process.execPath, main], new Uint8Array(encodeCbor(start)));
+  await startProcess(stack, runtimeCommand(main), new Uint8Array(encodeCbor(start)));
   const response = await fetch("http://localhost/v1/admin/services/api", {
     unix: admin,
     method: "PUT",

@@ -1,5 +1,6 @@
 /** How long `bureau --help` takes beside the runtime doing nothing. Runs are interleaved. */
 import { join } from "node:path";
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { type Figure, figure, median } from "./statistics.ts";
 
@@ -9,8 +10,8 @@ export async function benchStartUp(): Promise<Figure[]> {
   const dist = join(import.meta.dir, "../dist/current");
   const runtime = join(dist, "runtime/bun");
   const commands = {
-    bare: [runtime, "-e", "0"],
-    help: [runtime, join(dist, "lib/bureau/main.js"), "--help"],
+    bare: [runtime, ...runtimeArguments, "-e", "0"],
+    help: [runtime, ...runtimeArguments, join(dist, "lib/bureau/main.js"), "--help"],
     shim: [bureauCommand, "--help"],
     checkout: [join(import.meta.dir, "../bureau"), "--help"],
   };

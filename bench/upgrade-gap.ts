@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
 import { launcherSocket, observeSocket } from "@bureau/kit/layout";
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { TestBureau } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
@@ -138,7 +139,7 @@ async function floorGaps(): Promise<{ readonly gaps: number[]; readonly bareMs: 
     target: "bun",
   });
   const path = join(folder, "socket");
-  const child = Bun.spawn([runtime, join(folder, "exec-floor-program.js"), path]);
+  const child = Bun.spawn([runtime, ...runtimeArguments, join(folder, "exec-floor-program.js"), path]);
   try {
     await eventually(async () => await say(path, "ping").catch(() => undefined));
     const client = new Client(() => say(path, "ping"));
@@ -150,7 +151,7 @@ async function floorGaps(): Promise<{ readonly gaps: number[]; readonly bareMs: 
       await Bun.sleep(300);
       gaps.push(client.takeLongest());
       const began = performance.now();
-      Bun.spawnSync([runtime, "-e", "0"]);
+      Bun.spawnSync([runtime, ...runtimeArguments, "-e", "0"]);
       bare.push(performance.now() - began);
     }
     await client[Symbol.asyncDispose]();

@@ -6,8 +6,9 @@
  * dist/builds/<id>/lib/<program>/  main.js, and what it imports only when needed
  *                  bin/<program>   runs it on runtime/bun
  *                  runtime/bun     the pinned Bun, hard-linked where the file system allows
- *                  build.json      version, the SHA-256 of every program, and which formats of a machine's files they
- *                                  know (Nix leaves any manifest.json out of a host environment, so it is not called that)
+ *                  build.json      version, the SHA-256 of every program, what the runtime is started with, and which
+ *                                  formats of a machine's files they know (Nix leaves any manifest.json out of a host
+ *                                  environment, so it is not called that)
  * ```
  *
  * A build is never changed: what runs from one, and the sandboxes it is mounted into, keep it while a newer one is
@@ -32,6 +33,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { digestOfProgram, idOf } from "../packages/kit/src/host-environment.ts";
+import { runtimeArguments } from "../packages/kit/src/runtime-command.ts";
 import { type StateFormats, stateFormats } from "../packages/kit/src/state-format.ts";
 import { findBun, root } from "./find-bun.mjs";
 import { hasNix, showBuildToNix } from "./nix.ts";
@@ -46,6 +48,7 @@ const BUILDS_MAX = 20;
 export type Manifest = {
   readonly version: string;
   readonly runtime: string;
+  readonly runtime_arguments: readonly string[];
   readonly programs: Readonly<Record<string, ProgramBuild>>;
   readonly state: StateFormats;
 };
@@ -95,13 +98,19 @@ export async function buildInto(
     chmodSync(join(folder, "bin", name), 0o755);
   }
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-  return writeManifest(folder, version, state);
+  return writeManifest(folder, { version, state, runtime_arguments: runtimeArguments });
 }
 
 /** Writes what the manifest of the programs in `folder` is; returns it. */
-export function writeManifest(folder: string, version: string, state: StateFormats): string {
+export function writeManifest(
+  folder: string,
+  { version, state, runtime_arguments }: Pick<Manifest, "version" | "state" | "runtime_arguments">,
+): string {
   const entries = Object.keys(programs).map((name) => [name, describeProgram(join(folder, "lib", name))]);
-  const manifest: Manifest = { version, runtime: Bun.version, programs: Object.fromEntries(entries), state };
+  const manifest: Manifest = {
+    ...{ version, runtime: Bun.version, runtime_arguments },
+    ...{ programs: Object.fromEntries(entries), state },
+  };
   const text = `${JSON.stringify(manifest, null, 2)}\n`;
   writeFileSync(join(folder, "build.json"), text);
   return text;
@@ -160,7 +169,7 @@ until [ -x "$d/runtime/bun" ]; do
   d=\${f%/*/*}
 done
 if [ -n "$l" ] || [ -h "$d" ]; then d=$(CDPATH='' cd -P -- "$d" && pwd -P); fi
-exec "$d/runtime/bun" "$d/lib/${name}/main.js" "$@"
+exec "$d/runtime/bun" ${runtimeArguments.join(" ")} "$d/lib/${name}/main.js" "$@"
 `;
 
 function linkRuntime(path: string): void {

@@ -5,6 +5,7 @@ import { checkFiles, checkPackages } from "./check.ts";
 import { checkPrograms, packageOf } from "./closures.ts";
 import { arrows, checkArrows, checkDeclared, importsOf } from "./dependency-arrows.ts";
 import { checkHygiene } from "./hygiene.ts";
+import { checkRuntimeArguments, checkRuntimeStarts } from "./runtime-starts.ts";
 
 let root = "";
 beforeEach(() => {
@@ -169,5 +170,40 @@ describe("closures", () => {
     expect(packageOf("packages/kit/src/a.ts")).toBe("kit");
     expect(packageOf("node_modules/valibot/dist/index.mjs")).toBe("valibot");
     expect(packageOf("node_modules/a/node_modules/@b/c/d.js")).toBe("@b/c");
+  });
+});
+
+describe("starts of the runtime", () => {
+  const runtime = ["process", "execPath"].join(".");
+  const at = (path: string, line: string): number => checkRuntimeStarts(path, line).length;
+
+  test("one without the arguments is found, in every form", () => {
+    for (const line of [
+      `Bun.spawn([${runtime}, join(dir, "main.ts")]);`,
+      'spawnSync(bun, ["scripts/build.ts"], { cwd });',
+      "run([runtimeOf(path), mainOf(path)]);".replace("mainOf(path)", 'join(path, "main.js")'),
+      "ok(`$" + "{buildInside}/runtime/bun /srv/server.ts`);",
+    ])
+      expect(at("packages/x/src/x.ts", line), line).toBe(1);
+    for (const line of [
+      'exec "$current/runtime/bun" "$current/lib/bureau/main.js"',
+      '"$bun" "$root/scripts/build.ts"',
+    ])
+      expect(at("bureau", line), line).toBe(1);
+  });
+
+  test("one with them is not, nor is the mere file of the runtime", () => {
+    for (const line of [
+      'Bun.spawn(runtimeCommand(join(dir, "main.ts")));',
+      'spawnSync(bun, [...runtimeArguments, "scripts/build.ts"], { cwd });',
+      `copyFileSync(${runtime}, target);`,
+      'rmSync(join(path, "runtime/bun"));',
+    ])
+      expect(at("packages/x/src/x.ts", line), line).toBe(0);
+    expect(at("bureau", 'exec "$current/runtime/bun" $isolated "$current/lib/bureau/main.js"')).toBe(0);
+  });
+
+  test("a checkout's command with other arguments is found", () => {
+    expect(checkRuntimeArguments('isolated="--no-env-file"\n')).toHaveLength(1);
   });
 });

@@ -10,6 +10,7 @@ import { checkDoctorDocs } from "./doctor-docs.ts";
 import { root } from "./find-bun.mjs";
 import { checkHygiene } from "./hygiene.ts";
 import { programs } from "./programs.ts";
+import { checkRuntimeArguments, checkRuntimeStarts } from "./runtime-starts.ts";
 
 /** Lines of another program's complaints that are shown. */
 const COMPLAINT_LINES_MAX = 60;
@@ -41,7 +42,9 @@ export function checkPackages(at: string, files: readonly string[]): Violation[]
 export function checkFiles(at: string, files: readonly string[]): Violation[] {
   return files.flatMap((path) => {
     const bytes = readFileSync(join(at, path));
-    return bytes.includes(0) ? [] : checkHygiene(path, bytes.toString("utf8"), at);
+    if (bytes.includes(0)) return [];
+    const text = bytes.toString("utf8");
+    return [...checkHygiene(path, text, at), ...checkRuntimeStarts(path, text)];
   });
 }
 
@@ -78,6 +81,7 @@ async function main(): Promise<number> {
     ["types (tsc)", runTool("tsc", "-p", ".")],
     ["dependency arrows", checkPackages(root, files)],
     ["hygiene", checkFiles(root, files)],
+    ["starts of the runtime", checkRuntimeArguments(readFileSync(join(root, "bureau"), "utf8"))],
     ["docs (table of checks)", checkDoctorDocs()],
   ];
   let failures = 0;

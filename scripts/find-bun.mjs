@@ -5,6 +5,9 @@ import { fileURLToPath } from "node:url";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
+/** Node cannot read the original, `packages/kit/src/runtime-command.ts`; `npm run check` compares the two. */
+export const runtimeArguments = ["--config=/dev/null", "--no-env-file", "--tsconfig-override=/dev/null"];
+
 /** The path of the Bun executable, or undefined when dependencies are not installed. */
 export function findBun() {
   const platforms = join(root, "node_modules", "@oven");

@@ -85,9 +85,9 @@ function stampPrograms(folder: string, stamp: string): string {
     rmSync(path);
     writeFileSync(path, `${text.trimEnd()}\n// ${stamp}\n`);
   }
-  const { version, state } = JSON.parse(manifestOf(folder)) as Manifest;
+  const { version, state, runtime_arguments = [] } = JSON.parse(manifestOf(folder)) as Manifest;
   rmSync(join(folder, "build.json"));
-  return writeManifest(folder, version, state);
+  return writeManifest(folder, { version, state, runtime_arguments });
 }
 
 /** The folder as a store path. The newest and the one before it are kept from garbage collection. */

@@ -8,7 +8,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
-import { root } from "./find-bun.mjs";
+import { root, runtimeArguments } from "./find-bun.mjs";
 import { checkNode, installOptional, installPackages, installTools, labTools, stop } from "./install.mjs";
 
 const suites = {
@@ -45,14 +45,18 @@ if (suite === "default")
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
 if (suite === "default" && args.length === 0) {
-  runCheck("check (format, lint, types, layers)", [bun, "scripts/check.ts"]);
-  runCheck("build", [bun, "scripts/build.ts"]);
-} else if (spawnSync(bun, ["scripts/build.ts", "--quiet"], { cwd: root, stdio: "inherit" }).status !== 0)
+  runCheck("check (format, lint, types, layers)", [bun, ...runtimeArguments, "scripts/check.ts"]);
+  runCheck("build", [bun, ...runtimeArguments, "scripts/build.ts"]);
+} else if (
+  spawnSync(bun, [...runtimeArguments, "scripts/build.ts", "--quiet"], { cwd: root, stdio: "inherit" })
+    .status !== 0
+)
   process.exit(1);
 // Before the suite: no test's time limit is meant for it.
 if (
   suite === "synapse" &&
-  spawnSync(bun, ["scripts/install-synapse.ts"], { cwd: root, stdio: "inherit" }).status !== 0
+  spawnSync(bun, [...runtimeArguments, "scripts/install-synapse.ts"], { cwd: root, stdio: "inherit" })
+    .status !== 0
 )
   process.exit(1);
 runTests(testFiles().filter((file) => args.length === 0 || args.some((pattern) => matches(file, pattern))));
@@ -106,6 +110,7 @@ function runTests(files) {
   const done = spawnSync(
     bun,
     [
+      ...runtimeArguments,
       "test",
       `--timeout=${timeouts[suite]}`,
       "--reporter=junit",

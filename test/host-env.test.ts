@@ -1,4 +1,5 @@
 /** The host environment as a plain folder; test/lab/host-env.lab.test.ts makes it with Nix. */
+
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   mkdtempSync,
@@ -11,6 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { faultOf, readHostEnvironment } from "@bureau/kit/host-environment";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import type { Manifest } from "../scripts/build.ts";
 import { makeHostEnv } from "../scripts/host-env.ts";
@@ -63,7 +65,7 @@ test("a stamp that would not be a comment is refused", () => {
 
 test("the command prints the path, and nothing else, on standard output", () => {
   const args = ["--print", "--stamp", "said", "--build", build, "--out", out, "--no-nix"];
-  const done = Bun.spawnSync([process.execPath, script, ...args]);
+  const done = Bun.spawnSync(runtimeCommand(script, ...args));
   expect(done.stdout.toString()).toBe(`${make("said")}\n`);
   expect(done.exitCode).toBe(0);
 });

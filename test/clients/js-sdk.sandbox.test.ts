@@ -1,5 +1,6 @@
 import { describe, test } from "bun:test";
 import { join } from "node:path";
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { useBureau } from "@bureau/testkit/use-bureau";
 import { talkTo, workspaceOf } from "./client-journey.ts";
 
@@ -15,6 +16,10 @@ describe("an unmodified matrix-js-sdk in a sandbox, with no token", () => {
       splitting: true,
     });
     if (!built.success) throw new AggregateError(built.logs, "cannot bundle the client");
-    await talkTo(running(), "js-sdk", "/run/bureau/programs/runtime/bun /workspace/client.js");
+    await talkTo(
+      running(),
+      "js-sdk",
+      `/run/bureau/programs/runtime/bun ${runtimeArguments.join(" ")} /workspace/client.js`,
+    );
   }, 60_000);
 });

@@ -1,4 +1,5 @@
 /** Somebody who asks a machine's sockets over and over, as fast as they are answered, and counts who turned them away. */
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { quote } from "./execute.ts";
 import { buildInside, type Machine } from "./machine.ts";
 
@@ -55,7 +56,15 @@ export async function startAsking(
   const enough = `${file}.enough`;
   await machine.writeFile(file, script);
   const hex = Buffer.from(what, "latin1").toString("hex");
-  const words = [`${buildInside}/runtime/bun`, file, socket, hex, enough, String(pauseMs)];
+  const words = [
+    `${buildInside}/runtime/bun`,
+    ...runtimeArguments,
+    file,
+    socket,
+    hex,
+    enough,
+    String(pauseMs),
+  ];
   const asked = machine.ok(words.map(quote).join(" "), { user: "root", timeoutMs });
   asked.catch(() => {});
   return async () => {

@@ -2,9 +2,11 @@
  * Every way a machine falls ill that its doctor knows: the fault is made, the doctor must name it, `--fix` must mend it
  * where it can be mended, and a second `--fix` must find nothing to do.
  */
+
 import { expect, test } from "bun:test";
 import { checkTable } from "@bureau/cli/doctor/check-table";
 import { hostFolders, unitFiles } from "@bureau/cli/system/units";
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { bureau, complaints, examine, LabFleet, repair } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";
 
@@ -229,7 +231,7 @@ const faults: readonly Fault[] = [
 ];
 
 function buildRuntime(): string {
-  return bureau.replace("/bin/bureau", "/runtime/bun");
+  return [bureau.replace("/bin/bureau", "/runtime/bun"), ...runtimeArguments].join(" ");
 }
 
 const asAlice = "--operator alice";

@@ -1,7 +1,7 @@
 /** A bare machine joins with one sudo, and from then on nothing needs root: on both homeservers. */
 import { describe, expect, test } from "bun:test";
 import { bureau, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
-import { buildInside } from "./machine.ts";
+import { runtimeInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 for (const engine of ["embedded", "synapse"] as const)
@@ -149,7 +149,7 @@ require("node:net").createServer((s) => s.end("tick")).listen("/run/bureau/liste
 
 /** Connects and prints what comes; says why not. */
 const connecting = (socket: string): string =>
-  `${buildInside}/runtime/bun -e 'const s = require("node:net").connect(process.argv[1]);
+  `${runtimeInside} -e 'const s = require("node:net").connect(process.argv[1]);
 s.on("connect", () => { console.log("connected"); setTimeout(() => s.destroy(), 500); });
 s.on("data", (bytes) => console.log("said: " + bytes));
 s.on("error", (error) => { console.error(error.code); process.exit(1); });' ${socket}`;

@@ -4,10 +4,12 @@
  * What is known of it is asked of the kernel each time: which process is its first, and thereby whether it is up. A
  * machine that reboots, whoever told it to, is switched on again, as a real one would be.
  */
+
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { assert, BureauError, messageOf } from "@bureau/kit/errors";
 import { identify, type ProcessId, signalProcess } from "@bureau/kit/process-table";
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { waitFor } from "@bureau/kit/wait-for";
 import { isPopulated, killCgroup, makeCgroup, removeTree } from "./cgroup.ts";
 import type { Enclosure } from "./enclosure.ts";
@@ -17,6 +19,8 @@ import { inGroup, type RunOptions, WayIn } from "./way-in.ts";
 
 /** Where machines see the repository's build: `bin/bureau` and the other programs. */
 export const buildInside = "/opt/bureau-build";
+/** What runs scripts inside a machine: the runtime of that build. */
+export const runtimeInside = [`${buildInside}/runtime/bun`, ...runtimeArguments].join(" ");
 
 export type FileOptions = {
   /** Default 0644. */

@@ -8,6 +8,7 @@
  * down [TAG…]                                      takes away what `up` made: every lab, or those named
  * ```
  */
+
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +17,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { aborted } from "@bureau/kit/lifecycle";
 import { signalProcess, waitUntilGone } from "@bureau/kit/process-table";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { waitFor } from "@bureau/kit/wait-for";
 import { build } from "../../scripts/build.ts";
 import { installTools, labTools } from "../../scripts/install.mjs";
@@ -79,7 +81,7 @@ async function up(names: string[], flags: Flags): Promise<number> {
 /** Starts the process that owns the lab, with this process's arguments; waits until everything is up. */
 async function startKeeper(logFile: string): Promise<{ record: LabRecord | undefined; said: string }> {
   const log = openSync(logFile, "a");
-  const child = Bun.spawn([process.execPath, import.meta.path, "keep", ...process.argv.slice(3)], {
+  const child = Bun.spawn(runtimeCommand(import.meta.path, "keep", ...process.argv.slice(3)), {
     stdio: ["ignore", log, log],
     detached: true,
   });

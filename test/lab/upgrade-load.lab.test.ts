@@ -10,7 +10,7 @@ import { HostEnvironments } from "../upgrade/host-environments.ts";
 import { examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import type { Census } from "./inside/census.ts";
 import type { LoadResult, LoadTarget } from "./inside/load-clients.ts";
-import { buildInside } from "./machine.ts";
+import { runtimeInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const rounds = Number(process.env["BUREAU_UPGRADE_ROUNDS"] ?? 30);
@@ -46,7 +46,6 @@ const lab = useLab(async (opened) => {
   await m1().eventually(`test -S ${clockSocket}`);
 });
 const m1 = () => lab().machine("m1");
-const bun = `${buildInside}/runtime/bun`;
 const onM1 = `--machine ${FLEET}/machine/m1`;
 
 const clockSocket = "/run/bureau/fleet/prod/service/clock.sock";
@@ -89,7 +88,7 @@ async function startClients(): Promise<() => Promise<Record<string, LoadResult>>
   await m1().ok(`rm -f ${stopFile}`);
   const { access_token } = await fleet.op.json<{ access_token: string }>("cat .config/bureau/session.json");
   await m1().writeFile("/root/targets.json", JSON.stringify(targetsFor(access_token)), { mode: 0o600 });
-  const asking = m1().ok(`${bun} /opt/inside/load-clients.ts ${stopFile} /root/targets.json`, {
+  const asking = m1().ok(`${runtimeInside} /opt/inside/load-clients.ts ${stopFile} /root/targets.json`, {
     timeoutMs: (rounds + 1) * ROUND_MS_MAX,
   });
   // Whoever waits for them may be gone by then.
@@ -116,7 +115,7 @@ async function upgrade(): Promise<number> {
   }
 }
 
-const census = (): Promise<Census> => m1().json<Census>(`${bun} /opt/inside/census.ts`);
+const census = (): Promise<Census> => m1().json<Census>(`${runtimeInside} /opt/inside/census.ts`);
 
 /** Every sandbox that is to live through everything: its program, its proxy, and when it started. */
 async function steady(): Promise<Record<string, unknown>> {

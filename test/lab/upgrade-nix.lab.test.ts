@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { MachineVersion } from "@bureau/schema/events";
 import { bureau, complaints, examine, FLEET, LabFleet } from "./fleet.ts";
 import { diffListings, type Listing } from "./listing.ts";
-import { buildInside, type Machine } from "./machine.ts";
+import { buildInside, type Machine, runtimeInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const repository = join(import.meta.dir, "../..");
@@ -74,13 +74,13 @@ const stateOf = (machine: Machine): Promise<Listing> =>
   });
 
 async function serve(): Promise<void> {
-  await builder().ok(`systemd-run --unit cache ${buildInside}/runtime/bun /srv/server.ts`);
+  await builder().ok(`systemd-run --unit cache ${runtimeInside} /srv/server.ts`);
   await builder().eventually("curl -s http://localhost:8080/ -o /dev/null");
 }
 
 /** Makes a version as an operator does, on the machine that has Nix and a checkout. */
 async function make(stamp: string): Promise<string> {
-  const script = `${buildInside}/runtime/bun ${checkout}/scripts/host-env.ts --print --build ${buildInside} --stamp ${stamp} --out /root/out`;
+  const script = `${runtimeInside} ${checkout}/scripts/host-env.ts --print --build ${buildInside} --stamp ${stamp} --out /root/out`;
   return (await builder().ok(script, { timeoutMs: 120_000 })).trim();
 }
 

@@ -18,6 +18,7 @@ import { basename, join } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 import { daemonStateFile, sandboxPaths, specHistoryDir, upgradeStateFile } from "@bureau/kit/layout";
 import { argumentsOf, identify, signalProcess } from "@bureau/kit/process-table";
+import { programIn } from "@bureau/kit/runtime-command";
 import type { StateFormats } from "@bureau/kit/state-format";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
@@ -253,7 +254,8 @@ function end(...parts: string[]): void {
 /** As the running one was started, in other folders. */
 function argsOf(name: string, dirs: { readonly state: string; readonly run: string }): string[] {
   const pid = processOf(`lib/${name}`)?.pid;
-  const args = pid === undefined || identify(pid) === undefined ? [] : argumentsOf(pid).slice(2);
+  const words = pid === undefined || identify(pid) === undefined ? [] : argumentsOf(pid);
+  const args = words.slice(words.indexOf(programIn(words) ?? "") + 1);
   const instead = (flag: string, value: string, words: string[]): string[] =>
     words.map((word, index) => (words[index - 1] === flag ? value : word));
   return instead("--state-dir", dirs.state, instead("--run-dir", dirs.run, args));

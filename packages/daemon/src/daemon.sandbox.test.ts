@@ -7,6 +7,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { machineSessionFile, observeSocket } from "@bureau/kit/layout";
 import { exitCodes } from "@bureau/kit/lifecycle";
 import { silentLog } from "@bureau/kit/log";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { Secret } from "@bureau/kit/secret";
 import { TestLauncher } from "@bureau/launcher/launcher-fixture";
 import { registerWithToken } from "@bureau/matrix/auth";
@@ -86,7 +87,7 @@ class TestMachine implements AsyncDisposable {
     const { layout, config } = this.launcher;
     this.#daemon = Bun.spawn(
       [
-        ...[process.execPath, join(import.meta.dirname, "main.ts")],
+        ...runtimeCommand(join(import.meta.dirname, "main.ts")),
         ...["--machine-name", config.machine, "--server-name", config.serverName, "--fleet", config.fleet],
         ...["--run-dir", layout.runDir, "--state-dir", layout.stateDir, "--drain-grace-period", "2s"],
         // A revoked session is noticed with the next request; a quiet /sync is held for 30 s.

@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
+import { evalCommand, runtimeCommand } from "@bureau/kit/runtime-command";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "./bridge.ts";
 
@@ -196,11 +197,9 @@ test("a client that ended and is gone costs nothing, though the target never end
   const path = freshPath();
   // A process of its own: its descriptors are not ours.
   const target = Bun.spawn(
-    [
-      process.execPath,
-      "-e",
+    evalCommand(
       `Bun.listen({unix:"${path}",allowHalfOpen:true,socket:{data(){},end(){}}}); console.log("up")`,
-    ],
+    ),
     { stdout: "pipe" },
   );
   await target.stdout.getReader().read();
@@ -281,18 +280,16 @@ test("a socket that answers is not taken over; a dead one is replaced", async ()
   expect(start()).rejects.toThrow("another process answers there");
   await Bun.sleep(0);
   server.close();
-  const left = Bun.spawnSync([
-    process.execPath,
-    "-e",
-    `Bun.listen({unix:"${path}",socket:{data(){}}}); process.kill(process.pid,"SIGKILL")`,
-  ]);
+  const left = Bun.spawnSync(
+    evalCommand(`Bun.listen({unix:"${path}",socket:{data(){}}}); process.kill(process.pid,"SIGKILL")`),
+  );
   expect(left.signalCode).toBe("SIGKILL");
   const bridge = await start();
   bridge[Symbol.dispose]();
 });
 
 function run(args: string[], env: Record<string, string> = {}, stdin: "ignore" | "pipe" = "ignore") {
-  return Bun.spawn([process.execPath, bridgeMain, ...args], {
+  return Bun.spawn(runtimeCommand(bridgeMain, ...args), {
     stdin,
     stdout: "pipe",
     stderr: "pipe",
@@ -315,7 +312,7 @@ test("the program starts its command with the proxy's URL and exits as it did", 
   const server = Bun.serve({ unix: freshPath(), fetch: () => new Response("from the proxy") });
   const path = server.url.pathname;
   const program = `console.log(await (await fetch(process.env.BUREAU_PROXY_URL)).text()); process.exit(7)`;
-  const child = run(["--", process.execPath, "-e", program], { BUREAU_PROXY_SOCKET: path });
+  const child = run(["--", ...evalCommand(program)], { BUREAU_PROXY_SOCKET: path });
   expect(await new Response(child.stdout).text()).toBe("from the proxy\n");
   expect(await child.exited).toBe(7);
   await server.stop(true);

@@ -1,8 +1,10 @@
 /** The greeter's own process, behind a real proxy, in front of the embedded homeserver. */
+
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { silentLog } from "@bureau/kit/log";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { registerWithToken } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
 import { startProxy } from "@bureau/proxy/proxy";
@@ -63,7 +65,7 @@ const newRoom = (): Promise<RoomId> => person.createRoom({ preset: "private_chat
 
 function startGreeter(fields: Record<string, unknown>) {
   writeFileSync(payload, JSON.stringify(fields));
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "greeter-main.ts")], {
+  const child = Bun.spawn(runtimeCommand(join(import.meta.dir, "greeter-main.ts")), {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "inherit",
@@ -182,7 +184,7 @@ test("a payload it cannot use is told, and SIGHUP makes it read the next one at 
 
 test("an unmodified Matrix client works through the bridge with any token, within the principal's grants", async () => {
   const bridge = Bun.spawn(
-    [process.execPath, join(import.meta.dir, "bridge-main.ts"), "--listen", "tcp:127.0.0.1:0"],
+    runtimeCommand(join(import.meta.dir, "bridge-main.ts"), "--listen", "tcp:127.0.0.1:0"),
     {
       stdout: "ignore",
       stderr: "pipe",

@@ -1,8 +1,10 @@
 /** The real program, killed: what was acknowledged is there afterwards, and tokens go on where they were. */
+
 import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { at, Caller, encode, eventsAt, registerUser } from "../../../test/contract/matrix-caller.ts";
 
 const cleanups: (() => void | Promise<void>)[] = [];
@@ -24,7 +26,7 @@ function makeFolder(): string {
 }
 
 function spawnProgram(args: string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> {
-  const command = [process.execPath, join(import.meta.dir, "main.ts"), ...args];
+  const command = runtimeCommand(join(import.meta.dir, "main.ts"), ...args);
   const child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   cleanups.push(async () => {
     child.kill("SIGKILL");

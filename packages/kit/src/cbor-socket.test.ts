@@ -8,6 +8,7 @@ import { action, callCbor, MESSAGE_BYTES_MAX, type ServeOptions, serveCbor } fro
 import { BureauError } from "./errors.ts";
 import { createLog, silentLog } from "./log.ts";
 import { identify, signalProcess } from "./process-table.ts";
+import { evalCommand } from "./runtime-command.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -261,7 +262,7 @@ describe("callers and servers that go away", () => {
       }),
     });
     const script = `require("node:net").connect({ path: ${JSON.stringify(path)} }).write(Buffer.from("${Buffer.from(encodeCbor({ action: "hang" })).toString("hex")}", "hex")); setInterval(() => {}, 1000)`;
-    const child = Bun.spawn([process.execPath, "-e", script], { stdio: ["ignore", "ignore", "inherit"] });
+    const child = Bun.spawn(evalCommand(script), { stdio: ["ignore", "ignore", "inherit"] });
     cleanups.push(() => child.kill("SIGKILL"));
     await started.promise;
     const id = identify(child.pid);
@@ -353,7 +354,7 @@ describe("the socket file", () => {
   test("is replaced when it is stale, and is a conflict when somebody answers", async () => {
     const path = socketPath();
     const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`;
-    await Bun.spawn([process.execPath, "-e", script], { stdio: ["ignore", "ignore", "ignore"] }).exited;
+    await Bun.spawn(evalCommand(script), { stdio: ["ignore", "ignore", "ignore"] }).exited;
     expect(statSync(path).isSocket()).toBe(true);
     const { server } = await serve({ echo }, { listen: { path, mode: 0o600 } });
     expect(await callCbor(path, { action: "echo", value: 1 }, v.number(), peer)).toBe(1);

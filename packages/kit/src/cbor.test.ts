@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
 import { BureauError } from "./errors.ts";
+import { evalCommand } from "./runtime-command.ts";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
@@ -185,7 +186,7 @@ describe("decoding", () => {
       expect(scan(bytes(header))).toBeUndefined();
     }
     // A process of its own: in this one the memory of other tests comes and goes.
-    const child = Bun.spawnSync([process.execPath, "-e", takesHeaders(headers)], { stderr: "inherit" });
+    const child = Bun.spawnSync(evalCommand(takesHeaders(headers)), { stderr: "inherit" });
     expect(Number(child.stdout.toString())).toBeLessThan(64 * 1024);
   });
 });

@@ -17,6 +17,7 @@ import {
   removeTemporariesIn,
   writeDurably,
 } from "./durable-file.ts";
+import { evalCommand } from "./runtime-command.ts";
 
 let dir = "";
 beforeEach(() => {
@@ -71,7 +72,7 @@ describe("writeDurably", () => {
         const text = readFileSync(${JSON.stringify(path)}, "utf8");
         if (text.length !== 200000 || text[0] !== text[199999]) { console.log("torn"); process.exit(1); }
       }`;
-    const reader = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+    const reader = Bun.spawn(evalCommand(script), { stdout: "pipe", stderr: "inherit" });
     let writes = 0;
     while (reader.exitCode === null) {
       writeDurably(path, (writes++ % 2 === 0 ? "b" : "a").repeat(200_000), 0o600);

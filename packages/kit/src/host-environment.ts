@@ -5,7 +5,8 @@
  * bin/<program>            what units and people start
  * lib/<program>/main.js    the program, beside what it imports only when needed
  * runtime/bun              what runs it
- * build.json               version, runtime, the SHA-256 of every program, and which formats of a machine's files they know
+ * build.json               version, runtime and what it is started with, the SHA-256 of every program, and which formats
+ *                          of a machine's files they know
  * ```
  *
  * Two environments are the same when their content is, wherever they lie.
@@ -26,6 +27,8 @@ const programName = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9-]*$/u, "no name of
 const ManifestSchema = v.object({
   version: v.string(),
   runtime: v.string(),
+  /** A build that does not say it is older than these arguments, and finds its own path in the place of the first. */
+  runtime_arguments: v.optional(v.array(v.string()), []),
   programs: v.record(programName, v.object({ sha256: v.string(), bytes: v.optional(v.number()) })),
   state: v.optional(v.object({ reads: v.array(v.number()), writes: v.number() }), firstFormats),
 });
@@ -37,6 +40,8 @@ export type HostEnvironment = {
   readonly id: string;
   readonly version: string;
   readonly runtime: string;
+  /** What its runtime is started with, before the program. */
+  readonly runtimeArguments: readonly string[];
   /** Program → SHA-256. */
   readonly programs: Readonly<Record<string, string>>;
   /** Formats of a machine's files that they read, and the one they write. */
@@ -58,15 +63,22 @@ export function readHostEnvironment(path: string): HostEnvironment {
   } catch (error) {
     throw new BureauError("not-found", `There is no host environment at "${path}": ${messageOf(error)}`);
   }
-  const { version, runtime, programs, state } = parseJson(ManifestSchema, text, file);
+  const manifest = parseJson(ManifestSchema, text, file);
+  const { version, runtime, programs, state } = manifest;
   return {
-    ...{ path, id: idOf(text), version, runtime, state },
+    ...{ path, id: idOf(text), version, runtime, state, runtimeArguments: manifest.runtime_arguments },
     programs: Object.fromEntries(Object.entries(programs).map(([name, { sha256 }]) => [name, sha256])),
   };
 }
 
 export const runtimeOf = (path: string): string => join(path, "runtime", "bun");
-export const mainOf = (path: string, program: string): string => join(path, "lib", program, "main.js");
+const mainOf = (path: string, program: string): string => join(path, "lib", program, "main.js");
+
+/** What the runtime of an environment is started with to run a program of it. */
+export const argumentsFor = (
+  { path, runtimeArguments }: Pick<HostEnvironment, "path" | "runtimeArguments">,
+  program: string,
+): readonly string[] => [...runtimeArguments, mainOf(path, program)];
 
 /** What tells one version of a program from another: the program, and what runs it. Undefined: there is no such program. */
 export function contentOf(

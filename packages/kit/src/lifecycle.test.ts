@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { aborted } from "./lifecycle.ts";
+import { evalCommand } from "./runtime-command.ts";
 
 const children: { kill(signal: "SIGKILL"): void }[] = [];
 afterEach(() => {
@@ -13,7 +14,7 @@ const imports = `
 /** A program whose main is `body`; `run` gives its exit code, log lines and output. */
 function start(body: string, ...args: string[]) {
   const script = `${imports} await runProgram("tiny", async ({ log, signal, args }) => { ${body} });`;
-  const child = Bun.spawn([process.execPath, "-e", script, ...args], { stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn(evalCommand(script, ...args), { stdout: "pipe", stderr: "pipe" });
   children.push(child);
   const ended = async () => ({
     code: await child.exited,

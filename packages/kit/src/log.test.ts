@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { BureauError } from "./errors.ts";
 import { createLog, type LogFields } from "./log.ts";
+import { evalCommand } from "./runtime-command.ts";
 
 function capture(options: Parameters<typeof createLog>[1] = {}) {
   const lines: LogFields[] = [];
@@ -69,7 +70,7 @@ test("the level comes from BUREAU_LOG, and a word that is no level means info", 
   const run = async (level: string): Promise<number> => {
     const script = `import { createLog } from ${JSON.stringify(`${import.meta.dir}/log.ts`)};
       const log = createLog("p"); log.debug("1"); log.info("2"); log.warn("3"); log.error("4");`;
-    const child = Bun.spawn([process.execPath, "-e", script], {
+    const child = Bun.spawn(evalCommand(script), {
       env: { ...process.env, BUREAU_LOG: level },
       stderr: "pipe",
     });

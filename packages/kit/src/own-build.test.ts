@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ownBuild } from "./own-build.ts";
+import { runtimeCommand } from "./runtime-command.ts";
 
 const root = realpathSync(mkdtempSync(join(tmpdir(), "own-build-")));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -29,6 +30,6 @@ test("a running program finds it on its own command line", () => {
   const kit = join(import.meta.dir, "own-build.ts");
   const code = `import { ownBuild } from ${JSON.stringify(kit)}; console.log(ownBuild(import.meta.dir));`;
   writeFileSync(join(bundle, "main.js"), code);
-  const child = Bun.spawnSync([process.execPath, join(root, "env/lib/x/main.js"), "--flag"]);
+  const child = Bun.spawnSync(runtimeCommand(join(root, "env/lib/x/main.js"), "--flag"));
   expect(child.stdout.toString().trim()).toBe(join(root, "env"));
 });

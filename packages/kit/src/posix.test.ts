@@ -3,6 +3,7 @@ import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { hasHungUp, holdProcess, reserveTcpPort, tryLock } from "./posix.ts";
+import { evalCommand } from "./runtime-command.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(() => {
@@ -79,7 +80,7 @@ describe("locks", () => {
       const fd = openSync(${JSON.stringify(path)}, "a");
       console.log(tryLock(fd) ? "got it" : "refused");`;
     const other = (): Promise<string> =>
-      Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" }).stdout.text();
+      Bun.spawn(evalCommand(script), { stdout: "pipe", stderr: "inherit" }).stdout.text();
     const fd = openSync(path, "a");
     expect(tryLock(fd)).toBe(true);
     expect(tryLock(fd)).toBe(true);
@@ -98,7 +99,7 @@ describe("locks", () => {
       const { openSync } = require("node:fs");
       const { tryLock } = await import(${module});
       console.log(tryLock(openSync(${JSON.stringify(path)}, "a"))); setInterval(() => {}, 1000);`;
-    const holder = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+    const holder = Bun.spawn(evalCommand(script), { stdout: "pipe", stderr: "inherit" });
     cleanups.push(() => holder.kill("SIGKILL"));
     expect(new TextDecoder().decode((await holder.stdout.getReader().read()).value).trim()).toBe("true");
     const fd = openSync(path, "a");

@@ -15,6 +15,7 @@ import {
   stopProcess,
   waitUntilGone,
 } from "./process-table.ts";
+import { evalCommand } from "./runtime-command.ts";
 
 const children: { kill(signal: "SIGKILL"): void }[] = [];
 afterEach(() => {
@@ -142,7 +143,7 @@ describe("a TCP port", () => {
   test("is told to be listened on by the very process that does", async () => {
     const source =
       'const s = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() }); console.log(s.port)';
-    const child = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe", stderr: "inherit" });
+    const child = Bun.spawn(evalCommand(source), { stdout: "pipe", stderr: "inherit" });
     try {
       const { value } = await child.stdout.getReader().read();
       const port = Number(new TextDecoder().decode(value));

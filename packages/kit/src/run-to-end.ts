@@ -26,7 +26,6 @@ export type ProgramOptions = RunOptions & {
   /** For sentences: what is run, and where. */
   readonly what: string;
   readonly signal?: AbortSignal;
-  readonly cwd?: string;
   /** All of its environment; default: this program's. */
   readonly env?: Readonly<Record<string, string>>;
   readonly stdoutBytesMax?: number;
@@ -84,11 +83,12 @@ export async function runToEnd(argv: readonly string[], options: ProgramOptions)
 
 const interrupted = (what: string): BureauError => new BureauError("failed", `${what} was interrupted`);
 
-function start(argv: readonly string[], { cwd, env }: ProgramOptions) {
+function start(argv: readonly string[], { env }: ProgramOptions) {
   try {
     return Bun.spawn([...argv], {
       ...{ stdin: "pipe", stdout: "pipe", stderr: "pipe" },
-      ...(cwd === undefined ? {} : { cwd }),
+      // Nothing that is run is about our own folder, and many a program obeys what lies in it.
+      cwd: "/",
       ...(env === undefined ? {} : { env: { ...env } }),
     });
   } catch (error) {

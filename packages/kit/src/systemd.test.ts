@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "./clock.ts";
+import { runtimeCommand } from "./runtime-command.ts";
 import { credentialFile, feedWatchdog, inheritedSocket, notifyServiceManager } from "./systemd.ts";
 import { waitFor } from "./wait-for.ts";
 
@@ -98,7 +99,7 @@ s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(5)
 s.set_inheritable(True); assert s.fileno() == 3
 os.environ["LISTEN_FDS"] = "1"
 os.execv(sys.argv[2], sys.argv[2:])`;
-  const child = Bun.spawn(["python3", "-c", script, path, process.execPath, program], { stderr: "inherit" });
+  const child = Bun.spawn(["python3", "-c", script, path, ...runtimeCommand(program)], { stderr: "inherit" });
   try {
     const answer = await waitFor(
       () =>

@@ -2,6 +2,7 @@
  * Launchers for tests: in folders of their own, with the real proxy, either in this process or as a program that can
  * be killed. Disposing ends everything they started, also what a killed one left running.
  */
+
 import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
@@ -25,6 +26,7 @@ import {
   stopProcess,
   waitUntilGone,
 } from "@bureau/kit/process-table";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import {
   type LauncherAction,
   type LauncherRequest,
@@ -44,7 +46,7 @@ process.env["BUREAU_LOG"] ??= "error";
 
 const packages = resolve(import.meta.dirname, "../..");
 /** The proxy from source: tests need no build. */
-export const PROXY_COMMAND = [process.execPath, join(packages, "proxy/src/main.ts")];
+export const PROXY_COMMAND = runtimeCommand(join(packages, "proxy/src/main.ts"));
 const CONDITION_MS_MAX = 10_000;
 
 export type SpecInput = LauncherRequest<"create-sandbox">["sandbox_spec"];
@@ -114,7 +116,7 @@ export class TestLauncher implements AsyncDisposable {
     const shim = `#!/bin/sh\nexec ${PROXY_COMMAND.join(" ")} "$@"\n`;
     writeFileSync(join(this.config.programsDir, "bin/bureau-proxy"), shim, { mode: 0o755 });
     const fd = openSync(this.logFile, "a");
-    const child = Bun.spawn([process.execPath, join(packages, "launcher/src/main.ts"), ...this.flags()], {
+    const child = Bun.spawn(runtimeCommand(join(packages, "launcher/src/main.ts"), ...this.flags()), {
       stdin: "ignore",
       stdout: "ignore",
       stderr: fd,

@@ -1,12 +1,13 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 
 const root = mkdtempSync("/tmp/lm-");
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 function launch(...flags: string[]): { code: number; stdout: string; stderr: string } {
-  const child = Bun.spawnSync([process.execPath, resolve(import.meta.dirname, "main.ts"), ...flags], {
+  const child = Bun.spawnSync(runtimeCommand(resolve(import.meta.dirname, "main.ts"), ...flags), {
     env: { PATH: process.env["PATH"] ?? "", HOME: root },
   });
   return { code: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() };

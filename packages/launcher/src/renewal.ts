@@ -12,10 +12,10 @@ import type { CborServer } from "@bureau/kit/cbor-socket";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { replaceProcess } from "@bureau/kit/exec";
 import {
+  argumentsFor,
   contentOf,
   digestOfProgram,
   type HostEnvironment,
-  mainOf,
   ownHostEnvironment,
   readHostEnvironment,
   runtimeOf,
@@ -121,7 +121,7 @@ export class Renewal implements Disposable {
     this.#underWay = true;
     this.#fault = undefined;
     setTimeout(() => {
-      this.#replace(programsDir, requestId)
+      this.#replace(next, requestId)
         .catch((error: unknown) => this.#fail(`it could not be replaced: ${messageOf(error)}`))
         .finally(() => {
           this.#underWay = false;
@@ -129,7 +129,8 @@ export class Renewal implements Disposable {
     }, 0);
   }
 
-  async #replace(programsDir: string, requestId: string): Promise<void> {
+  async #replace(next: HostEnvironment, requestId: string): Promise<void> {
+    const programsDir = next.path;
     const { host, lock, lockFd, args, log } = this.#deps;
     const { layout } = host.config;
     if (this.#server === undefined) throw new BureauError("failed", "the launcher does not listen yet");
@@ -156,7 +157,7 @@ export class Renewal implements Disposable {
       pingWatchdog();
       const errno = replaceProcess({
         file: runtimeOf(programsDir),
-        args: [mainOf(programsDir, PROGRAM), ...withProgramsDir(args, programsDir)],
+        args: [...argumentsFor(next, PROGRAM), ...withProgramsDir(args, programsDir)],
         env: { ...process.env, ...lockVariable(lockFd) },
         socket: { fd: socket.fd, isOurs },
         keep: [lockFd],

@@ -12,6 +12,7 @@ import {
 import { join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
 import { argumentsOf, catchesSignal } from "@bureau/kit/process-table";
+import { runtimeCommand } from "@bureau/kit/runtime-command";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 
 const folder = mkdtempSync("/tmp/bpm-");
@@ -30,7 +31,7 @@ function start(fields: Partial<ProxyStart> = {}): ProxyStart {
 }
 
 function spawn(prefix: string[] = [], env: Record<string, string> = {}) {
-  return Bun.spawn([...prefix, process.execPath, main, "--sandbox", "/somewhere", "--spare"], {
+  return Bun.spawn([...prefix, ...runtimeCommand(main, "--sandbox", "/somewhere", "--spare")], {
     stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { evalCommand } from "@bureau/kit/runtime-command";
 
 const program = `import { hasTerminal } from ${JSON.stringify(join(import.meta.dir, "elevate.ts"))};
 console.log((hasTerminal() ? "somebody" : "nobody") + ", " + (process.stdin.isTTY === true));`;
@@ -9,7 +10,7 @@ test("sudo can ask on the terminal although standard input is a pipe, and nobody
     Bun.spawnSync([...around], { stdin: Buffer.from("{}"), env: { ...process.env, PROGRAM: program } })
       .stdout.toString()
       .trim();
-  const run = `echo {} | '${process.execPath}' -e "$PROGRAM"`;
+  const run = `echo {} | ${evalCommand('"$PROGRAM"').join(" ")}`;
   expect(ask("script", "-qec", run, "/dev/null")).toEndWith("somebody, false");
   expect(ask("setsid", "--wait", "sh", "-c", run)).toBe("nobody, false");
 });

@@ -1,6 +1,7 @@
 /**
  * Root, once: the doctor runs itself again through sudo, with the same flags and the same terminal. What root runs is
- * the resolved program, and never one that the system user or the operators could have changed.
+ * the resolved program, never one that the system user or the operators could have changed, and never in the folder
+ * that the person is in, which may be anybody's.
  */
 import { closeSync, constants, lstatSync, openSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -63,6 +64,7 @@ export async function runElevated(
   // Without a terminal nobody can type a password: sudo is not to wait for one.
   const quiet = hasTerminal() ? [] : ["-n"];
   const child = Bun.spawn([sudo, ...quiet, "--", program, ...args, "--elevated"], {
+    cwd: "/",
     stdin: stdin === undefined ? "inherit" : Buffer.from(stdin),
     stdout: "inherit",
     stderr: "inherit",

@@ -24,7 +24,7 @@ export const thisHost: Host = {
     if (program === undefined || Bun.which(program) === null) return undefined;
     const done = Bun.spawnSync([program, ...args], {
       ...{ stdout: "pipe", stderr: "pipe", stdin: "ignore" },
-      ...{ timeout: RUN_MS_MAX, killSignal: "SIGKILL" },
+      ...{ cwd: "/", timeout: RUN_MS_MAX, killSignal: "SIGKILL" },
     });
     return { code: done.exitCode, stdout: done.stdout.toString(), stderr: done.stderr.toString() };
   },

@@ -141,7 +141,7 @@ async function startMaster(args: readonly string[], name: string, how: SshOption
   const waiting = `echo ${READY} && exec cat >/dev/null`;
   let child: Bun.Subprocess<"pipe", "pipe", "pipe">;
   try {
-    child = Bun.spawn(["ssh", ...args, waiting], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    child = Bun.spawn(["ssh", ...args, waiting], { cwd: "/", stdin: "pipe", stdout: "pipe", stderr: "pipe" });
   } catch (error) {
     throw new BureauError("unsupported", "Cannot run ssh", {
       hint: "install the OpenSSH client (openssh-client, openssh-clients)",

@@ -64,7 +64,13 @@ export async function unitStates(names: readonly string[]): Promise<Map<string, 
 
 function spawn(command: string[]) {
   try {
-    return Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "ignore", timeout: ASK_MS_MAX });
+    return Bun.spawn(command, {
+      cwd: "/",
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "ignore",
+      timeout: ASK_MS_MAX,
+    });
   } catch (error) {
     throw new BureauError("unsupported", "Cannot run systemctl", { cause: error });
   }

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "@bureau/kit/clock";
 import { replaceProcess } from "@bureau/kit/exec";
-import { mainOf, runtimeOf } from "@bureau/kit/host-environment";
+import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/kit/host-environment";
 import type { Log } from "@bureau/kit/log";
 import { pingWatchdog } from "@bureau/kit/systemd";
 import { waitFor } from "@bureau/kit/wait-for";
@@ -60,12 +60,13 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
     const socket = await observe.handOver(HAND_OVER_MS_MAX);
     if (socket === undefined) return "requests were under way for too long";
     if (deps.signal.aborted) return "this daemon was told to stop";
+    const next = readHostEnvironment(path);
     keepUnsent(deps.unsentFile, outbox.unsent, log);
     log.info("this daemon is replaced", { by: path });
     pingWatchdog();
     const errno = replaceProcess({
       file: runtimeOf(path),
-      args: [mainOf(path, "bureau-daemon"), ...deps.args],
+      args: [...argumentsFor(next, "bureau-daemon"), ...deps.args],
       env: { ...process.env, ...options.env },
       socket: { fd: socket.fd, isOurs: deps.socketIsOurs },
     });

@@ -2,9 +2,9 @@
 import { existsSync, realpathSync } from "node:fs";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import {
+  argumentsFor,
   faultOf,
   type HostEnvironment,
-  mainOf,
   readHostEnvironment,
   runtimeOf,
 } from "@bureau/kit/host-environment";
@@ -60,10 +60,13 @@ export async function checkEnvironment(
   if (fault !== undefined) throw bad(fault);
   const between = faultBetween({ ...running, state: stateFormats }, found, formats);
   if (between !== undefined) throw bad(between);
-  const runtime = await runBriefly([runtimeOf(path), "--version"], VERSION_MS_MAX);
+  const runtime = await runBriefly([runtimeOf(path), ...found.runtimeArguments, "--version"], VERSION_MS_MAX);
   if (runtime.code !== 0) throw bad(`its runtime does not run here: ${runtime.said}`);
   for (const name of ["bureau-daemon", "bureau-launcher"]) {
-    const program = await runBriefly([runtimeOf(path), mainOf(path, name), "--version"], VERSION_MS_MAX);
+    const program = await runBriefly(
+      [runtimeOf(path), ...argumentsFor(found, name), "--version"],
+      VERSION_MS_MAX,
+    );
     if (program.code !== 0) throw bad(`its ${name} does not run here: ${program.said}`);
   }
   // It is to be there after a power cut, too: neither whoever copied it here nor Nix has seen to that.

@@ -12,7 +12,7 @@ export async function runBriefly(
 ): Promise<{ readonly code: number; readonly said: string }> {
   try {
     const { code, stdout, stderr } = await runToEnd(command, {
-      ...{ what: `"${command[0]}"`, timeoutMs, cwd: "/", ...(signal === undefined ? {} : { signal }) },
+      ...{ what: `"${command[0]}"`, timeoutMs, ...(signal === undefined ? {} : { signal }) },
     });
     const said = `${stderr}${stdout}`.trim().slice(-OUTPUT_CHARS_MAX);
     return { code, said: said === "" ? `exited with ${code}` : said };

@@ -177,7 +177,6 @@ async function runClient(argv: string[]): Promise<Ran> {
       timeoutMs: CLIENT_MS_MAX,
       stdoutBytesMax: SCREEN_BYTES_MAX,
       env: clientEnvironment(),
-      cwd: "/",
     });
   } catch (error) {
     if (!isBureauError(error) || error.code !== "unsupported") throw error;

@@ -2,6 +2,7 @@
 import { readlinkSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
 import { argumentsOf } from "@bureau/kit/process-table";
+import { programIn } from "@bureau/kit/runtime-command";
 import { type Check, type Finding, fail, pass, skip } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { buildAt, buildOfProcessPath } from "../installed-build.ts";
@@ -56,7 +57,7 @@ function buildOf(pid: number): string | undefined {
 }
 
 function namedBuildOf(pid: number): string | undefined {
-  const bundle = argumentsOf(pid).find((word) => word.endsWith("/main.js"));
+  const bundle = programIn(argumentsOf(pid));
   const build = bundle === undefined ? undefined : buildOfProcessPath(bundle);
   // Through the boot link it says nothing about when it was started.
   return build === undefined || build.includes("/current") ? undefined : build.replace(/\/bin\/\.\.$/, "");

@@ -1,0 +1,10 @@
+import { expect, test } from "bun:test";
+import { absoluteEntries, useAbsolutePath } from "./search-path.ts";
+
+test("entries that mean the current folder are left out", () => {
+  expect(absoluteEntries("/usr/bin:.:bin::/bin:")).toBe("/usr/bin:/bin");
+  expect(absoluteEntries("")).toBe("");
+  const env = { PATH: ":/bin", HOME: "." };
+  useAbsolutePath(env);
+  expect(env).toEqual({ PATH: "/bin", HOME: "." });
+});

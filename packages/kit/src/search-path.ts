@@ -1,0 +1,11 @@
+/** Where programs are looked for. An entry that is no absolute path means the current folder, which others may write. */
+export const absoluteEntries = (path: string): string =>
+  path
+    .split(":")
+    .filter((entry) => entry.startsWith("/"))
+    .join(":");
+
+/** Looks for programs at absolute paths only, from now on, in this process and what it starts. */
+export function useAbsolutePath(env: Record<string, string | undefined> = process.env): void {
+  if (env["PATH"] !== undefined) env["PATH"] = absoluteEntries(env["PATH"]);
+}
