@@ -34,7 +34,7 @@ test.each(Object.keys(templates))("%s finds its tools and a home it can write to
       ...["--setenv", "HOME", home, "--"],
       ...["/bin/sh", "-c", 'cd "$HOME" && touch kept && ls'],
     ],
-    { what: "bubblewrap", timeoutMs: 20_000, stdoutBytesMax: 1 << 16, cwd: "/" },
+    { what: "bubblewrap", timeoutMs: 20_000, stdoutBytesMax: 1 << 16 },
   );
   expect(outcome).toMatchObject({ code: 0, stdout: "kept\n" });
 });
