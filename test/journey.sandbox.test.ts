@@ -152,6 +152,18 @@ describe("agents", () => {
     await json("agent", "destroy", "listener");
   });
 
+  test("are confined by layers that the kernel says hold", async () => {
+    await json("agent", "create", "confined", "--command", "sleep 1000");
+    const { sandbox } = await json<{ sandbox: { layers: Record<string, boolean>; exceptions: string[] } }>(
+      "agent",
+      "show",
+      "confined",
+    );
+    expect(sandbox).toMatchObject({ layers: { seccomp: true, network_namespace: true }, exceptions: [] });
+    expect((await run("agent", "show", "confined")).stdout).toMatch(/^sandbox +seccomp, no new privs/m);
+    await json("agent", "destroy", "confined");
+  });
+
   test("with a template that does not exist are refused before anything is made", async () => {
     const refused = await run("agent", "create", "x", "--template", "bureau/template:nope");
     expect(refused.code).toBe(1);

@@ -218,6 +218,9 @@ export type SandboxPaths = {
   readonly script: string;
   readonly bwrapArguments: string;
   readonly bwrapStatus: string;
+  readonly seccompFilter: string;
+  /** An empty file, for what a program shall not read. */
+  readonly empty: string;
   readonly exitCode: string;
   /** `<fleet>/<type>/<name>.proxy.sock`, a link to `proxySocket`: the name the wire gives it. */
   readonly proxyLink: string;
@@ -246,6 +249,8 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Acc
     script: join(dir, "sandbox.sh"),
     bwrapArguments: join(dir, "bwrap.args"),
     bwrapStatus: join(dir, "bwrap.status"),
+    seccompFilter: join(dir, "seccomp.bpf"),
+    empty: join(dir, "empty"),
     exitCode: join(dir, "exit-code"),
     proxyLink: `${stem}.proxy.sock`,
     adminSocket: `${stem}.admin.sock`,

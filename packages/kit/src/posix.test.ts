@@ -187,3 +187,19 @@ describe("a reserved port", () => {
     await Bun.serve({ ...answer, port }).stop(true);
   });
 });
+
+test.skipIf(Bun.which("keyctl") === null)(
+  "what a program starts has no key of who started the program",
+  () => {
+    const search = "keyctl search @s user bureau-test";
+    const join = `(await import(${module})).joinSessionKeyring();`;
+    const run = `console.log(Bun.spawnSync(["sh", "-c", ${JSON.stringify(search)}]).exitCode === 0 ? "found" : "none")`;
+    const script = `keyctl add user bureau-test x @s >/dev/null && "$0" -e "$1"`;
+    const inside = (code: string): string =>
+      Bun.spawnSync(["keyctl", "session", "-", "sh", "-c", script, process.execPath, code])
+        .stdout.toString()
+        .trim();
+    expect(inside(run)).toBe("found");
+    expect(inside(`${join} ${run}`)).toBe("none");
+  },
+);

@@ -184,6 +184,17 @@ export function holdProcess(pid: number): HeldProcess | undefined {
   };
 }
 
+/** keyctl(2): [x86-64, aarch64]. */
+const SYS_KEYCTL = process.arch === "arm64" ? 219n : 250n;
+const KEYCTL_JOIN_SESSION_KEYRING = 1n;
+
+/**
+ * Leaves the session keyring that this program inherited for an empty one: what it starts has no key of who started it
+ * (keyrings(7)). False where the kernel has no keyrings, or a container forbids them.
+ */
+export const joinSessionKeyring = (): boolean =>
+  Number(libc().syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0n, 0n, 0n)) >= 0;
+
 const AF_UNIX = 1;
 const SOCK_DGRAM_CLOEXEC = 0o2000002;
 const MSG_NOSIGNAL = 0x4000;

@@ -149,7 +149,7 @@ function makeHost(
   const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {
     ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux, stopping, clearLater },
-    ...{ hostTools: findHostTools(), ...findSandboxPrograms() },
+    ...{ hostTools: findHostTools(), programs: findSandboxPrograms() },
   };
   return host;
 }

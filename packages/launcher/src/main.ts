@@ -5,7 +5,7 @@ import { reapInheritedChildren } from "@bureau/kit/exec";
 import { machineKeyFile, machineSessionFile } from "@bureau/kit/layout";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
 import { configOrExit } from "@bureau/kit/machine-flags";
-import { makeUndumpable } from "@bureau/kit/posix";
+import { joinSessionKeyring, makeUndumpable } from "@bureau/kit/posix";
 import { onRateLimitWait } from "@bureau/kit/rate-limit";
 import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
 import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
@@ -26,6 +26,7 @@ async function main(context: ProgramContext): Promise<number> {
   const { log, signal } = context;
   warnOfLongRunDir(config, log);
   onRateLimitWait((wait) => log.info("the homeserver limits how fast it is asked; waiting", wait));
+  joinSessionKeyring();
   using _children = reapInheritedChildren();
   using lock = takeInstanceLock(config.layout);
   await forgetOldLife(config, { clock: systemClock, log, signal });

@@ -121,6 +121,34 @@ export const SandboxExitSchema = v.object({
 });
 export type SandboxExit = v.InferOutput<typeof SandboxExitSchema>;
 
+/**
+ * What a sandbox is made of: each layer, and whether it holds, as the kernel tells it of the running program. One that
+ * a template shares or lifts does not hold.
+ */
+export const SandboxLayersSchema = v.object({
+  /** A seccomp filter beyond any that the host's own programs have. */
+  seccomp: v.boolean(),
+  no_new_privs: v.boolean(),
+  no_capabilities: v.boolean(),
+  user_namespace: v.boolean(),
+  pid_namespace: v.boolean(),
+  mount_namespace: v.boolean(),
+  network_namespace: v.boolean(),
+  ipc_namespace: v.boolean(),
+  uts_namespace: v.boolean(),
+  cgroup_namespace: v.boolean(),
+  /** The host's keys are not listed inside. */
+  keys_hidden: v.boolean(),
+});
+export type SandboxLayers = v.InferOutput<typeof SandboxLayersSchema>;
+
+export const SandboxConfinementSchema = v.object({
+  layers: SandboxLayersSchema,
+  /** What the template has the seccomp filter allow, such as `nested_userns`. */
+  exceptions: v.array(v.string()),
+});
+export type SandboxConfinement = v.InferOutput<typeof SandboxConfinementSchema>;
+
 export const SandboxStatusSchema = v.object({
   principal: account,
   digests: SandboxDigestsSchema,
@@ -134,6 +162,8 @@ export const SandboxStatusSchema = v.object({
   started_at: integer,
   /** The host environment whose programs it sees. */
   programs_dir: v.optional(v.string()),
+  /** Absent when the program ended before it could be looked at. */
+  confinement: v.optional(SandboxConfinementSchema),
 });
 export type SandboxStatus = v.InferOutput<typeof SandboxStatusSchema>;
 

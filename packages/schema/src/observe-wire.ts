@@ -4,6 +4,7 @@
  * socket may know what the machine is doing, also while its homeserver is away.
  */
 import * as v from "valibot";
+import { SandboxConfinementSchema } from "./launcher-ipc.ts";
 import { list } from "./parse.ts";
 
 /** Bytes of one request or reply line. */
@@ -59,6 +60,8 @@ export const PrincipalReportSchema = v.object({
   health: v.optional(v.picklist(healthStates)),
   /** It runs its previous configuration because the new one failed; `reason` says how. */
   rolled_back: v.optional(v.boolean()),
+  /** What its sandbox is made of; absent when it does not run. */
+  sandbox: v.optional(SandboxConfinementSchema),
 });
 export type PrincipalReport = v.InferOutput<typeof PrincipalReportSchema>;
 

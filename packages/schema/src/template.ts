@@ -33,10 +33,22 @@ export const ResourcesSchema = v.object({
   memory_limit_mb: v.optional(nonNegative),
   pids_limit: v.optional(nonNegative),
 });
+/** What the seccomp filter refuses unless a template asks for it: each is a field of `security`, off by default. */
+export const securityExceptions = [
+  "nested_userns", // user namespaces, and mounts, inside the sandbox
+  "perf", // perf_event_open
+  "netlink", // netlink protocols other than route
+] as const;
+export type SecurityException = (typeof securityExceptions)[number];
+
 export const SecuritySchema = v.object({
+  /** No controlling terminal: no Ctrl-C, no SIGWINCH. */
   new_session: v.optional(v.boolean()),
   die_with_parent: v.optional(v.boolean()),
   no_new_privs: v.optional(v.boolean()),
+  nested_userns: v.optional(v.boolean()),
+  perf: v.optional(v.boolean()),
+  netlink: v.optional(v.boolean()),
 });
 export const SecretBindingSchema = v.pipe(
   v.object({ key: v.pipe(v.string(), v.minLength(1)), env: unset(v.string()), file: unset(v.string()) }),

@@ -3,6 +3,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
+import type { SandboxConfinement } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
@@ -24,7 +25,21 @@ export const reportAgent = (report: PrincipalReport) => ({
   ...(report.reason === undefined ? {} : { reason: report.reason }),
   ...(report.health === undefined ? {} : { health: report.health }),
   ...(report.rolled_back === undefined ? {} : { rolled_back: report.rolled_back }),
+  ...(report.sandbox === undefined ? {} : { sandbox: report.sandbox }),
 });
+
+/** Pure. What a sandbox is made of, a line a statement: the layers that hold, those that do not, what is lifted. */
+export function describeSandbox({ layers, exceptions }: SandboxConfinement): Record<string, string> {
+  const named = (wanted: boolean): string =>
+    Object.entries(layers)
+      .flatMap(([name, holds]) => (holds === wanted ? [name.replaceAll("_", " ")] : []))
+      .join(", ");
+  return {
+    sandbox: named(true),
+    ...(named(false) === "" ? {} : { "not held": named(false) }),
+    ...(exceptions.length === 0 ? {} : { exceptions: exceptions.join(", ") }),
+  };
+}
 
 const unsettled: readonly PrincipalReport["state"][] = ["starting", "stopping"];
 

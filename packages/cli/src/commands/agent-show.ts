@@ -5,6 +5,7 @@ import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
 import { machineOf, openSession, principalOf } from "../instance/operator.ts";
+import { describeSandbox } from "./agent-report.ts";
 import { withStates } from "./agent-states.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
@@ -24,8 +25,10 @@ export async function run(invocation: Invocation): Promise<void> {
     terminal.json({ ...agent, assignment });
     return;
   }
-  for (const [name, value] of Object.entries(agent ?? {}))
-    terminal.print(`${name.padEnd(12)}${String(value)}`);
+  const { sandbox, ...facts } = agent ?? {};
+  for (const [name, value] of Object.entries(facts)) terminal.print(`${name.padEnd(12)}${String(value)}`);
+  for (const [name, value] of Object.entries(sandbox === undefined ? {} : describeSandbox(sandbox)))
+    terminal.print(`${name.padEnd(12)}${value}`);
   terminal.print("assignment");
   for (const line of JSON.stringify(assignment, null, 2).split("\n")) terminal.print(`  ${line}`);
 }

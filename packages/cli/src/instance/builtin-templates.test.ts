@@ -30,6 +30,18 @@ describe("the built-in templates", () => {
     }
   });
 
+  test("an agent has a terminal that it controls; a service has none", () => {
+    for (const [name, expected] of [
+      ["agent", false],
+      ["agent-base", false],
+      ["greeter", false],
+      ["service", true],
+    ]) {
+      const resolved = resolveTemplate(`bureau/template:${name}`, lookup);
+      expect([name, resolved.ok && resolved.template.security?.new_session]).toEqual([name, expected]);
+    }
+  });
+
   test("only the networked ones share the host's network, and nothing else of it", () => {
     const resolved = resolveTemplate("bureau/template:agent-base", lookup);
     expect(resolved.ok && resolved.template.namespaces).toEqual({

@@ -20,6 +20,8 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
     ...{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace" },
     ...{ mode: "rw", optional: true },
   };
+  // People attach to agents: Ctrl-C and a changed window reach the program.
+  const interactive = { new_session: false, die_with_parent: true, no_new_privs: true };
   return {
     base: {
       description: "Namespaces of its own, no network, the host's tools read-only",
@@ -42,6 +44,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
     "agent-base": {
       description: "base-networked, with the names a program needs to find its proxy",
       inherits: [`${room}:base-networked`],
+      security: interactive,
       environment_variables: fromProxy,
     },
     "service-base": {
@@ -52,6 +55,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
     agent: {
       description: "An agent without network: it reaches the world through its proxy; /workspace is kept",
       inherits: [`${room}:base`],
+      security: interactive,
       environment_variables: fromProxy,
       filesystem: [kept],
     },

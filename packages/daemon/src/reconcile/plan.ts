@@ -524,5 +524,6 @@ function report(
     ...(live === undefined ? {} : { started_at: live.started_at }),
     ...(health === undefined ? {} : { health }),
     ...(isPrevious ? { rolled_back: true } : {}),
+    ...(live?.confinement === undefined ? {} : { sandbox: live.confinement }),
   };
 }

@@ -32,7 +32,7 @@ function traces(launcher: TestLauncher): string[] {
   // A terminal server keeps the command line of the client that started it.
   const sandboxed = launcher
     .processes()
-    .filter(({ args }) => args[0] !== "tmux" && args.some((arg) => arg.includes("/sandbox/")));
+    .filter(({ args }) => args[0] !== "tmux" && args.some((arg) => arg.includes(`${root}/sandbox/`)));
   return [
     ...files.map((entry) => join(entry.parentPath, entry.name)),
     ...folders,

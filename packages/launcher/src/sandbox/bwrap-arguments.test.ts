@@ -10,6 +10,8 @@ const context: BwrapContext = {
   mounts: [],
   scratch: undefined,
   files: [{ source: "/d/etc/passwd", dest: "/etc/passwd" }],
+  hiddenFiles: ["/proc/keys"],
+  empty: "/d/empty",
   hostTools: [
     { kind: "bind", path: "/usr" },
     { kind: "link", path: "/bin", target: "usr/bin" },
@@ -29,7 +31,6 @@ describe("bubblewrap's arguments", () => {
   test("unshare everything when the spec says nothing", () => {
     for (const flag of ["user", "pid", "net", "ipc", "uts", "cgroup-try"])
       expect(line()).toContain(` --unshare-${flag} `);
-    expect(line()).toContain(" --new-session ");
     expect(line()).toContain(" --hostname agent-x ");
   });
 
@@ -49,9 +50,13 @@ describe("bubblewrap's arguments", () => {
     expect(args).not.toContain("--new-session");
   });
 
-  test("leave an interactive shell its terminal, unless the spec says otherwise", () => {
-    expect(line({ command: [] })).not.toContain("--new-session");
-    expect(line({ command: [], security: { new_session: true } })).toContain("--new-session");
+  test("leave a program its terminal, unless the spec says otherwise", () => {
+    expect(line()).not.toContain("--new-session");
+    expect(line({ security: { new_session: true } })).toContain("--new-session");
+  });
+
+  test("lay an empty file over what tells of the host's keys", () => {
+    expect(line()).toContain(" --proc /proc --dev /dev --ro-bind /d/empty /proc/keys ");
   });
 
   test("refuse to run unsandboxed or among the host's processes", () => {

@@ -6,6 +6,9 @@
  * the spec shares one explicitly. Sharing pids is refused: the program could kill every process of the launcher's user,
  * and without a pid 1 of its own nothing would end what it leaves behind.
  *
+ * A program has a controlling terminal, for job control, Ctrl-C and SIGWINCH, unless the spec says otherwise: what a new
+ * session protects from, input typed into the terminal by ioctl, the seccomp filter refuses.
+ *
  * Later arguments win over earlier ones, so Bureau's own mounts come last and nothing can lie over them.
  */
 import { join } from "node:path";
@@ -30,6 +33,9 @@ export type BwrapContext = {
   readonly scratch: string | undefined;
   /** Host files put at fixed places: generated passwd, group and the like. */
   readonly files: readonly { readonly source: string; readonly dest: string }[];
+  /** Files of /proc that tell of the host, and the host's empty file that lies over them. */
+  readonly hiddenFiles: readonly string[];
+  readonly empty: string;
   readonly hostTools: readonly HostTool[];
   /** Tools of the environment that scripts expect at fixed places: `/bin/sh` → `<env>/bin/sh`. */
   readonly environmentLinks: readonly { readonly target: string; readonly dest: string }[];
@@ -96,16 +102,10 @@ function namespaceArguments(spec: SandboxSpec, context: BwrapContext): string[] 
   if (own.net !== false) args.push("--unshare-net");
   if (own.ipc !== false) args.push("--unshare-ipc");
   if (own.uts !== false) args.push("--unshare-uts", "--hostname", context.hostname);
-  if (spec.security?.new_session ?? !isInteractive(spec)) args.push("--new-session");
+  if (spec.security?.new_session === true) args.push("--new-session");
   const { uid, gid } = insideIds(context);
   return [...args, "--uid", String(uid), "--gid", String(gid)];
 }
-
-/**
- * A shell for people needs a controlling terminal for its job control and for Ctrl-C. The terminal is the sandbox's
- * own and nothing outside ever reads its input, so there is nobody to inject any into.
- */
-const isInteractive = (spec: SandboxSpec): boolean => spec.command.length === 0;
 
 /** The ids a program has inside. */
 export const insideIds = (host: {
@@ -128,6 +128,7 @@ function baseArguments(spec: SandboxSpec, context: BwrapContext): string[] {
     ...tools,
     ...context.files.flatMap(({ source, dest }) => ["--ro-bind", source, dest]),
     ...["--proc", "/proc", "--dev", "/dev"],
+    ...context.hiddenFiles.flatMap((path) => ["--ro-bind", context.empty, path]),
     ...["--perms", "1777", "--tmpfs", "/tmp"],
   ];
 }

@@ -17,9 +17,10 @@ import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { insidePaths, tmuxSession } from "@bureau/kit/layout";
 import { mountsOf } from "@bureau/kit/mounts";
 import { makeFifo } from "@bureau/kit/posix";
-import { identify, type ProcessId } from "@bureau/kit/process-table";
+import { identify, isAlive, type ProcessId } from "@bureau/kit/process-table";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type AccountLocalpart, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
+import { type SecurityException, securityExceptions } from "@bureau/schema/template";
 import type * as v from "valibot";
 import type { CredentialBundle } from "../keys.ts";
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
@@ -27,6 +28,7 @@ import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from 
 import { clearSandbox, destroySandbox } from "./destroy.ts";
 import { accountOf, settledScreen } from "./exit-account.ts";
 import { withoutHostTools } from "./host-tools.ts";
+import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
 import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
@@ -43,8 +45,11 @@ import {
 import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
 import { killAll, untilBuilt, untilProgramRuns } from "./sandbox-processes.ts";
 import { sandboxScript, startGate } from "./script.ts";
+import { seccompFilter } from "./seccomp/seccomp-filter.ts";
 import { expandVariables, templateVariables, type Variables } from "./variables.ts";
 
+/** They name keys of the host's users, and who has how many (keyrings(7)); a kernel without keyrings has neither. */
+const hiddenFiles = (): string[] => ["/proc/keys", "/proc/key-users"].filter((path) => existsSync(path));
 /** Linux's limit (HOST_NAME_MAX). */
 const HOSTNAME_BYTES_MAX = 64;
 
@@ -93,7 +98,7 @@ export async function createSandbox(
     const shell = await building;
     const proxy = await starting;
     const processes = await step("program", () => runProgram(host, principal, shell));
-    host.table.put({ ...record, phase: "running", proxy, processes });
+    host.table.put({ ...record, phase: "running", proxy, processes, ...confinementOf(processes, request) });
     host.watch.add(principal);
     const pid = processes.program?.pid;
     host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
@@ -211,6 +216,8 @@ function writeFiles(
     mounts: plan.mounts,
     scratch: plan.scratch,
     files,
+    hiddenFiles: hiddenFiles(),
+    empty: paths.empty,
     hostTools: host.hostTools,
     environmentLinks: plan.environmentLinks,
     inside: paths.inside,
@@ -219,11 +226,27 @@ function writeFiles(
     programsDir: realpathSync(host.config.programsDir),
     environment,
   };
+  writeFileSync(paths.empty, "", { mode: 0o444 });
+  writeFileSync(paths.seccompFilter, seccompFilter(new Set(exceptionsOf(spec))), { mode: 0o600 });
   writeArguments(paths, bwrapArguments(spec, context));
-  writeFileSync(paths.script, sandboxScript(paths, host.bwrap, plan.command), { mode: 0o600 });
+  writeFileSync(paths.script, sandboxScript(paths, host.programs, plan.command), { mode: 0o600 });
   makeFifo(startGate(paths), 0o600);
   linkSockets(paths);
   return sourcesOf(context);
+}
+
+const exceptionsOf = ({ security }: SandboxSpec): SecurityException[] =>
+  securityExceptions.filter((exception) => security?.[exception] === true);
+
+/** Pid 1 inside has what the program has, and outlives it. */
+function confinementOf(
+  { shell, program, init }: SandboxProcesses,
+  { sandbox_spec: spec }: CreateRequest,
+): Pick<SandboxRecord, "confinement"> {
+  const inside = [program, init].find((process) => process !== undefined && isAlive(process));
+  if (inside === undefined) return {};
+  const layers = layersOf(inside.pid, shell.pid, hiddenFiles());
+  return { confinement: { layers, exceptions: exceptionsOf(spec) } };
 }
 
 /** The host paths a sandbox may see. A template's are resolved already and must not be again: they may have moved. */

@@ -5,6 +5,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
 import type { Mount } from "@bureau/schema/template";
 import type { HostTool } from "./bwrap-arguments.ts";
+import type { SandboxPrograms } from "./script.ts";
 
 export function findHostTools(): HostTool[] {
   const tools: HostTool[] = [];
@@ -36,7 +37,7 @@ export function homesOfUser(): string[] {
 }
 
 /** @throws BureauError `unsupported` when bubblewrap or tmux is missing */
-export function findSandboxPrograms(): { bwrap: string } {
+export function findSandboxPrograms(): SandboxPrograms {
   const find = (program: string): string | null => Bun.which(program, { PATH: process.env["PATH"] ?? "" });
   const bwrap = find("bwrap");
   for (const [name, path] of Object.entries({ bubblewrap: bwrap, tmux: find("tmux") }))
@@ -44,5 +45,16 @@ export function findSandboxPrograms(): { bwrap: string } {
       throw new BureauError("unsupported", `Cannot run sandboxes: ${name} is not installed`, {
         hint: `install it, for example: sudo apt-get install ${name}`,
       });
-  return { bwrap: bwrap ?? "bwrap" };
+  return { bwrap: bwrap ?? "bwrap", keyctl: usableKeyctl(find("keyctl")) };
+}
+
+/** Some containers have no keyrings. */
+function usableKeyctl(keyctl: string | null): string | undefined {
+  if (keyctl === null) return undefined;
+  const tried = Bun.spawnSync([keyctl, "session", "-", "/bin/sh", "-c", ":"], {
+    cwd: "/",
+    env: {},
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  return tried.exitCode === 0 ? keyctl : undefined;
 }

@@ -169,7 +169,9 @@ describe("from inside a sandbox", () => {
     expect((await deceived.call("list-sandboxes", {})).sandboxes).toEqual([]);
   });
 
-  test("the terminal outside is not told apart: no controlling terminal to inject input into", async () => {
-    expect(await inside("sh -c 'echo x >/dev/tty' || echo none")).toContain("none");
+  test("a template that asks for a session of its own has no controlling terminal", async () => {
+    const tty = "sh -c 'echo x >/dev/tty' || echo none";
+    expect(await inside(tty, { spec: { security: { new_session: true } } })).toContain("none");
+    expect(await inside(tty)).toBe("x");
   });
 });

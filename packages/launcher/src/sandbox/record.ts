@@ -7,7 +7,12 @@ import { join } from "node:path";
 import { readIfPresent, writeAtomically, writeDurably } from "@bureau/kit/durable-file";
 import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/kit/layout";
 import { decodeState, encodeState, isTooNew, settleStateFormat } from "@bureau/kit/state-format";
-import { SandboxDigestsSchema, SandboxExitSchema, type SandboxStatus } from "@bureau/schema/launcher-ipc";
+import {
+  SandboxConfinementSchema,
+  SandboxDigestsSchema,
+  SandboxExitSchema,
+  type SandboxStatus,
+} from "@bureau/schema/launcher-ipc";
 import { ref } from "@bureau/schema/parse";
 import { type AccountLocalpart, type FleetLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
 import * as v from "valibot";
@@ -41,6 +46,8 @@ export const SandboxRecordSchema = v.object({
   proxy: v.optional(ProcessIdSchema),
   processes: v.optional(SandboxProcessesSchema),
   exit: v.optional(SandboxExitSchema),
+  /** As it was when the program began. */
+  confinement: v.optional(SandboxConfinementSchema),
 });
 export type SandboxRecord = v.InferOutput<typeof SandboxRecordSchema>;
 
@@ -142,5 +149,6 @@ export function statusOf(record: SandboxRecord, proxyAlive: boolean): SandboxSta
         : { state: "dead" },
     started_at: record.started_at,
     ...(record.programs_dir === undefined ? {} : { programs_dir: record.programs_dir }),
+    ...(record.confinement === undefined ? {} : { confinement: record.confinement }),
   };
 }

@@ -11,6 +11,7 @@ import type { HostTool } from "./bwrap-arguments.ts";
 import type { ExitWatch } from "./exit-watch.ts";
 import type { MountPolicy } from "./mount-policy.ts";
 import type { SandboxTable } from "./sandbox-table.ts";
+import type { SandboxPrograms } from "./script.ts";
 
 export type SandboxHost = {
   readonly config: LauncherConfig;
@@ -22,8 +23,7 @@ export type SandboxHost = {
   readonly table: SandboxTable;
   readonly watch: ExitWatch;
   readonly mountPolicy: MountPolicy;
-  /** Absolute path of bubblewrap. */
-  readonly bwrap: string;
+  readonly programs: SandboxPrograms;
   readonly hostTools: readonly HostTool[];
   /** Clears away later, and under its lock, what is left of a sandbox that could not be cleared away now. */
   readonly clearLater: (principal: AccountLocalpart) => void;

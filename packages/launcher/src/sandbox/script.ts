@@ -2,7 +2,11 @@
  * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor, so that no secret stands in an
  * argv; the launcher removes the file once they are read. It leaves the exit code in a file even when nobody watches,
  * and says nothing on the terminal itself, which is the program's. Before the program it runs nothing but bubblewrap: each
- * command would cost a sandbox a millisecond.
+ * command would cost a sandbox a millisecond. bubblewrap gets an empty environment, because the program can read it
+ * (/proc/1/environ).
+ *
+ * The shell shares its process group with the program, which may have the terminal's signals (Ctrl-C) or send one to the
+ * whole group (kill 0). It outlives those that end a program, to write down how the program ended.
  */
 import { join } from "node:path";
 import type { SandboxPaths } from "@bureau/kit/layout";
@@ -20,13 +24,32 @@ export const startGate = (paths: SandboxPaths): string => join(paths.dir, "start
  */
 const LINGER_SECONDS = "0.05";
 
-/** Pure. `bwrap` is an absolute path; `command` is visible to other processes of the host's user, so it holds no secret. */
-export function sandboxScript(paths: SandboxPaths, bwrap: string, command: readonly string[]): string {
+/** Absolute paths of what the script runs. */
+export type SandboxPrograms = {
+  readonly bwrap: string;
+  /** Gives a sandbox a session keyring of its own (keyrings(7)); absent where there is none. */
+  readonly keyctl: string | undefined;
+};
+
+/** Pure. `command` is visible to other processes of the host's user, so it holds no secret. */
+export function sandboxScript(
+  paths: SandboxPaths,
+  { bwrap, keyctl }: SandboxPrograms,
+  command: readonly string[],
+): string {
   const file = (path: string): string => quote(path);
+  const takeTerminal = "exec 2>&9 9>&-";
+  const start = `env -i ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 --add-seccomp-fd 6 -- ${command.map(quote).join(" ")}`;
+  // keyctl names the new keyring on its standard error, which is the terminal only after it.
+  const lines =
+    keyctl === undefined
+      ? `${takeTerminal}\n  exec ${start}`
+      : `exec ${quote(keyctl)} session - /bin/sh -c ${quote(`${takeTerminal}; exec "$@"`)} sh ${start}`;
   return `# Runs one sandbox; written by bureau-launcher, started by its tmux.
 exec 9>&2 2>/dev/null
-( exec 2>&9 9>&- 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)} 5<>${file(startGate(paths))}
-  exec ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 -- ${command.map(quote).join(" ")}
+trap : INT QUIT TERM
+( exec 3<${file(paths.bwrapArguments)} 4>${file(paths.bwrapStatus)} 5<>${file(startGate(paths))} 6<${file(paths.seccompFilter)}
+  ${lines}
 )
 code=$?
 echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode}.tmp`)} ${file(paths.exitCode)}

@@ -1,0 +1,111 @@
+/**
+ * What a program in a sandbox may not ask the kernel for, and what it is answered. Everything else is allowed: a list of
+ * what is allowed would refuse whatever the next C library or kernel brings.
+ *
+ * The errno is the one that programs know how to bear. ENOSYS means "this kernel has no such call": they take another
+ * way. It is a must for clone3, whose flags lie in memory that a filter cannot read; every C library falls back to clone.
+ * ptrace is not here: a pid namespace of its own confines it, and sanitizers, gdb and strace need it.
+ */
+import { constants } from "node:os";
+import type { SecurityException } from "@bureau/schema/template";
+import type { SyscallName } from "./syscall-numbers.ts";
+
+const { EPERM, ENOSYS, EAFNOSUPPORT, EPROTONOSUPPORT } = constants.errno;
+
+/** Holds when the low 32 bits of an argument, under `mask`, are `oneOf` the values, or none of `noneOf`. */
+export type Condition = { readonly argument: number; readonly mask?: number } & (
+  | { readonly oneOf: readonly number[] }
+  | { readonly noneOf: readonly number[] }
+);
+
+export type DenyRule = {
+  readonly syscalls: readonly SyscallName[];
+  readonly errno: number;
+  /** All must hold; none: always refused. */
+  readonly when?: readonly Condition[];
+  /** The exception of a template that lifts this rule. */
+  readonly unless?: SecurityException;
+};
+
+const CLONE_NEWUSER = 0x1000_0000;
+const AF_UNIX = 1;
+const AF_INET = 2;
+const AF_INET6 = 10;
+const AF_NETLINK = 16;
+const NETLINK_ROUTE = 0;
+const TIOCSTI = 0x5412;
+const TIOCLINUX = 0x541c;
+
+export const denyList: readonly DenyRule[] = [
+  { syscalls: ["clone3"], errno: ENOSYS, unless: "nested_userns" },
+  // A nested user namespace opens most of the kernel to whoever made it.
+  {
+    syscalls: ["clone", "unshare"],
+    errno: EPERM,
+    when: [{ argument: 0, mask: CLONE_NEWUSER, oneOf: [CLONE_NEWUSER] }],
+    unless: "nested_userns",
+  },
+  {
+    syscalls: ["setns", "mount", "umount2", "pivot_root"],
+    errno: EPERM,
+    unless: "nested_userns",
+  },
+  {
+    syscalls: [
+      "open_tree",
+      "open_tree_attr",
+      "move_mount",
+      "fsopen",
+      "fsconfig",
+      "fsmount",
+      "fspick",
+      "mount_setattr",
+    ],
+    errno: ENOSYS,
+    unless: "nested_userns",
+  },
+  // Keyrings belong to a user of the host, not to a sandbox.
+  { syscalls: ["keyctl", "add_key", "request_key"], errno: EPERM },
+  // io_uring makes sockets that no rule below would see.
+  {
+    syscalls: ["io_uring_setup", "io_uring_enter", "io_uring_register", "bpf", "userfaultfd"],
+    errno: ENOSYS,
+  },
+  { syscalls: ["perf_event_open"], errno: ENOSYS, unless: "perf" },
+  // These need capabilities that nobody inside has; refused here, the kernel's own check is not the only one.
+  {
+    syscalls: [
+      "open_by_handle_at",
+      "fanotify_init",
+      "quotactl",
+      "quotactl_fd",
+      "swapon",
+      "swapoff",
+      "acct",
+      "syslog",
+      "reboot",
+      "init_module",
+      "finit_module",
+      "delete_module",
+    ],
+    errno: EPERM,
+  },
+  { syscalls: ["kexec_load", "kexec_file_load"], errno: ENOSYS },
+  // vsock, for one, reaches the hypervisor past every network namespace.
+  {
+    syscalls: ["socket", "socketpair"],
+    errno: EAFNOSUPPORT,
+    when: [{ argument: 0, noneOf: [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK] }],
+  },
+  {
+    syscalls: ["socket"],
+    errno: EPROTONOSUPPORT,
+    when: [
+      { argument: 0, oneOf: [AF_NETLINK] },
+      { argument: 2, noneOf: [NETLINK_ROUTE] },
+    ],
+    unless: "netlink",
+  },
+  // They type into the terminal. The kernel reads 32 bits of the request, so no more are compared.
+  { syscalls: ["ioctl"], errno: EPERM, when: [{ argument: 1, oneOf: [TIOCSTI, TIOCLINUX] }] },
+];
