@@ -15,7 +15,7 @@ defineClientServerContract("embedded homeserver", async () => {
   const config = {
     dataDir,
     serverName: "bureau.local",
-    listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+    listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
     registrationToken: new Secret(registrationToken),
   } as const;
   const server = await startHomeserver(config, { log: silentLog, clock: systemClock });

@@ -16,7 +16,7 @@ test("matrix-nio logs in, is invited, joins, sends and receives", async () => {
   const config = {
     dataDir,
     serverName: "bureau.local",
-    listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+    listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
     registrationToken: new Secret("tok"),
   } as const;
   try {

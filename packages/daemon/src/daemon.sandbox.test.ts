@@ -182,7 +182,7 @@ const startHome = (dataDir: string, port = 0): Promise<Homeserver> =>
     {
       dataDir,
       serverName: "bureau.test",
-      listen: { kind: "tcp", hostname: "127.0.0.1", port },
+      listen: [{ kind: "tcp", hostname: "127.0.0.1", port }],
       registrationToken: new Secret(REGISTRATION),
     },
     { log: silentLog, clock: systemClock },

@@ -1,4 +1,5 @@
 /** A program's own proxy, seen from inside its sandbox: identity and Matrix in single calls (wire facts, section 7.2). */
+import { viaSocket } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { parse } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -117,7 +118,11 @@ export class ProxyClient {
     let status: number;
     let answer: unknown;
     try {
-      const response = await fetch(`http://localhost/v1/${path}`, { ...init, signal, unix: this.#socket });
+      const response = await fetch(`http://localhost/v1/${path}`, {
+        ...init,
+        signal,
+        ...viaSocket(this.#socket),
+      });
       ({ status } = response);
       answer = await response.json();
     } catch (error) {

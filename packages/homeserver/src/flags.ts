@@ -1,14 +1,14 @@
-/** The program's flags: `--data-dir DIR --server-name NAME --listen ADDRESS --registration-token-file FILE [--share-port]`. */
+/** The program's flags: `--data-dir DIR --server-name NAME --listen ADDRESS… --registration-token-file FILE`. */
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { BureauError, messageOf } from "@bureau/kit/errors";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
+import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import type { HomeserverConfig } from "./homeserver.ts";
-import type { ListenAddress } from "./http/http-server.ts";
 
 const usage =
-  "bureau-homeserver --data-dir DIR --server-name NAME --listen 127.0.0.1:PORT|unix:/PATH --registration-token-file FILE [--share-port]";
+  "bureau-homeserver --data-dir DIR --server-name NAME --listen 127.0.0.1:PORT|unix:/PATH [--listen …] --registration-token-file FILE";
 
 /** Bytes a server name may have, so that user IDs stay below 255. */
 const SERVER_NAME_BYTES_MAX = 200;
@@ -16,7 +16,7 @@ const SERVER_NAME_BYTES_MAX = 200;
 /** Parses and checks the flags, and reads the token. Throws BureauError "invalid-input" naming the flag. */
 export function parseFlags(args: string[]): HomeserverConfig {
   const values = readFlags(args);
-  const need = (name: Exclude<keyof typeof values, "share-port">): string => {
+  const need = (name: Exclude<keyof typeof values, "share-port" | "listen">): string => {
     const value = values[name];
     if (value === undefined || value === "") throw bad(`Flag --${name} is missing`);
     return value;
@@ -28,7 +28,7 @@ export function parseFlags(args: string[]): HomeserverConfig {
   return {
     dataDir: need("data-dir"),
     serverName,
-    listen: shareable(parseListen(need("listen")), values["share-port"]),
+    listen: listenAddresses(values.listen ?? [], values["share-port"]),
     registrationToken: readToken(need("registration-token-file")),
   };
 }
@@ -39,7 +39,7 @@ function readFlags(args: string[]) {
     const options = {
       "data-dir": text,
       "server-name": text,
-      listen: text,
+      listen: { ...text, multiple: true } as const,
       "registration-token-file": text,
       "share-port": { type: "boolean", default: false } as const,
     };
@@ -49,24 +49,17 @@ function readFlags(args: string[]) {
   }
 }
 
-/** `HOST:PORT` (port 0 for any free one), `[v6]:PORT`, or `unix:/path`. */
-export function parseListen(text: string): ListenAddress {
-  if (text.startsWith("unix:")) {
-    const path = text.slice("unix:".length);
-    if (!path.startsWith("/")) throw bad(`--listen ${text} needs an absolute socket path`);
-    return { kind: "unix", path };
+/** @throws BureauError `invalid-input` */
+function listenAddresses(texts: readonly string[], shared: boolean): HomeserverConfig["listen"] {
+  try {
+    const [first, ...others] = texts.map(parseListenAddress);
+    if (first === undefined) throw bad("Flag --listen is missing");
+    // A supervisor of an earlier version holds the port meanwhile, and would keep this program from having it.
+    return shared && first.kind === "tcp" ? [{ ...first, shared }] : [first, ...others];
+  } catch (error) {
+    throw isBureauError(error) ? error : bad(`--listen: ${messageOf(error)}`);
   }
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  const hostname = match?.[1] ?? match?.[2];
-  if (hostname === undefined || port > 65_535)
-    throw bad(`--listen ${JSON.stringify(text)} is not HOST:PORT or unix:/PATH`);
-  return { kind: "tcp", hostname, port };
 }
-
-/** A port that whoever started us holds meanwhile, so that nobody else answers on it when we do not. */
-const shareable = (address: ListenAddress, shared: boolean): ListenAddress =>
-  address.kind === "tcp" ? { ...address, shared } : address;
 
 function readToken(path: string): Secret {
   let token: string;

@@ -31,7 +31,7 @@ beforeAll(async () => {
   const config = {
     dataDir: folder,
     serverName: "bureau.local",
-    listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+    listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
     registrationToken: new Secret("tok"),
   } as const;
   homeserver = await startHomeserver(config, { log: silentLog, clock: systemClock });
@@ -193,7 +193,7 @@ test("a room that cannot be made whole is not made at all", async () => {
 
 test("a room that is not made moves no position, and what follows is not lost after a restart", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
-  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const listen = [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }] as const;
   const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
   const start = () => startHomeserver(config, { log: silentLog, clock: systemClock });
   let own = await start();
@@ -325,7 +325,7 @@ test("a client that hangs up during a long poll leaves nothing behind", async ()
 
 test("a request that never comes to its end does not keep the server from stopping", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
-  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const listen = [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }] as const;
   const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
   const other = await startHomeserver(config, { log: silentLog, clock: systemClock });
   const socket = connect(other.port, "127.0.0.1");
@@ -486,7 +486,7 @@ test("state that was redacted in a gap, or behind a filter, comes again, emptied
 
 test("a page that finds nothing in many events says where to go on", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
-  const listen = { kind: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+  const listen = [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }] as const;
   const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
   let own = await startHomeserver(config, { log: silentLog, clock: systemClock });
   const bob = await person({ ...server, url: own.url }, "bob");

@@ -25,7 +25,7 @@ import { spaceEndpoints } from "./http/endpoints/spaces.ts";
 import { syncEndpoints } from "./http/endpoints/sync.ts";
 import { userDataEndpoints } from "./http/endpoints/user-data.ts";
 import { versionEndpoints } from "./http/endpoints/versions.ts";
-import { type ListenAddress, startHttpServer } from "./http/http-server.ts";
+import { type HttpServer, type ServerAddress, startHttpServer } from "./http/http-server.ts";
 import { type Route, Router } from "./http/router.ts";
 import { Aliases } from "./rooms/aliases.ts";
 import { createEventFormatter } from "./rooms/client-event.ts";
@@ -49,7 +49,8 @@ export type HomeserverConfig = {
   readonly dataDir: string;
   /** The part of user IDs after the colon. */
   readonly serverName: string;
-  readonly listen: ListenAddress;
+  /** The first must be free at once; others are waited for, so that a taken port does not stop what uses a socket. */
+  readonly listen: readonly [ServerAddress, ...ServerAddress[]];
   /** Who registers must know this. */
   readonly registrationToken: Secret;
 };
@@ -57,9 +58,9 @@ export type HomeserverConfig = {
 export type HomeserverDeps = { readonly log: Log; readonly clock: Clock };
 
 export type Homeserver = AsyncDisposable & {
-  /** `http://127.0.0.1:PORT`, or `unix:/path`. */
+  /** Of the first address: `http://127.0.0.1:PORT`, or `unix:/path`. */
   readonly url: string;
-  /** 0 on a unix socket. */
+  /** Of the first address; 0 on a unix socket. */
   readonly port: number;
 };
 
@@ -69,17 +70,27 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
   try {
     const notifier = new Notifier();
     const parts = createParts(config, deps, db, notifier);
-    let url = "";
-    const router = new Router(routesOf(parts, () => url));
-    const server = await startHttpServer(config.listen, { router, sessions: parts.sessions, log: deps.log });
-    url = server.url;
-    deps.log.info("homeserver listening", { url, serverName: config.serverName });
+    const servers: HttpServer[] = [];
+    const forClients = (): string | undefined => servers.find(({ port }) => port > 0)?.url;
+    const router = new Router(routesOf(parts, forClients));
+    const http = { router, sessions: parts.sessions, log: deps.log };
+    const [first, ...others] = config.listen;
+    const server = await startHttpServer(first, http);
+    servers.push(server);
+    deps.log.info("homeserver listening", { url: server.url, serverName: config.serverName });
+    const stop = new AbortController();
+    const opening = others.map(async (address) => {
+      const opened = await openWhenFree(address, http, deps.clock, stop.signal);
+      if (opened !== undefined) servers.push(opened);
+    });
     return {
-      url,
+      url: server.url,
       port: server.port,
       async [Symbol.asyncDispose]() {
+        stop.abort();
+        await Promise.all(opening);
         notifier.close();
-        await server.stop();
+        await Promise.all(servers.map((each) => each.stop()));
         parts.ephemeral.close();
         db.close();
       },
@@ -88,6 +99,29 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
     db.close();
     throw error;
   }
+}
+
+/** Between two attempts to have an address that another program has. */
+const LISTEN_RETRY_MS = 1_000;
+
+/** Undefined when the homeserver stops before the address is free. */
+async function openWhenFree(
+  address: ServerAddress,
+  http: Parameters<typeof startHttpServer>[1],
+  clock: Clock,
+  stop: AbortSignal,
+): Promise<HttpServer | undefined> {
+  for (let isFirst = true; !stop.aborted; isFirst = false) {
+    try {
+      const server = await startHttpServer(address, http);
+      http.log.info("homeserver listening", { url: server.url });
+      return server;
+    } catch (error) {
+      if (isFirst) http.log.error("cannot listen; trying again", { address, error });
+      await clock.sleep(LISTEN_RETRY_MS, stop).catch(() => {});
+    }
+  }
+  return undefined;
 }
 
 type Parts = ReturnType<typeof createParts>;
@@ -162,7 +196,7 @@ function createParts(
   };
 }
 
-function routesOf(parts: Parts, baseUrl: () => string): Route[] {
+function routesOf(parts: Parts, baseUrl: () => string | undefined): Route[] {
   return [
     ...versionEndpoints({ baseUrl }),
     ...registerEndpoints(parts),

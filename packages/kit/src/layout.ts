@@ -3,7 +3,7 @@
  * name. Two installations share it, system (the specification's paths) and rootless (one folder, `BUREAU_HOME`).
  *
  * ```
- * runDir/launcher.sock observe.sock tmux.sock tmux.conf supervisor.sock
+ * runDir/launcher.sock observe.sock tmux.sock tmux.conf supervisor.sock homeserver.sock
  * runDir/fleet/<fleet>/<type>/<name>.proxy.sock .admin.sock
  * runDir/fleet/<fleet>/sandbox/<type>+<name>/        one folder a sandbox: see SandboxPaths
  * stateDir/machine-key.txt session.json …
@@ -88,6 +88,8 @@ export type InstanceLayout = Layout & {
   /** A link to the version that is known to work, once there was an upgrade: what programs are started from. */
   readonly currentPrograms: string;
   readonly supervisorSocket: string;
+  /** Where the instance's own programs reach its homeserver. */
+  readonly homeserverSocket: string;
   readonly supervisorStateFile: string;
 };
 
@@ -118,6 +120,7 @@ export function instanceLayout(
     registrationTokenFile: join(root, "registration-token"),
     currentPrograms: join(root, "programs", "current"),
     supervisorSocket: join(runDir, "supervisor.sock"),
+    homeserverSocket: join(runDir, "homeserver.sock"),
     supervisorStateFile: join(root, "supervisor.json"),
   };
 }

@@ -2,6 +2,7 @@
  * `/etc/bureau/machine.conf`: which machine of which fleet a system installation is (wire facts, section 9.1). Lines of
  * `KEY=VALUE`, comments and blank lines between them; systemd reads it as an EnvironmentFile.
  */
+import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
   fleetOf,
@@ -68,7 +69,7 @@ export function parseMachineConf(text: string, path: string): MachineConf {
   if (fleetOf(machine) !== fleet)
     throw bad(`contradicts itself: the machine "${machine}" is not in the fleet "${fleet}"`);
   return {
-    homeserverUrl: read(keys.homeserverUrl, parseUrl),
+    homeserverUrl: read(keys.homeserverUrl, parseHomeserverAddress),
     machine,
     serverName: read(keys.serverName, parseServerName),
     fleet,
@@ -100,11 +101,4 @@ function valuesOf(text: string, path: string): Map<string, string> {
     values.set(line.slice(0, equals).trim(), line.slice(equals + 1).trim());
   }
   return values;
-}
-
-function parseUrl(value: string): string {
-  const url = new URL(value);
-  if (url.protocol !== "http:" && url.protocol !== "https:")
-    throw new Error("it is not an http or https URL");
-  return value.replace(/\/+$/, "");
 }

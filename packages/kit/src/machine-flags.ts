@@ -4,6 +4,7 @@
  */
 import { resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
   fleetOf,
@@ -70,7 +71,7 @@ export function parseMachineFlags<const Extra extends Options>(
   return {
     machine: {
       layout: layoutOf(shared),
-      homeserverUrl: shared.homeserver.replace(/\/+$/, ""),
+      homeserverUrl: shared.homeserver === "" ? "" : parseHomeserverAddress(shared.homeserver),
       machine,
       serverName: parseServerName(shared["server-name"]),
       fleet,

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { hasHungUp, holdProcess, reserveTcpPort, tryLock } from "./posix.ts";
+import { hasHungUp, holdProcess, tryLock } from "./posix.ts";
 import { evalCommand } from "./runtime-command.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -141,51 +141,6 @@ test("a process that is held can be ended, once, and one that is not there canno
   expect(child.signalCode).toBe("SIGKILL");
   expect(held?.kill()).toBe(false);
   expect(holdProcess(child.pid)).toBeUndefined();
-});
-
-describe("a reserved port", () => {
-  const answer = { hostname: "127.0.0.1", fetch: () => new Response("mine") } as const;
-  const freePort = async (): Promise<number> => {
-    const server = Bun.serve({ ...answer, port: 0 });
-    const { port } = server;
-    await server.stop(true);
-    return port ?? 0;
-  };
-
-  test("can be listened on by who shares it, and by nobody else, also while nobody listens", async () => {
-    const port = await freePort();
-    using _held = reserveTcpPort(port);
-    expect(() => Bun.serve({ ...answer, port })).toThrow();
-    for (let round = 0; round < 3; round++) {
-      const server = Bun.serve({ ...answer, port, reusePort: true });
-      expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("mine");
-      await server.stop(true);
-      expect(() => Bun.serve({ ...answer, port })).toThrow();
-    }
-  });
-
-  test("is nobody else's to hold, except as what is ours already", async () => {
-    const port = await freePort();
-    const held = reserveTcpPort(port);
-    expect(() => reserveTcpPort(port)).toThrow("another program has it");
-    const server = Bun.serve({ ...answer, port, reusePort: true });
-    held[Symbol.dispose]();
-    expect(() => reserveTcpPort(port)).toThrow("another program has it");
-    reserveTcpPort(port, { isOurs: true })[Symbol.dispose]();
-    // The server closes first, so its end of the connection lingers (TIME_WAIT).
-    await (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } })).text();
-    await server.stop(true);
-    reserveTcpPort(port)[Symbol.dispose]();
-  });
-
-  test("cannot be had when another program listens on it, and is free again when let go", async () => {
-    const server = Bun.serve({ ...answer, port: 0 });
-    const port = server.port ?? 0;
-    expect(() => reserveTcpPort(port)).toThrow("another program has it");
-    await server.stop(true);
-    reserveTcpPort(port)[Symbol.dispose]();
-    await Bun.serve({ ...answer, port }).stop(true);
-  });
 });
 
 test.skipIf(Bun.which("keyctl") === null)(

@@ -10,10 +10,6 @@ const openLibc = () =>
     flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
     mkfifo: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
     socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
-    setsockopt: {
-      args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.u32],
-      returns: FFIType.i32,
-    },
     bind: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
     poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
     fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
@@ -248,41 +244,6 @@ export function sendDatagram(path: string, text: string): boolean {
   } finally {
     closeSync(fd);
   }
-}
-
-const AF_INET = 2;
-const SOCK_STREAM_CLOEXEC = 0o2000001;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const SO_REUSEPORT = 15;
-
-/**
- * Holds a port of 127.0.0.1 without listening on it, for a program of the same user that listens with SO_REUSEPORT: while
- * that program is away nobody else can take the port and be spoken to in its place (socket(7): all who share a port
- * must ask for it and have the same user). Who holds a port already shares it with nobody who comes to hold it, unless
- * that one says that it `isOurs`. @throws BureauError `conflict` when somebody has it
- */
-export function reserveTcpPort(port: number, { isOurs = false } = {}): Disposable {
-  const fd = libc().socket(AF_INET, SOCK_STREAM_CLOEXEC, 0);
-  const address = new DataView(new ArrayBuffer(16));
-  // struct sockaddr_in: family in host order, port and address in network order.
-  address.setUint16(0, AF_INET, true);
-  address.setUint16(2, port, false);
-  address.setUint32(4, 0x7f000001, false);
-  const set = (option: number, value: 0 | 1): boolean =>
-    libc().setsockopt(fd, SOL_SOCKET, option, new Int32Array([value]), 4) === 0;
-  const bind = (): boolean => libc().bind(fd, new Uint8Array(address.buffer), 16) === 0;
-  const alone = (): boolean =>
-    // Connections that linger are no obstacle; they would not be one to others either, were this left on.
-    set(SO_REUSEADDR, 1) && bind() && set(SO_REUSEADDR, 0) && set(SO_REUSEPORT, 1);
-  const isHeld = fd >= 0 && (isOurs ? set(SO_REUSEPORT, 1) && bind() : alone());
-  if (!isHeld) {
-    if (fd >= 0) closeSync(fd);
-    throw new BureauError("conflict", `Cannot have port ${port} of 127.0.0.1: another program has it`, {
-      hint: `stop it; ss -atnp 'sport = :${port}' names it`,
-    });
-  }
-  return { [Symbol.dispose]: () => closeSync(fd) };
 }
 
 /** Makes a named pipe; `mode` is subject to the umask. */

@@ -1,6 +1,7 @@
 /** What a proxy is told, made from what the daemon asks for and what the credential bundle holds. */
 import { BureauError } from "@bureau/kit/errors";
 import { type SandboxPaths, sandboxPaths } from "@bureau/kit/layout";
+import { socketOf } from "@bureau/schema/homeserver-address";
 import type { LauncherRequest } from "@bureau/schema/launcher-ipc";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { type AccountLocalpart, aliasOf, principalLocalpart, userIdOf } from "@bureau/schema/refs";
@@ -37,7 +38,7 @@ export function proxyStartOf(
     principal,
     socket_path: paths.proxySocket,
     admin_socket_path: paths.adminSocket,
-    matrix_homeserver_url: bundle["MATRIX_HOMESERVER_URL"] || config.homeserverUrl,
+    matrix_homeserver_url: homeserverOf(config, bundle),
     ...(token === undefined ? {} : { matrix_token: token }),
     matrix_user_id: bundle["MATRIX_USER_ID"] || user,
     credentials,
@@ -47,3 +48,12 @@ export function proxyStartOf(
     machine: userIdOf(config.machine, config.serverName),
   };
 }
+
+/**
+ * The bundle names the homeserver as its writer reaches it. A machine whose homeserver answers on a socket of this host
+ * knows better: every principal of it is on that homeserver, and no port may stand in for the socket.
+ */
+const homeserverOf = (config: LauncherConfig, bundle: CredentialBundle): string =>
+  socketOf(config.homeserverUrl) === undefined
+    ? bundle["MATRIX_HOMESERVER_URL"] || config.homeserverUrl
+    : config.homeserverUrl;

@@ -4,12 +4,13 @@
  * limit is asked again when it says so.
  */
 import { systemClock } from "@bureau/kit/clock";
-import { messageOf } from "@bureau/kit/errors";
+import { type EgressOptions, egressTo } from "@bureau/kit/egress";
+import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { hintOf, isRateLimit, MatrixError, refusedCode } from "./matrix-error.ts";
 
 /** How requests leave the process; the global `fetch` is one. */
-export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+export type Fetch = (url: string, init: RequestInit & EgressOptions) => Promise<Response>;
 
 /** Time for a call that is not a long poll (client deadline of the wire's section 12: 30 s). */
 export const REQUEST_MS_MAX = 30_000;
@@ -21,6 +22,7 @@ export const REQUEST_MS_MAX = 30_000;
 export const RATE_LIMIT_MS_MAX = 600_000;
 
 export type MatrixRequest = {
+  /** A URL, or `unix:/PATH`. */
   readonly homeserver: string;
   /** What is done, in words that follow "Cannot": "join #a:b". */
   readonly act: string;
@@ -61,7 +63,9 @@ async function sendOnce(request: MatrixRequest): Promise<unknown> {
   let response: Response;
   let text: string;
   try {
-    response = await (request.fetch ?? fetch)(urlOf(request), {
+    const { base, options } = egressTo(request.homeserver);
+    response = await (request.fetch ?? fetch)(`${base}${below(request)}`, {
+      ...options,
       method: request.method,
       headers: headersOf(request),
       redirect: "error",
@@ -70,6 +74,7 @@ async function sendOnce(request: MatrixRequest): Promise<unknown> {
     });
     text = await response.text();
   } catch (error) {
+    if (isBureauError(error)) throw error;
     if (deadline.aborted)
       throw new MatrixError(
         "timeout",
@@ -90,13 +95,12 @@ async function sendOnce(request: MatrixRequest): Promise<unknown> {
   throw refusal(request, response, body);
 }
 
-function urlOf(request: MatrixRequest): string {
+function below(request: MatrixRequest): string {
   const query = Object.entries(request.query ?? {})
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`)
     .join("&");
-  const base = request.homeserver.replace(/\/+$/u, "");
-  return `${base}${request.root ?? "/_matrix/client"}${request.path}${query === "" ? "" : `?${query}`}`;
+  return `${request.root ?? "/_matrix/client"}${request.path}${query === "" ? "" : `?${query}`}`;
 }
 
 const headersOf = (request: MatrixRequest): Record<string, string> => ({

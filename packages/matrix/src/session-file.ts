@@ -4,6 +4,7 @@
  */
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
+import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
@@ -11,14 +12,17 @@ import * as v from "valibot";
 /** What a session file holds. `token` is a secret. */
 export type StoredSession = { readonly homeserver: string; readonly userId: UserId; readonly token: string };
 
-const url = v.pipe(v.string(), v.regex(/^https?:\/\/[^\s]+$/u, "it must be an http or https URL"));
 const token = v.pipe(v.string(), v.minLength(1));
 const MachineFileSchema = v.object({
-  homeserver_url: url,
+  homeserver_url: HomeserverAddressSchema,
   user_id: ref(parseUserId),
   access_token: token,
 });
-const OperatorFileSchema = v.object({ homeserver: url, user_id: ref(parseUserId), access_token: token });
+const OperatorFileSchema = v.object({
+  homeserver: HomeserverAddressSchema,
+  user_id: ref(parseUserId),
+  access_token: token,
+});
 
 /** @throws BureauError `not-found`, InputError when it is not one */
 export function readMachineSession(path: string): StoredSession {

@@ -5,6 +5,7 @@
  * followed, so that a credential goes only where it was meant to; bodies are not decoded; when one side leaves, the
  * other is aborted; there is no overall deadline, because long polls and event streams have none.
  */
+import type { EgressOptions } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 
 /** Headers that belong to one connection (wire facts, section 7.4, and RFC 9110, section 7.6.1). */
@@ -34,7 +35,7 @@ export type Upstream = {
   /** For errors: `the homeserver`, `service "x"`. */
   readonly name: string;
   readonly url: string;
-  readonly unix: string | undefined;
+  readonly egress: EgressOptions;
 };
 
 export type ForwardOptions = {
@@ -60,7 +61,7 @@ export async function forward(upstream: Upstream, options: ForwardOptions): Prom
       signal: options.signal,
       redirect: "manual",
       decompress: false,
-      ...(upstream.unix === undefined ? {} : { unix: upstream.unix }),
+      ...upstream.egress,
     });
   } catch (error) {
     if (options.signal.aborted)

@@ -2,6 +2,7 @@
  * The one way to the homeserver: every Matrix request, raw or through `/v1/matrix`, is judged by the policy, stripped
  * of whatever identity the caller claims, given the principal's own, and forwarded exactly as it was judged.
  */
+import { egressTo } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { type ForwardOptions, forward } from "./forward.ts";
 import { judgeMatrixRequest } from "./matrix-policy.ts";
@@ -38,7 +39,7 @@ export function forwardMatrix(
   signal: AbortSignal,
 ): Promise<Response> {
   authorizeMatrix(state, request.method, target.path);
-  const { base, authorization } = state.matrixAccess();
+  const { homeserver, authorization } = state.matrixAccess();
   const query = queryWithout(target.query, identityParameters);
   const options: ForwardOptions = {
     method: request.method,
@@ -46,8 +47,9 @@ export function forwardMatrix(
     body: request.body,
     signal,
   };
+  const { base, options: egress } = egressTo(homeserver);
   const url = `${base}${target.path}${query === "" ? "" : `?${query}`}`;
-  return forward({ name: "the homeserver", url, unix: undefined }, options);
+  return forward({ name: "the homeserver", url, egress }, options);
 }
 
 function matrixHeaders(from: Headers, authorization: string): Headers {

@@ -13,7 +13,7 @@ import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire
 import type { UserId } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
 import { parseService, type Service, type ServiceInput } from "./service.ts";
-import { parseBase } from "./upstream-url.ts";
+import { parseHomeserver } from "./upstream-url.ts";
 
 /** Keys of a bundle that are the proxy's own and are never injected into a service (wire facts, section 3.6). */
 const matrixKeys = {
@@ -22,7 +22,7 @@ const matrixKeys = {
   homeserver: "MATRIX_HOMESERVER_URL",
 } as const;
 
-export type MatrixAccess = { readonly base: string; readonly authorization: string };
+export type MatrixAccess = { readonly homeserver: string; readonly authorization: string };
 
 export class ProxyState {
   readonly services = new Map<string, Service>();
@@ -31,7 +31,7 @@ export class ProxyState {
   readonly userId: UserId | undefined;
   readonly #now: () => number;
   #credentials: ReadonlyMap<string, Secret> = new Map();
-  #matrix: { readonly base: string | undefined; readonly authorization: Secret | undefined };
+  #matrix: { readonly homeserver: string | undefined; readonly authorization: Secret | undefined };
 
   /** @throws BureauError `invalid-input` when a service or the homeserver's URL is unusable */
   constructor(start: InferOutput<typeof ProxyStartSchema>, now: () => number = Date.now) {
@@ -40,7 +40,8 @@ export class ProxyState {
     this.grants = start.grants ?? [];
     this.#credentials = secrets(start.credentials ?? {});
     this.#matrix = {
-      base: start.matrix_homeserver_url === undefined ? undefined : parseBase(start.matrix_homeserver_url),
+      homeserver:
+        start.matrix_homeserver_url === undefined ? undefined : parseHomeserver(start.matrix_homeserver_url),
       authorization: start.matrix_token === undefined ? undefined : bearer(start.matrix_token),
     };
     for (const [name, service] of Object.entries(start.services ?? {}))
@@ -62,7 +63,7 @@ export class ProxyState {
     const homeserver = values[matrixKeys.homeserver];
     const token = values[matrixKeys.token];
     const matrix = {
-      base: homeserver === undefined ? this.#matrix.base : parseBase(homeserver),
+      homeserver: homeserver === undefined ? this.#matrix.homeserver : parseHomeserver(homeserver),
       authorization: token === undefined ? undefined : bearer(token),
     };
     const { [matrixKeys.token]: _t, [matrixKeys.userId]: _u, [matrixKeys.homeserver]: _h, ...rest } = values;
@@ -72,14 +73,14 @@ export class ProxyState {
 
   /** The homeserver and the header that opens it. @throws BureauError `unauthorized` when either is missing */
   matrixAccess(): MatrixAccess {
-    const { base, authorization } = this.#matrix;
-    if (base === undefined)
+    const { homeserver, authorization } = this.#matrix;
+    if (homeserver === undefined)
       throw new BureauError("unauthorized", "Cannot reach Matrix: this proxy was given no homeserver");
     if (authorization === undefined)
       throw new BureauError("unauthorized", "Cannot reach Matrix: this principal has no MATRIX_TOKEN", {
         hint: "provision the principal's credentials",
       });
-    return { base, authorization: authorization.reveal() };
+    return { homeserver, authorization: authorization.reveal() };
   }
 
   /** The value for an injected header. @throws BureauError `unauthorized`, naming header and key, never the value */

@@ -2,6 +2,7 @@
  * `/http/<service>/<path>`: a declared service, with the principal's credentials put in and the caller's own values of
  * those headers thrown away.
  */
+import { viaSocket } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { forward, requestHeaders } from "./forward.ts";
 import type { ProxyState } from "./proxy-state.ts";
@@ -35,7 +36,7 @@ export function forwardToService(
   inject(state, service, headers);
   const url = `${service.base}${target.path}${target.query === "" ? "" : `?${target.query}`}`;
   return forward(
-    { name: `service "${name}"`, url, unix: service.unix },
+    { name: `service "${name}"`, url, egress: service.unix === undefined ? {} : viaSocket(service.unix) },
     { method: request.method, headers, body: request.body, signal },
   );
 }

@@ -1,5 +1,6 @@
 /** Where an upstream lies. Checked once, when it is set; requests only append to it. */
 import { BureauError } from "@bureau/kit/errors";
+import { socketOf } from "@bureau/schema/homeserver-address";
 
 /** An http(s) URL without credentials, query or fragment; no trailing slash. */
 export function parseBase(text: string): string {
@@ -18,3 +19,7 @@ export function parseBase(text: string): string {
     throw new BureauError("invalid-input", `Invalid upstream "${text}": it has a query or a fragment`);
   return url.href.replace(/\/+$/u, "");
 }
+
+/** A homeserver's address: as {@link parseBase}, or `unix:/PATH`. */
+export const parseHomeserver = (text: string): string =>
+  socketOf(text) === undefined ? parseBase(text) : text;

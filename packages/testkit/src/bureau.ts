@@ -6,7 +6,6 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type InstanceLayout, instanceLayout } from "@bureau/kit/layout";
-import { reserveTcpPort } from "@bureau/kit/posix";
 import { findByArguments, type ProcessId } from "@bureau/kit/process-table";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession } from "@bureau/matrix/session-file";
@@ -35,7 +34,6 @@ export const bureauCommand = join(import.meta.dir, "../../../dist/current/bin/bu
 export function createBureau(
   options: { readonly env?: Readonly<Record<string, string>>; readonly home?: string } = {},
 ): TestBureau {
-  keepPreferredPort();
   const home = options.home ?? mkdtempSync(join(tmpdir(), "bt-"));
   const env = { ...cleanEnvironment(), BUREAU_HOME: home, ...options.env };
   const layout = instanceLayout(home, env);
@@ -84,23 +82,6 @@ export function processesOf(layout: InstanceLayout): ProcessId[] {
     ...findByArguments("-S", join(layout.runDir, "tmux.sock")),
   ];
   return [...new Map(found.map((process) => [process.pid, process])).values()];
-}
-
-/** The port that every instance would have first; see `cli/instance/homeserver-start`. */
-const PORT_PREFERRED = 6167;
-let preferredPort: Disposable | undefined;
-
-/**
- * Holds that port as long as this process lives, and shares it with other runs of tests that do: so each instance gets a
- * port of its own from the kernel, which nobody else asks for by number while the instance is down.
- */
-function keepPreferredPort(): void {
-  if (preferredPort !== undefined) return;
-  try {
-    preferredPort = reserveTcpPort(PORT_PREFERRED, { isOurs: true });
-  } catch {
-    // Somebody else's: no instance of ours can have it either.
-  }
 }
 
 /** What a person's shell has, without what would lead an instance elsewhere. */

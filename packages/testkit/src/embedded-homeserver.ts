@@ -21,7 +21,7 @@ export async function startEmbeddedHomeserver(): Promise<EmbeddedHomeserver> {
     {
       dataDir,
       serverName: "bureau.local",
-      listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+      listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
       registrationToken: new Secret(registrationToken),
     },
     { log: silentLog, clock: systemClock },

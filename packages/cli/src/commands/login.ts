@@ -7,12 +7,12 @@ import { writeOperatorSession } from "@bureau/matrix/session-file";
 import { askPassword } from "../command/ask-password.ts";
 import { type Invocation, stringFlag } from "../command/command.ts";
 import { findInstallation } from "../instance/installation.ts";
-import { readInput, sessionFile } from "../instance/operator.ts";
+import { addressFlag, readInput, sessionFile } from "../instance/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal, args } = invocation;
   const user = args[0] ?? "";
-  const homeserver = stringFlag(invocation, "homeserver") ?? findInstallation(invocation)?.homeserverUrl;
+  const homeserver = addressFlag(invocation) ?? findInstallation(invocation)?.homeserverUrl;
   if (homeserver === undefined)
     throw new BureauError("invalid-input", "Cannot log in: which homeserver?", { hint: "--homeserver URL" });
   const passwordFile = stringFlag(invocation, "password-file");

@@ -3,12 +3,20 @@ import { resolve } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
-import { accountOf, principalName } from "@bureau/schema/refs";
+import { socketOf } from "@bureau/schema/homeserver-address";
+import { accountOf, type MachineLocalpart, principalName } from "@bureau/schema/refs";
 import { withAge } from "../command/age.ts";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { runStep } from "../command/run-step.ts";
 import { bootstrapText } from "../instance/bootstrap-file.ts";
-import { administratorCredentials, machineOf, openSession, serverAdmin } from "../instance/operator.ts";
+import {
+  addressFlag,
+  administratorCredentials,
+  isHere,
+  machineOf,
+  openSession,
+  serverAdmin,
+} from "../instance/operator.ts";
 import { type Provisioned, provisionMachine } from "../instance/provision.ts";
 
 const STDOUT = "-";
@@ -20,8 +28,8 @@ export async function run(invocation: Invocation): Promise<void> {
   const output = stringFlag(invocation, "output") ?? `bootstrap-${name}.json`;
   const file = output === STDOUT ? undefined : resolve(output);
   const expires = stringFlag(invocation, "expires");
-  const machineHomeserver = stringFlag(invocation, "machine-homeserver");
   const session = openSession(invocation);
+  const machineHomeserver = machineAddress(invocation, session.homeserver, machine);
   const { registrationToken } = administratorCredentials(invocation);
   const expiresInMs = expires === undefined ? undefined : parseDuration(expires, "--expires");
   if (expiresInMs === 0) throw new BureauError("invalid-input", "--expires must be longer than nothing");
@@ -34,14 +42,23 @@ export async function run(invocation: Invocation): Promise<void> {
         admin: serverAdmin(invocation),
         ...(file === undefined ? {} : { bootstrapFile: file }),
         ...(expiresInMs === undefined ? {} : { expiresInMs }),
-        ...(machineHomeserver === undefined
-          ? {}
-          : { machineHomeserver: machineHomeserver.replace(/\/+$/, "") }),
+        machineHomeserver,
       }),
     ({ account }) => `${machine} ${done[account]}`,
   );
   if (file === undefined) terminal.print(bootstrapText(made.bootstrap).trimEnd());
   else present(invocation, machine, made, file);
+}
+
+/** How the machine itself reaches the homeserver. @throws UsageError when ours is a socket that it does not have */
+function machineAddress(invocation: Invocation, ours: string, machine: MachineLocalpart): string {
+  const typed = addressFlag(invocation, "machine-homeserver");
+  if (typed !== undefined) return typed;
+  if (socketOf(ours) === undefined || isHere(invocation, machine)) return ours;
+  throw new UsageError(
+    `How does "${machine}" reach the homeserver? It answers on a socket of this machine only`,
+    "bureau up --listen HOST:PORT, then --machine-homeserver http://HOST:PORT",
+  );
 }
 
 const done: Readonly<Record<Provisioned["account"], string>> = {

@@ -18,7 +18,7 @@ import {
   writeCredentials,
 } from "../instance/administrator.ts";
 import { ensureNamespace, publishBuiltinTemplates } from "../instance/namespace-setup.ts";
-import { credentialFile, readInput, sessionFile, warnOf } from "../instance/operator.ts";
+import { addressFlag, credentialFile, readInput, sessionFile, warnOf } from "../instance/operator.ts";
 import { inviteUnlessThere } from "../instance/provision.ts";
 
 /** The reference's own default (wire facts, section 10.10). */
@@ -75,7 +75,7 @@ async function administrator(
   const username = stringFlag(invocation, "admin-user") ?? ADMIN_NAME;
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const made = await ensureAdministrator({
-    homeserver: (stringFlag(invocation, "homeserver") ?? HOMESERVER_DEFAULT).replace(/\/+$/, ""),
+    homeserver: addressFlag(invocation) ?? HOMESERVER_DEFAULT,
     registrationToken: readInput(tokenFile).trim(),
     credentialFile: file,
     username,

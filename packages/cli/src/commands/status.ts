@@ -17,7 +17,8 @@ export type Status = {
   /** The folder that holds it all, or a system installation's state. */
   readonly home: string;
   readonly installation: Installation["kind"];
-  readonly homeserver: ProgramStatus & { readonly url: string };
+  /** `listen`: where it answers other clients; null when nowhere. */
+  readonly homeserver: ProgramStatus & { readonly url: string; readonly listen: string | null };
   readonly launcher: ProgramStatus;
   readonly daemon: ProgramStatus;
   readonly supervisor: { readonly pid: number | null };
@@ -50,7 +51,11 @@ export async function statusOf(installation: Installation): Promise<Status> {
   return {
     home: programs.home,
     installation: installation.kind,
-    homeserver: { ...programs.of("homeserver"), url: installation.homeserverUrl },
+    homeserver: {
+      ...programs.of("homeserver"),
+      url: installation.homeserverUrl,
+      listen: installation.kind === "rootless" ? (installation.instance.listen ?? null) : null,
+    },
     launcher: programs.of("launcher"),
     daemon: programs.of("daemon"),
     supervisor: { pid: programs.supervisor },

@@ -2,13 +2,14 @@
 import { existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { makePrivateDir } from "@bureau/kit/layout";
 import { createLog } from "@bureau/kit/log";
 import { machineConfPath } from "@bureau/kit/machine-conf";
 import { waitFor } from "@bureau/kit/wait-for";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { parseListenAddress } from "@bureau/schema/homeserver-address";
+import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { bringUp, type UpResult } from "../instance/bring-up.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
@@ -25,9 +26,24 @@ export async function run(invocation: Invocation): Promise<void> {
   const result = await bringUp({
     layout,
     terminal: invocation.terminal,
+    listen: listenFlag(invocation),
     ensureSupervisor: () => ensureSupervisor(layout, invocation.env),
   });
   await present(invocation, result);
+}
+
+/** @throws UsageError */
+function listenFlag(invocation: Invocation): string | undefined {
+  const typed = stringFlag(invocation, "listen");
+  if (typed === undefined || typed === "none") return typed;
+  const hint = "bureau up --listen 127.0.0.1:6167, or --listen none";
+  try {
+    const address = parseListenAddress(typed);
+    if (address.kind === "tcp" && address.port > 0) return typed;
+  } catch (error) {
+    throw new UsageError(messageOf(error), hint);
+  }
+  throw new UsageError(`--listen "${typed}" is not HOST:PORT with a port of its own`, hint);
 }
 
 const answers = (layout: InstanceLayout): Promise<true | undefined> =>
@@ -78,7 +94,7 @@ async function runInForeground(invocation: Invocation, layout: InstanceLayout): 
       await waitFor(() => answers(layout), { timeoutMs: SUPERVISOR_MS_MAX, clock: systemClock });
     };
     const result = await Promise.race([
-      bringUp({ layout, terminal, ensureSupervisor: ready }),
+      bringUp({ layout, terminal, listen: listenFlag(invocation), ensureSupervisor: ready }),
       supervised.then(() => undefined),
     ]);
     if (result !== undefined) {

@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
+import { socketOf } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
   fleetOf,
@@ -39,7 +40,7 @@ export type DeployRequest = {
 export function readRequest(invocation: Invocation): DeployRequest {
   const target = targetArgument(invocation);
   const session = storedSession(invocation);
-  const homeserver = session.homeserver.replace(/\/+$/u, "");
+  const { homeserver } = session;
   if (target.kind === "ssh") refuseLoopback(homeserver);
   const serverName = serverOf(session.userId);
   const typedServer = stringFlag(invocation, "server-name");
@@ -67,13 +68,13 @@ export function readRequest(invocation: Invocation): DeployRequest {
 
 /** A homeserver that only this machine reaches is of no use to another one. */
 function refuseLoopback(homeserver: string): void {
-  const { hostname } = new URL(homeserver);
+  const hostname = socketOf(homeserver) === undefined ? new URL(homeserver).hostname : "localhost";
   if (!/^(?:localhost|.*\.localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])$/u.test(hostname)) return;
   throw new BureauError(
     "invalid-input",
     `The homeserver ${homeserver} answers on this machine only; another machine cannot join through it`,
     {
-      hint: "give the address that machines reach with --homeserver URL; the homeserver of bureau up is for this machine alone",
+      hint: "give the address that machines reach with --homeserver URL; bureau up --listen HOST:PORT opens that of this machine",
     },
   );
 }

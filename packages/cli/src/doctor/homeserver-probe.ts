@@ -1,4 +1,5 @@
 /** One unauthenticated question to a homeserver: does it answer, and what time does it have. */
+import { egressTo } from "@bureau/kit/egress";
 import { messageOf } from "@bureau/kit/errors";
 import { path } from "@bureau/matrix/request";
 
@@ -42,9 +43,12 @@ export async function askAlias(url: string, alias: string, token?: string): Prom
   }
 }
 
-const ask = (url: string, below: string, token?: string): Promise<Response> =>
-  fetch(`${url}/_matrix/client${below}`, {
+async function ask(url: string, below: string, token?: string): Promise<Response> {
+  const { base, options } = egressTo(url);
+  return fetch(`${base}/_matrix/client${below}`, {
+    ...options,
     redirect: "error",
     signal: AbortSignal.timeout(ANSWER_MS_MAX),
     headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
   });
+}

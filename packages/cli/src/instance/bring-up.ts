@@ -43,6 +43,8 @@ const TURN_MS_MAX = 120_000;
 export type BringUp = {
   readonly layout: InstanceLayout;
   readonly terminal: Terminal;
+  /** `--listen`: where the homeserver listens for other clients. */
+  readonly listen: string | undefined;
   /** Makes sure a supervisor answers on the instance's socket. */
   readonly ensureSupervisor: () => Promise<void>;
   readonly clock?: Clock;
@@ -73,8 +75,9 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const instance = await runStep(
     terminal,
     "Homeserver",
-    () => startHomeserver(layout, clock),
-    ({ homeserverUrl }) => `Homeserver ${homeserverUrl}`,
+    () => startHomeserver(layout, options.listen, clock),
+    ({ listen }) =>
+      listen === undefined ? "Homeserver" : `Homeserver, for other clients at http://${listen}`,
   );
   const { session, credentials } = await runStep(terminal, "Administrator account", () =>
     administrator(instance, terminal),

@@ -1,68 +1,72 @@
 /**
- * The embedded homeserver of an instance: a port of its own, chosen once, and the certainty that whoever answers on it is
- * ours before anything secret is said.
+ * The embedded homeserver of an instance. Its own programs reach it over a socket in a folder that only its user may
+ * enter, so that no other program can answer in its place. Other clients get a port when that was asked for; no secret
+ * of the instance passes there.
  */
-import { createServer } from "node:net";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { waitForFileLock } from "@bureau/kit/file-lock";
-import { type InstanceLayout, userLockFile } from "@bureau/kit/layout";
-import { listensOnTcp } from "@bureau/kit/process-table";
+import type { InstanceLayout } from "@bureau/kit/layout";
+import { findByArguments, listensOnTcp, signalProcess } from "@bureau/kit/process-table";
+import { waitFor } from "@bureau/kit/wait-for";
 import { serverVersions } from "@bureau/matrix/auth";
-import { createInstance, findInstance, type Instance, portOf } from "./instance.ts";
-import { START_MS_MAX, startAndWatch } from "./program-start.ts";
-import { hasJoined } from "./supervisor.ts";
+import { parseListenAddress } from "@bureau/schema/homeserver-address";
+import { createInstance, findInstance, homeserverAddress, type Instance, writeInstance } from "./instance.ts";
+import { moveToSocket } from "./move-to-socket.ts";
+import { startAndWatch } from "./program-start.ts";
 import { supervisorStatus } from "./supervisor-wire.ts";
 
-/** The port the reference's homeserver has by default; any free one when it is taken. */
-const PORT_PREFERRED = 6167;
+/** A homeserver that may have its port has it at once; it tries again every second. */
+const PORT_MS_MAX = 5_000;
 
-/**
- * The instance, with a port that is free or its own homeserver's already. Until the machine has joined, the port may
- * still be chosen anew; afterwards it stands in sessions and credentials.
- */
-async function chooseInstance(layout: InstanceLayout): Promise<Instance> {
-  const known = findInstance(layout);
-  if (known !== undefined && (hasJoined(layout) || (await isOurs(known)) || (await isFree(portOf(known)))))
-    return known;
-  return createInstance(layout, `http://127.0.0.1:${await freePort(PORT_PREFERRED)}`);
-}
-
-/** True when it is the instance's own homeserver that listens on its port: only then may it be told a secret. */
-async function isOurs(instance: Instance): Promise<boolean> {
-  const { programs } = await supervisorStatus(instance.layout);
-  const pid = programs.find(({ name }) => name === "homeserver")?.pid;
-  return pid !== undefined && listensOnTcp(pid, portOf(instance));
-}
-
-/** `wanted` when nobody listens there, else one the kernel picks. */
-async function freePort(wanted: number): Promise<number> {
-  const port = (await tryPort(wanted)) ?? (await tryPort(0));
-  if (port === undefined) throw new BureauError("failed", "Cannot find a free TCP port on 127.0.0.1");
-  return port;
-}
-
-const isFree = async (port: number): Promise<boolean> => (await tryPort(port)) !== undefined;
-
-/** Listens for a moment; the port it got, or undefined. */
-function tryPort(port: number): Promise<number | undefined> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(undefined));
-    server.listen({ port, host: "127.0.0.1" }, () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : undefined));
-    });
-  });
-}
-
-/** From choosing a port to having it, one `bureau up` of a user at a time: two would choose the same. */
-export async function startHomeserver(layout: InstanceLayout, clock: Clock): Promise<Instance> {
-  using _turn = await waitForFileLock(userLockFile("ports", process.env), START_MS_MAX, clock);
-  const instance = await chooseInstance(layout);
-  await startAndWatch(instance, "homeserver", clock, async () => {
-    if (!(await isOurs(instance))) return undefined;
-    return serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(() => undefined);
-  });
+/** `listen`: `HOST:PORT` for other clients, `none` for none any more; undefined leaves it as it is. */
+export async function startHomeserver(
+  layout: InstanceLayout,
+  listen: string | undefined,
+  clock: Clock,
+): Promise<Instance> {
+  const instance = await chooseInstance(layout, listen);
+  await startAndWatch(instance, "homeserver", clock, async () =>
+    serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(() => undefined),
+  );
+  if (instance.listen !== undefined) await requirePort(instance, instance.listen, clock);
   return instance;
+}
+
+async function chooseInstance(layout: InstanceLayout, wanted: string | undefined): Promise<Instance> {
+  const given = wanted === "none" ? undefined : wanted;
+  const known = findInstance(layout);
+  if (known === undefined) return createInstance(layout, given);
+  const isRunning = (await pidOf(layout)) !== undefined;
+  const isElsewhere = known.homeserverUrl !== homeserverAddress(layout);
+  // What runs on a port of an earlier version goes on there: its daemon and proxies know no other address.
+  const here = isElsewhere && !isRunning ? moveToSocket(known) : known;
+  if (wanted === undefined || given === here.listen) return here;
+  const changed = writeInstance({ ...here, listen: given });
+  // Its supervisor starts it again, and then it listens where it should.
+  if (isRunning)
+    for (const process of findByArguments("--data-dir", layout.homeserverDir))
+      signalProcess(process, "SIGTERM");
+  return changed;
+}
+
+async function pidOf(layout: InstanceLayout): Promise<number | undefined> {
+  const { programs } = await supervisorStatus(layout);
+  return programs.find(({ name }) => name === "homeserver")?.pid;
+}
+
+/** @throws BureauError `conflict` when another program has the port */
+async function requirePort(instance: Instance, listen: string, clock: Clock): Promise<void> {
+  const address = parseListenAddress(listen);
+  if (address.kind === "unix") return;
+  const listens = await waitFor(
+    async () => {
+      const pid = await pidOf(instance.layout);
+      return pid !== undefined && listensOnTcp(pid, address.port) ? true : undefined;
+    },
+    { timeoutMs: PORT_MS_MAX, clock },
+  );
+  if (listens === undefined)
+    throw new BureauError("conflict", `The homeserver cannot listen on ${listen}: another program has it`, {
+      hint: `end that program (ss -ltnp names it), or: bureau up --listen none, or another HOST:PORT`,
+    });
 }

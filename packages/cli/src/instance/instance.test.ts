@@ -10,7 +10,7 @@ describe("an instance", () => {
     try {
       const layout = layoutFor(home, {});
       expect(findInstance(layout)).toBeUndefined();
-      const made = createInstance(layout, "http://127.0.0.1:6167");
+      const made = createInstance(layout, "127.0.0.1:6167");
       expect(findInstance(layout)).toEqual(made);
       expect(made.machine.startsWith("bureau/fleet/local/machine/")).toBe(true);
       writeFileSync(layout.instanceFile, '{"version":1}');

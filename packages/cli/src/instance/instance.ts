@@ -6,6 +6,7 @@ import { hostname } from "node:os";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { defaultHome, type InstanceLayout, instanceLayout } from "@bureau/kit/layout";
+import { addressOfSocket, HomeserverAddressSchema, socketOf } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";
 import {
   type FleetLocalpart,
@@ -24,7 +25,9 @@ import * as v from "valibot";
 
 const InstanceSchema = v.object({
   version: v.literal(1),
-  homeserver_url: v.pipe(v.string(), v.url()),
+  homeserver_url: HomeserverAddressSchema,
+  /** Where its homeserver listens for other clients too, because that was asked for. */
+  listen: v.optional(v.string()),
   server_name: ref(parseServerName),
   fleet: ref(parseFleet),
   machine: ref(parseMachine),
@@ -32,7 +35,10 @@ const InstanceSchema = v.object({
 
 export type Instance = {
   readonly layout: InstanceLayout;
+  /** Its homeserver's socket; an instance of an earlier version has a port until `bureau up` moves it. */
   readonly homeserverUrl: string;
+  /** `HOST:PORT`, for other clients. */
+  readonly listen: string | undefined;
   readonly serverName: ServerName;
   readonly namespace: Namespace;
   readonly fleet: FleetLocalpart;
@@ -53,6 +59,7 @@ export function findInstance(layout: InstanceLayout): Instance | undefined {
   return {
     layout,
     homeserverUrl: stored.homeserver_url,
+    listen: stored.listen,
     serverName: stored.server_name,
     namespace: namespaceOf(stored.fleet),
     fleet: stored.fleet,
@@ -69,20 +76,31 @@ export function requireInstance(layout: InstanceLayout): Instance {
 }
 
 /** Chooses names for a new instance and keeps them. */
-export function createInstance(layout: InstanceLayout, homeserverUrl: string): Instance {
+export function createInstance(layout: InstanceLayout, listen: string | undefined): Instance {
   const namespace = parseNamespace("bureau");
   const fleet = fleetLocalpart(namespace, "local");
   const machine = machineLocalpart(fleet, machineNameFrom(hostname()));
-  const stored = {
-    version: 1,
-    homeserver_url: homeserverUrl,
-    server_name: "bureau.local",
-    fleet,
-    machine,
-  };
-  writeDurably(layout.instanceFile, `${JSON.stringify(stored, null, 2)}\n`, 0o600);
-  return requireInstance(layout);
+  return writeInstance({
+    ...{ layout, homeserverUrl: homeserverAddress(layout), listen },
+    ...{ serverName: parseServerName("bureau.local"), namespace, fleet, machine },
+  });
 }
+
+export function writeInstance(instance: Instance): Instance {
+  const stored: v.InferInput<typeof InstanceSchema> = {
+    version: 1,
+    homeserver_url: instance.homeserverUrl,
+    ...(instance.listen === undefined ? {} : { listen: instance.listen }),
+    server_name: instance.serverName,
+    fleet: instance.fleet,
+    machine: instance.machine,
+  };
+  writeDurably(instance.layout.instanceFile, `${JSON.stringify(stored, null, 2)}\n`, 0o600);
+  return instance;
+}
+
+/** How the programs of an instance reach its homeserver: over a socket in a folder that only its user may enter. */
+export const homeserverAddress = (layout: InstanceLayout): string => addressOfSocket(layout.homeserverSocket);
 
 /** Longest machine name made from a host's name; leaves the rest of a localpart's bytes to longer fleets. */
 const MACHINE_NAME_MAX = 24;
@@ -97,5 +115,14 @@ export function machineNameFrom(host: string): string {
   return name === "" ? "machine" : name;
 }
 
-/** The TCP port of its homeserver. */
-export const portOf = (instance: Instance): number => Number(new URL(instance.homeserverUrl).port);
+/** The port that an instance of an earlier version reaches its homeserver by; undefined when it has a socket. */
+export const portOf = ({ homeserverUrl }: Instance): number | undefined =>
+  socketOf(homeserverUrl) === undefined ? Number(new URL(homeserverUrl).port) : undefined;
+
+/** Where its homeserver listens, as its flags say it. */
+export const listenFlags = ({ layout, homeserverUrl, listen }: Instance): string[] =>
+  [
+    homeserverAddress(layout),
+    ...(socketOf(homeserverUrl) === undefined ? [new URL(homeserverUrl).host] : []),
+    ...(listen === undefined ? [] : [listen]),
+  ].flatMap((address) => ["--listen", address]);

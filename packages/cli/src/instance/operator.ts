@@ -6,12 +6,14 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { readIfPresent } from "@bureau/kit/durable-file";
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
+import { findByArguments, listensOnTcp } from "@bureau/kit/process-table";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
+import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   aliasOf,
   type FleetLocalpart,
@@ -38,7 +40,7 @@ import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, readCredentials } from "./administrator.ts";
 import { findInstallation } from "./installation.ts";
-import { type Instance, layoutFor, requireInstance } from "./instance.ts";
+import { type Instance, layoutFor, portOf, requireInstance } from "./instance.ts";
 import type { AccountKeys } from "./machine-agents.ts";
 
 export const DEFAULT_NAMESPACE = parseNamespace("bureau");
@@ -76,6 +78,31 @@ function inConfig(invocation: Invocation, name: string): string {
   return join(config?.startsWith("/") ? config : join(homedir(), ".config"), "bureau", name);
 }
 
+/** A homeserver's address as people type it. @throws UsageError */
+export function addressFlag(invocation: Invocation, name = "homeserver"): string | undefined {
+  const typed = stringFlag(invocation, name);
+  try {
+    return typed === undefined ? undefined : parseHomeserverAddress(typed);
+  } catch (error) {
+    throw new UsageError(`--${name}: ${messageOf(error)}`, `--${name} https://matrix.example.org`);
+  }
+}
+
+/**
+ * An instance that an earlier version made reaches its homeserver by a port until `bureau up` moves it to a socket. While
+ * its homeserver is away any program may listen there, and must not be told a token.
+ */
+function requireOurs(invocation: Invocation, homeserver: string): string {
+  const instance = instanceHere(invocation);
+  const port = instance?.homeserverUrl === homeserver ? portOf(instance) : undefined;
+  if (instance === undefined || port === undefined) return homeserver;
+  const ours = findByArguments("--data-dir", instance.layout.homeserverDir);
+  if (ours.some(({ pid }) => listensOnTcp(pid, port))) return homeserver;
+  throw new BureauError("unavailable", `The homeserver of "${instance.layout.home}" is down`, {
+    hint: "bureau up",
+  });
+}
+
 /** Access token and homeserver of whoever runs the command. @throws BureauError with what to type when there is none */
 export function storedSession(invocation: Invocation): StoredSession {
   const explicit = stringFlag(invocation, "credential-file");
@@ -84,7 +111,7 @@ export function storedSession(invocation: Invocation): StoredSession {
   const tokenFile = stringFlag(invocation, "token-file");
   return {
     ...stored,
-    homeserver: stringFlag(invocation, "homeserver") ?? stored.homeserver,
+    homeserver: addressFlag(invocation) ?? requireOurs(invocation, stored.homeserver),
     ...(tokenFile === undefined ? {} : { token: readFileSync(tokenFile, "utf8").trim() }),
   };
 }

@@ -9,6 +9,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { Granted } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/schema/events";
+import { socketOf } from "@bureau/schema/homeserver-address";
 import { parse } from "@bureau/schema/parse";
 import {
   fleetOf,
@@ -116,7 +117,8 @@ async function sealedCredentials(
     ...options.credentials,
     MATRIX_TOKEN: account.token,
     MATRIX_USER_ID: account.userId,
-    MATRIX_HOMESERVER_URL: options.homeserver,
+    // A socket is this host's: the machine knows its own way to the homeserver.
+    ...(socketOf(options.homeserver) === undefined ? { MATRIX_HOMESERVER_URL: options.homeserver } : {}),
   };
   const encrypter = new Encrypter();
   encrypter.addRecipient(recipient);

@@ -17,11 +17,10 @@ import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layo
 import { aborted } from "@bureau/kit/lifecycle";
 import type { Log } from "@bureau/kit/log";
 import { findInhabitants } from "@bureau/kit/mounts";
-import { reserveTcpPort } from "@bureau/kit/posix";
 import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { type Instance, portOf, requireInstance } from "./instance.ts";
+import { type Instance, listenFlags, requireInstance } from "./instance.ts";
 import { type ProgramPlan, SupervisedProgram } from "./supervised-program.ts";
 import { type ProgramName, programNames, supervisorRequests } from "./supervisor-wire.ts";
 
@@ -60,7 +59,6 @@ export async function runSupervisor(
   const stopAsked = new AbortController();
   const stopping = AbortSignal.any([signal, stopAsked.signal]);
   const programs = new Map<ProgramName, SupervisedProgram>();
-  using held = new DisposableStack();
   const left = readLeft(layout);
   const onChange = (): void => {
     // A machine that was revoked runs nothing: what the daemon could not destroy in its time, the launcher does. First,
@@ -73,11 +71,8 @@ export async function runSupervisor(
   const start = (name: ProgramName): void => {
     const running = programs.get(name);
     if (running !== undefined && !running.hasEnded) return;
-    const instance = requireInstance(layout);
-    // Held as long as the supervisor lives: daemon and proxies must not speak to a stranger while the homeserver is away.
-    if (name === "homeserver" && running === undefined)
-      held.use(reserveTcpPort(portOf(instance), { isOurs: left.has("homeserver") }));
-    const plan = () => planOf(name, instance, bootPrograms(config), deps.env);
+    // Read at each start: `bureau up` may have changed where the homeserver listens.
+    const plan = () => planOf(name, requireInstance(layout), bootPrograms(config), deps.env);
     const program = new SupervisedProgram(plan, {
       clock: deps.clock ?? systemClock,
       log: deps.log,
@@ -132,8 +127,8 @@ function planOf(
   const flags: Record<ProgramName, readonly string[]> = {
     homeserver: [
       ...["--data-dir", layout.homeserverDir, "--server-name", instance.serverName],
-      ...["--listen", new URL(instance.homeserverUrl).host],
-      ...["--registration-token-file", layout.registrationTokenFile, "--share-port"],
+      ...listenFlags(instance),
+      ...["--registration-token-file", layout.registrationTokenFile],
     ],
     launcher: [
       ...machine,

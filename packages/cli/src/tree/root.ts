@@ -20,9 +20,18 @@ export const root: CommandGroup = {
       flags: {
         ...homeFlag,
         ...jsonFlag,
+        listen: {
+          type: "string",
+          value: "HOST:PORT",
+          summary: "Let other Matrix clients reach the homeserver at this address; kept until --listen none",
+        },
         foreground: { type: "boolean", summary: "Stay in this terminal; Ctrl-C stops everything" },
       },
-      examples: ["bureau up", "bureau up --home /srv/bureau-test --foreground"],
+      examples: [
+        "bureau up",
+        "bureau up --listen 127.0.0.1:6167",
+        "bureau up --home /srv/bureau-test --foreground",
+      ],
       load: () => import("../commands/up.ts"),
     },
     {

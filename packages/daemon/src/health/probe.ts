@@ -6,6 +6,7 @@
 import { closeSync, lstatSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
+import { viaSocket } from "@bureau/kit/egress";
 import { errnoOf, messageOf } from "@bureau/kit/errors";
 import { insidePaths, type Layout, sandboxPaths } from "@bureau/kit/layout";
 import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
@@ -39,7 +40,11 @@ export function openProbe(layout: Layout, fleet: FleetLocalpart): Probe {
 }
 
 async function askProxy(unix: string, endpoint: string, signal: AbortSignal): Promise<string | undefined> {
-  const response = await fetch(`http://localhost${endpoint}`, { unix, redirect: "manual", signal });
+  const response = await fetch(`http://localhost${endpoint}`, {
+    ...viaSocket(unix),
+    redirect: "manual",
+    signal,
+  });
   await response.body?.cancel();
   return response.status === 200 ? undefined : `${endpoint} answered ${response.status}`;
 }

@@ -1,4 +1,5 @@
 /** The admin sockets of this machine's proxies (wire facts, section 7.3): where changed grants are pushed. */
+import { viaSocket } from "@bureau/kit/egress";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { type Layout, sandboxPaths } from "@bureau/kit/layout";
 import type { Grant } from "@bureau/schema/authorization";
@@ -20,7 +21,7 @@ export function openProxyAdmin(layout: Layout, fleet: FleetLocalpart): ProxyAdmi
       let response: Response;
       try {
         response = await fetch("http://localhost/v1/admin/authorization", {
-          unix,
+          ...viaSocket(unix),
           method: "PUT",
           headers: { "content-type": "application/json" },
           body: JSON.stringify(grants),

@@ -6,15 +6,14 @@
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { clearStaleSocket } from "@bureau/kit/stale-socket";
+import { addressOfSocket, type ListenAddress } from "@bureau/schema/homeserver-address";
 import type { Sessions } from "../auth/sessions.ts";
 import { MatrixError } from "./matrix-error.ts";
 import { type RequestContext, readJson } from "./request.ts";
 import { Created, type Router } from "./router.ts";
 
-export type ListenAddress =
-  /** `shared`: somebody of the same user holds the port for this program (SO_REUSEPORT). */
-  | { readonly kind: "tcp"; readonly hostname: string; readonly port: number; readonly shared?: boolean }
-  | { readonly kind: "unix"; readonly path: string };
+/** `shared`: whoever started this program holds the port for it (SO_REUSEPORT); otherwise no other program may have it. */
+export type ServerAddress = ListenAddress & { readonly shared?: boolean };
 
 export type HttpServer = {
   readonly url: string;
@@ -41,7 +40,7 @@ const corsHeaders = {
 type Deps = { readonly router: Router; readonly sessions: Sessions; readonly log: Log };
 
 /** Starts listening. Throws BureauError "unavailable" when the address is taken or not ours. */
-export async function startHttpServer(address: ListenAddress, deps: Deps): Promise<HttpServer> {
+export async function startHttpServer(address: ServerAddress, deps: Deps): Promise<HttpServer> {
   if (address.kind === "unix") await clearStaleSocket(address.path);
   const handle = (request: Request, server: Bun.Server<undefined>): Promise<Response> =>
     answer(request, server, deps);
@@ -75,7 +74,10 @@ export async function startHttpServer(address: ListenAddress, deps: Deps): Promi
   const port = server.port ?? 0;
   return {
     port,
-    url: address.kind === "unix" ? `unix:${address.path}` : `http://${bracketed(address.hostname)}:${port}`,
+    url:
+      address.kind === "unix"
+        ? addressOfSocket(address.path)
+        : `http://${bracketed(address.hostname)}:${port}`,
     stop: () => drain(server),
   };
 }

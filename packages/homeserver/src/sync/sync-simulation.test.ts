@@ -30,7 +30,7 @@ const start = async (): Promise<void> => {
   const config = {
     dataDir: folder,
     serverName: "bureau.local",
-    listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+    listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
     registrationToken: new Secret("tok"),
   } as const;
   homeserver = await startHomeserver(config, { log: silentLog, clock: systemClock });

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
+import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { InputError } from "@bureau/schema/parse";
 import { isoTimestamp, object, optional, pipe, regex, safeParse, string } from "valibot";
 import type { LauncherConfig } from "../launcher-config.ts";
@@ -18,7 +19,7 @@ export type BootstrapSource = {
 
 /** Wire facts, section 9.2. */
 const BootstrapFileSchema = object({
-  homeserver_url: pipe(string(), regex(/^https?:\/\//)),
+  homeserver_url: HomeserverAddressSchema,
   server_name: string(),
   machine_name: string(),
   password: pipe(string(), regex(/^[0-9a-f]{64}$/)),
@@ -68,7 +69,7 @@ function readBootstrapFile(config: LauncherConfig, path: string, clock: Clock): 
     );
   return {
     kind: "bootstrap",
-    homeserverUrl: file.homeserver_url.replace(/\/+$/, ""),
+    homeserverUrl: file.homeserver_url,
     secret: new Secret(file.password),
     disposableFile: path === "-" ? undefined : path,
   };

@@ -26,7 +26,7 @@ beforeAll(async () => {
     {
       dataDir: join(root, "hs"),
       serverName: server,
-      listen: { kind: "tcp", hostname: "127.0.0.1", port: 0 },
+      listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
       registrationToken: new Secret("registration"),
     },
     { log: silentLog, clock: systemClock },

@@ -3,7 +3,8 @@
  * moment of its life, so this stays small and knows nothing of sync or rooms beyond their aliases.
  */
 import { systemClock } from "@bureau/kit/clock";
-import { BureauError, messageOf } from "@bureau/kit/errors";
+import { egressTo } from "@bureau/kit/egress";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { parse } from "@bureau/schema/parse";
 import {
@@ -157,7 +158,9 @@ export class HomeserverApi {
     let answer: unknown;
     let retryAfter: string | null;
     try {
-      const response = await fetch(`${this.url}/_matrix/client/v3/${path}`, {
+      const { base, options } = egressTo(this.url);
+      const response = await fetch(`${base}/_matrix/client/v3/${path}`, {
+        ...options,
         method,
         headers: {
           "content-type": "application/json",
@@ -170,6 +173,7 @@ export class HomeserverApi {
       retryAfter = response.headers.get("retry-after");
       answer = await response.json().catch(() => ({}));
     } catch (error) {
+      if (isBureauError(error)) throw error;
       throw new BureauError("unavailable", `Cannot ${act} at ${this.url}: ${messageOf(error)}`, {
         hint: "check the homeserver's address and that this machine reaches it",
       });

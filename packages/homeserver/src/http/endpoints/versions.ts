@@ -1,5 +1,6 @@
 /** What the server speaks and can do. */
 import { roomVersions } from "../../rooms/create-room.ts";
+import { notFound } from "../matrix-error.ts";
 import { authed, open, type Route } from "../router.ts";
 
 const specVersions = [
@@ -17,11 +18,15 @@ const specVersions = [
   "v1.11",
 ];
 
-/** `baseUrl` is where clients reach the server, for discovery. */
-export function versionEndpoints(deps: { baseUrl: () => string }): Route[] {
+/** `baseUrl` is where clients reach the server, for discovery; undefined when it listens on no port. */
+export function versionEndpoints(deps: { baseUrl: () => string | undefined }): Route[] {
   return [
     open("GET", "/_matrix/client/versions", () => ({ versions: specVersions, unstable_features: {} })),
-    open("GET", "/.well-known/matrix/client", () => ({ "m.homeserver": { base_url: deps.baseUrl() } })),
+    open("GET", "/.well-known/matrix/client", () => {
+      const url = deps.baseUrl();
+      if (url === undefined) throw notFound("This homeserver listens on no port");
+      return { "m.homeserver": { base_url: url } };
+    }),
     authed("GET", "/capabilities", () => ({
       capabilities: {
         "m.change_password": { enabled: true },

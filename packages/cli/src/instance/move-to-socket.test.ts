@@ -1,0 +1,71 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { machineSessionFile } from "@bureau/kit/layout";
+import {
+  readMachineSession,
+  readOperatorSession,
+  writeMachineSession,
+  writeOperatorSession,
+} from "@bureau/matrix/session-file";
+import type { UserId } from "@bureau/schema/refs";
+import { openTerminal } from "../command/terminal.ts";
+import { readCredentials, writeCredentials } from "./administrator.ts";
+import { createInstance, findInstance, homeserverAddress, layoutFor, writeInstance } from "./instance.ts";
+import { moveToSocket } from "./move-to-socket.ts";
+import { storedSession } from "./operator.ts";
+
+let home: string;
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), "bm-"));
+});
+afterEach(() => rmSync(home, { recursive: true, force: true }));
+
+const userId = "@bureau-admin:bureau.local" as UserId;
+
+/** What an earlier version leaves behind: a port of 127.0.0.1 in every file. */
+function madeWithAPort(url: string) {
+  const layout = layoutFor(home, {});
+  const instance = writeInstance({ ...createInstance(layout, undefined), homeserverUrl: url });
+  mkdirSync(layout.stateDir);
+  writeCredentials(layout.credentialFile, {
+    ...{ homeserver: url, adminUser: userId, adminToken: "t", registrationToken: "r" },
+  });
+  writeOperatorSession(layout.sessionFile, { homeserver: url, userId, token: "t" });
+  writeMachineSession(machineSessionFile(layout), { homeserver: url, userId, token: "t" });
+  return instance;
+}
+
+test("every file of an instance that had a port leads to its socket, and the port is closed", () => {
+  const instance = madeWithAPort("http://127.0.0.1:6167");
+  const { layout } = instance;
+  expect(moveToSocket(instance).homeserverUrl).toBe(homeserverAddress(layout));
+  const found = findInstance(layout);
+  expect(found).toMatchObject({ homeserverUrl: homeserverAddress(layout), listen: undefined });
+  for (const { homeserver } of [
+    readOperatorSession(layout.sessionFile),
+    readMachineSession(machineSessionFile(layout)),
+    readCredentials(layout.credentialFile) as { homeserver: string },
+  ])
+    expect(homeserver).toBe(homeserverAddress(layout));
+});
+
+test("a session at another homeserver stays there", () => {
+  const instance = madeWithAPort("http://127.0.0.1:6167");
+  const { layout } = instance;
+  writeOperatorSession(layout.sessionFile, { homeserver: "https://elsewhere", userId, token: "t" });
+  const before = readFileSync(layout.sessionFile, "utf8");
+  moveToSocket(instance);
+  expect(readFileSync(layout.sessionFile, "utf8")).toBe(before);
+});
+
+test("until it has moved, no command tells its token to a program that has the port meanwhile", async () => {
+  const stranger = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("{}") });
+  const url = `http://127.0.0.1:${stranger.port}`;
+  madeWithAPort(url);
+  const invocation = { args: [], flags: { home }, terminal: openTerminal({}), env: { BUREAU_HOME: home } };
+  expect(() => storedSession(invocation)).toThrow("is down");
+  expect(storedSession({ ...invocation, flags: { home, homeserver: url } }).homeserver).toBe(url);
+  await stranger.stop(true);
+});

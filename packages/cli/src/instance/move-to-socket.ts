@@ -1,0 +1,32 @@
+/**
+ * An instance that was made with a port, or whose folder was moved: what its files say about its homeserver's address is
+ * written again. `instance.json` comes last, so that an interruption is made good by the next `bureau up`.
+ */
+import { existsSync } from "node:fs";
+import { machineSessionFile } from "@bureau/kit/layout";
+import {
+  readMachineSession,
+  readOperatorSession,
+  writeMachineSession,
+  writeOperatorSession,
+} from "@bureau/matrix/session-file";
+import { readCredentials, writeCredentials } from "./administrator.ts";
+import { homeserverAddress, type Instance, writeInstance } from "./instance.ts";
+
+/** The instance must be down. A session that leads to another homeserver stays as it is. */
+export function moveToSocket(instance: Instance): Instance {
+  const { layout, homeserverUrl: before } = instance;
+  const homeserver = homeserverAddress(layout);
+  const credentials = readCredentials(layout.credentialFile);
+  if (credentials?.homeserver === before)
+    writeCredentials(layout.credentialFile, { ...credentials, homeserver });
+  const sessions = [
+    [layout.sessionFile, readOperatorSession, writeOperatorSession],
+    [machineSessionFile(layout), readMachineSession, writeMachineSession],
+  ] as const;
+  for (const [file, read, write] of sessions) {
+    const session = existsSync(file) ? read(file) : undefined;
+    if (session?.homeserver === before) write(file, { ...session, homeserver });
+  }
+  return writeInstance({ ...instance, homeserverUrl: homeserver });
+}
