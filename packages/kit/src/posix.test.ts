@@ -149,9 +149,9 @@ test.skipIf(Bun.which("keyctl") === null)(
     const search = "keyctl search @s user bureau-test";
     const join = `(await import(${module})).joinSessionKeyring();`;
     const run = `console.log(Bun.spawnSync(["sh", "-c", ${JSON.stringify(search)}]).exitCode === 0 ? "found" : "none")`;
-    const script = `keyctl add user bureau-test x @s >/dev/null && "$0" -e "$1"`;
+    const script = `keyctl add user bureau-test x @s >/dev/null && "$@"`;
     const inside = (code: string): string =>
-      Bun.spawnSync(["keyctl", "session", "-", "sh", "-c", script, process.execPath, code])
+      Bun.spawnSync(["keyctl", "session", "-", "sh", "-c", script, "sh", ...evalCommand(code)])
         .stdout.toString()
         .trim();
     expect(inside(run)).toBe("found");
