@@ -4,15 +4,14 @@
  * needs a token, as with the embedded homeserver, so the same test speaks to both.
  */
 import { createHmac, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import { waitForFileLock } from "@bureau/kit/file-lock";
 import { childrenOf, identify, signalProcess } from "@bureau/kit/process-table";
-import { testCache } from "./test-cache.ts";
+import { installOnce, runInstaller } from "./install-once.ts";
 
 export type Synapse = AsyncDisposable & {
   /** `http://127.0.0.1:PORT`. */
@@ -33,8 +32,6 @@ const SERVER_NAME = "synapse.test";
 /** A cold start on a busy two-core machine takes some ten seconds. */
 const START_MS_MAX = 90_000;
 const STOP_MS_MAX = 10_000;
-/** Pip downloads and unpacks some 60 MB. */
-const INSTALL_MS_MAX = 10 * 60_000;
 const POLL_MS = 50;
 
 /** The interpreter that a sandbox sees: the host's own, under /usr. */
@@ -43,8 +40,8 @@ export const hostPython = "/usr/bin/python3";
 /** The Python of a virtual environment with Synapse and matrix-nio, installed on first use. */
 export async function synapsePython(): Promise<string> {
   const folder = await installOnce("synapse", async (folder) => {
-    await run(["python3", "-m", "venv", folder]);
-    await run([pythonOf(folder), "-m", "pip", "install", "--quiet", "matrix-nio", "matrix-synapse"]);
+    await runInstaller(["python3", "-m", "venv", folder]);
+    await runInstaller([pythonOf(folder), "-m", "pip", "install", "--quiet", "matrix-nio", "matrix-synapse"]);
   });
   return pythonOf(folder);
 }
@@ -56,36 +53,8 @@ export async function nioPackages(): Promise<string> {
   const pip = [await synapsePython(), "-m", "pip", "--python", hostPython];
   const asked = Bun.spawnSync([hostPython, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]);
   return await installOnce(`nio-${asked.stdout.toString().trim()}`, (folder) =>
-    run([...pip, "install", "--quiet", "--upgrade", "--target", folder, "matrix-nio"]),
+    runInstaller([...pip, "install", "--quiet", "--upgrade", "--target", folder, "matrix-nio"]),
   );
-}
-
-/** A folder of the tests' cache, once `install` has succeeded on it; one process at a time. */
-async function installOnce(name: string, install: (folder: string) => Promise<void>): Promise<string> {
-  const folder = testCache(name);
-  const mark = join(folder, "installed");
-  mkdirSync(folder, { recursive: true });
-  using lock = await waitForFileLock(`${folder}.lock`, INSTALL_MS_MAX, systemClock);
-  if (lock === undefined) throw new BureauError("timeout", `Another process is still installing "${folder}"`);
-  if (!existsSync(mark)) {
-    await install(folder);
-    writeFileSync(mark, "");
-  }
-  return folder;
-}
-
-async function run(command: string[]): Promise<void> {
-  const child = Bun.spawn(command, { stdout: "ignore", stderr: "pipe", timeout: INSTALL_MS_MAX });
-  const output = await new Response(child.stderr).text();
-  if ((await child.exited) !== 0) {
-    throw new BureauError(
-      "failed",
-      `Cannot install for tests: ${command.join(" ")}: ${output.slice(-2_000)}`,
-      {
-        hint: "it needs python3 with venv, and a package index that pip can reach",
-      },
-    );
-  }
 }
 
 /** A place for a Synapse that is not this host's loopback: another network namespace, say. */

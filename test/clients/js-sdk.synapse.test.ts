@@ -1,6 +1,9 @@
+/** In the suite that may install from npm; the homeserver here is the embedded one. */
 import { describe, test } from "bun:test";
+import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { jsSdkPackages } from "@bureau/testkit/js-sdk";
 import { useBureau } from "@bureau/testkit/use-bureau";
 import { talkTo, workspaceOf } from "./client-journey.ts";
 
@@ -8,8 +11,11 @@ const running = useBureau();
 
 describe("an unmodified matrix-js-sdk in a sandbox, with no token", () => {
   test("syncs and talks as its principal", async () => {
+    // Beside its packages, where the bundler finds them.
+    const entry = join(await jsSdkPackages(), "client.mjs");
+    copyFileSync(join(import.meta.dir, "js-sdk-client.mjs"), entry);
     const built = await Bun.build({
-      entrypoints: [join(import.meta.dir, "js-sdk-client.ts")],
+      entrypoints: [entry],
       target: "bun",
       outdir: workspaceOf(running(), "js-sdk"),
       naming: { entry: "client.js", chunk: "[hash].js", asset: "[name].[ext]" },
@@ -21,5 +27,5 @@ describe("an unmodified matrix-js-sdk in a sandbox, with no token", () => {
       "js-sdk",
       `/run/bureau/programs/runtime/bun ${runtimeArguments.join(" ")} /workspace/client.js`,
     );
-  }, 60_000);
+  }, 120_000);
 });

@@ -1,0 +1,22 @@
+import { installOnce, runInstaller } from "./install-once.ts";
+
+/** Wants Node 22, which our own packages do not: a runtime that only runs our tests' scripts does not decide for it. */
+const VERSION = "43.0.0";
+
+/** A folder whose `node_modules` holds matrix-js-sdk and what it needs; installed on first use. */
+export const jsSdkPackages = (): Promise<string> =>
+  installOnce(`js-sdk-${VERSION}`, (folder) =>
+    runInstaller([
+      ...[
+        "npm",
+        "install",
+        "--prefix",
+        folder,
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--loglevel=error",
+      ],
+      `matrix-js-sdk@${VERSION}`,
+    ]),
+  );
