@@ -109,7 +109,10 @@ async function counterIsListed(): Promise<void> {
   if (code !== 0) throw new Error(stderr);
 }
 
-/** Those that every look finds: clients come and go. */
+/**
+ * The descriptors that every look finds: clients come and go. The launcher lets nobody but root look at its own
+ * (`makeUndumpable`).
+ */
 async function fewestDescriptors(pid: number): Promise<number> {
   let fewest = Number.POSITIVE_INFINITY;
   for (let look = 0; look < 20; look++) {
@@ -131,6 +134,7 @@ test(
     const [daemon, launcherBefore] = [(await report()).daemon.pid, (await launcher()).pid];
     const stops = [hammer(counterIsReported), hammer(launcher), hammer(counterIsListed)];
     const pair = [versions.make(), versions.make()];
+    const countable = process.getuid?.() === 0 ? [daemon, launcherBefore] : [daemon];
     const fds: number[][] = [];
     for (let round = 0; round < rounds; round++) {
       const path = pair[round % 2] ?? "";
@@ -138,7 +142,7 @@ test(
       expect(now).toMatchObject({ state: "running", host_environment_path: path });
       expect(now.history[0]).toMatchObject({ outcome: "succeeded" });
       expect((await launcher()).programs_dir).toBe(path);
-      fds.push([await fewestDescriptors(daemon), await fewestDescriptors(launcherBefore)]);
+      fds.push(await Promise.all(countable.map(fewestDescriptors)));
     }
     const [observed, launched, logged] = await Promise.all(stops.map((stop) => stop()));
     console.log("observe.sock", observed, "launcher.sock", launched, "bureau agent logs", logged, fds);
@@ -152,7 +156,7 @@ test(
     const zombies = [daemon, launcherBefore].flatMap(childrenOf).filter((pid) => identify(pid) === undefined);
     expect(zombies).toEqual([]);
     // What one version left open the next would have too: of ten, that would be many.
-    for (const index of [0, 1]) {
+    for (const index of countable.keys()) {
       const counts = fds.map((pair) => pair[index] ?? 0);
       expect(Math.max(...counts) - Math.min(...counts)).toBeLessThan(12);
     }

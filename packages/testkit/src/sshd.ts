@@ -117,12 +117,16 @@ async function listens(port: number): Promise<true | undefined> {
   }
 }
 
-/** Ends a process of ours and everything it started. */
+/** A process and all that it started, parents first. */
+const treeOf = (pid: number): number[] => [pid, ...childrenOf(pid).flatMap(treeOf)];
+
+/** Ends a process of ours and everything it started; parents first, so that none tells a client how its child ended. */
 function endWithChildren(pid: number): void {
-  for (const child of childrenOf(pid)) endWithChildren(child);
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended.
+  for (const each of treeOf(pid)) {
+    try {
+      process.kill(each, "SIGKILL");
+    } catch {
+      // It has ended.
+    }
   }
 }

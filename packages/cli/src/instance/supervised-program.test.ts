@@ -11,13 +11,16 @@ import { type ProgramState, SupervisedProgram } from "./supervised-program.ts";
 const folder = mkdtempSync(join(tmpdir(), "bureau-supervised-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** One that says who it is in its arguments, and runs until it is stopped, or the test's folder is gone. */
+/**
+ * A program with a mark in its arguments, which ends by itself after a minute. It starts no children: between fork and
+ * exec a child has its parent's arguments, and would be found by the same mark.
+ */
 function supervise(name: string, changed: (program: SupervisedProgram) => void, logFile = `${name}.log`) {
   const mark = join(folder, name);
   const program: SupervisedProgram = new SupervisedProgram(
     () => ({
       name,
-      command: ["sh", "-c", `echo started; while [ -d ${folder} ]; do sleep 0.05; done`, mark],
+      command: ["perl", "-e", "$| = 1; print qq(started\\n); sleep 60", mark],
       env: { PATH: process.env["PATH"] ?? "" },
       logFile: join(folder, logFile),
       graceMs: 5_000,
