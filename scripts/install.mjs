@@ -68,15 +68,11 @@ export function installTools(extra = []) {
   if (asRoot.length > 0 && spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status !== 0)
     stop(`${list} not found, and installing needs root`, `run: ${command}`);
   say(`Installing ${list} (${command}) …`);
-  const apt = (...args) =>
-    spawnSync(
-      [...asRoot, "apt-get"][0],
-      [...asRoot.slice(1), ...(asRoot.length > 0 ? ["apt-get"] : []), ...args],
-      {
-        stdio: ["ignore", 2, 2],
-        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
-      },
-    ).status === 0;
+  const apt = (...args) => {
+    const [program, ...rest] = [...asRoot, "apt-get", ...args];
+    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+    return spawnSync(program, rest, { stdio: ["ignore", 2, 2], env }).status === 0;
+  };
   if (!apt("install", "-y", "--no-install-recommends", ...missing)) {
     if (!apt("update") || !apt("install", "-y", "--no-install-recommends", ...missing))
       stop(`installing ${list} failed`, `run: ${command}`);
@@ -84,18 +80,22 @@ export function installTools(extra = []) {
 }
 
 /**
- * Installs programs that some tests use and skip without. Only where nothing comes to life by it: as root, on a host
- * that systemd does not run, which is a container. Elsewhere, and when it fails, those tests say that they are skipped.
+ * Installs programs that some tests use and skip without. Only where installing starts no service: as root, on a host
+ * that systemd does not run, which is a container. Elsewhere it prints the command, and those tests are skipped.
  */
 export function installOptional(wanted) {
   const missing = wanted.filter(([program]) => !onPath(program)).map(([, name]) => name);
-  if (missing.length === 0 || process.getuid() !== 0 || existsSync("/run/systemd/system")) return;
-  if (!onPath("apt-get")) return;
-  say(`Installing ${missing.join(" ")} for tests …`);
+  if (missing.length === 0) return;
+  const list = missing.join(" ");
+  const isRoot = process.getuid() === 0;
+  const skip = () =>
+    say(`Tests that need ${list} are skipped. To run them: ${isRoot ? "" : "sudo "}apt-get install ${list}`);
+  if (!isRoot || existsSync("/run/systemd/system") || !onPath("apt-get")) return skip();
+  say(`Installing ${list} for tests …`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
   const apt = (...args) => spawnSync("apt-get", args, { stdio: ["ignore", 2, 2], env }).status === 0;
   const install = () => apt("install", "-y", "--no-install-recommends", ...missing);
-  if (!install() && !(apt("update") && install())) say(`${missing.join(" ")}: not installed`);
+  if (!install() && !(apt("update") && install())) skip();
 }
 
 /** Prints what is wrong and what to do, and exits. */

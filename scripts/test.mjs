@@ -6,7 +6,7 @@
 // Those have suites of their own; everything else runs here.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import { root, runtimeArguments } from "./find-bun.mjs";
 import { checkNode, installOptional, installPackages, installTools, labTools, stop } from "./install.mjs";
@@ -16,6 +16,12 @@ const suites = {
   synapse: (file) => file.endsWith(".synapse.test.ts"),
   lab: (file) => file.endsWith(".lab.test.ts"),
 };
+
+/**
+ * Test files at once: most of them wait most of the time. Those of the lab boot several machines each, and those of
+ * Synapse start one each.
+ */
+const workers = { default: Math.min(Math.max(availableParallelism(), 2), 4), synapse: 1, lab: 1 };
 
 /** Milliseconds one test may take. Those of the lab boot machines. */
 const timeouts = { default: 60_000, synapse: 60_000, lab: 600_000 };
@@ -35,8 +41,12 @@ if (suite === "lab" && process.getuid() !== 0)
   stop("the lab boots machines, which needs root", "run: sudo npm run test:lab");
 const bun = installPackages();
 if (suite === "lab") installTools(labTools);
-// The host's own Python is the third-party program that tests run in sandboxes.
-else installTools([["/usr/bin/python3", "python3"]]);
+// The host's own Python is the third-party program that tests run in sandboxes; zstd unpacks what a deploy sends.
+else
+  installTools([
+    ["/usr/bin/python3", "python3"],
+    ["zstd", "zstd"],
+  ]);
 if (suite === "default")
   installOptional([
     ["ssh", "openssh-client"],
@@ -113,6 +123,7 @@ function runTests(files) {
       ...runtimeArguments,
       "test",
       `--timeout=${timeouts[suite]}`,
+      ...(workers[suite] > 1 ? [`--parallel=${workers[suite]}`] : []),
       "--reporter=junit",
       `--reporter-outfile=${report}`,
       ...files.map((file) => `./${file}`),

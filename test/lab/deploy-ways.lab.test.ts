@@ -17,7 +17,7 @@ const names = ["d1", "d2", "d3", "d4"] as const;
 const lab = useLab(async (opened) => {
   [fleet] = await Promise.all([
     LabFleet.open(opened, "embedded"),
-    ...names.map((name) => opened.boot(name, { nix: name === "d2" })),
+    ...names.map((name) => opened.boot(name, { image: name === "d2" ? "nix" : "plain" })),
   ]);
   // alice's key opens root on every machine, and alice herself.
   await fleet.op.ok("mkdir -p -m 700 .ssh && ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519");
@@ -60,7 +60,7 @@ test("over ssh as root: from nothing to a running agent", async () => {
 
 test("where both have Nix, by store paths", async () => {
   const d2 = lab().machine("d2");
-  const desk = await lab().boot("desk", { nix: true, user: "alice" });
+  const desk = await lab().boot("desk", { image: "nix", user: "alice" });
   // The operator's desk has Nix too: alice's files come along.
   const files = await fleet.op.ok("tar c .ssh .config | base64 -w0");
   await desk.ok("base64 -d | tar x", { input: files });

@@ -14,7 +14,7 @@ const COPY_MS_MAX = 5 * 60_000;
 const individual = `
 printf '%s\\n' "$2" > "$1/etc/hostname"
 printf '%s\\n' "$3" > "$1/etc/machine-id"
-chroot "$1" ssh-keygen -A > /dev/null
+if [ -e "$1/usr/bin/ssh-keygen" ]; then chroot "$1" ssh-keygen -A > /dev/null; fi
 `;
 
 /** Makes the disk of machine `name` in `folder`; returns its root, which exists in the enclosure only. */

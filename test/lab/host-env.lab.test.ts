@@ -11,7 +11,7 @@ const expressions = "/opt/bureau-nix";
 let fleet: LabFleet;
 const lab = useLab(async (opened) => {
   await Promise.all([
-    opened.boot("n1", { nix: true, binds: { [join(repository, "nix")]: expressions } }),
+    opened.boot("n1", { image: "nix", binds: { [join(repository, "nix")]: expressions } }),
     LabFleet.open(opened, "embedded").then((made) => {
       fleet = made;
     }),

@@ -31,7 +31,11 @@ import { waitForFileLock } from "@bureau/kit/file-lock";
 import { testCache } from "@bureau/testkit/test-cache";
 import { execute, executeOk } from "./execute.ts";
 
-export type ImageVariant = "plain" | "nix";
+/**
+ * `plain`: a server that may become a machine. `nix`: the same with Nix as Debian packages it, its daemon running, no
+ * substituters, nothing in the store. `bare`: a newcomer's host, with Node, npm and git, and nothing of what we need.
+ */
+export type ImageVariant = "plain" | "nix" | "bare";
 
 type ImageRecipe = {
   readonly suite: string;
@@ -39,6 +43,8 @@ type ImageRecipe = {
   readonly packages: readonly string[];
   /** What apt adds: what needs more than debootstrap understands of dependencies. */
   readonly morePackages: readonly string[];
+  /** What apt can install later without a network: downloaded, not installed. */
+  readonly downloads?: readonly string[];
   /** Path → content; modes are in `modes`, 0644 otherwise. */
   readonly files: Readonly<Record<string, string>>;
   readonly modes: Readonly<Record<string, number>>;
@@ -63,7 +69,7 @@ const packages = [
 ];
 
 const setUp = `
-useradd --create-home --uid 1000 --shell /bin/bash --groups sudo alice
+useradd --create-home --uid 1000 --shell /bin/bash alice
 useradd --create-home --uid 1001 --shell /bin/bash mallory
 # Each machine gets its own, when its disk is made.
 rm -f /etc/ssh/ssh_host_* /etc/hostname
@@ -77,10 +83,13 @@ mkdir -p /var/log/journal
 # A container's console needs no login prompt.
 systemctl mask console-getty.service getty.target
 rm -f /etc/resolv.conf
-rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*_* /var/log/bootstrap.log /debootstrap
+rm -rf /var/log/bootstrap.log /debootstrap
 # Backups of account files differ from run to run, and nobody compares them.
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 `;
+
+const dropPackageLists = "rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*_*\n";
+const dropAccountBackups = "rm -f /etc/group- /etc/gshadow-\n";
 
 const plain: ImageRecipe = {
   suite: "trixie",
@@ -88,7 +97,7 @@ const plain: ImageRecipe = {
   morePackages: [],
   files: { "/etc/sudoers.d/alice": "alice ALL=(ALL:ALL) NOPASSWD: ALL\n" },
   modes: { "/etc/sudoers.d/alice": 0o440 },
-  setUp,
+  setUp: `${setUp}${dropPackageLists}usermod --append --groups sudo alice\n${dropAccountBackups}`,
 };
 
 const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
@@ -97,7 +106,7 @@ const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
     ...plain,
     morePackages: ["nix-bin", "nix-setup-systemd"],
     // Debian's daemon listens to the group's members only.
-    setUp: `${setUp}usermod --append --groups nix-users alice\nrm -f /etc/group- /etc/gshadow-\n`,
+    setUp: `${setUp}${dropPackageLists}usermod --append --groups sudo,nix-users alice\n${dropAccountBackups}`,
     files: {
       ...plain.files,
       // Builds run as the daemon's own user and without a sandbox, which needs what a container may not do; nothing is
@@ -105,6 +114,15 @@ const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
       "/etc/nix/nix.conf":
         "build-users-group =\nsandbox = false\nsubstituters =\nexperimental-features = nix-command flakes\n",
     },
+  },
+  bare: {
+    suite: "trixie",
+    packages: ["systemd", "systemd-sysv", "libpam-systemd", "dbus", "ca-certificates", "iproute2"],
+    morePackages: ["git", "nodejs", "npm"],
+    downloads: [...["bubblewrap", "tmux", "python3", "zstd", "openssh-client", "openssh-server"]],
+    files: {},
+    modes: {},
+    setUp,
   },
 };
 
@@ -159,7 +177,7 @@ async function buildImage(recipe: ImageRecipe, folder: string): Promise<void> {
   mkdirSync(cache, { recursive: true });
   try {
     await bootstrap(recipe, staging, cache);
-    if (recipe.morePackages.length > 0) await installMore(recipe.morePackages, staging);
+    if (recipe.morePackages.length > 0) await installMore(recipe, staging);
     for (const [path, content] of Object.entries(recipe.files)) {
       mkdirSync(dirname(join(staging, path)), { recursive: true });
       writeFileSync(join(staging, path), content);
@@ -218,16 +236,18 @@ async function bootstrap(recipe: ImageRecipe, staging: string, cache: string): P
 }
 
 /**
- * Installs with the image's own apt, which for that long has this host's settings, and the resolver that debootstrap
+ * Installs and downloads with the image's own apt, which for that long has this host's settings, and the resolver that debootstrap
  * copied from it.
  */
-async function installMore(names: readonly string[], staging: string): Promise<void> {
+async function installMore({ morePackages, downloads = [] }: ImageRecipe, staging: string): Promise<void> {
   const settings = (await executeOk(["apt-config", "dump", "Acquire"]))
     .split("\n")
     .filter((line) => /^Acquire::(?!IndexTargets)/u.test(line));
   const settingsFile = join(staging, "apt-settings");
   writeFileSync(settingsFile, settings.join("\n"));
-  const apt = `apt-get update && apt-get install -y --no-install-recommends ${names.join(" ")}`;
+  const install = "apt-get install -y --no-install-recommends";
+  const later = downloads.length === 0 ? "" : `\n${install} --download-only ${downloads.join(" ")}`;
+  const apt = `apt-get update\n${install} ${morePackages.join(" ")}${later}`;
   await executeOk(contained(["chroot", staging, "sh", "-euc", apt]), {
     timeoutMs: BUILD_MS_MAX,
     env: {

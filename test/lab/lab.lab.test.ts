@@ -112,7 +112,7 @@ test("the build is there, read-only", async () => {
 });
 
 test("a machine with Nix has its tools and its daemon, and an empty store", async () => {
-  const nix = await lab().boot("nix", { nix: true, user: "alice" });
+  const nix = await lab().boot("nix", { image: "nix", user: "alice" });
   expect(await nix.ok("nix-store --version")).toContain("(Nix) 2.");
   await nix.ok("systemctl is-active nix-daemon.socket");
   const path = await nix.ok("echo hello > greeting && nix-store --add greeting");

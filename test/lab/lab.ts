@@ -3,7 +3,7 @@
  *
  * ```ts
  * await using lab = await openLab();
- * const [m1, m2] = await Promise.all([lab.boot("m1"), lab.boot("m2", { nix: true })]);
+ * const [m1, m2] = await Promise.all([lab.boot("m1"), lab.boot("m2", { image: "nix" })]);
  * const hs = await lab.homeserver({ engine: "embedded" });
  * await m1.ok(`curl -fsS ${hs.url}/_matrix/client/versions`, { user: "alice" });
  * await m1.powerCut();
@@ -32,14 +32,14 @@ import {
   SERVER_NAME,
   startLabHomeserver,
 } from "./homeserver.ts";
-import { ensureImage } from "./image.ts";
+import { ensureImage, type ImageVariant } from "./image.ts";
 import { type LabRecord, removeRecord, sweepLabs, writeRecord } from "./lab-record.ts";
 import { buildInside, Machine } from "./machine.ts";
 import { type LabNetwork, openNetwork } from "./network.ts";
 
 export type BootOptions = {
-  /** With Nix, as Debian packages it: daemon running, no substituters, nothing in the store. */
-  readonly nix?: boolean;
+  /** What is installed (image.ts); default `plain`. */
+  readonly image?: ImageVariant;
   /** Who runs commands that do not say; default `root`. */
   readonly user?: string;
   /** The build at {@link buildInside}; default the newest. */
@@ -121,7 +121,7 @@ class OpenLab implements Lab {
 
   async #boot(name: string, options: BootOptions = {}): Promise<Machine> {
     const address = await this.#claim(name);
-    const image = await ensureImage(options.nix === true ? "nix" : "plain", this.options.say);
+    const image = await ensureImage(options.image ?? "plain", this.options.say);
     const folder = join(this.folder, name);
     const root = await makeDisk(this.enclosure, image, folder, name);
     this.#roots.push(root);

@@ -147,7 +147,8 @@ async function prepare(): Promise<void> {
   await build();
 }
 
-const boot = (lab: Lab, name: string, flags: Flags) => lab.boot(name, { nix: flags.nix === true });
+const boot = (lab: Lab, name: string, flags: Flags) =>
+  lab.boot(name, { image: flags.nix === true ? "nix" : "plain" });
 
 function engineOf({ engine }: Flags): "embedded" | "synapse" | undefined {
   if (engine === undefined || engine === "embedded" || engine === "synapse") return engine;

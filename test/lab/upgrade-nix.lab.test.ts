@@ -33,8 +33,8 @@ let nixConfig: string;
 const lab = useLab(async (opened) => {
   const [made] = await Promise.all([
     LabFleet.open(opened, "embedded"),
-    opened.boot("builder", { nix: true, binds: { [repository]: checkout } }),
-    opened.boot("m1", { nix: true }),
+    opened.boot("builder", { image: "nix", binds: { [repository]: checkout } }),
+    opened.boot("m1", { image: "nix" }),
   ]);
   fleet = made;
   const builder = opened.machine("builder");
