@@ -119,7 +119,7 @@ const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
     suite: "trixie",
     packages: ["systemd", "systemd-sysv", "libpam-systemd", "dbus", "ca-certificates", "iproute2"],
     morePackages: ["git", "nodejs", "npm"],
-    downloads: [...["bubblewrap", "tmux", "python3", "zstd", "openssh-client", "openssh-server"]],
+    downloads: ["bubblewrap", "tmux", "python3", "zstd", "openssh-client", "openssh-server"],
     files: {},
     modes: {},
     setUp,
@@ -245,9 +245,9 @@ async function installMore({ morePackages, downloads = [] }: ImageRecipe, stagin
     .filter((line) => /^Acquire::(?!IndexTargets)/u.test(line));
   const settingsFile = join(staging, "apt-settings");
   writeFileSync(settingsFile, settings.join("\n"));
-  const install = "apt-get install -y --no-install-recommends";
-  const later = downloads.length === 0 ? "" : `\n${install} --download-only ${downloads.join(" ")}`;
-  const apt = `apt-get update\n${install} ${morePackages.join(" ")}${later}`;
+  // What is recommended is installed later, unless the command says otherwise.
+  const later = downloads.length === 0 ? "" : `\napt-get install -y --download-only ${downloads.join(" ")}`;
+  const apt = `apt-get update\napt-get install -y --no-install-recommends ${morePackages.join(" ")}${later}`;
   await executeOk(contained(["chroot", staging, "sh", "-euc", apt]), {
     timeoutMs: BUILD_MS_MAX,
     env: {
