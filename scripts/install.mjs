@@ -89,7 +89,9 @@ export function installOptional(wanted) {
   const list = missing.join(" ");
   const isRoot = process.getuid() === 0;
   const skip = () =>
-    say(`Tests that need ${list} are skipped. To run them: ${isRoot ? "" : "sudo "}apt-get install ${list}`);
+    say(
+      `Tests that need ${list} are skipped. To run them: ${isRoot ? "" : "sudo "}apt-get install -y ${list}`,
+    );
   if (!isRoot || existsSync("/run/systemd/system") || !onPath("apt-get")) return skip();
   say(`Installing ${list} for tests …`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };

@@ -3,8 +3,8 @@ import { runtimeArguments as ofKit } from "../packages/kit/src/runtime-command.t
 import type { Violation } from "./dependency-arrows.ts";
 import { runtimeArguments as ofScripts } from "./find-bun.mjs";
 
-/** Where the arguments are made, and where examples of starts without them stand. */
-const exempt = ["packages/kit/src/runtime-command.ts", "scripts/check.test.ts"];
+/** Where the arguments are made, where examples of starts without them stand, and what runs without Bureau. */
+const exempt = /^(?:packages\/kit\/src\/runtime-command\.ts|scripts\/check\.test\.ts|findings\/.*)$/u;
 
 /** In a line of shell: the runtime, then at once the program. */
 const inShell = /(?:runtime\/bun|\$\{?(?:bun|runtime)\}?)["'`]?\s+["'`]?[$/.\w]/u;
@@ -15,7 +15,7 @@ const ownPath = /(?<!Bun\.file\(|copyFileSync\(|execve\()process\.execPath/u;
 
 /** Checks one text file for starts without the arguments. */
 export function checkRuntimeStarts(path: string, text: string): Violation[] {
-  if (exempt.includes(path) || !/(?:\.(?:ts|mjs|sh|yml|nix|json)|^bureau|\.ci\/run)$/u.test(path)) return [];
+  if (exempt.test(path) || !/(?:\.(?:ts|mjs|sh|yml|nix|json)|^bureau|\.ci\/run)$/u.test(path)) return [];
   return text.split("\n").flatMap((line, index) => {
     if (/^\s*(?:\*|\/\/|\/\*\*|#)/u.test(line)) return [];
     const isolated = line.includes("$isolated") || line.includes("runtimeArguments");

@@ -51,6 +51,8 @@ if (suite === "default")
   installOptional([
     ["ssh", "openssh-client"],
     ["/usr/sbin/sshd", "openssh-server"],
+    ["keyctl", "keyutils"],
+    ["scmp_sys_resolver", "seccomp"],
   ]);
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
