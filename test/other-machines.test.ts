@@ -26,12 +26,7 @@ import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testki
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { ensureAdministrator } from "../packages/cli/src/instance/administrator.ts";
 import { configPlace, readAssignments } from "../packages/cli/src/instance/machine-config.ts";
-import {
-  ensureFleet,
-  ensureNamespace,
-  publishBuiltinTemplates,
-  roomOf,
-} from "../packages/cli/src/instance/namespace-setup.ts";
+import { ensureFleet, ensureNamespace, roomOf } from "../packages/cli/src/instance/namespace-setup.ts";
 import { provisionMachine } from "../packages/cli/src/instance/provision.ts";
 
 setDefaultTimeout(60_000);
@@ -97,8 +92,7 @@ beforeAll(async () => {
       credentialFile: join(dir, "credentials"),
     })
   ).session;
-  const made = await ensureNamespace(session, namespace);
-  await publishBuiltinTemplates(session, namespace, made.template);
+  await ensureNamespace(session, namespace);
   for (const one of [fleet, other]) await ensureFleet(session, one);
   const machine = await setUpMachine(online);
   await setUpMachine(away);

@@ -35,7 +35,6 @@ import {
 import {
   ensureFleet,
   ensureNamespace,
-  publishBuiltinTemplates,
   roomOf,
   roomOfFleet,
 } from "../packages/cli/src/instance/namespace-setup.ts";
@@ -224,8 +223,7 @@ beforeAll(async () => {
       credentialFile: join(dir, "credentials"),
     })
   ).session;
-  const made = await ensureNamespace(session, namespace);
-  await publishBuiltinTemplates(session, namespace, made.template);
+  await ensureNamespace(session, namespace);
   await ensureFleet(session, fleet);
   for (const host of ["here", "there"]) mkdirSync(join(dir, host));
   for (const name of ["old", "new", "broken", "next", "last", "two"]) makeEnvironment(name);

@@ -6,23 +6,19 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import {
   copyFileSync,
   existsSync,
-  mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { exitCodes } from "@bureau/kit/lifecycle";
 import { findInhabitants } from "@bureau/kit/mounts";
 import { findByArguments, isAlive, type ProcessId } from "@bureau/kit/process-table";
 import { login } from "@bureau/matrix/auth";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
-import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession } from "@bureau/matrix/session-file";
 import { eventTypes } from "@bureau/schema/events";
 import {
@@ -33,10 +29,11 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
-import { bureauCommand, type CommandResult } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { openTerminal } from "../../packages/cli/src/command/terminal.ts";
 import { decommissionMachine } from "../../packages/cli/src/instance/decommission.ts";
+import { Host } from "./host.ts";
+import { Person } from "./person.ts";
 
 setDefaultTimeout(120_000);
 
@@ -50,113 +47,6 @@ export type MembershipHomeserver = AsyncDisposable & {
 };
 
 const fleet = "bureau/fleet/prod";
-const programs = dirname(bureauCommand);
-
-/** A person at a workstation: a home, a credential file, a session, and no Bureau. */
-class Person {
-  readonly dir = mkdtempSync(join(tmpdir(), "bmp-"));
-  readonly credentials = join(this.dir, ".config/bureau/credentials");
-  readonly sessionFile = join(this.dir, ".config/bureau/session.json");
-
-  async run(...args: string[]): Promise<CommandResult> {
-    const { PATH } = process.env;
-    const child = Bun.spawn([bureauCommand, ...args], {
-      cwd: this.dir,
-      env: {
-        ...(PATH === undefined ? {} : { PATH }),
-        HOME: this.dir,
-        BUREAU_MACHINE_CONF: join(this.dir, "none"),
-      },
-      ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
-    });
-    const [stdout, stderr, code] = await Promise.all([
-      new Response(child.stdout).text(),
-      new Response(child.stderr).text(),
-      child.exited,
-    ]);
-    return { code, stdout, stderr };
-  }
-
-  /** As the administrator, expecting exit 0. */
-  async json<T = Record<string, unknown>>(...args: string[]): Promise<T> {
-    const { code, stdout, stderr } = await this.run(...args, "--json");
-    if (code !== 0) throw new Error(`bureau ${args.join(" ")} exited with ${code}:\n${stdout}${stderr}`);
-    return JSON.parse(stdout) as T;
-  }
-
-  session(): MatrixSession {
-    return new MatrixSession(readOperatorSession(this.sessionFile));
-  }
-}
-
-/** A host that is to be a machine: folders, a launcher, a daemon. */
-class Host implements AsyncDisposable {
-  readonly dir = mkdtempSync(join(tmpdir(), "bmh-"));
-  readonly bootstrap = join(this.dir, "bootstrap.json");
-  #running: Bun.Subprocess[] = [];
-
-  constructor(
-    readonly name: string,
-    readonly server: string,
-  ) {}
-
-  get machine(): string {
-    return `${fleet}/machine/${this.name}`;
-  }
-
-  start(program: "launcher" | "daemon", ...extra: string[]): Bun.Subprocess {
-    const folder = (flag: string, name: string): string[] => {
-      mkdirSync(join(this.dir, name), { recursive: true, mode: 0o700 });
-      return [flag, join(this.dir, name)];
-    };
-    rmSync(this.log(program), { force: true });
-    const child = Bun.spawn(
-      [
-        ...[
-          join(programs, `bureau-${program}`),
-          "--machine-name",
-          this.machine,
-          "--server-name",
-          this.server,
-        ],
-        ...["--fleet", fleet, ...folder("--run-dir", "r"), ...folder("--state-dir", "s")],
-        ...[...folder("--workspace-root", "w"), ...folder("--cache-root", "c"), ...extra],
-      ],
-      { stdin: "ignore", stdout: "ignore", stderr: Bun.file(this.log(program)) },
-    );
-    this.#running.push(child);
-    return child;
-  }
-
-  log = (program: string): string => join(this.dir, `${program}.log`);
-  logText = (program: string): string =>
-    existsSync(this.log(program)) ? readFileSync(this.log(program), "utf8") : "";
-
-  async firstBoot(bootstrap = this.bootstrap): Promise<number> {
-    return this.start("launcher", "--first-boot-only", "--bootstrap-file", bootstrap).exited;
-  }
-
-  /** Launcher, and when that is ready the daemon, as its service manager would start them. */
-  async startBoth(): Promise<Bun.Subprocess> {
-    this.start("launcher", "--bootstrap-file", this.bootstrap);
-    await eventually(async () => (this.logText("launcher").includes("launcher ready") ? true : undefined), {
-      describe: () => this.logText("launcher"),
-    });
-    return this.start("daemon");
-  }
-
-  async stop(): Promise<void> {
-    for (const child of this.#running.splice(0).reverse()) {
-      child.kill("SIGTERM");
-      await child.exited;
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
-    rmSync(this.dir, { recursive: true, force: true });
-  }
-}
 
 type Removed = {
   ok: boolean;
@@ -230,7 +120,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
 
     beforeAll(async () => {
       homeserver = await start();
-      host = new Host("box", homeserver.serverName);
+      host = new Host("box", homeserver.serverName, fleet);
       writeFileSync(tokenFile, `${homeserver.registrationToken}\n`, { mode: 0o600 });
       if (homeserver.adminToken !== undefined) {
         const file = join(person.dir, "admin-token");
@@ -365,7 +255,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(existsSync(host.bootstrap)).toBe(false);
       expect(await isListed(host.machine)).toBe(true);
 
-      await using thief = new Host("box", homeserver.serverName);
+      await using thief = new Host("box", homeserver.serverName, fleet);
       expect(await thief.firstBoot(join(host.dir, "copy.json"))).toBe(exitCodes.failed);
       expect(thief.logText("launcher")).toContain("was used already");
       expect(existsSync(join(thief.dir, "s/session.json"))).toBe(false);
@@ -525,7 +415,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         expect(stderr).toContain("failed to open a closed account again");
         expect(stderr).toContain("choose another machine name");
         await host[Symbol.asyncDispose]();
-        host = new Host("next", homeserver.serverName);
+        host = new Host("next", homeserver.serverName, fleet);
         await provision("next", "--output", host.bootstrap);
       }
       await host.startBoth();

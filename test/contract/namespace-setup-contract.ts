@@ -61,9 +61,8 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       });
     const setUp = async () => {
       const made = await ensureNamespace(session, namespace);
-      const published = await publishBuiltinTemplates(session, namespace, made.template);
       await ensureFleet(session, fleet);
-      return { made, published };
+      return made;
     };
     const provision = (name = machine, file = "bootstrap.json") =>
       provisionMachine({

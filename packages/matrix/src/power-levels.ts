@@ -9,7 +9,10 @@ import type { MatrixSession } from "./session.ts";
 const ATTEMPTS_MAX = 5;
 const JITTER_FIRST_MS = 50;
 
-/** Sets the given users' and event types' levels; all else stays as it is, fields we do not know included. */
+/**
+ * Sets the given users' and event types' levels; all else stays as it is, fields we do not know included. Levels that
+ * stand are not written again.
+ */
 export async function changePowerLevels(
   session: Pick<MatrixSession, "getState" | "putState">,
   room: RoomId,
@@ -22,6 +25,7 @@ export async function changePowerLevels(
   for (let attempt = 1; ; attempt++) {
     const raw = (await session.getState(room, eventTypes.powerLevels, "")) ?? {};
     const levels = parse(PowerLevelsSchema, raw, `power levels of ${room}`);
+    if (isPart(change.users, levels.users) && isPart(change.events, levels.events)) return;
     const next = {
       ...(raw as object),
       users: { ...levels.users, ...change.users },
@@ -37,3 +41,8 @@ export async function changePowerLevels(
     }
   }
 }
+
+const isPart = (
+  wanted: Readonly<Record<string, number>> = {},
+  present: Readonly<Record<string, number>> = {},
+) => Object.entries(wanted).every(([name, level]) => present[name] === level);

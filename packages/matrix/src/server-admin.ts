@@ -1,20 +1,43 @@
 /**
- * What a server admin may do to accounts: Synapse's admin API, which the embedded homeserver speaks as well. Being
- * refused is an expected answer: the administrator of a namespace need not be the server's.
+ * What a server admin may do to accounts, by the admin API that the homeserver has: Synapse's, which the embedded
+ * homeserver and others speak as well, or Dendrite's, which does less. Being refused is an expected answer: the
+ * administrator of a namespace need not be the server's, and a server need not have the act at all.
  */
+import { randomBytes } from "node:crypto";
 import { Secret } from "@bureau/kit/secret";
 import { parse } from "@bureau/schema/parse";
-import type { UserId } from "@bureau/schema/refs";
+import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { MatrixError } from "./matrix-error.ts";
 import { type Fetch, type MatrixRequest, matrixRequest, path } from "./request.ts";
 
-/** `refused`: this token may not, or the homeserver has no such API. */
-export type AdminAnswer = { readonly kind: "done" } | { readonly kind: "refused"; readonly reason: string };
+/** `refused`: this token may not, or the homeserver has no such act. */
+export type AdminAnswer = { readonly kind: "done" } | AdminRefusal;
+export type AdminRefusal = {
+  readonly kind: "refused";
+  readonly reason: string;
+  /** The homeserver has no such act, for whichever token. */
+  readonly isAbsent: boolean;
+};
 
 export type AccountState = "active" | "deactivated" | "missing";
+export type Account = { readonly userId: UserId; readonly isAdmin: boolean; readonly isClosed: boolean };
 
-const UserAnswer = v.object({ deactivated: v.optional(v.union([v.boolean(), v.number()])) });
+/** How often an account may act: so many times a second, and so many at once. */
+export type RateLimit = { readonly perSecond: number; readonly burst: number };
+/** Synapse's word for "as often as it likes". */
+export const NO_RATE_LIMIT: RateLimit = { perSecond: 0, burst: 0 };
+
+const flag = v.optional(v.union([v.boolean(), v.number()]), false);
+const UserAnswer = v.object({ deactivated: flag });
+const UsersAnswer = v.object({
+  users: v.array(v.object({ name: v.string(), admin: flag, deactivated: flag })),
+  next_token: v.optional(v.union([v.string(), v.number()])),
+});
+
+const SYNAPSE = "/_synapse/admin";
+const DENDRITE = "/_dendrite/admin";
+const USERS_PER_PAGE = 100;
 
 export class ServerAdmin {
   readonly homeserver: string;
@@ -27,9 +50,18 @@ export class ServerAdmin {
     this.#fetch = options.fetch;
   }
 
-  /** Closes an account: it leaves its rooms, its sessions end, nobody can log in to it. Again it changes nothing. */
-  deactivate(user: UserId): Promise<AdminAnswer> {
-    return this.#ask(`close the account ${user}`, "POST", path`/v1/deactivate/${user}`, { erase: false });
+  /**
+   * Closes an account: its sessions end, nobody can log in to it. Again it changes nothing. Dendrite cannot close one: it
+   * gets a password that nobody knows, and is taken out of its rooms.
+   */
+  async deactivate(user: UserId): Promise<AdminAnswer> {
+    const act = `close the account ${user}`;
+    const answer = await this.#ask(act, "POST", SYNAPSE, path`/v1/deactivate/${user}`, { erase: false });
+    if (!isAbsent(answer)) return answer;
+    const locked = await this.#resetByDendrite(user, randomBytes(32).toString("hex"));
+    if (locked.kind === "done")
+      await this.#ask(`take ${user} out of its rooms`, "POST", DENDRITE, path`/evacuateUser/${user}`);
+    return locked;
   }
 
   /**
@@ -39,58 +71,114 @@ export class ServerAdmin {
   async resetPassword(user: UserId, password: string): Promise<AdminAnswer> {
     try {
       const body = { password, logout_devices: true, deactivated: false };
-      return await this.#ask(`give ${user} a new password`, "PUT", path`/v2/users/${user}`, body);
+      const act = `give ${user} a new password`;
+      const answer = await this.#ask(act, "PUT", SYNAPSE, path`/v2/users/${user}`, body);
+      return isAbsent(answer) ? await this.#resetByDendrite(user, password) : answer;
     } catch (error) {
       const failed = error instanceof MatrixError && error.status === 500;
       if (!failed || (await this.accountState(user)) !== "deactivated") throw error;
-      return { kind: "refused", reason: "the homeserver failed to open a closed account again" };
+      const reason = "the homeserver failed to open a closed account again";
+      return { kind: "refused", isAbsent: false, reason };
     }
   }
 
-  async accountState(user: UserId): Promise<AccountState | Extract<AdminAnswer, { kind: "refused" }>> {
+  #resetByDendrite(user: UserId, password: string): Promise<AdminAnswer> {
+    const body = { password, logout_devices: true };
+    return this.#ask(`give ${user} a new password`, "POST", DENDRITE, path`/resetPassword/${user}`, body);
+  }
+
+  async accountState(user: UserId): Promise<AccountState | AdminRefusal> {
+    const what = `look up the account ${user}`;
     try {
-      const answer = parse(
-        UserAnswer,
-        await this.#call(`look up the account ${user}`, "GET", path`/v2/users/${user}`),
-        `answer about ${user}`,
-      );
-      return answer.deactivated ? "deactivated" : "active";
+      const answer = await this.#call(what, "GET", SYNAPSE, path`/v2/users/${user}`);
+      return parse(UserAnswer, answer, `answer about ${user}`).deactivated ? "deactivated" : "active";
     } catch (error) {
       if (error instanceof MatrixError && error.errcode === "M_NOT_FOUND") return "missing";
       return refusal(error);
     }
   }
 
-  async #ask(act: string, method: MatrixRequest["method"], at: string, body: object): Promise<AdminAnswer> {
+  /** How often the account may write, join, invite and make rooms, instead of what the homeserver lets everybody do. */
+  setRateLimit(user: UserId, { perSecond, burst }: RateLimit): Promise<AdminAnswer> {
+    const body = { messages_per_second: perSecond, burst_count: burst };
+    return this.#ask(
+      `set the rate limit of ${user}`,
+      "POST",
+      SYNAPSE,
+      path`/v1/users/${user}/override_ratelimit`,
+      body,
+    );
+  }
+
+  /** Makes an account a server admin. */
+  makeAdmin(user: UserId): Promise<AdminAnswer> {
+    const act = `make ${user} a server admin`;
+    return this.#ask(act, "PUT", SYNAPSE, path`/v1/users/${user}/admin`, { admin: true });
+  }
+
+  /** Every account of the homeserver. */
+  async accounts(): Promise<readonly Account[] | AdminRefusal> {
+    const found: Account[] = [];
     try {
-      await this.#call(act, method, at, body);
+      for (let from: string | undefined; ; ) {
+        const answer = await this.#call("list the accounts", "GET", SYNAPSE, "/v2/users", {
+          query: { limit: USERS_PER_PAGE, deactivated: "true", from },
+        });
+        const { users, next_token } = parse(UsersAnswer, answer, "list of accounts");
+        for (const { name, admin, deactivated } of users)
+          found.push({
+            userId: parseUserId(name),
+            isAdmin: Boolean(admin),
+            isClosed: Boolean(deactivated),
+          });
+        if (next_token === undefined) return found;
+        from = String(next_token);
+      }
+    } catch (error) {
+      return refusal(error);
+    }
+  }
+
+  async #ask(
+    act: string,
+    method: MatrixRequest["method"],
+    root: string,
+    at: string,
+    body: object = {},
+  ): Promise<AdminAnswer> {
+    try {
+      await this.#call(act, method, root, at, { body });
       return { kind: "done" };
     } catch (error) {
       return refusal(error);
     }
   }
 
-  #call(act: string, method: MatrixRequest["method"], at: string, body?: object): Promise<unknown> {
+  #call(
+    act: string,
+    method: MatrixRequest["method"],
+    root: string,
+    at: string,
+    rest: Pick<MatrixRequest, "body" | "query"> = {},
+  ): Promise<unknown> {
     return matrixRequest({
+      ...{ act, method, root, path: at, ...rest },
       homeserver: this.homeserver,
-      act,
-      root: "/_synapse/admin",
-      method,
-      path: at,
       token: this.#token.reveal(),
       fetch: this.#fetch,
-      ...(body === undefined ? {} : { body }),
     });
   }
 }
 
+const isAbsent = (answer: AdminAnswer): boolean => answer.kind === "refused" && answer.isAbsent;
+
 /** @throws what is not a refusal */
-function refusal(error: unknown): { readonly kind: "refused"; readonly reason: string } {
+function refusal(error: unknown): AdminRefusal {
   if (!(error instanceof MatrixError)) throw error;
   // 404 or 405 without M_NOT_FOUND: a homeserver, or a proxy before it, that has no such address.
   const isAbsent = (error.status === 404 || error.status === 405) && error.errcode !== "M_NOT_FOUND";
+  if (isAbsent) return { kind: "refused", isAbsent, reason: "the homeserver has no admin API for it" };
   if (error.code === "forbidden" || error.code === "unauthorized")
-    return { kind: "refused", reason: "this token is not a server admin's" };
-  if (isAbsent) return { kind: "refused", reason: "the homeserver offers no admin API at this address" };
+    return { kind: "refused", isAbsent, reason: "this token is not a server admin's" };
   throw error;
 }

@@ -65,6 +65,9 @@ const EventIdAnswer = v.object({ event_id: ref(parseEventId) });
 const WhoamiAnswer = v.object({ user_id: ref(parseUserId), device_id: v.optional(v.string()) });
 const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
 const JoinedMembersAnswer = v.object({ joined: v.record(v.string(), v.unknown()) });
+const CapabilitiesAnswer = v.object({
+  capabilities: v.object({ "m.room_versions": v.object({ default: v.string() }) }),
+});
 const EventAnswer = v.object({
   content: v.record(v.string(), v.unknown()),
   sender: v.string(),
@@ -139,6 +142,13 @@ export class MatrixSession {
 
   async deleteAlias(alias: RoomAlias): Promise<void> {
     await this.#call(`remove the alias ${alias}`, "DELETE", path`/v3/directory/room/${alias}`);
+  }
+
+  /** The version of rooms that are made without saying one; undefined when the homeserver does not tell. */
+  async defaultRoomVersion(): Promise<string | undefined> {
+    const answer = await this.#call("ask what the homeserver offers", "GET", "/v3/capabilities");
+    const parsed = v.safeParse(CapabilitiesAnswer, answer);
+    return parsed.success ? parsed.output.capabilities["m.room_versions"].default : undefined;
   }
 
   /** @throws MatrixError `failed` with errcode `M_ROOM_IN_USE` when the alias is taken */

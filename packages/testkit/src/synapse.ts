@@ -1,6 +1,6 @@
 /**
  * A real Synapse for tests: installed once by pip into a cache outside the repository, started on loopback with a
- * SQLite database in a temp folder, no federation and no rate limits, and thrown away afterwards. Registration
+ * SQLite database in a temp folder, no federation and no rate limits unless its own are asked for, and thrown away afterwards. Registration
  * needs a token, as with the embedded homeserver, so the same test speaks to both.
  */
 import { createHmac, randomBytes } from "node:crypto";
@@ -68,8 +68,11 @@ export type SynapseSite = {
   enter(command: readonly string[]): string[];
 };
 
+/** `stock`: those that Synapse has when its configuration says nothing. */
+export type SynapseLimits = "none" | "stock";
+
 /** Starts a fresh Synapse and returns once it answers and the token is made. */
-export async function startSynapse(site?: SynapseSite): Promise<Synapse> {
+export async function startSynapse(site?: SynapseSite, rateLimits: SynapseLimits = "none"): Promise<Synapse> {
   const python = await synapsePython();
   const folder = mkdtempSync(join(site?.folder ?? tmpdir(), "bureau-synapse-"));
   const secret = randomBytes(24).toString("hex");
@@ -78,7 +81,12 @@ export async function startSynapse(site?: SynapseSite): Promise<Synapse> {
   const url = `http://${listen.address}:${listen.port}`;
   // Where its address is out of reach from here, it can be asked through the file system.
   const door: Door = site === undefined ? { url } : { url, unix: join(folder, "door.sock") };
-  writeConfig(folder, { serverName, secret, listeners: [listen, ...("unix" in door ? [door] : [])] });
+  writeConfig(folder, {
+    serverName,
+    secret,
+    rateLimits,
+    listeners: [listen, ...("unix" in door ? [door] : [])],
+  });
   const command = [python, "-m", "synapse.app.homeserver", "-c", join(folder, "homeserver.yaml")];
   const engine = new SynapseProcess(site?.enter(command) ?? command, folder, door, site !== undefined);
   const stop = async (): Promise<void> => {
@@ -155,7 +163,12 @@ function freePort(): Promise<number> {
 }
 
 type Listener = { readonly address: string; readonly port: number } | { readonly unix?: string };
-type ConfigInput = { readonly serverName: string; readonly secret: string; readonly listeners: Listener[] };
+type ConfigInput = {
+  readonly serverName: string;
+  readonly secret: string;
+  readonly rateLimits: SynapseLimits;
+  readonly listeners: Listener[];
+};
 
 const listenerOf = (listener: Listener): Record<string, unknown> => ({
   ...("address" in listener
@@ -165,8 +178,7 @@ const listenerOf = (listener: Listener): Record<string, unknown> => ({
   resources: [{ names: ["client"], compress: false }],
 });
 
-function writeConfig(folder: string, { serverName, secret, listeners }: ConfigInput): void {
-  const fast = { per_second: 100_000, burst_count: 100_000 };
+function writeConfig(folder: string, { serverName, secret, rateLimits, listeners }: ConfigInput): void {
   const config = {
     server_name: serverName,
     pid_file: join(folder, "homeserver.pid"),
@@ -186,7 +198,7 @@ function writeConfig(folder: string, { serverName, secret, listeners }: ConfigIn
     report_stats: false,
     // Hashing passwords is most of what a login costs, and no test measures Synapse's.
     bcrypt_rounds: 4,
-    ...limits(fast),
+    ...(rateLimits === "none" ? limits({ per_second: 100_000, burst_count: 100_000 }) : {}),
   };
   // YAML is a superset of JSON.
   writeFileSync(join(folder, "homeserver.yaml"), JSON.stringify(config, null, 2));

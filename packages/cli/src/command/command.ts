@@ -69,6 +69,15 @@ export const jsonFlag: Readonly<Record<string, Flag>> = {
   json: { type: "boolean", summary: "Print the result as JSON" },
 };
 
+/** For commands that change accounts. */
+export const adminTokenFlag = {
+  "admin-token-file": {
+    type: "string",
+    value: "PATH",
+    summary: "File with the access token of a server admin, where the administrator is none",
+  },
+} as const satisfies Readonly<Record<string, Flag>>;
+
 /** Which instance a command is about. */
 export const homeFlag = {
   home: {

@@ -28,6 +28,7 @@ import {
   principalOf,
   readInput,
   roomArgument,
+  serverAdmin,
 } from "../instance/operator.ts";
 import { createPrincipal } from "../instance/principal.ts";
 import { reportAgent, waitUntilSettled } from "./agent-report.ts";
@@ -46,6 +47,7 @@ export async function run(invocation: Invocation): Promise<number> {
       session,
       registrationToken: credentials.registrationToken,
       homeserver: session.homeserver,
+      admin: serverAdmin(invocation),
       machine,
       principal,
       joins: await roomsToJoin(invocation, session),

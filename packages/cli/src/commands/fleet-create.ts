@@ -4,19 +4,13 @@ import { booleanFlag, type Invocation, listFlag } from "../command/command.ts";
 import { runStep } from "../command/run-step.ts";
 import { ensureFleet } from "../instance/namespace-setup.ts";
 import { openSession } from "../instance/operator.ts";
-import { inviteUnlessThere } from "../instance/provision.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const fleet = parseFleet(invocation.args[0] ?? "");
   const invitees = listFlag(invocation, "invite").map(parseUserId);
   const session = openSession(invocation);
-  const made = await runStep(terminal, `Rooms of ${fleet}`, async () => {
-    const rooms = await ensureFleet(session, fleet);
-    for (const room of Object.values(rooms))
-      for (const user of invitees) await inviteUnlessThere(session, room, user);
-    return rooms;
-  });
+  const made = await runStep(terminal, `Rooms of ${fleet}`, () => ensureFleet(session, fleet, invitees));
   if (booleanFlag(invocation, "json"))
     terminal.json({
       fleet,

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";
+import { NO_RATE_LIMIT, ServerAdmin } from "@bureau/matrix/server-admin";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
 import { parseNamespace, parseServerName, parseUserId, serverOf } from "@bureau/schema/refs";
@@ -17,9 +18,8 @@ import {
   ensureAdministrator,
   writeCredentials,
 } from "../instance/administrator.ts";
-import { ensureNamespace, publishBuiltinTemplates } from "../instance/namespace-setup.ts";
+import { ensureNamespace } from "../instance/namespace-setup.ts";
 import { addressFlag, credentialFile, readInput, sessionFile, warnOf } from "../instance/operator.ts";
-import { inviteUnlessThere } from "../instance/provision.ts";
 
 /** The reference's own default (wire facts, section 10.10). */
 const HOMESERVER_DEFAULT = "http://localhost:6167";
@@ -29,23 +29,20 @@ export async function run(invocation: Invocation): Promise<void> {
   const namespace = parseNamespace(stringFlag(invocation, "namespace") ?? "bureau");
   const invitees = listFlag(invocation, "invite").map(parseUserId);
   const file = resolve(credentialFile(invocation));
+  const admin = await serverAdminNamed(invocation);
   const { session, credentials } = await runStep(
     terminal,
     "Administrator account",
     () => administrator(invocation, file),
     ({ credentials: { adminUser } }) => `Administrator ${adminUser}`,
   );
-  const rooms = await runStep(terminal, `Rooms of ${namespace}`, async () => {
-    const made = await ensureNamespace(session, namespace);
-    for (const room of Object.values(made))
-      for (const user of invitees) await inviteUnlessThere(session, room, user);
-    return made;
-  });
-  const published = await runStep(
+  const rateLimit = await liftRateLimit(invocation, admin, credentials);
+  const { rooms, published } = await runStep(
     terminal,
-    "Built-in templates",
-    () => publishBuiltinTemplates(session, namespace, rooms.template),
-    (names) => (names.length === 0 ? "Built-in templates are there" : `Templates ${names.join(", ")}`),
+    `Rooms of ${namespace}`,
+    () => ensureNamespace(session, namespace, invitees),
+    ({ published: names }) =>
+      `Rooms of ${namespace}${names.length === 0 ? "" : `, and templates ${names.join(", ")}`}`,
   );
   const { lobby: _, ...recorded } = rooms;
   writeCredentials(file, { ...credentials, rooms: recorded });
@@ -53,6 +50,7 @@ export async function run(invocation: Invocation): Promise<void> {
   if (booleanFlag(invocation, "json"))
     terminal.json({
       ...{ homeserver: session.homeserver, namespace, admin_user: session.userId, credential_file: file },
+      ...{ rate_limit: rateLimit, server_admin: booleanFlag(invocation, "server-admin") },
       ...{ session_file: login.file, session_written: login.written, rooms, templates_published: published },
     });
   else {
@@ -61,6 +59,64 @@ export async function run(invocation: Invocation): Promise<void> {
 Whoever reads that file can do everything in ${namespace}. ${login.written ? `Your session is kept in ${login.file}.` : `The session in ${login.file} stays; act as the administrator with --credential-file ${file}.`}
 Type next: bureau fleet create ${namespace}/fleet/NAME`);
   }
+}
+
+const homeserverOf = (invocation: Invocation): string => addressFlag(invocation) ?? HOMESERVER_DEFAULT;
+
+/**
+ * The server admin whose token was given; undefined when none was.
+ * @throws BureauError before anything is begun when the token is not a server admin's
+ */
+async function serverAdminNamed(invocation: Invocation): Promise<ServerAdmin | undefined> {
+  const file = stringFlag(invocation, "admin-token-file");
+  if (file === undefined) {
+    if (booleanFlag(invocation, "server-admin"))
+      throw new BureauError("invalid-input", "--server-admin needs a server admin who grants it", {
+        hint: "--admin-token-file PATH with the access token of a server admin",
+      });
+    return undefined;
+  }
+  const homeserver = homeserverOf(invocation);
+  const admin = new ServerAdmin({ homeserver, token: readInput(file).trim() });
+  const answer = await admin.accounts();
+  if (!("kind" in answer)) return admin;
+  throw new BureauError(
+    answer.isAbsent ? "unsupported" : "forbidden",
+    `Cannot use --admin-token-file "${file}" at "${homeserver}": ${answer.reason}`,
+    {
+      hint: answer.isAbsent
+        ? "run it without the flag; requests then wait for the homeserver's rate limit"
+        : "take the access token of an account that is an admin of the whole server",
+    },
+  );
+}
+
+/** `stands`: a server admin could lift it. `unknown`: the homeserver has no way to lift one for a user. */
+type RateLimitState = "lifted" | "stands" | "unknown";
+
+/** The administrator may act as often as it needs to, where the homeserver can say so. Says what that means otherwise. */
+async function liftRateLimit(
+  invocation: Invocation,
+  named: ServerAdmin | undefined,
+  { homeserver, adminUser, adminToken }: Credentials,
+): Promise<RateLimitState> {
+  const { terminal } = invocation;
+  const user = parseUserId(adminUser);
+  if (named !== undefined && booleanFlag(invocation, "server-admin")) {
+    const answer = await named.makeAdmin(user);
+    if (answer.kind === "refused")
+      throw new BureauError("forbidden", `Cannot make "${user}" a server admin: ${answer.reason}`);
+    terminal.say(`  ${user} is a server admin now`);
+  }
+  const admin = named ?? new ServerAdmin({ homeserver, token: adminToken });
+  const answer = await admin.setRateLimit(user, NO_RATE_LIMIT);
+  if (answer.kind === "done") return "lifted";
+  terminal.say(
+    answer.isAbsent
+      ? "  This homeserver lifts rate limits for no user: requests wait for them, and say so"
+      : "  The homeserver's rate limits hold for you: on a stock Synapse a machine takes some eight minutes. A server admin lifts them: --admin-token-file PATH",
+  );
+  return answer.isAbsent ? "unknown" : "stands";
 }
 
 async function administrator(
@@ -75,7 +131,7 @@ async function administrator(
   const username = stringFlag(invocation, "admin-user") ?? ADMIN_NAME;
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const made = await ensureAdministrator({
-    homeserver: addressFlag(invocation) ?? HOMESERVER_DEFAULT,
+    homeserver: homeserverOf(invocation),
     registrationToken: readInput(tokenFile).trim(),
     credentialFile: file,
     username,

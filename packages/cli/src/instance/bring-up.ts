@@ -23,12 +23,7 @@ import { machineReport } from "./daemon-client.ts";
 import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
 import { startHomeserver } from "./homeserver-start.ts";
 import { findInstance, type Instance } from "./instance.ts";
-import {
-  ensureFleet,
-  ensureNamespace,
-  type NamespaceRooms,
-  publishBuiltinTemplates,
-} from "./namespace-setup.ts";
+import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
 import { warnOf } from "./operator.ts";
 import { probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
@@ -161,9 +156,8 @@ async function administrator(
 
 async function prepareFleet(session: MatrixSession, instance: Instance): Promise<NamespaceRooms> {
   const made = await ensureNamespace(session, instance.namespace);
-  await publishBuiltinTemplates(session, instance.namespace, made.template);
   await ensureFleet(session, instance.fleet);
-  return made;
+  return made.rooms;
 }
 
 async function joinMachine(

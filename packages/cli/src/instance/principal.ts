@@ -7,6 +7,7 @@
 import { systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { Granted } from "@bureau/matrix/auth";
+import type { RateLimit, ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/schema/events";
 import { socketOf } from "@bureau/schema/homeserver-address";
@@ -29,6 +30,9 @@ import { roomOf } from "./namespace-setup.ts";
 import { inviteUnlessThere } from "./provision.ts";
 import { requireTemplate } from "./template-store.ts";
 
+/** For an agent at work; a stock homeserver's is one for a person at a keyboard. Still a limit, so that none floods a room. */
+const RATE_LIMIT: RateLimit = { perSecond: 10, burst: 100 };
+
 export type CreatePrincipal = {
   readonly session: MatrixSession;
   readonly registrationToken: string;
@@ -41,6 +45,8 @@ export type CreatePrincipal = {
   readonly joins: readonly RoomId[];
   /** Log in anew and seal what that gives, also when the principal has credentials. */
   readonly newCredentials?: boolean;
+  /** Who may let it write more often than the homeserver lets everybody. */
+  readonly admin?: ServerAdmin;
   /** Further entries of its credential bundle. */
   readonly credentials?: Readonly<Record<string, string>>;
 };
@@ -84,6 +90,7 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
     username: principal,
     password: principalPassword(principal, options.registrationToken),
   });
+  await options.admin?.setRateLimit(account.userId, RATE_LIMIT);
   const own = new MatrixSession({
     homeserver: options.homeserver,
     userId: account.userId,

@@ -13,16 +13,13 @@ import { BureauError } from "@bureau/kit/errors";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
-import type { ServerAdmin } from "@bureau/matrix/server-admin";
+import { NO_RATE_LIMIT, type ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import {
-  fleetOf,
-  type Localpart,
+  aliasOf,
   localpartOf,
   type MachineLocalpart,
-  namespaceOf,
-  principalLocalpart,
   type RoomId,
   rooms,
   serverOf,
@@ -32,7 +29,7 @@ import {
 } from "@bureau/schema/refs";
 import { type Bootstrap, hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
 import { findMachineRooms, isMember, membershipOf, sharedRooms } from "./machine-rooms.ts";
-import { announceDevTeam, ensureRoom, roomOf } from "./namespace-setup.ts";
+import { ensureMachineRooms, roomOf } from "./namespace-setup.ts";
 import { machineLevel, type RoomKind } from "./room-catalogue.ts";
 
 export type ProvisionOptions = {
@@ -54,7 +51,7 @@ export type ProvisionOptions = {
   readonly fileIsLaunchers?: boolean;
   /** First boot refuses the file after this long. */
   readonly expiresInMs?: number;
-  /** Who may reset the password of an account that exists. */
+  /** Who may reset the password of an account that exists, and lift the homeserver's rate limits. */
   readonly admin?: ServerAdmin;
   readonly clock?: Clock;
 };
@@ -76,13 +73,15 @@ export async function provisionMachine(options: ProvisionOptions): Promise<Provi
   const { session, machine } = options;
   const user = userIdOf(machine, serverOf(session.userId));
   // What would fail after the account is made is found out before.
-  for (const { localpart } of sharedRooms(machine)) await roomOf(session, localpart);
-  const { bootstrap, account } = await prepareAccount(options, user);
-  await forgetDeparture(session, machine, user);
-  const [configRoom, opsRoom] = await makeMachineRooms(session, machine, user);
+  const shared: [room: RoomId, kind: RoomKind][] = [];
   for (const { kind, localpart } of sharedRooms(machine))
-    await admit(session, await roomOf(session, localpart), kind, user);
-  return { bootstrap, account, userId: user, configRoom, opsRoom };
+    shared.push([await roomOf(session, localpart), kind]);
+  const { bootstrap, account } = await prepareAccount(options, user);
+  if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
+  await forgetDeparture(session, machine, user);
+  const own = await ensureMachineRooms(session, machine, initialConfig(session));
+  for (const [room, kind] of shared) await admit(session, room, kind, user);
+  return { bootstrap, account, userId: user, configRoom: own.config, opsRoom: own.ops };
 }
 
 async function prepareAccount(
@@ -201,55 +200,22 @@ async function forgetDeparture(
   machine: MachineLocalpart,
   user: UserId,
 ): Promise<void> {
-  const config = (await findMachineRooms(session, machine)).find(({ kind }) => kind === "config");
+  const config = await session.resolveAlias(aliasOf(rooms.config(machine), serverOf(user)));
   if (config === undefined) return;
   for (const type of [eventTypes.machineDecommission, eventTypes.machineDecommissioned]) {
-    const content = await session.getState(config.room, type, stateKeyOf(user));
+    const content = await session.getState(config, type, stateKeyOf(user));
     if (typeof content === "object" && content !== null && !isCleared({ ...content }))
-      await session.putState(config.room, type, stateKeyOf(user), {});
+      await session.putState(config, type, stateKeyOf(user), {});
   }
 }
 
-/** The config and the ops room. */
-async function makeMachineRooms(
-  session: MatrixSession,
-  machine: MachineLocalpart,
-  user: UserId,
-): Promise<[config: RoomId, ops: RoomId]> {
-  const make = async (kind: RoomKind, localpart: Localpart, name: string): Promise<RoomId> => {
-    const room = await ensureRoom(session, { kind, localpart, name });
-    await admit(session, room, kind, user);
-    await announceDevTeam(session, room, namespaceOf(machine));
-    await bindFleetController(session, machine, room);
-    return room;
-  };
-  const config = await make("config", rooms.config(machine), `Config: ${machine}`);
-  await initialConfig(session, config, user);
-  return [config, await make("ops", rooms.ops(machine), `Ops: ${machine}`)];
-}
-
-async function bindFleetController(
-  session: MatrixSession,
-  machine: MachineLocalpart,
-  room: RoomId,
-): Promise<void> {
-  if ((await session.getState(room, eventTypes.serviceBinding, "fleet")) !== undefined) return;
-  const controller = principalLocalpart(fleetOf(machine), "service/fleet");
-  await session.putState(room, eventTypes.serviceBinding, "fleet", {
-    principal: userIdOf(controller, serverOf(session.userId)),
-  });
-}
-
 /** An empty desired state whose baseline lets the administrator watch what runs there. */
-async function initialConfig(session: MatrixSession, room: RoomId, user: UserId): Promise<void> {
-  const key = stateKeyOf(user);
-  const present = await session.getState(room, eventTypes.machineConfig, key);
-  if (typeof present === "object" && present !== null && !isCleared({ ...present })) return;
+function initialConfig(session: MatrixSession): object {
   const admin = `${localpartOf(session.userId)}:${serverOf(session.userId)}`;
-  await session.putState(room, eventTypes.machineConfig, key, {
+  return {
     principals: [],
     default_policy: { allowances: [{ actions: ["observe/**"], actors: [admin] }] },
-  });
+  };
 }
 
 /** Invites a user who is not there yet, and gives it the power its kind of room has for machines. */

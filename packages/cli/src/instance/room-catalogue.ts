@@ -134,8 +134,7 @@ export const machineLevel = (kind: RoomKind): number => levels[kind].machine ?? 
 
 /**
  * The `m.room.power_levels` a room of this kind is created with. Who holds what is left out: the homeserver gives the
- * creator all power, in the way of the room's version (from version 12 on a creator must not be named), and machines
- * are admitted afterwards.
+ * creator all power, in the way of the room's version.
  */
 export function powerLevels(kind: RoomKind): PowerLevels {
   const room = levels[kind];

@@ -1,5 +1,5 @@
 /** `bureau agent`: commands about agents. */
-import { type CommandGroup, jsonFlag, sessionFlags } from "../command/command.ts";
+import { adminTokenFlag, type CommandGroup, jsonFlag, sessionFlags } from "../command/command.ts";
 import { fleetFlag } from "./fleet-flag.ts";
 
 const machineFlag = {
@@ -59,6 +59,7 @@ export const agent: CommandGroup = {
           type: "boolean",
           summary: "Give an agent that exists already a new session",
         },
+        ...adminTokenFlag,
         "no-wait": { type: "boolean", summary: "Return before the machine has started it" },
       },
       examples: [

@@ -1,16 +1,7 @@
 /** `bureau machine`: commands about the machines of the fleet. */
-import { type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
+import { adminTokenFlag, type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
 import { sshFlags } from "../remote/ssh-flags.ts";
 import { fleetFlag } from "./fleet-flag.ts";
-
-/** For commands that change accounts. */
-const adminTokenFlag = {
-  "admin-token-file": {
-    type: "string",
-    value: "PATH",
-    summary: "File with the access token of a server admin, where the administrator is none",
-  },
-} as const;
 
 const machineArgument = { name: "machine", summary: "Its name in the fleet, or full localpart" } as const;
 

@@ -36,6 +36,17 @@ export const matrix: CommandGroup = {
           summary: "The administrator's localpart (default: bureau-admin)",
         },
         invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
+        "admin-token-file": {
+          type: "string",
+          value: "PATH",
+          summary:
+            "Access token of a server admin, who lifts the homeserver's rate limits for the administrator",
+        },
+        "server-admin": {
+          type: "boolean",
+          summary:
+            "Make the administrator a server admin too: lets it revoke and limit its machines and agents",
+        },
       },
       examples: [
         "bureau matrix setup --homeserver https://matrix.example.org --registration-token-file token --credential-file creds",

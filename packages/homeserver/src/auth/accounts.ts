@@ -163,6 +163,10 @@ export class Accounts {
     return user;
   }
 
+  list(page: { withClosed: boolean; limit: number; from: number }): UserRow[] {
+    return this.#deps.store.users(page);
+  }
+
   find(userId: string): UserRow | undefined {
     return this.#deps.store.user(userId);
   }

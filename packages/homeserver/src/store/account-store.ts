@@ -37,6 +37,9 @@ export function createAccountStore(db: HomeserverDatabase) {
   const setProfile = db.prepare<unknown, [string | null, string | null, string]>(
     "UPDATE users SET displayname = ?, avatar_url = ? WHERE user_id = ?",
   );
+  const listUsers = db.prepare<UserRow, [number, number, number]>(
+    "SELECT * FROM users WHERE deactivated <= ? ORDER BY user_id LIMIT ? OFFSET ?",
+  );
   const searchUsers = db.prepare<UserRow, [string, string]>(
     `SELECT * FROM users WHERE deactivated = 0 AND (user_id LIKE ? ESCAPE '\\' OR displayname LIKE ? ESCAPE '\\')
      ORDER BY user_id LIMIT 1000`,
@@ -74,6 +77,9 @@ export function createAccountStore(db: HomeserverDatabase) {
       insertUser.run(userId, passwordHash, admin ? 1 : 0, now, name);
     },
     user: (userId: string): UserRow | undefined => user.get(userId) ?? undefined,
+    /** By name, those that are closed only `withClosed`. */
+    users: (page: { withClosed: boolean; limit: number; from: number }): UserRow[] =>
+      listUsers.all(page.withClosed ? 1 : 0, page.limit, page.from),
     isEmpty: (): boolean => anyUser.get() === null,
     setPassword: (userId: string, hash: string | null): void => {
       setPassword.run(hash, userId);

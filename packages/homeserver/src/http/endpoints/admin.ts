@@ -1,11 +1,13 @@
 /** What an operator needs of an admin API, in the shapes of Synapse, so that the same code works on both. */
+import { version } from "@bureau/kit/version";
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";
 import type { JsonObject } from "../../rooms/room-event.ts";
+import type { UserRow } from "../../store/account-store.ts";
 import { forbidden, invalidParam, MatrixError } from "../matrix-error.ts";
-import { param, parseBody } from "../request.ts";
-import { type Answer, type AuthedRequest, authed, Created, type Route } from "../router.ts";
+import { intQuery, param, parseBody } from "../request.ts";
+import { type Answer, type AuthedRequest, authed, Created, open, type Route } from "../router.ts";
 
 type Deps = { readonly accounts: Accounts; readonly actions: RoomActions };
 
@@ -56,10 +58,17 @@ export function adminEndpoints({ accounts, actions }: Deps): Route[] {
         return {};
       }),
     ),
+    // Who provisions by the reference asks first whether there is such an API.
+    open("GET", "/_synapse/admin/v1/server_version", () => ({ server_version: `Bureau ${version}` })),
+    authed(
+      "GET",
+      "/_synapse/admin/v2/users",
+      asAdmin((request) => listUsers(accounts, request)),
+    ),
     authed(
       "GET",
       "/_synapse/admin/v2/users/:userId",
-      asAdmin((request) => userJson(accounts, param(request, "userId"))),
+      asAdmin((request) => userJson(accounts.requireUser(param(request, "userId")))),
     ),
     authed(
       "PUT",
@@ -85,13 +94,13 @@ async function putUser(deps: Deps, request: AuthedRequest): Promise<Answer> {
   const userId = param(request, "userId");
   if (accounts.find(userId) !== undefined) {
     await changeUser(deps, request.session.userId, userId, body);
-    return userJson(accounts, userId);
+    return userJson(accounts.requireUser(userId));
   }
   const localpart = accounts.localpartOf(userId);
   if (body.password === undefined) throw new MatrixError(400, "M_MISSING_PARAM", "Missing key password");
   await accounts.register(localpart, body.password);
   await changeUser(deps, request.session.userId, userId, { ...body, password: undefined });
-  return new Created(userJson(accounts, userId));
+  return new Created(userJson(accounts.requireUser(userId)));
 }
 
 async function changeUser(
@@ -118,8 +127,21 @@ async function changeUser(
   if (body.deactivated === true && user.deactivated === 0) actions.deactivate(userId);
 }
 
-function userJson(accounts: Accounts, userId: string): JsonObject {
-  const user = accounts.requireUser(userId);
+const USERS_PER_PAGE = 100;
+const USERS_PER_PAGE_MAX = 1_000;
+
+function listUsers(accounts: Accounts, { query }: AuthedRequest): JsonObject {
+  const limit = intQuery(query, "limit", USERS_PER_PAGE, USERS_PER_PAGE_MAX);
+  const from = intQuery(query, "from", 0, Number.MAX_SAFE_INTEGER);
+  const withClosed = query.get("deactivated") === "true";
+  const found = accounts.list({ withClosed, limit: limit + 1, from });
+  return {
+    users: found.slice(0, limit).map(userJson),
+    ...(found.length > limit ? { next_token: String(from + limit) } : {}),
+  };
+}
+
+function userJson(user: UserRow): JsonObject {
   return {
     name: user.user_id,
     displayname: user.displayname,
