@@ -169,6 +169,40 @@ describe("agents of another machine", () => {
   });
 });
 
+describe("a payload", () => {
+  const set = (payload: string): Promise<Printed> => create("paid", online, "--payload", payload);
+
+  test("arrives with every key it has", async () => {
+    const payload = '{"__proto__":{"a":1},"constructor":"x","list":[1]}';
+    expect((await set(payload)).code).toBe(0);
+    const { assignments } = await readAssignments(session, await configPlace(session, online));
+    const found = assignments.find(({ principal }) => principal.includes("/agent/paid:"));
+    expect(JSON.parse(JSON.stringify(found?.payload))).toEqual(JSON.parse(payload));
+    expect(Object.keys(found?.payload ?? {}).sort()).toEqual(["__proto__", "constructor", "list"]);
+  });
+
+  test("that no event can hold is refused in words, before anything is written", async () => {
+    for (const [payload, why] of [
+      ["[1]", "--payload: expected an object but received"],
+      ["{", "Invalid --payload: it is not JSON"],
+      ['{"model":{"temperature":0.5}}', '"model.temperature" is 0.5'],
+      [JSON.stringify({ text: "x".repeat(70_000) }), "a Matrix event holds 65536"],
+    ] as const) {
+      const { code, stderr } = await set(payload);
+      expect([code, stderr]).toEqual([1, expect.stringContaining(why)]);
+      expect(stderr).not.toMatch(/M_[A-Z]|HTTP|^ +at /mu);
+    }
+  });
+
+  test("nor can one that makes the machine's whole configuration too large", async () => {
+    const large = JSON.stringify({ text: "x".repeat(33_000) });
+    expect((await set(large)).code).toBe(0);
+    const { code, stderr } = await create("paid-too", online, "--payload", large);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("Cannot write m.bureau.machine_config")]);
+    await bureau("agent", "destroy", "paid", "--machine", online);
+  });
+});
+
 test("--fleet chooses among machines of one name, and is never left aside", async () => {
   const wrong = await bureau("agent", "destroy", "runs", "--machine", online, "--fleet", other);
   expect(wrong.code).toBe(2);

@@ -1,7 +1,7 @@
 /** A program's own proxy, seen from inside its sandbox: identity and Matrix in single calls (wire facts, section 7.2). */
 import { viaSocket } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { parse } from "@bureau/schema/parse";
+import { jsonObject, parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 
 const IdentitySchema = v.object({ user_id: v.string(), server_name: v.string() });
@@ -12,7 +12,7 @@ const EventSchema = v.object({
   event_id: v.string(),
   type: v.string(),
   sender: v.string(),
-  content: v.record(v.string(), v.unknown()),
+  content: jsonObject,
 });
 export type TimelineEvent = v.InferOutput<typeof EventSchema>;
 const MessagesSchema = v.object({ chunk: v.array(EventSchema), end: v.optional(v.string()) });

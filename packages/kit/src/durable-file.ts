@@ -59,9 +59,16 @@ function put(path: string, make: (temporary: string) => void): void {
     make(temporary);
     renameSync(temporary, path);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    removeIfPossible(temporary);
     throw error;
   }
+}
+
+/** What was made of it, if anything was: why it could not be made is what counts. */
+function removeIfPossible(temporary: string): void {
+  try {
+    rmSync(temporary, { force: true });
+  } catch {}
 }
 
 /** Two of them, when the copy of a copy was cut off. */

@@ -1,4 +1,5 @@
 /** Events as they arrive: loosely parsed here, their content by its own schema where it is used. */
+import { jsonObject } from "@bureau/schema/parse";
 import * as v from "valibot";
 
 const StateEventSchema = v.pipe(
@@ -6,7 +7,7 @@ const StateEventSchema = v.pipe(
     type: v.string(),
     state_key: v.string(),
     sender: v.optional(v.string(), ""),
-    content: v.record(v.string(), v.unknown()),
+    content: jsonObject,
     event_id: v.optional(v.string(), ""),
     origin_server_ts: v.optional(v.number(), 0),
   }),
@@ -42,7 +43,7 @@ const TimelineEventSchema = v.pipe(
   v.object({
     type: v.string(),
     sender: v.optional(v.string(), ""),
-    content: v.record(v.string(), v.unknown()),
+    content: jsonObject,
     event_id: v.optional(v.string(), ""),
     state_key: v.optional(v.string()),
     origin_server_ts: v.optional(v.number(), 0),

@@ -14,7 +14,7 @@ import {
   isGuarded,
 } from "@bureau/schema/event-writers";
 import { eventTypes, isCleared } from "@bureau/schema/events";
-import { parse, ref } from "@bureau/schema/parse";
+import { jsonObject, parse, ref } from "@bureau/schema/parse";
 import { powerIn } from "@bureau/schema/power";
 import {
   type EventId,
@@ -27,6 +27,7 @@ import {
 } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { parseStateEvent, parseStateEvents, type StateEvent } from "./event.ts";
+import { checkContent } from "./event-content.ts";
 import { withInteractiveAuth } from "./interactive-auth.ts";
 import { MatrixError } from "./matrix-error.ts";
 import { type Fetch, type MatrixRequest, matrixRequest, path, REQUEST_MS_MAX } from "./request.ts";
@@ -64,18 +65,18 @@ const RoomIdAnswer = v.object({ room_id: ref(parseRoomId) });
 const EventIdAnswer = v.object({ event_id: ref(parseEventId) });
 const WhoamiAnswer = v.object({ user_id: ref(parseUserId), device_id: v.optional(v.string()) });
 const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
-const JoinedMembersAnswer = v.object({ joined: v.record(v.string(), v.unknown()) });
+const JoinedMembersAnswer = v.object({ joined: jsonObject });
 const CapabilitiesAnswer = v.object({
   capabilities: v.object({ "m.room_versions": v.object({ default: v.string() }) }),
 });
 const EventAnswer = v.object({
-  content: v.record(v.string(), v.unknown()),
+  content: jsonObject,
   sender: v.string(),
   origin_server_ts: v.number(),
   unsigned: v.optional(v.object({ replaces_state: v.optional(v.string()) })),
 });
 const MessagesAnswer = v.object({
-  chunk: v.array(v.record(v.string(), v.unknown())),
+  chunk: v.array(jsonObject),
   start: v.optional(v.string()),
   end: v.optional(v.string()),
 });
@@ -311,6 +312,7 @@ export class MatrixSession {
     content: unknown,
     signal?: AbortSignal,
   ): Promise<EventId> {
+    checkContent(content, eventName(type, stateKey));
     const answer = await this.#call(
       `write ${eventName(type, stateKey)} in ${room}`,
       "PUT",
@@ -330,6 +332,7 @@ export class MatrixSession {
     content: unknown,
     options: { readonly txnId?: string; readonly signal?: AbortSignal } = {},
   ): Promise<EventId> {
+    checkContent(content, type);
     const txnId = options.txnId ?? randomUUID();
     const answer = await this.#call(
       `send ${type} to ${room}`,

@@ -1,5 +1,5 @@
 /** What /sync answers, reduced to the parts Bureau reads. Unparsable events are dropped, never the whole answer. */
-import { list, parse } from "@bureau/schema/parse";
+import { jsonObject, list, parse } from "@bureau/schema/parse";
 import { parseRoomId, type RoomId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { parseStateEvents, parseTimelineEvents, type StateEvent, type TimelineEvent } from "./event.ts";
@@ -19,7 +19,7 @@ const AnswerSchema = v.object({
         ),
       ),
       invite: v.optional(v.record(v.string(), v.object({ invite_state: events }))),
-      leave: v.optional(v.record(v.string(), v.unknown())),
+      leave: v.optional(jsonObject),
     }),
   ),
 });

@@ -3,7 +3,7 @@
  * one client-server request and goes through the same gateway and policy as a raw one; its answer is the homeserver's.
  */
 import { BureauError } from "@bureau/kit/errors";
-import { parse } from "@bureau/schema/parse";
+import { jsonObject, parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { AGENT_BODY_BYTES_MAX, readJsonBody } from "./json-body.ts";
 import { forwardMatrix } from "./matrix-gateway.ts";
@@ -18,7 +18,7 @@ export type MatrixCall = {
 };
 type Endpoint = (call: MatrixCall) => Promise<Response>;
 
-const content = v.record(v.string(), v.unknown());
+const content = jsonObject;
 /** Optional, ours: the same transaction sent twice makes one event, so that a caller may repeat after a lost answer. */
 const transaction = v.optional(v.pipe(v.string(), v.regex(/^[A-Za-z0-9._-]{1,128}$/u)));
 const StateBody = v.object({

@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import { AuthorizationPolicySchema } from "./authorization.ts";
 import { ContentMatchSchema } from "./content-match.ts";
-import { list, ref, unset } from "./parse.ts";
+import { jsonObject, list, ref, unset } from "./parse.ts";
 import { parsePrincipal, parseRoomAlias, parseStateRef, parseUserId, type UserId } from "./refs.ts";
 import { SecretBindingSchema } from "./template.ts";
 
@@ -73,7 +73,7 @@ export const MachineInfoSchema = v.object({
   memory_total_mb: integer,
   swap_total_mb: v.optional(integer),
   numa_nodes: v.optional(integer),
-  gpus: v.optional(list(v.record(v.string(), v.unknown()))),
+  gpus: v.optional(list(jsonObject)),
   labels: v.optional(v.record(v.string(), v.string())),
   daemon_version: v.string(),
 });
@@ -89,7 +89,7 @@ export const MachineStatusSchema = v.object({
   principal: userId,
   cpu_percent: integer,
   memory_used_mb: integer,
-  gpu_stats: v.optional(list(v.record(v.string(), v.unknown()))),
+  gpu_stats: v.optional(list(jsonObject)),
   sandboxes: v.object({ running: integer, idle: integer }),
   uptime_seconds: integer,
   last_activity_at: unset(v.string()),
@@ -129,7 +129,7 @@ export const PrincipalAssignmentSchema = v.object({
   extra_inherits: v.optional(list(templateRef)),
   required_services_override: v.optional(list(v.string())),
   secrets_override: v.optional(v.nullable(v.array(SecretBindingSchema))),
-  payload: v.optional(v.record(v.string(), v.unknown())),
+  payload: v.optional(jsonObject),
   start_condition: v.optional(StartConditionSchema),
   restart_policy: unset(v.picklist(restartPolicies)),
 });
@@ -272,7 +272,7 @@ export const ServiceSchema = v.object({
   capabilities: v.optional(list(v.string())),
   endpoints: v.optional(v.record(v.string(), v.string())),
   description: unset(v.string()),
-  metadata: v.optional(v.record(v.string(), v.unknown())),
+  metadata: v.optional(jsonObject),
 });
 export type Service = v.InferOutput<typeof ServiceSchema>;
 

@@ -8,7 +8,7 @@
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
-import { list, ref } from "./parse.ts";
+import { jsonObject, list, ref } from "./parse.ts";
 import { parseAccountLocalpart } from "./refs.ts";
 import {
   MountSchema,
@@ -21,7 +21,7 @@ import {
 
 const integer = v.pipe(v.number(), v.integer());
 const account = ref(parseAccountLocalpart);
-const payload = v.record(v.string(), v.unknown());
+const payload = jsonObject;
 
 /** A resolved template and assignment: everything needed to build one sandbox. */
 export const SandboxSpecSchema = v.object({

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { InputError, list, parse, parseJson, ref, unset } from "./parse.ts";
+import { InputError, jsonObject, list, parse, parseJson, ref, unset } from "./parse.ts";
 import { parseFleet } from "./refs.ts";
 
 const faultsOf = (act: () => unknown): readonly string[] => {
@@ -69,4 +69,14 @@ test("a ref schema passes on the rule that was broken", () => {
   expect(parse(schema, { fleet: "b/fleet/p" }, "x").fleet as string).toBe("b/fleet/p");
   expect(faultsOf(() => parse(schema, { fleet: "b" }, "x"))[0]).toContain("<namespace>/fleet/<name>");
   expect(faultsOf(() => parse(schema, { fleet: 5 }, "x"))).toHaveLength(1);
+});
+
+test("an object is taken with every key it has, and a list is none", () => {
+  const text = '{"__proto__":{"a":1},"constructor":2,"prototype":3,"b":{"__proto__":4}}';
+  expect(JSON.stringify(parseJson(jsonObject, text, "x"))).toBe(text);
+  expect(
+    JSON.stringify(parseJson(v.object({ payload: jsonObject }), `{"payload":${text}}`, "x").payload),
+  ).toBe(text);
+  for (const other of ["[1]", "null", '"a"', "1"])
+    expect(faultsOf(() => parseJson(jsonObject, other, "x"))[0]).toContain("expected an object but received");
 });

@@ -60,6 +60,15 @@ export function parseJson<const Schema extends v.GenericSchema>(
   return parse(schema, value, what);
 }
 
+/**
+ * A JSON object as it stands, with every key it has. valibot's `record` takes a list for one, and leaves out the keys
+ * `__proto__`, `prototype` and `constructor`.
+ */
+export const jsonObject = v.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  ({ received }) => `expected an object but received ${received}`,
+);
+
 /** A schema for a string that one of the parsers of refs.ts accepts. */
 export function ref<T extends string>(parser: (value: string) => T): v.GenericSchema<string, T> {
   return v.pipe(

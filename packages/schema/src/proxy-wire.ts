@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
-import { list, ref, unset } from "./parse.ts";
+import { jsonObject, list, ref, unset } from "./parse.ts";
 import { parseAccountLocalpart, parseUserId } from "./refs.ts";
 import { ProxyServiceSchema } from "./template.ts";
 
@@ -38,7 +38,7 @@ export const AdminServiceSchema = v.pipe(
     inject_headers: v.optional(v.record(v.string(), v.string())),
     strip_headers: v.optional(list(v.string())),
     auth_scheme: v.optional(v.string()),
-    response_interceptors: v.optional(list(v.record(v.string(), v.unknown()))),
+    response_interceptors: v.optional(list(jsonObject)),
   }),
   v.check(
     (service) => service.upstream_url !== undefined || service.upstream_unix !== undefined,
@@ -57,7 +57,7 @@ export const DirectoryEntrySchema = v.object({
   endpoints: list(v.string()),
   description: unset(v.string()),
   capabilities: v.optional(list(v.string())),
-  metadata: v.optional(v.record(v.string(), v.unknown())),
+  metadata: v.optional(jsonObject),
 });
 export type DirectoryEntry = v.InferOutput<typeof DirectoryEntrySchema>;
 export const AdminDirectorySchema = list(DirectoryEntrySchema);

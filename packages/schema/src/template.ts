@@ -3,7 +3,7 @@
  * The merge rules are the wire's table (section 3.5), one rule a field, all of them in {@link mergeTemplates}.
  */
 import * as v from "valibot";
-import { list, unset } from "./parse.ts";
+import { jsonObject, list, unset } from "./parse.ts";
 
 const names = v.record(v.string(), v.string());
 const nonNegative = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -90,7 +90,7 @@ export const ProxyServiceSchema = v.object({
   strip_headers: strings,
   /** `bearer` puts "Bearer " before the credential, in Authorization only. */
   auth_scheme: unset(v.string()),
-  response_interceptors: v.optional(list(v.record(v.string(), v.unknown()))),
+  response_interceptors: v.optional(list(jsonObject)),
 });
 
 export const TemplateSchema = v.object({
@@ -115,11 +115,11 @@ export const TemplateSchema = v.object({
   /** Absent: any pipeline. Empty: none. */
   allowed_pipelines: v.optional(v.array(v.string())),
   required_services: strings,
-  default_payload: v.optional(v.record(v.string(), v.unknown())),
+  default_payload: v.optional(jsonObject),
   health_check: v.optional(HealthCheckSchema),
   output_capture: v.optional(OutputCaptureSchema),
   proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
-  origin: v.optional(v.record(v.string(), v.unknown())),
+  origin: v.optional(jsonObject),
 });
 export type Template = v.InferOutput<typeof TemplateSchema>;
 

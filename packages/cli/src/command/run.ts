@@ -3,6 +3,7 @@
  */
 import { parseArgs } from "node:util";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
+import { unlessOfFile } from "@bureau/kit/file-error";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { type Command, type CommandGroup, commonFlags, type Flag, isGroup, UsageError } from "./command.ts";
@@ -127,7 +128,8 @@ function flagError(error: unknown, typed: string, known: readonly string[]): Usa
 }
 
 /** Prints what went wrong: a sentence and, under it, what to do. With --json also as JSON on stdout. */
-function report(error: unknown, terminal: Terminal, json: boolean): number {
+function report(thrown: unknown, terminal: Terminal, json: boolean): number {
+  const error = unlessOfFile(thrown);
   const hint = isBureauError(error) ? error.hint : "";
   const code = isBureauError(error)
     ? error.code

@@ -2,9 +2,10 @@
 
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { checkContent } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
-import { parseJson } from "@bureau/schema/parse";
+import { jsonObject, parseJson } from "@bureau/schema/parse";
 import {
   accountOf,
   type MachineLocalpart,
@@ -15,9 +16,9 @@ import {
   rooms,
   type UserId,
 } from "@bureau/schema/refs";
-import * as v from "valibot";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
+import { readNamedSecret } from "../command/named-file.ts";
 import type { Step } from "../command/terminal.ts";
 import { whyAway } from "../instance/machines.ts";
 import {
@@ -26,7 +27,6 @@ import {
   machineOf,
   openSession,
   principalOf,
-  readInput,
   roomArgument,
   serverAdmin,
 } from "../instance/operator.ts";
@@ -40,7 +40,16 @@ export async function run(invocation: Invocation): Promise<number> {
   const principal = principalOf(machine, name);
   const credentials = administratorCredentials(invocation);
   const session = openSession(invocation);
-  const payload = payloadFlag(invocation);
+  // What is typed wrong is said before anybody is asked for anything.
+  const given = credentialFlags(invocation);
+  const assignment = {
+    template: template ?? `${rooms.template(namespaceOf(machine))}:agent`,
+    auto_start: true,
+    ...commandFlag(invocation),
+    ...environmentFlag(invocation),
+    ...payloadFlag(invocation),
+    ...restartFlag(invocation),
+  };
   const shown = terminal.step(`Creating ${accountOf(principal)} on ${machine}`);
   try {
     const { user, sentAt } = await createPrincipal({
@@ -51,15 +60,8 @@ export async function run(invocation: Invocation): Promise<number> {
       machine,
       principal,
       joins: await roomsToJoin(invocation, session),
-      ...credentialFlags(invocation),
-      assignment: {
-        template: template ?? `${rooms.template(namespaceOf(machine))}:agent`,
-        auto_start: true,
-        ...commandFlag(invocation),
-        ...environmentFlag(invocation),
-        ...(payload === undefined ? {} : { payload }),
-        ...restartFlag(invocation),
-      },
+      ...given,
+      assignment,
     });
     if (!isHere(invocation, machine))
       return await leaveToMachine(invocation, session, shown, { machine, user });
@@ -164,7 +166,7 @@ function credentialFlags(invocation: Invocation): {
 } {
   const entries = listFlag(invocation, "credential").map((pair): [string, string] => {
     const [name, file] = parseKeyValue(pair, credentialPair);
-    return [name, readInput(file).trimEnd()];
+    return [name, readNamedSecret(file, `the credential ${name} in`)];
   });
   return {
     newCredentials: booleanFlag(invocation, "new-credentials") || entries.length > 0,
@@ -172,9 +174,12 @@ function credentialFlags(invocation: Invocation): {
   };
 }
 
-function payloadFlag(invocation: Invocation): Record<string, unknown> | undefined {
+function payloadFlag(invocation: Invocation): { payload?: Record<string, unknown> } {
   const text = stringFlag(invocation, "payload");
-  return text === undefined ? undefined : parseJson(v.record(v.string(), v.unknown()), text, "--payload");
+  if (text === undefined) return {};
+  const payload = parseJson(jsonObject, text, "--payload");
+  checkContent(payload, "--payload");
+  return { payload };
 }
 
 function restartFlag(invocation: Invocation): { restart_policy?: RestartPolicy } {

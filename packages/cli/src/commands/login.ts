@@ -6,8 +6,9 @@ import { login } from "@bureau/matrix/auth";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
 import { askPassword } from "../command/ask-password.ts";
 import { type Invocation, stringFlag } from "../command/command.ts";
+import { readNamedSecret } from "../command/named-file.ts";
 import { findInstallation } from "../instance/installation.ts";
-import { addressFlag, readInput, sessionFile } from "../instance/operator.ts";
+import { addressFlag, sessionFile } from "../instance/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal, args } = invocation;
@@ -16,7 +17,8 @@ export async function run(invocation: Invocation): Promise<void> {
   if (homeserver === undefined)
     throw new BureauError("invalid-input", "Cannot log in: which homeserver?", { hint: "--homeserver URL" });
   const passwordFile = stringFlag(invocation, "password-file");
-  const password = passwordFile === undefined ? await askPassword(user) : readInput(passwordFile).trimEnd();
+  const password =
+    passwordFile === undefined ? await askPassword(user) : readNamedSecret(passwordFile, "the password file");
   const granted = await login({ homeserver, user, password, deviceName: "bureau" });
   const file = sessionFile(invocation);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });

@@ -11,6 +11,7 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
 import { parseNamespace, parseServerName, parseUserId, serverOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { readNamedSecret } from "../command/named-file.ts";
 import { runStep } from "../command/run-step.ts";
 import {
   ADMIN_NAME,
@@ -19,7 +20,7 @@ import {
   writeCredentials,
 } from "../instance/administrator.ts";
 import { ensureNamespace } from "../instance/namespace-setup.ts";
-import { addressFlag, credentialFile, readInput, sessionFile, warnOf } from "../instance/operator.ts";
+import { addressFlag, credentialFile, sessionFile, warnOf } from "../instance/operator.ts";
 
 /** The reference's own default (wire facts, section 10.10). */
 const HOMESERVER_DEFAULT = "http://localhost:6167";
@@ -77,7 +78,7 @@ async function serverAdminNamed(invocation: Invocation): Promise<ServerAdmin | u
     return undefined;
   }
   const homeserver = homeserverOf(invocation);
-  const admin = new ServerAdmin({ homeserver, token: readInput(file).trim() });
+  const admin = new ServerAdmin({ homeserver, token: readNamedSecret(file, "the admin token file") });
   const answer = await admin.accounts();
   if (!("kind" in answer)) return admin;
   throw new BureauError(
@@ -132,7 +133,7 @@ async function administrator(
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const made = await ensureAdministrator({
     homeserver: homeserverOf(invocation),
-    registrationToken: readInput(tokenFile).trim(),
+    registrationToken: readNamedSecret(tokenFile, "the registration token file"),
     credentialFile: file,
     username,
     onIgnored: warnOf(invocation.terminal),

@@ -1,17 +1,13 @@
 /** `bureau matrix state set`: writes one state event. */
-import { parseJson } from "@bureau/schema/parse";
-import * as v from "valibot";
+import { jsonObject, parseJson } from "@bureau/schema/parse";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { openSession, readInput, roomArgument } from "../instance/operator.ts";
+import { readNamed } from "../command/named-file.ts";
+import { openSession, roomArgument } from "../instance/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);
   const [typed = "", type = "", text = ""] = invocation.args;
-  const content = parseJson(
-    v.record(v.string(), v.unknown()),
-    text === "-" ? readInput("-") : text,
-    "event content",
-  );
+  const content = parseJson(jsonObject, text === "-" ? readNamed("-", "the content") : text, "event content");
   const room = await roomArgument(session, typed);
   const event = await session.putState(room, type, stringFlag(invocation, "key") ?? "", content);
   if (booleanFlag(invocation, "json")) invocation.terminal.json({ room_id: room, event_id: event });

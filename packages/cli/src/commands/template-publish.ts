@@ -6,8 +6,9 @@ import { parseJson } from "@bureau/schema/parse";
 import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { readNamed } from "../command/named-file.ts";
 import { roomOf } from "../instance/namespace-setup.ts";
-import { openSession, readInput } from "../instance/operator.ts";
+import { openSession } from "../instance/operator.ts";
 import { readResolvedTemplate, refuseUnknownFields } from "../instance/template-store.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
@@ -19,7 +20,7 @@ export async function run(invocation: Invocation): Promise<void> {
     throw new BureauError("invalid-input", "Which file? A template is published from JSON", {
       hint: `bureau template publish ${reference} --file PATH`,
     });
-  const text = readInput(file);
+  const text = readNamed(file, "the template");
   const template = parseJson(TemplateSchema, text, `template in "${file}"`);
   refuseUnknownFields(JSON.parse(text) as Record<string, unknown>, `the template in "${file}"`);
   const session = openSession(invocation);

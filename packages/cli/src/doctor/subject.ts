@@ -3,14 +3,14 @@
  * bootstrap file, which wins over what the host says already.
  */
 import { existsSync, readFileSync, realpathSync } from "node:fs";
-import { resolve } from "node:path";
-import { BureauError, messageOf } from "@bureau/kit/errors";
+import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { formatMachineConf, type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
 import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import { readNamed } from "../command/named-file.ts";
 import { findInstance, type Instance, requireInstance } from "../instance/instance.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
@@ -66,15 +66,7 @@ function currentUser(): string | undefined {
 }
 
 function readBootstrap(path: string | undefined): string | undefined {
-  if (path === undefined) return undefined;
-  try {
-    return readFileSync(path === "-" ? 0 : resolve(path), "utf8");
-  } catch (error) {
-    throw new UsageError(
-      `Cannot read the bootstrap file "${path}": ${messageOf(error)}`,
-      "bureau machine provision makes one",
-    );
-  }
+  return path === undefined ? undefined : readNamed(path, "the bootstrap file");
 }
 
 function wantedConf(invocation: Invocation, bootstrap: string | undefined): MachineConf | undefined {

@@ -3,7 +3,6 @@
  * and the credential file its session is kept in (wire facts, sections 9.4 and 9.13).
  */
 import { createHash } from "node:crypto";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
@@ -16,6 +15,7 @@ import {
   parseUserId,
   type RoomId,
 } from "@bureau/schema/refs";
+import { readNamedIfPresent, writeNamed } from "../command/named-file.ts";
 
 export const ADMIN_NAME = "bureau-admin";
 
@@ -121,7 +121,7 @@ const keys = {
 
 /** Reads a credential file; undefined when there is none. @throws BureauError `invalid-input` when a key is missing */
 export function readCredentials(path: string): Credentials | undefined {
-  const text = readIfPresent(path);
+  const text = readNamedIfPresent(path, "the credential file");
   if (text === undefined) return undefined;
   const values = new Map<string, string>();
   for (const line of text.split("\n")) {
@@ -158,5 +158,5 @@ export function writeCredentials(path: string, credentials: Credentials): void {
       ([name, room]) => `${credentialRooms[name as CredentialRoom]}=${room}`,
     ),
   ];
-  writeDurably(path, `${lines.join("\n")}\n`, 0o600);
+  writeNamed(path, `${lines.join("\n")}\n`, 0o600, "the credential file");
 }

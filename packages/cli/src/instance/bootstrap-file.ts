@@ -1,11 +1,10 @@
 /** What a new machine is handed: who it is, where its homeserver is, and a one-time password (wire facts, section 9.2). */
 import { randomBytes } from "node:crypto";
-import { dirname } from "node:path";
 import { type Clock, timestamp } from "@bureau/kit/clock";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
-import { BureauError, errnoOf } from "@bureau/kit/errors";
+import { BureauError } from "@bureau/kit/errors";
 import { fleetOf, type MachineLocalpart, type ServerName } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { readNamedIfPresent, writeNamed } from "../command/named-file.ts";
 
 const BootstrapSchema = v.object({
   homeserver_url: v.string(),
@@ -40,17 +39,14 @@ export function newBootstrap(options: {
 
 export const bootstrapText = (bootstrap: Bootstrap): string => `${JSON.stringify(bootstrap, null, 2)}\n`;
 
-export function writeBootstrap(path: string, bootstrap: Bootstrap): void {
-  try {
-    writeDurably(path, bootstrapText(bootstrap), 0o600);
-  } catch (error) {
-    if (errnoOf(error) !== "ENOENT" && errnoOf(error) !== "EACCES") throw error;
-    throw new BureauError("failed", `Cannot write the bootstrap file "${path}"`, {
-      cause: error,
-      hint: `is "${dirname(path)}" a folder you may write to? --output PATH chooses another place`,
-    });
-  }
-}
+export const writeBootstrap = (path: string, bootstrap: Bootstrap): void =>
+  writeNamed(
+    path,
+    bootstrapText(bootstrap),
+    0o600,
+    "the bootstrap file",
+    "--output PATH chooses another place",
+  );
 
 /**
  * The file left by an earlier provisioning of `machine`; undefined when there is none. Somebody else's file is never
@@ -58,7 +54,7 @@ export function writeBootstrap(path: string, bootstrap: Bootstrap): void {
  * @throws BureauError `conflict`
  */
 export function readBootstrap(path: string, machine: MachineLocalpart): Bootstrap | undefined {
-  const text = readIfPresent(path);
+  const text = readNamedIfPresent(path, "the bootstrap file");
   if (text === undefined) return undefined;
   let json: unknown;
   try {

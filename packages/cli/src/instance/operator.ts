@@ -2,7 +2,6 @@
  * Who the commands act as, and where: session, homeserver, machine. Each value falls back from flag to credential file
  * to the instance's session to the person's (wire facts, section 10.1). A token is only ever read from a file.
  */
-import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { readIfPresent } from "@bureau/kit/durable-file";
@@ -37,6 +36,7 @@ import {
   serverOf,
 } from "@bureau/schema/refs";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import { readNamedSecret } from "../command/named-file.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, readCredentials } from "./administrator.ts";
 import { findInstallation } from "./installation.ts";
@@ -112,7 +112,7 @@ export function storedSession(invocation: Invocation): StoredSession {
   return {
     ...stored,
     homeserver: addressFlag(invocation) ?? requireOurs(invocation, stored.homeserver),
-    ...(tokenFile === undefined ? {} : { token: readFileSync(tokenFile, "utf8").trim() }),
+    ...(tokenFile === undefined ? {} : { token: readNamedSecret(tokenFile, "the token file") }),
   };
 }
 
@@ -129,7 +129,10 @@ export const warnOf =
 export function serverAdmin(invocation: Invocation): ServerAdmin {
   const { homeserver, token } = storedSession(invocation);
   const file = stringFlag(invocation, "admin-token-file");
-  return new ServerAdmin({ homeserver, token: file === undefined ? token : readInput(file).trim() });
+  return new ServerAdmin({
+    homeserver,
+    token: file === undefined ? token : readNamedSecret(file, "the admin token file"),
+  });
 }
 
 /** The administrator's credentials, needed to make accounts. @throws BureauError `forbidden` without them */
@@ -264,12 +267,4 @@ export async function roomArgument(session: MatrixSession, typed: string): Promi
   if (room === undefined)
     throw new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
   return room;
-}
-
-/** Reads a file, or standard input for "-". */
-export function readInput(path: string): string {
-  if (path === "-") return readFileSync(0, "utf8");
-  const text = readIfPresent(path);
-  if (text === undefined) throw new BureauError("not-found", `There is no file "${path}"`);
-  return text;
 }

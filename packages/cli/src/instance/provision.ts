@@ -70,13 +70,14 @@ export type Provisioned = {
  * password and nobody here may give it one
  */
 export async function provisionMachine(options: ProvisionOptions): Promise<Provisioned> {
-  const { session, machine } = options;
+  const { session, machine, bootstrapFile } = options;
   const user = userIdOf(machine, serverOf(session.userId));
+  const kept = bootstrapFile === undefined ? undefined : readBootstrap(bootstrapFile, machine);
   // What would fail after the account is made is found out before.
   const shared: [room: RoomId, kind: RoomKind][] = [];
   for (const { kind, localpart } of sharedRooms(machine))
     shared.push([await roomOf(session, localpart), kind]);
-  const { bootstrap, account } = await prepareAccount(options, user);
+  const { bootstrap, account } = await prepareAccount(options, user, kept);
   if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
   await forgetDeparture(session, machine, user);
   const own = await ensureMachineRooms(session, machine, initialConfig(session));
@@ -87,10 +88,10 @@ export async function provisionMachine(options: ProvisionOptions): Promise<Provi
 async function prepareAccount(
   options: ProvisionOptions,
   user: UserId,
+  kept: Bootstrap | undefined,
 ): Promise<Pick<Provisioned, "bootstrap" | "account">> {
   const { machine, bootstrapFile } = options;
   const clock = options.clock ?? systemClock;
-  const kept = bootstrapFile === undefined ? undefined : readBootstrap(bootstrapFile, machine);
   const fresh = (): Bootstrap =>
     newBootstrap({
       homeserver: options.machineHomeserver ?? options.homeserver,

@@ -6,8 +6,8 @@ import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { readNamed } from "../command/named-file.ts";
 import { becomeRoot, privilegeOf } from "../deploy/privilege.ts";
-import { readInput } from "../instance/operator.ts";
 import { flagWords } from "./flag-words.ts";
 import { type HostShell, withoutControls } from "./host-shell.ts";
 import { openShell } from "./open-shell.ts";
@@ -38,7 +38,7 @@ export async function remoteDoctor(invocation: Invocation, target: Target): Prom
   ];
   const shell = changing.some((name) => booleanFlag(invocation, name)) ? await rootOn(host) : host;
   const { code, stdout } = await shell.run(argv, {
-    stdin: bootstrapFile === undefined ? "" : readInput(bootstrapFile),
+    stdin: bootstrapFile === undefined ? "" : readNamed(bootstrapFile, "the bootstrap file"),
     timeoutMs: DOCTOR_MS_MAX,
     onLine: (line) => terminal.say(withoutControls(line)),
   });

@@ -1,0 +1,24 @@
+import { describe, expect, test } from "bun:test";
+import { checkContent } from "./event-content.ts";
+
+const check = (content: unknown) => () => checkContent(content, "m.test");
+
+describe("what no Matrix event can hold", () => {
+  test("is named with its place before anything is sent", () => {
+    expect(check({ payload: { list: [1, { t: 0.5 }] } })).toThrow(
+      'Cannot write m.test: "payload.list.1.t" is 0.5',
+    );
+    expect(check({ n: 2 ** 53 })).toThrow('"n" is 9007199254740992');
+    expect(check({ n: Number.POSITIVE_INFINITY })).toThrow('"n" is Infinity');
+    expect(check({ text: "\ud800" })).toThrow('"text" is no valid Unicode');
+  });
+
+  test("is refused with its size", () => {
+    expect(check({ text: "x".repeat(70_000) })).toThrow(/it would have 70\d{3} bytes, .* holds 65536/u);
+    expect(check({ text: "ä".repeat(32_768) })).toThrow("holds 65536");
+  });
+
+  test("and everything else passes", () => {
+    check({ n: -1, t: true, z: null, o: {}, l: [[]], text: "x".repeat(60_000), left: undefined })();
+  });
+});

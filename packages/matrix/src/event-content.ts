@@ -1,0 +1,39 @@
+/**
+ * What a homeserver would refuse of an event, found before it is sent: Matrix's canonical JSON has whole numbers only,
+ * and an event has a size. The homeserver's own words name neither the place nor what to do.
+ */
+import { BureauError } from "@bureau/kit/errors";
+
+/** Bytes of a whole event (Client-Server API, "Size limits"). */
+const EVENT_BYTES_MAX = 65_536;
+/** What a homeserver adds to a content: sender, room, hashes, a signature, previous and authorizing events. */
+const ENVELOPE_BYTES = 512;
+
+/** @throws BureauError `invalid-input` that names the value, `too-large` with the size */
+export function checkContent(content: unknown, what: string): void {
+  const fault = canonicalFault(content, []);
+  if (fault !== undefined)
+    throw new BureauError("invalid-input", `Cannot write ${what}: ${fault}`, {
+      hint: 'a Matrix event holds whole numbers within ±(2^53 - 1): write another number as text, such as "0.5"',
+    });
+  const bytes = Buffer.byteLength(JSON.stringify(content) ?? "") + Buffer.byteLength(what) + ENVELOPE_BYTES;
+  if (bytes > EVENT_BYTES_MAX)
+    throw new BureauError(
+      "too-large",
+      `Cannot write ${what}: it would have ${bytes} bytes, and a Matrix event holds ${EVENT_BYTES_MAX}`,
+      { hint: "make it smaller, or put the bulk in a file and name that" },
+    );
+}
+
+/** The first value that canonical JSON cannot hold, with its place: `payload.temperature is 0.5`. */
+function canonicalFault(value: unknown, path: readonly string[]): string | undefined {
+  const here = path.length === 0 ? "it" : `"${path.join(".")}"`;
+  if (typeof value === "number" && !Number.isSafeInteger(value)) return `${here} is ${value}`;
+  if (typeof value === "string" && !value.isWellFormed()) return `${here} is no valid Unicode`;
+  if (typeof value !== "object" || value === null) return undefined;
+  for (const [key, inner] of Object.entries(value)) {
+    const fault = canonicalFault(inner, [...path, key]);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
