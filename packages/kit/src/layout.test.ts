@@ -31,6 +31,7 @@ import {
   systemdScope,
   systemLayout,
   tmuxSession,
+  userLockFile,
 } from "./layout.ts";
 
 const fleet = parseFleet("bureau/fleet/prod");
@@ -77,11 +78,9 @@ describe("an instance", () => {
     expect(layout.supervisorSocket).toBe("/home/a/b/run/supervisor.sock");
   });
 
-  test("with a long home has its sockets in the runtime folder, else under /tmp", () => {
+  test("with a long home and no runtime folder has its sockets under /tmp", () => {
     const long = `/home/${"x".repeat(40)}`;
     const uid = process.getuid?.();
-    const runtime = instanceLayout(long, { XDG_RUNTIME_DIR: "/run/user/1000" }).runDir;
-    expect(runtime).toMatch(/^\/run\/user\/1000\/bureau-[0-9a-f]{8}$/);
     for (const env of [{}, { XDG_RUNTIME_DIR: "" }, { XDG_RUNTIME_DIR: "rel" }, { XDG_RUNTIME_DIR: long }]) {
       const { runDir } = instanceLayout(long, env);
       expect(runDir).toMatch(new RegExp(`^/tmp/bureau-${uid}-[0-9a-f]{8}$`));
@@ -98,11 +97,39 @@ describe("an instance", () => {
     }
   });
 
+  test("does not lie in a runtime folder of another user, or that others may write", () => {
+    const runtime = mkdtempSync("/tmp/bk-");
+    const long = `/home/${"l".repeat(80)}`;
+    const env = { XDG_RUNTIME_DIR: runtime };
+    expect(instanceLayout(long, env).runDir).toStartWith(`${runtime}/bureau-`);
+    chmodSync(runtime, 0o777);
+    expect(instanceLayout(long, env).runDir).toStartWith("/tmp/bureau-");
+    expect(instanceLayout(long, { XDG_RUNTIME_DIR: `${runtime}/none` }).runDir).toStartWith("/tmp/bureau-");
+    rmSync(runtime, { recursive: true });
+    // Root's for everybody else; root is nobody else here.
+    const foreign = process.getuid?.() === 0 ? undefined : instanceLayout(long, { XDG_RUNTIME_DIR: "/run" });
+    expect(foreign?.runDir ?? "/tmp/bureau-").toStartWith("/tmp/bureau-");
+  });
+
   test("is found by BUREAU_HOME, then XDG_DATA_HOME, then the home folder", () => {
     expect(defaultHome({ BUREAU_HOME: "/x/", XDG_DATA_HOME: "/d" })).toBe("/x");
     expect(defaultHome({ BUREAU_HOME: "", XDG_DATA_HOME: "/d" })).toBe("/d/bureau");
     for (const env of [{}, { XDG_DATA_HOME: "relative" }])
       expect(defaultHome(env)).toBe(join(homedir(), ".local/share/bureau"));
+  });
+});
+
+describe("locks between one user's commands", () => {
+  test("lie where nobody else may write, whatever the environment says", () => {
+    const home = mkdtempSync("/tmp/bk-");
+    const own = join(home, ".local/state/bureau/locks");
+    for (const env of [{}, { XDG_RUNTIME_DIR: "/tmp" }, { XDG_RUNTIME_DIR: `${home}/none` }])
+      expect(userLockFile("config", { HOME: home, ...env })).toBe(`${own}/bureau-config.lock`);
+    expect(statSync(own).mode & 0o777).toBe(0o700);
+    chmodSync(own, 0o777);
+    expect(() => userLockFile("config", { HOME: home })).toThrow("mode 0700");
+    expect(userLockFile("config", { HOME: home, XDG_RUNTIME_DIR: home })).toBe(`${home}/bureau-config.lock`);
+    rmSync(home, { recursive: true });
   });
 });
 

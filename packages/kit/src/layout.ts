@@ -10,8 +10,8 @@
  * ```
  */
 import { createHash } from "node:crypto";
-import { existsSync, lstatSync, mkdirSync } from "node:fs";
-import { homedir } from "node:os";
+import { lstatSync, mkdirSync, statSync } from "node:fs";
+import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import {
   type AccountLocalpart,
@@ -100,10 +100,7 @@ export type InstanceLayout = Layout & {
 const LOCALPART_BYTES_WANTED = 64;
 
 /** The layout of the rootless instance at `home`; makes nothing. */
-export function instanceLayout(
-  home: string,
-  env: Readonly<Record<string, string | undefined>>,
-): InstanceLayout {
+export function instanceLayout(home: string, env: Env): InstanceLayout {
   const root = resolve(home);
   const runDir = shortRunDir(root, env);
   return {
@@ -125,20 +122,51 @@ export function instanceLayout(
   };
 }
 
-/** `BUREAU_HOME`, else `$XDG_DATA_HOME/bureau`, else `~/.local/share/bureau`. */
-export function defaultHome(env: Readonly<Record<string, string | undefined>>): string {
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** `BUREAU_HOME`, else `$XDG_DATA_HOME/bureau`, else `~/.local/share/bureau`. @throws BureauError as {@link homeFolder} */
+export function defaultHome(env: Env): string {
   const explicit = env["BUREAU_HOME"];
   if (explicit !== undefined && explicit !== "") return resolve(explicit);
-  const data = env["XDG_DATA_HOME"];
-  return join(data?.startsWith("/") ? data : join(homedir(), ".local", "share"), "bureau");
+  return join(userFolder("XDG_DATA_HOME", join(".local", "share"), env), "bureau");
 }
 
-function shortRunDir(home: string, env: Readonly<Record<string, string | undefined>>): string {
+/** What `variable` names, else `below` the home folder (XDG Base Directory Specification). @throws BureauError */
+export function userFolder(variable: string, below: string, env: Env): string {
+  const named = env[variable];
+  return named?.startsWith("/") ? named : join(homeFolder(env), below);
+}
+
+/** `HOME`, else what passwd has. @throws BureauError `not-found` for an account without either, as containers have */
+export function homeFolder(env: Env): string {
+  const named = env["HOME"];
+  if (named?.startsWith("/")) return named;
+  try {
+    return userInfo().homedir;
+  } catch {
+    throw new BureauError(
+      "not-found",
+      `Cannot tell your home folder: HOME is not set, and user ${process.getuid?.()} has no entry in passwd`,
+      { hint: "export HOME=/a/folder/of/yours" },
+    );
+  }
+}
+
+/** `XDG_RUNTIME_DIR`, where it is a folder of ours: after `su` it is still that of the person who logged in. */
+function runtimeFolder(env: Env): string | undefined {
+  const named = env["XDG_RUNTIME_DIR"];
+  const stat = named?.startsWith("/") ? statSync(named, { throwIfNoEntry: false }) : undefined;
+  return stat?.isDirectory() && stat.uid === process.getuid?.() && (stat.mode & 0o022) === 0
+    ? named
+    : undefined;
+}
+
+function shortRunDir(home: string, env: Env): string {
   const inside = join(home, "run");
   if (localpartBytesMaxFor(inside) >= LOCALPART_BYTES_WANTED) return inside;
   const tag = createHash("sha256").update(home).digest("hex").slice(0, 8);
-  const runtime = env["XDG_RUNTIME_DIR"];
-  if (runtime?.startsWith("/")) {
+  const runtime = runtimeFolder(env);
+  if (runtime !== undefined) {
     const short = join(runtime, `bureau-${tag}`);
     if (localpartBytesMaxFor(short) >= LOCALPART_BYTES_WANTED) return short;
   }
@@ -158,7 +186,11 @@ export function makePrivateDir(path: string): void {
       throw new BureauError("failed", `Cannot make the folder "${path}"`, { cause: error });
   }
   const stat = lstatSync(path);
-  if (!stat.isDirectory() || stat.uid !== process.getuid?.() || (stat.mode & 0o077) !== 0)
+  if (stat.uid !== process.getuid?.())
+    throw new BureauError("forbidden", `Cannot use the folder "${path}": it belongs to user ${stat.uid}`, {
+      hint: "name another with BUREAU_HOME, or, where it lies in /tmp, set XDG_RUNTIME_DIR to a folder of yours",
+    });
+  if (!stat.isDirectory() || (stat.mode & 0o077) !== 0)
     throw new BureauError(
       "forbidden",
       `Cannot use the folder "${path}": it must be a folder of yours with mode 0700`,
@@ -169,12 +201,17 @@ export function makePrivateDir(path: string): void {
 }
 
 /**
- * A lock between all of one user's commands on this host, whatever instance they are about. The file stays, empty.
+ * A lock between all of one user's commands on this host, whatever instance they are about. The file stays, empty. It
+ * lies where only this user may write: in /tmp anybody could hold it, or make it first.
+ * @throws BureauError where there is no such folder
  */
-export function userLockFile(name: string, env: Readonly<Record<string, string | undefined>>): string {
-  const runtime = env["XDG_RUNTIME_DIR"];
-  const folder = runtime?.startsWith("/") && existsSync(runtime) ? runtime : "/tmp";
-  return join(folder, `bureau-${process.getuid?.() ?? 0}-${name}.lock`);
+export function userLockFile(name: string, env: Env): string {
+  const file = `bureau-${name}.lock`;
+  const runtime = runtimeFolder(env);
+  if (runtime !== undefined) return join(runtime, file);
+  const folder = join(userFolder("XDG_STATE_HOME", join(".local", "state"), env), "bureau", "locks");
+  makePrivateDir(folder);
+  return join(folder, file);
 }
 
 export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");

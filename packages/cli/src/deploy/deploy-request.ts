@@ -1,7 +1,8 @@
 /** What `bureau machine deploy` was asked for: flags and session, read and checked before any host is touched. */
-import { homedir } from "node:os";
+
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
+import { userFolder } from "@bureau/kit/layout";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
@@ -97,7 +98,5 @@ function againCommand(invocation: Invocation): string {
 
 /** Where deploys keep what they must not lose: one-time passwords of machines that have not joined yet. */
 export function deployStateDir(env: Invocation["env"]): string {
-  const state = env["XDG_STATE_HOME"];
-  const base = state?.startsWith("/") ? state : join(homedir(), ".local", "state");
-  return join(base, "bureau", "deploy");
+  return join(userFolder("XDG_STATE_HOME", join(".local", "state"), env), "bureau", "deploy");
 }

@@ -42,6 +42,9 @@ installed() {
 }
 staging() {
   for base in /var/tmp "$HOME"; do
+    # What another user has put in the way is not used.
+    taken=$(find "$base" -maxdepth 1 -name "bureau-deploy-$(id -u)-*" ! -user "$(id -u)" 2>/dev/null)
+    [ -z "$taken" ] || continue
     probe=$(mktemp "$base/.bureau-probe-XXXXXX" 2>/dev/null) || continue
     printf '#!/bin/sh\\nexit 0\\n' >"$probe"
     chmod 700 "$probe"

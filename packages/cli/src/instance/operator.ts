@@ -2,11 +2,11 @@
  * Who the commands act as, and where: session, homeserver, machine. Each value falls back from flag to credential file
  * to the instance's session to the person's (wire facts, section 10.1). A token is only ever read from a file.
  */
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
+import { userFolder } from "@bureau/kit/layout";
 import { findByArguments, listensOnTcp } from "@bureau/kit/process-table";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
@@ -74,8 +74,7 @@ function instanceHere(invocation: Invocation): Instance | undefined {
 
 /** A file of the person's own, for whoever has no instance here. */
 function inConfig(invocation: Invocation, name: string): string {
-  const config = invocation.env["XDG_CONFIG_HOME"];
-  return join(config?.startsWith("/") ? config : join(homedir(), ".config"), "bureau", name);
+  return join(userFolder("XDG_CONFIG_HOME", ".config", invocation.env), "bureau", name);
 }
 
 /** A homeserver's address as people type it. @throws UsageError */

@@ -1,6 +1,6 @@
 /** What the launcher finds on its host: tools for sandboxes, homes, the programs it needs itself. */
 import { existsSync, lstatSync, readlinkSync } from "node:fs";
-import { homedir, userInfo } from "node:os";
+import { userInfo } from "node:os";
 import { BureauError } from "@bureau/kit/errors";
 import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
 import type { Mount } from "@bureau/schema/template";
@@ -32,8 +32,17 @@ export const withoutHostTools = (mounts: readonly Mount[]): Mount[] =>
 
 /** Every folder that counts as the launcher's user's home. `/` is nobody's: a service user may have it as one. */
 export function homesOfUser(): string[] {
-  const homes = [homedir(), userInfo().homedir, process.env["HOME"] ?? ""];
+  const homes = [passwdHome(), process.env["HOME"] ?? ""];
   return [...new Set(homes)].filter((home) => home.startsWith("/") && home !== "/");
+}
+
+/** Empty for an account without an entry. */
+function passwdHome(): string {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return "";
+  }
 }
 
 /** @throws BureauError `unsupported` when bubblewrap or tmux is missing */
