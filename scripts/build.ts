@@ -32,7 +32,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { digestOfProgram, idOf } from "../packages/kit/src/host-environment.ts";
+import { digestOfFile, digestOfProgram, idOf } from "../packages/kit/src/host-environment.ts";
 import { runtimeArguments } from "../packages/kit/src/runtime-command.ts";
 import { type StateFormats, stateFormats } from "../packages/kit/src/state-format.ts";
 import { findBun, root } from "./find-bun.mjs";
@@ -49,6 +49,7 @@ export type Manifest = {
   readonly version: string;
   readonly runtime: string;
   readonly runtime_arguments: readonly string[];
+  readonly runtime_sha256: Readonly<Record<string, string>>;
   readonly programs: Readonly<Record<string, ProgramBuild>>;
   readonly state: StateFormats;
 };
@@ -98,17 +99,23 @@ export async function buildInto(
     chmodSync(join(folder, "bin", name), 0o755);
   }
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-  return writeManifest(folder, { version, state, runtime_arguments: runtimeArguments });
+  return writeManifest(folder, {
+    ...{ version, state },
+    ...{
+      runtime_arguments: runtimeArguments,
+      runtime_sha256: runtimeDigests(join(folder, "runtime", "bun")),
+    },
+  });
 }
 
 /** Writes what the manifest of the programs in `folder` is; returns it. */
 export function writeManifest(
   folder: string,
-  { version, state, runtime_arguments }: Pick<Manifest, "version" | "state" | "runtime_arguments">,
+  { version, state, ...given }: Pick<Manifest, "version" | "state" | "runtime_arguments" | "runtime_sha256">,
 ): string {
   const entries = Object.keys(programs).map((name) => [name, describeProgram(join(folder, "lib", name))]);
   const manifest: Manifest = {
-    ...{ version, runtime: Bun.version, runtime_arguments },
+    ...{ version, runtime: Bun.version, ...given },
     ...{ programs: Object.fromEntries(entries), state },
   };
   const text = `${JSON.stringify(manifest, null, 2)}\n`;
@@ -171,6 +178,15 @@ done
 if [ -n "$l" ] || [ -h "$d" ]; then d=$(CDPATH='' cd -P -- "$d" && pwd -P); fi
 exec "$d/runtime/bun" ${runtimeArguments.join(" ")} "$d/lib/${name}/main.js" "$@"
 `;
+
+/** The runtime at `linked`, and those of other architectures that npm has installed: a deploy may bring them. */
+function runtimeDigests(linked: string): Record<string, string> {
+  const others = ["x64", "arm64"].flatMap((arch) => {
+    const path = join(root, "node_modules", "@oven", `bun-linux-${arch}`, "bin", "bun");
+    return arch !== process.arch && existsSync(path) ? [[arch, digestOfFile(path)] as const] : [];
+  });
+  return Object.fromEntries([[process.arch, digestOfFile(linked)] as const, ...others].sort());
+}
 
 function linkRuntime(path: string): void {
   const bun = findBun();

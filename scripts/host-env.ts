@@ -85,9 +85,10 @@ function stampPrograms(folder: string, stamp: string): string {
     rmSync(path);
     writeFileSync(path, `${text.trimEnd()}\n// ${stamp}\n`);
   }
-  const { version, state, runtime_arguments = [] } = JSON.parse(manifestOf(folder)) as Manifest;
+  const manifest = JSON.parse(manifestOf(folder)) as Manifest;
+  const { version, state, runtime_arguments = [], runtime_sha256 = {} } = manifest;
   rmSync(join(folder, "build.json"));
-  return writeManifest(folder, { version, state, runtime_arguments });
+  return writeManifest(folder, { version, state, runtime_arguments, runtime_sha256 });
 }
 
 /** The folder as a store path. The newest and the one before it are kept from garbage collection. */

@@ -19,6 +19,8 @@ import { inGroup, type RunOptions, WayIn } from "./way-in.ts";
 
 /** Where machines see the repository's build: `bin/bureau` and the other programs. */
 export const buildInside = "/opt/bureau-build";
+/** Where a test may show a machine other builds by a bind mount: below the folder from which upgrades take them. */
+export const buildsInside = "/var/bureau/builds/lab";
 /** What runs scripts inside a machine: the runtime of that build. */
 export const runtimeInside = [`${buildInside}/runtime/bun`, ...runtimeArguments].join(" ");
 

@@ -18,11 +18,10 @@ import {
 } from "../upgrade/host-environments.ts";
 import { questions, startAsking } from "./asking.ts";
 import { FLEET, installed, LabFleet } from "./fleet.ts";
-import type { Machine } from "./machine.ts";
+import { buildsInside, type Machine } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const ROUNDS = Number(process.env["BUREAU_BAD_ROUNDS"] ?? 2);
-const VERSIONS = "/opt/versions";
 const STATE = "/var/lib/bureau/upgrade-state.json";
 const LINK = "/var/bureau/programs/current";
 /** Each costs some of the host's inotify instances, of which there are 128 by default, for all labs together. */
@@ -33,7 +32,7 @@ const TEST_MS_MAX = 600_000;
 const environments = new HostEnvironments();
 afterAll(() => environments[Symbol.dispose]());
 /** Where a machine sees that version. */
-const inside = (path: string): string => join(VERSIONS, basename(path));
+const inside = (path: string): string => join(buildsInside, basename(path));
 const make = (...spoiling: Parameters<HostEnvironments["make"]>): string =>
   inside(environments.make(...spoiling));
 const altered = (change: (path: string) => void): string => {
@@ -48,7 +47,7 @@ const waiting: ((machine: Machine) => void)[] = [];
 const good = [make(), make()];
 
 const lab = useLab(async (opened) => {
-  const binds = { [environments.folder]: VERSIONS };
+  const binds = { [environments.folder]: buildsInside };
   [fleet] = await Promise.all([
     LabFleet.open(opened, "embedded"),
     ...[...POOL, "small"].map((name) => opened.boot(name, { binds })),
@@ -230,7 +229,7 @@ const bad: readonly Bad[] = [
     altered((path) => rmSync(join(path, "lib/bureau-proxy"), { recursive: true })),
     /lacks files/,
   ),
-  refused("a path that is not there", join(VERSIONS, "none"), /not on this machine/),
+  refused("a path that is not there", join(buildsInside, "none"), /not on this machine/),
   refused(
     "a store path that nobody has",
     "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bureau-host-env",

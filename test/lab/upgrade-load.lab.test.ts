@@ -10,7 +10,7 @@ import { HostEnvironments } from "../upgrade/host-environments.ts";
 import { examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import type { Census } from "./inside/census.ts";
 import type { LoadResult, LoadTarget } from "./inside/load-clients.ts";
-import { runtimeInside } from "./machine.ts";
+import { buildsInside, runtimeInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const rounds = Number(process.env["BUREAU_UPGRADE_ROUNDS"] ?? 30);
@@ -30,8 +30,8 @@ afterAll(() => environments[Symbol.dispose]());
 let fleet: LabFleet;
 const lab = useLab(async (opened) => {
   const binds = {
-    [environments.make()]: "/opt/a",
-    [environments.make()]: "/opt/b",
+    [environments.make()]: `${buildsInside}/a`,
+    [environments.make()]: `${buildsInside}/b`,
     [resolve(import.meta.dirname, "inside")]: "/opt/inside",
   };
   [fleet] = await Promise.all([LabFleet.open(opened, "embedded"), opened.boot("m1", { binds })]);
@@ -103,7 +103,7 @@ let turn = 0;
 
 /** To whichever of the two does not run; the milliseconds the machine says it took. */
 async function upgrade(): Promise<number> {
-  const to = turn++ % 2 === 0 ? "/opt/a" : "/opt/b";
+  const to = turn++ % 2 === 0 ? `${buildsInside}/a` : `${buildsInside}/b`;
   const flags = `--fleet ${FLEET} --host-env ${to} --on-machine --wait --json`;
   const { stdout, stderr } = await fleet.command(`machine upgrade m1 ${flags}`, { timeoutMs: ROUND_MS_MAX });
   try {

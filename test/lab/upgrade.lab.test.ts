@@ -5,6 +5,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { HostEnvironments, prepend } from "../upgrade/host-environments.ts";
 import { bureau, examine, FLEET, having, LabFleet } from "./fleet.ts";
+import { buildsInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const environments = new HostEnvironments();
@@ -13,10 +14,10 @@ afterAll(() => environments[Symbol.dispose]());
 let fleet: LabFleet;
 const lab = useLab(async (opened) => {
   const binds = {
-    [environments.make()]: "/opt/good",
-    [environments.make(prepend("bureau-daemon", "process.exit(3)"))]: "/opt/exits",
-    [environments.make(prepend("bureau-daemon", "for(;;);"))]: "/opt/hangs",
-    [environments.make(prepend("bureau-launcher", "process.exit(3)"))]: "/opt/launcher-exits",
+    [environments.make()]: `${buildsInside}/good`,
+    [environments.make(prepend("bureau-daemon", "process.exit(3)"))]: `${buildsInside}/exits`,
+    [environments.make(prepend("bureau-daemon", "for(;;);"))]: `${buildsInside}/hangs`,
+    [environments.make(prepend("bureau-launcher", "process.exit(3)"))]: `${buildsInside}/launcher-exits`,
   };
   [fleet] = await Promise.all([LabFleet.open(opened, "synapse"), opened.boot("m1", { binds })]);
   await fleet.join(opened.machine("m1"));
@@ -43,7 +44,7 @@ async function upgrade(to: string): Promise<Upgraded> {
 test("a version is taken by exec, and the one before by --rollback: the same processes, the same agent", async () => {
   const [before, agent] = [await pids(), await fleet.agentRuns(m1(), "worker")];
   for (const [to, link] of [
-    ["--host-env /opt/good --on-machine", "/opt/good"],
+    [`--host-env ${buildsInside}/good --on-machine`, `${buildsInside}/good`],
     ["--rollback", "/var/bureau/builds/"],
   ] as const) {
     const { outcome, duration_ms } = await upgrade(to);
@@ -56,7 +57,7 @@ test("a version is taken by exec, and the one before by --rollback: the same pro
   expect(having(await examine(m1()), "fail")).toEqual([]);
 });
 
-test.each(["/opt/exits", "/opt/launcher-exits", "/opt/hangs"])(
+test.each(["exits", "launcher-exits", "hangs"].map((name) => `${buildsInside}/${name}`))(
   "a bad version (%s) is taken back by itself and reported, and the agent never noticed",
   async (path) => {
     const agent = await fleet.agentRuns(m1(), "worker");

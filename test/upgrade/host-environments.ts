@@ -11,11 +11,12 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { digestOfProgram, runtimeOf } from "@bureau/kit/host-environment";
+import { digestOfFile, digestOfProgram, runtimeOf } from "@bureau/kit/host-environment";
 
 const newest = resolve(import.meta.dirname, "../../dist/current");
 
@@ -62,7 +63,14 @@ function shareFile(from: string, to: string): void {
 /** Lets the manifest say what is there. */
 function seal(path: string): void {
   const file = join(path, "build.json");
-  const manifest = JSON.parse(readFileSync(file, "utf8")) as { programs: Record<string, { sha256: string }> };
+  const manifest = JSON.parse(readFileSync(file, "utf8")) as {
+    programs: Record<string, { sha256: string }>;
+    runtime_sha256: Record<string, string>;
+  };
+  // Hashing the one that ships takes half a second, and its manifest knows it already.
+  const runtime = statSync(runtimeOf(path), { throwIfNoEntry: false });
+  if (runtime !== undefined && runtime.ino !== statSync(runtimeOf(newest)).ino)
+    manifest.runtime_sha256[process.arch] = digestOfFile(runtimeOf(path));
   for (const [name, program] of Object.entries(manifest.programs))
     program.sha256 = digestOfProgram(join(path, "lib", name));
   writeFileSync(file, JSON.stringify(manifest));

@@ -12,7 +12,16 @@
  * Two environments are the same when their content is, wherever they lie.
  */
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -28,6 +37,8 @@ const ManifestSchema = v.object({
   version: v.string(),
   runtime: v.string(),
   /** A build that does not say it is older than these arguments, and finds its own path in the place of the first. */
+  /** Architecture, as `process.arch` has it → SHA-256 of the runtime for it. Older builds have none. */
+  runtime_sha256: v.optional(v.record(v.string(), v.string()), {}),
   runtime_arguments: v.optional(v.array(v.string()), []),
   programs: v.record(programName, v.object({ sha256: v.string(), bytes: v.optional(v.number()) })),
   state: v.optional(v.object({ reads: v.array(v.number()), writes: v.number() }), firstFormats),
@@ -42,6 +53,8 @@ export type HostEnvironment = {
   readonly runtime: string;
   /** What its runtime is started with, before the program. */
   readonly runtimeArguments: readonly string[];
+  /** SHA-256 of the runtime, where the build says one for this architecture. */
+  readonly runtimeSha256: string | undefined;
   /** Program → SHA-256. */
   readonly programs: Readonly<Record<string, string>>;
   /** Formats of a machine's files that they read, and the one they write. */
@@ -67,6 +80,7 @@ export function readHostEnvironment(path: string): HostEnvironment {
   const { version, runtime, programs, state } = manifest;
   return {
     ...{ path, id: idOf(text), version, runtime, state, runtimeArguments: manifest.runtime_arguments },
+    runtimeSha256: manifest.runtime_sha256[process.arch],
     programs: Object.fromEntries(Object.entries(programs).map(([name, { sha256 }]) => [name, sha256])),
   };
 }
@@ -105,11 +119,32 @@ export function digestOfProgram(folder: string): string {
   return hash.digest("hex");
 }
 
-/** What is missing or altered; undefined when it is whole. */
-export function faultOf({ path, programs }: HostEnvironment): string | undefined {
+const CHUNK_BYTES = 1 << 20;
+
+/** The SHA-256 of a file of any size. */
+export function digestOfFile(path: string): string {
+  const hash = createHash("sha256");
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  const fd = openSync(path, "r");
   try {
-    if ((statSync(runtimeOf(path)).mode & 0o111) === 0) return "its runtime cannot be executed";
+    for (let read = readSync(fd, chunk); read > 0; read = readSync(fd, chunk))
+      hash.update(chunk.subarray(0, read));
+  } finally {
+    closeSync(fd);
+  }
+  return hash.digest("hex");
+}
+
+/** What is missing or altered; undefined when it is whole. `only`: of these programs, and of the runtime. */
+export function faultOf(environment: HostEnvironment, only?: readonly string[]): string | undefined {
+  const { path, programs, runtimeSha256 } = environment;
+  try {
+    const runtime = runtimeOf(path);
+    if ((statSync(runtime).mode & 0o111) === 0) return "its runtime cannot be executed";
+    if (runtimeSha256 !== undefined && digestOfFile(runtime) !== runtimeSha256)
+      return "its runtime is not what its manifest says";
     for (const [name, sha256] of Object.entries(programs)) {
+      if (only?.includes(name) === false) continue;
       if ((statSync(join(path, "bin", name)).mode & 0o111) === 0) return `bin/${name} cannot be executed`;
       if (digestOfProgram(join(path, "lib", name)) !== sha256)
         return `lib/${name} is not what its manifest says`;

@@ -6,15 +6,15 @@
  * Whether the new version is any good is the daemon's to judge; it watches from outside. For the daemon, in turn, it is
  * the launcher that watches (daemon-watch.ts).
  */
-import { statSync } from "node:fs";
-import { join } from "node:path";
+
+import { faultOfPlace } from "@bureau/kit/build-place";
 import type { CborServer } from "@bureau/kit/cbor-socket";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { replaceProcess } from "@bureau/kit/exec";
 import {
   argumentsFor,
   contentOf,
-  digestOfProgram,
+  faultOf,
   type HostEnvironment,
   ownHostEnvironment,
   readHostEnvironment,
@@ -108,16 +108,15 @@ export class Renewal implements Disposable {
   begin(programsDir: string, requestId: string): void {
     if (this.#underWay) throw new BureauError("conflict", "The launcher is being replaced already");
     if (this.#stopped) throw new BureauError("conflict", "The launcher is being stopped");
+    const place = faultOfPlace(programsDir, this.#deps.host.config.layout);
+    if (place !== undefined)
+      throw new BureauError("forbidden", `Cannot run the launcher in "${programsDir}": ${place}`);
     const next = readHostEnvironment(programsDir);
     if (contentOf(next, PROGRAM) === undefined)
       throw new BureauError("not-found", `There is no launcher in "${programsDir}"`);
-    if (digestOfProgram(join(programsDir, "lib", PROGRAM)) !== next.programs[PROGRAM])
-      throw new BureauError(
-        "invalid-input",
-        `The launcher in "${programsDir}" is not what its manifest says`,
-      );
-    if ((statSync(runtimeOf(programsDir)).mode & 0o111) === 0)
-      throw new BureauError("invalid-input", `The runtime in "${programsDir}" cannot be executed`);
+    const fault = faultOf(next, [PROGRAM]);
+    if (fault !== undefined)
+      throw new BureauError("invalid-input", `Cannot run the launcher in "${programsDir}": ${fault}`);
     this.#underWay = true;
     this.#fault = undefined;
     setTimeout(() => {

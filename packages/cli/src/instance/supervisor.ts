@@ -5,8 +5,9 @@
  * A supervisor that is killed takes nothing with it. What it had started stands in `supervisor.json` by process
  * identity, and the next one adopts what is still alive.
  */
-import { readdirSync, realpathSync, rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { faultOfPlace } from "@bureau/kit/build-place";
 import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
@@ -17,6 +18,7 @@ import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layo
 import { aborted } from "@bureau/kit/lifecycle";
 import type { Log } from "@bureau/kit/log";
 import { findInhabitants } from "@bureau/kit/mounts";
+import { realPath } from "@bureau/kit/own-build";
 import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -72,7 +74,7 @@ export async function runSupervisor(
     const running = programs.get(name);
     if (running !== undefined && !running.hasEnded) return;
     // Read at each start: `bureau up` may have changed where the homeserver listens.
-    const plan = () => planOf(name, requireInstance(layout), bootPrograms(config), deps.env);
+    const plan = () => planOf(name, requireInstance(layout), bootPrograms(config, deps.log), deps.env);
     const program = new SupervisedProgram(plan, {
       clock: deps.clock ?? systemClock,
       log: deps.log,
@@ -103,12 +105,13 @@ export async function runSupervisor(
 }
 
 /** The version that is known to work: what an upgrade has left, else what `bureau up` was started with. */
-function bootPrograms({ layout, programsDir }: SupervisorConfig): string {
-  try {
-    return realpathSync(layout.currentPrograms);
-  } catch {
-    return programsDir;
-  }
+function bootPrograms({ layout, programsDir }: SupervisorConfig, log: Log): string {
+  const left = realPath(layout.currentPrograms);
+  if (left === undefined) return programsDir;
+  const fault = faultOfPlace(layout.currentPrograms, layout);
+  if (fault === undefined) return left;
+  log.error("the version that an upgrade has left is not started", { path: left, reason: fault });
+  return programsDir;
 }
 
 /** How each program is started. The launcher and daemon get no more of the environment than they need. */

@@ -1,5 +1,6 @@
 /** Before anything is changed: is the new version here, whole, and does it run on this machine at all? */
 import { existsSync, realpathSync } from "node:fs";
+import { faultOfPlace } from "@bureau/kit/build-place";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import {
   argumentsFor,
@@ -8,7 +9,9 @@ import {
   readHostEnvironment,
   runtimeOf,
 } from "@bureau/kit/host-environment";
+import type { Layout } from "@bureau/kit/layout";
 import { isStorePath } from "@bureau/kit/nix-store-path";
+import { realPath } from "@bureau/kit/own-build";
 import { faultBetween, stateFormats } from "@bureau/kit/state-format";
 import { InputError } from "@bureau/schema/parse";
 import { type FetchOptions, fetchStorePath } from "./nix-store.ts";
@@ -36,17 +39,27 @@ export async function prefetch(path: string, options: FetchOptions): Promise<str
   return real;
 }
 
-/**
- * `running` is what is to be replaced; `formats` may be found in the machine's files.
- * @throws BureauError `invalid-input` that says what is wrong with it
- */
+export type CheckContext = {
+  /** The path as it was asked for: the way to a build counts, too. */
+  readonly asked: string;
+  /** What is to be replaced. */
+  readonly running: HostEnvironment;
+  /** May be found in the machine's files. */
+  readonly formats: readonly number[];
+  readonly layout: Layout;
+};
+
+/** @throws BureauError `invalid-input` that says what is wrong with it */
 export async function checkEnvironment(
   path: string,
-  running: HostEnvironment,
-  formats: readonly number[],
+  { asked, running, formats, layout }: CheckContext,
 ): Promise<HostEnvironment> {
   const bad = (reason: string): BureauError =>
-    new BureauError("invalid-input", `"${path}" cannot be used: ${reason}`);
+    new BureauError("invalid-input", `"${asked}" cannot be used: ${reason}`);
+  // First: what others may change is not even looked into.
+  const place = faultOfPlace(asked, layout);
+  if (place !== undefined) throw bad(place);
+  if (realPath(asked) !== path) throw bad(`it leads elsewhere than to "${path}"`);
   let found: HostEnvironment;
   try {
     found = readHostEnvironment(path);

@@ -304,7 +304,10 @@ export class Upgrader {
     });
     this.#step("check", { ...request, path });
     const { stateDir, runDir } = this.#deps.layout;
-    const next = await checkEnvironment(path, own, [...formatsIn(stateDir), ...formatsIn(runDir)]);
+    const formats = [...formatsIn(stateDir), ...formatsIn(runDir)];
+    const next = await checkEnvironment(path, {
+      ...{ asked: request.path, running: own, formats, layout: this.#deps.layout },
+    });
     const { current } = this.#memory.state;
     if (current === undefined || signal.aborted) return undefined;
     if (contentOfAll(next) === contentOfAll(own)) {

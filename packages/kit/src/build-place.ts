@@ -1,0 +1,109 @@
+/**
+ * Where a build may lie so that what was checked is what is executed: nobody but root and the user who runs it may change
+ * it, or where the path to it leads. Sandboxes run as that same user, so the folders they write to are no place for one
+ * either, nor a step on the way to one.
+ */
+import { lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
+import { dirname, join, resolve, sep } from "node:path";
+import { errnoOf, messageOf } from "./errors.ts";
+import { type Layout, systemHost, systemLayout } from "./layout.ts";
+import { isInStore } from "./nix-store-path.ts";
+import { realPath } from "./own-build.ts";
+
+/** Links on one way; the kernel has the same limit (path_resolution(7)). */
+const LINKS_MAX = 40;
+
+type Folders = Pick<Layout, "runDir" | "workspaceRoot" | "cacheRoot" | "stateDir">;
+
+/** Why the build at `path` must not be run by an installation with these folders; undefined when it may. */
+export function faultOfPlace(path: string, layout: Folders): string | undefined {
+  try {
+    const steps = stepsTo(path);
+    const real = steps.at(-1) ?? path;
+    const forbidden = [layout.workspaceRoot, layout.cacheRoot, layout.runDir].map((at) => realPath(at) ?? at);
+    for (const step of steps) {
+      const inside = forbidden.find((folder) => within(step, folder));
+      if (inside !== undefined) return `it lies in, or leads through, "${inside}", where sandboxes write`;
+    }
+    if (
+      layout.stateDir === systemLayout.stateDir &&
+      !isInStore(real) &&
+      !within(dirname(real), systemHost.buildsDir)
+    )
+      return `it is neither in ${systemHost.buildsDir} nor in the Nix store`;
+    return looseStep(steps) ?? looseFile(real);
+  } catch (error) {
+    return errnoOf(error) === "ENOENT" ? `it lacks files: ${messageOf(error)}` : messageOf(error);
+  }
+}
+
+const within = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(`${folder}${sep}`);
+
+/** Every folder and link that decides where `path` leads, each by a path without links before its last part. */
+function stepsTo(path: string): string[] {
+  const steps: string[] = [];
+  let links = 0;
+  let at = "/";
+  const left = resolve(path).split("/").filter(Boolean);
+  for (let part = left.shift(); part !== undefined; part = left.shift()) {
+    if (part === "..") {
+      at = dirname(at);
+      continue;
+    }
+    const next = join(at, part);
+    steps.push(next);
+    if (!lstatSync(next).isSymbolicLink()) {
+      at = next;
+      continue;
+    }
+    if (++links > LINKS_MAX) throw new Error(`there are too many links on the way to "${path}"`);
+    const target = readlinkSync(next);
+    left.unshift(...target.split("/").filter((word) => word !== "" && word !== "."));
+    if (target.startsWith("/")) at = "/";
+  }
+  return [...steps, at];
+}
+
+const looseStep = (steps: readonly string[]): string | undefined => {
+  for (const step of new Set(["/", ...steps])) {
+    const loose = looseness(step, lstatSync(step));
+    if (loose !== undefined) return loose;
+  }
+  return undefined;
+};
+
+/** What a build consists of, in folders no deeper than its own; parts may be links into the Nix store. */
+function looseFile(build: string): string | undefined {
+  const folders = ["bin", "lib", "runtime"].map((name) => join(build, name));
+  const programs = readdirSync(join(build, "lib")).map((name) => join(build, "lib", name));
+  const inside = [...folders, ...programs].flatMap((folder) => [
+    folder,
+    ...readdirSync(folder).map((name) => join(folder, name)),
+  ]);
+  for (const path of [join(build, "build.json"), ...inside]) {
+    // A link counts by what it leads to, and by the way there.
+    const loose = lstatSync(path).isSymbolicLink()
+      ? looseStep(stepsTo(path))
+      : looseness(path, statSync(path));
+    if (loose !== undefined) return loose;
+  }
+  return undefined;
+}
+
+/** In the Nix store the store's own rules hold: whoever owns it, paths in it are never written again. */
+function looseness(path: string, stat: Stats): string | undefined {
+  const uid = process.getuid?.() ?? 0;
+  if (stat.uid !== 0 && stat.uid !== uid && !isInStore(path) && !isStoreItself(path))
+    return `"${path}" belongs to user ${stat.uid}, who may change it`;
+  if (stat.isSymbolicLink()) return undefined;
+  const isSticky = stat.isDirectory() && (stat.mode & 0o1000) !== 0;
+  if (isSticky || (stat.mode & 0o022) === 0) return undefined;
+  if ((stat.mode & 0o002) !== 0) return `everybody may change "${path}" (chmod o-w)`;
+  // A user's own group has nobody else in it where accounts are made that way; root's has only root.
+  return stat.gid === 0 || stat.gid === process.getgid?.()
+    ? undefined
+    : `group ${stat.gid} may change "${path}" (chmod g-w)`;
+}
+
+const isStoreItself = (path: string): boolean => path === "/nix" || path === "/nix/store";
