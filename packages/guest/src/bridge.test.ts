@@ -2,9 +2,9 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
+import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "@bureau/kit/bridge";
 import { evalCommand, runtimeCommand } from "@bureau/kit/runtime-command";
 import { eventually } from "@bureau/testkit/use-bureau";
-import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "./bridge.ts";
 
 const folder = mkdtempSync("/tmp/bb-");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

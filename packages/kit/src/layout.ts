@@ -252,8 +252,14 @@ export type SandboxPaths = {
   readonly payload: string;
   readonly trigger: string;
   readonly secrets: string;
-  /** Writable inside as `/run/bureau/listen`; a service listens on `service.sock` in it. */
+  /**
+   * Of a service, and nothing a sandbox sees: the folder of the socket that others reach it by. Its proxy carries what comes
+   * there to the program's own socket, which lies in memory of the sandbox.
+   */
   readonly listen: string;
+  readonly serviceSocket: string;
+  /** A link to the sandbox's root as the host sees it, once a service's program runs. */
+  readonly root: string;
   readonly record: string;
   readonly script: string;
   readonly bwrapArguments: string;
@@ -285,6 +291,8 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Acc
     trigger: join(inside, "trigger.json"),
     secrets: join(inside, "secrets"),
     listen: join(inside, "listen"),
+    serviceSocket: join(inside, "listen", "service.sock"),
+    root: join(dir, "root"),
     record: join(dir, "record.json"),
     script: join(dir, "sandbox.sh"),
     bwrapArguments: join(dir, "bwrap.args"),

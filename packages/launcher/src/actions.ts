@@ -13,7 +13,7 @@ import { createSandbox } from "./sandbox/create.ts";
 import { destroySandbox, GRACE_MS } from "./sandbox/destroy.ts";
 import { readLastScreen, tail } from "./sandbox/exit-account.ts";
 import type { SandboxRecord } from "./sandbox/record.ts";
-import { linkSockets, writePayload } from "./sandbox/sandbox-files.ts";
+import { hasRootLink, linkSockets, writePayload } from "./sandbox/sandbox-files.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
 
 const SIGHUP = 1;
@@ -135,7 +135,11 @@ async function restartProxy(
   const bundle = await openBundle(host.key, grants.encrypted_credentials);
   if (record.proxy !== undefined && isAlive(record.proxy)) await host.proxies.stop(record.proxy);
   const paths = pathsOf(host, principal);
-  const proxy = await host.proxies.start(proxyStartOf(host.config, principal, grants, bundle), paths.dir);
+  const { service, ...start } = proxyStartOf(host.config, principal, grants, bundle);
+  const proxy = await host.proxies.start(
+    service !== undefined && hasRootLink(paths) ? { ...start, service } : start,
+    paths.dir,
+  );
   host.proxies.prepareSpare();
   try {
     linkSockets(paths);

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { lstatSync, realpathSync, statSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { tmuxSocket } from "@bureau/kit/layout";
 import { argumentsOf, childrenOf, findByArguments } from "@bureau/kit/process-table";
@@ -23,6 +24,15 @@ while True:
 const FOREVER = "echo begun; while :; do sleep 0.05; done";
 /** A group this test's user may give files to. */
 const GROUP = process.getgid?.() ?? 0;
+
+/** What a service answers to one word. */
+const sayTo = (path: string, word: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    let said = "";
+    const socket = connect({ path }, () => socket.write(word));
+    socket.on("data", (bytes: Buffer) => (said += bytes.toString()));
+    socket.once("error", reject).once("close", () => resolve(said));
+  });
 
 describe("a launcher whose proxies and terminals are not its children", () => {
   const launcher = new TestLauncher();
@@ -81,8 +91,11 @@ describe("a launcher whose proxies and terminals are not its children", () => {
       "service/clock",
       `python3 -c "
 import socket, time
+import os
 s = socket.socket(socket.AF_UNIX); s.bind('/run/bureau/listen/service.sock'); s.listen(1)
-print('bound', flush=True); time.sleep(1000)"`,
+os.chmod('/run/bureau/listen/service.sock', 0o600); print('bound', flush=True)
+while True:
+    c = s.accept()[0]; c.sendall(b'said ' + c.recv(100)); c.close()"`,
     );
     await launcher.until("the service listens", async () =>
       (await launcher.output("service/clock")).includes("bound"),
@@ -101,6 +114,8 @@ print('bound', flush=True); time.sleep(1000)"`,
     expect(lstatSync(link).isSymbolicLink()).toBe(true);
     expect(link.endsWith("/fleet/test/service/clock.sock")).toBe(true);
     expect(statSync(realpathSync(link)).gid).toBe(GROUP);
+    expect(mode(realpathSync(link))).toBe("660");
+    expect(await sayTo(link, "hello")).toBe("said hello");
     expect(mode(launcher.paths("agent/apart").dir)).toBe("700");
     await launcher.call("destroy-sandbox", { principal: "service/clock", force: true });
     expect(lstatSync(link, { throwIfNoEntry: false })).toBeUndefined();

@@ -36,6 +36,9 @@ export function proxyStartOf(
   const token = bundle["MATRIX_TOKEN"];
   return {
     principal,
+    ...(paths.serviceLink === undefined
+      ? {}
+      : { service: { socket: paths.serviceSocket, root: paths.root } }),
     socket_path: paths.proxySocket,
     admin_socket_path: paths.adminSocket,
     matrix_homeserver_url: homeserverOf(config, bundle),

@@ -15,6 +15,7 @@ import { warnOfInterceptors } from "./admin.ts";
 import { ProxyState } from "./proxy-state.ts";
 import { renderRefusal } from "./refusal.ts";
 import { route } from "./router.ts";
+import { startServiceRelay } from "./service-relay.ts";
 
 /** Requests in flight may take this long to finish once the proxy stops. */
 const DRAIN_MS_MAX = 5_000;
@@ -49,9 +50,17 @@ export async function startProxy(
     await Promise.all(listeners.map((listener) => listener.stop()));
     throw error;
   }
+  const relay =
+    config.service === undefined
+      ? undefined
+      : await startServiceRelay({ ...config.service, log: deps.log }).catch(async (error: unknown) => {
+          await Promise.all(listeners.map((listener) => listener.stop()));
+          throw error;
+        });
   return {
     async [Symbol.asyncDispose]() {
       stopping.abort();
+      relay?.[Symbol.dispose]();
       await Promise.all(listeners.map((listener) => listener.stop()));
     },
   };

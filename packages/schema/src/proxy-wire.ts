@@ -16,6 +16,8 @@ export const ProxyStartSchema = v.object({
   socket_path: v.string(),
   /** The socket only this machine's daemon uses. */
   admin_socket_path: v.string(),
+  /** Of a service: its socket on the host, and the link to the sandbox's root that leads to the program's own. */
+  service: v.optional(v.object({ socket: v.string(), root: v.string() })),
   matrix_homeserver_url: v.optional(v.string()),
   /** Without a scheme prefix. Absent: the Matrix endpoints answer 503. */
   matrix_token: v.optional(v.string()),

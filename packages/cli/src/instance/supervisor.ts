@@ -5,7 +5,7 @@
  * A supervisor that is killed takes nothing with it. What it had started stands in `supervisor.json` by process
  * identity, and the next one adopts what is still alive.
  */
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { faultOfPlace } from "@bureau/kit/build-place";
 import { action, serveCbor } from "@bureau/kit/cbor-socket";
@@ -20,6 +20,7 @@ import type { Log } from "@bureau/kit/log";
 import { findInhabitants } from "@bureau/kit/mounts";
 import { realPath } from "@bureau/kit/own-build";
 import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
+import { removeTree } from "@bureau/kit/remove-tree";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { type Instance, listenFlags, requireInstance } from "./instance.ts";
@@ -208,7 +209,7 @@ export async function sweep(layout: InstanceLayout, clock: Clock): Promise<strin
   for (const process of killed) await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
   removeDurably(layout.supervisorStateFile);
   for (const entry of readdir(layout.runDir)) {
-    rmSync(join(layout.runDir, entry), { recursive: true, force: true });
+    removeTree(join(layout.runDir, entry));
     if (entry !== "supervisor.sock" && entry !== "fleet") swept.push(entry);
   }
   return swept;

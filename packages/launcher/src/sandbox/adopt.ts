@@ -7,6 +7,7 @@ import { existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { tmuxSession } from "@bureau/kit/layout";
 import { isAlive } from "@bureau/kit/process-table";
+import { removeTree } from "@bureau/kit/remove-tree";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
 import { findRecords, isWhole, type SandboxRecord } from "./record.ts";
@@ -57,7 +58,7 @@ export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): 
   ]);
   await killUnknownSessions(host);
   removeRehearsals(host.config.layout.runDir);
-  for (const stray of strays) rmSync(stray, { recursive: true, force: true });
+  for (const stray of strays) removeTree(stray);
   removeStraySockets(host);
 }
 

@@ -18,7 +18,7 @@ const context: BwrapContext = {
   ],
   environmentLinks: [],
   inside: "/d/inside",
-  listen: "/d/inside/listen",
+  serves: false,
   programsDir: "/opt/bureau",
   environment: { HOME: "/workspace", PATH: "/usr/bin" },
 };
@@ -76,8 +76,14 @@ describe("bubblewrap's arguments", () => {
       { mounts: [{ type: "bind", source: "/a", dest: "/run/x", writable: true }] },
     );
     expect(args).toContain(" --bind /a /run/x --dir /data --ro-bind /d/inside /run/bureau ");
-    expect(args.indexOf("/run/bureau/listen")).toBeGreaterThan(args.indexOf("/d/inside /run/bureau "));
+    expect(args).not.toContain("/run/bureau/listen");
     expect(args).toContain(" --ro-bind /opt/bureau /run/bureau/programs ");
+  });
+
+  test("give a service, and nobody else, a little memory to make its socket in", () => {
+    expect(line({}, { serves: true })).toContain(
+      " --ro-bind /d/inside /run/bureau --perms 0755 --size 1048576 --tmpfs /run/bureau/listen ",
+    );
   });
 
   test("mount read-only unless the mount is writable, and keep the template's order", () => {

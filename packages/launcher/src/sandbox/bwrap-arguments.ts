@@ -39,14 +39,17 @@ export type BwrapContext = {
   readonly hostTools: readonly HostTool[];
   /** Tools of the environment that scripts expect at fixed places: `/bin/sh` → `<env>/bin/sh`. */
   readonly environmentLinks: readonly { readonly target: string; readonly dest: string }[];
-  /** The sandbox's `inside` and `listen` folders and Bureau's programs, on the host. */
+  /** The sandbox's `inside` folder and Bureau's programs, on the host. */
   readonly inside: string;
-  readonly listen: string;
   readonly programsDir: string;
+  /** It is a service: it has a folder to make sockets in. */
+  readonly serves: boolean;
   /** The whole environment, see sandbox-environment.ts. */
   readonly environment: Readonly<Record<string, string>>;
 };
 
+/** Sockets take no room; what else a service may put beside them is little. */
+const LISTEN_BYTES_MAX = String(1024 * 1024);
 const NIX_STORE = "/nix/store";
 
 /** The uid and gid inside when the launcher runs as root: programs that refuse to be root, do not have to. */
@@ -63,8 +66,9 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
     ...(spec.create_dirs ?? []).flatMap((path) => ["--dir", path]),
     ...scratchArguments(context),
     ...["--ro-bind", context.inside, insidePaths.run],
+    ...(context.serves ? ["--perms", "0755", "--size", LISTEN_BYTES_MAX, "--tmpfs", insidePaths.listen] : []),
+    // The last: mount-check.ts takes it for the sign that all are made.
     ...["--ro-bind", context.programsDir, insidePaths.programs],
-    ...["--bind", context.listen, insidePaths.listen],
     "--clearenv",
     ...Object.entries(context.environment).flatMap(([name, value]) => ["--setenv", name, value]),
     ...["--chdir", context.environment["HOME"] ?? insidePaths.home],

@@ -35,6 +35,7 @@ import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
 import {
   environmentLinks,
+  linkRoot,
   linkSockets,
   makeSandboxFolder,
   placeSecrets,
@@ -221,7 +222,7 @@ function writeFiles(
     hostTools: host.hostTools,
     environmentLinks: plan.environmentLinks,
     inside: paths.inside,
-    listen: paths.listen,
+    serves: paths.serviceLink !== undefined,
     // A new build may be put in its place at any time; a sandbox keeps the one it started with.
     programsDir: realpathSync(host.config.programsDir),
     environment,
@@ -254,7 +255,7 @@ function sourcesOf(context: BwrapContext): string[] {
   const own = [
     ...context.hostTools.flatMap((tool) => (tool.kind === "bind" ? [tool.path] : [])),
     ...context.files.map(({ source }) => source),
-    ...[context.inside, context.listen, context.programsDir],
+    ...[context.inside, context.programsDir],
     ...(existsSync("/nix/store") ? ["/nix/store"] : []),
   ];
   const asked = context.mounts.flatMap((mount) => (mount.type === "bind" ? [mount.source] : []));
@@ -324,6 +325,7 @@ async function runProgram(
   openGate(startGate(paths));
   const processes = await untilProgramRuns(paths, shell, host.clock);
   if (processes === undefined) throw await notRun(host, principal);
+  if (paths.serviceLink !== undefined && processes.init !== undefined) linkRoot(paths, processes.init);
   return processes;
 }
 

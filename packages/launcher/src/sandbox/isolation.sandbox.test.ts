@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { callCbor } from "@bureau/kit/cbor-socket";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
+import * as v from "valibot";
 import { TestLauncher } from "../launcher-fixture.ts";
 
 /** Attempts from inside a sandbox to reach what is not its own. Each runs for real; each must fail. */
@@ -45,7 +47,7 @@ describe("from inside a sandbox", () => {
   test("the control: a sandbox can read its own files and says so", async () => {
     expect(
       await inside("cat /run/bureau/payload.json; echo; echo $BUREAU_PRINCIPAL_NAME; ls -1 /run/bureau"),
-    ).toMatch(/^\{\}\nagent\/intruder\d+\nlisten\npayload.json\nprograms\nproxy.sock\nsecrets\nservice$/);
+    ).toMatch(/^\{\}\nagent\/intruder\d+\npayload.json\nprograms\nproxy.sock\nsecrets\nservice$/);
   });
 
   test("the host's home is not there", async () => {
@@ -116,6 +118,40 @@ describe("from inside a sandbox", () => {
     expect(output).not.toContain("hacked");
     expect(output).toContain("{}\nstill");
     expect(output.match(/Read-only file system/g)?.length).toBeGreaterThanOrEqual(4);
+  });
+
+  test("an agent has no folder to listen in; a service's holds little, and nothing of it is the host's", async () => {
+    expect(await inside("ls /run/bureau/listen")).toContain("No such file");
+    const fill =
+      "cd /run/bureau/listen; mkdir shut; chmod 0 shut; head -c 4000000 /dev/zero >big; wc -c <big; echo filled";
+    await launcher.create("service/greedy", `(${fill}) 2>&1; sleep 1000`);
+    await launcher.until("it has tried", async () =>
+      (await launcher.output("service/greedy")).includes("filled"),
+    );
+    const output = await launcher.output("service/greedy");
+    expect(output).toContain("No space left on device");
+    expect(Number(/^(\d+)$/m.exec(output)?.[1])).toBeLessThanOrEqual(1024 * 1024);
+    const paths = launcher.paths("service/greedy");
+    expect(readdirSync(paths.listen)).toEqual(["service.sock"]);
+    expect(
+      await launcher.call("destroy-sandbox", { principal: "service/greedy", force: true }),
+    ).toMatchObject({
+      exit: { code: 137 },
+    });
+    expect(existsSync(paths.dir)).toBe(false);
+  });
+
+  test("a link in the place of a service's socket leads to no socket of the host", async () => {
+    const { layout } = launcher;
+    const link = `ln -s ${layout.runDir}/launcher.sock /run/bureau/listen/service.sock`;
+    await launcher.create("service/planter", `${link}; echo linked; sleep 1000`);
+    await launcher.until("it is linked", async () =>
+      (await launcher.output("service/planter")).includes("linked"),
+    );
+    const { serviceLink } = launcher.paths("service/planter");
+    const asked = callCbor(serviceLink ?? "", { action: "status" }, v.unknown(), { peer: "service" });
+    await expect(asked).rejects.toThrow();
+    await launcher.call("destroy-sandbox", { principal: "service/planter", force: true });
   });
 
   test("the host's programs cannot be changed, and there is no capability to do it with", async () => {

@@ -10,7 +10,7 @@ import { type MountEntry, mountsOf, originsOf, within } from "@bureau/kit/mounts
 export function isBuilt(initPid: number): boolean {
   const mounts = mountsOf(initPid);
   return (
-    mounts.some(({ point }) => point === insidePaths.listen) &&
+    mounts.some(({ point }) => point === insidePaths.programs) &&
     !mounts.some(({ point, root }) => point === "/oldroot" && root === "/")
   );
 }

@@ -3,6 +3,7 @@ import {
   chmodSync,
   chownSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   realpathSync,
   rmSync,
@@ -13,6 +14,8 @@ import { dirname, join } from "node:path";
 import { writeAtomically } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import type { SandboxPaths } from "@bureau/kit/layout";
+import type { ProcessId } from "@bureau/kit/process-table";
+import { removeTree } from "@bureau/kit/remove-tree";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { CredentialBundle } from "../keys.ts";
 
@@ -24,13 +27,13 @@ import type { CredentialBundle } from "../keys.ts";
  */
 export function makeSandboxFolder(paths: SandboxPaths, operatorsGid: number | undefined): void {
   const isOpen = paths.serviceLink !== undefined && operatorsGid !== undefined;
-  rmSync(paths.dir, { recursive: true, force: true });
+  removeTree(paths.dir);
   for (const folder of [dirname(paths.dir), dirname(paths.proxyLink)]) makeFolder(folder, 0o755);
   makeFolder(paths.dir, isOpen ? 0o711 : 0o700);
   makeFolder(paths.inside, isOpen ? 0o711 : 0o755);
   for (const folder of ["service", "programs"]) makeFolder(join(paths.inside, folder), 0o755);
   makeFolder(paths.secrets, 0o700);
-  makeFolder(paths.listen, 0o755);
+  if (paths.serviceLink !== undefined) makeFolder(paths.listen, 0o755);
   if (!isOpen) return;
   chownSync(paths.listen, -1, operatorsGid);
   chmodSync(paths.listen, 0o2750);
@@ -50,7 +53,7 @@ function makeFolder(path: string, mode: number): void {
 export function linkSockets(paths: SandboxPaths): void {
   const links: [string | undefined, string][] = [
     [paths.proxyLink, paths.proxySocket],
-    [paths.serviceLink, join(paths.listen, "service.sock")],
+    [paths.serviceLink, paths.serviceSocket],
   ];
   for (const [link, target] of links) {
     if (link === undefined) continue;
@@ -58,6 +61,14 @@ export function linkSockets(paths: SandboxPaths): void {
     symlinkSync(target, link);
   }
 }
+
+/** Shows the proxy the way to what the sandbox's program listens on. */
+export const linkRoot = (paths: SandboxPaths, init: ProcessId): void =>
+  symlinkSync(`/proc/${init.pid}/root`, paths.root);
+
+/** Sandboxes of launchers that had no such link hold the socket itself in {@link SandboxPaths.listen}. */
+export const hasRootLink = (paths: SandboxPaths): boolean =>
+  lstatSync(paths.root, { throwIfNoEntry: false }) !== undefined;
 
 /** Replaced whole, so that a reader inside sees the old payload or the new one. */
 export function writePayload(paths: SandboxPaths, payload: SandboxSpec["payload"]): void {

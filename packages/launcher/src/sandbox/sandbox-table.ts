@@ -2,9 +2,9 @@
  * Every sandbox the launcher knows, in memory and on disk alike, and the revision that `wait` watches. Of a sandbox being
  * created the list has no more than its principal; one being destroyed is until nothing of it is left.
  */
-import { rmSync } from "node:fs";
 import { type Layout, sandboxPaths } from "@bureau/kit/layout";
 import { isAlive } from "@bureau/kit/process-table";
+import { removeTree } from "@bureau/kit/remove-tree";
 import type { SandboxList } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
 import { type SandboxRecord, statusOf, writeRecord } from "./record.ts";
@@ -44,7 +44,7 @@ export class SandboxTable {
 
   /** Forgets the sandbox; its folder goes with it. */
   remove(principal: AccountLocalpart): void {
-    rmSync(sandboxPaths(this.layout, this.fleet, principal).dir, { recursive: true, force: true });
+    removeTree(sandboxPaths(this.layout, this.fleet, principal).dir);
     if (this.#records.delete(principal)) this.changed();
   }
 

@@ -7,7 +7,7 @@
  * away altogether has what it sent carried to its end; nobody stays open for it beyond that.
  */
 import { chmodSync, lstatSync, rmSync } from "node:fs";
-import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
+import { BureauError, errnoOf, isBureauError, messageOf } from "./errors.ts";
 
 export type Endpoint =
   | { readonly kind: "tcp"; readonly host: string; readonly port: number }
@@ -65,9 +65,15 @@ type Side = {
   readonly pair: { readonly lingerMs: number; readonly over: () => void };
 };
 
+/** Where one connection goes; disposed once it is there, or has failed. */
+export type Target = Endpoint & Partial<Disposable>;
+
 export type BridgeOptions = {
   readonly listen: Endpoint;
-  readonly connect: Endpoint;
+  /** A function is asked for each connection. */
+  readonly connect: Endpoint | (() => Target);
+  /** Of a unix socket it listens on; {@link UNIX_MODE} by default. */
+  readonly mode?: number;
   /** Told of connections that could not be carried. */
   readonly onProblem: (problem: BureauError) => void;
   /** {@link LINGER_MS} unless a test has no time for that. */
@@ -95,10 +101,7 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
       socket.pause();
       dial(options.connect, far).catch((error: unknown) => {
         options.onProblem(
-          new BureauError(
-            "unavailable",
-            `Cannot connect to ${formatEndpoint(options.connect)}: ${errnoOf(error) ?? messageOf(error)}`,
-          ),
+          isBureauError(error) ? error : new BureauError("failed", `Cannot connect: ${messageOf(error)}`),
         );
         leave(far);
         socket.terminate();
@@ -107,7 +110,7 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
     ...handlers,
   };
   if (options.listen.kind === "unix") await removeStale(options.listen.path);
-  const server = bind(options.listen, accept);
+  const server = bind(options.listen, accept, options.mode ?? UNIX_MODE);
   return {
     listening: options.listen.kind === "unix" ? options.listen : { ...options.listen, port: portOf(server) },
     [Symbol.dispose]() {
@@ -189,7 +192,21 @@ function leave(side: Side): void {
   if (side.other.gone) side.pair.over();
 }
 
-async function dial(endpoint: Endpoint, side: Side): Promise<void> {
+async function dial(connect: BridgeOptions["connect"], side: Side): Promise<void> {
+  const target: Target = typeof connect === "function" ? connect() : connect;
+  try {
+    await dialEndpoint(target, side);
+  } catch (error) {
+    throw new BureauError(
+      "unavailable",
+      `Cannot connect to ${formatEndpoint(target)}: ${errnoOf(error) ?? messageOf(error)}`,
+    );
+  } finally {
+    target[Symbol.dispose]?.();
+  }
+}
+
+async function dialEndpoint(endpoint: Endpoint, side: Side): Promise<void> {
   const common = {
     data: side,
     allowHalfOpen: true,
@@ -209,14 +226,14 @@ async function dial(endpoint: Endpoint, side: Side): Promise<void> {
 
 type Listener = Bun.TCPSocketListener<Side> | Bun.UnixSocketListener<Side>;
 
-function bind(endpoint: Endpoint, socket: Bun.SocketHandler<Side>): Listener {
+function bind(endpoint: Endpoint, socket: Bun.SocketHandler<Side>, mode: number): Listener {
   try {
     if (endpoint.kind === "tcp")
       return Bun.listen<Side>({ hostname: endpoint.host, port: endpoint.port, allowHalfOpen: true, socket });
-    const before = process.umask(0o777 & ~UNIX_MODE);
+    const before = process.umask(0o777 & ~mode);
     try {
       const server = Bun.listen<Side>({ unix: endpoint.path, allowHalfOpen: true, socket });
-      chmodSync(endpoint.path, UNIX_MODE);
+      chmodSync(endpoint.path, mode);
       return server;
     } finally {
       process.umask(before);

@@ -1,0 +1,53 @@
+import { afterEach, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { removeTree } from "./remove-tree.ts";
+
+const isRoot = process.getuid?.() === 0;
+const NOBODY = 65534;
+/** A folder in which `script` ran. Root may remove anything: as root, the test is somebody else meanwhile. */
+function ordinaryFolder(script = ":"): string {
+  const folder = mkdtempSync("/tmp/bk-");
+  if (isRoot) chownSync(folder, NOBODY, NOBODY);
+  const as = isRoot ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : [];
+  expect(Bun.spawnSync([...as, "sh", "-c", script], { cwd: folder }).success).toBe(true);
+  if (isRoot) process.seteuid?.(NOBODY);
+  return folder;
+}
+afterEach(() => {
+  if (isRoot) process.seteuid?.(0);
+});
+
+test("folders that nobody may enter are removed, and what a link in them leads to stays", () => {
+  const folder = ordinaryFolder();
+  const kept = join(folder, "kept");
+  mkdirSync(kept, { mode: 0o500 });
+  const tree = join(folder, "tree");
+  mkdirSync(join(tree, "a/b"), { recursive: true });
+  writeFileSync(join(tree, "a/b/file"), "");
+  symlinkSync(kept, join(tree, "a/link"));
+  for (const path of ["a/b", "a", "."]) chmodSync(join(tree, path), 0);
+  removeTree(tree);
+  expect([existsSync(tree), existsSync(kept)]).toEqual([false, true]);
+  removeTree(folder);
+  expect(existsSync(folder)).toBe(false);
+});
+
+test("folders nested deeper than a path is long are removed", () => {
+  const nest = 'mkdir "$d" && cd -P "$d" || exit 1';
+  const folder = ordinaryFolder(`d=$(printf %0200d 0); for i in $(seq 40); do ${nest}; done; chmod 0 .`);
+  removeTree(folder);
+  expect(existsSync(folder)).toBe(false);
+});
+
+test("nothing is no error", () => {
+  removeTree("/tmp/bureau-no-such-folder");
+});

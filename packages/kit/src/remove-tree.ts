@@ -1,0 +1,27 @@
+/**
+ * Removes what others may have written, whatever they made of it: folders without any right for their owner, or nested
+ * deeper than a path is long. chmod and rm, because both walk by open folders and through no link.
+ */
+import { rmSync } from "node:fs";
+import { BureauError } from "./errors.ts";
+
+/** Their complaints name paths of any length, and the reason last. */
+const COMPLAINT_CHARS_MAX = 200;
+
+/** No error when there is nothing. @throws BureauError `failed` when something of it stays */
+export function removeTree(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    run(["chmod", "-R", "u+rwx", "--", path]);
+    const said = run(["rm", "-rf", "--one-file-system", "--", path]);
+    if (said !== undefined) throw new BureauError("failed", `Cannot remove "${path}": ${said}`);
+  }
+}
+
+/** @returns what it complained of, undefined when it succeeded */
+function run(command: readonly string[]): string | undefined {
+  const options = { cwd: "/", stdin: "ignore", stdout: "ignore", stderr: "pipe" } as const;
+  const { success, stderr } = Bun.spawnSync([...command], options);
+  return success ? undefined : stderr.toString().trim().slice(-COMPLAINT_CHARS_MAX);
+}

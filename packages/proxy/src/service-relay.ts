@@ -1,0 +1,77 @@
+/**
+ * A service's socket on the host, which leads to the one that its program listens on inside the sandbox.
+ *
+ * What a program makes lies in memory of the sandbox's own, so it can fill nothing of the host and leave nothing there;
+ * and the socket that others connect to is ours, with the mode the specification gives it, whatever the program does with
+ * its own. The program's socket is opened beneath the sandbox's root and through no link, so that a link it plants
+ * leads nowhere.
+ */
+import { closeSync, fstatSync, openSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { type Bridge, startBridge, type Target } from "@bureau/kit/bridge";
+import { BureauError, errnoOf } from "@bureau/kit/errors";
+import { insidePaths } from "@bureau/kit/layout";
+import type { Log } from "@bureau/kit/log";
+import { openBeneath, openHandle } from "@bureau/kit/posix";
+
+/** For the group of the folder it lies in: the operators (specification, "Proxy Config Directories"). */
+const SOCKET_MODE = 0o660;
+
+export type ServiceRelayOptions = {
+  /** The socket on the host. */
+  readonly socket: string;
+  /** A link to the sandbox's root, once its program runs. */
+  readonly root: string;
+  readonly log: Log;
+};
+
+/** Listens until disposed. @throws BureauError when it cannot */
+export async function startServiceRelay({ socket, root, log }: ServiceRelayOptions): Promise<Bridge> {
+  // By the folder's descriptor: a socket's address holds 107 bytes, its path may have more.
+  const folder = openSync(dirname(socket), "r");
+  try {
+    const bridge = await startBridge({
+      listen: { kind: "unix", path: `/proc/self/fd/${folder}/${basename(socket)}` },
+      connect: () => socketInside(root),
+      mode: SOCKET_MODE,
+      onProblem: (problem) => log.debug("a connection to the service was not carried", { error: problem }),
+    });
+    return {
+      listening: { kind: "unix", path: socket },
+      [Symbol.dispose]() {
+        bridge[Symbol.dispose]();
+        closeSync(folder);
+      },
+    };
+  } catch (error) {
+    closeSync(folder);
+    throw error;
+  }
+}
+
+/** @throws BureauError `unavailable` when the program listens on no socket */
+function socketInside(root: string): Target {
+  let rootHandle: number | undefined;
+  let handle: number | undefined;
+  try {
+    rootHandle = openHandle(join(root, "."));
+    handle = openBeneath(rootHandle, insidePaths.serviceSocket.slice(1));
+    if (!fstatSync(handle).isSocket())
+      throw Object.assign(new Error("it is no socket"), { code: "ENOTSOCK" });
+    const opened = handle;
+    return {
+      kind: "unix",
+      path: `/proc/self/fd/${opened}`,
+      [Symbol.dispose]: () => closeSync(opened),
+    };
+  } catch (error) {
+    if (handle !== undefined) closeSync(handle);
+    throw new BureauError(
+      "unavailable",
+      `Nothing listens on "${insidePaths.serviceSocket}" in the sandbox: ${errnoOf(error) ?? "unknown"}`,
+      { cause: error },
+    );
+  } finally {
+    if (rootHandle !== undefined) closeSync(rootHandle);
+  }
+}
