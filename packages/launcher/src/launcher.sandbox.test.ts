@@ -111,7 +111,7 @@ describe("sandboxes", () => {
     await launcher.create("agent/deaf", `trap '' TERM; trap 'echo hup' HUP; echo up; ${FOREVER}`);
     await shows("agent/deaf", "up");
     const { exit } = await launcher.call("destroy-sandbox", { principal: "agent/deaf", grace_ms: 200 });
-    expect(exit).toMatchObject({ code: -1, description: "killed by SIGKILL" });
+    expect(exit).toMatchObject({ code: 137, description: "killed by SIGKILL" });
   });
 
   test("what a program last wrote is lost to a full disk; its sandbox goes all the same", async () => {
@@ -131,7 +131,10 @@ describe("sandboxes", () => {
   test("a forced destroy does not ask", async () => {
     await launcher.create("agent/forced", `trap 'echo asked' TERM; echo up; ${FOREVER}`);
     await shows("agent/forced", "up");
-    expect((await destroy("agent/forced")).exit).toMatchObject({ code: -1 });
+    expect((await destroy("agent/forced")).exit).toMatchObject({
+      code: 137,
+      description: "killed by SIGKILL",
+    });
     expect(await launcher.output("agent/forced")).toBe("up");
   });
 

@@ -110,7 +110,7 @@ export type LauncherAction = keyof typeof launcherRequests;
 export type LauncherRequest<Name extends LauncherAction> = v.InferInput<(typeof launcherRequests)[Name]>;
 
 export const SandboxExitSchema = v.object({
-  /** 0–255; 128+n for signal n; −1 when it is not known (the terminal server died, or it was forced). */
+  /** 0–255; 128+n for signal n; 137 also when it was forced, −1 when it is not known (the terminal server died). */
   code: integer,
   /** `exited with 3`, `killed by SIGKILL`, `lost: …`. */
   description: v.string(),

@@ -5,7 +5,7 @@
  */
 import { rmSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
-import { tmuxSession } from "@bureau/kit/layout";
+import { type SandboxPaths, tmuxSession } from "@bureau/kit/layout";
 import { isAlive, type ProcessId } from "@bureau/kit/process-table";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
@@ -16,6 +16,8 @@ import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./
 
 /** Between SIGTERM and SIGKILL (section 12.2). */
 export const GRACE_MS = 5_000;
+/** What a shell makes of SIGKILL. */
+const KILLED = 137;
 /** bubblewrap ended; its shell, as long as it lives, writes the exit code next, which takes it a process. */
 const EXIT_CODE_MS_MAX = 10_000;
 
@@ -30,18 +32,13 @@ export function hasEnded(host: SandboxHost, { principal, processes }: SandboxRec
 export async function recordExit(host: SandboxHost, principal: AccountLocalpart): Promise<void> {
   const record = host.table.get(principal);
   if (record?.phase !== "running" || !hasEnded(host, record)) return;
-  const shell = record.processes?.shell;
-  // The shell writes the code when bubblewrap has ended: between the two nothing is lost yet.
-  const isTold = (): boolean =>
-    readExitCode(pathsOf(host, principal)) !== undefined || shell === undefined || !isAlive(shell);
-  await until(host, isTold, EXIT_CODE_MS_MAX);
-  const code = readExitCode(pathsOf(host, principal));
+  const paths = pathsOf(host, principal);
+  const code = await writtenExitCode(host, paths, record.processes?.shell);
   const exit =
     code === undefined
       ? lostExit("its terminal or its sandbox was killed", host.clock)
       : exitOf(code, host.clock);
   // Programs the ended one left behind go too; the shell ends by itself, once the terminal has read everything.
-  const paths = pathsOf(host, principal);
   const { init, program } = record.processes ?? {};
   const inside = [init, program].filter((id) => id !== undefined).filter(isAlive);
   const left = code === undefined ? allProcesses(paths, record.processes) : inside;
@@ -106,10 +103,7 @@ async function endProgram(
     askToEnd(program);
     const ended = (): boolean => readExitCode(paths) !== undefined || bwrap === undefined || !isAlive(bwrap);
     if (await until(host, ended, options.graceMs)) {
-      const written = (): boolean =>
-        readExitCode(paths) !== undefined || shell === undefined || !isAlive(shell);
-      await until(host, written, EXIT_CODE_MS_MAX);
-      const code = readExitCode(paths);
+      const code = await writtenExitCode(host, paths, shell);
       return code === undefined ? lostExit("its terminal was killed", host.clock) : exitOf(code, host.clock);
     }
   }
@@ -118,7 +112,18 @@ async function endProgram(
     allProcesses(paths, record.processes).filter(({ pid }) => pid !== shell?.pid),
     host.clock,
   );
-  return { code: -1, description: "killed by SIGKILL", at: host.clock.now() };
+  return exitOf((await writtenExitCode(host, paths, shell)) ?? KILLED, host.clock);
+}
+
+/** bubblewrap has ended: between that and the code its shell writes nothing is lost yet. */
+async function writtenExitCode(
+  host: SandboxHost,
+  paths: SandboxPaths,
+  shell: ProcessId | undefined,
+): Promise<number | undefined> {
+  const isTold = (): boolean => readExitCode(paths) !== undefined || shell === undefined || !isAlive(shell);
+  await until(host, isTold, EXIT_CODE_MS_MAX);
+  return readExitCode(paths);
 }
 
 /** When the launcher stops, nobody has more than {@link GRACE_MS} left. */
