@@ -223,14 +223,73 @@ test("keys that are refused leave no change behind that ends long polls", async 
   expect(at(await syncOnce(bob, { since }), "device_lists", "changed")).toEqual([]);
 });
 
-test("guessing a password is slowed down, for that account only", async () => {
+test("guessing passwords is slowed down, and the right one still gets in", async () => {
+  const bob = await person(server, "bob");
+  for (let n = 0; n < 20; n++) expect((await logIn(bob, "guess")).status).toBe(403);
+  const answers = await Promise.all(Array.from({ length: 30 }, () => logIn(bob, "guess")));
+  const limited = answers.filter(({ status }) => status === 429);
+  expect(limited.length).toBeGreaterThan(0);
+  for (const { body } of limited)
+    expect(body).toMatchObject({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: expect.any(Number) });
+  expect((await logIn(bob, bob.password)).status).toBe(200);
+}, 60_000);
+
+test("an alias below a namespace is made by a server admin or who has power in the namespace", async () => {
   const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
-  const answers = await Promise.all(Array.from({ length: 24 }, () => logIn(bob, "guess")));
-  expect(answers.every((answer) => answer.status === 403)).toBe(true);
-  const limited = await logIn(bob, "guess");
-  expect([limited.status, limited.body["errcode"]]).toEqual([429, "M_LIMIT_EXCEEDED"]);
-  expect(limited.body["retry_after_ms"]).toBeNumber();
-  expect((await logIn(carol, carol.password)).status).toBe(200);
+  const ns = freshName("ns");
+  const take = (who: Person, name: string) => who.api.post("/createRoom", { room_alias_name: name });
+  // Also before the namespace exists.
+  expect(await take(bob, `${ns}/system`)).toMatchObject({ status: 403, body: { errcode: "M_FORBIDDEN" } });
+  const space = await makeRoom(admin, { room_alias_name: ns, preset: "public_chat" });
+  await bob.api.ok("POST", `/join/${encode(space)}`, {});
+  expect((await take(bob, `${ns}/fleet/prod/machine/next`)).status).toBe(403);
+  const own = await makeRoom(bob, {});
+  const alias = encode(`#${ns}/fleet/prod/machine/next:${server.serverName}`);
+  const put = () => bob.api.put(`/directory/room/${alias}`, { room_id: own });
+  expect(await put()).toMatchObject({ status: 403 });
+  const levels = await admin.api.ok("GET", `/rooms/${encode(space)}/state/m.room.power_levels`);
+  const users = { ...(levels["users"] as object), [bob.userId]: 100 };
+  await admin.api.ok("PUT", `/rooms/${encode(space)}/state/m.room.power_levels`, { ...levels, users });
+  expect((await put()).status).toBe(200);
+  expect((await take(carol, `${ns}/lobby`)).status).toBe(403);
+  expect((await take(admin, `${ns}/lobby`)).status).toBe(200);
+  expect((await take(carol, freshName("plain"))).status).toBe(200);
+});
+
+test("a user who floods the server is asked to wait; its reads and the administrator are not", async () => {
+  const bob = await person(server, "bob");
+  const text = "x".repeat(250_000);
+  const write = (who: Person, n: number) =>
+    who.api.put(`/user/${encode(who.userId)}/account_data/flood`, { n, text });
+  const answers = await Promise.all(Array.from({ length: 40 }, (_, n) => write(bob, n)));
+  const limited = answers.filter(({ status }) => status === 429);
+  expect(limited.length).toBeGreaterThan(0);
+  expect(limited[0]?.body).toMatchObject({
+    errcode: "M_LIMIT_EXCEEDED",
+    retry_after_ms: expect.any(Number),
+  });
+  expect((await bob.api.get("/account/whoami")).status).toBe(200);
+  const ours = await Promise.all(Array.from({ length: 40 }, (_, n) => write(admin, n)));
+  expect(ours.every(({ status }) => status === 200)).toBe(true);
+});
+
+test("the admin API says its version, and refuses what it cannot do to an account", async () => {
+  const bob = await person(server, "bob");
+  const api = (who: Person, method: string, path: string, body?: object) =>
+    fetch(`${server.url}/_synapse/admin/${path}`, {
+      method,
+      headers: { authorization: `Bearer ${who.token}` },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  const said = await api(admin, "GET", "v1/server_version");
+  expect(at(await said.json(), "server_version")).toBeString();
+  const user = `v2/users/${encode(bob.userId)}`;
+  for (const field of ["suspended", "locked"]) {
+    const refused = await api(admin, "PUT", user, { [field]: true });
+    expect(refused.status).toBe(400);
+    expect(at(await refused.json(), "error")).toBe(`This homeserver cannot do "${field}" to an account`);
+    expect((await api(admin, "PUT", user, { [field]: false })).status).toBe(200);
+  }
 });
 
 test("a name that nobody can have is refused, and nothing of it is remembered", async () => {
@@ -560,6 +619,10 @@ test("what a user keeps is bounded, and may be made smaller", async () => {
   const bob = await person(server, "bob");
   const put = (type: string, bytes: number) =>
     bob.api.put(`/user/${encode(bob.userId)}/account_data/${type}`, { x: "y".repeat(bytes) });
+  // So many bytes in so short a time are an administrator's only.
+  const right = `${server.url}/_synapse/admin/v1/users/${encode(bob.userId)}/admin`;
+  const headers = { authorization: `Bearer ${admin.token}` };
+  await fetch(right, { method: "PUT", headers, body: JSON.stringify({ admin: true }) });
   expect((await put("m.huge", 270_000)).status).toBe(413);
   const statuses: number[] = [];
   for (let n = 0; n < 17; n++) statuses.push((await put(`m.n${n}`, 250_000)).status);

@@ -26,6 +26,7 @@ import { syncEndpoints } from "./http/endpoints/sync.ts";
 import { userDataEndpoints } from "./http/endpoints/user-data.ts";
 import { versionEndpoints } from "./http/endpoints/versions.ts";
 import { type HttpServer, type ServerAddress, startHttpServer } from "./http/http-server.ts";
+import { RateLimits } from "./http/rate-limits.ts";
 import { type Route, Router } from "./http/router.ts";
 import { Aliases } from "./rooms/aliases.ts";
 import { createEventFormatter } from "./rooms/client-event.ts";
@@ -73,7 +74,8 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
     const servers: HttpServer[] = [];
     const forClients = (): string | undefined => servers.find(({ port }) => port > 0)?.url;
     const router = new Router(routesOf(parts, forClients));
-    const http = { router, sessions: parts.sessions, log: deps.log };
+    const limits = new RateLimits(deps.clock);
+    const http = { router, sessions: parts.sessions, limits, log: deps.log };
     const [first, ...others] = config.listen;
     const server = await startHttpServer(first, http);
     servers.push(server);
@@ -151,7 +153,7 @@ function createParts(
     wakeMembers(event.roomId, event.type === "m.room.member" ? (event.stateKey ?? undefined) : undefined);
   };
   const writer = new RoomWriter({ db, clock, events, rooms, registry, onEvent });
-  const aliases = new Aliases({ db, rooms, registry, writer, serverName });
+  const aliases = new Aliases({ db, rooms, registry, writer, accounts, serverName });
   const actions = new RoomActions({ db, clock, rooms, registry, writer, accounts });
   const userData = new UserData(db, createUserDataStore(db), notifier, clock);
   const format = createEventFormatter(events, clock);

@@ -53,6 +53,8 @@ export function hintOf(status: number, errcode: string): string {
   if (status === 401 || status === 403)
     return "bureau whoami says who you are; act as the administrator with --credential-file PATH, or ask for the right";
   if (status === 413 || errcode === "M_TOO_LARGE") return "a Matrix event holds 64 KiB: make it smaller";
+  if (status === 507 || errcode === "M_RESOURCE_LIMIT_EXCEEDED")
+    return "make room where the homeserver keeps its data (df -h), then try again; agents work on meanwhile";
   return status >= 500 ? "the homeserver has a fault of its own: see its log, then try again" : "";
 }
 

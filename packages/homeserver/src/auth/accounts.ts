@@ -8,6 +8,7 @@ import type { Secret } from "@bureau/kit/secret";
 import { forbidden, invalidParam, MatrixError, notFound } from "../http/matrix-error.ts";
 import type { AccountStore, UserRow } from "../store/account-store.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
+import { GuessLimit } from "./guess-limit.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import type { Sessions } from "./sessions.ts";
 
@@ -22,19 +23,16 @@ type Deps = {
 
 /** Bytes of a whole user ID (Matrix specification, appendices). */
 const USER_ID_BYTES_MAX = 255;
-/** Wrong passwords an account may see in a window before it has to wait. */
-const FAILURES_MAX = 20;
-const FAILURE_WINDOW_MS = 60_000;
-const FAILURE_USERS_MAX = 10_000;
 
 const wrongLogin = (): MatrixError => forbidden("Invalid user name or password");
 
 export class Accounts {
   readonly #deps: Deps;
-  readonly #failures = new Map<string, { count: number; since: number }>();
+  readonly #guesses: GuessLimit;
 
   constructor(deps: Deps) {
     this.#deps = deps;
+    this.#guesses = new GuessLimit(deps.clock);
   }
 
   get serverName(): string {
@@ -84,28 +82,30 @@ export class Accounts {
     return name.startsWith("@") ? name : `@${name.toLowerCase()}:${this.#deps.serverName}`;
   }
 
-  /** The user, when the password is right. Errors: M_FORBIDDEN, M_USER_DEACTIVATED (403), M_LIMIT_EXCEEDED. */
-  async logIn(name: string, password: string): Promise<string> {
+  /**
+   * The user, when the password is right. `source` is where the attempt comes from.
+   * Errors: M_FORBIDDEN, M_USER_DEACTIVATED (403), M_LIMIT_EXCEEDED.
+   */
+  async logIn(name: string, password: string, source: string): Promise<string> {
     const userId = this.userIdOf(name);
     // Nobody has such a name, and nothing of it is kept.
     if (Buffer.byteLength(userId) > USER_ID_BYTES_MAX) throw wrongLogin();
-    this.#refuseGuessing(userId);
+    await this.#guesses.turn(source);
     const user = this.#deps.store.user(userId);
     const isRight = await verifyPassword(password, user?.password_hash ?? null);
     if (user !== undefined && this.#deps.store.user(userId)?.deactivated === 1) {
       throw new MatrixError(403, "M_USER_DEACTIVATED", `The account ${userId} is deactivated`);
     }
     if (!isRight || this.#deps.store.user(userId)?.password_hash !== user?.password_hash) {
-      this.#countFailure(userId);
+      this.#guesses.failed(source);
       throw wrongLogin();
     }
-    this.#failures.delete(userId);
     return userId;
   }
 
-  /** Throws unless `password` is the user's. */
+  /** Throws unless `password` is the user's, whose session asks. */
   async checkPassword(userId: string, password: string): Promise<void> {
-    await this.logIn(userId, password);
+    await this.logIn(userId, password, userId);
   }
 
   /** Sets a new password and, if asked, ends every session but `keepDeviceId`'s. */
@@ -123,7 +123,6 @@ export class Accounts {
       store.setPassword(userId, hash);
       if (logOut) sessions.closeAll(userId, keepDeviceId);
     });
-    this.#failures.delete(userId);
   }
 
   /** Gives a deactivated account back, with a new password. */
@@ -186,24 +185,5 @@ export class Accounts {
         throw invalidParam("A profile field is longer than 1000 bytes");
     }
     this.#deps.store.setProfile(userId, displayname, avatarUrl);
-  }
-
-  #refuseGuessing(userId: string): void {
-    const failures = this.#failures.get(userId);
-    if (failures === undefined) return;
-    const waitMs = failures.since + FAILURE_WINDOW_MS - this.#deps.clock.now();
-    if (waitMs <= 0) this.#failures.delete(userId);
-    else if (failures.count >= FAILURES_MAX) {
-      throw new MatrixError(429, "M_LIMIT_EXCEEDED", `Too many wrong passwords for ${userId}`, {
-        retry_after_ms: waitMs,
-      });
-    }
-  }
-
-  #countFailure(userId: string): void {
-    const failures = this.#failures.get(userId) ?? { count: 0, since: this.#deps.clock.now() };
-    failures.count += 1;
-    if (this.#failures.size >= FAILURE_USERS_MAX) this.#failures.clear();
-    this.#failures.set(userId, failures);
   }
 }

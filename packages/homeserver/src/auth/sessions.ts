@@ -5,7 +5,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { MatrixError } from "../http/matrix-error.ts";
 import type { AccountStore } from "../store/account-store.ts";
-import type { HomeserverDatabase } from "../store/database.ts";
+import { type HomeserverDatabase, isDiskFull } from "../store/database.ts";
 import { randomLetters, randomToken } from "./random-id.ts";
 
 export type Session = {
@@ -134,7 +134,12 @@ export class Sessions {
     if (last !== undefined && now - last < LAST_SEEN_EVERY_MS) return;
     if (this.#seenAt.size >= CACHE_MAX) this.#seenAt.clear();
     this.#seenAt.set(key, now);
-    this.#accounts.touchDevice(session.userId, session.deviceId, now, ip);
+    try {
+      this.#accounts.touchDevice(session.userId, session.deviceId, now, ip);
+    } catch (error) {
+      // When a device was seen last is worth no request: a full disk must not stop those that only read.
+      if (!isDiskFull(error)) throw error;
+    }
   }
 }
 

@@ -7,10 +7,12 @@ import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { clearStaleSocket } from "@bureau/kit/stale-socket";
 import { addressOfSocket, type ListenAddress } from "@bureau/schema/homeserver-address";
-import type { Sessions } from "../auth/sessions.ts";
+import type { Session, Sessions } from "../auth/sessions.ts";
+import { isDiskFull } from "../store/database.ts";
 import { MatrixError } from "./matrix-error.ts";
+import type { RateLimits } from "./rate-limits.ts";
 import { type RequestContext, readJson } from "./request.ts";
-import { Created, type Router } from "./router.ts";
+import { Created, type Route, type Router } from "./router.ts";
 
 /** `shared`: whoever started this program holds the port for it (SO_REUSEPORT); otherwise no other program may have it. */
 export type ServerAddress = ListenAddress & { readonly shared?: boolean };
@@ -37,7 +39,12 @@ const corsHeaders = {
   "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, Date",
 };
 
-type Deps = { readonly router: Router; readonly sessions: Sessions; readonly log: Log };
+type Deps = {
+  readonly router: Router;
+  readonly sessions: Sessions;
+  readonly limits: RateLimits;
+  readonly log: Log;
+};
 
 /** Starts listening. Throws BureauError "unavailable" when the address is taken or not ours. */
 export async function startHttpServer(address: ServerAddress, deps: Deps): Promise<HttpServer> {
@@ -117,12 +124,12 @@ async function answer(request: Request, server: Bun.Server<undefined>, deps: Dep
     }
     const query = new URLSearchParams(search);
     const remoteAddress = server.requestIP(request)?.address ?? null;
-    const token = bearerToken(request, query);
+    const session = sessionOf(request, query, match.route, remoteAddress, deps);
     const context: RequestContext = {
       method,
       params: match.params,
       query,
-      session: match.route.auth === "none" ? undefined : deps.sessions.authenticate(token, remoteAddress),
+      session,
       remoteAddress,
       signal: request.signal,
       holdOpen: () => server.timeout(request, 0),
@@ -135,12 +142,40 @@ async function answer(request: Request, server: Bun.Server<undefined>, deps: Dep
   }
 }
 
+/** Who asks, counted: one limit for each user, and one for each address that shows no token. */
+function sessionOf(
+  request: Request,
+  query: URLSearchParams,
+  route: Route,
+  remoteAddress: string | null,
+  { sessions, limits }: Deps,
+): Session | undefined {
+  const isWrite = request.method !== "GET" && request.method !== "HEAD";
+  const bytes = Number(request.headers.get("content-length") ?? "0");
+  const counted = { remoteAddress, isWrite, bytes, cost: route.cost };
+  let session: Session | undefined;
+  try {
+    if (route.auth === "required")
+      session = sessions.authenticate(bearerToken(request, query), remoteAddress);
+  } finally {
+    limits.count({ ...counted, session });
+  }
+  return session;
+}
+
 function respond(status: number, body: object): Response {
   return Response.json(body, { status, headers: corsHeaders });
 }
 
 function respondToError(error: unknown, log: Log, act: string): Response {
   if (error instanceof MatrixError) return respond(error.status, error.body());
+  if (isDiskFull(error)) {
+    log.error("nothing can be written: the disk is full", { act });
+    return respond(507, {
+      errcode: "M_RESOURCE_LIMIT_EXCEEDED",
+      error: "The homeserver's disk is full: it can be read, and nothing can be written",
+    });
+  }
   if (error instanceof URIError) {
     return respond(400, { errcode: "M_INVALID_PARAM", error: "The path is not valid percent-encoded UTF-8" });
   }

@@ -24,6 +24,8 @@ export type Route = {
   /** "none": no token is looked at. "required": without one, 401. */
   readonly auth: "none" | "required";
   readonly handle: Handler;
+  /** How many ordinary requests it is worth. */
+  readonly cost: number;
 };
 
 /** Versions a Client-Server path is served under. */
@@ -34,11 +36,13 @@ const routesOf = (
   path: string,
   auth: Route["auth"],
   handle: Handler,
+  cost = 1,
 ): Route => ({
   methods: typeof method === "string" ? [method] : method,
   path,
   auth,
   handle,
+  cost,
 });
 
 /** A route that needs an access token. `path` is under `/_matrix/client/<version>` unless it starts with `/_`. */
@@ -46,7 +50,8 @@ export const authed = (
   method: Method | readonly Method[],
   path: string,
   handle: (request: AuthedRequest) => ReturnType<Handler>,
-): Route => routesOf(method, path, "required", (request) => handle(withSession(request)));
+  cost = 1,
+): Route => routesOf(method, path, "required", (request) => handle(withSession(request)), cost);
 
 /** A route anyone may call. */
 export const open = (method: Method | readonly Method[], path: string, handle: Handler): Route =>

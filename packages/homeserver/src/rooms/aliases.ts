@@ -1,4 +1,5 @@
 /** Room aliases: grammar, making, removing, and who may. Aliases of other servers do not exist here. */
+import type { Accounts } from "../auth/accounts.ts";
 import { forbidden, invalidParam, MatrixError, notFound } from "../http/matrix-error.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
 import type { RoomStore } from "../store/room-store.ts";
@@ -11,6 +12,7 @@ type Deps = {
   readonly rooms: RoomStore;
   readonly registry: RoomRegistry;
   readonly writer: RoomWriter;
+  readonly accounts: Accounts;
   readonly serverName: string;
 };
 
@@ -56,6 +58,7 @@ export class Aliases {
     if (this.#deps.rooms.alias(alias) !== undefined) {
       throw new MatrixError(400, "M_ROOM_IN_USE", `Room alias ${alias} is already taken`);
     }
+    this.#requireRight(alias, creator);
     this.#deps.rooms.insertAlias(alias, roomId, creator);
   }
 
@@ -66,6 +69,7 @@ export class Aliases {
     if (this.#deps.rooms.alias(alias) !== undefined) {
       throw new MatrixError(409, "M_UNKNOWN", `Room alias ${alias} already exists`);
     }
+    this.#requireRight(alias, userId);
     this.#deps.rooms.insertAlias(alias, roomId, userId);
   }
 
@@ -105,6 +109,29 @@ export class Aliases {
         );
       }
     }
+  }
+
+  /**
+   * An alias with a slash belongs to the namespace before it, whose space has the alias `#<ns>`: machines and agents trust
+   * rooms by such names. It is made by a server admin, or by who may add rooms to that space.
+   */
+  #requireRight(alias: string, userId: string): void {
+    const { accounts, rooms, registry, serverName } = this.#deps;
+    const slash = alias.indexOf("/");
+    if (slash < 0 || accounts.find(userId)?.admin === 1) return;
+    const namespace = alias.slice(1, slash);
+    const space = rooms.alias(`#${namespace}:${serverName}`);
+    const state = space === undefined ? undefined : registry.get(space.room_id);
+    const levels = state?.powerLevels();
+    if (
+      state?.membership(userId) === "join" &&
+      levels !== undefined &&
+      levels.ofUser(userId) >= levels.toSend("m.space.child", true)
+    )
+      return;
+    throw forbidden(
+      `Room alias ${alias} is reserved: only a server admin, or who may add rooms to the space #${namespace}:${serverName}, makes it`,
+    );
   }
 
   #named(content: JsonObject): string[] {

@@ -6,7 +6,7 @@
  * lie; every row that /sync hands out carries a `stream` number from one counter, so one number is a sync token.
  * SQL is written only in this folder. Transactions nest by joining the outer one.
  */
-import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
+import { Database, SQLiteError, type SQLQueryBindings, type Statement } from "bun:sqlite";
 import { chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
@@ -89,6 +89,10 @@ export class HomeserverDatabase {
     for (const run of undo) run();
   }
 }
+
+/** Whether a statement failed because nothing more can be written where the database lies. */
+export const isDiskFull = (error: unknown): boolean =>
+  error instanceof SQLiteError && (error.code === "SQLITE_FULL" || error.code === "SQLITE_IOERR_WRITE");
 
 /** Opens or makes `homeserver.db` in `dataDir` (made with mode 0700) and brings its schema up to date. */
 export function openDatabase(dataDir: string): HomeserverDatabase {

@@ -6,12 +6,14 @@ import type { RoomActions } from "../../rooms/room-actions.ts";
 import type { JsonObject } from "../../rooms/room-event.ts";
 import type { UserRow } from "../../store/account-store.ts";
 import { forbidden, invalidParam, MatrixError } from "../matrix-error.ts";
-import { intQuery, param, parseBody } from "../request.ts";
+import { intQuery, param, parseBody, parseValue } from "../request.ts";
 import { type Answer, type AuthedRequest, authed, Created, open, type Route } from "../router.ts";
 
 type Deps = { readonly accounts: Accounts; readonly actions: RoomActions };
 
 const resetSchema = v.object({ new_password: v.string(), logout_devices: v.optional(v.boolean(), true) });
+/** Deactivating always takes the profile away; there is nothing more to erase. */
+const eraseSchema = v.object({ erase: v.optional(v.boolean()) });
 const adminSchema = v.object({ admin: v.boolean() });
 
 export function adminEndpoints({ accounts, actions }: Deps): Route[] {
@@ -25,7 +27,8 @@ export function adminEndpoints({ accounts, actions }: Deps): Route[] {
     authed(
       ["POST", "PUT"],
       "/_synapse/admin/v1/deactivate/:userId",
-      asAdmin((request) => {
+      asAdmin(async (request) => {
+        refuseUnknown(await request.json(), eraseSchema.entries);
         actions.deactivate(param(request, "userId"));
         return { id_server_unbind_result: "success" };
       }),
@@ -34,7 +37,7 @@ export function adminEndpoints({ accounts, actions }: Deps): Route[] {
       ["POST", "PUT"],
       "/_synapse/admin/v1/reset_password/:userId",
       asAdmin(async (request) => {
-        const body = await parseBody(request, resetSchema);
+        const body = parseValue(resetSchema, refuseUnknown(await request.json(), resetSchema.entries));
         await accounts.changePassword(param(request, "userId"), body.new_password, body.logout_devices);
         return {};
       }),
@@ -85,12 +88,26 @@ const userSchema = v.object({
   deactivated: v.optional(v.boolean()),
   logout_devices: v.optional(v.boolean(), true),
 });
+/** What this server does not do to an account is refused, unless it asks for nothing: no admin believes it was done. */
+function refuseUnknown(body: JsonObject, known: object): JsonObject {
+  for (const [key, value] of Object.entries(body)) {
+    const asksNothing = value === false || value === null || (Array.isArray(value) && value.length === 0);
+    if (!(key in known) && !asksNothing)
+      throw new MatrixError(
+        400,
+        "M_UNRECOGNIZED",
+        `This homeserver cannot do "${key.slice(0, 80)}" to an account`,
+      );
+  }
+  return body;
+}
+
 type UserChange = v.InferOutput<typeof userSchema>;
 
 /** Makes the account, or changes what the body names. A deactivated account comes back only with a password. */
 async function putUser(deps: Deps, request: AuthedRequest): Promise<Answer> {
   const { accounts } = deps;
-  const body = await parseBody(request, userSchema);
+  const body = parseValue(userSchema, refuseUnknown(await request.json(), userSchema.entries));
   const userId = param(request, "userId");
   if (accounts.find(userId) !== undefined) {
     await changeUser(deps, request.session.userId, userId, body);
@@ -148,6 +165,8 @@ function userJson(user: UserRow): JsonObject {
     avatar_url: user.avatar_url,
     admin: user.admin === 1,
     deactivated: user.deactivated === 1,
+    locked: false,
+    suspended: false,
     creation_ts: user.created_ts,
   };
 }

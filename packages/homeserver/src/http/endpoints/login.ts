@@ -48,7 +48,7 @@ async function logIn(deps: Deps, request: RequestContext): Promise<JsonObject> {
   const name = body.identifier === undefined ? body.user : body.identifier.user;
   if (name === undefined) throw new MatrixError(400, "M_MISSING_PARAM", "Missing key identifier.user");
   if (body.password === undefined) throw new MatrixError(400, "M_MISSING_PARAM", "Missing key password");
-  const userId = await deps.accounts.logIn(name, body.password);
+  const userId = await deps.accounts.logIn(name, body.password, request.remoteAddress ?? "socket");
   const device = { id: body.device_id ?? undefined, name: body.initial_device_display_name ?? undefined };
   const session = deps.sessions.open(userId, device, request.remoteAddress);
   return {

@@ -18,6 +18,9 @@ const targetSchema = v.object({ user_id: v.pipe(v.string(), v.maxLength(255)), r
 
 type Act = (roomId: string, sender: string, target: string, reason: string | undefined) => void;
 
+/** A room is some ten events, kept for ever. */
+const CREATE_ROOM_COST = 10;
+
 export function roomEndpoints(deps: Deps): Route[] {
   const { actions, registry } = deps;
   const onTarget = (path: string, act: Act): Route =>
@@ -31,10 +34,15 @@ export function roomEndpoints(deps: Deps): Route[] {
     (roomId, sender, target, why) =>
       void actions.setMembership({ roomId, sender, target, membership, reason: why });
   return [
-    authed("POST", "/createRoom", async (request) => {
-      const body = await parseBody(request, createRoomSchema);
-      return { room_id: createRoom(deps, request.session.userId, body) };
-    }),
+    authed(
+      "POST",
+      "/createRoom",
+      async (request) => {
+        const body = await parseBody(request, createRoomSchema);
+        return { room_id: createRoom(deps, request.session.userId, body) };
+      },
+      CREATE_ROOM_COST,
+    ),
     authed("POST", "/join/:roomIdOrAlias", (request) => join(deps, request, param(request, "roomIdOrAlias"))),
     authed("POST", "/rooms/:roomId/join", (request) => join(deps, request, param(request, "roomId"))),
     authed("POST", "/knock/:roomIdOrAlias", (request) => knock(deps, request)),
