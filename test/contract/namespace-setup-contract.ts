@@ -3,14 +3,17 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { login } from "@bureau/matrix/auth";
+import { systemClock } from "@bureau/kit/clock";
+import { login, registerWithToken } from "@bureau/matrix/auth";
 import { editMachineInfo } from "@bureau/matrix/machine-info";
+import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import {
   aliasOf,
   fleetLocalpart,
   machineLocalpart,
+  parseLocalpart,
   parseNamespace,
   parseServerName,
   principalLocalpart,
@@ -25,10 +28,12 @@ import {
   editAssignment,
   readAssignments,
 } from "../../packages/cli/src/instance/machine-config.ts";
+import { repairMachineRooms } from "../../packages/cli/src/instance/machine-room-repair.ts";
 import { listMachines } from "../../packages/cli/src/instance/machines.ts";
 import {
   ensureFleet,
   ensureNamespace,
+  ensureRoom,
   publishBuiltinTemplates,
   roomOf,
 } from "../../packages/cli/src/instance/namespace-setup.ts";
@@ -168,6 +173,60 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       test("of a machine that has joined is a conflict, and leaves no file", async () => {
         await expect(provision(machine, "other.json")).rejects.toThrow("is part of the fleet");
         expect(existsSync(join(dir, "other.json"))).toBe(false);
+      });
+    });
+
+    describe("a room that is found under an alias", () => {
+      /** Somebody with an account and nothing else. */
+      const stranger = async (username: string): Promise<MatrixSession> => {
+        const { registrationToken } = homeserver;
+        const made = await registerWithToken({
+          ...{ homeserver: homeserver.url, username, password: "p", registrationToken },
+        });
+        if (made.inUse) throw new Error("the name is taken");
+        return new MatrixSession({ homeserver: homeserver.url, userId: made.userId, token: made.token });
+      };
+      const wanted = (localpart: string) => ({
+        ...{ kind: "config" as const, localpart: parseLocalpart(localpart), name: "wanted" },
+      });
+
+      test("is refused when a stranger made it, whether we are in it or not", async () => {
+        const mallory = await stranger("mallory");
+        const make = (alias: string, more: object) =>
+          mallory.createRoom({ room_alias_name: alias, preset: "private_chat", ...more });
+        await make("early/closed", {});
+        await expect(ensureRoom(session, wanted("early/closed"))).rejects.toThrow("is not in it");
+        const levels = { users: { [session.userId]: 100, [mallory.userId]: 100 } };
+        const open = await make("bureau-x/open", {
+          ...{ invite: [session.userId], power_level_content_override: levels },
+        });
+        await session.joinRoom(open);
+        await expect(ensureRoom(session, wanted("bureau-x/open"))).rejects.toThrow(mallory.userId);
+        await session.leaveRoom(open);
+      });
+
+      test("of an earlier version gets today's levels, and its principals leave the config room", async () => {
+        const place = await configPlace(session, machine);
+        const agent = await stranger(principalLocalpart(fleet, "agent/old"));
+        await session.inviteUser(place.room, agent.userId);
+        await agent.joinRoom(place.room);
+        await changePowerLevels(
+          session,
+          place.room,
+          { state_default: 0, events: { "m.bureau.layout": 0, "m.bureau.temporal_grant": 0 } },
+          { clock: systemClock },
+        );
+        await agent.putState(place.room, eventTypes.temporalGrant, "g", { forged: true });
+        const notes: string[] = [];
+        await repairMachineRooms(session, machine, (sentence) => void notes.push(sentence));
+        expect(notes).toHaveLength(2);
+        const levels = await session.getState(place.room, eventTypes.powerLevels, "");
+        expect(levels).toMatchObject({ state_default: 50, events: { [eventTypes.temporalGrant]: 100 } });
+        expect(await session.joinedMembers(place.room)).not.toContain(agent.userId);
+        expect((await agent.sync({ timeoutMs: 0 })).joined.has(place.room)).toBe(false);
+        expect(await session.getState(place.room, eventTypes.temporalGrant, "g")).toBeUndefined();
+        await repairMachineRooms(session, machine, (sentence) => void notes.push(sentence));
+        expect(notes).toHaveLength(2);
       });
     });
 

@@ -1,6 +1,6 @@
 /** Changing power levels: read, change, write, and again when somebody else was faster (wire facts, section 2.4). */
 import type { Clock } from "@bureau/kit/clock";
-import { eventTypes, PowerLevelsSchema } from "@bureau/schema/events";
+import { eventTypes, type PowerLevels, PowerLevelsSchema } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
 import type { RoomId } from "@bureau/schema/refs";
 import { MatrixError } from "./matrix-error.ts";
@@ -10,24 +10,24 @@ const ATTEMPTS_MAX = 5;
 const JITTER_FIRST_MS = 50;
 
 /**
- * Sets the given users' and event types' levels; all else stays as it is, fields we do not know included. Levels that
- * stand are not written again.
+ * Sets the given levels; all else stays as it is, fields we do not know included. Levels that stand are not written
+ * again.
  */
 export async function changePowerLevels(
   session: Pick<MatrixSession, "getState" | "putState">,
   room: RoomId,
-  change: {
-    readonly users?: Readonly<Record<string, number>>;
-    readonly events?: Readonly<Record<string, number>>;
-  },
+  change: PowerLevels,
   deps: { readonly clock: Clock; readonly random?: () => number },
 ): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     const raw = (await session.getState(room, eventTypes.powerLevels, "")) ?? {};
     const levels = parse(PowerLevelsSchema, raw, `power levels of ${room}`);
-    if (isPart(change.users, levels.users) && isPart(change.events, levels.events)) return;
+    const { users: _, events: __, ...rest } = change;
+    const isThere = isPart(change.users, levels.users) && isPart(change.events, levels.events);
+    if (isThere && isPart(rest, levels)) return;
     const next = {
       ...(raw as object),
+      ...rest,
       users: { ...levels.users, ...change.users },
       events: { ...levels.events, ...change.events },
     };
@@ -43,6 +43,6 @@ export async function changePowerLevels(
 }
 
 const isPart = (
-  wanted: Readonly<Record<string, number>> = {},
-  present: Readonly<Record<string, number>> = {},
+  wanted: Readonly<Record<string, unknown>> = {},
+  present: Readonly<Record<string, unknown>> = {},
 ) => Object.entries(wanted).every(([name, level]) => present[name] === level);

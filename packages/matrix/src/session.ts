@@ -15,7 +15,7 @@ import {
 } from "@bureau/schema/event-writers";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { jsonObject, parse, ref } from "@bureau/schema/parse";
-import { powerIn } from "@bureau/schema/power";
+import { type PowerEvents, powerIn } from "@bureau/schema/power";
 import {
   type EventId,
   parseEventId,
@@ -255,17 +255,19 @@ export class MatrixSession {
     // What one has written oneself, the homeserver let one write.
     const isOwn = event.sender === this.userId && countsByPower(event.type);
     if (isOwn || countsByItself(event)) return true;
-    if (countsByPower(event.type) && counts(event, await this.#power(room, signal))) return true;
+    if (countsByPower(event.type) && counts(event, powerIn(await this.powerEvents(room, signal))))
+      return true;
     if (!isCleared(event.content)) this.#onIgnored(ignoredBecause(event));
     return false;
   }
 
-  async #power(room: RoomId, signal?: AbortSignal): Promise<(user: string) => number> {
+  /** What says who holds which power in a room. */
+  async powerEvents(room: RoomId, signal?: AbortSignal): Promise<PowerEvents> {
     const [levels, create] = await Promise.all([
       this.#content(room, eventTypes.powerLevels, "", signal),
       this.stateEvent(room, "m.room.create", "", signal),
     ]);
-    return powerIn({ levels, create });
+    return { levels, create };
   }
 
   /** Everything in a room that is current and counts; events that are not events are left out. */

@@ -222,6 +222,8 @@ export const principalLocalpart = (fleet: FleetLocalpart, account: string): Prin
 
 export const namespaceOf = (fleet: FleetLocalpart | MachineLocalpart): Namespace =>
   fleet.slice(0, fleet.indexOf("/")) as Namespace;
+/** The namespace of a room by its alias's localpart: the first segment. */
+export const namespaceOfRoom = (room: Localpart): Namespace => room.split("/")[0] as Namespace;
 /** The bare name of a fleet (`prod`), as in `/run/bureau/fleet/prod`. */
 export const fleetName = (fleet: FleetLocalpart): string => fleet.slice(fleet.lastIndexOf("/") + 1);
 /** The fleet a machine or principal belongs to: its first three segments. */

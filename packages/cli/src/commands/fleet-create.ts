@@ -10,7 +10,9 @@ export async function run(invocation: Invocation): Promise<void> {
   const fleet = parseFleet(invocation.args[0] ?? "");
   const invitees = listFlag(invocation, "invite").map(parseUserId);
   const session = openSession(invocation);
-  const made = await runStep(terminal, `Rooms of ${fleet}`, () => ensureFleet(session, fleet, invitees));
+  const made = await runStep(terminal, `Rooms of ${fleet}`, ({ note }) =>
+    ensureFleet(session, fleet, invitees, note),
+  );
   if (booleanFlag(invocation, "json"))
     terminal.json({
       fleet,

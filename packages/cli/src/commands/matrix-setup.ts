@@ -19,6 +19,7 @@ import {
   ensureAdministrator,
   writeCredentials,
 } from "../instance/administrator.ts";
+import { repairFleets } from "../instance/machine-room-repair.ts";
 import { ensureNamespace } from "../instance/namespace-setup.ts";
 import { addressFlag, credentialFile, sessionFile, warnOf } from "../instance/operator.ts";
 
@@ -41,7 +42,11 @@ export async function run(invocation: Invocation): Promise<void> {
   const { rooms, published } = await runStep(
     terminal,
     `Rooms of ${namespace}`,
-    () => ensureNamespace(session, namespace, invitees),
+    async ({ note }) => {
+      const made = await ensureNamespace(session, namespace, invitees, note);
+      await repairFleets(session, namespace, note);
+      return made;
+    },
     ({ published: names }) =>
       `Rooms of ${namespace}${names.length === 0 ? "" : `, and templates ${names.join(", ")}`}`,
   );

@@ -21,8 +21,10 @@ import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, ensureAdministrator } from "./administrator.ts";
 import { machineReport } from "./daemon-client.ts";
 import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
+import type { Note } from "./found-room.ts";
 import { startHomeserver } from "./homeserver-start.ts";
 import { findInstance, type Instance } from "./instance.ts";
+import { repairMachineRooms } from "./machine-room-repair.ts";
 import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
 import { warnOf } from "./operator.ts";
 import { probeSandbox, thisHost } from "./probe.ts";
@@ -77,10 +79,12 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const { session, credentials } = await runStep(terminal, "Administrator account", () =>
     administrator(instance, terminal),
   );
-  const made = await runStep(terminal, `Rooms and templates of ${instance.fleet}`, () =>
-    prepareFleet(session, instance),
+  const made = await runStep(terminal, `Rooms and templates of ${instance.fleet}`, (shown) =>
+    prepareFleet(session, instance, shown.note),
   );
-  await runStep(terminal, `Machine ${instance.machine}`, () => joinMachine(session, credentials, instance));
+  await runStep(terminal, `Machine ${instance.machine}`, (shown) =>
+    joinMachine(session, credentials, instance, shown.note),
+  );
   await runStep(terminal, "Launcher and daemon", () => startMachine(instance, clock));
   const greeter = await runStep(
     terminal,
@@ -154,9 +158,9 @@ async function administrator(
   return admin;
 }
 
-async function prepareFleet(session: MatrixSession, instance: Instance): Promise<NamespaceRooms> {
-  const made = await ensureNamespace(session, instance.namespace);
-  await ensureFleet(session, instance.fleet);
+async function prepareFleet(session: MatrixSession, instance: Instance, note: Note): Promise<NamespaceRooms> {
+  const made = await ensureNamespace(session, instance.namespace, [], note);
+  await ensureFleet(session, instance.fleet, [], note);
   return made.rooms;
 }
 
@@ -164,8 +168,9 @@ async function joinMachine(
   session: MatrixSession,
   credentials: Credentials,
   instance: Instance,
+  note: Note,
 ): Promise<void> {
-  if (hasJoined(instance.layout)) return;
+  if (hasJoined(instance.layout)) return repairMachineRooms(session, instance.machine, note);
   await provisionMachine({
     session,
     registrationToken: credentials.registrationToken,

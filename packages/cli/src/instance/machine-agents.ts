@@ -45,7 +45,7 @@ function asPrincipal(key: string, parse: (key: string) => UserId): UserId[] {
 }
 
 /** People, the machine itself and the fleet's controller are in its config room too. */
-function isAgentOf(user: UserId, machine: MachineLocalpart): boolean {
+export function isAgentOf(user: UserId, machine: MachineLocalpart): boolean {
   if (!safeParse(PrincipalUserSchema, user).success) return false;
   const principal = principalOfUser(user);
   const fleet = fleetOf(machine);

@@ -35,6 +35,7 @@ import {
 } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { builtinTemplates } from "./builtin-templates.ts";
+import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
 import { isMember } from "./machine-rooms.ts";
 import { machineLevel, powerLevels, type RoomKind } from "./room-catalogue.ts";
 
@@ -55,12 +56,17 @@ export type RoomWanted = {
 /**
  * The room with this alias. One that is not there is made whole by a single request, because homeservers limit how often
  * rooms are written to; one that is there is given what it lacks, and asked once what that is.
+ * @throws BureauError `conflict` when the alias is that of a stranger's room
  */
-export async function ensureRoom(session: MatrixSession, wanted: RoomWanted): Promise<RoomId> {
+export async function ensureRoom(
+  session: MatrixSession,
+  wanted: RoomWanted,
+  note: Note = () => {},
+): Promise<RoomId> {
   const alias = aliasOf(wanted.localpart, serverOf(session.userId));
   const known = await session.resolveAlias(alias);
   if (known === undefined) return makeRoom(session, wanted);
-  await completeRoom(session, known, wanted);
+  await completeRoom(session, known, wanted, note);
   return known;
 }
 
@@ -94,10 +100,15 @@ async function usersOf(
   return version >= 12 ? levels : { [session.userId]: 100, ...levels };
 }
 
-async function completeRoom(session: MatrixSession, room: RoomId, wanted: RoomWanted): Promise<void> {
-  const { state = [], invite = [], levels = {} } = wanted;
-  if (state.length + invite.length + Object.keys(levels).length === 0) return;
-  const present = await session.getRoomState(room);
+async function completeRoom(
+  session: MatrixSession,
+  room: RoomId,
+  wanted: RoomWanted,
+  note: Note,
+): Promise<void> {
+  const { state = [], invite = [], levels } = wanted;
+  const found = { ...wanted, room };
+  const present = await stateOfOurs(session, found);
   const contentOf = (type: string, key: string): Readonly<Record<string, unknown>> =>
     present.find((event) => event.type === type && event.stateKey === key)?.content ?? {};
   for (const { type, state_key, content } of state)
@@ -106,8 +117,7 @@ async function completeRoom(session: MatrixSession, room: RoomId, wanted: RoomWa
     const { membership } = contentOf(eventTypes.member, user);
     if (!isMember(String(membership))) await session.inviteUser(room, user);
   }
-  if (Object.keys(levels).length > 0)
-    await changePowerLevels(session, room, { users: levels }, { clock: systemClock });
+  await completeLevels(session, found, present, note, levels);
 }
 
 /** Which room a room's questions go to (wire facts, section 2.1). */
@@ -135,6 +145,7 @@ export async function ensureNamespace(
   session: MatrixSession,
   namespace: Namespace,
   invite: readonly UserId[] = [],
+  note?: Note,
 ): Promise<{ readonly rooms: NamespaceRooms; readonly published: readonly string[] }> {
   const title = namespace === "bureau" ? "Bureau" : namespace;
   const server = serverOf(session.userId);
@@ -145,11 +156,11 @@ export async function ensureNamespace(
     name: string,
     more: { readonly topic?: string; readonly state?: readonly State[] } = {},
   ): Promise<RoomId> =>
-    ensureRoom(session, {
-      ...{ kind, localpart, name, invite },
-      ...more,
-      state: [team, ...(more.state ?? [])],
-    });
+    ensureRoom(
+      session,
+      { ...{ kind, localpart, name, invite }, ...more, state: [team, ...(more.state ?? [])] },
+      note,
+    );
   const templates = builtinTemplateState(namespace);
   const isNew = (await session.resolveAlias(aliasOf(rooms.template(namespace), server))) === undefined;
   const inside = {
@@ -179,6 +190,7 @@ export async function ensureFleet(
   session: MatrixSession,
   fleet: FleetLocalpart,
   invite: readonly UserId[] = [],
+  note?: Note,
 ): Promise<FleetRooms> {
   const namespace = namespaceOf(fleet);
   const server = serverOf(session.userId);
@@ -190,7 +202,7 @@ export async function ensureFleet(
     );
   const short = `${namespace}/${fleetName(fleet)}`;
   const make = (kind: RoomKind, localpart: Localpart, name: string): Promise<RoomId> =>
-    ensureRoom(session, { kind, localpart, name, invite, state: [devTeam(namespace, server)] });
+    ensureRoom(session, { kind, localpart, name, invite, state: [devTeam(namespace, server)] }, note);
   const made = {
     fleet: await make("fleet", rooms.fleet(fleet), `Fleet: ${short}`),
     machines: await make("fleet-machines", rooms.fleetMachines(fleet), `Machines: ${short}`),

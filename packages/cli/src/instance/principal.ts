@@ -41,7 +41,7 @@ export type CreatePrincipal = {
   readonly principal: PrincipalLocalpart;
   /** All of the assignment but its principal. */
   readonly assignment: Omit<PrincipalAssignment, "principal">;
-  /** Rooms it joins besides the machine's config room. */
+  /** Rooms it joins. The machine's config room is none of them unless a person asks for it (decision 31). */
   readonly joins: readonly RoomId[];
   /** Log in anew and seal what that gives, also when the principal has credentials. */
   readonly newCredentials?: boolean;
@@ -63,18 +63,13 @@ export async function createPrincipal(
   if (options.assignment.template !== "") await requireTemplate(session, options.assignment.template);
   const place = await configPlace(session, machine);
   const user = userIdOf(principal, serverOf(session.userId));
-  if (options.newCredentials === true || !(await isReady(session, place, user))) await equip(options, place);
+  if (options.newCredentials === true || !(await hasCredentials(session, place, user)))
+    await equip(options, place);
   const { sentAt } = await editAssignment(session, place, user, { ...options.assignment, principal: user });
   return { user, sentAt };
 }
 
-/** True when the principal is in the machine's room with credentials: only its assignment may be missing. */
-async function isReady(session: MatrixSession, place: ConfigPlace, user: UserId): Promise<boolean> {
-  return (
-    (await hasCredentials(session, place, user)) && (await session.joinedMembers(place.room)).includes(user)
-  );
-}
-
+/** They are written last, so where there are some only the assignment may be missing. */
 async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: UserId): Promise<boolean> {
   const sealed = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
   return typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
@@ -96,7 +91,7 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
     userId: account.userId,
     token: account.token,
   });
-  for (const room of [place.room, ...options.joins]) {
+  for (const room of options.joins) {
     await inviteUnlessThere(session, room, account.userId);
     await own.joinRoom(room);
   }

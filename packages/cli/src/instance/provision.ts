@@ -28,7 +28,8 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { type Bootstrap, hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
-import { findMachineRooms, isMember, membershipOf, sharedRooms } from "./machine-rooms.ts";
+import { stateOfOurs } from "./found-room.ts";
+import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "./machine-rooms.ts";
 import { ensureMachineRooms, roomOf } from "./namespace-setup.ts";
 import { machineLevel, type RoomKind } from "./room-catalogue.ts";
 
@@ -66,7 +67,7 @@ export type Provisioned = {
 };
 
 /**
- * @throws BureauError `conflict` when the machine is a member of the fleet, `forbidden` when its account needs a new
+ * @throws BureauError `conflict` when the machine is a member of the fleet or a stranger has its rooms, `forbidden` when its account needs a new
  * password and nobody here may give it one
  */
 export async function provisionMachine(options: ProvisionOptions): Promise<Provisioned> {
@@ -77,6 +78,10 @@ export async function provisionMachine(options: ProvisionOptions): Promise<Provi
   const shared: [room: RoomId, kind: RoomKind][] = [];
   for (const { kind, localpart } of sharedRooms(machine))
     shared.push([await roomOf(session, localpart), kind]);
+  for (const own of ownRooms(machine)) {
+    const room = await session.resolveAlias(aliasOf(own.localpart, serverOf(user)));
+    if (room !== undefined) await stateOfOurs(session, { ...own, room });
+  }
   const { bootstrap, account } = await prepareAccount(options, user, kept);
   if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
   await forgetDeparture(session, machine, user);

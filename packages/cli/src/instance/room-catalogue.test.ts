@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { machineLevel, powerLevels, roomKinds } from "./room-catalogue.ts";
+import { machineLevel, missingLevels, powerLevels, roomKinds } from "./room-catalogue.ts";
 
 describe("power levels of the rooms", () => {
   test("nobody holds power by being named, and everybody else holds none", () => {
@@ -27,6 +27,16 @@ describe("power levels of the rooms", () => {
     expect(levels.events_default).toBe(100);
   });
 
+  test("who is let into a config room writes messages and agents' sessions, and no other state", () => {
+    const { events = {}, state_default } = powerLevels("config");
+    expect(state_default).toBe(50);
+    const open = Object.entries(events).filter(([, level]) => level < 50);
+    expect(open.map(([type]) => type).sort()).toEqual([
+      ...["m.bureau.agent_context", "m.bureau.agent_metrics", "m.bureau.agent_session", "m.room.message"],
+    ]);
+    for (const type of ["m.bureau.authorization", "m.bureau.temporal_grant"]) expect(events[type]).toBe(100);
+  });
+
   test("machines publish themselves in the fleet's machine room, with no power there", () => {
     const levels = powerLevels("fleet-machines");
     expect(machineLevel("fleet-machines")).toBe(0);
@@ -38,5 +48,42 @@ describe("power levels of the rooms", () => {
   test("templates are written by the administrator alone", () => {
     expect(powerLevels("template").state_default).toBe(100);
     expect(machineLevel("template")).toBe(0);
+  });
+});
+
+describe("levels of a room that is there", () => {
+  test("lack nothing where they are those of its kind, or stricter", () => {
+    for (const kind of roomKinds) {
+      expect(missingLevels(kind, powerLevels(kind))).toBeUndefined();
+      expect(
+        missingLevels(kind, {
+          state_default: 100,
+          events_default: 100,
+          invite: 100,
+          redact: 100,
+          kick: 100,
+          ban: 100,
+        }),
+      ).toBeUndefined();
+    }
+  });
+
+  test("are raised where they are the wire's, and what must stay open is named", () => {
+    const wire = {
+      ...powerLevels("config"),
+      state_default: 0,
+      events: { "m.room.message": 0, "m.bureau.machine_config": 50, "m.bureau.layout": 0, "m.other": 3 },
+    };
+    const lacking = missingLevels("config", wire);
+    expect(lacking?.state_default).toBe(50);
+    expect(lacking?.events).toMatchObject({ "m.bureau.layout": 50, "m.bureau.agent_session": 0 });
+    expect(Object.keys(lacking?.events ?? {})).not.toContain("m.bureau.machine_config");
+    expect(lacking).not.toHaveProperty("events_default");
+  });
+
+  test("of users without a level are taken back", () => {
+    expect(missingLevels("template", { ...powerLevels("template"), users_default: 50 })).toEqual({
+      users_default: 0,
+    });
   });
 });

@@ -98,20 +98,24 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
   "fleet-services": { ...open, invite: 50, machine: 50, events: at(0, [eventTypes.service]) },
   config: {
     events_default: 100,
-    state_default: 0,
+    // The wire has 0 here and for layouts: then every member writes types that nobody thought of (decision 31).
+    state_default: 50,
     invite: 50,
     redact: 100,
     machine: 50,
     events: {
-      [eventTypes.machineConfig]: 50,
-      [eventTypes.credentials]: 100,
-      [eventTypes.machineVersion]: 50,
-      [eventTypes.machineDecommission]: 100,
-      [eventTypes.machineDecommissioned]: 50,
-      ...at(0, bureau("layout")),
-      [eventTypes.message]: 0,
+      ...at(100, [
+        eventTypes.credentials,
+        eventTypes.machineDecommission,
+        eventTypes.authorization,
+        eventTypes.temporalGrant,
+      ]),
+      ...at(50, [eventTypes.machineConfig, eventTypes.machineVersion, eventTypes.machineDecommissioned]),
+      ...at(50, [eventTypes.serviceBinding, ...bureau("layout")]),
       // The reference cannot write its own audit events here (section 13, number 10): machines hold 50.
       ...at(50, bureau("audit")),
+      // An agent service of the reference that was let in keeps its sessions here.
+      ...at(0, [eventTypes.message, ...bureau("agent_session", "agent_context", "agent_metrics")]),
     },
   },
   ops: {
@@ -149,4 +153,49 @@ export function powerLevels(kind: RoomKind): PowerLevels {
     redact: room.redact,
     notifications: { room: room.redact },
   };
+}
+
+/** Levels that are not state's: their default is that of events. */
+const timelineTypes: ReadonlySet<string> = new Set([eventTypes.message, ...bureau("audit", "service_ready")]);
+
+/**
+ * What a room that is there lacks of the levels of its kind; undefined when it lacks nothing. What is stricter stays,
+ * and so do types that we do not know.
+ */
+export function missingLevels(kind: RoomKind, there: PowerLevels): PowerLevels | undefined {
+  const wanted = powerLevels(kind);
+  const { events_default = 0, state_default = 50 } = there;
+  const lacks = ([type, level]: [string, number]): boolean => {
+    const named = there.events?.[type];
+    if (named !== undefined) return named < level;
+    const isState = !timelineTypes.has(type);
+    const now = isState ? state_default : events_default;
+    const next = Math.max(now, (isState ? wanted.state_default : wanted.events_default) ?? 0);
+    // What is to stay open must be named when its default is raised.
+    return now < level || (level < next && now < next);
+  };
+  const events = Object.entries(wanted.events ?? {}).filter(lacks);
+  const lacking = {
+    ...(events_default < (wanted.events_default ?? 0) ? { events_default: wanted.events_default } : {}),
+    ...(state_default < (wanted.state_default ?? 0) ? { state_default: wanted.state_default } : {}),
+    ...((there.users_default ?? 0) > 0 ? { users_default: 0 } : {}),
+    ...below(there, wanted, { invite: 0, kick: 50, ban: 50, redact: 50 }),
+    ...(events.length > 0 ? { events: Object.fromEntries(events) } : {}),
+  };
+  return Object.keys(lacking).length > 0 ? lacking : undefined;
+}
+
+type Act = "invite" | "kick" | "ban" | "redact";
+
+/** Acts for which less is asked than `wanted` asks; `defaults` are the API's. */
+function below(
+  there: PowerLevels,
+  wanted: PowerLevels,
+  defaults: Readonly<Record<Act, number>>,
+): Partial<Record<Act, number>> {
+  return Object.fromEntries(
+    (Object.keys(defaults) as Act[])
+      .filter((act) => (there[act] ?? defaults[act]) < (wanted[act] ?? 0))
+      .map((act) => [act, wanted[act]]),
+  );
 }

@@ -1,0 +1,63 @@
+/**
+ * The rooms of a machine that was provisioned earlier, brought to what they are today: full levels, and no principals
+ * in the config room (decision 31).
+ */
+import type { StateEvent } from "@bureau/matrix/event";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes, PowerLevelsSchema } from "@bureau/schema/events";
+import { aliasOf, type MachineLocalpart, type Namespace, type RoomId, serverOf } from "@bureau/schema/refs";
+import { safeParse } from "valibot";
+import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
+import { isAgentOf } from "./machine-agents.ts";
+import { ownRooms } from "./machine-rooms.ts";
+import { listMachines } from "./machines.ts";
+import { ensureFleet, listFleets } from "./namespace-setup.ts";
+
+/** The rooms of every fleet of a namespace, and of their machines. */
+export async function repairFleets(session: MatrixSession, namespace: Namespace, note: Note): Promise<void> {
+  for (const { fleet } of await listFleets(session, namespace)) {
+    await ensureFleet(session, fleet, [], note);
+    for (const { name } of await listMachines(session, fleet))
+      await repairMachineRooms(session, name as MachineLocalpart, note);
+  }
+}
+
+/** Does nothing to rooms that are as they should be. @throws BureauError `conflict` for a stranger's room */
+export async function repairMachineRooms(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  note: Note,
+): Promise<void> {
+  for (const { kind, localpart } of ownRooms(machine)) {
+    const room = await session.resolveAlias(aliasOf(localpart, serverOf(session.userId)));
+    if (room === undefined) continue;
+    const found = { room, kind, localpart };
+    const state = await stateOfOurs(session, found);
+    // Levels are raised last: as long as they are not, it is known what is left to do.
+    if (kind === "config" && isOfOldKind(state)) await removePrincipals(session, room, machine, note);
+    await completeLevels(session, found, state, note);
+  }
+}
+
+/**
+ * Made by an earlier version of ours, which brought principals in. Rooms of the Go implementation never name the type,
+ * and its principals stay where their programs expect to be.
+ */
+function isOfOldKind(state: readonly StateEvent[]): boolean {
+  const levels = state.find(({ type }) => type === eventTypes.powerLevels)?.content;
+  const parsed = safeParse(PowerLevelsSchema, levels);
+  if (!parsed.success) return false;
+  const { state_default, events = {} } = parsed.output;
+  return state_default === 0 && Object.hasOwn(events, eventTypes.machineVersion);
+}
+
+async function removePrincipals(
+  session: MatrixSession,
+  room: RoomId,
+  machine: MachineLocalpart,
+  note: Note,
+): Promise<void> {
+  const agents = (await session.joinedMembers(room)).filter((user) => isAgentOf(user, machine));
+  for (const user of agents) await session.kickUser(room, user, "principals are no members of config rooms");
+  if (agents.length > 0) note(`took ${agents.length} principals out of the config room of ${machine}`);
+}
