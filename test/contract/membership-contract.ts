@@ -322,9 +322,8 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       );
       expect(again).toMatchObject({ ok: true, drain: "not-asked", removed_from: [], problems: [] });
       expect(again.agents.map(({ account }) => account)).toEqual(["closed"]);
-      expect((await person.json<Removed>("machine", "decommission", host.machine, ...admin)).agents).toEqual(
-        [],
-      );
+      const third = await person.json<Removed>("machine", "decommission", host.machine, ...admin);
+      expect(third.agents.map(({ account }) => account)).toEqual(["closed"]);
     });
 
     test("it comes back when it is provisioned anew, with another key, in the same folders", async () => {

@@ -50,7 +50,7 @@ import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
 import { MachineConnection } from "./machine-connection.ts";
 import { machineReport } from "./machine-report.ts";
-import { notice } from "./notices/notice.ts";
+import { type Notice, notice } from "./notices/notice.ts";
 import { Outbox } from "./notices/outbox.ts";
 import { takeUnsent } from "./notices/unsent.ts";
 import { observeActions } from "./observe/observe-actions.ts";
@@ -61,6 +61,7 @@ import { Reconciler } from "./reconcile/reconciler.ts";
 import { historyFiles, SpecHistory } from "./reconcile/spec-history.ts";
 import type { MachineRooms } from "./sync/machine-rooms.ts";
 import { RoomDirectory } from "./sync/room-directory.ts";
+import { SyncScope } from "./sync/sync-scope.ts";
 import { become } from "./upgrade/become.ts";
 import { openUpgrades } from "./upgrade/open-upgrades.ts";
 import { trialBackoff, type Upgrader, type UpgraderDeps } from "./upgrade/upgrader.ts";
@@ -180,18 +181,16 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const { clock, log, random } = deps;
   const { layout, machine, serverName: server, fleet } = config;
   const { session, userId } = openSession(config);
-  const userOf = (account: AccountLocalpart): UserId => userIdOf(principalLocalpart(fleet, account), server);
+  const userOf = (account: AccountLocalpart) => userIdOf(principalLocalpart(fleet, account), server);
   const startedAt = clock.now();
   const outbox = new Outbox({ clock, log, random, ...takeUnsent(unsentNoticesFile(layout), log) });
   const notify = outbox.post.bind(outbox);
-  const states = new RoomStateStore((ignored) => notify(notice.configInvalid(ignored)));
-  const directory = new RoomDirectory({
-    ...{ session, clock, random, log },
-    isJoined: (room) => states.joinedRooms().includes(room),
-    onChange: () => reconciler.mark(),
+  const rooms = openRooms(session, deps, notify, () => reconciler.mark());
+  const { states, scope, directory } = rooms;
+  const source = new DesiredSource({
+    ...{ machine, server, ...rooms, notify, log },
+    localpartBytesMax: localpartBytesMaxFor(layout.runDir),
   });
-  const localpartBytesMax = localpartBytesMaxFor(layout.runDir);
-  const source = new DesiredSource({ machine, server, localpartBytesMax, states, directory, notify, log });
   const launcher: Launcher = openLauncherClient(launcherSocket(layout));
   const departure = new Departure({
     ...{ session, clock, random, log },
@@ -216,7 +215,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   let tellRooms: (rooms: MachineRooms) => void = () => {};
   let known: MachineRooms | undefined;
   const connection = new MachineConnection({
-    ...{ session, machine, server, states, version, clock, random, log },
+    ...{ session, machine, server, states, scope, version, clock, random, log },
     backoff: backoffOf(() => (upgrader?.isOnTrial === true ? trialBackoff : standardBackoff)),
     hardware: readHardware(),
     onRooms(rooms) {
@@ -286,6 +285,21 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
         .catch((error: unknown) => log.debug("cannot set presence", { error }));
     },
   };
+}
+
+/** What rooms say, which of it is asked for, and which rooms are looked for. */
+function openRooms(
+  session: MatrixSession,
+  { clock, random, log }: DaemonDeps,
+  notify: (one: Notice) => void,
+  onChange: () => void,
+) {
+  const states = new RoomStateStore((ignored) => notify(notice.configInvalid(ignored)));
+  const directory = new RoomDirectory({
+    ...{ session, clock, random, log, onChange },
+    isJoined: (room) => states.joinedRooms().includes(room),
+  });
+  return { states, directory, scope: new SyncScope() };
 }
 
 /** The machine's session; the address on the command line wins over the one in the file. */

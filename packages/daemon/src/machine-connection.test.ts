@@ -9,6 +9,7 @@ import { parseSyncResponse } from "@bureau/matrix/sync-response";
 import { parseMachine, parseRoomId, parseServerName, type RoomId, type UserId } from "@bureau/schema/refs";
 import { readHardware } from "./hardware/machine-info.ts";
 import { MachineConnection } from "./machine-connection.ts";
+import { SyncScope } from "./sync/sync-scope.ts";
 
 const server = parseServerName("bureau.test");
 const machine = parseMachine("bureau/fleet/f/machine/m");
@@ -45,6 +46,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   let joined = 0;
   const connection = new MachineConnection({
     ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
+    scope: new SyncScope(),
     ...{ hardware: readHardware(), version: "1", random: () => 0, log: silentLog, backoff: standardBackoff },
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => void joined++,
@@ -54,4 +56,58 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   expect(left).toEqual([[], [template], homes.slice(0, 1), []]);
   expect(joined).toBe(2);
   expect(connection.state.kind).toBe("online");
+});
+
+test("an administrator's invitation is accepted; anybody else's is told of once and left to lie", async () => {
+  const config = parseRoomId("!config:bureau.test");
+  const [wanted, strange] = [parseRoomId("!wanted:bureau.test"), parseRoomId("!strange:bureau.test")];
+  const stop = new AbortController();
+  const joined: RoomId[] = [];
+  const invitation = (sender: string) => ({
+    invite_state: {
+      events: [{ type: "m.room.member", state_key: userId, sender, content: { membership: "invite" } }],
+    },
+  });
+  const power = {
+    ...{ type: "m.room.power_levels", state_key: "", event_id: "$1", sender: "@admin:bureau.test" },
+    content: { users: { "@admin:bureau.test": 100 } },
+  };
+  let answers = 0;
+  const session = {
+    userId,
+    whoami: async () => ({ userId }),
+    joinedRooms: async () => [config],
+    resolveAlias: async () => config,
+    async joinRoom(room: RoomId) {
+      joined.push(room);
+      return room;
+    },
+    getState: async () => undefined,
+    stateEvent: async () => undefined,
+    putState: async () => "$sent",
+    async sync() {
+      if (++answers === 3) stop.abort();
+      return parseSyncResponse({
+        next_batch: `s${answers}`,
+        rooms: {
+          join: { [config]: { state: { events: [power] } } },
+          invite: { [wanted]: invitation("@admin:bureau.test"), [strange]: invitation("@agent:bureau.test") },
+        },
+      });
+    },
+  };
+  const warnings: string[] = [];
+  const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
+  const connection = new MachineConnection({
+    ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
+    ...{ scope: new SyncScope(), hardware: readHardware(), version: "1", random: () => 0, log },
+    backoff: standardBackoff,
+    clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
+    onRooms: () => {},
+    onChange: () => {},
+  });
+  await connection.run(stop.signal);
+  expect(joined).toContain(wanted);
+  expect(joined).not.toContain(strange);
+  expect(warnings.filter((message) => message.includes("invitation"))).toHaveLength(1);
 });

@@ -7,25 +7,33 @@ import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
+import type { StateEvent } from "@bureau/matrix/event";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { RoomStateStore } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { runSyncLoop } from "@bureau/matrix/sync-loop";
 import type { SyncResponse } from "@bureau/matrix/sync-response";
+import { eventTypes } from "@bureau/schema/events";
+import { ADMIN_LEVEL } from "@bureau/schema/power";
 import type { MachineLocalpart, RoomId, ServerName } from "@bureau/schema/refs";
 import type { HardwareFacts } from "./hardware/machine-info.ts";
 import { publishMachineInfo } from "./heartbeat/publish-machine-info.ts";
 import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
-import { newSyncFilter } from "./sync/sync-filter.ts";
+import type { OpenScope, SyncScope } from "./sync/sync-scope.ts";
 
 /** An invitation is announced once, so a homeserver that is busy is asked again. */
 const ACCEPT_ATTEMPTS_MAX = 10;
+
+/** So many invitations of strangers are told of. */
+const STRANGE_MAX = 100;
 
 export type ConnectionDeps = {
   readonly session: MatrixSession;
   readonly machine: MachineLocalpart;
   readonly server: ServerName;
   readonly states: RoomStateStore;
+  /** What is asked for. */
+  readonly scope: SyncScope;
   readonly hardware: HardwareFacts;
   readonly version: string;
   readonly clock: Clock;
@@ -52,6 +60,8 @@ export class MachineConnection {
   readonly #deps: ConnectionDeps;
   #state: ConnectionState = { kind: "starting" };
   readonly #away = Promise.withResolvers<string>();
+  /** Invitations that were told of. */
+  readonly #strange = new Set<RoomId>();
 
   constructor(deps: ConnectionDeps) {
     this.#deps = deps;
@@ -88,18 +98,21 @@ export class MachineConnection {
 
   /** @throws `roomsLost` */
   async #follow(rooms: MachineRooms, signal: AbortSignal): Promise<void> {
-    const { session, clock, random, backoff, log } = this.#deps;
-    await runSyncLoop({
-      ...{ session, clock, random, backoff, signal, filter: newSyncFilter() },
-      onSync: (response, initial) => this.#takeIn(response, initial, rooms, signal),
-      onConnection: (connected, error) => {
-        if (connected) log.info("in sync with the homeserver");
-        else {
-          log.warn("the homeserver is away; what runs goes on", { error });
-          this.#disconnected(error);
-        }
-      },
-    });
+    const { session, clock, random, backoff, log, scope } = this.#deps;
+    while (!signal.aborted) {
+      const open = scope.open();
+      await runSyncLoop({
+        ...{ session, clock, random, backoff, filter: open.filter },
+        signal: AbortSignal.any([signal, open.grown]),
+        onSync: (response, initial) => this.#takeIn(response, initial ? open : undefined, rooms, signal),
+        onConnection: (connected, error) => {
+          if (!connected) {
+            log.warn("the homeserver is away; what runs goes on", { error });
+            this.#disconnected(error);
+          } else if (this.#state.kind !== "online") log.info("in sync with the homeserver");
+        },
+      });
+    }
   }
 
   /** Everything before the first sync, again and again until it works. Undefined when `signal` aborted first. */
@@ -144,11 +157,18 @@ export class MachineConnection {
     return rooms;
   }
 
-  #takeIn(response: SyncResponse, initial: boolean, rooms: MachineRooms, signal: AbortSignal): void {
+  /** `initial` when the answer is all there is in this scope. */
+  #takeIn(
+    response: SyncResponse,
+    initial: OpenScope | undefined,
+    rooms: MachineRooms,
+    signal: AbortSignal,
+  ): void {
     const { states, log } = this.#deps;
     // A whole picture says nothing of rooms we are in no more, as of a homeserver that was restored from a backup.
-    const lost = initial ? states.joinedRooms().filter((room) => !response.joined.has(room)) : [];
-    if (initial) states.clear();
+    const lost =
+      initial !== undefined ? states.joinedRooms().filter((room) => !response.joined.has(room)) : [];
+    if (initial !== undefined) states.begin(initial.keeps);
     const changed = states.apply(response);
     const left = [...response.left, ...lost];
     if (response.left.includes(rooms.config))
@@ -160,18 +180,44 @@ export class MachineConnection {
     // Who waited for that is told, also when nothing else is new.
     const isBack = this.#state.kind !== "online";
     this.#state = { kind: "online" };
-    for (const room of response.invited.keys())
-      this.#accept(room, signal).catch((error: unknown) =>
+    for (const [room, events] of response.invited)
+      this.#answer(room, events, rooms, signal).catch((error: unknown) =>
         log.warn("cannot accept an invitation", { room, error }),
       );
-    if (initial || isBack || changed.size > 0) this.#deps.onChange({ left, invited: false });
+    if (initial !== undefined || isBack || changed.size > 0) this.#deps.onChange({ left, invited: false });
   }
 
-  /** Every invitation is accepted (wire facts, section 2.5); who may invite is the homeserver's business. */
-  async #accept(room: RoomId, signal: AbortSignal): Promise<void> {
-    const { session, clock, random } = this.#deps;
-    const act = (): Promise<RoomId> => session.joinRoom(room, signal);
-    await retry(act, { clock, random, signal, isTransient, attemptsMax: ACCEPT_ATTEMPTS_MAX });
+  /**
+   * An administrator's invitation is accepted. Of anybody else's only those to rooms that the configuration names are,
+   * by whoever looks for those (the room directory); the rest is left to lie.
+   */
+  async #answer(
+    room: RoomId,
+    events: readonly StateEvent[],
+    rooms: MachineRooms,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { session, clock, random, log } = this.#deps;
+    const inviter = events.find(
+      ({ type, stateKey }) => type === eventTypes.member && stateKey === session.userId,
+    )?.sender;
+    if (inviter !== undefined && this.#isAdministrator(inviter, rooms)) {
+      const act = (): Promise<RoomId> => session.joinRoom(room, signal);
+      await retry(act, { clock, random, signal, isTransient, attemptsMax: ACCEPT_ATTEMPTS_MAX });
+    } else if (!this.#strange.has(room) && this.#strange.size < STRANGE_MAX) {
+      this.#strange.add(room);
+      log.warn("an invitation is not accepted: its sender is no administrator of this fleet", {
+        room,
+        inviter,
+      });
+    }
     this.#deps.onChange({ left: [], invited: true });
+  }
+
+  #isAdministrator(user: string, { config, fleet }: MachineRooms): boolean {
+    const { states } = this.#deps;
+    return [config, ...(fleet === undefined ? [] : [fleet])].some(
+      (room) => (states.room(room)?.levelOf(user) ?? 0) >= ADMIN_LEVEL,
+    );
   }
 }

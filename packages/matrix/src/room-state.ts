@@ -25,7 +25,15 @@ export type RoomView = {
 export type RoomStates = {
   /** Undefined: we are not joined, as far as /sync has told us. */
   room(id: RoomId): RoomView | undefined;
+  /** Whether such events are kept: of all others it cannot be said whether they are there. */
+  keeps(type: string, stateKey: string): boolean;
 };
+
+/** Which events a store keeps. */
+export type Keeps = (type: string, stateKey: string) => boolean;
+
+/** What the events of one room may take, as JSON. A machine with a thousand principals has some 5 MiB. */
+const ROOM_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Type → state key → event. */
 type State = ReadonlyMap<string, ReadonlyMap<string, StateEvent>>;
@@ -85,7 +93,9 @@ export function viewEvents(events: readonly StateEvent[], onIgnored: OnIgnored):
 
 export class RoomStateStore implements RoomStates {
   readonly #rooms = new Map<RoomId, Map<string, Map<string, StateEvent>>>();
+  readonly #bytes = new Map<RoomId, number>();
   readonly #onIgnored: OnIgnored;
+  #keeps: Keeps = () => true;
 
   constructor(onIgnored: OnIgnored = () => {}) {
     this.#onIgnored = tellOnce(onIgnored);
@@ -105,8 +115,15 @@ export class RoomStateStore implements RoomStates {
       }
       if (!this.#rooms.has(room)) this.#rooms.set(room, new Map());
     }
-    for (const room of response.left) if (this.#rooms.delete(room)) changed.add(room);
+    for (const room of response.left) {
+      this.#bytes.delete(room);
+      if (this.#rooms.delete(room)) changed.add(room);
+    }
     return changed;
+  }
+
+  keeps(type: string, stateKey: string): boolean {
+    return this.#keeps(type, stateKey);
   }
 
   room(id: RoomId): RoomView | undefined {
@@ -119,21 +136,36 @@ export class RoomStateStore implements RoomStates {
     return [...this.#rooms.keys()];
   }
 
-  /** Before an initial sync: what is not in its answer is no longer ours. */
-  clear(): void {
+  /** Before an initial sync: what is not in its answer is no longer ours, and of it only so much is kept. */
+  begin(keeps: Keeps = () => true): void {
     this.#rooms.clear();
+    this.#bytes.clear();
+    this.#keeps = keeps;
   }
 
   #put(room: RoomId, event: StateEvent): boolean {
+    if (!this.#keeps(event.type, event.stateKey)) return false;
     const types = this.#rooms.get(room) ?? new Map<string, Map<string, StateEvent>>();
     this.#rooms.set(room, types);
     const keys = types.get(event.type) ?? new Map<string, StateEvent>();
     types.set(event.type, keys);
     const before = keys.get(event.stateKey);
+    if (!this.#fits(room, event, before)) return false;
     keys.set(event.stateKey, event);
     // The same event comes again, emptied, when it was redacted in a part of the timeline that we did not get.
     const same = before?.eventId === event.eventId && Bun.deepEquals(before.content, event.content);
     return !same || event.eventId === "";
+  }
+
+  /** Somebody who floods a room makes it useless, and nothing else. */
+  #fits(room: RoomId, event: StateEvent, before: StateEvent | undefined): boolean {
+    const bytes = (this.#bytes.get(room) ?? 0) + sizeOf(event) - (before === undefined ? 0 : sizeOf(before));
+    if (bytes > ROOM_BYTES_MAX && before === undefined) {
+      this.#onIgnored(`the room ${room} holds more state than ${ROOM_BYTES_MAX} bytes: the rest is not read`);
+      return false;
+    }
+    this.#bytes.set(room, bytes);
+    return true;
   }
 
   /** A redacted event is still the current one, but says nothing any more. What the room itself needs is left alone. */
@@ -149,3 +181,6 @@ export class RoomStateStore implements RoomStates {
     return false;
   }
 }
+
+/** In bytes, about: what an event takes as JSON. */
+const sizeOf = (event: StateEvent): number => JSON.stringify(event).length;

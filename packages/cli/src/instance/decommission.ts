@@ -215,7 +215,7 @@ async function settleAgents(
 ): Promise<AgentFate[]> {
   const { purge, terminal, session, machine, admin } = options;
   if (purge === undefined || agents.length === 0)
-    return agents.map((user_id) => ({ user_id, account: "kept" }));
+    return Promise.all(agents.map((user_id) => keptFate(admin, user_id)));
   return runStep(terminal, `Closing the accounts of ${agents.length} agents`, async () => {
     const elsewhere = await assignedElsewhere(session, machine, agents);
     const fates: AgentFate[] = [];
@@ -233,6 +233,12 @@ async function settleAgents(
     return fates;
   });
 }
+
+/** An earlier run may have closed it. */
+const keptFate = async (admin: ServerAdmin, user_id: UserId): Promise<AgentFate> => ({
+  user_id,
+  account: (await admin.accountState(user_id)) === "deactivated" ? "closed" : "kept",
+});
 
 /**
  * Ends its sessions and leaves a password nobody knows. The account itself stays: provisioning the name again, by any

@@ -12,15 +12,15 @@ import {
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
 import { principalPassword } from "./administrator.ts";
-import { configPlace, readAssignments } from "./machine-config.ts";
+import { configPlace, readAssignments, readClearedAssignments } from "./machine-config.ts";
 import { listMachines } from "./machines.ts";
 
 /** What the administrator of the namespace knows: principals' passwords follow from it. */
 export type AccountKeys = { readonly registrationToken: string; readonly homeserver: string };
 
 /**
- * Who is assigned to the machine, has credentials for it, or is in its config room: also while the machine is half
- * removed already.
+ * Who is or was last assigned to the machine, has credentials for it, or is in its config room: also while the machine is
+ * half removed already.
  */
 export async function agentsOf(session: MatrixSession, machine: MachineLocalpart): Promise<UserId[]> {
   const place = await configPlace(session, machine);
@@ -29,7 +29,7 @@ export async function agentsOf(session: MatrixSession, machine: MachineLocalpart
     type === eventTypes.credentials && !isCleared(content) ? [stateKey] : [],
   );
   const candidates = [
-    ...assignments.map(({ principal }) => principal),
+    ...[...assignments, ...(await readClearedAssignments(session, place))].map(({ principal }) => principal),
     ...sealed.flatMap((key) => asPrincipal(key, userOfStateKey)),
     ...(await session.joinedMembers(place.room)),
   ];

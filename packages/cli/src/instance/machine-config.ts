@@ -17,6 +17,7 @@ import {
   type BureauVersion,
   BureauVersionSchema,
   eventTypes,
+  isCleared,
   MachineConfigSchema,
   type PrincipalAssignment,
   PrincipalAssignmentSchema,
@@ -24,6 +25,7 @@ import {
 import { parse } from "@bureau/schema/parse";
 import {
   type MachineLocalpart,
+  parseEventId,
   type RoomId,
   rooms,
   serverOf,
@@ -49,12 +51,29 @@ export async function readAssignments(
   place: ConfigPlace,
 ): Promise<{ assignments: PrincipalAssignment[]; unreadable: number }> {
   const content = await session.getState(place.room, eventTypes.machineConfig, place.key);
-  const entries = entriesOf((content ?? {}) as StateContent);
+  return assignmentsIn((content ?? {}) as StateContent);
+}
+
+function assignmentsIn(content: StateContent): { assignments: PrincipalAssignment[]; unreadable: number } {
+  const entries = entriesOf(content);
   const assignments = entries.flatMap((entry) => {
     const parsed = v.safeParse(PrincipalAssignmentSchema, entry);
     return parsed.success ? [parsed.output] : [];
   });
   return { assignments, unreadable: entries.length - assignments.length };
+}
+
+/** The assignments that a cleared configuration had before; none where it is not cleared. */
+export async function readClearedAssignments(
+  session: MatrixSession,
+  { room, key }: ConfigPlace,
+): Promise<PrincipalAssignment[]> {
+  const event = await session.stateEvent(room, eventTypes.machineConfig, key);
+  if (event === undefined || !isCleared(event.content)) return [];
+  const replaces = (await session.getEvent(room, parseEventId(event.eventId)))?.replaces;
+  const before = replaces === undefined ? undefined : await session.getEvent(room, parseEventId(replaces));
+  if (before === undefined || !(await session.counts(room, { ...event, ...before }))) return [];
+  return assignmentsIn(before.content).assignments;
 }
 
 /** The binaries a machine should run; undefined when nobody has asked for any, or in a way that cannot be read. */

@@ -29,6 +29,7 @@ function machine(config?: Record<string, unknown>) {
     server: parseServerName("bureau.test"),
     localpartBytesMax: 84,
     ...{ states, log: silentLog, notify: (one) => void notices.push(one) },
+    scope: { want: () => {} },
     directory: { lookup: () => ({ kind: "pending" }), want: () => {} },
   });
   source.setConfigRoom(room);

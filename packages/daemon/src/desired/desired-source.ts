@@ -18,6 +18,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { type Notice, notice } from "../notices/notice.ts";
+import type { StateName } from "../sync/sync-scope.ts";
 import { readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";
 import { resolveDesired } from "./resolve-desired.ts";
@@ -33,6 +34,8 @@ export type DesiredSourceDeps = {
     /** These rooms are needed: finds and joins those not known yet, in the background. */
     want(aliases: ReadonlySet<RoomAlias>): void;
   };
+  /** These state events are needed, in whichever room. */
+  readonly scope: { want(names: readonly StateName[]): void };
   readonly notify: (notice: Notice) => void;
   readonly log: Log;
 };
@@ -64,9 +67,10 @@ export class DesiredSource {
     this.#lastGood = this.#read(room, faults) ?? this.#lastGood;
     if (decommission !== undefined) {
       const defaultPolicy = this.#lastGood?.default_policy ?? {};
-      this.#latest = { principals: new Map(), defaultPolicy, faults: [], aliases: new Set(), decommission };
+      const nothing = { principals: new Map(), faults: [], aliases: new Set<RoomAlias>(), conditions: [] };
+      this.#latest = { ...nothing, defaultPolicy, decommission };
     } else if (this.#lastGood !== undefined) {
-      const { machine, server, localpartBytesMax, states, directory } = this.#deps;
+      const { machine, server, localpartBytesMax, states, directory, scope } = this.#deps;
       const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);
       const configSentAt = view.get(eventTypes.machineConfig, this.#key)?.sentAt;
       const resolved = resolveDesired({
@@ -75,6 +79,7 @@ export class DesiredSource {
       });
       this.#latest = { ...resolved, ...(configSentAt === undefined ? {} : { configSentAt }) };
       directory.want(this.#latest.aliases);
+      scope.want(this.#latest.conditions);
       faults.push(...this.#latest.faults);
     } else this.#unconfigured.resolve(faults.join("; ") || "there is none yet");
     this.#tell(faults);

@@ -7,6 +7,7 @@ import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart, RoomAlias, UserId } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
+import type { StateName } from "../sync/sync-scope.ts";
 import type { Decommission } from "./decommission.ts";
 
 /** A sandbox as it should be: the fields of `create-sandbox`, and what identifies them. */
@@ -54,6 +55,8 @@ export type Desired = {
   readonly faults: readonly string[];
   /** Rooms by alias that were looked for; whoever knows aliases resolves and joins them. */
   readonly aliases: ReadonlySet<RoomAlias>;
+  /** State events that start conditions wait for. */
+  readonly conditions: readonly StateName[];
   /** When the machine's configuration was written, by the homeserver's clock in milliseconds. */
   readonly configSentAt?: number;
   /** The machine was asked to leave: there are no principals, and what runs is given this request's grace. */

@@ -30,6 +30,7 @@ import {
 } from "@bureau/schema/refs";
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import type { Template } from "@bureau/schema/template";
+import type { StateName } from "../sync/sync-scope.ts";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
@@ -39,7 +40,7 @@ import type { Snapshot } from "./snapshot.ts";
 export function resolveDesired(snapshot: Snapshot): Desired {
   const principals = new Map<AccountLocalpart, DesiredPrincipal>();
   const faults: string[] = [];
-  const aliases = new Set<RoomAlias>();
+  const needs: Needs = { aliases: new Set(), conditions: [] };
   const defaultPolicy = snapshot.config.default_policy ?? {};
   const entries = (snapshot.config.principals ?? []).map((raw, index) =>
     readAssignment(raw, `principals.${index}`, snapshot),
@@ -63,11 +64,14 @@ export function resolveDesired(snapshot: Snapshot): Desired {
     } else if (entry.assignment === undefined) {
       principals.set(account, failed(entry.fault ?? "Its assignment cannot be read"));
     } else {
-      principals.set(account, resolvePrincipal(entry.assignment, account, defaultPolicy, snapshot, aliases));
+      principals.set(account, resolvePrincipal(entry.assignment, account, defaultPolicy, snapshot, needs));
     }
   }
-  return { principals, defaultPolicy, faults, aliases };
+  return { principals, defaultPolicy, faults, aliases: needs.aliases, conditions: needs.conditions };
 }
+
+/** What the outcomes depend on. */
+type Needs = { readonly aliases: Set<RoomAlias>; readonly conditions: StateName[] };
 
 type Entry = {
   readonly identity?: { readonly account: AccountLocalpart; readonly userId: UserId };
@@ -122,7 +126,7 @@ function resolvePrincipal(
   account: AccountLocalpart,
   defaultPolicy: AuthorizationPolicy,
   snapshot: Snapshot,
-  aliases: Set<RoomAlias>,
+  needs: Needs,
 ): DesiredPrincipal {
   return {
     account,
@@ -130,7 +134,7 @@ function resolvePrincipal(
     template: assignment.template,
     restartPolicy: assignment.restart_policy ?? "always",
     policy: joinPolicies(defaultPolicy, assignment.authorization),
-    outcome: resolveOutcome(assignment, defaultPolicy, snapshot, aliases),
+    outcome: resolveOutcome(assignment, defaultPolicy, snapshot, needs),
   };
 }
 
@@ -138,12 +142,12 @@ function resolveOutcome(
   assignment: PrincipalAssignment,
   defaultPolicy: AuthorizationPolicy,
   snapshot: Snapshot,
-  aliases: Set<RoomAlias>,
+  needs: Needs,
 ): DesiredOutcome {
   if (!assignment.auto_start) return { kind: "stopped" };
-  const condition = checkCondition(assignment, snapshot, aliases);
+  const condition = checkCondition(assignment, snapshot, needs);
   if (condition.kind !== "holds") return condition;
-  const resolved = templateOf(assignment.template, assignment.extra_inherits ?? [], snapshot, aliases);
+  const resolved = templateOf(assignment.template, assignment.extra_inherits ?? [], snapshot, needs.aliases);
   if (resolved.kind !== "resolved") return resolved;
   const { template } = resolved;
   const spec = sandboxSpecOf(template, assignment);
@@ -164,17 +168,14 @@ type Condition =
   | { readonly kind: "holds"; readonly trigger: string | undefined }
   | Extract<DesiredOutcome, { kind: "waiting" | "failed" | "unresolved" }>;
 
-function checkCondition(
-  assignment: PrincipalAssignment,
-  snapshot: Snapshot,
-  aliases: Set<RoomAlias>,
-): Condition {
+function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, needs: Needs): Condition {
   const condition = assignment.start_condition;
   if (condition === undefined) return { kind: "holds", trigger: undefined };
   const what = `${condition.event_type} "${condition.state_key}"`;
+  needs.conditions.push({ type: condition.event_type, stateKey: condition.state_key });
   let room = snapshot.configRoom;
   if (condition.room_alias !== undefined) {
-    aliases.add(condition.room_alias);
+    needs.aliases.add(condition.room_alias);
     const found = snapshot.lookup(condition.room_alias);
     if (found.kind === "missing")
       return { kind: "failed", reason: `Start condition ${what}: ${found.reason}` };
@@ -185,6 +186,8 @@ function checkCondition(
   const view = snapshot.states.room(room);
   if (view === undefined)
     return { kind: "unresolved", reason: `looking for the room ${condition.room_alias ?? room}` };
+  if (!snapshot.states.keeps(condition.event_type, condition.state_key))
+    return { kind: "unresolved", reason: `looking for the state event ${what}` };
   const content = view.get(condition.event_type, condition.state_key)?.content;
   if (content === undefined || isCleared(content))
     return { kind: "waiting", reason: `for the state event ${what}` };

@@ -39,6 +39,7 @@ const desiredOf = (...principals: DesiredPrincipal[]): Desired => ({
   defaultPolicy: {},
   faults: [],
   aliases: new Set(),
+  conditions: [],
 });
 
 const running = (changes: Partial<SandboxStatus> = {}): SandboxStatus => ({

@@ -342,6 +342,7 @@ export class Simulator {
     });
     const source = new DesiredSource({
       ...{ machine, server, localpartBytesMax: 84, states: store, directory, notify, log: silentLog },
+      scope: { want: () => {} },
     });
     const history = new SpecHistory(this.#historyFiles(isDead), silentLog);
     const reconciler = new Reconciler({

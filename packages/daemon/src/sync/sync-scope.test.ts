@@ -1,0 +1,34 @@
+import { expect, test } from "bun:test";
+import { SyncScope } from "./sync-scope.ts";
+
+const typesOf = (filter: unknown): string[] =>
+  (filter as { room: { state: { types: string[] } } }).room.state.types;
+
+test("asks for what is obeyed, and not for what members may write besides", () => {
+  const { filter, keeps } = new SyncScope().open();
+  expect(typesOf(filter)).toContain("m.bureau.machine_config");
+  for (const type of ["m.bureau.machine_status", "m.room.member", "m.bureau.layout", "m.room.message"]) {
+    expect(typesOf(filter)).not.toContain(type);
+    expect(keeps(type, "")).toBe(false);
+  }
+});
+
+test("grows by the events that conditions name, one by one, and not by naming them again", () => {
+  const scope = new SyncScope();
+  const before = scope.open();
+  scope.want([{ type: "m.bureau.template", stateKey: "x" }]);
+  expect(before.grown.aborted).toBe(false);
+  scope.want([{ type: "m.build", stateKey: "green" }]);
+  expect(before.grown.aborted).toBe(true);
+  expect(before.keeps("m.build", "green")).toBe(false);
+  const after = scope.open();
+  expect(typesOf(after.filter)).toContain("m.build");
+  expect([after.keeps("m.build", "green"), after.keeps("m.build", "other")]).toEqual([true, false]);
+  scope.want([{ type: "m.build", stateKey: "green" }]);
+  expect(after.grown.aborted).toBe(false);
+});
+
+test("no two filters are the same question", () => {
+  const scope = new SyncScope();
+  expect(scope.open().filter).not.toEqual(scope.open().filter);
+});

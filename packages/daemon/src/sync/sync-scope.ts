@@ -1,0 +1,76 @@
+/**
+ * What the daemon asks /sync for: the types it obeys, and the events that start conditions name. Everything else that
+ * members write, however much, is never sent to it. Which events conditions name is known only from what was synced, so
+ * the scope grows; then all is asked for again, with a filter that lets the new ones through.
+ *
+ * Synapse answers the same question of the same device from memory for two minutes. A daemon that is started again would
+ * be told what was so then, and after that relive, one answer after the other, what has happened since: it would obey
+ * requests that were withdrawn. So every filter differs, in a part that asks for nothing.
+ */
+import { randomUUID } from "node:crypto";
+import type { Keeps } from "@bureau/matrix/room-state";
+import { eventTypes } from "@bureau/schema/events";
+
+/** A state event by its name, in whichever room. */
+export type StateName = { readonly type: string; readonly stateKey: string };
+
+const obeyed = [
+  eventTypes.machineConfig,
+  eventTypes.machineVersion,
+  eventTypes.machineDecommission,
+  eventTypes.credentials,
+  eventTypes.template,
+  eventTypes.fleetCache,
+  // Who may write them.
+  eventTypes.powerLevels,
+  "m.room.create",
+];
+
+export type OpenScope = {
+  readonly filter: unknown;
+  /** The same for whoever stores the answers. */
+  readonly keeps: Keeps;
+  /** Aborts when there is more to ask for. */
+  readonly grown: AbortSignal;
+};
+
+export class SyncScope {
+  readonly #named = new Map<string, Set<string>>();
+  #grown = new AbortController();
+
+  /** These are needed too, from now on. */
+  want(names: Iterable<StateName>): void {
+    let isNew = false;
+    for (const { type, stateKey } of names) {
+      const keys = this.#named.get(type) ?? new Set();
+      if (obeyed.includes(type) || keys.has(stateKey)) continue;
+      this.#named.set(type, keys.add(stateKey));
+      isNew = true;
+    }
+    if (isNew) this.#grown.abort();
+  }
+
+  open(): OpenScope {
+    this.#grown = new AbortController();
+    const named = new Map([...this.#named].map(([type, keys]) => [type, new Set(keys)]));
+    return {
+      filter: filterFor([...obeyed, ...named.keys()]),
+      keeps: (type, stateKey) => obeyed.includes(type) || named.get(type)?.has(stateKey) === true,
+      grown: this.#grown.signal,
+    };
+  }
+}
+
+const none = { types: [] };
+
+const filterFor = (types: readonly string[]) => ({
+  presence: { ...none, not_types: [randomUUID()] },
+  account_data: none,
+  room: {
+    ephemeral: none,
+    account_data: none,
+    state: { types },
+    /** Events per room and answer (wire facts, section 12.1). */
+    timeline: { types: [...types, "m.room.redaction"], limit: 50 },
+  },
+});
