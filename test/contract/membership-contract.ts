@@ -17,8 +17,9 @@ import { systemClock } from "@bureau/kit/clock";
 import { exitCodes } from "@bureau/kit/lifecycle";
 import { findInhabitants } from "@bureau/kit/mounts";
 import { findByArguments, isAlive, type ProcessId } from "@bureau/kit/process-table";
-import { login } from "@bureau/matrix/auth";
+import { login, registerWithToken } from "@bureau/matrix/auth";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession } from "@bureau/matrix/session-file";
 import { eventTypes } from "@bureau/schema/events";
 import {
@@ -118,6 +119,23 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       });
     };
 
+    /** A principal with a password that only its maker knows, and credentials for the machine. */
+    const agentOfOthers = async (agent: string): Promise<MatrixSession> => {
+      const { registrationToken, url, serverName } = homeserver;
+      const username = `${fleet}/agent/${agent}`;
+      const made = await registerWithToken({
+        ...{ homeserver: url, registrationToken, username, password: "known to its maker" },
+      });
+      if (made.inUse) throw new Error(`${username} is in use`);
+      const session = person.session();
+      const room = await session.resolveAlias(
+        aliasOf(host.machine as Localpart, parseServerName(serverName)),
+      );
+      if (room === undefined) throw new Error(`no room of ${host.machine}`);
+      await session.putState(room, eventTypes.credentials, `${username}:${serverName}`, { version: 1 });
+      return new MatrixSession({ homeserver: url, userId: made.userId, token: made.token });
+    };
+
     beforeAll(async () => {
       homeserver = await start();
       host = new Host("box", homeserver.serverName, fleet);
@@ -186,6 +204,57 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const orphan = await person.run("fleet", "create", "nowhere/fleet/x");
       expect(orphan.code).toBe(1);
       expect(orphan.stderr).toContain("bureau matrix setup");
+    });
+
+    test("a person gets an account, logs in with its password, and sees what an operator sees", async () => {
+      const file = join(person.dir, "password");
+      writeFileSync(file, "correct horse battery\n");
+      const [of, as] = [
+        ["--fleet", fleet],
+        ["--password-file", file],
+      ];
+      const alice = await person.json<{ user_id: string; rooms: string[] }>(
+        ...["matrix", "user", "create", "alice", ...of, ...as],
+      );
+      const bob = await person.json<{ user_id: string; rooms: string[] }>(
+        ...["matrix", "user", "create", "bob", "--operator", ...of, ...as],
+      );
+      expect([alice.user_id, alice.rooms.length]).toEqual([`@alice:${homeserver.serverName}`, 2]);
+      expect(bob.rooms).toHaveLength(10);
+      const { users } = await person.json<{ users: { user_id: string }[] }>(
+        ...["matrix", "user", "list", ...of, ...admin],
+      );
+      expect(users.map(({ user_id }) => user_id)).toEqual(
+        expect.arrayContaining([alice.user_id, bob.user_id, person.session().userId]),
+      );
+      const again = await person.run("matrix", "user", "create", "alice", ...of, ...as);
+      expect([again.code, again.stderr]).toEqual([1, expect.stringContaining("There is an account")]);
+      expect((await person.run("matrix", "user", "create", "a/b", ...of, ...as)).stderr).toContain(
+        "is not a person's name",
+      );
+      expect(
+        await person.json<{ invited: string[] }>("matrix", "user", "invite", "bob", "--operator", ...of),
+      ).toMatchObject({ invited: [] });
+
+      const other = new Person();
+      const where = ["--homeserver", homeserver.url, ...as];
+      for (const [name, code] of [
+        ["alice", 1],
+        ["bob", 0],
+      ] as const) {
+        expect((await other.run("login", name, ...where)).code).toBe(0);
+        expect((await other.json("whoami"))["user_id"]).toBe(`@${name}:${homeserver.serverName}`);
+        const sent = ["matrix", "state", "set", `${fleet}`, "m.room.topic", '{"topic":"ours"}'];
+        const result = await other.run(...sent);
+        expect(result.code).toBe(code);
+        // A refusal names the act, the value, and what to type.
+        if (code === 1) {
+          expect(result.stderr).toContain("Cannot write m.room.topic in !");
+          expect(result.stderr).toContain("M_FORBIDDEN");
+          expect(result.stderr).toContain("→ bureau whoami");
+        }
+      }
+      rmSync(other.dir, { recursive: true, force: true });
     });
 
     test("without an instance the commands say which fleet they want, and work when they are told", async () => {
@@ -374,6 +443,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const daemon = await host.startBoth();
       await isUp();
       await runAgent("third");
+      const foreign = await agentOfOthers("foreign");
       const pids = sandboxPids(host);
       const began = performance.now();
       const revoking = person.json<Removed>(
@@ -392,7 +462,9 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(deadMs).toBeLessThan(10_000);
       expect(revoked).toMatchObject({ ok: true, account: "deactivated", problems: [] });
       const third = `@${fleet}/agent/third:${homeserver.serverName}`;
-      expect(revoked.agents).toContainEqual({ user_id: third, account: "logged-out" });
+      for (const user_id of [third, foreign.userId])
+        expect(revoked.agents).toContainEqual({ user_id, account: "logged-out" });
+      expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
       expect(await stateOf(`${fleet}/machine`, eventTypes.credentialRevocation)).toMatchObject({
         machine: host.machine,
         machine_user_id: `@${host.machine}:${homeserver.serverName}`,

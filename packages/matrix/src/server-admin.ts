@@ -35,6 +35,8 @@ const UsersAnswer = v.object({
   next_token: v.optional(v.union([v.string(), v.number()])),
 });
 
+const DevicesAnswer = v.object({ devices: v.array(v.object({ device_id: v.string() })) });
+
 const SYNAPSE = "/_synapse/admin";
 const DENDRITE = "/_dendrite/admin";
 const USERS_PER_PAGE = 100;
@@ -82,6 +84,23 @@ export class ServerAdmin {
     }
   }
 
+  /**
+   * Ends every session of an account; its password stays. Dendrite can do that only by setting one: `password`, which
+   * is to be the one that the account's maker knows.
+   */
+  async endSessions(user: UserId, password: string): Promise<AdminAnswer> {
+    const act = `end the sessions of ${user}`;
+    try {
+      const answer = await this.#call(act, "GET", SYNAPSE, path`/v2/users/${user}/devices`);
+      const { devices } = parse(DevicesAnswer, answer, `devices of ${user}`);
+      const body = { devices: devices.map(({ device_id }) => device_id) };
+      return await this.#ask(act, "POST", SYNAPSE, path`/v2/users/${user}/delete_devices`, body);
+    } catch (error) {
+      const answer = refusal(error);
+      return answer.isAbsent ? await this.#resetByDendrite(user, password) : answer;
+    }
+  }
+
   #resetByDendrite(user: UserId, password: string): Promise<AdminAnswer> {
     const body = { password, logout_devices: true };
     return this.#ask(`give ${user} a new password`, "POST", DENDRITE, path`/resetPassword/${user}`, body);
@@ -108,6 +127,11 @@ export class ServerAdmin {
       path`/v1/users/${user}/override_ratelimit`,
       body,
     );
+  }
+
+  /** Makes an account that is not there; one that is would get this password. */
+  createAccount(user: UserId, password: string): Promise<AdminAnswer> {
+    return this.#ask(`make the account ${user}`, "PUT", SYNAPSE, path`/v2/users/${user}`, { password });
   }
 
   /** Makes an account a server admin. */

@@ -1,8 +1,6 @@
 /** `bureau machine revoke`: cuts off a machine that is no longer trusted. */
-import { isBureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import type { AccountKeys } from "../instance/machine-agents.ts";
-import { accountKeys, machineOf, openSession, serverAdmin } from "../instance/operator.ts";
+import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../instance/operator.ts";
 import { revokeMachine } from "../instance/revoke.ts";
 import { reportRemoval } from "./machine-removal-report.ts";
 
@@ -13,7 +11,7 @@ export async function run(invocation: Invocation): Promise<number> {
     machine: machineOf(invocation, invocation.args[0]),
     reason: stringFlag(invocation, "reason"),
     admin: serverAdmin(invocation),
-    keys: keysIfAtHand(invocation),
+    keys: accountKeysIfAtHand(invocation),
     purge: booleanFlag(invocation, "purge-agents"),
     terminal,
   });
@@ -23,14 +21,4 @@ export async function run(invocation: Invocation): Promise<number> {
   return reportRemoval(terminal, result, {
     ...{ gone: "is revoked", isDone, json: booleanFlag(invocation, "json") },
   });
-}
-
-/** In an emergency nothing waits for a file that is not there. */
-function keysIfAtHand(invocation: Invocation): AccountKeys | undefined {
-  try {
-    return accountKeys(invocation);
-  } catch (error) {
-    if (isBureauError(error) && error.code === "forbidden") return undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,9 @@
 /** The principals of one machine, for when the machine goes: who they are, and what becomes of their accounts. */
+import { randomBytes } from "node:crypto";
+import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
-import type { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixError } from "@bureau/matrix/matrix-error";
+import type { AdminRefusal, ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared, PrincipalUserSchema } from "@bureau/schema/events";
 import {
@@ -84,14 +87,52 @@ async function enter(user: UserId, keys: AccountKeys): Promise<{ own: MatrixSess
   return { own: new MatrixSession({ homeserver, userId, token }), password };
 }
 
-/** Ends every session of a principal: tokens that were on a machine are worth nothing any more. */
-export async function logOutAgent(user: UserId, keys: AccountKeys): Promise<void> {
-  await (await enter(user, keys)).own.logout(true);
+/**
+ * Ends every session of a principal: tokens that were on a machine are worth nothing any more. The server's admin does it
+ * for a principal whoever made it; its own password is known only of those that this administrator made.
+ */
+export async function logOutAgent(
+  user: UserId,
+  keys: AccountKeys | undefined,
+  admin: ServerAdmin,
+): Promise<void> {
+  const password =
+    keys === undefined
+      ? randomBytes(32).toString("hex")
+      : principalPassword(principalOfUser(user), keys.registrationToken);
+  const answer = await admin.endSessions(user, password);
+  if (answer.kind === "done") return;
+  await enterOr(answer, user, keys, ({ own }) => own.logout(true));
+}
+
+/** By its own password what the server's admin refused. @throws BureauError that says both, and what to type */
+async function enterOr(
+  refused: AdminRefusal,
+  user: UserId,
+  keys: AccountKeys | undefined,
+  act: (entered: { own: MatrixSession; password: string }) => Promise<void>,
+): Promise<void> {
+  const entered =
+    keys === undefined
+      ? undefined
+      : await enter(user, keys).catch((error: unknown) => {
+          if (error instanceof MatrixError && error.code === "forbidden") return undefined;
+          throw error;
+        });
+  if (entered !== undefined) return act(entered);
+  throw new BureauError(
+    "forbidden",
+    `${refused.reason}, and its password is not known here: run this again with --admin-token-file PATH, the access token of a server admin`,
+  );
 }
 
 /** Closes its account for good, by the server's admin or else by its own password. */
-export async function closeAgentAccount(user: UserId, keys: AccountKeys, admin: ServerAdmin): Promise<void> {
-  if ((await admin.deactivate(user)).kind === "done") return;
-  const { own, password } = await enter(user, keys);
-  await own.deactivate(password);
+export async function closeAgentAccount(
+  user: UserId,
+  keys: AccountKeys | undefined,
+  admin: ServerAdmin,
+): Promise<void> {
+  const answer = await admin.deactivate(user);
+  if (answer.kind === "done") return;
+  await enterOr(answer, user, keys, ({ own, password }) => own.deactivate(password));
 }

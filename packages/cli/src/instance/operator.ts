@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { readIfPresent } from "@bureau/kit/durable-file";
-import { BureauError, messageOf } from "@bureau/kit/errors";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { userFolder } from "@bureau/kit/layout";
 import { findByArguments, listensOnTcp } from "@bureau/kit/process-table";
@@ -150,6 +150,16 @@ export const accountKeys = (invocation: Invocation): AccountKeys => ({
   registrationToken: administratorCredentials(invocation).registrationToken,
   homeserver: storedSession(invocation).homeserver,
 });
+
+/** The same where there is one: in an emergency nothing waits for a file that is not there. */
+export function accountKeysIfAtHand(invocation: Invocation): AccountKeys | undefined {
+  try {
+    return accountKeys(invocation);
+  } catch (error) {
+    if (isBureauError(error) && error.code === "forbidden") return undefined;
+    throw error;
+  }
+}
 
 function requireCredentials(path: string): Credentials {
   const credentials = readCredentials(path);

@@ -31,7 +31,7 @@ export type RevokeOptions = {
   readonly machine: MachineLocalpart;
   readonly reason: string | undefined;
   readonly admin: ServerAdmin;
-  /** Without them its agents' sessions cannot be ended. */
+  /** What opens the accounts this administrator made, where there is no server admin. */
   readonly keys: AccountKeys | undefined;
   /** Close its agents' accounts, instead of only ending their sessions. */
   readonly purge: boolean;
@@ -150,12 +150,6 @@ async function endAgents(
 ): Promise<AgentFate[]> {
   const { keys, purge, session, machine, admin, terminal } = options;
   if (agents.length === 0) return [];
-  if (keys === undefined) {
-    removal.problems.push(
-      "The sessions of its agents could not be ended: that takes the registration token (--credential-file PATH)",
-    );
-    return agents.map((user_id) => ({ user_id, account: "kept" }));
-  }
   return runStep(terminal, `Ending the sessions of its ${agents.length} agents`, async () => {
     const elsewhere = await assignedElsewhere(session, machine, agents);
     const fates: AgentFate[] = [];
@@ -163,7 +157,7 @@ async function endAgents(
       const done = await attempt(removal, `end the sessions of ${user_id}`, async () => {
         if (elsewhere.has(user_id)) return "elsewhere";
         if (purge) await closeAgentAccount(user_id, keys, admin);
-        else await logOutAgent(user_id, keys);
+        else await logOutAgent(user_id, keys, admin);
         return purge ? "closed" : "logged-out";
       });
       fates.push({ user_id, account: done ?? "failed" });

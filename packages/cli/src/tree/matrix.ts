@@ -1,5 +1,13 @@
 /** `bureau matrix`: commands about rooms, state and messages. */
-import { type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
+import { adminTokenFlag, type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
+import { fleetFlag } from "./fleet-flag.ts";
+
+const operatorFlag = {
+  operator: {
+    type: "boolean",
+    summary: "In every room of the namespace, with the administrator's power there",
+  },
+} as const;
 
 export const matrix: CommandGroup = {
   name: "matrix",
@@ -52,6 +60,52 @@ export const matrix: CommandGroup = {
         "bureau matrix setup --homeserver https://matrix.example.org --registration-token-file token --credential-file creds",
       ],
       load: () => import("../commands/matrix-setup.ts"),
+    },
+    {
+      name: "user",
+      summary: "People who can log in",
+      commands: [
+        {
+          name: "create",
+          summary: "Make an account for a person",
+          details:
+            "The person is in the namespace's space and lobby, an operator in every room of the namespace, its fleets and\ntheir machines. Needs the registration token (--credential-file) or a server admin.",
+          positionals: [{ name: "name", summary: "Localpart of the account, such as alice" }],
+          flags: {
+            ...sessionFlags,
+            ...jsonFlag,
+            ...fleetFlag,
+            ...operatorFlag,
+            ...adminTokenFlag,
+            "password-file": {
+              type: "string",
+              value: "PATH",
+              summary: 'File with its password, "-" for standard input (default: asked for)',
+            },
+          },
+          examples: ["bureau matrix user create alice", "bureau matrix user create bob --operator"],
+          load: () => import("../commands/matrix-user-create.ts"),
+        },
+        {
+          name: "list",
+          summary: "List the people who can log in",
+          flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag, ...adminTokenFlag },
+          examples: ["bureau matrix user list"],
+          load: () => import("../commands/matrix-user-list.ts"),
+        },
+        {
+          name: "invite",
+          summary: "Invite a person to the namespace's rooms",
+          details: "Run again it invites to what has been made since, such as the rooms of a new machine.",
+          positionals: [{ name: "name", summary: "Localpart of the account, or user ID" }],
+          flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag, ...operatorFlag },
+          examples: [
+            "bureau matrix user invite alice",
+            "bureau matrix user invite @bob:example.org --operator",
+          ],
+          load: () => import("../commands/matrix-user-invite.ts"),
+        },
+      ],
     },
     {
       name: "room",

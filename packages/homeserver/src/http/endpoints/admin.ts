@@ -2,27 +2,43 @@
 import { version } from "@bureau/kit/version";
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
+import type { Sessions } from "../../auth/sessions.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";
 import type { JsonObject } from "../../rooms/room-event.ts";
-import type { UserRow } from "../../store/account-store.ts";
+import type { AccountStore, UserRow } from "../../store/account-store.ts";
 import { forbidden, invalidParam, MatrixError } from "../matrix-error.ts";
 import { intQuery, param, parseBody, parseValue } from "../request.ts";
 import { type Answer, type AuthedRequest, authed, Created, open, type Route } from "../router.ts";
+import { deviceJson } from "./devices.ts";
 
-type Deps = { readonly accounts: Accounts; readonly actions: RoomActions };
+type Deps = {
+  readonly accounts: Accounts;
+  readonly actions: RoomActions;
+  readonly sessions: Sessions;
+  readonly store: AccountStore;
+};
 
 const resetSchema = v.object({ new_password: v.string(), logout_devices: v.optional(v.boolean(), true) });
 /** Deactivating always takes the profile away; there is nothing more to erase. */
 const eraseSchema = v.object({ erase: v.optional(v.boolean()) });
 const adminSchema = v.object({ admin: v.boolean() });
 
-export function adminEndpoints({ accounts, actions }: Deps): Route[] {
-  const asAdmin =
-    (act: (request: AuthedRequest) => Answer | Promise<Answer>) =>
-    (request: AuthedRequest): Answer | Promise<Answer> => {
-      if (!request.session.isAdmin) throw forbidden("You are not a server admin");
-      return act(request);
-    };
+const asAdmin =
+  (act: (request: AuthedRequest) => Answer | Promise<Answer>) =>
+  (request: AuthedRequest): Answer | Promise<Answer> => {
+    if (!request.session.isAdmin) throw forbidden("You are not a server admin");
+    return act(request);
+  };
+
+export const adminEndpoints = (deps: Deps): Route[] => [
+  // Who provisions by the reference asks first whether there is such an API.
+  open("GET", "/_synapse/admin/v1/server_version", () => ({ server_version: `Bureau ${version}` })),
+  ...rightEndpoints(deps),
+  ...userEndpoints(deps),
+  ...deviceEndpoints(deps),
+];
+
+function rightEndpoints({ accounts, actions }: Deps): Route[] {
   return [
     authed(
       ["POST", "PUT"],
@@ -61,8 +77,11 @@ export function adminEndpoints({ accounts, actions }: Deps): Route[] {
         return {};
       }),
     ),
-    // Who provisions by the reference asks first whether there is such an API.
-    open("GET", "/_synapse/admin/v1/server_version", () => ({ server_version: `Bureau ${version}` })),
+  ];
+}
+
+function userEndpoints({ accounts, actions }: Pick<Deps, "accounts" | "actions">): Route[] {
+  return [
     authed(
       "GET",
       "/_synapse/admin/v2/users",
@@ -77,6 +96,32 @@ export function adminEndpoints({ accounts, actions }: Deps): Route[] {
       "PUT",
       "/_synapse/admin/v2/users/:userId",
       asAdmin((request) => putUser({ accounts, actions }, request)),
+    ),
+  ];
+}
+
+const devicesSchema = v.object({ devices: v.array(v.string()) });
+
+function deviceEndpoints({ accounts, sessions, store }: Deps): Route[] {
+  const userOf = (request: AuthedRequest): string => accounts.requireUser(param(request, "userId")).user_id;
+  return [
+    authed(
+      "GET",
+      "/_synapse/admin/v2/users/:userId/devices",
+      asAdmin((request) => {
+        const devices = store.devices(userOf(request)).map(deviceJson);
+        return { devices, total: devices.length };
+      }),
+    ),
+    authed(
+      "POST",
+      "/_synapse/admin/v2/users/:userId/delete_devices",
+      asAdmin(async (request) => {
+        const { devices } = await parseBody(request, devicesSchema);
+        const user = userOf(request);
+        for (const id of devices) sessions.close(user, id);
+        return {};
+      }),
     ),
   ];
 }
@@ -105,7 +150,7 @@ function refuseUnknown(body: JsonObject, known: object): JsonObject {
 type UserChange = v.InferOutput<typeof userSchema>;
 
 /** Makes the account, or changes what the body names. A deactivated account comes back only with a password. */
-async function putUser(deps: Deps, request: AuthedRequest): Promise<Answer> {
+async function putUser(deps: Pick<Deps, "accounts" | "actions">, request: AuthedRequest): Promise<Answer> {
   const { accounts } = deps;
   const body = parseValue(userSchema, refuseUnknown(await request.json(), userSchema.entries));
   const userId = param(request, "userId");
@@ -121,7 +166,7 @@ async function putUser(deps: Deps, request: AuthedRequest): Promise<Answer> {
 }
 
 async function changeUser(
-  { accounts, actions }: Deps,
+  { accounts, actions }: Pick<Deps, "accounts" | "actions">,
   adminId: string,
   userId: string,
   body: UserChange,

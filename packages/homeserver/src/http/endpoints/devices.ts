@@ -62,7 +62,7 @@ async function remove(
   return {};
 }
 
-const deviceJson = (device: DeviceRow): JsonObject => ({
+export const deviceJson = (device: DeviceRow): JsonObject => ({
   device_id: device.device_id,
   display_name: device.display_name,
   last_seen_ts: device.last_seen_ts,

@@ -1,0 +1,38 @@
+/** `bureau matrix user create`: an account that a person logs in to, in the rooms where people meet. */
+import { askPassword } from "../command/ask-password.ts";
+import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { readNamedSecret } from "../command/named-file.ts";
+import { runStep } from "../command/run-step.ts";
+import {
+  accountKeysIfAtHand,
+  namespaceOfInvocation,
+  openSession,
+  serverAdmin,
+} from "../instance/operator.ts";
+import { createPerson, invitePerson, personOf, personRooms } from "../instance/people.ts";
+
+export async function run(invocation: Invocation): Promise<void> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const user = personOf(session, invocation.args[0] ?? "");
+  const isOperator = booleanFlag(invocation, "operator");
+  const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
+  const file = stringFlag(invocation, "password-file");
+  const password = file === undefined ? await askPassword(user) : readNamedSecret(file, "the password file");
+  const own = await runStep(terminal, `Account ${user}`, () =>
+    createPerson({
+      ...{ session, user, password, admin: serverAdmin(invocation) },
+      keys: accountKeysIfAtHand(invocation),
+    }),
+  );
+  await runStep(terminal, isOperator ? "Its rooms and its power there" : "Its rooms", async () => {
+    await invitePerson(session, user, places, isOperator);
+    for (const room of places) await own.joinRoom(room);
+    await own.logout();
+  });
+  if (booleanFlag(invocation, "json")) terminal.json({ user_id: user, operator: isOperator, rooms: places });
+  else {
+    terminal.print(user);
+    terminal.say(`\nType next, as that person: bureau login ${user} --homeserver ${session.homeserver}`);
+  }
+}
