@@ -26,7 +26,8 @@ import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testki
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { ensureAdministrator } from "../packages/cli/src/instance/administrator.ts";
 import { configPlace, readAssignments } from "../packages/cli/src/instance/machine-config.ts";
-import { ensureFleet, ensureNamespace, roomOf } from "../packages/cli/src/instance/namespace-setup.ts";
+import { ensureFleet, ensureNamespace } from "../packages/cli/src/instance/namespace-setup.ts";
+import { roomOf } from "../packages/cli/src/instance/places.ts";
 import { provisionMachine } from "../packages/cli/src/instance/provision.ts";
 
 setDefaultTimeout(60_000);
@@ -211,4 +212,45 @@ test("--fleet chooses among machines of one name, and is never left aside", asyn
   expect(short.stderr).toContain(`is not assigned to "${other}/machine/online"`);
   const { assignments } = await readAssignments(session, await configPlace(session, online));
   expect(assignments.map(({ principal }) => principal)).toEqual([runs]);
+});
+
+describe("a name that is not there is called what it is, with what there is instead", () => {
+  const said = async (...args: string[]): Promise<string> => {
+    const { code, stderr } = await bureau(...args);
+    expect([code, stderr]).toEqual([1, expect.not.stringContaining("There is no room")]);
+    return stderr;
+  };
+
+  test("a namespace, a fleet, a machine", async () => {
+    expect(await said("machine", "list", "burau/fleet/prod")).toContain('There is no namespace "burau" on');
+    const wrong = await said("machine", "list", "bureau/fleet/prud");
+    expect(wrong).toContain('There is no fleet "bureau/fleet/prud" on bureau.local');
+    expect(wrong).toContain(`did you mean "${fleet}"?`);
+    expect(await said("rollout", "list", "--fleet", "bureau/fleet/quite-another")).toContain(
+      `→ fleets: ${fleet}, ${other}`,
+    );
+    for (const args of [
+      ["agent", "list", "--machine", `${fleet}/machine/onlin`],
+      ["agent", "destroy", "runs", "--machine", `${fleet}/machine/onlin`],
+      ["machine", "upgrade", `${fleet}/machine/onlin`, "--rollback"],
+    ]) {
+      const text = await said(...args);
+      expect(text).toContain(`There is no machine "${fleet}/machine/onlin" in the fleet`);
+      expect(text).toContain(`did you mean "${online}"?`);
+    }
+  });
+
+  test("an agent, a template, a rollout", async () => {
+    expect(await said("agent", "show", "run", "--machine", online)).toContain('did you mean "agent/runs"?');
+    const on = ["--machine", online];
+    expect(await said("agent", "create", "x", "--template", "bureau/template:agnt", ...on)).toContain(
+      'did you mean "bureau/template:agent"?',
+    );
+    expect(await said("template", "show", "burau/template:agent")).toContain('There is no namespace "burau"');
+    expect(
+      await said("template", "update", "bureau/template:agnt", "--description", "x", ...inFleet),
+    ).toContain('There is no template "bureau/template:agnt"');
+    expect(await said("rollout", "show", "1", ...inFleet)).toContain('There is no rollout "1" in this fleet');
+  });
+  const inFleet = ["--fleet", fleet];
 });

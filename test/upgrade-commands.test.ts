@@ -32,12 +32,8 @@ import {
   readAssignments,
   readDesiredVersion,
 } from "../packages/cli/src/instance/machine-config.ts";
-import {
-  ensureFleet,
-  ensureNamespace,
-  roomOf,
-  roomOfFleet,
-} from "../packages/cli/src/instance/namespace-setup.ts";
+import { ensureFleet, ensureNamespace } from "../packages/cli/src/instance/namespace-setup.ts";
+import { roomOf, roomOfFleet } from "../packages/cli/src/instance/places.ts";
 import { provisionMachine } from "../packages/cli/src/instance/provision.ts";
 import { readUnlessLater } from "../packages/cli/src/upgrade/rollout-order.ts";
 import { isUnderWay } from "../packages/cli/src/upgrade/rollout-plan.ts";

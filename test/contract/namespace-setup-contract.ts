@@ -35,8 +35,8 @@ import {
   ensureNamespace,
   ensureRoom,
   publishBuiltinTemplates,
-  roomOf,
 } from "../../packages/cli/src/instance/namespace-setup.ts";
+import { roomOf } from "../../packages/cli/src/instance/places.ts";
 import { createPrincipal } from "../../packages/cli/src/instance/principal.ts";
 import { provisionMachine } from "../../packages/cli/src/instance/provision.ts";
 import { readResolvedTemplate, requireTemplate } from "../../packages/cli/src/instance/template-store.ts";

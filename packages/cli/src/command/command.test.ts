@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { root } from "../tree/root.ts";
 import { type Command, type CommandGroup, isGroup } from "./command.ts";
 import { allCommands, commandHelp } from "./help.ts";
-import { editDistance, nearest } from "./nearest.ts";
+import { editDistance, instead, nearest } from "./nearest.ts";
 import { runCommand } from "./run.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -153,5 +153,15 @@ describe("the nearest name", () => {
     expect(nearest("xyzzy", ["agent", "machine"])).toBeUndefined();
     expect(nearest("machne", ["agent", "machine"])).toBe("machine");
     expect(nearest("stat", ["start", "status"])).toBe("start");
+  });
+
+  test("or what there is stands in for a name that is not there", () => {
+    const say = { are: "machines", list: "bureau machine list", none: "make one" };
+    expect(instead("gpu", ["gpt", "web"], say)).toBe('did you mean "gpt"? (bureau machine list)');
+    expect(instead("xyzzy", ["web", "gpu"], say)).toBe("machines: gpu, web");
+    expect(instead("xyzzy", [], say)).toBe("make one");
+    expect(instead("web", ["web", "gpu"], say)).toBe("machines: gpu, web");
+    const many = Array.from({ length: 9 }, (_, n) => `machine-${n}`);
+    expect(instead("xyzzy", many, say)).toBe("bureau machine list");
   });
 });

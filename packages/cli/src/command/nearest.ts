@@ -11,6 +11,22 @@ export function nearest(typed: string, known: readonly string[]): string | undef
     : undefined;
 }
 
+/** Names shown at once; more would be read by nobody. */
+const NAMES_MAX = 8;
+
+/** What to type instead of a name that is not there: the nearest one, or what there is. */
+export function instead(
+  typed: string,
+  known: readonly string[],
+  say: { readonly are: string; readonly list: string; readonly none: string },
+): string {
+  if (known.length === 0) return say.none;
+  const guess = known.includes(typed) ? undefined : nearest(typed, known);
+  if (guess !== undefined) return `did you mean "${guess}"? (${say.list})`;
+  if (known.length > NAMES_MAX) return say.list;
+  return `${say.are}: ${[...known].sort().join(", ")}`;
+}
+
 /** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b` (optimal string alignment). */
 export function editDistance(a: string, b: string): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, column) => column)];

@@ -1,10 +1,10 @@
 /** `bureau agent show`: an agent's assignment and what it is doing. */
 
-import { BureauError } from "@bureau/kit/errors";
-import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
+import { serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
 import { machineOf, openSession, principalOf } from "../instance/operator.ts";
+import { notAssigned } from "../instance/principal.ts";
 import { describeSandbox } from "./agent-report.ts";
 import { withStates } from "./agent-states.ts";
 
@@ -16,10 +16,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const user = userIdOf(principal, serverOf(session.userId));
   const { assignments } = await readAssignments(session, await configPlace(session, machine));
   const assignment = assignments.find((candidate) => candidate.principal === user);
-  if (assignment === undefined)
-    throw new BureauError("not-found", `"${accountOf(principal)}" is not assigned to "${machine}"`, {
-      hint: "bureau agent list",
-    });
+  if (assignment === undefined) throw notAssigned(machine, principal, assignments);
   const [agent] = await withStates(invocation, session, machine, [assignment]);
   if (booleanFlag(invocation, "json")) {
     terminal.json({ ...agent, assignment });

@@ -4,8 +4,8 @@ import { InputError, parse } from "@bureau/schema/parse";
 import { parseFleet } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
-import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { openSession } from "../instance/operator.ts";
+import { roomOfFleet } from "../instance/places.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -2,8 +2,8 @@
 import { parseNamespace } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { listMachines } from "../instance/machines.ts";
-import { listFleets } from "../instance/namespace-setup.ts";
 import { namespaceOfInvocation, openSession } from "../instance/operator.ts";
+import { listFleets } from "../instance/places.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

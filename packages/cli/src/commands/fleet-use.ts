@@ -5,8 +5,8 @@ import { writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { fleetOf, parseFleet } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { fleetFile, openSession, thisMachine } from "../instance/operator.ts";
+import { roomOfFleet } from "../instance/places.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -6,8 +6,8 @@ import { eventTypes, isCleared } from "@bureau/schema/events";
 import { fleetOf, rooms, serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
-import { roomOf } from "../instance/namespace-setup.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
+import { roomOf } from "../instance/places.ts";
 import { takeTurn } from "../instance/turn.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
@@ -22,7 +22,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const content = await session.getState(room, eventTypes.machineInfo, stateKeyOf(user));
   if (isCleared((content ?? {}) as StateContent))
     throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
-      hint: "bureau machine list",
+      hint: `bureau machine list ${fleetOf(machine)} shows those that have`,
     });
   using _turn = await takeTurn();
   const after = labelsOf((await editMachineInfo(session, room, user, { labels })).content);

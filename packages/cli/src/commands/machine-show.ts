@@ -1,6 +1,7 @@
 /** `bureau machine show`: hardware, state and assignments of one machine. */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { fleetOf } from "@bureau/schema/refs";
 import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace, readAssignments, readDesiredVersion } from "../instance/machine-config.ts";
@@ -17,7 +18,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const found = await findMachine(session, machine);
   if (found === undefined)
     throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
-      hint: "bureau machine list",
+      hint: `bureau machine list ${fleetOf(machine)} shows those that have`,
     });
   const place = await configPlace(session, machine);
   const [{ assignments }, version, desired] = await Promise.all([

@@ -12,8 +12,8 @@ import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/c
 import { parseLabel } from "../command/key-value.ts";
 import { configPlace } from "../instance/machine-config.ts";
 import { isOnline, type ListedMachine, listMachines } from "../instance/machines.ts";
-import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { defaultFleet, isHere, openSession } from "../instance/operator.ts";
+import { roomOfFleet } from "../instance/places.ts";
 import { type DriveOptions, driveRollout } from "../upgrade/rollout-driver.ts";
 import { isOpen, notOver, readUnlessLater } from "../upgrade/rollout-order.ts";
 import { isTurningBack, isUnderWay, resumeRollout } from "../upgrade/rollout-plan.ts";

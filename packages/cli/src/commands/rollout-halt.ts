@@ -2,8 +2,8 @@
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
+import { roomOfFleet } from "../instance/places.ts";
 import { haltRollout } from "../upgrade/rollout-plan.ts";
 import { readRollout, writeRollout } from "../upgrade/rollout-store.ts";
 import { countsOf, rolloutJson } from "./rollout-report.ts";

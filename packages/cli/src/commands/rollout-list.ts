@@ -1,7 +1,7 @@
 /** `bureau rollout list`: the rollouts of a fleet, newest first. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
+import { roomOfFleet } from "../instance/places.ts";
 import { listRollouts } from "../upgrade/rollout-store.ts";
 import { countsOf, rolloutJson, versionOf } from "./rollout-report.ts";
 

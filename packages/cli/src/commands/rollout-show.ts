@@ -2,8 +2,8 @@
 import { systemClock } from "@bureau/kit/clock";
 import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { roomOfFleet } from "../instance/namespace-setup.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
+import { roomOfFleet } from "../instance/places.ts";
 import { readRollout } from "../upgrade/rollout-store.ts";
 import { countsOf, printRollout, rolloutJson, versionOf } from "./rollout-report.ts";
 

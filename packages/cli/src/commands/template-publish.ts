@@ -7,9 +7,9 @@ import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { readNamed } from "../command/named-file.ts";
-import { roomOf } from "../instance/namespace-setup.ts";
 import { openSession } from "../instance/operator.ts";
-import { readResolvedTemplate, refuseUnknownFields } from "../instance/template-store.ts";
+import { roomOf } from "../instance/places.ts";
+import { readResolvedTemplate, refuseUnknownFields, templateHint } from "../instance/template-store.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
@@ -27,7 +27,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const resolved = await readResolvedTemplate(session, reference, template);
   if (!resolved.ok)
     throw new BureauError("invalid-input", `Cannot publish "${reference}": ${resolved.problem}`, {
-      hint: "bureau template list",
+      hint: await templateHint(session, reference),
     });
   const dryRun = booleanFlag(invocation, "dry-run");
   const event = dryRun

@@ -1,20 +1,21 @@
 /** `bureau template show`: a template as it will be used, or with --raw as it was written. */
 import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { openSession } from "../instance/operator.ts";
-import { readResolvedTemplate, readTemplate } from "../instance/template-store.ts";
+import { readResolvedTemplate, readTemplate, templateHint } from "../instance/template-store.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const reference = invocation.args[0] ?? "";
   const session = openSession(invocation);
   if (booleanFlag(invocation, "raw")) {
     const found = await readTemplate(session, reference);
-    if ("problem" in found) throw notFound(reference, found.problem);
+    if ("problem" in found) throw await notFound(session, reference, found.problem);
     invocation.terminal.json(found.template);
     return;
   }
   const resolved = await readResolvedTemplate(session, reference);
-  if (!resolved.ok) throw notFound(reference, resolved.problem);
+  if (!resolved.ok) throw await notFound(session, reference, resolved.problem);
   if (!booleanFlag(invocation, "json")) invocation.terminal.say(`${resolved.lineage.join(" → ")}\n`);
   invocation.terminal.json(
     booleanFlag(invocation, "json")
@@ -23,7 +24,7 @@ export async function run(invocation: Invocation): Promise<void> {
   );
 }
 
-const notFound = (reference: string, problem: string): BureauError =>
+const notFound = async (session: MatrixSession, reference: string, problem: string): Promise<BureauError> =>
   new BureauError("not-found", `Cannot show the template "${reference}": ${problem}`, {
-    hint: "bureau template list",
+    hint: await templateHint(session, reference),
   });

@@ -34,7 +34,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { roomOf } from "./namespace-setup.ts";
+import { roomOf } from "./places.ts";
 import { takeTurn } from "./turn.ts";
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };

@@ -11,7 +11,8 @@ import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
 import { isAgentOf } from "./machine-agents.ts";
 import { ownRooms } from "./machine-rooms.ts";
 import { listMachines } from "./machines.ts";
-import { ensureFleet, listFleets } from "./namespace-setup.ts";
+import { ensureFleet } from "./namespace-setup.ts";
+import { listFleets } from "./places.ts";
 
 /** The rooms of every fleet of a namespace, and of their machines. */
 export async function repairFleets(session: MatrixSession, namespace: Namespace, note: Note): Promise<void> {

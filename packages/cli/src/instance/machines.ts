@@ -20,7 +20,7 @@ import {
 } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { withAge } from "../command/age.ts";
-import { roomOf } from "./namespace-setup.ts";
+import { roomOf } from "./places.ts";
 
 export type ListedMachine = {
   /** Full localpart. */

@@ -5,26 +5,19 @@
 import { systemClock } from "@bureau/kit/clock";
 import { canonicalJson, digestOf } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
-import { MatrixError } from "@bureau/matrix/matrix-error";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
-import { InputError, parse } from "@bureau/schema/parse";
 import {
   aliasOf,
   type FleetLocalpart,
   fleetName,
   fleetOf,
   type Localpart,
-  localpartOf,
   type MachineLocalpart,
   type Namespace,
   namespaceOf,
-  parseFleet,
-  parseRoomAlias,
-  parseRoomId,
   principalLocalpart,
-  RefError,
   type RoomId,
   rooms,
   type ServerName,
@@ -33,7 +26,6 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import * as v from "valibot";
 import { builtinTemplates } from "./builtin-templates.ts";
 import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
 import { isMember } from "./machine-rooms.ts";
@@ -247,37 +239,6 @@ export async function ensureMachineRooms(
   };
 }
 
-/** The fleets of a namespace, by its space's rooms. */
-export async function listFleets(
-  session: MatrixSession,
-  namespace: Namespace,
-): Promise<{ readonly fleet: FleetLocalpart; readonly room: RoomId }[]> {
-  const space = await roomOf(session, rooms.space(namespace));
-  const children = (await session.getRoomState(space)).filter(
-    ({ type, content }) => type === "m.space.child" && Object.keys(content).length > 0,
-  );
-  const found = await Promise.all(
-    children.map(async ({ stateKey }) => {
-      const fleet = await fleetOfRoom(session, stateKey);
-      return fleet === undefined ? [] : [{ fleet, room: parseRoomId(stateKey) }];
-    }),
-  );
-  return found.flat().sort((a, b) => (a.fleet < b.fleet ? -1 : 1));
-}
-
-/** The fleet whose room this is, by the room's alias; undefined for every other room, and for those not ours to see. */
-async function fleetOfRoom(session: MatrixSession, room: string): Promise<FleetLocalpart | undefined> {
-  try {
-    const content = await session.getState(parseRoomId(room), "m.room.canonical_alias", "");
-    const { alias } = parse(v.object({ alias: v.string() }), content, "canonical alias");
-    return parseFleet(localpartOf(parseRoomAlias(alias)));
-  } catch (error) {
-    const isOther = error instanceof RefError || error instanceof InputError;
-    if (isOther || (error instanceof MatrixError && error.code === "forbidden")) return undefined;
-    throw error;
-  }
-}
-
 /**
  * Publishes the built-in templates. One that somebody has changed is theirs and stays: a template is ours as long as
  * its content still has the hash its origin states.
@@ -314,24 +275,4 @@ function isOurs(present: unknown, wanted: { readonly content_hash: string }): bo
   if (Object.keys(present).length === 0) return true;
   const { origin, ...content } = present as { origin?: { content_hash?: unknown } };
   return origin?.content_hash === digestOf(content) && canonicalJson(origin) !== canonicalJson(wanted);
-}
-
-/** Rooms by their places, for callers that need IDs. @throws BureauError `not-found` */
-export async function roomOf(
-  session: MatrixSession,
-  localpart: Localpart,
-  server?: ServerName,
-): Promise<RoomId> {
-  const alias = aliasOf(localpart, server ?? serverOf(session.userId));
-  const room = await session.resolveAlias(alias);
-  if (room === undefined)
-    throw new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
-  return room;
-}
-
-/** The room of a fleet. @throws BureauError `not-found` */
-export async function roomOfFleet(session: MatrixSession, fleet: FleetLocalpart): Promise<RoomId> {
-  const room = await session.resolveAlias(aliasOf(rooms.fleet(fleet), serverOf(session.userId)));
-  if (room !== undefined) return room;
-  throw new BureauError("not-found", `There is no fleet "${fleet}"`, { hint: "bureau fleet list" });
 }

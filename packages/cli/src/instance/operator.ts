@@ -14,7 +14,6 @@ import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
-  aliasOf,
   type FleetLocalpart,
   fleetOf,
   type Localpart,
@@ -42,6 +41,7 @@ import { type Credentials, readCredentials } from "./administrator.ts";
 import { findInstallation } from "./installation.ts";
 import { type Instance, layoutFor, portOf, requireInstance } from "./instance.ts";
 import type { AccountKeys } from "./machine-agents.ts";
+import { roomOf } from "./places.ts";
 
 export const DEFAULT_NAMESPACE = parseNamespace("bureau");
 
@@ -269,11 +269,7 @@ export function namespaceOfInvocation(invocation: Invocation): Namespace {
 /** A room as people type it: `!id`, `#alias:server`, or an alias's localpart. @throws BureauError `not-found` */
 export async function roomArgument(session: MatrixSession, typed: string): Promise<RoomId> {
   if (typed.startsWith("!")) return parseRoomId(typed);
-  const alias = typed.startsWith("#")
-    ? parseRoomAlias(typed)
-    : aliasOf(parseLocalpart(typed) as Localpart, serverOf(session.userId));
-  const room = await session.resolveAlias(alias);
-  if (room === undefined)
-    throw new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
-  return room;
+  if (!typed.startsWith("#")) return roomOf(session, parseLocalpart(typed, "room"));
+  const alias = parseRoomAlias(typed);
+  return await roomOf(session, localpartOf(alias) as Localpart, serverOf(alias));
 }

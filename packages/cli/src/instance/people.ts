@@ -24,7 +24,7 @@ import { safeParse } from "valibot";
 import type { AccountKeys } from "./machine-agents.ts";
 import { isMember, membershipOf, ownRooms } from "./machine-rooms.ts";
 import { listMachines } from "./machines.ts";
-import { listFleets, roomOf } from "./namespace-setup.ts";
+import { listFleets, roomOf } from "./places.ts";
 
 /** What a person's name may consist of; one with a slash is a place in a namespace. */
 const PERSON = /^[a-z0-9._=-]{1,100}$/;

@@ -13,9 +13,11 @@ import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/
 import { socketOf } from "@bureau/schema/homeserver-address";
 import { parse } from "@bureau/schema/parse";
 import {
+  accountOf,
   fleetOf,
   type MachineLocalpart,
   type PrincipalLocalpart,
+  principalOfUser,
   type RoomId,
   rooms,
   serverOf,
@@ -24,9 +26,10 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
+import { instead } from "../command/nearest.ts";
 import { principalPassword, registerOrLogin } from "./administrator.ts";
-import { type ConfigPlace, configPlace, editAssignment } from "./machine-config.ts";
-import { roomOf } from "./namespace-setup.ts";
+import { type ConfigPlace, configPlace, editAssignment, readAssignments } from "./machine-config.ts";
+import { roomOf } from "./places.ts";
 import { inviteUnlessThere } from "./provision.ts";
 import { requireTemplate } from "./template-store.ts";
 
@@ -145,6 +148,23 @@ export type DestroyPrincipal = {
   readonly purge?: { readonly registrationToken: string; readonly homeserver: string };
 };
 
+/** A name that a machine does not run, and what it runs instead. */
+export function notAssigned(
+  machine: MachineLocalpart,
+  principal: PrincipalLocalpart,
+  assignments: readonly PrincipalAssignment[],
+): BureauError {
+  const name = accountOf(principal);
+  const known = assignments.map((one) => accountOf(principalOfUser(one.principal)));
+  return new BureauError("not-found", `"${name}" is not assigned to "${machine}"`, {
+    hint: instead(name, known, {
+      are: "assigned to it",
+      list: `bureau agent list --machine ${machine}`,
+      none: `it has no agents: bureau agent create NAME --machine ${machine}`,
+    }),
+  });
+}
+
 /** Removes a principal's assignment, credentials and membership. @throws BureauError `not-found` when it has none */
 export async function destroyPrincipal(options: DestroyPrincipal): Promise<void> {
   const { session, machine, principal } = options;
@@ -153,9 +173,7 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   const { written: assigned } = await editAssignment(session, place, user, undefined);
   const hadCredentials = await hasCredentials(session, place, user);
   if (!assigned && !hadCredentials && options.purge === undefined)
-    throw new BureauError("not-found", `"${principal}" is not assigned to "${machine}"`, {
-      hint: "bureau agent list",
-    });
+    throw notAssigned(machine, principal, (await readAssignments(session, place)).assignments);
   if (hadCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
   if ((await session.joinedMembers(place.room)).includes(user))
     await session.kickUser(place.room, user, "principal destroyed");

@@ -30,7 +30,8 @@ import {
 import { type Bootstrap, hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
 import { stateOfOurs } from "./found-room.ts";
 import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "./machine-rooms.ts";
-import { ensureMachineRooms, roomOf } from "./namespace-setup.ts";
+import { ensureMachineRooms } from "./namespace-setup.ts";
+import { roomOf } from "./places.ts";
 import { machineLevel, type RoomKind } from "./room-catalogue.ts";
 
 export type ProvisionOptions = {

@@ -9,8 +9,8 @@ import { eventTypes, isCleared } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
 import { type EventId, parseEventId, parseStateRef, serverOf } from "@bureau/schema/refs";
 import { type Template, TemplateSchema } from "@bureau/schema/template";
-import { roomOf } from "./namespace-setup.ts";
-import { refuseUnknownFields } from "./template-store.ts";
+import { roomOf } from "./places.ts";
+import { refuseUnknownFields, templateHint } from "./template-store.ts";
 
 /** From what is to what should be. */
 export type TemplateEdit = (content: StateContent) => StateContent;
@@ -57,7 +57,7 @@ export async function storedTemplate(session: MatrixSession, reference: string):
   const event = await session.stateEvent(id, eventTypes.template, name);
   if (event === undefined || isCleared(event.content) || !(await session.counts(id, event)))
     throw new BureauError("not-found", `There is no template "${reference}"`, {
-      hint: "bureau template list; bureau template publish makes one",
+      hint: await templateHint(session, reference),
     });
   return { content: event.content, eventId: parseEventId(event.eventId) };
 }

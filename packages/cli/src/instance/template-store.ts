@@ -7,7 +7,8 @@ import { InputError, parse } from "@bureau/schema/parse";
 import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { type Template, TemplateSchema } from "@bureau/schema/template";
 import { gatherTemplates, type Resolution, resolveTemplate } from "@bureau/schema/template-resolution";
-import { roomOf } from "./namespace-setup.ts";
+import { instead } from "../command/nearest.ts";
+import { roomOf } from "./places.ts";
 
 type Found = { readonly template: Template } | { readonly problem: string };
 
@@ -46,9 +47,31 @@ export async function requireTemplate(session: MatrixSession, reference: string)
   const resolved = await readResolvedTemplate(session, reference);
   if (!resolved.ok)
     throw new BureauError("not-found", `Cannot use the template "${reference}": ${resolved.problem}`, {
-      hint: "bureau template list",
+      hint: await templateHint(session, reference),
     });
   return resolved.template;
+}
+
+/** What to type instead of a template that is not there: the nearest of its room, or those the room has. */
+export async function templateHint(session: MatrixSession, reference: string): Promise<string> {
+  const { room, server } = parseStateRef(reference);
+  const place = reference.slice(0, reference.lastIndexOf(":"));
+  try {
+    const state = await session.getRoomState(await roomOf(session, room, server ?? serverOf(session.userId)));
+    const known = state.filter(({ type, content }) => type === eventTypes.template && !isCleared(content));
+    return instead(
+      reference,
+      known.map(({ stateKey }) => `${place}:${stateKey}`),
+      {
+        are: "templates",
+        list: `bureau template list ${place}`,
+        none: `bureau template publish ${reference} --file PATH`,
+      },
+    );
+  } catch (error) {
+    if (error instanceof BureauError && error.code === "not-found") return error.hint;
+    throw error;
+  }
 }
 
 /** A misspelt field would be ignored by every reader; a person should hear of it. `what` names the template. */

@@ -9,6 +9,7 @@ import { parse } from "@bureau/schema/parse";
 import type { RoomId } from "@bureau/schema/refs";
 import { type Rollout, RolloutSchema } from "@bureau/schema/rollout";
 import { safeParse } from "valibot";
+import { instead } from "../command/nearest.ts";
 import { mergeRollouts } from "./rollout-plan.ts";
 
 /** An event has 64 KiB (Matrix specification, size limits); some of it is not content. */
@@ -45,7 +46,11 @@ export function pickRollout(stored: readonly StoredRollout[], wanted: string): S
   const found = stored.find(({ id }) => id === wanted);
   if (found !== undefined) return found;
   throw new BureauError("not-found", `There is no rollout "${wanted}" in this fleet`, {
-    hint: "bureau rollout list",
+    hint: instead(
+      wanted,
+      stored.map(({ id }) => id),
+      { are: "rollouts", list: "bureau rollout list", none: "the fleet has had none" },
+    ),
   });
 }
 
