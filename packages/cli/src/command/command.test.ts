@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
+import { BureauError } from "@bureau/kit/errors";
+import { InputError } from "@bureau/schema/parse";
+import { RefError } from "@bureau/schema/refs";
 import { root } from "../tree/root.ts";
-import { type Command, type CommandGroup, isGroup } from "./command.ts";
+import { type Command, type CommandGroup, isGroup, UsageError } from "./command.ts";
 import { allCommands, commandHelp } from "./help.ts";
 import { editDistance, instead, nearest } from "./nearest.ts";
 import { runCommand } from "./run.ts";
@@ -98,6 +101,39 @@ describe("running a command", () => {
     expect(JSON.parse(terminal.out[0] ?? "")).toEqual({ ok: false, error: "boom", code: "bug" });
   });
 
+  test("what stands behind -- is text, not a flag", async () => {
+    const terminal = recorder();
+    expect(await runCommand(tree, ["echo", "--", "--help", "--json", "-h"], terminal, {})).toBe(3);
+    expect(JSON.parse(terminal.out[0] ?? "")).toMatchObject({ args: ["--help", "--json", "-h"] });
+  });
+
+  test("every failure with --json is one JSON object on standard output, with a code", async () => {
+    const fail = async (error: unknown): Promise<unknown> => {
+      const command: Command = {
+        ...echo,
+        flags: { json: { type: "boolean", summary: "" } },
+        load: () => Promise.reject(error),
+      };
+      const terminal = recorder();
+      const code = await runCommand({ ...tree, commands: [command] }, ["echo", "x", "--json"], terminal, {});
+      expect(terminal.out).toHaveLength(1);
+      return { exit: code, ...(JSON.parse(terminal.out[0] ?? "") as object) };
+    };
+    const system = Object.assign(new Error("EACCES"), { code: "EACCES", syscall: "open", path: "/x" });
+    expect(await fail(new BureauError("conflict", "no", { hint: "do" }))).toEqual({
+      ...{ exit: 1, ok: false, error: "no", code: "conflict", hint: "do" },
+    });
+    expect(await fail(new UsageError("no", "do"))).toMatchObject({ exit: 2, code: "invalid-input" });
+    expect(await fail(new RefError("fleet", "x", "no"))).toMatchObject({ exit: 1, code: "invalid-input" });
+    expect(await fail(new InputError("x", ["no"]))).toMatchObject({ exit: 1, code: "invalid-input" });
+    expect(await fail(system)).toMatchObject({
+      ...{ exit: 1, code: "forbidden", error: 'Cannot open "/x": permission is denied' },
+    });
+    const terminal = recorder();
+    expect(await runCommand(tree, ["ecko", "--json"], terminal, {})).toBe(2);
+    expect(JSON.parse(terminal.out[0] ?? "")).toMatchObject({ ok: false, code: "invalid-input" });
+  });
+
   test("help is shown for the tree, a group and a command", async () => {
     for (const [argv, text] of [
       [[], "Commands:"],
@@ -121,6 +157,11 @@ describe("the command tree of bureau", () => {
       for (const example of command.examples) expect(example).toContain(["bureau", ...path].join(" "));
       expect(typeof (await command.load()).run).toBe("function");
     }
+  });
+
+  test("every command has --json, but the one that prints a script", () => {
+    const without = commands.filter(([, { flags = {} }]) => flags["json"] === undefined);
+    expect(without.map(([path]) => path.join(" "))).toEqual(["completion"]);
   });
 
   test("every help page names each flag and argument", () => {

@@ -78,6 +78,7 @@ const others: Readonly<Record<string, readonly string[]>> = {
   "machine doctor": [],
   "template publish": ["b/template:x"],
   "matrix setup": [],
+  "matrix user create": ["alice"],
 };
 /** Of every command but those above one is enough: they share the code that reads these. */
 const shared = ["credential-file", "token-file"];

@@ -1,5 +1,6 @@
 /**
- * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 done, 1 it failed, 2 it was typed wrong.
+ * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 done, 1 it failed, 2 it was typed wrong
+ * (docs/operations.md has the table).
  */
 import { parseArgs } from "node:util";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
@@ -21,7 +22,10 @@ export async function runCommand(
   terminal: Terminal,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<number> {
-  const wantsJson = argv.includes("--json");
+  // What stands behind "--" is text, whatever it looks like.
+  const end = argv.indexOf("--");
+  const typed = end < 0 ? argv : argv.slice(0, end);
+  const wantsJson = typed.includes("--json");
   try {
     const found = find(root, argv);
     if ("help" in found) {
@@ -29,7 +33,7 @@ export async function runCommand(
       return exit.ok;
     }
     const { command, path, rest } = found;
-    if (rest.includes("--help") || rest.includes("-h")) {
+    if (typed.includes("--help") || typed.includes("-h")) {
       terminal.print(commandHelp(path, command));
       return exit.ok;
     }

@@ -72,7 +72,7 @@ export async function run(invocation: Invocation): Promise<number> {
     const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${report.reason}`}`;
     if (ok) shown.done(sentence);
     else shown.fail(sentence);
-    if (booleanFlag(invocation, "json")) terminal.json(reportAgent(report));
+    if (booleanFlag(invocation, "json")) terminal.json({ ok, ...reportAgent(report) });
     return ok ? 0 : 1;
   } catch (error) {
     shown.fail();

@@ -5,7 +5,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
 import { askPassword } from "../command/ask-password.ts";
-import { type Invocation, stringFlag } from "../command/command.ts";
+import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { readNamedSecret } from "../command/named-file.ts";
 import { findInstallation } from "../instance/installation.ts";
 import { addressFlag, sessionFile } from "../instance/operator.ts";
@@ -23,5 +23,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const file = sessionFile(invocation);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   writeOperatorSession(file, { homeserver, userId: granted.userId, token: granted.token });
+  if (booleanFlag(invocation, "json"))
+    terminal.json({ user_id: granted.userId, homeserver, session_file: file });
   terminal.say(`Logged in as ${granted.userId}; the session is kept in ${file}`);
 }

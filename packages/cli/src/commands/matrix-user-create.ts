@@ -16,12 +16,13 @@ export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);
   const user = personOf(session, invocation.args[0] ?? "");
   const isOperator = booleanFlag(invocation, "operator");
-  const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
+  const admin = serverAdmin(invocation);
   const file = stringFlag(invocation, "password-file");
   const password = file === undefined ? await askPassword(user) : readNamedSecret(file, "the password file");
+  const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
   const own = await runStep(terminal, `Account ${user}`, () =>
     createPerson({
-      ...{ session, user, password, admin: serverAdmin(invocation) },
+      ...{ session, user, password, admin },
       keys: accountKeysIfAtHand(invocation),
     }),
   );

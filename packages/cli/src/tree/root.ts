@@ -60,6 +60,7 @@ export const root: CommandGroup = {
           value: "PATH",
           summary: 'File with the password; "-" for standard input',
         },
+        ...jsonFlag,
       },
       examples: ["bureau login alice", "pass bureau/alice | bureau login alice --password-file -"],
       load: () => import("../commands/login.ts"),
