@@ -113,6 +113,15 @@ describe("dependency arrows", () => {
 });
 
 describe("hygiene", () => {
+  test("lets the command line print in one place only", () => {
+    const line = "process.stdout.write(message);";
+    expect(checkHygiene("packages/cli/src/commands/a.ts", line, "/srv/bureau")).toHaveLength(1);
+    expect(checkHygiene("packages/cli/src/command/terminal.ts", line, "/srv/bureau")).toEqual([]);
+    expect(checkHygiene("packages/cli/src/commands/a.ts", "terminal.print(message);", "/srv/bureau")).toEqual(
+      [],
+    );
+  });
+
   test("the checkout's path, package hosts, and tests that hide others are found in files", () => {
     const host = ["https:", "", "registry.example.org"].join("/");
     const files = put({

@@ -6,6 +6,16 @@ const packageHost = /https?:\/\/(?:registry|files|proxy|static|deb|snapshot|secu
 const onlyCall = /\b(?:test|it|describe)(?:\.\w+(?:\([^()]*\))?)*\.only(?:\.\w+)*\s*\(/u;
 const skipCall = /\b(?:test|it|describe)\.(?:skip|todo)\s*\(/u;
 
+/** Writing to a terminal past the one place where the text of others is made harmless. */
+const rawPrint =
+  /\bprocess\.std(?:out|err)\.write\b|\bconsole\.\w+\(|\bwriteSync\(\s*[12],|\bBun\.std(?:out|err)\b/u;
+const printers: ReadonlySet<string> = new Set([
+  "packages/cli/src/command/terminal.ts",
+  "packages/cli/src/command/ask-password.ts",
+]);
+const mustNotPrint = (path: string): boolean =>
+  path.startsWith("packages/cli/src/") && !printers.has(path) && !/\.test\.tsx?$/u.test(path);
+
 /** Checks one text file. `root` is the absolute path of the checkout. */
 export function checkHygiene(path: string, text: string, root: string): Violation[] {
   const isTest = /\.test\.tsx?$/u.test(path);
@@ -17,6 +27,8 @@ export function checkHygiene(path: string, text: string, root: string): Violatio
     const host = packageHost.exec(line)?.[0];
     if (host !== undefined)
       found.push(`${at}: names a package host (${host}…); leave it to the person's settings`);
+    if (mustNotPrint(path) && rawPrint.test(line))
+      found.push(`${at}: prints past command/terminal.ts, which makes the text of others harmless`);
     if (isTest && onlyCall.test(line)) found.push(`${at}: .only( hides every other test`);
     if (isTest && skipCall.test(line) && !`${lines[index - 1] ?? ""}${line}`.includes("//"))
       found.push(`${at}: a test is skipped without a reason: say why in a comment on or above the line`);

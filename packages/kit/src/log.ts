@@ -4,6 +4,7 @@
  */
 import { writeSync } from "node:fs";
 import { isBureauError, messageOf } from "./errors.ts";
+import { harmlessJson } from "./harmless.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFields = Record<string, unknown>;
@@ -52,7 +53,7 @@ export function createLog(
     if (rank[at] < rank[level]) return;
     const line: LogFields = { time: new Date().toISOString(), level: at, ...base, message };
     for (const [key, value] of Object.entries(fields)) line[key] = plain(value);
-    write(`${toJson(line)}\n`);
+    write(`${harmlessJson(toJson(line))}\n`);
   };
   return {
     debug: (message, fields) => emit("debug", message, fields),

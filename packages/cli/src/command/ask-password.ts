@@ -1,5 +1,6 @@
 /** A password, typed by a person at their terminal. */
 import { BureauError } from "@bureau/kit/errors";
+import { harmlessLine } from "@bureau/kit/harmless";
 
 /** Asks without showing what is typed. @throws BureauError `invalid-input` with `hint` when nobody is there to ask */
 export async function askPassword(
@@ -10,7 +11,7 @@ export async function askPassword(
     throw new BureauError("invalid-input", "Cannot ask for a password: standard input is not a terminal", {
       hint,
     });
-  process.stderr.write(`Password of ${user}: `);
+  process.stderr.write(`Password of ${harmlessLine(user)}: `);
   process.stdin.setRawMode(true);
   try {
     return await readHidden();

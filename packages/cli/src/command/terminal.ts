@@ -1,8 +1,12 @@
 /**
  * The person's terminal: results on stdout, progress and errors on stderr. On a TTY a step in progress is one line
  * that is rewritten; anywhere else each step is a line when it ends. Colour only on a TTY and never with NO_COLOR.
+ *
+ * Nothing else in this package writes to a terminal: whatever others have written, in rooms, sandboxes or on hosts, is
+ * made harmless here (kit/harmless), and only the colours of {@link Style} are let through.
  */
 import { fstatSync, writeSync } from "node:fs";
+import { harmless, harmlessJson, harmlessLine } from "@bureau/kit/harmless";
 
 export type Step = {
   /** Replaces what the step says it is doing. */
@@ -36,19 +40,28 @@ export type Style = {
   green(text: string): string;
 };
 
+/** Marks a colour of ours. Others cannot write it: they do not know it. */
+const seal = `<${crypto.randomUUID()}:`;
+const sealed = new RegExp(`${seal}(\\d+)>`, "gu");
+
 const paint =
   (on: boolean, code: number) =>
   (text: string): string =>
-    on ? `\u001b[${code}m${text}\u001b[0m` : text;
+    on ? `${seal}${code}>${text}${seal}0>` : text;
+
+/** With the colours that {@link paint} marked, once all else is harmless. */
+const colour = (text: string): string => text.replace(sealed, "\u001b[$1m");
+const shown = (text: string): string => colour(harmless(text));
+const shownInLine = (text: string): string => colour(harmlessLine(text));
 
 /** Spinner frames a second: enough to look alive. */
 const FRAMES_PER_SECOND = 8;
 
 export function openTerminal(env: Readonly<Record<string, string | undefined>>): Terminal {
   const live = isatty(2) && env["TERM"] !== "dumb";
-  const colour = (fd: number): boolean =>
+  const hasColour = (fd: number): boolean =>
     isatty(fd) && env["NO_COLOR"] === undefined && env["TERM"] !== "dumb";
-  const onErr = colour(2);
+  const onErr = hasColour(2);
   const style = (on: boolean): Style => ({
     bold: paint(on, 1),
     dim: paint(on, 2),
@@ -67,12 +80,12 @@ export function openTerminal(env: Readonly<Record<string, string | undefined>>):
     current = { ...step, done: end(step.done), fail: end(step.fail) };
     return current;
   };
-  const say = (line: string): void => write(2, `${line}\n`);
+  const say = (line: string): void => write(2, `${shown(line)}\n`);
   return {
-    print: (line) => write(1, `${line}\n`),
-    json: (value) => write(1, `${JSON.stringify(value, null, 2)}\n`),
+    print: (line) => write(1, `${shown(line)}\n`),
+    json: (value) => write(1, `${harmlessJson(JSON.stringify(value, null, 2))}\n`),
     say,
-    table: (heading, rows) => printTable(heading, rows, style(colour(1))),
+    table: (heading, rows) => printTable(heading, rows, style(hasColour(1))),
     style: err,
     note: (line) => (current === undefined ? say(line) : current.note(line)),
     step: (text) => begin(live ? liveStep(text, err) : plainStep(text, say)),
@@ -99,13 +112,13 @@ function liveStep(text: string, style: Style): Step {
   const draw = (): void => {
     const seconds = Math.floor((performance.now() - started) / 1000);
     const time = seconds >= 2 ? style.dim(` ${seconds} s`) : "";
-    write(2, `\r\u001b[2K  ${frames[frame++ % frames.length]} ${doing}${time}`);
+    write(2, `\r\u001b[2K  ${frames[frame++ % frames.length]} ${shownInLine(`${doing}${time}`)}`);
   };
   draw();
   const timer = setInterval(draw, 1000 / FRAMES_PER_SECOND);
   const end = (mark: string, result: string): void => {
     clearInterval(timer);
-    write(2, `\r\u001b[2K  ${mark} ${result}\n`);
+    write(2, `\r\u001b[2K  ${shown(`${mark} ${result}`)}\n`);
   };
   return {
     update: (next) => {
@@ -113,7 +126,7 @@ function liveStep(text: string, style: Style): Step {
       draw();
     },
     note: (line) => {
-      write(2, `\r\u001b[2K    ${line}\n`);
+      write(2, `\r\u001b[2K    ${shown(line)}\n`);
       draw();
     },
     done: (result) => end(style.green("✓"), result ?? doing),
@@ -122,16 +135,17 @@ function liveStep(text: string, style: Style): Step {
 }
 
 function printTable(heading: readonly string[], rows: readonly (readonly string[])[], style: Style): void {
+  const cells = rows.map((row) => row.map(harmlessLine));
   const widths = heading.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => (row[column] ?? "").length)),
+    Math.max(title.length, ...cells.map((row) => (row[column] ?? "").length)),
   );
-  const line = (cells: readonly string[]): string =>
-    cells
+  const line = (row: readonly string[]): string =>
+    row
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join("  ")
       .trimEnd();
-  write(1, `${style.dim(line(heading))}\n`);
-  for (const row of rows) write(1, `${line(row)}\n`);
+  write(1, `${shown(style.dim(line(heading)))}\n`);
+  for (const row of cells) write(1, `${line(row)}\n`);
 }
 
 /** Major device numbers of terminals: consoles, /dev/tty, and pseudo-terminals (devices.txt of the kernel). */

@@ -25,6 +25,8 @@ export async function run(invocation: Invocation): Promise<void> {
       typeof message["origin_server_ts"] === "number"
         ? new Date(message["origin_server_ts"]).toISOString()
         : "";
-    terminal.print(`${terminal.style.dim(at)} ${String(message["sender"])}: ${String(content?.body ?? "")}`);
+    // Indented, the lines of one message cannot pass for another's.
+    const body = String(content?.body ?? "").replaceAll("\n", "\n    ");
+    terminal.print(`${terminal.style.dim(at)} ${String(message["sender"])}: ${body}`);
   }
 }

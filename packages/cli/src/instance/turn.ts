@@ -1,9 +1,21 @@
 /** Commands of one user on one host take turns at editing what is in Matrix, which has no compare-and-set. */
-import { systemClock } from "@bureau/kit/clock";
+import { type Clock, systemClock } from "@bureau/kit/clock";
+import { BureauError } from "@bureau/kit/errors";
 import { waitForFileLock } from "@bureau/kit/file-lock";
 import { userLockFile } from "@bureau/kit/layout";
 
-/** An edit takes milliseconds; whoever holds the lock longer is stuck, and the check after the write is there still. */
-const TURN_MS_MAX = 5_000;
+/** An edit takes milliseconds; of thirty commands at once on a busy homeserver, the last waits its seconds. */
+const TURN_MS_MAX = 60_000;
 
-export const takeTurn = () => waitForFileLock(userLockFile("config", process.env), TURN_MS_MAX, systemClock);
+/** @throws BureauError `conflict` when the turn does not come: to write all the same would undo what others write */
+export async function takeTurn(
+  file = userLockFile("config", process.env),
+  timeoutMs = TURN_MS_MAX,
+  clock: Clock = systemClock,
+): Promise<Disposable> {
+  const turn = await waitForFileLock(file, timeoutMs, clock);
+  if (turn !== undefined) return turn;
+  throw new BureauError("conflict", `Another command has been editing for ${timeoutMs / 1000} s and more`, {
+    hint: `run this again when it has ended; it holds the lock "${file}"`,
+  });
+}
