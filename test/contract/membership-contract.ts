@@ -249,7 +249,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         expect(result.code).toBe(code);
         // A refusal names the act, the value, and what to type.
         if (code === 1) {
-          expect(result.stderr).toContain("Cannot write m.room.topic in !");
+          expect(result.stderr).toContain(`Cannot write m.room.topic in #${fleet}:${homeserver.serverName}`);
           expect(result.stderr).toContain("M_FORBIDDEN");
           expect(result.stderr).toContain("→ bureau whoami");
         }

@@ -86,6 +86,8 @@ export class MatrixSession {
   readonly homeserver: string;
   readonly userId: UserId;
   readonly #token: Secret;
+  /** What people call the rooms that were looked up, for errors. */
+  readonly #names = new Map<RoomId | RoomAlias, RoomAlias>();
   readonly #fetch: Fetch | undefined;
   readonly #onIgnored: OnIgnored;
 
@@ -130,15 +132,25 @@ export class MatrixSession {
       this.#call(`look up ${alias}`, "GET", path`/v3/directory/room/${alias}`, { signal }),
       "M_NOT_FOUND",
     );
-    return answer === undefined
-      ? undefined
-      : parse(RoomIdAnswer, answer, `answer to resolving ${alias}`).room_id;
+    if (answer === undefined) return undefined;
+    const { room_id } = parse(RoomIdAnswer, answer, `answer to resolving ${alias}`);
+    this.#names.set(room_id, alias);
+    return room_id;
+  }
+
+  #name(room: RoomId | RoomAlias): string {
+    return this.#names.get(room) ?? room;
   }
 
   async createAlias(alias: RoomAlias, room: RoomId): Promise<void> {
-    await this.#call(`give ${room} the alias ${alias}`, "PUT", path`/v3/directory/room/${alias}`, {
-      body: { room_id: room },
-    });
+    await this.#call(
+      `give ${this.#name(room)} the alias ${alias}`,
+      "PUT",
+      path`/v3/directory/room/${alias}`,
+      {
+        body: { room_id: room },
+      },
+    );
   }
 
   async deleteAlias(alias: RoomAlias): Promise<void> {
@@ -165,24 +177,27 @@ export class MatrixSession {
 
   /** Joins by ID or alias; joining twice is the same as once. */
   async joinRoom(room: RoomId | RoomAlias, signal?: AbortSignal): Promise<RoomId> {
-    const answer = await this.#call(`join ${room}`, "POST", path`/v3/join/${room}`, { body: {}, signal });
+    const answer = await this.#call(`join ${this.#name(room)}`, "POST", path`/v3/join/${room}`, {
+      body: {},
+      signal,
+    });
     return parse(RoomIdAnswer, answer, `answer to joining ${room}`).room_id;
   }
 
   async inviteUser(room: RoomId, user: UserId): Promise<void> {
-    await this.#call(`invite ${user} to ${room}`, "POST", path`/v3/rooms/${room}/invite`, {
+    await this.#call(`invite ${user} to ${this.#name(room)}`, "POST", path`/v3/rooms/${room}/invite`, {
       body: { user_id: user },
     });
   }
 
   async kickUser(room: RoomId, user: UserId, reason = ""): Promise<void> {
-    await this.#call(`remove ${user} from ${room}`, "POST", path`/v3/rooms/${room}/kick`, {
+    await this.#call(`remove ${user} from ${this.#name(room)}`, "POST", path`/v3/rooms/${room}/kick`, {
       body: { user_id: user, reason },
     });
   }
 
   async leaveRoom(room: RoomId): Promise<void> {
-    await this.#call(`leave ${room}`, "POST", path`/v3/rooms/${room}/leave`, { body: {} });
+    await this.#call(`leave ${this.#name(room)}`, "POST", path`/v3/rooms/${room}/leave`, { body: {} });
   }
 
   async joinedRooms(signal?: AbortSignal): Promise<RoomId[]> {
@@ -192,7 +207,7 @@ export class MatrixSession {
 
   async joinedMembers(room: RoomId): Promise<UserId[]> {
     const answer = await this.#call(
-      `list the members of ${room}`,
+      `list the members of ${this.#name(room)}`,
       "GET",
       path`/v3/rooms/${room}/joined_members`,
     );
@@ -213,7 +228,7 @@ export class MatrixSession {
   #content(room: RoomId, type: string, stateKey: string, signal?: AbortSignal): Promise<unknown> {
     return missingIsUndefined(
       this.#call(
-        `read ${eventName(type, stateKey)} in ${room}`,
+        `read ${eventName(type, stateKey)} in ${this.#name(room)}`,
         "GET",
         path`/v3/rooms/${room}/state/${type}/${stateKey}`,
         { signal },
@@ -231,7 +246,7 @@ export class MatrixSession {
   ): Promise<StateEvent | undefined> {
     const answer = await missingIsUndefined(
       this.#call(
-        `read ${eventName(type, stateKey)} in ${room}`,
+        `read ${eventName(type, stateKey)} in ${this.#name(room)}`,
         "GET",
         path`/v3/rooms/${room}/state/${type}/${stateKey}`,
         { query: { format: "event" }, signal },
@@ -279,9 +294,14 @@ export class MatrixSession {
 
   /** Everything that is current in a room, whoever wrote it. */
   async wholeState(room: RoomId, signal?: AbortSignal): Promise<StateEvent[]> {
-    const answer = await this.#call(`read the state of ${room}`, "GET", path`/v3/rooms/${room}/state`, {
-      signal,
-    });
+    const answer = await this.#call(
+      `read the state of ${this.#name(room)}`,
+      "GET",
+      path`/v3/rooms/${room}/state`,
+      {
+        signal,
+      },
+    );
     return parseStateEvents(parse(v.array(v.unknown()), answer, `state of ${room}`));
   }
 
@@ -299,7 +319,11 @@ export class MatrixSession {
     | undefined
   > {
     const answer = await missingIsUndefined(
-      this.#call(`read the event ${event} in ${room}`, "GET", path`/v3/rooms/${room}/event/${event}`),
+      this.#call(
+        `read the event ${event} in ${this.#name(room)}`,
+        "GET",
+        path`/v3/rooms/${room}/event/${event}`,
+      ),
       "M_NOT_FOUND",
     );
     if (answer === undefined) return undefined;
@@ -316,7 +340,7 @@ export class MatrixSession {
   ): Promise<EventId> {
     checkContent(content, eventName(type, stateKey));
     const answer = await this.#call(
-      `write ${eventName(type, stateKey)} in ${room}`,
+      `write ${eventName(type, stateKey)} in ${this.#name(room)}`,
       "PUT",
       path`/v3/rooms/${room}/state/${type}/${stateKey}`,
       {
@@ -337,7 +361,7 @@ export class MatrixSession {
     checkContent(content, type);
     const txnId = options.txnId ?? randomUUID();
     const answer = await this.#call(
-      `send ${type} to ${room}`,
+      `send ${type} to ${this.#name(room)}`,
       "PUT",
       path`/v3/rooms/${room}/send/${type}/${txnId}`,
       {
@@ -369,9 +393,14 @@ export class MatrixSession {
   ): Promise<Messages> {
     const { dir = "b", from, limit = 50, types } = options;
     const filter = types === undefined ? undefined : JSON.stringify({ types });
-    const answer = await this.#call(`read the messages of ${room}`, "GET", path`/v3/rooms/${room}/messages`, {
-      query: { dir, from, limit, filter },
-    });
+    const answer = await this.#call(
+      `read the messages of ${this.#name(room)}`,
+      "GET",
+      path`/v3/rooms/${room}/messages`,
+      {
+        query: { dir, from, limit, filter },
+      },
+    );
     return parse(MessagesAnswer, answer, `messages of ${room}`);
   }
 

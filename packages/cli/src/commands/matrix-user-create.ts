@@ -1,4 +1,5 @@
 /** `bureau matrix user create`: an account that a person logs in to, in the rooms where people meet. */
+import { BureauError } from "@bureau/kit/errors";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { readNamedSecret } from "../command/named-file.ts";
@@ -29,8 +30,13 @@ export async function run(invocation: Invocation): Promise<void> {
   await runStep(terminal, isOperator ? "Its rooms and its power there" : "Its rooms", async () => {
     await invitePerson(session, user, places, isOperator);
     for (const room of places) await own.joinRoom(room);
-    await own.logout();
+  }).catch((error: unknown) => {
+    throw new BureauError("failed", `The account "${user}" is made, but is not in its rooms`, {
+      cause: error,
+      hint: `as the administrator: bureau matrix user invite ${user}${isOperator ? " --operator" : ""}`,
+    });
   });
+  await own.logout();
   if (booleanFlag(invocation, "json")) terminal.json({ user_id: user, operator: isOperator, rooms: places });
   else {
     terminal.print(user);

@@ -138,8 +138,12 @@ export async function kickEverywhere(removal: Removal): Promise<string[]> {
 export async function finishRemoval(removal: Removal): Promise<string[]> {
   const { session, user } = removal;
   const still: string[] = [];
-  for (const { room, localpart } of removal.rooms)
-    if (isMember(await membershipOf(session, room, user))) still.push(localpart);
+  for (const { room, localpart } of removal.rooms) {
+    const membership = await attempt(removal, `see whether the machine is still in ${localpart}`, () =>
+      membershipOf(session, room, user),
+    );
+    if (membership === undefined || isMember(membership)) still.push(localpart);
+  }
   if (still.length > 0) return still;
   await clearFacts(removal);
   const config = roomOfKind(removal, "config");

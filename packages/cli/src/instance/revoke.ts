@@ -64,7 +64,12 @@ export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
     () => closeAccount(options, removal),
     (closed) => (closed === "deactivated" ? "Its account is closed" : "Its account could not be closed"),
   );
-  const kicked = await runStep(terminal, "Taking it out of its rooms", () => kickEverywhere(removal));
+  const kicked = await runStep(
+    terminal,
+    "Taking it out of its rooms",
+    () => kickEverywhere(removal),
+    ({ length }) => `Taken out of ${length} rooms`,
+  );
   const cleared = await runStep(terminal, "Clearing what the rooms say about it", () => clearState(removal));
   await runStep(terminal, "Publishing the revocation", () =>
     publish(options, removal, agents, cleared.credentialKeys, account),
