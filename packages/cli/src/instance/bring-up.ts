@@ -27,7 +27,7 @@ import { findInstance, type Instance } from "./instance.ts";
 import { repairMachineRooms } from "./machine-room-repair.ts";
 import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
 import { warnOf } from "./operator.ts";
-import { probeSandbox, thisHost } from "./probe.ts";
+import { bwrapFault, probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
 import { provisionMachine } from "./provision.ts";
 import { bootstrapFile, hasJoined } from "./supervisor.ts";
@@ -60,12 +60,14 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const { layout, terminal } = options;
   const clock = options.clock ?? systemClock;
   const firstRun = findInstance(layout) === undefined;
-  await runStep(
+  const { bwrap } = await runStep(
     terminal,
     "This machine can make sandboxes without root",
     async () => probeSandbox(thisHost),
     (found) => `This machine can make sandboxes without root (bubblewrap ${found.bwrap}, tmux ${found.tmux})`,
   );
+  const weakness = bwrapFault(thisHost, bwrap);
+  if (weakness !== undefined) terminal.say(`  bubblewrap ${weakness.fault}\n  ${weakness.hint}`);
   makeFolders(layout);
   using _turn = await takeTurn(layout, terminal, clock);
   await options.ensureSupervisor();

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { BureauError } from "@bureau/kit/errors";
-import { type Host, probeSandbox, thisHost } from "./probe.ts";
+import { bwrapFault, type Host, probeSandbox, thisHost } from "./probe.ts";
 
 const debian = 'ID=debian\nVERSION_ID="12"\n';
 
@@ -53,6 +53,15 @@ describe("probing for sandboxes", () => {
     });
     expect(failure(old).message).toContain("0.4.1");
     expect(failure(old).message).toContain("0.5");
+  });
+
+  test("a version without a security fix is said, with the distribution's own remedy", () => {
+    for (const fixed of ["0.12", "0.13", "1.0"]) expect(bwrapFault(host(), fixed)).toBeUndefined();
+    expect(bwrapFault(host(), "0.8")?.fault).toContain("CVE-2026-87766");
+    expect(bwrapFault(host(), "0.8")?.hint).toContain("upgrade to Debian 13");
+    const trixie = host({ osRelease: 'ID=debian\nVERSION_ID="13"\n' });
+    expect(bwrapFault(trixie, "0.11")?.hint).toContain("sudo apt-get install -y bubblewrap");
+    expect(bwrapFault(host({ osRelease: "ID=fedora\n" }), "0.11")?.hint).toContain("dnf install");
   });
 
   test.each([

@@ -34,6 +34,8 @@ export const thisHost: Host = {
 
 /** --clearenv and --perms came with 0.5 (its release notes). */
 const bwrapLeast = [0, 5] as const;
+/** From here on bubblewrap follows no link while it makes the places of mounts (CVE-2026-87766). */
+const bwrapSecure = [0, 12] as const;
 /** tmux 3.0: server options and formats the launcher's configuration uses. */
 const tmuxLeast = [3, 0] as const;
 
@@ -49,6 +51,25 @@ export function probeSandbox(host: Host): ProbeResult {
 /** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
 export const requireBwrap = (host: Host): string =>
   version(host, ["bwrap", "--version"], "bubblewrap", "bwrap", bwrapLeast);
+
+/** What is not mended in a version of bubblewrap that works, and the remedy; undefined when nothing is known. */
+export function bwrapFault(host: Host, found: string): { fault: string; hint: string } | undefined {
+  const [major = 0, minor = 0] = found.split(".").map(Number);
+  if (isAtLeast([major, minor], bwrapSecure)) return undefined;
+  const newest = /^ID=debian$/m.test(host.osRelease) && /^VERSION_ID="?12"?$/m.test(host.osRelease);
+  const fixed = bwrapSecure.join(".");
+  return {
+    fault: `${found} lacks the fix of CVE-2026-87766; Bureau makes the places of mounts itself`,
+    hint: newest
+      ? `Debian 12 has no bubblewrap with the fix: upgrade to Debian 13, or install ${fixed} or newer by hand`
+      : `upgrade it to ${fixed} or newer: ${installCommand(host, "bubblewrap")}`,
+  };
+}
+
+const isAtLeast = (
+  [major, minor]: readonly [number, number],
+  [leastMajor, leastMinor]: readonly [number, number],
+): boolean => major > leastMajor || (major === leastMajor && minor >= leastMinor);
 
 /** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
 export const requireTmux = (host: Host): string => version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
@@ -85,7 +106,7 @@ function version(
     throw new BureauError("unsupported", `Cannot find the program "${program}"`, { hint });
   const found = /(\d+)\.(\d+)/.exec(done.stdout);
   const [major, minor] = [Number(found?.[1] ?? 0), Number(found?.[2] ?? 0)];
-  if (major < least[0] || (major === least[0] && minor < least[1]))
+  if (!isAtLeast([major, minor], least))
     throw new BureauError(
       "unsupported",
       `"${program}" is version ${done.stdout.trim()}, Bureau needs ${least.join(".")} or newer`,

@@ -11,7 +11,7 @@
  *
  * Later arguments win over earlier ones, so Bureau's own mounts come last and nothing can lie over them.
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { insidePaths } from "@bureau/kit/layout";
 import { within } from "@bureau/kit/mounts";
@@ -63,7 +63,8 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
     ...baseArguments(spec, context),
     ...homeArguments(context),
     ...context.mounts.flatMap(mountArguments),
-    ...(spec.create_dirs ?? []).flatMap((path) => ["--dir", path]),
+    // Without "..", which would lead elsewhere through a link than mount-points.ts has looked.
+    ...(spec.create_dirs ?? []).flatMap((path) => ["--dir", resolve("/", path)]),
     ...scratchArguments(context),
     ...["--ro-bind", context.inside, insidePaths.run],
     ...(context.serves ? ["--perms", "0755", "--size", LISTEN_BYTES_MAX, "--tmpfs", insidePaths.listen] : []),
@@ -144,7 +145,7 @@ const needsStore = (spec: SandboxSpec, context: BwrapContext): boolean =>
 
 /** A home that no mount provides is an empty one that goes away with the sandbox. */
 function homeArguments(context: BwrapContext): string[] {
-  const home = context.environment["HOME"] ?? insidePaths.home;
+  const home = resolve("/", context.environment["HOME"] ?? insidePaths.home);
   if (within(home, "/tmp") || home === "/" || context.mounts.some(({ dest }) => within(home, dest)))
     return [];
   return ["--perms", "0700", "--tmpfs", home];

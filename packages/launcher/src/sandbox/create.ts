@@ -30,6 +30,7 @@ import { accountOf, settledScreen } from "./exit-account.ts";
 import { withoutHostTools } from "./host-tools.ts";
 import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
+import { makeMountPoint, nestedPoints } from "./mount-points.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
 import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
@@ -227,6 +228,7 @@ function writeFiles(
     programsDir: realpathSync(host.config.programsDir),
     environment,
   };
+  makeMountPoints(host, plan, spec.create_dirs ?? []);
   writeFileSync(paths.empty, "", { mode: 0o444 });
   writeFileSync(paths.seccompFilter, seccompFilter(new Set(exceptionsOf(spec))), { mode: 0o600 });
   writeArguments(paths, bwrapArguments(spec, context));
@@ -234,6 +236,11 @@ function writeFiles(
   makeFifo(startGate(paths), 0o600);
   linkSockets(paths);
   return sourcesOf(context);
+}
+
+function makeMountPoints({ config: { layout } }: SandboxHost, plan: Plan, folders: readonly string[]): void {
+  const roots = [layout.workspaceRoot, layout.cacheRoot].map((root) => realpathSync(root));
+  for (const point of nestedPoints(plan.mounts, folders, roots)) makeMountPoint(point);
 }
 
 const exceptionsOf = ({ security }: SandboxSpec): SecurityException[] =>

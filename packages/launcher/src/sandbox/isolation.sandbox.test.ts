@@ -176,6 +176,31 @@ describe("from inside a sandbox", () => {
     expect(await launcher.status("agent/planter")).toBeUndefined();
   });
 
+  test("places of mounts in a folder that is kept are made beneath it, and through no link", async () => {
+    const workspace = launcher.layout.workspaceRoot;
+    const [kept, outside] = [join(workspace, "kept"), join(launcher.root, "outside")];
+    for (const path of [join(workspace, "tool"), outside]) mkdirSync(path, { recursive: true });
+    writeFileSync(join(workspace, "tool/word"), "seen");
+    const spec = {
+      filesystem: [
+        { source: "${WORKSPACE_ROOT}/kept", dest: "/workspace", mode: "rw" as const },
+        { source: "${WORKSPACE_ROOT}/tool", dest: "/workspace/own/tool" },
+      ],
+      create_dirs: ["/workspace/logs"],
+    };
+    expect(await inside("cat /workspace/own/tool/word; ls -1 /workspace", { spec })).toBe("seenlogs\nown");
+    await inside(`cd /workspace && rm -r logs && ln -s ${outside} logs`, {
+      spec: { ...spec, create_dirs: [] },
+    });
+    for (const folder of ["/workspace/logs", "/workspace/logs/deep"]) {
+      const attempt = launcher.create("agent/nester", "true", { spec: { ...spec, create_dirs: [folder] } });
+      await expect(attempt).rejects.toThrow('"logs" in');
+    }
+    expect(readdirSync(outside)).toEqual([]);
+    expect(readdirSync(kept).sort()).toEqual(["logs", "own"]);
+    expect(await launcher.status("agent/nester")).toBeUndefined();
+  });
+
   test("a folder swapped for a link after the check and before the mount is noticed before the program runs", async () => {
     const workspace = launcher.layout.workspaceRoot;
     const secret = join(launcher.root, "secret");

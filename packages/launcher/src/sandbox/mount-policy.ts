@@ -8,9 +8,10 @@
  * network needs: they are mounted without the private keys beside them, wherever a link leads.
  */
 import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { insidePaths, type Layout } from "@bureau/kit/layout";
+import { makeBeneath } from "@bureau/kit/make-beneath";
 import { within } from "@bureau/kit/mounts";
 import type { Mount } from "@bureau/schema/template";
 
@@ -180,12 +181,13 @@ function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolea
   if (existing === wanted && real !== undefined) return real;
   if (!make) return undefined;
   const path = real === undefined ? wanted : join(real, wanted.slice(existing.length));
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  const made = realPath(path);
-  if (made !== undefined && within(made, realPath(root) ?? root)) return made;
+  mkdirSync(root, { recursive: true, mode: 0o755 });
+  const wantedFolder = { kind: "folder", make: true, folderMode: 0o700 } as const;
+  const obstacle = makeBeneath(realRoot, relative(realRoot, path), wantedFolder);
+  if (obstacle === undefined) return path;
   throw new BureauError(
     "forbidden",
-    `Cannot mount "${mount.source}" on "${mount.dest}": it moved while it was made`,
+    `Cannot mount "${mount.source}" on "${mount.dest}": it moved while it was made (${obstacle.why})`,
   );
 }
 

@@ -2,7 +2,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
-import { type Host, probeNamespaces, requireBwrap, requireTmux, thisHost } from "../../instance/probe.ts";
+import {
+  bwrapFault,
+  type Host,
+  probeNamespaces,
+  requireBwrap,
+  requireTmux,
+  thisHost,
+} from "../../instance/probe.ts";
 import { sysusersFile } from "../../system/units.ts";
 import { asSystemUser, sessionGroups } from "../accounts.ts";
 import type { Action } from "../action.ts";
@@ -112,9 +119,9 @@ export const systemChecks: readonly Check[] = [
     id: "bubblewrap",
     group: "system",
     title: "bubblewrap",
-    expected: "bubblewrap 0.5 or newer",
+    expected: "bubblewrap 0.5 or newer; 0.12 has the fix of CVE-2026-87766",
     repair: "installs the package",
-    probe: () => program(() => requireBwrap(thisHost), "bubblewrap"),
+    probe: bubblewrap,
   },
   {
     id: "tmux",
@@ -159,6 +166,12 @@ function operatorMembership(host: HostView): Finding {
         hint: `log in again, or: newgrp ${operatorsGroup}`,
       })
     : pass(`${operator} is`);
+}
+
+function bubblewrap(): Finding {
+  const finding = program(() => requireBwrap(thisHost), "bubblewrap");
+  const weakness = finding.status === "pass" ? bwrapFault(thisHost, finding.found) : undefined;
+  return weakness === undefined ? finding : warn(weakness.fault, { hint: weakness.hint });
 }
 
 function program(require: () => string, name: string): Finding {

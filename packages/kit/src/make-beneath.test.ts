@@ -1,0 +1,68 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { makeBeneath } from "./make-beneath.ts";
+import { removeTree } from "./remove-tree.ts";
+
+let folder: string;
+let root: string;
+let outside: string;
+beforeEach(() => {
+  folder = mkdtempSync("/tmp/bk-");
+  root = join(folder, "root");
+  outside = join(folder, "outside");
+  for (const path of [root, outside]) mkdirSync(path);
+});
+afterEach(() => removeTree(folder));
+
+test("folders and files that are missing are made, and found again", () => {
+  for (const make of [true, false]) {
+    expect(makeBeneath(root, "a/b/c", { kind: "folder", make })).toBeUndefined();
+    expect(makeBeneath(root, "a/f", { kind: "file", make })).toBeUndefined();
+    expect(makeBeneath(root, "", { kind: "folder", make })).toBeUndefined();
+  }
+  expect(lstatSync(join(root, "a/b/c")).isDirectory()).toBe(true);
+  expect(lstatSync(join(root, "a/f")).isFile()).toBe(true);
+});
+
+test("what is missing is not made when it is only looked for", () => {
+  expect(makeBeneath(root, "a/b", { kind: "folder", make: false })).toEqual({ part: "a", why: "missing" });
+  expect(readdirSync(root)).toEqual([]);
+});
+
+test("no link is followed, wherever it leads and wherever it stands", () => {
+  mkdirSync(join(root, "inner"));
+  symlinkSync(outside, join(root, "absolute"));
+  symlinkSync("../outside", join(root, "relative"));
+  symlinkSync("inner", join(root, "within"));
+  symlinkSync(join(outside, "new"), join(root, "dangling"));
+  for (const name of ["absolute", "relative", "within", "dangling"]) {
+    const obstacle = { part: name, why: "a link" } as const;
+    expect(makeBeneath(root, `${name}/x`, { kind: "folder", make: true })).toEqual(obstacle);
+    expect(makeBeneath(root, name, { kind: "folder", make: true })).toEqual(obstacle);
+    expect(makeBeneath(root, name, { kind: "file", make: true })).toEqual(obstacle);
+  }
+  expect([readdirSync(outside), readdirSync(join(root, "inner"))]).toEqual([[], []]);
+});
+
+test("nothing is put in the place of something else", () => {
+  writeFileSync(join(root, "file"), "kept");
+  mkdirSync(join(root, "folder"));
+  expect(makeBeneath(root, "file/x", { kind: "folder", make: true })).toEqual({
+    part: "file",
+    why: "no folder",
+  });
+  expect(makeBeneath(root, "folder", { kind: "file", make: true })).toEqual({
+    part: "folder",
+    why: "no file",
+  });
+  expect(existsSync(join(root, "file"))).toBe(true);
+});

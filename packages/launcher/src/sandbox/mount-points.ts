@@ -1,0 +1,63 @@
+/**
+ * The places of mounts that lie inside another mount of the template. bubblewrap makes those that are missing, as whoever
+ * runs the launcher, and versions before 0.12 follow links on the way (CVE-2026-87766). What a sandbox may write and
+ * keeps, such as /workspace, may hold any link. So the launcher makes these places itself, on the host's side, beneath the
+ * mount's source and through no link; or it refuses.
+ */
+import { statSync } from "node:fs";
+import { relative, resolve } from "node:path";
+import { BureauError } from "@bureau/kit/errors";
+import { makeBeneath, type Wanted } from "@bureau/kit/make-beneath";
+import { within } from "@bureau/kit/mounts";
+import type { ResolvedMount } from "./mount-policy.ts";
+
+export type MountPoint = {
+  readonly dest: string;
+  readonly kind: Wanted["kind"];
+  /** The bind mount of the template in which it lies, and whether that is writable. */
+  readonly in: Extract<ResolvedMount, { type: "bind" }>;
+};
+
+/**
+ * The places that lie inside a bind mount made before them, in the order bubblewrap makes them: mounts, then folders. Only
+ * of those that sandboxes write to: what is mounted writable, and what lies below `roots`, where others may write.
+ */
+export function nestedPoints(
+  mounts: readonly ResolvedMount[],
+  folders: readonly string[],
+  roots: readonly string[],
+): MountPoint[] {
+  const isWritten = ({ source, writable }: MountPoint["in"]): boolean =>
+    writable || roots.some((root) => within(source, root));
+  const wanted = [
+    ...mounts.map((mount, index) => ({
+      dest: mount.dest,
+      kind:
+        mount.type === "tmpfs" || statSync(mount.source).isDirectory()
+          ? ("folder" as const)
+          : ("file" as const),
+      before: mounts.slice(0, index),
+    })),
+    ...folders.map((path) => ({ dest: resolve("/", path), kind: "folder" as const, before: mounts })),
+  ];
+  return wanted.flatMap(({ before, ...point }) => {
+    // The last one made covers those before it.
+    const holder = before.findLast(({ dest }) => within(point.dest, dest));
+    return holder?.type === "bind" && holder.dest !== point.dest && isWritten(holder)
+      ? [{ ...point, in: holder }]
+      : [];
+  });
+}
+
+/** Makes one place, or finds it. @throws BureauError `forbidden` when it cannot be there */
+export function makeMountPoint({ dest, kind, in: holder }: MountPoint): void {
+  const obstacle = makeBeneath(holder.source, relative(holder.dest, dest), { kind, make: holder.writable });
+  if (obstacle === undefined) return;
+  const reason =
+    obstacle.why === "missing"
+      ? `"${obstacle.part}" is missing in "${holder.source}", which is mounted read-only`
+      : `"${obstacle.part}" in "${holder.source}" is ${obstacle.why}`;
+  throw new BureauError("forbidden", `Cannot mount on "${dest}": ${reason}`, {
+    hint: `remove it, or mount somewhere outside "${holder.dest}"`,
+  });
+}
