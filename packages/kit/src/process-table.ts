@@ -81,12 +81,15 @@ export async function stopProcess(target: ProcessId, graceMs: number, clock: Clo
 }
 
 /** Every live process whose command line holds all of `words`, each as a whole argument. */
-export function findByArguments(...words: string[]): ProcessId[] {
+export const findByArguments = (...words: string[]): ProcessId[] =>
+  findProcesses((args) => words.every((word) => args.includes(word)));
+
+/** Every live process with a command line that `is` wanted. */
+export function findProcesses(is: (args: readonly string[]) => boolean): ProcessId[] {
   const found: ProcessId[] = [];
   for (const entry of readdirSync("/proc")) {
     if (!/^\d+$/.test(entry)) continue;
-    const args = argumentsOf(Number(entry));
-    if (!words.every((word) => args.includes(word))) continue;
+    if (!is(argumentsOf(Number(entry)))) continue;
     const id = identify(Number(entry));
     if (id !== undefined) found.push(id);
   }
@@ -157,6 +160,13 @@ function childrenOfThread(pid: number, task: string): number[] {
     return [];
   }
 }
+
+/** All live processes below `pid`, nearest first. */
+export const descendantsOf = (pid: number): ProcessId[] =>
+  childrenOf(pid).flatMap((child) => {
+    const id = identify(child);
+    return id === undefined ? [] : [id, ...descendantsOf(child)];
+  });
 
 /** True when the process has a handler of its own for signal `number` (SigCgt of /proc/<pid>/status). */
 export function catchesSignal(pid: number, number: number): boolean {

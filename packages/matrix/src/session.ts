@@ -389,10 +389,12 @@ export class MatrixSession {
       readonly from?: string;
       readonly limit?: number;
       readonly types?: readonly string[];
+      readonly senders?: readonly UserId[];
     } = {},
   ): Promise<Messages> {
-    const { dir = "b", from, limit = 50, types } = options;
-    const filter = types === undefined ? undefined : JSON.stringify({ types });
+    const { dir = "b", from, limit = 50, types, senders } = options;
+    const filter =
+      types === undefined && senders === undefined ? undefined : JSON.stringify({ types, senders });
     const answer = await this.#call(
       `read the messages of ${this.#name(room)}`,
       "GET",

@@ -14,6 +14,7 @@ import { bringUp, type UpResult } from "../instance/bring-up.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 import { runSupervisor } from "../instance/supervisor.ts";
+import { replaceSupervisor } from "../instance/supervisor-lock.ts";
 import { supervisorStatus } from "../instance/supervisor-wire.ts";
 import { statusOf } from "./status.ts";
 
@@ -58,6 +59,8 @@ async function ensureSupervisor(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<void> {
   if ((await answers(layout)) === true) return;
+  // One that cannot be reached, its socket being gone, would keep every other from starting.
+  (await replaceSupervisor(layout, systemClock))[Symbol.dispose]();
   const log = openSync(join(layout.logDir, "supervisor.log"), "a", 0o600);
   const child = Bun.spawn([join(programsDir(), "bin", "bureau-supervisor"), "--home", layout.home], {
     cwd: "/",

@@ -4,12 +4,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
-import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { tryFileLock, waitForFileLock } from "@bureau/kit/file-lock";
+import { isBureauError } from "@bureau/kit/errors";
 import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/kit/layout";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -31,11 +29,10 @@ import { bwrapFault, probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
 import { provisionMachine } from "./provision.ts";
 import { bootstrapFile, hasJoined } from "./supervisor.ts";
+import { takeTurn } from "./supervisor-lock.ts";
 
 /** A launcher that is there answers in milliseconds. */
 const LAUNCHER_MS_MAX = 5_000;
-/** Another `bureau up` takes seconds; its own steps give up within this. */
-const TURN_MS_MAX = 120_000;
 
 export type BringUp = {
   readonly layout: InstanceLayout;
@@ -69,6 +66,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const weakness = bwrapFault(thisHost, bwrap);
   if (weakness !== undefined) terminal.say(`  bubblewrap ${weakness.fault}\n  ${weakness.hint}`);
   makeFolders(layout);
+  // A second one would provision again what the first has, whose launcher then finds nothing to join with.
   using _turn = await takeTurn(layout, terminal, clock);
   await options.ensureSupervisor();
   const instance = await runStep(
@@ -111,19 +109,6 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     greeting,
     firstRun,
   };
-}
-
-/** One at a time: a second one would provision again what the first has, whose launcher then finds nothing to join with. */
-async function takeTurn(layout: InstanceLayout, terminal: Terminal, clock: Clock): Promise<Disposable> {
-  const file = join(layout.home, "up.lock");
-  const wait = async (): Promise<Disposable> => {
-    const turn = await waitForFileLock(file, TURN_MS_MAX, clock);
-    if (turn !== undefined) return turn;
-    throw new BureauError("conflict", `Another bureau up of "${layout.home}" does not come to an end`, {
-      hint: "bureau status shows how far it is",
-    });
-  };
-  return tryFileLock(file) ?? (await runStep(terminal, "Waiting for another bureau up", wait));
 }
 
 function makeFolders(layout: InstanceLayout): void {

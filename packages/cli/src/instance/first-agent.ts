@@ -16,6 +16,9 @@ import { createPrincipal } from "./principal.ts";
 
 /** Starting takes a second; a crowded machine is given a minute. */
 const SPEAK_MS_MAX = 60_000;
+/** What is read of the lobby to find what it said. */
+const PAGE_EVENTS = 100;
+const PAGES_MAX = 50;
 
 /** The greeter's user ID, made when there never was one; undefined when somebody destroyed it and so wants none. */
 export async function ensureGreeter(
@@ -48,7 +51,6 @@ export async function ensureGreeter(
   return user;
 }
 
-/** The greeter's last message in the lobby, which only it can have written, through its own proxy. */
 /**
  * What the greeter said last since it was started: only it can have written that, through its own proxy.
  * @throws BureauError `timeout`
@@ -91,13 +93,18 @@ async function saidSince(
   greeter: UserId,
   startedAt: number,
 ): Promise<string | undefined> {
-  const { chunk } = await session.messages(lobby, { dir: "b", limit: 50 });
-  const said = chunk.find(
-    (event) =>
-      event["sender"] === greeter &&
-      event["type"] === "m.room.message" &&
-      Number(event["origin_server_ts"]) >= startedAt,
-  );
-  const content = said?.["content"] as { body?: unknown } | undefined;
-  return typeof content?.body === "string" ? content.body : undefined;
+  // Others may have said a lot meanwhile; and a homeserver may leave out what the filter leaves out, or not.
+  for (let from: string | undefined, page = 0; page < PAGES_MAX; page++) {
+    const { chunk, end } = await session.messages(lobby, {
+      ...{ dir: "b", limit: PAGE_EVENTS, types: ["m.room.message"], senders: [greeter] },
+      ...(from === undefined ? {} : { from }),
+    });
+    const since = chunk.filter((event) => Number(event["origin_server_ts"]) >= startedAt);
+    const said = since.find((event) => event["sender"] === greeter && event["type"] === "m.room.message");
+    const content = said?.["content"] as { body?: unknown } | undefined;
+    if (typeof content?.body === "string") return content.body;
+    if (since.length < chunk.length || end === undefined || end === from) return undefined;
+    from = end;
+  }
+  return undefined;
 }

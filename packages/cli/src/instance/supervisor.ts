@@ -12,19 +12,26 @@ import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { tryFileLock } from "@bureau/kit/file-lock";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
 import { aborted } from "@bureau/kit/lifecycle";
 import type { Log } from "@bureau/kit/log";
 import { findInhabitants } from "@bureau/kit/mounts";
 import { realPath } from "@bureau/kit/own-build";
-import { findByArguments, type ProcessId, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
+import {
+  descendantsOf,
+  findByArguments,
+  findProcesses,
+  type ProcessId,
+  signalProcess,
+  waitUntilGone,
+} from "@bureau/kit/process-table";
 import { removeTree } from "@bureau/kit/remove-tree";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { type Instance, listenFlags, requireInstance } from "./instance.ts";
 import { type ProgramPlan, SupervisedProgram } from "./supervised-program.ts";
+import { tryToSupervise } from "./supervisor-lock.ts";
 import { type ProgramName, programNames, supervisorRequests } from "./supervisor-wire.ts";
 
 const StateSchema = v.object({
@@ -34,6 +41,8 @@ const StateSchema = v.object({
 /** The launcher's own grace for sandboxes is 5 s, then it kills; twice that and some is a hang. */
 const LAUNCHER_GRACE_MS = 15_000;
 const PROGRAM_GRACE_MS = 8_000;
+/** A process that was killed is gone in milliseconds, unless a disk or a network file system keeps it. */
+const SWEEP_MS_MAX = 30_000;
 
 export type SupervisorConfig = { readonly layout: InstanceLayout; readonly programsDir: string };
 export type SupervisorDeps = {
@@ -54,7 +63,7 @@ export async function runSupervisor(
   const { layout } = config;
   makePrivateDir(layout.home);
   makePrivateDir(layout.runDir);
-  using lock = tryFileLock(join(layout.home, "supervisor.lock"));
+  using lock = tryToSupervise(layout);
   if (lock === undefined)
     throw new BureauError("conflict", `The instance "${layout.home}" is supervised already`, {
       hint: "bureau status",
@@ -188,31 +197,57 @@ function saveState(layout: InstanceLayout, programs: ReadonlyMap<ProgramName, Su
 
 /**
  * Stops whatever of the instance still runs and removes its sockets: what is left when a supervisor was killed, or a
- * program did not stop when told. Safe to call at any time when the instance should be down.
+ * program did not stop when told. Only for who holds the supervisor's lock.
+ * @throws BureauError `timeout` with what cannot be ended
  */
 export async function sweep(layout: InstanceLayout, clock: Clock): Promise<string[]> {
   const swept: string[] = [];
   const left = [...readLeft(layout)].reverse();
-  const strays = (): ProcessId[] => [
-    ...findByArguments("--run-dir", layout.runDir),
-    ...findByArguments("-S", tmuxSocket(layout)),
-  ];
-  for (const process of [...left.map(([, id]) => id), ...strays()]) {
+  for (const process of [...left.map(([, id]) => id), ...strays(layout)]) {
     if (!signalProcess(process, "SIGTERM")) continue;
     swept.push(`process ${process.pid}`);
     if (!(await waitUntilGone(process, LAUNCHER_GRACE_MS, clock))) signalProcess(process, "SIGKILL");
     await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
   }
-  const killed = [...strays(), ...findInhabitants(layout.runDir)];
-  for (const process of killed) signalProcess(process, "SIGKILL");
-  // Whoever is told that all is down may count on it. They die together, so the wait for all is hardly more than for one.
-  for (const process of killed) await waitUntilGone(process, PROGRAM_GRACE_MS, clock);
+  await endAll(() => [...strays(layout), ...findInhabitants(layout.runDir)], clock);
   removeDurably(layout.supervisorStateFile);
   for (const entry of readdir(layout.runDir)) {
     removeTree(join(layout.runDir, entry));
     if (entry !== "supervisor.sock" && entry !== "fleet") swept.push(entry);
   }
   return swept;
+}
+
+/** Shells that run a sandbox's script; they outlive the terminal for a moment. */
+const findPaneShells = (layout: InstanceLayout): ProcessId[] =>
+  findProcesses(
+    ([shell = "", script = ""]) => shell.endsWith("/sh") && script.startsWith(`${layout.runDir}/`),
+  );
+
+/** The instance's processes, by what stands in their command lines. */
+const strays = (layout: InstanceLayout): ProcessId[] => [
+  ...findByArguments("--run-dir", layout.runDir),
+  ...findByArguments("--data-dir", layout.homeserverDir),
+  ...findByArguments("-S", tmuxSocket(layout)),
+  ...findPaneShells(layout),
+];
+
+/**
+ * Kills what `find` finds and all that has come from it, until it finds nothing: a process that was about to start
+ * another may have done so. Whoever is told that all is down may count on it. @throws BureauError `timeout`
+ */
+async function endAll(find: () => ProcessId[], clock: Clock): Promise<void> {
+  const deadline = clock.monotonic() + SWEEP_MS_MAX;
+  for (let found = find(); found.length > 0; found = find()) {
+    const killed = [...found, ...found.flatMap(({ pid }) => descendantsOf(pid))];
+    for (const process of killed) signalProcess(process, "SIGKILL");
+    // They die together, so the wait for all is hardly more than for one.
+    for (const process of killed)
+      if (!(await waitUntilGone(process, Math.max(0, deadline - clock.monotonic()), clock)))
+        throw new BureauError("timeout", `Process ${process.pid} of this Bureau cannot be ended`, {
+          hint: `ps -o pid,stat,wchan,args -p ${process.pid} shows what it waits for; then bureau down`,
+        });
+  }
 }
 
 function readdir(path: string): string[] {

@@ -1,0 +1,117 @@
+/**
+ * One at a time may start, stop or sweep what an instance runs, and whoever sweeps supervises nothing meanwhile:
+ *
+ * * `up.lock`: `bureau up` and `bureau down` of one instance take turns;
+ * * `supervisor.lock`: held by a supervisor as long as it lives, and by whoever removes what one has left. It holds the
+ *   identity of the process, so that a supervisor that nobody can reach any more, its socket being gone, can be ended.
+ */
+import { ftruncateSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock } from "@bureau/kit/clock";
+import { readIfPresent } from "@bureau/kit/durable-file";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { type FileLock, tryFileLock, waitForFileLock } from "@bureau/kit/file-lock";
+import type { InstanceLayout } from "@bureau/kit/layout";
+import { identify, type ProcessId, signalProcess, stopProcess } from "@bureau/kit/process-table";
+import { runStep } from "../command/run-step.ts";
+import type { Terminal } from "../command/terminal.ts";
+import { stopSupervisor } from "./supervisor-wire.ts";
+
+/** Another `bureau up` takes seconds; its own steps give up within this. */
+const TURN_MS_MAX = 120_000;
+/** Sandboxes get 5 s, the launcher 15, the daemon and homeserver 8 each. */
+const STOP_MS_MAX = 60_000;
+/** Between the lock being taken and its holder being named, or between a process's end and its lock's. */
+const SETTLE_MS_MAX = 2_000;
+
+const lockFile = (layout: InstanceLayout): string => join(layout.home, "supervisor.lock");
+
+/** Waits until no other `bureau up` or `bureau down` of the instance is under way. @throws BureauError `conflict` */
+export async function takeTurn(
+  layout: InstanceLayout,
+  terminal: Terminal,
+  clock: Clock,
+): Promise<Disposable> {
+  const file = join(layout.home, "up.lock");
+  const wait = async (): Promise<Disposable> => {
+    const turn = await waitForFileLock(file, TURN_MS_MAX, clock);
+    if (turn !== undefined) return turn;
+    throw new BureauError(
+      "conflict",
+      `Another bureau up or down of "${layout.home}" does not come to an end`,
+      {
+        hint: "bureau status shows how far it is",
+      },
+    );
+  };
+  return tryFileLock(file) ?? (await runStep(terminal, "Waiting for another bureau up or down", wait));
+}
+
+/** What a supervisor holds while it lives; undefined when there is one already. */
+export function tryToSupervise(layout: InstanceLayout): FileLock | undefined {
+  const lock = tryFileLock(lockFile(layout));
+  const own = identify(process.pid);
+  if (lock === undefined || own === undefined) return lock;
+  ftruncateSync(lock.fd);
+  writeSync(lock.fd, `${own.pid} ${own.startTicks}\n`, 0);
+  return lock;
+}
+
+/**
+ * Ends the instance's supervisor, which stops what it runs: one that answers is told to, any other gets SIGTERM. Then
+ * holds its lock, so that none is started until it is disposed of.
+ * @throws BureauError `timeout`
+ */
+export async function replaceSupervisor(
+  layout: InstanceLayout,
+  clock: Clock,
+): Promise<FileLock & { readonly wasUp: boolean }> {
+  const told = await tellToStop(layout);
+  const lock = (told ? undefined : tryToSupervise(layout)) ?? (await outlive(layout, told, clock));
+  return { ...lock, wasUp: told };
+}
+
+/** Tells the supervisor to stop. False when none answers. */
+export async function tellToStop(layout: InstanceLayout): Promise<boolean> {
+  try {
+    await stopSupervisor(layout);
+    return true;
+  } catch (error) {
+    // One that ends breaks off; one that hangs is ended by its process.
+    if (isBureauError(error) && ["unavailable", "timeout"].includes(error.code)) return false;
+    throw error;
+  }
+}
+
+async function outlive(layout: InstanceLayout, told: boolean, clock: Clock): Promise<FileLock> {
+  const take = async (timeoutMs: number): Promise<FileLock | undefined> => {
+    const lock = await waitForFileLock(lockFile(layout), timeoutMs, clock);
+    lock?.[Symbol.dispose]();
+    return lock === undefined ? undefined : tryToSupervise(layout);
+  };
+  let lock: FileLock | undefined;
+  if (!told) {
+    lock = await take(SETTLE_MS_MAX);
+    const holder = holderOf(layout);
+    if (lock === undefined && holder !== undefined) signalProcess(holder, "SIGTERM");
+  }
+  lock ??= await take(STOP_MS_MAX);
+  const holder = holderOf(layout);
+  if (lock === undefined && holder !== undefined) {
+    await stopProcess(holder, 0, clock);
+    lock = await take(SETTLE_MS_MAX);
+  }
+  if (lock !== undefined) return lock;
+  throw new BureauError(
+    "timeout",
+    `The supervisor of "${layout.home}" did not stop within ${STOP_MS_MAX / 1000} s`,
+    {
+      hint: `fuser -v ${lockFile(layout)} shows which process it is`,
+    },
+  );
+}
+
+function holderOf(layout: InstanceLayout): ProcessId | undefined {
+  const [, pid, startTicks] = /^(\d+) (\d+)\n$/u.exec(readIfPresent(lockFile(layout)) ?? "") ?? [];
+  return pid === undefined ? undefined : { pid: Number(pid), startTicks: Number(startTicks) };
+}

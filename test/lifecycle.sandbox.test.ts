@@ -1,0 +1,92 @@
+/** `bureau up` and `bureau down` in any order, at once, and on what is left of a supervisor. */
+import { afterAll, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { findByArguments, findProcesses, signalProcess } from "@bureau/kit/process-table";
+import { parseRoomAlias } from "@bureau/schema/refs";
+import { createBureau } from "@bureau/testkit/bureau";
+
+const bureau = createBureau();
+afterAll(() => bureau[Symbol.asyncDispose]());
+const TEST_MS_MAX = 240_000;
+
+/** Every process that has a folder of the instance in its command line, but for commands that people type. */
+const left = (): string[] =>
+  findProcesses((args) =>
+    args.some((word) => word.startsWith(bureau.home) || word.startsWith(bureau.layout.runDir)),
+  )
+    .map(({ pid }) => String(pid))
+    .concat(findByArguments("--home", bureau.home).map(({ pid }) => `supervisor ${pid}`));
+
+async function down(): Promise<void> {
+  expect(await bureau.run("down")).toMatchObject({ code: 0 });
+  // At once: whoever types `rm -r` next counts on it.
+  expect(left()).toEqual([]);
+}
+
+test(
+  "a supervisor that cannot be reached any more is ended by down, and by up, which starts another",
+  async () => {
+    await bureau.json("up");
+    rmSync(bureau.layout.supervisorSocket);
+    await down();
+    await bureau.json("up");
+    const [before] = findByArguments("--home", bureau.home);
+    rmSync(bureau.layout.supervisorSocket);
+    await bureau.json("up");
+    const supervisors = findByArguments("--home", bureau.home);
+    expect(supervisors).toHaveLength(1);
+    expect(supervisors[0]).not.toEqual(before);
+  },
+  TEST_MS_MAX,
+);
+
+test(
+  "up finds that the greeter has spoken, however much others have said since",
+  async () => {
+    const session = bureau.session();
+    const lobby = await session.resolveAlias(parseRoomAlias("#bureau/lobby:bureau.local"));
+    if (lobby === undefined) throw new Error("there is no lobby");
+    for (let n = 0; n < 120; n++)
+      await session.sendEvent(lobby, "m.room.message", { msgtype: "m.text", body: `line ${n}` });
+    expect(await bureau.run("up")).toMatchObject({ code: 0 });
+  },
+  TEST_MS_MAX,
+);
+
+test(
+  "two downs and an up at once leave what the next up and down can work with",
+  async () => {
+    for (let round = 0; round < 2; round++) {
+      await bureau.json("up");
+      const downs = [bureau.run("down"), bureau.run("down")];
+      const up = bureau.run("up");
+      for (const { code, stderr } of await Promise.all(downs))
+        expect({ code, stderr }).toMatchObject({ code: 0 });
+      await up;
+      expect(findByArguments("--home", bureau.home).length).toBeLessThan(2);
+    }
+    await bureau.json("up");
+    await down();
+  },
+  TEST_MS_MAX,
+);
+
+test(
+  "down leaves nothing of a supervisor that was killed, nor of a launcher that was killed with it",
+  async () => {
+    await bureau.json("up");
+    for (const process of [
+      ...findByArguments("--home", bureau.home),
+      ...findProcesses(
+        (args) =>
+          args.some((word) => word.endsWith("/bureau-launcher/main.js")) &&
+          args.includes(bureau.layout.runDir),
+      ),
+    ])
+      signalProcess(process, "SIGKILL");
+    rmSync(join(bureau.home, "supervisor.json"), { force: true });
+    await down();
+  },
+  TEST_MS_MAX,
+);
