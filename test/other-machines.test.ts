@@ -166,7 +166,7 @@ describe("agents of another machine", () => {
     const { code, stderr } = await bureau("agent", "logs", "runs", "--machine", online);
     expect(code).toBe(1);
     expect(stderr).toContain("is read on that machine only");
-    expect(stderr).toContain("→ ssh 'gpu box' bureau agent logs agent/runs");
+    expect(stderr).toContain("→ ssh 'gpu box' /var/bureau/bin/bureau agent logs agent/runs");
   });
 });
 

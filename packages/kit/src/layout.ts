@@ -64,6 +64,8 @@ export const systemHost = {
   currentPrograms: "/var/bureau/programs/current",
   /** Links for people, on PATH through `profile`. */
   binDir: "/var/bureau/bin",
+  /** The command as root types it: sudo's PATH does not lead to `binDir`. */
+  command: "/var/bureau/bin/bureau",
   profile: "/etc/profile.d/bureau.sh",
   unitDir: "/etc/systemd/system",
   sysusers: "/etc/sysusers.d/bureau.conf",

@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { type Layout, machineKeyFile, machinePublicKeyFile } from "@bureau/kit/layout";
+import { type Layout, machineKeyFile, machinePublicKeyFile, systemHost } from "@bureau/kit/layout";
 import { Secret } from "@bureau/kit/secret";
 import { credentialFile } from "@bureau/kit/systemd";
 import { parseJson } from "@bureau/schema/parse";
@@ -75,7 +75,7 @@ async function makeMachineKey(layout: Layout): Promise<MachineKey> {
   const place = placeOf(layout);
   if (place.protection !== "file")
     throw new BureauError("failed", `Cannot join: the service manager passed no key at "${place.path}"`, {
-      hint: "sudo bureau machine doctor --fix",
+      hint: `sudo ${systemHost.command} machine doctor --fix`,
     });
   const identity = await newIdentity();
   writeDurably(place.path, identity, 0o600);

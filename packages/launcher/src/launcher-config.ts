@@ -1,7 +1,9 @@
 /** The launcher's command line (wire facts, section 9.11) as one typed value, checked before anything is touched. */
+
 import { resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { groupIdOf } from "@bureau/kit/group-id";
+import { systemHost } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
 import { type MachineConfig, parseMachineFlags } from "@bureau/kit/machine-flags";
 import { ownBuild } from "@bureau/kit/own-build";
@@ -66,7 +68,7 @@ function groupId(name: string): number | undefined {
   const id = groupIdOf(name);
   if (id === undefined)
     throw new BureauError("not-found", `There is no group "${name}" on this machine`, {
-      hint: "sudo bureau machine doctor --fix",
+      hint: `sudo ${systemHost.command} machine doctor --fix`,
     });
   return id;
 }

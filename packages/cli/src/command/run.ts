@@ -12,6 +12,7 @@ import { checkFlags } from "./flag-rules.ts";
 import { commandHelp, groupHelp } from "./help.ts";
 import { nearest } from "./nearest.ts";
 import type { Terminal } from "./terminal.ts";
+import { asTyped } from "./typed-command.ts";
 
 const exit = { ok: 0, failed: 1, usage: 2 } as const;
 
@@ -134,7 +135,7 @@ function flagError(error: unknown, typed: string, known: readonly string[]): Usa
 /** Prints what went wrong: a sentence and, under it, what to do. With --json also as JSON on stdout. */
 function report(thrown: unknown, terminal: Terminal, json: boolean): number {
   const error = unlessOfFile(thrown);
-  const hint = isBureauError(error) ? error.hint : "";
+  const hint = isBureauError(error) ? asTyped(error.hint) : "";
   const code = isBureauError(error)
     ? error.code
     : error instanceof InputError || error instanceof RefError

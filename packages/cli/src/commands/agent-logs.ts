@@ -1,6 +1,7 @@
 /** `bureau agent logs`: the last lines of an agent's terminal, also of one that has ended. */
 
 import { BureauError } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/kit/layout";
 import { accountOf, type MachineLocalpart } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { agentLogs } from "../instance/daemon-client.ts";
@@ -37,7 +38,7 @@ async function readThere(
     "unsupported",
     `The terminal of "${principal}" is on "${machine}", and is read on that machine only`,
     {
-      hint: `${shellLine(["ssh", found?.hostname ?? "HOST", "bureau", "agent", "logs", principal])}; after a failure its last lines are in bureau matrix messages ${machine}`,
+      hint: `${shellLine(["ssh", found?.hostname ?? "HOST", systemHost.command, "agent", "logs", principal])}; after a failure its last lines are in bureau matrix messages ${machine}`,
     },
   );
 }

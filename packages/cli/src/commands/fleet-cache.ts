@@ -1,4 +1,5 @@
 /** `bureau fleet cache`: where the machines of a fleet fetch store paths from. */
+import { systemHost } from "@bureau/kit/layout";
 import { eventTypes, type FleetCache, FleetCacheSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import { parseFleet } from "@bureau/schema/refs";
@@ -25,7 +26,9 @@ export async function run(invocation: Invocation): Promise<void> {
     for (const key of shown.public_keys) terminal.print(`  ${key}`);
   }
   if (after !== undefined)
-    terminal.say("\n  → sudo bureau machine doctor --fix, on each machine, lets its Nix ask and trust it");
+    terminal.say(
+      `\n  → sudo ${systemHost.command} machine doctor --fix, on each machine, lets its Nix ask and trust it`,
+    );
 }
 
 /** What it is to be; undefined when it is only looked at. @throws UsageError */

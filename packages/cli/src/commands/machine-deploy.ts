@@ -5,6 +5,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { type FileLock, tryFileLock } from "@bureau/kit/file-lock";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { typedCommand } from "../command/typed-command.ts";
 import { type Deployed, deploy } from "../deploy/deploy.ts";
 import { deployStateDir, readRequest } from "../deploy/deploy-request.ts";
 
@@ -57,7 +58,7 @@ function present(invocation: Invocation, deployed: Deployed): void {
     return;
   }
   const { bold } = terminal.style;
-  const command = invocation.env["BUREAU_COMMAND"] ?? "bureau";
+  const command = typedCommand();
   terminal.say(
     `\n${bold(`${machine} is a machine of the fleet.`)} ${unchanged ? "Everything was in place" : "Done"} (${seconds} s: ${steps
       .map((step) => `${step.name} ${step.seconds}`)

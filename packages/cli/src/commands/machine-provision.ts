@@ -8,6 +8,7 @@ import { accountOf, type MachineLocalpart, principalName } from "@bureau/schema/
 import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { runStep } from "../command/run-step.ts";
+import { typedCommand } from "../command/typed-command.ts";
 import { bootstrapText } from "../instance/bootstrap-file.ts";
 import {
   addressFlag,
@@ -84,7 +85,10 @@ function present(invocation: Invocation, machine: string, made: Provisioned, fil
       ? ""
       : ` It may be used until ${withAge(bootstrap.expires_at, systemClock.now())}.`;
   terminal.say(`
-Whoever has this file can become the machine, once.${until} Bring it there by a way you trust; then, on the machine:
+Whoever has this file can become the machine, once.${until} Bring it there by a way you trust; then, on the machine,
+in a checkout of Bureau and as yourself (it asks for sudo):
 
-  sudo bureau machine doctor --fix --bootstrap-file ${file.slice(file.lastIndexOf("/") + 1)}`);
+  ./bureau machine doctor --fix --bootstrap-file ${file.slice(file.lastIndexOf("/") + 1)}
+
+Or let ssh do all of it: ${typedCommand()} machine deploy ssh://USER@HOST --machine-name ${machine}`);
 }

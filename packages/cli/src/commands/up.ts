@@ -10,6 +10,7 @@ import { machineConfPath } from "@bureau/kit/machine-conf";
 import { waitFor } from "@bureau/kit/wait-for";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import { typedCommand } from "../command/typed-command.ts";
 import { bringUp, type UpResult } from "../instance/bring-up.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
@@ -120,7 +121,7 @@ async function present(invocation: Invocation, result: UpResult): Promise<void> 
     return;
   }
   const { bold } = terminal.style;
-  const command = invocation.env["BUREAU_COMMAND"] ?? "bureau";
+  const command = typedCommand();
   const next = [
     ["status", "what runs here"],
     ["matrix send bureau/lobby hello", "talk to the greeter …"],

@@ -13,6 +13,7 @@ import {
   serverOf,
 } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { typedCommand } from "../command/typed-command.ts";
 import { defaultFleet, storedSession } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 import { flagWords } from "../remote/flag-words.ts";
@@ -92,8 +93,7 @@ function readFleet(invocation: Invocation, machineName: string | undefined): Fle
 }
 
 function againCommand(invocation: Invocation): string {
-  const command = invocation.env["BUREAU_COMMAND"] ?? "bureau";
-  return `${command} ${shellLine(["machine", "deploy", ...invocation.args, ...flagWords(invocation.flags)])}`;
+  return `${typedCommand()} ${shellLine(["machine", "deploy", ...invocation.args, ...flagWords(invocation.flags)])}`;
 }
 
 /** Where deploys keep what they must not lose: one-time passwords of machines that have not joined yet. */

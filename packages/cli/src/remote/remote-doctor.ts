@@ -27,7 +27,7 @@ export async function remoteDoctor(invocation: Invocation, target: Target): Prom
   const program = `${systemHost.binDir}/bureau`;
   if ((await host.run(["test", "-x", program], { timeoutMs: LOOK_MS_MAX })).code !== 0)
     throw new BureauError("not-found", `Bureau is not installed on ${host.name}: there is no ${program}`, {
-      hint: `${invocation.env["BUREAU_COMMAND"] ?? "bureau"} machine deploy ${invocation.args[0] ?? "ssh://…"}`,
+      hint: `bureau machine deploy ${invocation.args[0] ?? "ssh://…"}`,
     });
   const bootstrapFile = stringFlag(invocation, "bootstrap-file");
   const argv = [

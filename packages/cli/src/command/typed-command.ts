@@ -1,0 +1,60 @@
+/**
+ * How a person types this program here, in this shell. Hints say `bureau …`; that is a command only where a `bureau` is
+ * on PATH, and never behind sudo, which has a PATH of its own. Every hint is rewritten once, where it is printed.
+ */
+import { existsSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { systemHost } from "@bureau/kit/layout";
+import { programsDir } from "../instance/programs-dir.ts";
+import { root } from "../tree/root.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export type CommandHost = {
+  readonly env: Env;
+  /** Root's own shell, which needs no sudo. */
+  readonly isRoot: boolean;
+  /** The program of that name on PATH. */
+  readonly which: (name: string) => string | undefined;
+  /** The programs that this one is of. */
+  readonly programs: string;
+  /** Where a path leads in the end; undefined when there is nothing. */
+  readonly resolve: (path: string) => string | undefined;
+};
+
+function thisHost(): CommandHost {
+  return {
+    env: process.env,
+    isRoot: process.getuid?.() === 0 && process.env["SUDO_USER"] === undefined,
+    which: (name) => Bun.which(name) ?? undefined,
+    programs: programsDir(),
+    resolve: (path) => (existsSync(path) ? realpathSync(path) : undefined),
+  };
+}
+
+/** `bureau`, `./bureau`, or a full path: what runs this program when it is typed. */
+export function typedCommand(host: CommandHost = thisHost()): string {
+  const called = host.env["BUREAU_COMMAND"];
+  if (called !== undefined && called !== "") return called;
+  const onPath = host.which("bureau");
+  const own = join(host.programs, "bin", "bureau");
+  if (onPath !== undefined && host.resolve(onPath) === host.resolve(own)) return "bureau";
+  return host.resolve(systemHost.command) === undefined ? own : systemHost.command;
+}
+
+/** What runs this program as root: `sudo` and a path, because root's PATH does not lead to it. */
+export function typedAsRoot(host: CommandHost = thisHost()): string {
+  const command = typedCommand(host);
+  const path = command.includes("/") ? command : (host.which(command) ?? systemHost.command);
+  return host.isRoot ? path : `sudo ${path}`;
+}
+
+const words = root.commands.map(({ name }) => name).join("|");
+const mention = new RegExp(`(?<![\\w./-])(sudo )?bureau (?=(?:${words})\\b)`, "g");
+
+/** `text` with every `bureau …` and `sudo bureau …` in it as it is typed here. */
+export function asTyped(text: string, host: () => CommandHost = thisHost): string {
+  return text.replace(mention, (_, sudo: string | undefined) =>
+    sudo === undefined ? `${typedCommand(host())} ` : `${typedAsRoot(host())} `,
+  );
+}
