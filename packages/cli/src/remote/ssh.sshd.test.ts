@@ -145,6 +145,22 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(nameless.message).toContain("Could not resolve hostname");
   });
 
+  test("tells a server that drops our address for a while from a broken network", async () => {
+    // As OpenSSH's own server does to an address with penalties: a line, or nothing, and the end.
+    for (const greeting of ["Not allowed at this time\r\n", ""]) {
+      using server = Bun.listen({
+        ...{ hostname: "127.0.0.1", port: 0 },
+        socket: { open: (socket) => void socket.end(greeting), data: () => {} },
+      });
+      const error = await failure(
+        sshShell({ kind: "ssh", host: "127.0.0.1", port: server.port }, { options: [], interactive: false }),
+      );
+      expect(error.code).toBe("unavailable");
+      expect(error.hint).toContain("PerSourcePenalties");
+      expect(error.hint).not.toContain("network reachable");
+    }
+  });
+
   test("says why ssh ended, though a program that it started goes on and holds its output", async () => {
     const marks = `echo its reason >&2; sleep 300.${process.pid} & exit 1`;
     // ssh itself waits that long for a greeting, since its end of the proxy's output is held open.

@@ -226,6 +226,12 @@ const remedies: readonly [RegExp, (name: string) => string][] = [
     /Permission denied|Too many authentication failures/u,
     (name) => `no key was accepted: see that this works: ssh ${name} true`,
   ],
+  // Before any greeting: an ssh server that drops the whole address (sshd_config(5), PerSourcePenalties, MaxStartups).
+  [
+    /kex_exchange_identification|ssh_dispatch_run_fatal|Connection (?:closed|reset) by \S+ port|Not allowed at this time/u,
+    (name) =>
+      `the network works, but the ssh server there hung up before it greeted. OpenSSH 9.8 and newer does so for a while, from seconds to ten minutes, after failed logins from one address (PerSourcePenalties): wait, then see that this works: ssh ${name} true. Where it never does, something else listens on that port`,
+  ],
   [/Could not resolve hostname/u, () => "check the host's name"],
   [/Connection refused/u, () => "check that an ssh server runs there, and its port (ssh://host:port)"],
   [/timed out|No route to host|unreachable/iu, () => "check that the host is up and its network reachable"],
