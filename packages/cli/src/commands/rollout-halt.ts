@@ -2,27 +2,33 @@
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { roomOfFleet } from "../instance/places.ts";
-import { haltRollout } from "../upgrade/rollout-plan.ts";
+import { currentRollout } from "../upgrade/rollout-driver.ts";
+import { haltRollout, isUnderWay } from "../upgrade/rollout-plan.ts";
 import { readRollout, writeRollout } from "../upgrade/rollout-store.ts";
 import { countsOf, rolloutJson } from "./rollout-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const place = {
-    room: await roomOfFleet(session, defaultFleet(invocation)),
-    id: invocation.args[0] ?? "",
-  };
+  const fleet = defaultFleet(invocation);
+  const place = { room: await roomOfFleet(session, fleet), id: invocation.args[0] ?? "" };
   const stored = await readRollout(session, place);
   const { state } = stored.rollout;
   if (state === "done" || state === "rolled-back")
     throw new BureauError("conflict", `The rollout "${place.id}" is over: ${state}`);
-  const stands =
+  const written =
     state === "halted"
       ? stored.rollout
       : await writeRollout(session, place, stored, haltRollout(stored.rollout, systemClock.now()));
+  // Only shown: a driver that has written what it begins, and is about to ask for it, is not contradicted.
+  const stands = await currentRollout({ session, fleet, clock: systemClock }, written);
   if (booleanFlag(invocation, "json")) terminal.json(rolloutJson(place.id, stands));
-  else terminal.print(`${place.id} is ${stands.state}: ${countsOf(stands)}`);
+  else {
+    terminal.print(`${place.id} is ${stands.state}: ${countsOf(stands)}`);
+    if (stands.machines.some(isUnderWay))
+      terminal.say(asTyped(`What is under way finishes: bureau rollout show ${place.id} says how`));
+  }
 }

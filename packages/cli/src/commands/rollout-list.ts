@@ -1,14 +1,23 @@
 /** `bureau rollout list`: the rollouts of a fleet, newest first. */
+import { systemClock } from "@bureau/kit/clock";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { roomOfFleet } from "../instance/places.ts";
+import { currentRollout } from "../upgrade/rollout-driver.ts";
 import { listRollouts } from "../upgrade/rollout-store.ts";
 import { countsOf, rolloutJson, versionOf } from "./rollout-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const stored = await listRollouts(session, await roomOfFleet(session, defaultFleet(invocation)));
+  const fleet = defaultFleet(invocation);
+  const listed = await listRollouts(session, await roomOfFleet(session, fleet));
+  const stored = await Promise.all(
+    listed.map(async ({ id, rollout }) => ({
+      id,
+      rollout: await currentRollout({ session, fleet, clock: systemClock }, rollout),
+    })),
+  );
   if (booleanFlag(invocation, "json")) {
     terminal.json({ rollouts: stored.map(({ id, rollout }) => rolloutJson(id, rollout)) });
     return;

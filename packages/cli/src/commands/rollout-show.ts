@@ -4,14 +4,17 @@ import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { roomOfFleet } from "../instance/places.ts";
+import { currentRollout } from "../upgrade/rollout-driver.ts";
 import { readRollout } from "../upgrade/rollout-store.ts";
 import { countsOf, printRollout, rolloutJson, versionOf } from "./rollout-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const room = await roomOfFleet(session, defaultFleet(invocation));
-  const { id, rollout } = await readRollout(session, { room, id: invocation.args[0] ?? "" });
+  const fleet = defaultFleet(invocation);
+  const room = await roomOfFleet(session, fleet);
+  const { id, rollout: written } = await readRollout(session, { room, id: invocation.args[0] ?? "" });
+  const rollout = await currentRollout({ session, fleet, clock: systemClock }, written);
   if (booleanFlag(invocation, "json")) {
     terminal.json(rolloutJson(id, rollout));
     return;

@@ -14,6 +14,7 @@ import { isOnline, listMachines } from "../instance/machines.ts";
 import { isAway, unlessAborted, unlessAway } from "../instance/unless-away.ts";
 import { readUnlessLater } from "./rollout-order.ts";
 import {
+  asMachinesSay,
   type FleetFacts,
   failUnasked,
   isOver,
@@ -66,6 +67,15 @@ export async function driveRollout(options: DriveOptions): Promise<Rollout> {
     if (look?.changed !== true) await clock.sleep(look === undefined ? AWAY_MS : POLL_MS, signal);
   }
   return seen;
+}
+
+/** A rollout that was read, with what has become of its machines under way since a driver last wrote it. */
+export async function currentRollout(
+  options: Pick<DriveOptions, "session" | "fleet" | "clock">,
+  rollout: Rollout,
+): Promise<Rollout> {
+  if (!rollout.machines.some(isUnderWay)) return rollout;
+  return asMachinesSay(rollout, await gatherFacts(options, rollout), options.clock.now());
 }
 
 /** One look at what the machines say, and what follows from it. */
@@ -142,7 +152,10 @@ export function targetOf(rollout: Rollout): UpgradeTarget {
 }
 
 /** Every machine's heartbeat; version and desired state of those that something may be decided about. */
-async function gatherFacts(options: DriveOptions, rollout: Rollout): Promise<FleetFacts> {
+async function gatherFacts(
+  options: Pick<DriveOptions, "session" | "fleet" | "clock">,
+  rollout: Rollout,
+): Promise<FleetFacts> {
   const { session, fleet, clock } = options;
   const listed = await listMachines(session, fleet);
   const wanted = lookedAt(rollout, (name) =>

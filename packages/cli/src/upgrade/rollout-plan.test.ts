@@ -7,6 +7,7 @@ import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, parseMachine, parseUserId } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import {
+  asMachinesSay,
   type FleetFacts,
   failUnasked,
   haltRollout,
@@ -341,6 +342,22 @@ describe("a machine that cannot be looked at", () => {
     expect(failed.machines[0]).toMatchObject({ state: "failed", reason: "forbidden" });
     expect(statesOf(failed)).toEqual(["failed", "pending"]);
   });
+});
+
+test("a rollout that was halted shows how its last machines ended, though no driver writes it any more", () => {
+  const rollout = rolloutOf(2, { canary: 2 });
+  const fleet = fleetFor(rollout, (index) => (index === 0 ? "good" : "bad"));
+  const plan = planRollout(ID, rollout, fleet.facts(), START);
+  for (const publication of plan.publish) fleet.publish(publication);
+  const halted = haltRollout(plan.rollout, START);
+  expect(statesOf(halted)).toEqual(["upgrading", "upgrading"]);
+  for (const { machine } of halted.machines) fleet.end(machine);
+  const shown = asMachinesSay(halted, fleet.facts(), START);
+  expect([shown.state, ...statesOf(shown)]).toEqual(["halted", "succeeded", "failed"]);
+  const unasked = rolloutOf(1);
+  const begun = planRollout(ID, unasked, fleetFor(unasked, () => "good").facts(), START).rollout;
+  const none = fleetFor(unasked, () => "good").facts();
+  expect(statesOf(asMachinesSay(haltRollout(begun, START), none, START))).toEqual(["pending"]);
 });
 
 describe("a rollout that was halted and is resumed", () => {

@@ -40,10 +40,16 @@ export type RolloutPlan = { readonly rollout: Rollout; readonly publish: readonl
 
 /** The next state, and who is to be asked for what once it is written. `now`: milliseconds since the epoch. */
 export function planRollout(id: string, rollout: Rollout, facts: FleetFacts, now: number): RolloutPlan {
-  const settled = { ...rollout, machines: rollout.machines.map((one) => settle(rollout, one, facts, now)) };
-  const next = proceed(id, decide(id, recall(settled, facts), facts, now), facts, now);
+  const next = proceed(id, decide(id, asMachinesSay(rollout, facts, now), facts, now), facts, now);
   return { rollout: next, publish: next.machines.flatMap((one) => publicationOf(one, facts)) };
 }
+
+/**
+ * The rollout as its machines say it stands, though no driver may have written that: one that was halted has none any
+ * more, and its last machines end all the same. `now`: milliseconds since the epoch.
+ */
+export const asMachinesSay = (rollout: Rollout, facts: FleetFacts, now: number): Rollout =>
+  recall({ ...rollout, machines: rollout.machines.map((one) => settle(rollout, one, facts, now)) }, facts);
 
 export const isOver = (rollout: Rollout): boolean =>
   rollout.state !== "running" && rollout.state !== "rolling-back" && !rollout.machines.some(isUnderWay);
