@@ -46,7 +46,8 @@ export async function run(invocation: Invocation): Promise<number> {
     const marks = await markRooms(session, followed);
     event = await writeEdit(session, reference, stored, edit);
     invocation.terminal.say(`Updated "${reference}"`);
-    outcomes = await follow(invocation, session, followed, marks, timeoutMs);
+    const stands = async (): Promise<boolean> => (await storedTemplate(session, reference)).eventId === event;
+    outcomes = await follow(invocation, session, followed, { marks, timeoutMs, stands });
   }
   const ok = isWell(outcomes);
   if (isJson) {
@@ -144,13 +145,17 @@ async function follow(
   { terminal }: Invocation,
   session: MatrixSession,
   followed: readonly Touched[],
-  marks: Marks,
-  timeoutMs: number,
+  how: {
+    readonly marks: Marks;
+    readonly timeoutMs: number;
+    readonly stands: () => Promise<boolean>;
+  },
 ): Promise<ReadonlyMap<Touched, Outcome>> {
   if (followed.length === 0) return new Map();
   const step = terminal.step(`Waiting for ${followed.length} principals`);
+  const { marks, timeoutMs, stands } = how;
   const outcomes = await followUpdate(session, followed, marks, {
-    ...{ timeoutMs, clock: systemClock },
+    ...{ timeoutMs, stands, clock: systemClock },
     onProgress: (settled) => step.update(`${settled} of ${followed.length} principals are settled`),
   });
   if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are settled`);

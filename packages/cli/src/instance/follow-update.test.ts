@@ -53,10 +53,25 @@ test("what is not settled says what last went wrong", () => {
   });
 });
 
+test("a change that was taken back on trial is not waited for any longer", async () => {
+  const room = parseRoomId("!r:bureau.local");
+  const of = (principal: string): Touched =>
+    ({ ...touched(), principal, place: { ...touched().place, room } }) as unknown as Touched;
+  const [one, other] = [of("service/a"), of("service/b")];
+  // What was settled before stays settled; of the rest the daemon says no more than that it was restarted.
+  const session = { messages: async () => ({ chunk: [restarted, rolledBack] }) } as unknown as MatrixSession;
+  const outcomes = await followUpdate(session, [one, other], new Map([[room, undefined]]), {
+    ...{ clock: systemClock, timeoutMs: 60_000, onProgress: () => {} },
+    stands: async () => false,
+  });
+  expect(outcomes.get(one)?.outcome).toBe("rolled-back");
+  expect(outcomes.get(other)?.outcome).toBe("superseded");
+});
+
 describe("a homeserver that is away", () => {
   const room = parseRoomId("!r:bureau.local");
   const one = { ...touched(), place: { ...touched().place, room } } as unknown as Touched;
-  const options = { clock: systemClock, onProgress: () => {} };
+  const options = { clock: systemClock, onProgress: () => {}, stands: async () => true };
   const away = new BureauError("unavailable", "the homeserver is away");
 
   test("for a moment is waited for", async () => {

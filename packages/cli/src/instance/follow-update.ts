@@ -16,8 +16,11 @@ import { unlessAway } from "./unless-away.ts";
 const MESSAGES_MAX = 200;
 
 export type Outcome = {
-  /** `pending`: nothing that settles it was said in time. */
-  readonly outcome: "healthy" | "updated" | "rolled-back" | "failed" | "pending";
+  /**
+   * `pending`: nothing that settles it was said in time. `superseded`: the template was changed again meanwhile, so that
+   * nothing will be said about this change.
+   */
+  readonly outcome: "healthy" | "updated" | "rolled-back" | "failed" | "pending" | "superseded";
   readonly reason?: string;
 };
 
@@ -63,13 +66,18 @@ export async function followUpdate(
     readonly timeoutMs: number;
     readonly clock: Clock;
     readonly onProgress: (settled: number) => void;
+    /** Whether the change that is followed is still the last one. */
+    readonly stands: () => Promise<boolean>;
   },
 ): Promise<ReadonlyMap<Touched, Outcome>> {
   let outcomes = new Map(touched.map((one): [Touched, Outcome] => [one, { outcome: "pending" }]));
   const look = async (): Promise<true | undefined> => {
+    // Asked before what was said is read: a word about this change comes before the next one.
+    const stands = await options.stands();
     const said = new Map<RoomId, Message[]>();
     for (const [room, mark] of marks) said.set(room, await since(session, room, mark));
     outcomes = new Map(touched.map((one) => [one, outcomeOf(one, said.get(one.place.room) ?? [])]));
+    if (!stands) for (const [one, outcome] of outcomes) outcomes.set(one, superseded(outcome));
     const settled = [...outcomes.values()].filter(({ outcome }) => outcome !== "pending").length;
     options.onProgress(settled);
     return settled === touched.length ? true : undefined;
@@ -77,6 +85,11 @@ export async function followUpdate(
   await waitFor(() => unlessAway(look()), options);
   return outcomes;
 }
+
+const superseded = (outcome: Outcome): Outcome =>
+  outcome.outcome === "pending"
+    ? { outcome: "superseded", reason: "the template was changed again before it had proven itself" }
+    : outcome;
 
 async function since(
   session: Pick<MatrixSession, "messages">,
