@@ -8,10 +8,9 @@ import { requireTrustworthy, runElevated } from "../doctor/elevate.ts";
 import { type InstallRecord, readRecord } from "../doctor/install-record.ts";
 import {
   dataHeld,
-  describeEntry,
+  foreseeUninstall,
   holdsData,
   isIncomplete,
-  planUninstall,
   type Receipt,
   requireDecision,
   type UninstallOptions,
@@ -33,7 +32,7 @@ export async function uninstall(invocation: Invocation): Promise<number> {
   if (booleanFlag(invocation, "dry-run")) return showPlan(invocation, record, options);
   if (process.getuid?.() !== 0) {
     terminal.say(terminal.style.bold("What is removed:"));
-    for (const line of planLines(record, options).removed) terminal.say(`  ${line}`);
+    for (const line of (await foreseen(record, options)).removed) terminal.say(`  ${line}`);
     return runElevated(realpathSync(programsDir()), elevatedArgs(invocation), undefined);
   }
   requireTrustworthy(realpathSync(programsDir()));
@@ -84,31 +83,19 @@ function nothingRecorded(invocation: Invocation): number {
   return 0;
 }
 
-/** As the receipt will be, as far as can be known before. */
-function planLines(record: InstallRecord, options: UninstallOptions): Receipt {
-  const userStays = whyUserStays(options, holdsData(record));
-  const stays = (kind: string): string | undefined =>
-    kind === "user" || kind === "group" || kind === "account-files"
-      ? userStays
-      : kind === "package" && !options.removePackages
-        ? "--remove-packages removes it"
-        : undefined;
-  const entries = planUninstall(record.entries);
-  return {
-    removed: entries.filter(({ kind }) => stays(kind) === undefined).map(describeEntry),
-    kept: entries.flatMap((entry) => {
-      const why = stays(entry.kind);
-      return why === undefined ? [] : [{ what: describeEntry(entry), why }];
-    }),
-  };
-}
+const foreseen = (record: InstallRecord, options: UninstallOptions): Promise<Receipt> =>
+  foreseeUninstall(record, options, whyUserStays(options, holdsData(record)));
 
-function showPlan(invocation: Invocation, record: InstallRecord, options: UninstallOptions): number {
-  const plan = planLines(record, options);
+async function showPlan(
+  invocation: Invocation,
+  record: InstallRecord,
+  options: UninstallOptions,
+): Promise<number> {
+  const plan = await foreseen(record, options);
   const data = options.data === undefined ? dataHeld(record) : [];
   if (booleanFlag(invocation, "json")) invocation.terminal.json({ ...plan, data, dry_run: true });
   else {
-    printReceipt(invocation, plan, "Would remove");
+    printReceipt(invocation, plan, "Would stop everything that runs, and remove");
     if (data.length > 0)
       invocation.terminal.print(
         `\nIt would refuse: there are files in ${data.map(({ path }) => path).join(" and ")}; say --discard-data or --keep-data.`,

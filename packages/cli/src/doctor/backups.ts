@@ -208,7 +208,7 @@ export function whyNotRestored(item: Item): string | undefined {
     return now === "folder" ? undefined : now === "absent" ? "it is gone" : "it is no folder any more";
   if (now === "folder") return "a folder has taken its place";
   if (!isFolder(dirname(item.path))) return `the folder "${dirname(item.path)}" is gone`;
-  return item.kind === "file" && !existsSync(item.copy) ? "its copy is gone" : undefined;
+  return item.kind === "file" && look(item.copy).kind === "absent" ? "its copy is gone" : undefined;
 }
 
 /** Also a link that leads to one. */

@@ -1,6 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import type { Entry } from "./install-record.ts";
-import { describeEntry, isIncomplete, planUninstall, whyNotEmpty, whyUserStays } from "./uninstall.ts";
+import {
+  describeEntry,
+  foreseeUninstall,
+  isIncomplete,
+  planUninstall,
+  type UninstallOptions,
+  whyNotEmpty,
+  whyUserStays,
+} from "./uninstall.ts";
 
 const at = "2026-01-01T00:00:00.000Z";
 /** In the order a fix makes them. */
@@ -70,4 +78,49 @@ test("a folder that only holds what is kept does not make an uninstall incomplet
   expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toBe("what is kept lies in it");
   expect(whyNotEmpty("/var/bureau", ["workspace", "work"], made)).toBe("it holds what is not Bureau's: work");
   expect(whyNotEmpty("/var/bureau", [], made)).toBeUndefined();
+});
+
+describe("a dry run", () => {
+  const options = { removeUser: true, removePackages: false, data: "discard" } as const;
+  const folders: Record<string, string[]> = {
+    "/etc/bureau": ["installed.json", "backups"],
+    "/var/bureau": ["workspace", "builds", "bin"],
+    "/var/bureau/bin": ["bureau"],
+  };
+  const foresee = (
+    changed: Record<string, string[]>,
+    given: Partial<UninstallOptions> = {},
+    stays?: string,
+  ) =>
+    foreseeUninstall(
+      { entries: made },
+      { ...options, ...given },
+      stays,
+      (path) => ({ ...folders, ...changed })[path],
+    );
+
+  test("foresees that everything goes where nothing else lies in our folders", async () => {
+    const { removed, kept } = await foresee({});
+    expect(kept).toEqual([]);
+    expect(removed).toEqual(planUninstall(made).map(describeEntry));
+  });
+
+  test("foresees every folder that stays because something in it stays", async () => {
+    const { removed, kept } = await foresee(
+      { "/var/bureau/workspace": ["agent"], "/var/bureau/bin": ["bureau", "theirs"] },
+      { data: "keep" },
+      "the files that are kept are its own",
+    );
+    expect(Object.fromEntries(kept.map(({ what, why }) => [what, why]))).toEqual({
+      "user bureau": "the files that are kept are its own",
+      "group bureau": "the files that are kept are its own",
+      "backups of account files": "it goes with the user",
+      "folder /var/bureau/workspace": "--keep-data",
+      "folder /var/bureau/bin": "it holds what is not Bureau's: theirs",
+      "folder /var/bureau": "what is kept lies in it",
+      "folder /etc/bureau/backups": "it holds what is still to be put back",
+      "folder /etc/bureau": "the record of what stays lies in it",
+    });
+    expect([...removed, ...kept.map(({ what }) => what)].sort()).toEqual(made.map(describeEntry).sort());
+  });
 });

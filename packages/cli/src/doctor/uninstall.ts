@@ -7,7 +7,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, rmdirSync, rmSync } f
 import { dirname, join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { removeDurably, removeTemporaries, syncPath } from "@bureau/kit/durable-file";
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { systemHost, systemLayout } from "@bureau/kit/layout";
 import { identify, type ProcessId, stopProcess } from "@bureau/kit/process-table";
 import { firstBootUnit } from "../system/first-boot.ts";
@@ -18,7 +18,7 @@ import { readAccounts } from "./accounts.ts";
 import { restore, whyNotRestored } from "./backups.ts";
 import { sizeText } from "./checks/host-checks.ts";
 import { removeBlock } from "./file-block.ts";
-import type { Entry, InstallRecord } from "./install-record.ts";
+import { type Entry, entryKey, type InstallRecord } from "./install-record.ts";
 import { look } from "./look.ts";
 import { forgetNixConfig, removeNixRoots } from "./nix-host.ts";
 import { removePackage } from "./packages.ts";
@@ -136,13 +136,23 @@ export function dataHeld(
 function measure(path: string): { files: number; bytes: number } {
   if (look(path).kind !== "folder") return { files: 0, bytes: 0 };
   const total = { files: 0, bytes: 0 };
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
+  for (const entry of entriesOf(path)) {
     const below = join(path, entry.name);
     const size = entry.isDirectory() ? measure(below) : { files: 1, bytes: lstatSync(below).size };
     total.files += size.files;
     total.bytes += size.bytes;
   }
   return total;
+}
+
+/** A folder that is closed to whoever asks is taken for one with a file in it. */
+function entriesOf(path: string): readonly { readonly name: string; isDirectory(): boolean }[] {
+  try {
+    return readdirSync(path, { withFileTypes: true });
+  } catch (error) {
+    if (errnoOf(error) !== "EACCES") throw error;
+    return [{ name: ".", isDirectory: () => false }];
+  }
 }
 
 /** @throws BureauError `conflict` while there is data nobody has said what to do with */
@@ -179,6 +189,16 @@ export const holdsData = (record: InstallRecord): boolean =>
 
 export type UninstallDeps = { readonly onRemoved: (what: string) => void; readonly clock?: Clock };
 
+/** What is on the host and in the record at one moment. A dry run looks at the host as it would be by then. */
+type Moment = {
+  readonly entries: readonly Entry[];
+  /** The names in a folder; undefined where there is none. */
+  readonly namesIn: (path: string) => readonly string[] | undefined;
+};
+
+const namesNow = (path: string): readonly string[] | undefined =>
+  look(path).kind === "folder" ? readdirSync(path) : undefined;
+
 /** @throws BureauError when something cannot be removed; what is left is still in the record then */
 export async function uninstallAll(
   record: InstallRecord,
@@ -188,15 +208,21 @@ export async function uninstallAll(
   const removed: string[] = [];
   const kept: { what: string; why: string }[] = [];
   const userStays = whyUserStays(options, holdsData(record));
+  removeTemporaries(systemHost.installRecord);
   await stopEverything(record, deps.clock ?? systemClock);
-  deps.onRemoved("everything that ran");
+  deps.onRemoved(EVERYTHING_RUNNING);
   for (const entry of planUninstall(record.entries)) {
     // What is known of a thing may have changed while others went.
     const current = record.find(entry);
     if (current === undefined) continue;
-    const left = await takeBack(current, record, options, userStays);
-    if (left !== undefined) {
-      kept.push({ what: describeEntry(entry), why: left });
+    const moment = { entries: record.entries, namesIn: namesNow };
+    const expected = await whyStays(current, moment, options, userStays);
+    const why =
+      expected === undefined || isPutBack(current)
+        ? ((await takeBack(current, record, userStays)) ?? expected)
+        : expected;
+    if (why !== undefined) {
+      kept.push({ what: describeEntry(entry), why });
       continue;
     }
     removed.push(describeEntry(entry));
@@ -204,6 +230,38 @@ export async function uninstallAll(
   }
   return { removed, kept };
 }
+
+export const EVERYTHING_RUNNING = "everything that ran";
+
+/**
+ * The receipt that {@link uninstallAll} would give: the same plan, the same questions, of a host where what goes before
+ * is gone already.
+ */
+export async function foreseeUninstall(
+  record: Pick<InstallRecord, "entries">,
+  options: UninstallOptions,
+  userStays: string | undefined,
+  namesIn = namesNow,
+): Promise<Receipt> {
+  const removed: string[] = [];
+  const kept: { what: string; why: string }[] = [];
+  const gone = new Set<string>();
+  let entries = record.entries;
+  const left = (path: string): readonly string[] | undefined =>
+    gone.has(path) ? undefined : namesIn(path)?.filter((name) => !gone.has(join(path, name)));
+  for (const entry of planUninstall(record.entries)) {
+    const why = await whyStays(entry, { entries, namesIn: left }, options, userStays);
+    if (why === undefined) removed.push(describeEntry(entry));
+    else kept.push({ what: describeEntry(entry), why });
+    if (why !== undefined && !isPutBack(entry)) continue;
+    entries = entries.filter((other) => other !== entry);
+    if ("path" in entry && !("before" in entry && entry.before !== undefined)) gone.add(entry.path);
+  }
+  return { removed, kept };
+}
+
+/** Of a file or a link only what was there before may not come back: ours goes all the same. */
+const isPutBack = ({ kind }: Entry): boolean => kind === "file" || kind === "link";
 
 /** Who does not end by then is killed. */
 const END_MS_MAX = 10_000;
@@ -239,11 +297,39 @@ function effectiveUid(pid: string): number {
   return Number(/^Uid:\s+\d+\s+(\d+)/m.exec(status)?.[1] ?? -1);
 }
 
-/** Undoes one entry and strikes it off, unless it stays; returns why something of it does. */
+/** Why an entry, or something of it, stays; undefined when nothing does. Changes nothing. */
+async function whyStays(
+  entry: Entry,
+  moment: Moment,
+  options: UninstallOptions,
+  userStays: string | undefined,
+): Promise<string | undefined> {
+  switch (entry.kind) {
+    case "file":
+    case "link": {
+      const why = entry.before && whyNotRestored({ ...entry.before, path: entry.path });
+      return why === undefined ? undefined : `${NOT_PUT_BACK}${why}`;
+    }
+    case "folder":
+      return whyFolderStays(entry, moment, options);
+    case "credential-secret":
+      return otherCredentials();
+    case "user":
+    case "group":
+      return userStays;
+    case "account-files":
+      return userStays === undefined ? undefined : "it goes with the user";
+    case "package":
+      return options.removePackages ? undefined : "others may use it; --remove-packages removes it";
+    default:
+      return undefined;
+  }
+}
+
+/** Undoes one entry and strikes it off; returns why something of it stays, where that shows only now. */
 async function takeBack(
   entry: Entry,
   record: InstallRecord,
-  options: UninstallOptions,
   userStays: string | undefined,
 ): Promise<string | undefined> {
   switch (entry.kind) {
@@ -269,40 +355,29 @@ async function takeBack(
       await forgetNixConfig(entry.path);
       break;
     case "file":
-    case "link": {
-      const why = await takeBackPath(entry);
-      record.forget(entry);
-      return why === undefined ? undefined : `${NOT_PUT_BACK}${why}`;
-    }
-    case "folder": {
-      const why = await takeBackFolder(entry, record, options);
-      if (why !== undefined) return why;
+    case "link":
+      await takeBackPath(entry);
+      break;
+    case "folder":
+      await takeBackFolder(entry);
       // The record went with its folder.
       if (entry.path === systemHost.configDir && !existsSync(entry.path)) return undefined;
       break;
-    }
-    case "credential-secret": {
-      const others = await otherCredentials();
-      if (others !== undefined) return others;
+    case "credential-secret":
       removeDurably(entry.path);
       break;
-    }
     case "user":
-      if (userStays !== undefined) return userStays;
       await removeUser(record, entry.name);
       break;
     case "group":
-      if (userStays !== undefined) return userStays;
       await removeGroup(record, entry.name);
       break;
     case "account-files": {
-      if (userStays !== undefined) return "it goes with the user";
       const left = await restoreAccountFiles(record, entry);
       record.forget(entry);
       return left.length === 0 ? undefined : `others have changed accounts since: ${left.join(", ")}`;
     }
     case "package":
-      if (!options.removePackages) return "others may use it; --remove-packages removes it";
       await removePackage(entry.name);
       break;
   }
@@ -322,43 +397,53 @@ async function disable(unit: string): Promise<void> {
   }
 }
 
-/** Returns why what was there before cannot be put back, if so. */
-async function takeBackPath(entry: Extract<Entry, { kind: "file" | "link" }>): Promise<string | undefined> {
+async function takeBackPath(entry: Extract<Entry, { kind: "file" | "link" }>): Promise<void> {
   const { path, before } = entry;
   removeTemporaries(path);
-  const why = before && whyNotRestored({ ...before, path });
-  if (before !== undefined && why === undefined) restore(path, before);
+  if (before !== undefined && whyNotRestored({ ...before, path }) === undefined) restore(path, before);
   else if (look(entry.path).kind !== "folder") removeDurably(entry.path);
   if (dirname(entry.path) === systemHost.unitDir) {
     await mustRun(["systemctl", "daemon-reload"]);
     await runCommand(["systemctl", "reset-failed", entry.path.slice(systemHost.unitDir.length + 1)]);
   }
-  return why;
 }
 
-async function takeBackFolder(
-  entry: Extract<Entry, { kind: "folder" }>,
-  record: InstallRecord,
+type FolderEntry = Extract<Entry, { kind: "folder" }>;
+
+/** Whether all that is in it goes, but for what was there before. */
+const isEmptied = (path: string): boolean => ownFolders.includes(path) || dataFolders.includes(path);
+
+function whyFolderStays(
+  entry: FolderEntry,
+  { entries, namesIn }: Moment,
   options: UninstallOptions,
-): Promise<string | undefined> {
+): string | undefined {
   const { path, before } = entry;
-  if (look(path).kind !== "folder") return undefined;
-  if (dataFolders.includes(path) && options.data === "keep" && readdirSync(path).length > 0)
+  if (dataFolders.includes(path) && options.data === "keep" && (namesIn(path)?.length ?? 0) > 0)
     return "--keep-data";
-  if (path === systemHost.backupsDir && record.entries.some(needsBackups))
+  if (path === systemHost.backupsDir && entries.some(needsBackups))
     return "it holds what is still to be put back";
+  if (before !== undefined || isEmptied(path)) return undefined;
+  const names = namesIn(path);
+  if (names === undefined) return undefined;
+  return path === systemHost.configDir
+    ? whyConfigDirStays(entry, names, entries)
+    : whyNotEmpty(path, names, entries);
+}
+
+async function takeBackFolder({ path, before }: FolderEntry): Promise<void> {
+  if (look(path).kind !== "folder") return;
   if (path === systemHost.programsDir) removeNixRoots(path);
-  if (ownFolders.includes(path) || dataFolders.includes(path))
+  if (isEmptied(path))
     // rm, because it walks by open folders: what changes under its feet leads it nowhere else.
     for (const name of readdirSync(path))
       if (before === undefined || !before.names.includes(name))
         await mustRun(["rm", "-rf", "--one-file-system", "--", join(path, name)], { timeoutMs: 600_000 });
   syncPath(path);
-  if (before !== undefined) {
-    setOwnership(path, before);
-    return undefined;
-  }
-  return path === systemHost.configDir ? removeConfigDir(record, entry) : removeIfEmpty(record, path);
+  if (before !== undefined) return setOwnership(path, before);
+  if (path === systemHost.configDir) rmSync(systemHost.installRecord, { force: true });
+  rmdirSync(path);
+  syncPath(dirname(path));
 }
 
 const needsBackups = (entry: Entry): boolean =>
@@ -369,15 +454,6 @@ const HOLDS_OTHERS = "it holds what is not Bureau's: ";
 const NOT_PUT_BACK = "what was there before cannot be put back: ";
 
 const notOurs = (names: readonly string[]): string => `${HOLDS_OTHERS}${names.slice(0, 5).join(", ")}`;
-
-function removeIfEmpty(record: InstallRecord, path: string): string | undefined {
-  const why = whyNotEmpty(path, readdirSync(path), record.entries);
-  if (why === undefined) {
-    rmdirSync(path);
-    syncPath(dirname(path));
-  }
-  return why;
-}
 
 /** Why a folder with these names in it stays; undefined for none. Pure. */
 export function whyNotEmpty(
@@ -393,17 +469,15 @@ export function whyNotEmpty(
 }
 
 /** The record lies in it: it goes when nothing else is told of. */
-function removeConfigDir(record: InstallRecord, own: Entry): string | undefined {
-  removeTemporaries(systemHost.installRecord);
-  if (record.entries.some((entry) => entry !== own)) return "the record of what stays lies in it";
-  const others = readdirSync(systemHost.configDir).filter(
-    (name) => join(systemHost.configDir, name) !== systemHost.installRecord,
-  );
-  if (others.length > 0) return notOurs(others);
-  rmSync(systemHost.installRecord, { force: true });
-  rmdirSync(systemHost.configDir);
-  syncPath(dirname(systemHost.configDir));
-  return undefined;
+function whyConfigDirStays(
+  own: FolderEntry,
+  names: readonly string[],
+  entries: readonly Entry[],
+): string | undefined {
+  if (entries.some((entry) => entryKey(entry) !== entryKey(own)))
+    return "the record of what stays lies in it";
+  const others = names.filter((name) => join(own.path, name) !== systemHost.installRecord);
+  return others.length > 0 ? notOurs(others) : undefined;
 }
 
 /** Who else sealed something with the host's secret cannot open it without. Undefined when nobody did. */
