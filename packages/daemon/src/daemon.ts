@@ -33,6 +33,7 @@ import { readMachineSession } from "@bureau/matrix/session-file";
 import {
   type AccountLocalpart,
   localpartBytesMaxFor,
+  type MachineLocalpart,
   principalLocalpart,
   type UserId,
   userIdOf,
@@ -48,7 +49,7 @@ import { openProbe } from "./health/probe.ts";
 import { runHeartbeat } from "./heartbeat/heartbeat.ts";
 import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts";
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
-import { MachineConnection } from "./machine-connection.ts";
+import { type ConnectionState, MachineConnection } from "./machine-connection.ts";
 import { machineReport } from "./machine-report.ts";
 import { type Notice, notice } from "./notices/notice.ts";
 import { Outbox } from "./notices/outbox.ts";
@@ -82,6 +83,8 @@ export type DaemonDeps = {
   readonly random: () => number;
   /** This program's command line, without the program: what the next version of it is started with. */
   readonly args: readonly string[];
+  /** Told in a line how the daemon stands at the homeserver, whenever that changes. */
+  readonly onStatus?: (line: string) => void;
 };
 
 export type Daemon = AsyncDisposable & {
@@ -196,6 +199,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
     ...{ session, clock, random, log },
     stands: ({ request }) => source.current()?.decommission?.request === request,
   });
+  const status = statusLines(machine, session.homeserver);
   /** Once there is one. */
   let upgrader: Upgrader | undefined;
   const reconciler = new Reconciler({
@@ -229,13 +233,14 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
       reconciler.mark();
       upgrader?.mark();
     },
+    onState: (state) => deps.onStatus?.(status.of(state)),
   });
   const sandboxes = () => reconciler.view.sandboxes;
   const cache = () => fleetCache(known?.fleet === undefined ? undefined : states.room(known.fleet));
   const settled = Promise.race([
-    reconciler.hasPlanned.then(() => `${machine}: in sync with ${session.homeserver}`),
-    connection.foundAway.then((reason) => `${machine}: the homeserver is away: ${reason}`),
-    source.foundUnconfigured.then((fault) => `${machine}: in sync, without a configuration: ${fault}`),
+    reconciler.hasPlanned.then(() => status.inSync),
+    connection.foundAway.then(status.away),
+    source.foundUnconfigured.then(status.unconfigured),
   ]);
   return {
     ...{ reconciler, connection, directory, departure, outbox, settled },
@@ -278,12 +283,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
         runHeartbeat({ session, machine: userId, room, intervalMs, sandboxes, userOf, clock, log }, signal),
       ]);
     },
-    async goOffline() {
-      if (connection.state.kind !== "online") return;
-      await session
-        .setPresence("offline", { message: "shutting down", timeoutMs: PRESENCE_MS_MAX })
-        .catch((error: unknown) => log.debug("cannot set presence", { error }));
-    },
+    goOffline: () => goOffline(connection, session, log),
   };
 }
 
@@ -301,6 +301,23 @@ function openRooms(
   });
   return { states, directory, scope: new SyncScope() };
 }
+
+async function goOffline(connection: MachineConnection, session: MatrixSession, log: Log): Promise<void> {
+  if (connection.state.kind !== "online") return;
+  await session
+    .setPresence("offline", { message: "shutting down", timeoutMs: PRESENCE_MS_MAX })
+    .catch((error: unknown) => log.debug("cannot set presence", { error }));
+}
+
+/** What `systemctl status` shows of it. */
+const statusLines = (machine: MachineLocalpart, homeserver: string) => ({
+  inSync: `${machine}: in sync with ${homeserver}`,
+  away: (reason = "") => `${machine}: the homeserver is away: ${reason}`,
+  of({ kind, reason }: ConnectionState): string {
+    return kind === "online" ? this.inSync : this.away(reason);
+  },
+  unconfigured: (fault: string) => `${machine}: in sync, without a configuration: ${fault}`,
+});
 
 /** The machine's session; the address on the command line wins over the one in the file. */
 function openSession(config: DaemonConfig): { session: MatrixSession; userId: UserId } {

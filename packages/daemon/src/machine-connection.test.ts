@@ -44,6 +44,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   };
   const left: RoomId[][] = [];
   let joined = 0;
+  const states: string[] = [];
   const connection = new MachineConnection({
     ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
     scope: new SyncScope(),
@@ -51,11 +52,14 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => void joined++,
     onChange: (change) => void left.push([...change.left]),
+    onState: ({ kind }) => void states.push(kind),
   });
   await connection.run(stop.signal);
   expect(left).toEqual([[], [template], homes.slice(0, 1), []]);
   expect(joined).toBe(2);
   expect(connection.state.kind).toBe("online");
+  // Each position that was refused, and each picture that was taken in, is told at once.
+  expect(states.slice(0, 3)).toEqual(["online", "disconnected", "online"]);
 });
 
 test("an administrator's invitation is accepted; anybody else's is told of once and left to lie", async () => {

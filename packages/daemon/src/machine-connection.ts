@@ -45,6 +45,8 @@ export type ConnectionDeps = {
   readonly onRooms: (rooms: MachineRooms) => void;
   /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
   readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
+  /** It is in sync from now on, or is not any more. */
+  readonly onState: (state: ConnectionState) => void;
 };
 
 /** Why nothing is decided at the moment; undefined while in sync. */
@@ -78,8 +80,14 @@ export class MachineConnection {
 
   #disconnected(error: unknown): void {
     const reason = messageOf(error);
-    this.#state = { kind: "disconnected", reason };
+    this.#become({ kind: "disconnected", reason });
     this.#away.resolve(reason);
+  }
+
+  #become(state: ConnectionState): void {
+    const { kind, reason } = this.#state;
+    this.#state = state;
+    if (state.kind !== kind || state.reason !== reason) this.#deps.onState(state);
   }
 
   /** Works until `signal` aborts. @throws BureauError `unauthorized` when this machine was revoked or removed */
@@ -179,7 +187,7 @@ export class MachineConnection {
     }
     // Who waited for that is told, also when nothing else is new.
     const isBack = this.#state.kind !== "online";
-    this.#state = { kind: "online" };
+    this.#become({ kind: "online" });
     for (const [room, events] of response.invited)
       this.#answer(room, events, rooms, signal).catch((error: unknown) =>
         log.warn("cannot accept an invitation", { room, error }),

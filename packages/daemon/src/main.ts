@@ -18,6 +18,7 @@ async function main(context: ProgramContext): Promise<number> {
   using _watchdog = feedWatchdog();
   await using daemon = await startDaemon(config, {
     ...{ clock: systemClock, log, random: Math.random, args: context.args },
+    onStatus: (status) => notifyServiceManager({ status }),
   });
   void daemon.settled.then((status) => notifyServiceManager({ ready: true, status }));
   const revoked = await Promise.race([daemon.revoked, aborted(signal)]);
