@@ -29,6 +29,8 @@ export type ProgramOptions = RunOptions & {
   /** All of its environment; default: this program's. */
   readonly env?: Readonly<Record<string, string>>;
   readonly stdoutBytesMax?: number;
+  /** In a process group of its own, which Ctrl-C in our terminal does not reach. */
+  readonly detached?: boolean;
 };
 
 /** Standard output that is parsed never comes near this. */
@@ -83,10 +85,10 @@ export async function runToEnd(argv: readonly string[], options: ProgramOptions)
 
 const interrupted = (what: string): BureauError => new BureauError("failed", `${what} was interrupted`);
 
-function start(argv: readonly string[], { env }: ProgramOptions) {
+function start(argv: readonly string[], { env, detached = false }: ProgramOptions) {
   try {
     return Bun.spawn([...argv], {
-      ...{ stdin: "pipe", stdout: "pipe", stderr: "pipe" },
+      ...{ stdin: "pipe", stdout: "pipe", stderr: "pipe", detached },
       // Nothing that is run is about our own folder, and many a program obeys what lies in it.
       cwd: "/",
       ...(env === undefined ? {} : { env: { ...env } }),

@@ -39,9 +39,9 @@ export function writeMachineSession(path: string, session: StoredSession): void 
   );
 }
 
-/** @throws BureauError `not-found`, InputError when it is not one */
-export function readOperatorSession(path: string): StoredSession {
-  const file = parseJson(OperatorFileSchema, read(path), `session "${path}"`);
+/** `hint` is what to type when there is none. @throws BureauError `not-found`, InputError when it is not one */
+export function readOperatorSession(path: string, hint = ""): StoredSession {
+  const file = parseJson(OperatorFileSchema, read(path, hint), `session "${path}"`);
   return { homeserver: file.homeserver, userId: file.user_id, token: file.access_token };
 }
 
@@ -51,11 +51,8 @@ export function writeOperatorSession(path: string, session: StoredSession): void
   writeDurably(path, JSON.stringify({ user_id: userId, access_token: access, homeserver }), 0o600);
 }
 
-function read(path: string): string {
+function read(path: string, hint = ""): string {
   const text = readIfPresent(path);
-  if (text === undefined)
-    throw new BureauError("not-found", `There is no session at "${path}"`, {
-      hint: "bureau up, or bureau login NAME --homeserver URL",
-    });
+  if (text === undefined) throw new BureauError("not-found", `There is no session at "${path}"`, { hint });
   return text;
 }

@@ -3,6 +3,7 @@
  * this one, and from its last heartbeat otherwise.
  */
 import { systemClock } from "@bureau/kit/clock";
+import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { PrincipalAssignment } from "@bureau/schema/events";
 import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
@@ -60,6 +61,8 @@ async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<
         : reportAgent(live);
     };
   } catch (error) {
+    if (isBureauError(error) && error.code === "forbidden")
+      return () => ({ state: "unknown", reason: "you may not ask the daemon: bureau status says how" });
     if (!isAway(error)) throw error;
     return () => ({ state: "unknown", reason: "the daemon does not answer: bureau status" });
   }

@@ -2,16 +2,22 @@
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { findInstallation } from "../instance/installation.ts";
 import { findInstance } from "../instance/instance.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { sweep } from "../instance/supervisor.ts";
 import { replaceSupervisor, takeTurn, tellToStop } from "../instance/supervisor-lock.ts";
 
+const STOP_SYSTEM =
+  "this host is a machine of a fleet; to stop what it runs: sudo systemctl stop bureau-daemon bureau-launcher";
+
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const layout = layoutOf(invocation);
   if (findInstance(layout) === undefined)
-    throw new BureauError("not-found", `There is no Bureau in "${layout.home}"`, { hint: "bureau up" });
+    throw new BureauError("not-found", `There is no Bureau in "${layout.home}"`, {
+      hint: findInstallation(invocation)?.kind === "system" ? STOP_SYSTEM : "bureau up",
+    });
   const step = terminal.step("Stopping agents, daemon, launcher and homeserver");
   // Before this is its turn: a `bureau up` that is under way ends with its supervisor.
   const told = await tellToStop(layout);

@@ -3,26 +3,34 @@ import { rmSync } from "node:fs";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { nearest } from "../command/nearest.ts";
+import { asTyped, typedCommand } from "../command/typed-command.ts";
 import { describeAction, type Step } from "../doctor/action.ts";
 import { lastBackups, undoLast } from "../doctor/backups.ts";
 import type { Check, CheckResult } from "../doctor/check.ts";
 import { checkTable } from "../doctor/check-table.ts";
-import { missingFlags } from "../doctor/checks/configuration-checks.ts";
-import { examine, examineSettled, fix, lockHost, planOf } from "../doctor/doctor.ts";
-import { changesOf, printPlan, printResults, toJson } from "../doctor/doctor-report.ts";
-import { ELEVATED_EXIT_BASE, requireTrustworthy, runElevated } from "../doctor/elevate.ts";
+import { examine, examineSettled, type Fixed, fix, lockHost, planOf } from "../doctor/doctor.ts";
+import { changesOf, planDigest, printPlan, printResults, toJson } from "../doctor/doctor-report.ts";
+import { ELEVATED_EXIT_BASE, ELEVATED_JOINED, requireTrustworthy, runElevated } from "../doctor/elevate.ts";
+import { openHostView } from "../doctor/host-view.ts";
 import { openRecord } from "../doctor/install-record.ts";
+import { introductionOf } from "../doctor/introduction.ts";
 import { runCommand } from "../doctor/run-command.ts";
 import { type Subject, subjectOf } from "../doctor/subject.ts";
+import { flagWords } from "../remote/flag-words.ts";
 import { remoteDoctor } from "../remote/remote-doctor.ts";
+import { shellLine } from "../remote/shell-words.ts";
 import { targetArgument } from "../remote/target-argument.ts";
 import { uninstall } from "./machine-uninstall.ts";
+import { untilSignal } from "./until-signal.ts";
 
-const exit = { ok: 0, failing: 1 } as const;
+const exit = { ok: 0, failing: 1, interrupted: 3, signalled: 130 } as const;
 
-/** Exit code 0: nothing fails; 1: something does; 2: the doctor could not do its work. An uninstall has its own two. */
+/** Exit code 0: nothing fails; 1: something does; 2: the doctor could not do its work; 130: it was interrupted. */
 export async function run(invocation: Invocation): Promise<number> {
   const elevated = booleanFlag(invocation, "elevated");
+  // sudo keeps nothing of the environment that says how the person called us.
+  const calledAs = stringFlag(invocation, "called-as");
+  if (elevated && calledAs !== undefined) process.env["BUREAU_COMMAND"] = calledAs;
   try {
     const code = await dispatch(invocation);
     return elevated ? ELEVATED_EXIT_BASE + code : code;
@@ -31,7 +39,7 @@ export async function run(invocation: Invocation): Promise<number> {
     const misused = error instanceof UsageError;
     const isUninstall = booleanFlag(invocation, "uninstall") && !misused;
     if (isUninstall && !elevated) throw error;
-    const failure = new UsageError(error.message, error.hint, { cause: error.cause });
+    const failure = new UsageError(error.message, asTyped(error.hint), { cause: error.cause });
     if (!elevated) throw failure;
     if (booleanFlag(invocation, "json"))
       invocation.terminal.json({ ok: false, error: failure.message, code: error.code, hint: failure.hint });
@@ -71,57 +79,109 @@ const exitCodeOf = (results: readonly CheckResult[]): number =>
 
 async function look(invocation: Invocation): Promise<number> {
   const { terminal } = invocation;
-  const results = await examine(chosenChecks(invocation), subjectOf(invocation));
+  const subject = subjectOf(invocation);
+  const results = await examine(chosenChecks(invocation), subject);
   if (booleanFlag(invocation, "json")) terminal.json(toJson(results));
-  else printResults(results, terminal, new Set());
+  else {
+    introduce(invocation, subject);
+    printResults(results, terminal, new Set());
+  }
   return exitCodeOf(results);
 }
 
+/** A host without Bureau, or one that has not joined, fails most checks: first of all it is said what it is. */
+function introduce({ terminal }: Invocation, subject: Subject): void {
+  const said = subject.instance === undefined ? introductionOf(openHostView(subject)) : undefined;
+  if (said !== undefined) terminal.print(`${terminal.style.bold(asTyped(said))}\n`);
+}
+
 async function repair(invocation: Invocation): Promise<number> {
-  const { terminal } = invocation;
   const [checks, subject] = [chosenChecks(invocation), subjectOf(invocation)];
   const before = await examineSettled(checks, subject);
   const steps = planOf(before);
   if (booleanFlag(invocation, "dry-run") || steps.length === 0 || subject.instance !== undefined)
     return showPlan(invocation, subject, before, steps);
-  if (process.getuid?.() !== 0) {
-    printPlan(steps, terminal.say);
-    const code = await runElevated(subject.ownBuild, elevatedArgs(invocation), subject.bootstrap);
-    if (code === exit.ok) removeBootstrap(invocation, steps);
-    return code;
-  }
+  return process.getuid?.() === 0
+    ? repairAsRoot(invocation, checks, subject, before)
+    : repairThroughSudo(invocation, subject, steps);
+}
+
+async function repairThroughSudo(
+  invocation: Invocation,
+  subject: Subject,
+  steps: readonly Step[],
+): Promise<number> {
+  const { terminal } = invocation;
+  printPlan(steps, terminal.say);
+  const args = [
+    ...elevatedArgs(invocation),
+    `--called-as=${typedCommand()}`,
+    `--plan-shown=${planDigest(steps)}`,
+  ];
+  const typed = ["machine", "doctor", ...flagWords(invocation.flags)];
+  const code = await runElevated(subject.ownBuild, args, subject.bootstrap, typed);
+  if (code >= ELEVATED_JOINED) removeBootstrap(invocation);
+  return concluded(invocation, code % ELEVATED_JOINED);
+}
+
+async function repairAsRoot(
+  invocation: Invocation,
+  checks: readonly Check[],
+  subject: Subject,
+  before: readonly CheckResult[],
+): Promise<number> {
+  const { terminal } = invocation;
   requireTrustworthy(subject.ownBuild);
-  if (!booleanFlag(invocation, "elevated")) printPlan(steps, terminal.say);
-  const fixed = await fix({
-    checks,
-    subject,
-    onStep: (step, error) => {
-      const shown = terminal.step(describeAction(step.action));
-      if (error === undefined) shown.done();
-      else
-        shown.fail(`${describeAction(step.action)}: ${isBureauError(error) ? error.message : String(error)}`);
-    },
-  });
-  const { results, changes, errors } = fixed;
-  if (exitCodeOf(results) === exit.ok) removeBootstrap(invocation, steps);
-  const wasBroken = new Set(
-    before
-      .filter(({ finding }) => finding.status === "fail" || finding.status === "warn")
-      .map(({ check }) => check.id),
-  );
+  const steps = planOf(before);
+  // Root sees more than the person who called: only a plan that is the same need not be shown again.
+  if (stringFlag(invocation, "plan-shown") !== planDigest(steps)) printPlan(steps, terminal.say);
+  const onStep = (step: Step, error?: unknown): void => {
+    const shown = terminal.step(describeAction(step.action));
+    if (error === undefined) shown.done();
+    else
+      shown.fail(`${describeAction(step.action)}: ${isBureauError(error) ? error.message : String(error)}`);
+  };
+  const fixed = await untilSignal((signal) => fix({ checks, subject, onStep, signal }));
+  report(invocation, before, fixed);
+  const code = fixed.isInterrupted ? exit.interrupted : exitCodeOf(fixed.results);
+  const hasJoined = fixed.steps.some(({ action }) => action.kind === "join");
+  if (booleanFlag(invocation, "elevated")) return code + (hasJoined ? ELEVATED_JOINED : 0);
+  if (hasJoined) removeBootstrap(invocation);
+  return concluded(invocation, code);
+}
+
+function report(invocation: Invocation, before: readonly CheckResult[], fixed: Fixed): void {
+  const { terminal } = invocation;
+  const { results, changes, errors, isInterrupted } = fixed;
+  if (booleanFlag(invocation, "json")) {
+    const more = {
+      ...(errors.length === 0 ? {} : { errors }),
+      ...(isInterrupted ? { interrupted: true } : {}),
+    };
+    terminal.json(toJson(results, { changes, ...more }));
+    return;
+  }
+  if (isInterrupted) return;
+  const isBroken = ({ finding: { status } }: CheckResult): boolean => status === "fail" || status === "warn";
+  const wasBroken = new Set(before.filter(isBroken).map(({ check }) => check.id));
   const repaired = results.filter(
     ({ check, finding }) => wasBroken.has(check.id) && finding.status === "pass",
   );
-  if (booleanFlag(invocation, "json"))
-    terminal.json(toJson(results, { changes, ...(errors.length === 0 ? {} : { errors }) }));
-  else printResults(results, terminal, new Set(repaired.map(({ check }) => check.id)));
-  return exitCodeOf(results);
+  printResults(results, terminal, new Set(repaired.map(({ check }) => check.id)));
+}
+
+/** The exit code a person gets, and what to type where the work was cut off. */
+function concluded({ terminal, flags }: Invocation, code: number): number {
+  if (code !== exit.interrupted) return code;
+  const again = shellLine([typedCommand(), "machine", "doctor", ...flagWords(flags)]);
+  terminal.say(`\nInterrupted. The steps above are done, nothing is half done. To continue: ${again}`);
+  return exit.signalled;
 }
 
 /** A bootstrap file that has served holds a password that is worth nothing any more. */
-function removeBootstrap(invocation: Invocation, steps: readonly Step[]): void {
+function removeBootstrap(invocation: Invocation): void {
   const path = stringFlag(invocation, "bootstrap-file");
-  if (path === undefined || path === "-" || !steps.some(({ action }) => action.kind === "join")) return;
+  if (path === undefined || path === "-") return;
   try {
     rmSync(path, { force: true });
   } catch (error) {
@@ -145,29 +205,19 @@ function showPlan(
       toJson(results, { changes: dryRun ? changesOf(steps) : [], ...(dryRun ? { dry_run: true } : {}) }),
     );
   else {
+    introduce(invocation, subject);
     printResults(results, terminal, new Set());
     terminal.print("");
     if (steps.length > 0) printPlan(steps, terminal.print);
-    else terminal.print(nothingToDo(results));
-    if (
-      subject.instance === undefined &&
-      results.some(
-        ({ check, finding }) =>
-          check.id === "machine-conf" && finding.status === "fail" && finding.actions === undefined,
-      )
-    )
-      terminal.print(`\nWhich machine this is has to be said: ${missingFlags}`);
+    else terminal.print("Nothing that --fix can do.");
   }
+  const file = stringFlag(invocation, "bootstrap-file");
+  const hasJoined = results.some(
+    ({ check, finding }) => check.id === "machine-joined" && finding.status === "pass",
+  );
+  if (hasJoined && steps.length === 0 && subject.hasBootstrap === true && file !== "-")
+    terminal.say(`This machine has joined already: the bootstrap file "${file}" is not needed, remove it.`);
   return exitCodeOf(results);
-}
-
-function nothingToDo(results: readonly CheckResult[]): string {
-  const unseen = results.filter(({ finding }) => finding.found.startsWith("only root may look"));
-  const hint =
-    unseen.length === 0 || process.getuid?.() === 0
-      ? ""
-      : ` What only root may see is not looked at: sudo bureau machine doctor --fix`;
-  return `Nothing that --fix can do.${hint}`;
 }
 
 async function undo(invocation: Invocation): Promise<number> {
@@ -202,13 +252,8 @@ async function undo(invocation: Invocation): Promise<number> {
 
 /** The same command for the doctor that sudo runs; the bootstrap travels on standard input. */
 function elevatedArgs(invocation: Invocation): string[] {
-  const args = ["machine", "doctor", "--system"];
-  for (const [name, value] of Object.entries(invocation.flags)) {
-    if (["elevated", "system", "home", "bootstrap-file"].includes(name)) continue;
-    if (value === true) args.push(`--${name}`);
-    else if (typeof value === "string") args.push(`--${name}`, value);
-    else if (Array.isArray(value)) for (const item of value) args.push(`--${name}`, String(item));
-  }
+  const own = ["elevated", "called-as", "plan-shown", "system", "home", "bootstrap-file"];
+  const args = ["machine", "doctor", "--system", ...flagWords(invocation.flags, own)];
   if (invocation.flags["bootstrap-file"] !== undefined) args.push("--bootstrap-file", "-");
   return args;
 }

@@ -1,14 +1,16 @@
 /** `bureau status`: what this machine runs, from its own sockets; works while the homeserver is away. */
 
-import { isBureauError } from "@bureau/kit/errors";
+import { type BureauError, isBureauError } from "@bureau/kit/errors";
 import { systemLayout } from "@bureau/kit/layout";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { type Installation, requireInstallation } from "../instance/installation.ts";
 import type { Instance } from "../instance/instance.ts";
 import { supervisorStatus } from "../instance/supervisor-wire.ts";
-import { unitStates } from "../system/systemctl.ts";
+import { type UnitState, unitStates } from "../system/systemctl.ts";
+import { daemonUnit, launcherUnit, REVOKED } from "../system/units.ts";
 
 /** One program as `status --json` shows it. */
 type ProgramStatus = { readonly state: string; readonly pid: number | null; readonly restarts: number };
@@ -29,11 +31,15 @@ export type Status = {
     readonly reason?: string;
   };
   readonly principals: MachineReport["principals"];
+  /** What to type where the daemon says nothing. */
+  readonly hint?: string;
 };
 
 /** Who looks after the programs, and how each is. */
 type Programs = {
   readonly home: string;
+  /** The daemon ended because the homeserver closed this machine's account or session. */
+  readonly isRevoked: boolean;
   readonly supervisor: number | null;
   readonly of: (name: "homeserver" | "launcher" | "daemon") => ProgramStatus;
 };
@@ -41,13 +47,10 @@ type Programs = {
 export async function statusOf(installation: Installation): Promise<Status> {
   const programs =
     installation.kind === "system" ? await ofSystemd() : await ofSupervisor(installation.instance);
-  const report = await unlessAway(machineReport(installation.layout));
-  const { name, fleet, state, reason } = report?.machine ?? {
-    name: installation.machine,
-    fleet: installation.fleet,
-    state: "offline",
-    reason: programs.supervisor === null ? "Bureau is down" : "the daemon does not answer",
-  };
+  const report = await machineReport(installation.layout).catch(bureauErrorOrThrow);
+  const { name, fleet, state, reason } = isBureauError(report)
+    ? { name: installation.machine, fleet: installation.fleet, ...stateWithout(report, programs) }
+    : report.machine;
   return {
     home: programs.home,
     installation: installation.kind,
@@ -60,14 +63,34 @@ export async function statusOf(installation: Installation): Promise<Status> {
     daemon: programs.of("daemon"),
     supervisor: { pid: programs.supervisor },
     machine: { name, fleet, state, ...(reason === undefined ? {} : { reason }) },
-    principals: report?.principals ?? [],
+    principals: isBureauError(report) ? [] : report.principals,
+    ...(isBureauError(report) && report.hint !== "" ? { hint: report.hint } : {}),
   };
+}
+
+/** What can be said of the machine when its daemon says nothing. Who may not ask does not know that it is offline. */
+function stateWithout(error: BureauError, programs: Programs): { state: string; reason: string } {
+  if (programs.isRevoked)
+    return { state: "revoked", reason: "it was decommissioned or revoked; its daemon has ended for good" };
+  if (error.code === "forbidden") return { state: "unknown", reason: error.message };
+  if (error.code !== "unavailable" && error.code !== "timeout") throw error;
+  return {
+    state: "offline",
+    reason: programs.supervisor === null ? "Bureau is down" : error.message,
+  };
+}
+
+function bureauErrorOrThrow(error: unknown): BureauError {
+  if (isBureauError(error)) return error;
+  throw error;
 }
 
 async function ofSupervisor({ layout }: Instance): Promise<Programs> {
   const supervisor = await unlessAway(supervisorStatus(layout));
   return {
     home: layout.home,
+    isRevoked:
+      supervisor?.programs.some(({ name, state }) => name === "daemon" && state === "revoked") ?? false,
     supervisor: supervisor?.pid ?? null,
     of(name) {
       const found = supervisor?.programs.find((candidate) => candidate.name === name);
@@ -78,9 +101,10 @@ async function ofSupervisor({ layout }: Instance): Promise<Programs> {
 
 /** systemd is the supervisor of a system installation; the homeserver is somebody else's. */
 async function ofSystemd(): Promise<Programs> {
-  const units = await unitStates(["bureau-launcher.service", "bureau-daemon.service"]);
+  const units = await unitStates([launcherUnit, daemonUnit]);
   return {
     home: systemLayout.stateDir,
+    isRevoked: isRevoked(units.get(daemonUnit)),
     supervisor: 1,
     of(name) {
       if (name === "homeserver") return { state: "elsewhere", pid: null, restarts: 0 };
@@ -90,6 +114,9 @@ async function ofSystemd(): Promise<Programs> {
     },
   };
 }
+
+const isRevoked = (daemon: UnitState | undefined): boolean =>
+  daemon?.exitStatus === REVOKED && daemon.active !== "active" && daemon.active !== "activating";
 
 async function unlessAway<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
@@ -116,17 +143,19 @@ export async function run(invocation: Invocation): Promise<number> {
       terminal.print(`${name.padEnd(12)}${[state, ...details].filter((text) => text !== "").join(", ")}`);
     }
     terminal.print("");
-    terminal.table(
-      ["PRINCIPAL", "STATE", "HEALTH", "PID", "TEMPLATE", "REASON"],
-      status.principals.map((principal) => [
-        principal.name,
-        principal.state,
-        principal.health ?? "",
-        principal.pid === undefined ? "" : String(principal.pid),
-        principal.template,
-        principal.reason ?? "",
-      ]),
-    );
+    if (status.hint !== undefined) terminal.say(`  → ${asTyped(status.hint)}`);
+    else
+      terminal.table(
+        ["PRINCIPAL", "STATE", "HEALTH", "PID", "TEMPLATE", "REASON"],
+        status.principals.map((principal) => [
+          principal.name,
+          principal.state,
+          principal.health ?? "",
+          principal.pid === undefined ? "" : String(principal.pid),
+          principal.template,
+          principal.reason ?? "",
+        ]),
+      );
   }
   return status.machine.state === "online" ? 0 : 1;
 }

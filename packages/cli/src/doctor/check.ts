@@ -34,6 +34,8 @@ export type Finding = {
   readonly hint?: string;
   /** What `--fix` does about it. */
   readonly actions?: readonly Action[];
+  /** Root would see more. */
+  readonly isHidden?: true;
 };
 
 export type Check = {
@@ -57,6 +59,8 @@ export type CheckResult = {
 
 export const pass = (found: string): Finding => ({ status: "pass", found });
 export const skip = (found: string): Finding => ({ status: "skip", found });
+/** What may not be seen is neither there nor missing, neither right nor wrong. */
+export const hidden = (found: string): Finding => ({ status: "skip", found, isHidden: true });
 export const warn = (found: string, more: Omit<Finding, "status" | "found"> = {}): Finding => ({
   status: "warn",
   found,

@@ -1,7 +1,9 @@
 /** What a doctor found, as text for people and as JSON for everybody else. */
+import { digestOf } from "@bureau/kit/digest";
 import type { Style, Terminal } from "../command/terminal.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { describeAction, type Step } from "./action.ts";
-import { type CheckResult, checkGroups, type Status } from "./check.ts";
+import { type Check, type CheckResult, checkGroups, type Finding, type Status } from "./check.ts";
 import { type Summary, summarise } from "./run-checks.ts";
 
 /** The stable schema of `--json`. */
@@ -20,6 +22,7 @@ export type DoctorJson = {
   readonly changes?: readonly Change[];
   readonly errors?: readonly Change[];
   readonly dry_run?: boolean;
+  readonly interrupted?: boolean;
 };
 
 /** One act, and the checks it is for. */
@@ -30,7 +33,7 @@ export const changesOf = (steps: readonly Step[]): Change[] =>
 
 export function toJson(
   results: readonly CheckResult[],
-  more: Pick<DoctorJson, "changes" | "errors" | "dry_run"> = {},
+  more: Pick<DoctorJson, "changes" | "errors" | "dry_run" | "interrupted"> = {},
 ): DoctorJson {
   return {
     summary: summarise(results),
@@ -40,17 +43,33 @@ export function toJson(
       status: finding.status,
       found: finding.found,
       expected: finding.expected ?? check.expected,
-      fix: fixText(finding),
+      fix: fixText(check, finding),
     })),
     ...more,
   };
 }
 
 /** What to do about a finding, in one line. */
-function fixText({ status, actions = [], hint }: CheckResult["finding"]): string | null {
+function fixText(check: Check, finding: Finding): string | null {
+  const { status, actions = [] } = finding;
   if (status === "pass" || status === "skip") return null;
-  if (actions.length > 0) return `bureau machine doctor --fix (${summary(actions.map(describeAction))})`;
-  return hint ?? null;
+  if (actions.length > 0)
+    return asTyped(`bureau machine doctor --fix (${summary(actions.map(describeAction))})`);
+  const advice = adviceOn(check, finding);
+  return advice === undefined ? null : asTyped(advice);
+}
+
+const BY_HAND = /^by hand:? ?/;
+
+/** What a person does about it: nothing that fails is left without a next step. */
+export function adviceOn(
+  { id, repair }: Pick<Check, "id" | "repair">,
+  { status, hint = "" }: Finding,
+): string | undefined {
+  if (hint !== "") return hint;
+  const byHand = BY_HAND.test(repair) ? repair.replace(BY_HAND, "") : "";
+  if (byHand !== "") return byHand;
+  return status === "fail" ? `put right what is expected (${id} in docs/doctor.md)` : undefined;
 }
 
 /** Lines of one fix that are spelled out. */
@@ -83,7 +102,8 @@ export function printResults(
       const indent = " ".repeat(idWidth + 6);
       terminal.print(terminal.style.dim(`${indent}expected: ${finding.expected ?? check.expected}`));
       const { actions = [] } = finding;
-      const fix = actions.length > 0 ? `--fix: ${summary(actions.map(describeAction))}` : fixText(finding);
+      const fix =
+        actions.length > 0 ? `--fix: ${summary(actions.map(describeAction))}` : fixText(check, finding);
       if (fix !== null) terminal.print(`${indent}→ ${fix.replaceAll("\n", `\n${indent}  `)}`);
     }
   }
@@ -95,8 +115,15 @@ export function printResults(
     ({ finding: { status, actions = [] } }) => isBroken(status) && actions.length > 0,
   );
   if (mendable.length > 0)
-    terminal.print(`bureau machine doctor --fix can mend ${mendable.length}; --fix --dry-run shows how.`);
+    terminal.print(
+      asTyped(`bureau machine doctor --fix can mend ${mendable.length}; --fix --dry-run shows how.`),
+    );
+  const hiddenOnes = results.filter(({ finding }) => finding.isHidden === true);
+  if (hiddenOnes.length > 0 && process.getuid?.() !== 0)
+    terminal.print(asTyped(`Root sees ${hiddenOnes.length} more: ${ROOT_LOOKS}`));
 }
+
+const ROOT_LOOKS = "sudo bureau machine doctor";
 
 const isBroken = (status: Status): boolean => status === "fail" || status === "warn";
 
@@ -118,3 +145,6 @@ export function printPlan(steps: readonly Step[], print: (line: string) => void)
   print("What --fix does:");
   for (const { action } of steps) print(`  ${describeAction(action)}`);
 }
+
+/** The same for two plans that do the same. */
+export const planDigest = (steps: readonly Step[]): string => digestOf(steps.map(({ action }) => action));

@@ -49,8 +49,12 @@ export function planOf(results: readonly CheckResult[]): Step[] {
 
 export type Fixed = {
   readonly results: readonly CheckResult[];
+  /** What was done. */
+  readonly steps: readonly Step[];
   readonly changes: readonly Change[];
   readonly errors: readonly Change[];
+  /** It was stopped before it was done. */
+  readonly isInterrupted: boolean;
 };
 
 export type FixOptions = {
@@ -58,6 +62,8 @@ export type FixOptions = {
   readonly subject: Subject;
   /** Told of each act as it is done. */
   readonly onStep: (step: Step, error?: unknown) => void;
+  /** Stops it between two steps. */
+  readonly signal?: AbortSignal;
   readonly clock?: Clock;
 };
 
@@ -78,7 +84,8 @@ class Attempts {
 }
 
 /** Repairs what can be repaired. Never throws for a repair that fails: that is in the result. */
-export async function fix({ checks, subject, onStep, clock = systemClock }: FixOptions): Promise<Fixed> {
+export async function fix(options: FixOptions): Promise<Fixed> {
+  const { checks, subject, signal, clock = systemClock } = options;
   using _lock = await lockHost(clock);
   const record = openRecord();
   const backups = new Backups(record, new Date(clock.now()));
@@ -88,13 +95,18 @@ export async function fix({ checks, subject, onStep, clock = systemClock }: FixO
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const steps = planOf(results).filter(({ action }) => attempts.isWorthTrying(action));
     if (steps.length === 0) break;
-    await applySteps(steps, context, attempts, onStep);
-    if (steps.some(({ action }) => startsSomething(action.kind))) await settle(subject, clock);
+    const isWhole = await applySteps(steps, context, attempts, options);
+    if (signal?.aborted === true) break;
+    if (isWhole && steps.some(({ action }) => startsSomething(action.kind)))
+      await settle(subject, clock, signal);
     results = await examine(checks, subject);
+    if (!isWhole) break;
   }
   return {
     results,
+    steps: attempts.done,
     changes: changesOf(attempts.done),
+    isInterrupted: signal?.aborted === true,
     errors: attempts.failed.flatMap(({ step, error }) =>
       step.checks.map((id) => ({ id, what: `${describeAction(step.action)}: ${messageOf(error)}` })),
     ),
@@ -104,13 +116,15 @@ export async function fix({ checks, subject, onStep, clock = systemClock }: FixO
 /** Without these what follows cannot be right: folders without owners, a machine that joins with no key. */
 const vital: ReadonlySet<Action["kind"]> = new Set(["accounts", "seal-key", "join"]);
 
+/** False when a vital step failed: nothing that relies on it is tried, now or in a later round. */
 async function applySteps(
   steps: readonly Step[],
   context: FixContext,
   attempts: Attempts,
-  onStep: FixOptions["onStep"],
-): Promise<void> {
+  { onStep, signal }: Pick<FixOptions, "onStep" | "signal">,
+): Promise<boolean> {
   for (const step of steps) {
+    if (signal?.aborted === true) return false;
     try {
       await applyAction(step.action, context);
       attempts.done.push(step);
@@ -119,9 +133,10 @@ async function applySteps(
       if (!isBureauError(error) && errnoOf(error) === undefined) throw error;
       attempts.failed.push({ step, error });
       onStep(step, error);
-      if (vital.has(step.action.kind)) return;
+      if (vital.has(step.action.kind)) return false;
     }
   }
+  return true;
 }
 
 const startsSomething = (kind: string): boolean => kind === "start" || kind === "restart" || kind === "join";
@@ -134,11 +149,12 @@ const isStarting = (state: UnitState | undefined): boolean =>
 const AWAY_MS_MAX = 1_500;
 
 /** Waits until the daemon is in sync, or has plainly failed, or stays away. */
-async function settle(subject: Subject, clock: Clock): Promise<void> {
+async function settle(subject: Subject, clock: Clock, signal?: AbortSignal): Promise<void> {
   const { layout } = openHostView(subject);
   let awaySince: number | undefined;
   await waitFor(
     async () => {
+      if (signal?.aborted === true) return true;
       const states = await unitStates(unitFiles.map(({ name }) => name));
       const daemon = states.get(daemonUnit);
       if ([...states.values()].some(isStarting)) return undefined;

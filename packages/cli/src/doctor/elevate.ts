@@ -7,10 +7,13 @@ import { closeSync, constants, lstatSync, openSync, readdirSync, realpathSync, s
 import { dirname, join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
+import { shellLine } from "../remote/shell-words.ts";
 import { readAccounts } from "./accounts.ts";
 
 /** What the doctor under sudo adds to its exit code, so that sudo's own failures can be told from it. */
 export const ELEVATED_EXIT_BASE = 40;
+/** Added too when the machine has joined meanwhile: the bootstrap file has served. */
+export const ELEVATED_JOINED = 5;
 
 /** @throws BureauError `forbidden` when somebody who is not to be root may change what root would run */
 export function requireTrustworthy(build: string): void {
@@ -47,18 +50,20 @@ function foldersAbove(path: string): string[] {
 }
 
 /**
- * Runs `bureau ARGS --elevated` as root and returns its exit code.
+ * Runs `bureau ARGS --elevated` as root and returns its exit code, which may be {@link ELEVATED_JOINED} more. `typed` is how a
+ * person would give the same command.
  * @throws BureauError `forbidden` when there is no sudo, or it refuses
  */
 export async function runElevated(
   build: string,
   args: readonly string[],
   stdin: string | undefined,
+  typed: readonly string[] = args,
 ): Promise<number> {
   requireTrustworthy(build);
   const sudo = Bun.which("sudo");
   const program = join(build, "bin", "bureau");
-  const byHand = `as root: ${program} ${args.join(" ")}`;
+  const byHand = `as root: ${shellLine([program, ...typed])}`;
   if (sudo === null)
     throw new BureauError("forbidden", "This needs root, and there is no sudo here", { hint: byHand });
   // Without a terminal nobody can type a password: sudo is not to wait for one.

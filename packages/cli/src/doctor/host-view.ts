@@ -4,7 +4,7 @@
  * next round of a fix opens a new one.
  */
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { type BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
 import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
 import { type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
 import { readMachineSession, type StoredSession } from "@bureau/matrix/session-file";
@@ -13,9 +13,10 @@ import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";
 import { machineReport } from "../instance/daemon-client.ts";
 import type { Instance } from "../instance/instance.ts";
 import { type UnitState, unitStates } from "../system/systemctl.ts";
-import { daemonUnit, unitFiles } from "../system/units.ts";
+import { unitFiles } from "../system/units.ts";
 import { type Accounts, readAccounts } from "./accounts.ts";
 import { askHomeserver, type HomeserverAnswer } from "./homeserver-probe.ts";
+import { readRecord } from "./install-record.ts";
 import { look, textOf } from "./look.ts";
 
 /** `problem`: a file is there and cannot be used. */
@@ -45,6 +46,11 @@ export type HostView = {
   readonly homeserver: () => Promise<HomeserverAnswer | undefined>;
   /** The machine's own session, for those who may read it. */
   readonly session: () => StoredSession | "absent" | "hidden" | { readonly problem: string };
+  /**
+   * Whether this machine has what launcher and daemon cannot run without: its key and its session. Those who may not
+   * look there are told by the record, which anybody may read: units are enabled once the machine has joined.
+   */
+  readonly hasJoined: () => boolean;
 };
 
 export type MachineIdentity = {
@@ -82,17 +88,13 @@ export function openHostView(options: ViewOptions): HostView {
     conf,
     identity,
     units,
-    report: once(async () => {
-      // Whoever connects to a socket of systemd's starts its service: a look is not to do that.
-      if (instance === undefined && (await units()).get(daemonUnit)?.active !== "active")
-        return new BureauError("unavailable", "The daemon does not run");
-      return machineReport(layout).catch(bureauErrorOrThrow);
-    }),
+    report: once(() => machineReport(layout).catch(bureauErrorOrThrow)),
     homeserver: once(async () => {
       const url = identity()?.homeserverUrl;
       return url === undefined ? undefined : askHomeserver(url);
     }),
     session: once(() => readSession(machineSessionFile(layout))),
+    hasJoined: once(() => instance !== undefined || hasJoined()),
   };
 }
 
@@ -106,13 +108,24 @@ function readConf(): ConfState {
   }
 }
 
+function hasJoined(): boolean {
+  const kinds = [systemHost.sealedKey, machineSessionFile(systemLayout)].map((path) => look(path).kind);
+  if (!kinds.includes("hidden")) return !kinds.includes("absent");
+  try {
+    return readRecord()?.entries.some(({ kind }) => kind === "enabled") === true;
+  } catch {
+    // A record that cannot be read is no reason to take a member for none.
+    return true;
+  }
+}
+
 function readSession(path: string): ReturnType<HostView["session"]> {
   const { kind } = look(path);
   if (kind === "absent" || kind === "hidden") return kind;
   try {
     return readMachineSession(path);
   } catch (error) {
-    return { problem: messageOf(error) };
+    return errnoOf(error) === "EACCES" ? "hidden" : { problem: messageOf(error) };
   }
 }
 

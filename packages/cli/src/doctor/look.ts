@@ -45,13 +45,16 @@ export function look(path: string): Seen {
   }
 }
 
-/** The text of a file that is one; undefined when there is none, or it may not be read. */
+/**
+ * The text of a file that is one; undefined when there is none. @throws EACCES when it may not be read, so that what is
+ * only hidden is never taken for missing or wrong
+ */
 export function textOf(path: string): string | undefined {
   if (look(path).kind !== "file") return undefined;
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    if (errnoOf(error) === "EACCES" || errnoOf(error) === "ENOENT") return undefined;
+    if (errnoOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }

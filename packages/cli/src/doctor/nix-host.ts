@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { errnoOf } from "@bureau/kit/errors";
 import { versionRootsDir } from "@bureau/kit/layout";
 import { identify } from "@bureau/kit/process-table";
 import { unitStates } from "../system/systemctl.ts";
@@ -40,7 +41,9 @@ export function readNixConfig(): NixConfig {
 function readFollowing(path: string): string {
   try {
     return readFileSync(path, "utf8");
-  } catch {
+  } catch (error) {
+    // What may not be read is not empty: it may hold the very lines that are looked for.
+    if (errnoOf(error) === "EACCES") throw error;
     return "";
   }
 }

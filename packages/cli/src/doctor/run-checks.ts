@@ -1,6 +1,6 @@
 /** All checks at once, each with a limit: one that hangs says so, and holds up no other. */
-import { messageOf } from "@bureau/kit/errors";
-import type { Check, CheckResult, Finding } from "./check.ts";
+import { errnoOf, messageOf } from "@bureau/kit/errors";
+import { type Check, type CheckResult, type Finding, hidden } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 
 /** A check that knows less by then will not know more. */
@@ -25,11 +25,18 @@ async function findingOf(check: Check, host: HostView): Promise<Finding> {
   try {
     return await Promise.race([Promise.resolve(check.probe(host)), late]);
   } catch (error) {
-    return { status: "fail", found: `it cannot be checked: ${messageOf(error)}` };
+    return isRefused(error) && !host.isRoot
+      ? hidden(`only root may look: ${messageOf(error)}`)
+      : { status: "fail", found: `it cannot be checked: ${messageOf(error)}` };
   } finally {
     clearTimeout(timer);
   }
 }
+
+const isRefused = (error: unknown): boolean =>
+  errnoOf(error) === "EACCES" ||
+  errnoOf(error) === "EPERM" ||
+  (error instanceof Error && error.cause !== undefined && isRefused(error.cause));
 
 export function summarise(results: readonly CheckResult[]): Summary {
   const count = { pass: 0, warn: 0, fail: 0, skip: 0 };

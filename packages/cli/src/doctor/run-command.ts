@@ -1,4 +1,7 @@
-/** Other programs, run to their end: with a limit on their time, nothing from our terminal, and all they print kept. */
+/**
+ * Other programs, run to their end: with a limit on their time, nothing from our terminal, and all they print kept. A
+ * Ctrl-C does not reach them: what was begun ends in order.
+ */
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { type Ran, runToEnd } from "@bureau/kit/run-to-end";
 
@@ -31,7 +34,7 @@ export async function runCommand(command: readonly string[], options: RunOptions
   const { timeoutMs = RUN_MS_MAX, stdin, env } = options;
   try {
     return await runToEnd([path, ...args], {
-      ...{ what: `"${program}"`, timeoutMs, stdoutBytesMax: STDOUT_BYTES_MAX },
+      ...{ what: `"${program}"`, timeoutMs, stdoutBytesMax: STDOUT_BYTES_MAX, detached: true },
       ...{ env: { ...environment, ...env }, ...(stdin === undefined ? {} : { stdin }) },
     });
   } catch (error) {

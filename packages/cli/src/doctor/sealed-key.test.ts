@@ -1,5 +1,5 @@
-import { expect, test } from "bun:test";
-import { sealOf } from "./sealed-key.ts";
+import { describe, expect, test } from "bun:test";
+import { sealOf, secretOwner, whyNeverOpened } from "./sealed-key.ts";
 
 /** What systemd-creds 257 made of the word "secret", with --with-key=host and --with-key=null. */
 const byHost =
@@ -16,4 +16,27 @@ test("the kind of key is told from the blob, also when it is broken over lines",
 test("what is no sealed credential is not taken for one", () => {
   for (const text of ["", "AGE-SECRET-KEY-1ABC", "c2VjcmV0", "Whxqht+dQJax"])
     expect(sealOf(text)).toBe("unknown");
+});
+
+describe("whether a sealed key can still be opened", () => {
+  const machineId = "0123456789abcdef0123456789abcdef";
+  const secret = Buffer.from(`f65a25a6c02a44888e0e49b6adb6b1f9${"00".repeat(64)}`, "hex");
+  const host = { secret, machineId: `${machineId}\n`, hasTpm: false };
+
+  test("is told by the machine id that the host's secret was made under", () => {
+    // As systemd-id128 machine-id --app-specific=d3acecba0dad4cdfb8c9381528936c58 has it.
+    expect(secretOwner(machineId)).toBe("f65a25a6c02a44888e0e49b6adb6b1f9");
+    expect(whyNeverOpened("host", host)).toBeUndefined();
+    expect(whyNeverOpened("host", { ...host, machineId: machineId.replace("0", "f") })).toContain(
+      "another /etc/machine-id",
+    );
+    expect(whyNeverOpened("host", { ...host, secret: undefined })).toContain("is gone");
+  });
+
+  test("is denied where the TPM is missing that sealed it", () => {
+    expect(whyNeverOpened("tpm2", host)).toContain("TPM");
+    expect(whyNeverOpened("tpm2", { ...host, hasTpm: true, secret: undefined })).toBeUndefined();
+    expect(whyNeverOpened("host+tpm2", { ...host, hasTpm: true })).toBeUndefined();
+    expect(whyNeverOpened("host+tpm2", { ...host, hasTpm: true, secret: undefined })).toContain("is gone");
+  });
 });

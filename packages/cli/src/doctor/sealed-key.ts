@@ -1,7 +1,11 @@
 /**
- * What protects a credential that systemd-creds sealed: the first 16 bytes of the blob name the kind of key (systemd,
- * src/shared/creds-util.h, `CRED_AES256_GCM_BY_*`).
+ * What protects a credential that systemd-creds sealed, and whether this host can still open it, without opening it:
+ * systemd deletes the host's secret when a credential is opened under another machine id than the secret was made
+ * under, as on a copied disk. The first 16 bytes of the blob name the kind of key (systemd, src/shared/creds-util.h,
+ * `CRED_AES256_GCM_BY_*`); the first 16 bytes of the secret name its machine (creds-util.c,
+ * `credential_host_secret_format`).
  */
+import { createHmac } from "node:crypto";
 
 export type Seal = "host" | "tpm2" | "host+tpm2" | "none" | "unknown";
 
@@ -32,4 +36,39 @@ export function describeSeal(seal: Seal): string {
     case "unknown":
       return "not a credential that systemd-creds sealed";
   }
+}
+
+/** systemd's application id for the host's secret (creds-util.c, `credential_app_id`). */
+const SECRET_APPLICATION = Buffer.from("d3acecba0dad4cdfb8c9381528936c58", "hex");
+const ID_BYTES = 16;
+
+/** What the host's secret of the machine with this id begins with (sd_id128_get_machine_app_specific(3)). */
+export function secretOwner(machineId: string): string {
+  const id = createHmac("sha256", Buffer.from(machineId.trim(), "hex"))
+    .update(SECRET_APPLICATION)
+    .digest()
+    .subarray(0, ID_BYTES);
+  // A UUID of version 4 (RFC 9562).
+  id[6] = ((id[6] ?? 0) & 0x0f) | 0x40;
+  id[8] = ((id[8] ?? 0) & 0x3f) | 0x80;
+  return id.toString("hex");
+}
+
+export type SealingHost = {
+  /** The host's secret; undefined when there is none. Only its beginning is looked at. */
+  readonly secret: Uint8Array | undefined;
+  /** Of /etc/machine-id. */
+  readonly machineId: string;
+  readonly hasTpm: boolean;
+};
+
+/** Why this host can never open what is sealed so; undefined when nothing speaks against it. */
+export function whyNeverOpened(seal: Seal, host: SealingHost): string | undefined {
+  if (seal.includes("tpm2") && !host.hasTpm) return "it is sealed to a TPM, and this host has none";
+  if (!seal.includes("host")) return undefined;
+  if (host.secret === undefined) return "the host's secret that sealed it is gone";
+  const owner = Buffer.from(host.secret.subarray(0, ID_BYTES)).toString("hex");
+  return owner === secretOwner(host.machineId)
+    ? undefined
+    : "the host's secret that sealed it was made under another /etc/machine-id";
 }

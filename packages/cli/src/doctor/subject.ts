@@ -10,7 +10,7 @@ import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { readNamed } from "../command/named-file.ts";
+import { readNamed, readNamedIfPresent } from "../command/named-file.ts";
 import { findInstance, type Instance, requireInstance } from "../instance/instance.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
@@ -30,7 +30,7 @@ const BootstrapSchema = v.looseObject({
 
 /** @throws UsageError */
 export function subjectOf(invocation: Invocation): Subject {
-  const bootstrap = readBootstrap(stringFlag(invocation, "bootstrap-file"));
+  const bootstrap = readBootstrap(invocation);
   const wanted = wantedConf(invocation, bootstrap);
   return {
     instance: instanceOf(invocation, wanted !== undefined),
@@ -65,8 +65,16 @@ function currentUser(): string | undefined {
   return line?.split(":")[0] ?? process.env["USER"];
 }
 
-function readBootstrap(path: string | undefined): string | undefined {
-  return path === undefined ? undefined : readNamed(path, "the bootstrap file");
+/** The file is removed once it has served: a machine that is one already can be looked at without. */
+function readBootstrap(invocation: Invocation): string | undefined {
+  const path = stringFlag(invocation, "bootstrap-file");
+  if (path === undefined) return undefined;
+  const what = "the bootstrap file";
+  const hasServed =
+    path !== "-" && existsSync(systemHost.machineConf) && readNamedIfPresent(path, what) === undefined;
+  if (!hasServed) return readNamed(path, what);
+  invocation.terminal.say(`There is no bootstrap file "${path}": looking at this machine without one.`);
+  return undefined;
 }
 
 function wantedConf(invocation: Invocation, bootstrap: string | undefined): MachineConf | undefined {

@@ -1,7 +1,7 @@
 /** Asking this machine's daemon, over observe.sock: one JSON line each way. */
 import { connect } from "node:net";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "@bureau/kit/errors";
-import { type Layout, observeSocket } from "@bureau/kit/layout";
+import { type Layout, observeSocket, systemHost, systemLayout } from "@bureau/kit/layout";
 import {
   type LogsReplySchema,
   LogsReplySchema as logsReply,
@@ -13,6 +13,9 @@ import {
 } from "@bureau/schema/observe-wire";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
+import { unitStates } from "../system/systemctl.ts";
+import { daemonUnit, REVOKED } from "../system/units.ts";
+import { startHint } from "./installation.ts";
 
 /** Longer than the daemon's own deadline for a token check (wire facts, section 8.1). */
 const ANSWER_MS_MAX = 15_000;
@@ -31,7 +34,8 @@ async function ask<const Schema extends v.GenericSchema>(
   request: ObserveRequest,
   schema: Schema,
 ): Promise<v.InferOutput<Schema>> {
-  const line = await exchange(observeSocket(layout), `${JSON.stringify(request)}\n`);
+  await requireRunning(layout);
+  const line = await exchange(observeSocket(layout), `${JSON.stringify(request)}\n`, startHint(layout));
   const reply = parseJson(
     v.union([ObserveErrorSchema, v.looseObject({ ok: v.literal(true) })]),
     line,
@@ -46,7 +50,22 @@ async function ask<const Schema extends v.GenericSchema>(
   return parseJson(schema, line, "daemon reply");
 }
 
-function exchange(path: string, request: string): Promise<string> {
+/**
+ * The socket of a system installation is systemd's: a question there starts the daemon, and one whose machine was
+ * revoked would be started, and end, with every question.
+ */
+async function requireRunning(layout: Layout): Promise<void> {
+  if (layout.runDir !== systemLayout.runDir) return;
+  const state = (await unitStates([daemonUnit])).get(daemonUnit);
+  if (state === undefined || state.active === "active" || state.active === "activating") return;
+  const why = state.exitStatus === REVOKED ? ": this machine was revoked or decommissioned" : "";
+  throw new BureauError("unavailable", `The daemon does not run${why}`, { hint: startHint(layout) });
+}
+
+/** Only members of the operators' group, and root, may open the socket of a system installation. */
+const ACCESS_HINT = `sudo gpasswd -a "$USER" ${systemHost.operatorsGroup}, then log in again or: newgrp ${systemHost.operatorsGroup}`;
+
+function exchange(path: string, request: string, startHint: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -54,11 +73,16 @@ function exchange(path: string, request: string): Promise<string> {
     const fail = (reason: string, code: ErrorCode = "unavailable"): void => {
       clearTimeout(timer);
       socket.destroy();
-      reject(new BureauError(code, `Cannot ask the daemon at "${path}": ${reason}`, { hint: "bureau up" }));
+      const hint = code === "forbidden" ? ACCESS_HINT : startHint;
+      reject(new BureauError(code, `Cannot ask the daemon at "${path}": ${reason}`, { hint }));
     };
     const timer = setTimeout(() => fail(`no answer within ${ANSWER_MS_MAX} ms`, "timeout"), ANSWER_MS_MAX);
     socket.once("connect", () => socket.write(request));
-    socket.once("error", (error) => fail(errnoOf(error) ?? messageOf(error)));
+    socket.once("error", (error) => {
+      const errno = errnoOf(error);
+      if (errno === "EACCES" || errno === "EPERM") fail("you may not open it", "forbidden");
+      else fail(errno ?? messageOf(error));
+    });
     socket.once("close", () => fail("it closed the connection"));
     socket.on("data", (chunk: Buffer) => {
       chunks.push(chunk);

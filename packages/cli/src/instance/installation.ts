@@ -41,6 +41,10 @@ export function findInstallation(invocation: Pick<Invocation, "flags" | "env">):
   return instance && { kind: "rootless", ...instance, instance };
 }
 
+/** What to type where nothing answers: a second Bureau beside a member's own would be no help. */
+export const startHint = (layout: Layout): string =>
+  layout.runDir === systemLayout.runDir ? "sudo bureau machine doctor says why" : "bureau up";
+
 /** @throws BureauError `not-found` when there is none */
 export function requireInstallation(invocation: Pick<Invocation, "flags" | "env">): Installation {
   const found = findInstallation(invocation);

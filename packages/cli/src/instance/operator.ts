@@ -106,13 +106,21 @@ function requireOurs(invocation: Invocation, homeserver: string): string {
 export function storedSession(invocation: Invocation): StoredSession {
   const explicit = stringFlag(invocation, "credential-file");
   const base = explicit === undefined ? undefined : fromCredentials(requireCredentials(explicit));
-  const stored = base ?? readOperatorSession(sessionFile(invocation));
+  const stored = base ?? readOperatorSession(sessionFile(invocation), loginHint(invocation));
   const tokenFile = stringFlag(invocation, "token-file");
   return {
     ...stored,
     homeserver: addressFlag(invocation) ?? requireOurs(invocation, stored.homeserver),
     ...(tokenFile === undefined ? {} : { token: readNamedSecret(tokenFile, "the token file") }),
   };
+}
+
+/** An operator of a member logs in at its homeserver; only without one does a Bureau have to be started first. */
+function loginHint(invocation: Invocation): string {
+  const here = findInstallation(invocation);
+  return here?.kind === "system"
+    ? `bureau login NAME --homeserver ${here.homeserverUrl}`
+    : "bureau up, or bureau login NAME --homeserver URL";
 }
 
 export const openSession = (invocation: Invocation): MatrixSession =>

@@ -328,6 +328,8 @@ function unit(name: string, text: string, when: { enabled: boolean; active: bool
 
 export const launcherUnit = "bureau-launcher.service";
 export const daemonUnit = "bureau-daemon.service";
+/** The daemon's exit code when the homeserver closed this machine's account or session; nothing starts it again. */
+export const REVOKED = 77;
 /** Whose end is the end of every sandbox. */
 export const terminalsUnit = "bureau-terminals.service";
 

@@ -82,6 +82,18 @@ const doctorFlags = {
     ...homeFlag.home,
     excludes: ["system", "homeserver", "machine-name", "server-name", "fleet", "bootstrap-file", ...byRecord],
   },
+  "called-as": {
+    type: "string",
+    value: "COMMAND",
+    needs: ["elevated"],
+    summary: "Set with --elevated: what a person types to call it",
+  },
+  "plan-shown": {
+    type: "string",
+    value: "DIGEST",
+    needs: ["elevated"],
+    summary: "Set with --elevated: the plan that was shown",
+  },
 } as const;
 
 /** A rollout is begun by these; what is said of it afterwards stands in Matrix. */

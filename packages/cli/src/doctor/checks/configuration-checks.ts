@@ -1,7 +1,8 @@
 /** What root wrote once: which machine this is, what systemd makes at boot, and how the machine's key is kept. */
-
+import { existsSync, readFileSync } from "node:fs";
 import { machineKeyFile, systemHost } from "@bureau/kit/layout";
 import { formatMachineConf, type MachineConf } from "@bureau/kit/machine-conf";
+import { hostSecret } from "../../system/first-boot.ts";
 import {
   daemonUnit,
   type HostFile,
@@ -11,10 +12,11 @@ import {
   tmpfilesFile,
 } from "../../system/units.ts";
 import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import { type Check, type Finding, fail, hidden, pass, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
-import { look, octal, textOf } from "../look.ts";
-import { describeSeal, sealOf } from "../sealed-key.ts";
+import { look, octal, type Seen, textOf } from "../look.ts";
+import { describeSeal, type SealingHost, sealOf, whyNeverOpened } from "../sealed-key.ts";
+import { join, joinAgain, provisionHint } from "./joining.ts";
 
 const noSystemFiles = "a rootless instance writes nothing outside its folder";
 
@@ -58,7 +60,7 @@ export function rootFile({ path, text }: HostFile): Finding {
   const seen = look(path);
   const write = { actions: [{ kind: "file", path, text, mode: 0o644 } as const] };
   if (seen.kind === "absent") return fail("missing", write);
-  if (seen.kind === "hidden") return skip("you may not look there");
+  if (seen.kind === "hidden") return hidden("you may not look there");
   if (seen.kind === "folder") return fail("a folder lies there", { hint: `move it away: ls -l ${path}` });
   if (seen.kind !== "file") return fail(`a ${seen.kind} lies there`, write);
   if (seen.uid !== 0 || seen.gid !== 0 || seen.mode !== 0o644)
@@ -67,9 +69,12 @@ export function rootFile({ path, text }: HostFile): Finding {
 }
 
 async function machineConf(host: HostView): Promise<Finding> {
+  const seen = look(systemHost.machineConf);
+  if (seen.kind === "hidden") return hidden("you may not look there");
+  if (seen.kind === "file" && (seen.mode & 0o444) !== 0o444 && !host.isRoot)
+    return fail(`uid ${seen.uid}, ${octal(seen.mode)}`, { hint: `sudo chmod 644 ${systemHost.machineConf}` });
   const { conf, problem } = host.conf();
   const { wanted } = host;
-  const seen = look(systemHost.machineConf);
   if (conf === undefined) {
     const found = seen.kind === "absent" ? "missing" : (problem?.message ?? "it cannot be read");
     return fail(found, wanted === undefined ? { hint: missingFlags } : await writeAndRestart(host, wanted));
@@ -103,36 +108,58 @@ async function writeAndRestart(host: HostView, conf: MachineConf): Promise<Pick<
 export const missingFlags =
   "bureau machine doctor --fix --homeserver URL --machine-name NAME --server-name NAME --fleet FLEET --bootstrap-file FILE";
 
-function machineKey(host: HostView): Finding {
-  const clear = look(machineKeyFile(host.layout));
-  if (host.kind === "rootless") {
-    if (clear.kind === "absent") return fail("there is none", { hint: "bureau up" });
-    const kept = "a file only you may read; a rootless instance cannot seal it";
-    return clear.kind === "file" && (clear.mode & 0o077) === 0
-      ? warn(kept)
-      : fail(`mode ${clear.kind === "file" ? octal(clear.mode) : clear.kind}`, {
-          hint: `chmod 600 ${machineKeyFile(host.layout)}`,
-        });
-  }
+/** systemd's exit code for a service whose credentials it cannot set up (systemd.exec(5), EXIT_CREDENTIALS). */
+const CREDENTIALS_FAILED = 243;
+
+async function machineKey(host: HostView): Promise<Finding> {
+  const path = machineKeyFile(host.layout);
+  const clear = look(path);
+  if (host.kind === "rootless") return ownKey(path, clear);
   const sealed = look(systemHost.sealedKey);
-  if (sealed.kind === "hidden" || clear.kind === "hidden") return skip("only root may look");
-  if (clear.kind !== "absent")
-    return fail(`in clear in ${machineKeyFile(host.layout)}`, {
-      hint: "join again with a new bootstrap file: it makes a new, sealed key",
-    });
-  if (sealed.kind === "absent")
-    return host.hasBootstrap
-      ? fail("there is none", { actions: [{ kind: "seal-key" }] })
-      : fail("there is none", { hint: "bureau machine doctor --fix --bootstrap-file FILE" });
+  const isHidden = sealed.kind === "hidden" || clear.kind === "hidden";
+  if (sealed.kind === "absent" || (isHidden && !host.hasJoined()))
+    return fail("there is none", host.hasBootstrap ? { actions: [{ kind: "seal-key" }] } : join(host));
+  if (isHidden) return (await refusedBySystemd(host)) ?? hidden("only root may look");
+  if (clear.kind !== "absent") return fail(`in clear in ${path}`, joinAgain(host));
   if (sealed.kind !== "file" || sealed.uid !== 0 || (sealed.mode & 0o077) !== 0)
     return fail(
       sealed.kind === "file" ? `uid ${sealed.uid}, ${octal(sealed.mode)}` : `a ${sealed.kind} lies there`,
       { hint: `sudo chown root:root ${systemHost.sealedKey}; sudo chmod 600 ${systemHost.sealedKey}` },
     );
   const seal = sealOf(textOf(systemHost.sealedKey) ?? "");
-  if (seal === "none" || seal === "unknown")
-    return fail(describeSeal(seal), {
-      hint: "join again with a new bootstrap file: it makes a new, sealed key",
-    });
-  return pass(describeSeal(seal));
+  if (seal === "none" || seal === "unknown") return fail(describeSeal(seal), joinAgain(host));
+  const lost = whyNeverOpened(seal, sealingHost());
+  if (lost !== undefined) return fail(`it can never be opened: ${lost}`, wayBack(host));
+  return (await refusedBySystemd(host)) ?? pass(describeSeal(seal));
+}
+
+function ownKey(path: string, seen: Seen): Finding {
+  if (seen.kind === "hidden") return hidden("you may not look");
+  if (seen.kind === "absent") return fail("there is none", { hint: "bureau up" });
+  return seen.kind === "file" && (seen.mode & 0o077) === 0
+    ? warn("a file only you may read; a rootless instance cannot seal it")
+    : fail(`mode ${seen.kind === "file" ? octal(seen.mode) : seen.kind}`, { hint: `chmod 600 ${path}` });
+}
+
+const sealingHost = (): SealingHost => ({
+  secret: existsSync(hostSecret) ? readFileSync(hostSecret) : undefined,
+  machineId: readFileSync("/etc/machine-id", "utf8"),
+  hasTpm: existsSync("/sys/class/tpm/tpm0"),
+});
+
+/** Opening is systemd's alone: that it could not is seen from how the launcher ended. */
+async function refusedBySystemd(host: HostView): Promise<Finding | undefined> {
+  const launcher = (await host.units()).get(launcherUnit);
+  return launcher?.exitStatus === CREDENTIALS_FAILED && launcher.active !== "active"
+    ? fail(`systemd cannot open it: ${launcherUnit} ended with ${CREDENTIALS_FAILED}`, wayBack(host))
+    : undefined;
+}
+
+/** A copy of a machine's disk is another machine; the same machine with a new id may have its old one back. */
+function wayBack(host: HostView): Pick<Finding, "actions" | "hint"> {
+  const again = joinAgain(host);
+  if (again.actions !== undefined) return again;
+  return {
+    hint: `on a copied disk: ${provisionHint}, with a name of its own for the copy; where only /etc/machine-id was changed and ${hostSecret} is still there: put the old id back and reboot`,
+  };
 }

@@ -1,7 +1,7 @@
 /** Every folder of the installation: there, with its owner, group and mode (specification, "Directory Ownership"). */
 import { systemHost, systemLayout } from "@bureau/kit/layout";
 import { type HostFolder, hostFolders } from "../../system/units.ts";
-import { type Check, type Finding, fail, pass, skip } from "../check.ts";
+import { type Check, type Finding, fail, hidden, pass } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { look, octal, type Seen } from "../look.ts";
 
@@ -45,7 +45,7 @@ export const directoryChecks: readonly Check[] = hostFolders.map((folder): Check
 function systemFolder(host: HostView, folder: HostFolder): Finding {
   const { path, owner, group, mode } = folder;
   const seen = look(path);
-  if (seen.kind === "hidden") return skip("you may not look: a folder above is closed to you");
+  if (seen.kind === "hidden") return hidden("you may not look: a folder above is closed to you");
   const make = { actions: [{ kind: "folder", path, owner, group, mode } as const] };
   if (seen.kind === "absent") return fail("missing", make);
   if (seen.kind !== "folder") return notAFolder(path, seen);
@@ -57,6 +57,7 @@ function systemFolder(host: HostView, folder: HostFolder): Finding {
 function ownFolder(path: string): Finding {
   const expected = `${path}, yours alone to write`;
   const seen = look(path);
+  if (seen.kind === "hidden") return hidden("you may not look: a folder above is closed to you");
   if (seen.kind === "absent") return { ...fail("missing", { hint: "bureau up" }), expected };
   if (seen.kind !== "folder") return { ...notAFolder(path, seen), expected };
   if (seen.uid !== process.getuid?.()) return { ...fail("somebody else's"), expected };

@@ -5,29 +5,12 @@ import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import { aliasOf, fleetOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { daemonUnit, launcherUnit, unitFiles } from "../../system/units.ts";
-import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import { daemonUnit, REVOKED } from "../../system/units.ts";
+import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import { askAlias } from "../homeserver-probe.ts";
 import type { HostView } from "../host-view.ts";
 import { look, textOf } from "../look.ts";
-import { REVOKED } from "./systemd-checks.ts";
-
-const startAll = unitFiles
-  .filter(({ active }) => active)
-  .map(({ name }): Action => ({ kind: "start", unit: name }));
-
-/** Joining begins anew: nothing of the old session or key stays. */
-const rejoin = (host: HostView): Action[] => [
-  { kind: "stop", units: [daemonUnit, launcherUnit] },
-  { kind: "remove", path: machineSessionFile(host.layout) },
-  { kind: "seal-key" },
-  { kind: "join" },
-  ...startAll,
-];
-
-const provisionHint =
-  "an administrator makes a bootstrap file (bureau machine provision); then: bureau machine doctor --fix --bootstrap-file FILE";
+import { join, joinAgain, provisionHint } from "./joining.ts";
 
 export const matrixChecks: readonly Check[] = [
   {
@@ -81,26 +64,20 @@ export const matrixChecks: readonly Check[] = [
 async function joined(host: HostView): Promise<Finding> {
   const seen = look(machineSessionFile(host.layout));
   if (seen.kind === "file") return pass("it has");
-  if (seen.kind === "hidden") {
-    const report = await host.report();
-    return isBureauError(report)
-      ? skip("only root may look, and the daemon does not answer")
-      : pass(report.machine.user_id);
-  }
-  if (host.kind === "rootless") return fail("not yet", { hint: "bureau up" });
-  return host.hasBootstrap
-    ? fail("not yet", { actions: [{ kind: "join" }, ...startAll] })
-    : fail("not yet", { hint: provisionHint });
+  if (host.kind === "rootless")
+    return seen.kind === "hidden" ? hidden("you may not look") : fail("not yet", { hint: "bureau up" });
+  if (seen.kind !== "hidden" || !host.hasJoined()) return fail("not yet", join(host));
+  const report = await host.report();
+  return isBureauError(report)
+    ? hidden("only root may look, and the daemon does not answer")
+    : pass(report.machine.user_id);
 }
 
 async function sessionValid(host: HostView): Promise<Finding> {
   const daemon = host.kind === "system" ? (await host.units()).get(daemonUnit) : undefined;
-  const repair =
-    host.hasBootstrap && host.kind === "system"
-      ? { actions: rejoin(host) }
-      : { hint: `${provisionHint}; to leave for good: bureau machine uninstall` };
+  const repair = joinAgain(host);
   const session = host.session();
-  if (session === "absent") return skip("this machine has not joined yet");
+  if (session === "absent" || !host.hasJoined()) return skip("this machine has not joined yet");
   if (typeof session === "object" && "problem" in session) return fail(session.problem, repair);
   if (typeof session === "object") {
     const identity = host.identity();
@@ -113,7 +90,7 @@ async function sessionValid(host: HostView): Promise<Finding> {
   if (daemon?.exitStatus === REVOKED && daemon.active !== "active")
     return fail("revoked: this machine was decommissioned, or its account closed", repair);
   const report = await host.report();
-  if (isBureauError(report)) return skip("only root may look, and the daemon does not answer");
+  if (isBureauError(report)) return hidden("only root may look, and the daemon does not answer");
   const { state, reason, user_id } = report.machine;
   if (state === "online") return pass(user_id);
   return warn(`the daemon is ${state}${reason === undefined ? "" : `: ${reason}`}`);
@@ -167,8 +144,8 @@ async function configRoom(host: HostView): Promise<Finding> {
 
 async function publishedKey(host: HostView): Promise<Finding> {
   const session = host.session();
+  if (session === "hidden") return hidden("only root may look");
   const own = textOf(machinePublicKeyFile(host.layout))?.trim();
-  if (session === "hidden") return skip("only root may look");
   if (typeof session !== "object" || "problem" in session || own === undefined)
     return skip("this machine has not joined yet");
   const identity = host.identity();

@@ -5,7 +5,7 @@ import { isBureauError } from "@bureau/kit/errors";
 import { faultOf, type HostEnvironment } from "@bureau/kit/host-environment";
 import { systemHost } from "@bureau/kit/layout";
 import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { buildAt, installedPath, nixRootOf } from "../installed-build.ts";
 import { look, targetOf } from "../look.ts";
@@ -73,6 +73,7 @@ const linkActions = (build: HostEnvironment): Action[] =>
 function installedBuild(host: HostView): Finding {
   const actions = installActions(host);
   if (look(current).kind === "absent") return fail("not installed", { actions });
+  if (isOutOfSight()) return hidden("only root may look: a folder above is closed to you");
   let build: HostEnvironment;
   try {
     build = buildAt(current);
@@ -95,6 +96,8 @@ function installedBuild(host: HostView): Finding {
       );
 }
 
+const isOutOfSight = (): boolean => look(join(current, "build.json")).kind === "hidden";
+
 /** Whoever may change a build that units run may change what holds the machine's key. */
 function looseOwner(build: HostEnvironment): string | undefined {
   for (const path of [
@@ -111,6 +114,7 @@ function looseOwner(build: HostEnvironment): string | undefined {
 }
 
 function commandLinks(host: HostView): Finding {
+  if (isOutOfSight()) return hidden("only root may look: a folder above is closed to you");
   const build = currentBuild();
   // The build's own check says what is wrong, and links them too.
   if (build === undefined)

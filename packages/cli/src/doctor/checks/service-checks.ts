@@ -1,10 +1,10 @@
 /** What the machine is to run, as its daemon tells, and whether services answer on their sockets. */
-import { isBureauError } from "@bureau/kit/errors";
+import { type BureauError, isBureauError } from "@bureau/kit/errors";
 import { sandboxPaths } from "@bureau/kit/layout";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import { type FleetLocalpart, fleetOf, parseAccountLocalpart, principalType } from "@bureau/schema/refs";
 import { daemonUnit } from "../../system/units.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
+import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { look } from "../look.ts";
 import { refusalOf } from "./socket-checks.ts";
@@ -39,8 +39,11 @@ export const serviceChecks: readonly Check[] = [
 async function daemon(host: HostView): Promise<Finding> {
   const report = await host.report();
   const unit = host.kind === "system" ? (await host.units()).get(daemonUnit) : undefined;
-  if (isBureauError(report) && unit?.active === "activating") return warn("it is starting");
-  if (isBureauError(report)) return unanswered(report.message);
+  if (isBureauError(report)) {
+    if (!host.hasJoined()) return skip("once this machine has joined its fleet");
+    if (unit?.active === "activating") return warn("it is starting");
+    return unanswered(report);
+  }
   const { state, reason } = report.machine;
   if (state === "online") return pass("online");
   const found = `${state}${reason === undefined ? "" : `: ${reason}`}`;
@@ -48,9 +51,9 @@ async function daemon(host: HostView): Promise<Finding> {
 }
 
 /** Whoever may not open the socket learns nothing; otherwise nobody answers. */
-const unanswered = (message: string): Finding =>
-  message.includes("EACCES")
-    ? skip("you may not ask: only operators and root")
+const unanswered = ({ code }: BureauError): Finding =>
+  code === "forbidden"
+    ? hidden("you may not ask: only operators and root")
     : fail("the daemon does not answer", { hint: "the checks of its socket and its unit say why" });
 
 async function principals(host: HostView): Promise<Finding> {

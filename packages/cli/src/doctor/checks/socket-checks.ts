@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 import { type HostSocket, hostSockets, terminalsUnit, unitFiles } from "../../system/units.ts";
 import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip } from "../check.ts";
+import { type Check, type Finding, fail, hidden, pass, skip } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { look, octal } from "../look.ts";
 
@@ -27,8 +27,11 @@ async function systemSocket(host: HostView, socket: HostSocket): Promise<Finding
   const runs = unit?.active === "active";
   const isServed = units.get(unitOf(socket).replace(/\.socket$/, ".service"))?.active === "active";
   const again = { actions: [remedy(socket, runs || isServed)] };
-  if (seen.kind === "hidden") return skip("you may not look: only operators and root");
-  if (seen.kind === "absent") return fail("missing", again);
+  if (seen.kind === "hidden") return hidden("you may not look: only operators and root");
+  if (seen.kind === "absent")
+    return host.hasJoined() || host.hasBootstrap
+      ? fail("missing", again)
+      : skip("made once this machine has joined its fleet");
   if (seen.kind !== "socket") return fail(`a ${seen.kind} lies there`, again);
   const accounts = host.accounts();
   const found = `${accounts.userName(seen.uid)}:${accounts.groupName(seen.gid)} ${octal(seen.mode)}`;
@@ -45,6 +48,7 @@ async function ownSocket(host: HostView, name: string): Promise<Finding> {
   const expected = `${path}, answering`;
   const seen = look(path);
   const hint = { hint: "bureau up" };
+  if (seen.kind === "hidden") return hidden("you may not look: a folder above is closed to you");
   if (seen.kind !== "socket")
     return { ...fail(seen.kind === "absent" ? "missing" : `a ${seen.kind}`, hint), expected };
   return { ...(await answer(path, octal(seen.mode), hint)), expected };

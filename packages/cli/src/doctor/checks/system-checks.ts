@@ -91,10 +91,17 @@ export const systemChecks: readonly Check[] = [
     repair: "by hand: upgrade the distribution",
     systemOnly: "a rootless instance needs no systemd",
     probe: async () => {
-      if (!existsSync("/run/systemd/system")) return fail("systemd does not run this host");
+      if (!existsSync("/run/systemd/system"))
+        return fail("systemd does not run this host", {
+          hint: "a machine of a fleet needs a host that systemd boots (in a container: one with systemd as its init); without it: bureau up",
+        });
       const { stdout } = await runCommand(["systemctl", "--version"]);
       const version = Number(/^systemd (\d+)/.exec(stdout)?.[1] ?? 0);
-      return version >= SYSTEMD_LEAST ? pass(String(version)) : fail(`version ${version}`);
+      return version >= SYSTEMD_LEAST
+        ? pass(String(version))
+        : fail(`version ${version}`, {
+            hint: "upgrade the distribution (Debian 12, Ubuntu 22.10, Fedora 36 and newer have it); without it: bureau up",
+          });
     },
   },
   {

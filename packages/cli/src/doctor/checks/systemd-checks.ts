@@ -1,8 +1,8 @@
 /** Units and socket units: installed as this version writes them, enabled, running. */
 import { isTemplate } from "../../system/systemctl.ts";
-import { terminalsUnit, type UnitFile, unitFiles } from "../../system/units.ts";
+import { REVOKED, terminalsUnit, type UnitFile, unitFiles } from "../../system/units.ts";
 import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, warn } from "../check.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { rootFile } from "./configuration-checks.ts";
 
@@ -61,9 +61,9 @@ function enabledCheck(unit: UnitFile): Check {
     probe: async (host) => {
       const state = (await host.units()).get(unit.name);
       const found = state?.enablement || "not installed";
-      return found === "enabled"
-        ? pass(found)
-        : fail(found, { actions: [{ kind: "enable", unit: unit.name }] });
+      if (found === "enabled") return pass(found);
+      if (waitsForJoining(host)) return skip(NOT_JOINED);
+      return fail(found, { actions: [{ kind: "enable", unit: unit.name }] });
     },
   };
 }
@@ -80,6 +80,11 @@ function activeCheck(unit: UnitFile): Check {
   };
 }
 
+const NOT_JOINED = "once this machine has joined its fleet";
+
+/** Without a key and a session, what is started fails, and is started again, for ever. */
+const waitsForJoining = (host: HostView): boolean => !host.hasJoined() && !host.hasBootstrap;
+
 /** A socket cannot be opened anew while its service runs on the old one. */
 async function startOf(host: HostView, unit: string): Promise<Action> {
   const service = (await host.units()).get(unit.replace(/\.socket$/, ".service"));
@@ -87,16 +92,19 @@ async function startOf(host: HostView, unit: string): Promise<Action> {
   return { kind: isBusy ? "restart" : "start", unit };
 }
 
-/** The daemon's exit code when the homeserver closed this machine's account or session. */
-export const REVOKED = 77;
-
 async function activity(host: HostView, unit: UnitFile): Promise<Finding> {
   const state = (await host.units()).get(unit.name);
   const start: Pick<Finding, "actions"> = { actions: [await startOf(host, unit.name)] };
-  if (state === undefined) return fail("unknown", start);
-  const found = `${state.active} (${state.sub})`;
-  if (state.active === "active")
+  const found = state === undefined ? "unknown" : `${state.active} (${state.sub})`;
+  if (state?.active === "active")
     return pass(state.restarts > 0 ? `${found}, restarted ${state.restarts}×` : found);
+  if (waitsForJoining(host))
+    return state?.active === "activating"
+      ? fail(`${found}, but this machine has not joined`, {
+          actions: [{ kind: "stop", units: [unit.name] }],
+        })
+      : skip(NOT_JOINED);
+  if (state === undefined) return fail(found, start);
   if (state.exitStatus === REVOKED)
     return fail("it ended because this machine's session was revoked", {
       hint: "the check machine-session says what to do",

@@ -3,7 +3,7 @@ import { readlinkSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
 import { argumentsOf } from "@bureau/kit/process-table";
 import { programIn } from "@bureau/kit/runtime-command";
-import { type Check, type Finding, fail, pass, skip } from "../check.ts";
+import { type Check, type Finding, fail, hidden, pass, skip } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { buildAt, buildOfProcessPath } from "../installed-build.ts";
 import { currentBuild } from "./program-checks.ts";
@@ -27,7 +27,7 @@ async function runningBuild(host: HostView, unit: string): Promise<Finding> {
   const expected = currentBuild();
   if (expected === undefined) return skip("there is no whole build to compare with");
   const running = buildOf(state.pid);
-  if (running === undefined) return skip("only root may see which build it runs");
+  if (running === undefined) return hidden("only root may see which build it runs");
   const restart: Finding["actions"] = [{ kind: "restart", unit }];
   if (running.endsWith(" (deleted)")) return fail("a build that is gone", { actions: restart });
   try {

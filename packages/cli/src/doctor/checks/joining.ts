@@ -1,0 +1,31 @@
+/** How a machine joins, and joins again: what several checks ask for. */
+import { machineSessionFile } from "@bureau/kit/layout";
+import { daemonUnit, launcherUnit, unitFiles } from "../../system/units.ts";
+import type { Action } from "../action.ts";
+import type { Finding } from "../check.ts";
+import type { HostView } from "../host-view.ts";
+
+const startAll = unitFiles
+  .filter(({ active }) => active)
+  .map(({ name }): Action => ({ kind: "start", unit: name }));
+
+export const provisionHint =
+  "an administrator makes a bootstrap file (machine provision); then, here: bureau machine doctor --fix --bootstrap-file FILE";
+
+/** The first joining. */
+export const join = (host: HostView): Pick<Finding, "actions" | "hint"> =>
+  host.hasBootstrap ? { actions: [{ kind: "join" }, ...startAll] } : { hint: provisionHint };
+
+/** Joining again begins from nothing: neither the old session nor the old key stays. */
+export const joinAgain = (host: HostView): Pick<Finding, "actions" | "hint"> =>
+  host.hasBootstrap && host.kind === "system"
+    ? {
+        actions: [
+          { kind: "stop", units: [daemonUnit, launcherUnit] },
+          { kind: "remove", path: machineSessionFile(host.layout) },
+          { kind: "seal-key" },
+          { kind: "join" },
+          ...startAll,
+        ],
+      }
+    : { hint: `${provisionHint}; to leave for good: bureau machine uninstall` };
