@@ -56,7 +56,7 @@ test(
     await expectNoTrace(m1, before);
     await fleet.join(m1);
     const dry = await m1.json<{ removed: string[] }>(uninstall("--dry-run --json --remove-user"), {
-      user: "alice",
+      user: "root",
     });
     await m1.ok("echo mine > /var/bureau/workspace/note; chown bureau: /var/bureau/workspace/note");
     const refused = await m1.run(uninstall("--remove-user"), { user: "alice" });

@@ -3,7 +3,16 @@
  * off as it goes, the record itself last. Killed half-way and run again, it goes on where it was. Links are removed,
  * never followed; what somebody else put into a folder of ours stays, and the receipt says so.
  */
-import { existsSync, lstatSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { removeDurably, removeTemporaries, syncPath } from "@bureau/kit/durable-file";
@@ -483,6 +492,7 @@ function whyConfigDirStays(
 /** Who else sealed something with the host's secret cannot open it without. Undefined when nobody did. */
 async function otherCredentials(): Promise<string | undefined> {
   const stores = ["/etc/credstore.encrypted", "/run/credstore.encrypted", "/usr/lib/credstore.encrypted"];
+  if (stores.some(isClosed)) return "only root may see whether others need it";
   const stored = stores.find((path) => existsSync(path) && readdirSync(path).length > 0);
   if (stored !== undefined) return `credentials in ${stored} may need it`;
   const folders = [
@@ -496,6 +506,15 @@ async function otherCredentials(): Promise<string | undefined> {
   return units.length > 0
     ? `units load credentials sealed with it: ${units.slice(0, 3).join(", ")}`
     : undefined;
+}
+
+function isClosed(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === "EACCES";
+  }
 }
 
 function readTextOr(path: string): string {

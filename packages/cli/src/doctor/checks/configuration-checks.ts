@@ -160,6 +160,6 @@ function wayBack(host: HostView): Pick<Finding, "actions" | "hint"> {
   const again = joinAgain(host);
   if (again.actions !== undefined) return again;
   return {
-    hint: `on a copied disk: ${provisionHint}, with a name of its own for the copy; where only /etc/machine-id was changed and ${hostSecret} is still there: put the old id back and reboot`,
+    hint: `on a copied disk: ${provisionHint}, with a name of its own for the copy; the same machine: an administrator revokes it first (machine revoke); where only /etc/machine-id was changed and ${hostSecret} is still there: put the old id back and reboot`,
   };
 }
