@@ -108,6 +108,7 @@ test("an administrator's invitation is accepted; anybody else's is told of once 
     backoff: standardBackoff,
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => {},
+    onState: () => {},
     onChange: () => {},
   });
   await connection.run(stop.signal);

@@ -6,7 +6,7 @@ const own = "/opt/build/bin/bureau";
 function host(given: Partial<CommandHost> & { readonly paths?: Readonly<Record<string, string>> }) {
   const { paths = {}, ...rest } = given;
   const resolve = (path: string): string | undefined => paths[path] ?? (path === own ? own : undefined);
-  return { env: {}, isRoot: false, which: () => undefined, programs: "/opt/build", resolve, ...rest };
+  return { env: {}, isRoot: false, which: () => undefined, own, resolve, ...rest };
 }
 
 test("a hint names the program by a path that works where no bureau is on PATH", () => {

@@ -16,8 +16,8 @@ export type CommandHost = {
   readonly isRoot: boolean;
   /** The program of that name on PATH. */
   readonly which: (name: string) => string | undefined;
-  /** The programs that this one is of. */
-  readonly programs: string;
+  /** The program that runs; undefined where it runs from sources. */
+  readonly own: string | undefined;
   /** Where a path leads in the end; undefined when there is nothing. */
   readonly resolve: (path: string) => string | undefined;
 };
@@ -27,9 +27,18 @@ function thisHost(): CommandHost {
     env: process.env,
     isRoot: process.getuid?.() === 0 && process.env["SUDO_USER"] === undefined,
     which: (name) => Bun.which(name) ?? undefined,
-    programs: programsDir(),
+    own: ownProgram(),
     resolve: (path) => (existsSync(path) ? realpathSync(path) : undefined),
   };
+}
+
+/** A hint is printed whatever is wrong here. */
+function ownProgram(): string | undefined {
+  try {
+    return join(programsDir(), "bin", "bureau");
+  } catch {
+    return undefined;
+  }
 }
 
 /** `bureau`, `./bureau`, or a full path: what runs this program when it is typed. */
@@ -37,8 +46,9 @@ export function typedCommand(host: CommandHost = thisHost()): string {
   const called = host.env["BUREAU_COMMAND"];
   if (called !== undefined && called !== "") return called;
   const onPath = host.which("bureau");
-  const own = join(host.programs, "bin", "bureau");
-  if (onPath !== undefined && host.resolve(onPath) === host.resolve(own)) return "bureau";
+  const { own } = host;
+  if (own === undefined || (onPath !== undefined && host.resolve(onPath) === host.resolve(own)))
+    return "bureau";
   return host.resolve(systemHost.command) === undefined ? own : systemHost.command;
 }
 
