@@ -192,16 +192,15 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
 
       test("is refused when a stranger made it, whether we are in it or not", async () => {
         const mallory = await stranger("mallory");
-        const make = (alias: string, more: object) =>
-          mallory.createRoom({ room_alias_name: alias, preset: "private_chat", ...more });
-        await make("early/closed", {});
-        await expect(ensureRoom(session, wanted("early/closed"))).rejects.toThrow("is not in it");
-        const levels = { users: { [session.userId]: 100, [mallory.userId]: 100 } };
-        const open = await make("bureau-x/open", {
-          ...{ invite: [session.userId], power_level_content_override: levels },
+        await mallory.createRoom({ room_alias_name: "early", preset: "private_chat" });
+        await expect(ensureRoom(session, wanted("early"))).rejects.toThrow("is not in it");
+        const users = { [session.userId]: 100, [mallory.userId]: 100 };
+        const open = await mallory.createRoom({
+          ...{ preset: "private_chat", invite: [session.userId], power_level_content_override: { users } },
         });
         await session.joinRoom(open);
-        await expect(ensureRoom(session, wanted("bureau-x/open"))).rejects.toThrow(mallory.userId);
+        await session.createAlias(aliasOf(parseLocalpart("early/open"), serverOf(session.userId)), open);
+        await expect(ensureRoom(session, wanted("early/open"))).rejects.toThrow(mallory.userId);
         await session.leaveRoom(open);
       });
 

@@ -92,7 +92,13 @@ async function isAdministrator(
   if (user.startsWith(`@${namespace}/`)) return false;
   if (found.kind === "space") return powerIn(power)(user) >= ADMIN_LEVEL;
   const space = await session.resolveAlias(aliasOf(rooms.space(namespace), serverOf(session.userId)));
-  return space !== undefined && powerIn(await session.powerEvents(space))(user) >= ADMIN_LEVEL;
+  if (space === undefined) return false;
+  const inSpace = await session.powerEvents(space).catch((error: unknown) => {
+    // A space that is not ours to read makes nobody an administrator of ours.
+    if (error instanceof MatrixError && error.code === "forbidden") return undefined;
+    throw error;
+  });
+  return inSpace !== undefined && powerIn(inSpace)(user) >= ADMIN_LEVEL;
 }
 
 function taken(session: MatrixSession, found: FoundUnder, why: string, cause?: unknown): BureauError {
