@@ -170,6 +170,13 @@ describe("agents of another machine", () => {
   });
 });
 
+test("--purge of a name that is not there makes no account to close it", async () => {
+  const { code, stderr } = await bureau("agent", "destroy", "typo", "--machine", online, "--purge");
+  expect([code, stderr]).toEqual([1, expect.stringContaining("There is no account")]);
+  expect((await create("typo", online)).code).toBe(0);
+  expect((await bureau("agent", "destroy", "typo", "--machine", online, "--purge")).code).toBe(0);
+});
+
 describe("a payload", () => {
   const set = (payload: string): Promise<Printed> => create("paid", online, "--payload", payload);
 

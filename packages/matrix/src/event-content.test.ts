@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { checkContent } from "./event-content.ts";
+import { checkContent, checkEvent } from "./event-content.ts";
 
 const check = (content: unknown) => () => checkContent(content, "m.test");
 
@@ -16,6 +16,14 @@ describe("what no Matrix event can hold", () => {
   test("is refused with its size", () => {
     expect(check({ text: "x".repeat(70_000) })).toThrow(/it would have 70\d{3} bytes, .* holds 65536/u);
     expect(check({ text: "ä".repeat(32_768) })).toThrow("holds 65536");
+  });
+
+  test("is refused for its type, its state key, and for being no object", () => {
+    expect(() => checkEvent("", "", {})).toThrow("without a type");
+    expect(() => checkEvent("m.test", "k".repeat(256), {})).toThrow("its state key has 256 bytes");
+    expect(() => checkEvent("m".repeat(256), undefined, {})).toThrow("its type has 256 bytes");
+    for (const content of [[], null, "a", 1]) expect(check(content)).toThrow("it is no JSON object");
+    checkEvent("m.test", "k".repeat(255), {});
   });
 
   test("and everything else passes", () => {

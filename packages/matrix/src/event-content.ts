@@ -9,8 +9,30 @@ const EVENT_BYTES_MAX = 65_536;
 /** What a homeserver adds to a content: sender, room, hashes, a signature, previous and authorizing events. */
 const ENVELOPE_BYTES = 512;
 
+/** Bytes of an event's type and of a state key (same section). */
+const FIELD_BYTES_MAX = 255;
+
+/** @throws BureauError */
+export function checkEvent(type: string, stateKey: string | undefined, content: unknown): void {
+  const what = stateKey === undefined || stateKey === "" ? type : `${type} "${shortened(stateKey)}"`;
+  for (const [name, value] of Object.entries({ type, "state key": stateKey ?? "" })) {
+    const bytes = Buffer.byteLength(value);
+    if (bytes > FIELD_BYTES_MAX || value.includes("\0"))
+      throw new BureauError(
+        "invalid-input",
+        `Cannot write ${shortened(what)}: its ${name} has ${bytes} bytes, at most ${FIELD_BYTES_MAX} and no NUL may be in it`,
+      );
+  }
+  if (type === "") throw new BureauError("invalid-input", "Cannot write an event without a type");
+  checkContent(content, what);
+}
+
+const shortened = (text: string): string => (text.length > 80 ? `${text.slice(0, 80)}…` : text);
+
 /** @throws BureauError `invalid-input` that names the value, `too-large` with the size */
 export function checkContent(content: unknown, what: string): void {
+  if (typeof content !== "object" || content === null || Array.isArray(content))
+    throw new BureauError("invalid-input", `Cannot write ${what}: it is no JSON object`);
   const fault = canonicalFault(content, []);
   if (fault !== undefined)
     throw new BureauError("invalid-input", `Cannot write ${what}: ${fault}`, {

@@ -27,7 +27,7 @@ import {
 } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { parseStateEvent, parseStateEvents, type StateEvent } from "./event.ts";
-import { checkContent } from "./event-content.ts";
+import { checkEvent } from "./event-content.ts";
 import { withInteractiveAuth } from "./interactive-auth.ts";
 import { MatrixError } from "./matrix-error.ts";
 import { type Fetch, type MatrixRequest, matrixRequest, path, REQUEST_MS_MAX } from "./request.ts";
@@ -338,7 +338,7 @@ export class MatrixSession {
     content: unknown,
     signal?: AbortSignal,
   ): Promise<EventId> {
-    checkContent(content, eventName(type, stateKey));
+    checkEvent(type, stateKey, content);
     const answer = await this.#call(
       `write ${eventName(type, stateKey)} in ${this.#name(room)}`,
       "PUT",
@@ -358,7 +358,7 @@ export class MatrixSession {
     content: unknown,
     options: { readonly txnId?: string; readonly signal?: AbortSignal } = {},
   ): Promise<EventId> {
-    checkContent(content, type);
+    checkEvent(type, undefined, content);
     const txnId = options.txnId ?? randomUUID();
     const answer = await this.#call(
       `send ${type} to ${this.#name(room)}`,

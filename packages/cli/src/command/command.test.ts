@@ -202,6 +202,7 @@ describe("the nearest name", () => {
     expect(instead("xyzzy", ["web", "gpu"], say)).toBe("machines: gpu, web");
     expect(instead("xyzzy", [], say)).toBe("make one");
     expect(instead("web", ["web", "gpu"], say)).toBe("machines: gpu, web");
+    expect(instead("agent/nope", ["agent/demo"], say)).toBe("machines: agent/demo");
     const many = Array.from({ length: 9 }, (_, n) => `machine-${n}`);
     expect(instead("xyzzy", many, say)).toBe("bureau machine list");
   });

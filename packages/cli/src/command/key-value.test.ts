@@ -13,6 +13,8 @@ describe("KEY=VALUE", () => {
     ["A", parseVariable],
     ["=b", parseVariable],
     ["", parseVariable],
+    ["A B=c", parseVariable],
+    ["1A=c", parseVariable],
     ["two words=x", (text: string) => parseLabel(text, "Label")],
     ["-x=y", (text: string) => parseLabel(text, "Label")],
   ] as const)

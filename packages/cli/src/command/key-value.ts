@@ -30,6 +30,12 @@ export function parseKeyValue(
 export const parseLabel = (typed: string, what: string): [key: string, value: string] =>
   parseKeyValue(typed, { what, form: "KEY=VALUE", example: "gpu=a100", key: labelKey });
 
+/** What a sandbox accepts as the name of an environment variable. */
+const variableName = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
 /** `--env NAME=VALUE`. */
 export const parseVariable = (typed: string): [name: string, value: string] =>
-  parseKeyValue(typed, { what: "--env", form: "NAME=VALUE", example: "--env LANG=C.UTF-8" });
+  parseKeyValue(typed, {
+    ...{ what: "--env", form: "NAME=VALUE", example: "--env LANG=C.UTF-8" },
+    key: variableName,
+  });

@@ -18,6 +18,7 @@ const STDIN_AGAIN_MS = 10;
  * @throws BureauError
  */
 export function readNamed(path: string, what: string): string {
+  if (path === "") throw new BureauError("invalid-input", `Cannot read ${what}: no file is named`);
   const shown = path === "-" ? `${what} from standard input` : `${what} "${path}"`;
   const bytes = readBytes(path, shown);
   if (bytes.length > NAMED_BYTES_MAX)

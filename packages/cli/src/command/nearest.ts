@@ -5,11 +5,11 @@ export function nearest(typed: string, known: readonly string[]): string | undef
     const distance = name.startsWith(typed) && typed.length > 1 ? 1 : editDistance(typed, name);
     if (best === undefined || distance < best.distance) best = { name, distance };
   }
-  // A third of the letters may be wrong, at least one.
-  return best !== undefined && best.distance <= Math.max(1, Math.floor(typed.length / 3) + 1)
-    ? best.name
-    : undefined;
+  return best !== undefined && best.distance <= tolerance(typed) ? best.name : undefined;
 }
+
+/** A third of the letters may be wrong, at least one. */
+const tolerance = (typed: string): number => Math.max(1, Math.floor(typed.length / 3) + 1);
 
 /** Names shown at once; more would be read by nobody. */
 const NAMES_MAX = 8;
@@ -22,7 +22,10 @@ export function instead(
 ): string {
   if (known.length === 0) return say.none;
   const guess = known.includes(typed) ? undefined : nearest(typed, known);
-  if (guess !== undefined) return `did you mean "${guess}"? (${say.list})`;
+  // Names of one kind begin alike: what is wrong is measured by their last part.
+  const last = typed.split(/[/:]/).at(-1) ?? "";
+  if (guess !== undefined && editDistance(typed, guess) <= tolerance(last))
+    return `did you mean "${guess}"? (${say.list})`;
   if (known.length > NAMES_MAX) return say.list;
   return `${say.are}: ${[...known].sort().join(", ")}`;
 }

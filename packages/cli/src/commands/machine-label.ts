@@ -6,6 +6,7 @@ import { eventTypes, isCleared } from "@bureau/schema/events";
 import { fleetOf, rooms, serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
+import { configPlace } from "../instance/machine-config.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
 import { roomOf } from "../instance/places.ts";
 import { takeTurn } from "../instance/turn.ts";
@@ -16,6 +17,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const typed = args.slice(1).map((one) => parseLabel(one, "Label"));
   const labels = new Map(typed.map(([key, value]) => [key, value === "" ? undefined : value]));
   const session = openSession(invocation);
+  await configPlace(session, machine);
   const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
   const user = userIdOf(machine, serverOf(session.userId));
   // Of a machine that was never there labels would be all that is known.

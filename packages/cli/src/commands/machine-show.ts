@@ -15,12 +15,12 @@ export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const machine = machineOf(invocation, invocation.args[0]);
+  const place = await configPlace(session, machine);
   const found = await findMachine(session, machine);
   if (found === undefined)
     throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
       hint: `bureau machine list ${fleetOf(machine)} shows those that have`,
     });
-  const place = await configPlace(session, machine);
   const [{ assignments }, version, desired] = await Promise.all([
     readAssignments(session, place),
     readMachineVersion(session, place),

@@ -1,8 +1,9 @@
 /** `bureau template publish`: checks a template and what it inherits from, then writes it to its room. */
 
 import { BureauError } from "@bureau/kit/errors";
+import { checkEvent } from "@bureau/matrix/event-content";
 import { eventTypes } from "@bureau/schema/events";
-import { parseJson } from "@bureau/schema/parse";
+import { jsonObject, parse, parseJson } from "@bureau/schema/parse";
 import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
@@ -21,8 +22,10 @@ export async function run(invocation: Invocation): Promise<void> {
       hint: `bureau template publish ${reference} --file PATH`,
     });
   const text = readNamed(file, "the template");
-  const template = parseJson(TemplateSchema, text, `template in "${file}"`);
-  refuseUnknownFields(JSON.parse(text) as Record<string, unknown>, `the template in "${file}"`);
+  const content = parseJson(jsonObject, text, `template in "${file}"`);
+  const template = parse(TemplateSchema, content, `template in "${file}"`);
+  refuseUnknownFields(content, `the template in "${file}"`);
+  checkEvent(eventTypes.template, name, content);
   const session = openSession(invocation);
   const resolved = await readResolvedTemplate(session, reference, template);
   if (!resolved.ok)
@@ -36,7 +39,7 @@ export async function run(invocation: Invocation): Promise<void> {
         await roomOf(session, room, server ?? serverOf(session.userId)),
         eventTypes.template,
         name,
-        JSON.parse(text),
+        content,
       );
   if (booleanFlag(invocation, "json"))
     terminal.json({ ok: true, ref: reference, event_id: event ?? null, dry_run: dryRun });

@@ -16,7 +16,7 @@ import {
   writeEdit,
 } from "../instance/template-edit.ts";
 import { type Effect, type Impact, type Touched, templateImpact } from "../instance/template-impact.ts";
-import { readResolvedTemplate } from "../instance/template-store.ts";
+import { readResolvedTemplate, refuseUnknownFields } from "../instance/template-store.ts";
 
 /** Grace, threshold and rollback of a health check with the wire's defaults take about two minutes. */
 const WAIT_DEFAULT = "5m";
@@ -88,7 +88,9 @@ function editOf(invocation: Invocation, reference: string): TemplateEdit {
   if (environment !== undefined) fields.push(["environment", environment]);
   if (command !== undefined) fields.push(["command", ["/bin/sh", "-c", command]]);
   if (description !== undefined) fields.push(["description", description]);
-  for (const path of listFlag(invocation, "unset")) fields.push([path, undefined]);
+  const unset = listFlag(invocation, "unset");
+  refuseUnknownFields(Object.fromEntries(unset.map((path) => [path.split(".")[0] ?? "", true])), "--unset");
+  for (const path of unset) fields.push([path, undefined]);
   for (const pair of listFlag(invocation, "set")) {
     const [path, text] = parseKeyValue(pair, fieldPair);
     fields.push([path, jsonOrText(text)]);

@@ -14,6 +14,7 @@ import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
+  aliasOf,
   type FleetLocalpart,
   fleetOf,
   type Localpart,
@@ -41,7 +42,7 @@ import { type Credentials, readCredentials } from "./administrator.ts";
 import { findInstallation } from "./installation.ts";
 import { type Instance, layoutFor, portOf, requireInstance } from "./instance.ts";
 import type { AccountKeys } from "./machine-agents.ts";
-import { roomOf } from "./places.ts";
+import { noRoom, roomOf } from "./places.ts";
 
 export const DEFAULT_NAMESPACE = parseNamespace("bureau");
 
@@ -265,6 +266,7 @@ export function principalOf(machine: MachineLocalpart, typed: string): Principal
       `"${typed}" is not of the fleet "${fleet}", whose machine "${machine}" this is about`,
       `--machine names a machine of another fleet, in full`,
     );
+  parseLocalpart(typed, "name");
   return principalLocalpart(fleet, /^(agent|service)\//.test(typed) ? typed : `agent/${typed}`);
 }
 
@@ -277,7 +279,12 @@ export function namespaceOfInvocation(invocation: Invocation): Namespace {
 /** A room as people type it: `!id`, `#alias:server`, or an alias's localpart. @throws BureauError `not-found` */
 export async function roomArgument(session: MatrixSession, typed: string): Promise<RoomId> {
   if (typed.startsWith("!")) return parseRoomId(typed);
-  if (!typed.startsWith("#")) return roomOf(session, parseLocalpart(typed, "room"));
-  const alias = parseRoomAlias(typed);
+  const alias = typed.startsWith("#")
+    ? parseRoomAlias(typed)
+    : aliasOf(parseLocalpart(typed, "room"), serverOf(session.userId));
+  const room = await session.resolveAlias(alias);
+  if (room !== undefined) return room;
+  // A word alone is a room, though a namespace's space is called like that, too.
+  if (!typed.includes("/")) throw noRoom(alias);
   return await roomOf(session, localpartOf(alias) as Localpart, serverOf(alias));
 }

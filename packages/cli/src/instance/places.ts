@@ -48,7 +48,7 @@ export async function roomOf(
 export const roomOfFleet = (session: MatrixSession, fleet: FleetLocalpart): Promise<RoomId> =>
   roomOf(session, rooms.fleet(fleet));
 
-const noRoom = (alias: string): BureauError =>
+export const noRoom = (alias: string): BureauError =>
   new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
 
 /** What a namespace has of its own. */

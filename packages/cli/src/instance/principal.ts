@@ -6,7 +6,8 @@
 
 import { systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Granted } from "@bureau/matrix/auth";
+import { type Granted, login } from "@bureau/matrix/auth";
+import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { RateLimit, ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/schema/events";
@@ -177,13 +178,21 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   if (hadCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
   if ((await session.joinedMembers(place.room)).includes(user))
     await session.kickUser(place.room, user, "principal destroyed");
-  if (options.purge !== undefined) {
-    const password = principalPassword(principal, options.purge.registrationToken);
-    const account = await registerOrLogin({ ...options.purge, username: principal, password });
-    await new MatrixSession({
-      homeserver: options.purge.homeserver,
-      userId: account.userId,
-      token: account.token,
-    }).deactivate(password);
-  }
+  if (options.purge !== undefined) await closeAccount(principal, options.purge);
+}
+
+/** Enters, and never registers: a mistyped name would be made, and used up for good. */
+async function closeAccount(
+  principal: PrincipalLocalpart,
+  { registrationToken, homeserver }: NonNullable<DestroyPrincipal["purge"]>,
+): Promise<void> {
+  const password = principalPassword(principal, registrationToken);
+  const account = await login({ homeserver, user: principal, password }).catch((error: unknown) => {
+    if (!(error instanceof MatrixError) || error.code !== "forbidden") throw error;
+    throw new BureauError("not-found", `There is no account "${principal}" that can be closed`, {
+      hint: "was it closed before, or made with another registration token? bureau agent list",
+    });
+  });
+  const { userId, token } = account;
+  await new MatrixSession({ homeserver, userId, token }).deactivate(password);
 }

@@ -4,6 +4,7 @@
  */
 import { BureauError } from "@bureau/kit/errors";
 import { EDIT_ATTEMPTS_MAX, keepsChanging, replaceState, type StateContent } from "@bureau/matrix/edit-state";
+import { checkContent } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
@@ -66,6 +67,7 @@ export async function storedTemplate(session: MatrixSession, reference: string):
 export function editedTemplate(content: StateContent, edit: TemplateEdit, reference: string): Template {
   const edited = edit(content);
   refuseUnknownFields(edited, `template "${reference}" after the change`);
+  checkContent(edited, `template "${reference}"`);
   return parse(TemplateSchema, edited, `template "${reference}" after the change`);
 }
 
