@@ -27,3 +27,21 @@ export async function inTime(work: Promise<unknown>, timeoutMs: number): Promise
   clearTimeout(timer);
   return done;
 }
+
+/** A loop that was held up counts for one of these at most. */
+const TURNS = 10;
+
+/**
+ * Calls `onLate` once `ms` have gone by in which the event loop turned: while it was held up, an answer may have come
+ * that nobody has looked at yet. Not called once it is disposed of.
+ */
+export function limitWhileTurning(ms: number, onLate: () => void): Disposable {
+  let left = TURNS;
+  const timer = setInterval(() => {
+    left--;
+    if (left > 0) return;
+    clearInterval(timer);
+    onLate();
+  }, ms / TURNS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import type { Finding } from "./check.ts";
 import { checkTable } from "./check-table.ts";
 import { remedies } from "./checks/system-checks.ts";
-import { askAlias, askHomeserver } from "./homeserver-probe.ts";
+import { askAlias, askHomeserver, skewOf } from "./homeserver-probe.ts";
 import type { HostView } from "./host-view.ts";
 
 test("every check has an id of its own, fit for a command line, and says what it expects and how it is repaired", () => {
@@ -46,6 +46,13 @@ test("a clock is compared with the homeserver's: seconds are nothing, many warn,
   expect((await clockWith(20_000)).found).toMatch(/^(19|20|21) s behind$/);
   expect((await clockWith(90_000)).status).toBe("fail");
   expect((await clockWith(-90_000)).found).toMatch(/^(89|90|91) s ahead$/);
+});
+
+test("a long wait for an answer is no difference of clocks", () => {
+  const second = 1_000;
+  // Asked at 100 s, answered there at once, and looked at 20 s later: the clocks agree.
+  expect(Math.abs(skewOf(100 * second, 100 * second, 120 * second))).toBeLessThan(second);
+  expect(skewOf(190 * second, 100 * second, 100 * second)).toBe(90_500);
 });
 
 test("what is no homeserver is not taken for one, and a room that may not be asked about is not called missing", async () => {

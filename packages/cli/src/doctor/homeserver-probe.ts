@@ -1,6 +1,7 @@
 /** One unauthenticated question to a homeserver: does it answer, and what time does it have. */
 import { egressTo } from "@bureau/kit/egress";
 import { messageOf } from "@bureau/kit/errors";
+import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { path } from "@bureau/matrix/request";
 
 export type HomeserverAnswer = {
@@ -21,14 +22,22 @@ export async function askHomeserver(url: string): Promise<HomeserverAnswer> {
     const answered = Date.now();
     const body: unknown = await response.json().catch(() => undefined);
     const date = Date.parse(response.headers.get("date") ?? "");
-    // A header of whole seconds says 12 for anything up to 12.999: its middle is compared with the middle of the wait.
-    const skew = Number.isNaN(date) ? {} : { skewMs: date + 500 - (asked + answered) / 2 };
+    const skew = Number.isNaN(date) ? {} : { skewMs: skewOf(date, asked, answered) };
     if (!response.ok || typeof body !== "object" || body === null || !("versions" in body))
       return { url, ...skew, problem: `it answers ${response.status}, but not as a Matrix homeserver` };
     return { url, ...skew };
   } catch (error) {
     return { url, problem: messageOf(error) };
   }
+}
+
+/**
+ * A header of whole seconds says 12 for anything up to 12.999: its middle is compared with the middle of the wait. What
+ * a long wait alone explains is no difference of clocks.
+ */
+export function skewOf(date: number, asked: number, answered: number): number {
+  const difference = date + 500 - (asked + answered) / 2;
+  return Math.sign(difference) * Math.max(0, Math.abs(difference) - (answered - asked) / 2);
 }
 
 export type AliasAnswer = "exists" | "missing" | "untold";
@@ -45,10 +54,14 @@ export async function askAlias(url: string, alias: string, token?: string): Prom
 
 async function ask(url: string, below: string, token?: string): Promise<Response> {
   const { base, options } = egressTo(url);
-  return fetch(`${base}/_matrix/client${below}`, {
+  const stop = new AbortController();
+  using _limit = limitWhileTurning(ANSWER_MS_MAX, () =>
+    stop.abort(new Error(`no answer within ${ANSWER_MS_MAX / 1000} s`)),
+  );
+  return await fetch(`${base}/_matrix/client${below}`, {
     ...options,
     redirect: "error",
-    signal: AbortSignal.timeout(ANSWER_MS_MAX),
+    signal: stop.signal,
     headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
   });
 }

@@ -1,5 +1,6 @@
 /** All checks at once, each with a limit: one that hangs says so, and holds up no other. */
 import { errnoOf, messageOf } from "@bureau/kit/errors";
+import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { type Check, type CheckResult, type Finding, hidden } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 
@@ -15,21 +16,17 @@ export function runChecks(checks: readonly Check[], host: HostView): Promise<Che
 async function findingOf(check: Check, host: HostView): Promise<Finding> {
   if (host.kind === "rootless" && check.systemOnly !== undefined)
     return { status: "skip", found: check.systemOnly };
-  let timer: Timer | undefined;
-  const late = new Promise<Finding>((resolve) => {
-    timer = setTimeout(
-      () => resolve({ status: "fail", found: `no answer within ${CHECK_MS_MAX / 1000} s` }),
-      CHECK_MS_MAX,
-    );
-  });
+  const late = Promise.withResolvers<Finding>();
+  // Other checks hold the loop up, by hashing programs for one, and on a busy host for long.
+  using _limit = limitWhileTurning(CHECK_MS_MAX, () =>
+    late.resolve({ status: "fail", found: `no answer within ${CHECK_MS_MAX / 1000} s` }),
+  );
   try {
-    return await Promise.race([Promise.resolve(check.probe(host)), late]);
+    return await Promise.race([Promise.resolve(check.probe(host)), late.promise]);
   } catch (error) {
     return isRefused(error) && !host.isRoot
       ? hidden(`only root may look: ${messageOf(error)}`)
       : { status: "fail", found: `it cannot be checked: ${messageOf(error)}` };
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -2,6 +2,7 @@
 import { connect } from "node:net";
 import { basename } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
+import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { type HostSocket, hostSockets, terminalsUnit, unitFiles } from "../../system/units.ts";
 import type { Action } from "../action.ts";
 import { type Check, type Finding, fail, hidden, pass, skip } from "../check.ts";
@@ -73,11 +74,11 @@ export function refusalOf(path: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ path });
     const end = (refusal: string | undefined): void => {
-      clearTimeout(timer);
+      limit[Symbol.dispose]();
       socket.destroy();
       resolve(refusal);
     };
-    const timer = setTimeout(() => end("no answer"), CONNECT_MS_MAX);
+    const limit = limitWhileTurning(CONNECT_MS_MAX, () => end("no answer"));
     socket.once("connect", () => end(undefined));
     socket.once("error", (error) => end(errnoOf(error) ?? "failed"));
   });
