@@ -9,7 +9,7 @@ import { type CommandResult, quote } from "./execute.ts";
 import type { LabHomeserver } from "./homeserver.ts";
 import type { BootOptions, Lab } from "./lab.ts";
 import type { Machine } from "./machine.ts";
-import { buildInside } from "./machine.ts";
+import { buildInside, runtimeInside } from "./machine.ts";
 import type { RunOptions } from "./way-in.ts";
 
 export const FLEET = "bureau/fleet/prod";
@@ -148,3 +148,10 @@ export const complaints = (said: DoctorJson): Record<string, string> =>
       status === "fail" || status === "warn" ? [[id, status] as const] : [],
     ),
   );
+
+/** Connects and prints what comes; says why not. */
+export const connecting = (socket: string): string =>
+  `${runtimeInside} -e 'const s = require("node:net").connect(process.argv[1]);
+s.on("connect", () => { console.log("connected"); setTimeout(() => s.destroy(), 500); });
+s.on("data", (bytes) => console.log("said: " + bytes));
+s.on("error", (error) => { console.error(error.code); process.exit(1); });' ${socket}`;

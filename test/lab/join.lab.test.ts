@@ -1,7 +1,6 @@
 /** A bare machine joins with one sudo, and from then on nothing needs root: on both homeservers. */
 import { describe, expect, test } from "bun:test";
-import { bureau, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
-import { runtimeInside } from "./machine.ts";
+import { bureau, connecting, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";
 
 for (const engine of ["embedded", "synapse"] as const)
@@ -93,16 +92,21 @@ for (const engine of ["embedded", "synapse"] as const)
 
     test("a service's own socket is open to operators, and its folder shows them nothing", async () => {
       const m1 = lab().machine("m1");
-      // 0770 is what the wire facts say a service gives its socket.
-      const serve = `process.umask(0o007);
-require("node:net").createServer((s) => s.end("tick")).listen("/run/bureau/listen/service.sock");`;
+      // As any program makes one: with the mode of the unit's umask, which the group has no part in.
+      const serve = `require("node:net").createServer((s) => s.end("tick")).listen("/run/bureau/listen/service.sock");`;
       await fleet.op.ok("cat > clock.js", { input: serve });
       await fleet.op.ok(
         `${bureau} agent create service/clock --machine ${FLEET}/machine/m1 --template bureau/template:service --command "exec /run/bureau/programs/runtime/bun -e '$(cat clock.js)'"`,
       );
       const socket = "/run/bureau/fleet/prod/service/clock.sock";
-      await m1.eventually(`test -S ${socket}`);
+      // Its proxy listens from the start, the program a little later.
+      await m1.eventually(`${connecting(socket)} | grep tick`);
       expect(await m1.ok(connecting(socket), { user: "alice" })).toContain("said: tick");
+      expect((await m1.ok(`stat --format='%G %a' $(readlink -f ${socket})`)).trim()).toBe(
+        "bureau-operators 660",
+      );
+      const sockets = (await examine(m1)).checks.find(({ id }) => id === "service-sockets");
+      expect(sockets).toMatchObject({ status: "pass", found: "1 answer" });
       const folder = "/run/bureau/fleet/prod/sandbox/service+clock";
       expect((await m1.ok(`stat --format='%G %a' ${folder}/inside/listen`)).trim()).toBe(
         "bureau-operators 2750",
@@ -146,10 +150,3 @@ require("node:net").createServer((s) => s.end("tick")).listen("/run/bureau/liste
       expect(await m1.ok("systemctl --failed --no-legend")).toBe("");
     });
   });
-
-/** Connects and prints what comes; says why not. */
-const connecting = (socket: string): string =>
-  `${runtimeInside} -e 'const s = require("node:net").connect(process.argv[1]);
-s.on("connect", () => { console.log("connected"); setTimeout(() => s.destroy(), 500); });
-s.on("data", (bytes) => console.log("said: " + bytes));
-s.on("error", (error) => { console.error(error.code); process.exit(1); });' ${socket}`;

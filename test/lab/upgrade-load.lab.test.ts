@@ -7,7 +7,7 @@ import { resolve } from "node:path";
 import { tmuxSession } from "@bureau/kit/layout";
 import { parseAccountLocalpart } from "@bureau/schema/refs";
 import { HostEnvironments } from "../upgrade/host-environments.ts";
-import { examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
+import { connecting, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import type { Census } from "./inside/census.ts";
 import type { LoadResult, LoadTarget } from "./inside/load-clients.ts";
 import { buildsInside, runtimeInside } from "./machine.ts";
@@ -43,7 +43,7 @@ const lab = useLab(async (opened) => {
   await fleet.createAgent("m1", "counter", "n=0; while :; do n=$((n+1)); echo count $n; sleep 0.05; done");
   await createClock();
   await fleet.agentRuns(m1(), "counter");
-  await m1().eventually(`test -S ${clockSocket}`);
+  await m1().eventually(`${connecting(clockSocket)} | grep tick`);
 });
 const m1 = () => lab().machine("m1");
 const onM1 = `--machine ${FLEET}/machine/m1`;

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync } from "node:fs";
 import { errnoOf } from "./errors.ts";
-import { openBeneath, openHandle } from "./posix.ts";
+import { openBeneath, openHandle } from "./open-beneath.ts";
 
 export type Wanted = {
   readonly kind: "folder" | "file";

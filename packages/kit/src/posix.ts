@@ -1,6 +1,6 @@
 /** The few system calls the runtime does not offer, through libc. Linux only. */
 import { dlopen, FFIType, ptr, read } from "bun:ffi";
-import { closeSync, openSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { constants as osConstants } from "node:os";
 import { BureauError } from "./errors.ts";
 
@@ -179,35 +179,6 @@ export function holdProcess(pid: number): HeldProcess | undefined {
     [Symbol.dispose]: () => closeSync(fd),
   };
 }
-
-/** openat2(2), the same on every architecture; C libraries have no function for it. */
-const SYS_OPENAT2 = 437n;
-const O_PATH = 0o10000000;
-const O_CLOEXEC = 0o2000000;
-const RESOLVE_NO_MAGICLINKS = 0x02n;
-const RESOLVE_NO_SYMLINKS = 0x04n;
-const RESOLVE_BENEATH = 0x08n;
-
-/**
- * Opens what lies at `path` below the open folder `folder`, through no link and never outside of it, whatever others do to
- * the folders on the way meanwhile. `flags` default to O_PATH: a handle on it, to be named as `/proc/self/fd/<n>`.
- * @throws Error with the errno as `code`
- */
-export function openBeneath(folder: number, path: string, flags: number = O_PATH): number {
-  // struct open_how: u64 flags, mode, resolve.
-  const resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  const how = new BigUint64Array([BigInt(flags | O_CLOEXEC), 0n, resolve]);
-  const name = Buffer.from(`${path}\0`);
-  const fd = Number(
-    libc().syscall(SYS_OPENAT2, BigInt(folder), BigInt(ptr(name)), BigInt(ptr(how)), BigInt(how.byteLength)),
-  );
-  if (fd >= 0) return fd;
-  const code = errnoName();
-  throw Object.assign(new Error(`${code}: cannot open "${path}"`), { code });
-}
-
-/** A handle on a file or folder, by a path that is trusted. */
-export const openHandle = (path: string): number => openSync(path, O_PATH | O_CLOEXEC);
 
 /** keyctl(2): [x86-64, aarch64]. */
 const SYS_KEYCTL = process.arch === "arm64" ? 219n : 250n;

@@ -7,12 +7,12 @@
  * leads nowhere.
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname } from "node:path";
 import { type Bridge, startBridge, type Target } from "@bureau/kit/bridge";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { insidePaths } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
-import { openBeneath, openHandle } from "@bureau/kit/posix";
+import { openBeneath, openHandle } from "@bureau/kit/open-beneath";
 
 /** For the group of the folder it lies in: the operators (specification, "Proxy Config Directories"). */
 const SOCKET_MODE = 0o660;
@@ -54,7 +54,7 @@ function socketInside(root: string): Target {
   let rootHandle: number | undefined;
   let handle: number | undefined;
   try {
-    rootHandle = openHandle(join(root, "."));
+    rootHandle = openHandle(root);
     handle = openBeneath(rootHandle, insidePaths.serviceSocket.slice(1));
     if (!fstatSync(handle).isSocket())
       throw Object.assign(new Error("it is no socket"), { code: "ENOTSOCK" });

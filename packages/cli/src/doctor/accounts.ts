@@ -76,5 +76,10 @@ export function asSystemUser(accounts: Accounts): string[] {
   return ["setpriv", `--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"];
 }
 
+/** Put before a command to run it with the rights that an operator has of the group `gid`, and no others; from root. */
+export const asOperator = (gid: number): string[] => [
+  ...["setpriv", `--reuid=${NOBODY}`, `--regid=${gid}`, "--clear-groups", "--"],
+];
+
 /** The kernel's overflow user, which owns nothing (user_namespaces(7)). */
 const NOBODY = 65534;

@@ -1,12 +1,16 @@
 /** What the machine is to run, as its daemon tells, and whether services answer on their sockets. */
+import { constants } from "node:os";
 import { type BureauError, isBureauError } from "@bureau/kit/errors";
-import { sandboxPaths } from "@bureau/kit/layout";
+import { sandboxPaths, systemHost } from "@bureau/kit/layout";
+import { evalCommand } from "@bureau/kit/runtime-command";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import { type FleetLocalpart, fleetOf, parseAccountLocalpart, principalType } from "@bureau/schema/refs";
 import { daemonUnit } from "../../system/units.ts";
+import { asOperator } from "../accounts.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { look } from "../look.ts";
+import { runCommand } from "../run-command.ts";
 import { refusalOf } from "./socket-checks.ts";
 
 export const serviceChecks: readonly Check[] = [
@@ -30,7 +34,7 @@ export const serviceChecks: readonly Check[] = [
     id: "service-sockets",
     group: "services",
     title: "Sockets of services",
-    expected: "every running service answers on its socket",
+    expected: "every running service answers operators on its socket",
     repair: "by hand: bureau agent logs NAME says why it does not listen",
     probe: serviceSockets,
   },
@@ -74,6 +78,39 @@ async function principals(host: HostView): Promise<Finding> {
   );
 }
 
+/** For how long a service may take to hang up on who says nothing: its proxy does at once when the program does not listen. */
+const HANG_UP_MS = 500;
+/** No errno: whoever accepted hung up. */
+const HUNG_UP = 200;
+/** A program of its own, because it may run as somebody else. Its exit code is 0, an errno, or {@link HUNG_UP}. */
+const KNOCK = `
+const socket = require("node:net").connect(process.argv.at(-1));
+let heard = false;
+socket.on("data", () => { heard = true; });
+socket.on("error", ({ code }) => process.exit(require("node:os").constants.errno[code] ?? ${HUNG_UP}));
+socket.on("close", () => process.exit(heard ? 0 : ${HUNG_UP}));
+socket.on("connect", () => setTimeout(() => process.exit(0), ${HANG_UP_MS}));`;
+/** env(1) and setpriv(1): the command cannot be run. */
+const NOT_RUN = [126, 127];
+
+/** Why a service's socket refuses an operator; root asks with the rights of their group. Undefined when it does not. */
+async function refusalToOperators(host: HostView, path: string): Promise<string | undefined> {
+  const group = host.accounts().group(systemHost.operatorsGroup);
+  const borrows = host.isRoot && host.kind === "system" && group !== undefined;
+  const knock = evalCommand(KNOCK, path);
+  const ran = await runCommand(borrows ? [...asOperator(group.gid), ...knock] : knock);
+  // The runtime of a checkout may be closed to others.
+  if (NOT_RUN.includes(ran.code) && borrows) return refusalOf(path);
+  if (ran.code === 0) return undefined;
+  const [errno] = Object.entries(constants.errno).find(([, number]) => number === ran.code) ?? [];
+  return errno ?? (ran.code === HUNG_UP ? "it hangs up" : `exit code ${ran.code}`);
+}
+
+const isOperator = (host: HostView): boolean => {
+  const group = host.accounts().group(systemHost.operatorsGroup);
+  return host.isRoot || (group !== undefined && (process.getgroups?.() ?? []).includes(group.gid));
+};
+
 async function serviceSockets(host: HostView): Promise<Finding> {
   const report = await host.report();
   const identity = host.identity();
@@ -89,10 +126,9 @@ async function serviceSockets(host: HostView): Promise<Finding> {
       const { kind } = look(path);
       if (kind === "absent") return `${account} has no socket`;
       if (kind === "hidden") return undefined;
-      const refusal = await refusalOf(path);
-      return refusal === undefined || refusal === "EACCES"
-        ? undefined
-        : `${account} does not answer (${refusal})`;
+      const refusal = await refusalToOperators(host, path);
+      if (refusal === "EACCES") return isOperator(host) ? `${account} refuses operators (EACCES)` : undefined;
+      return refusal === undefined ? undefined : `${account} does not answer (${refusal})`;
     }),
   );
   const silent = said.filter((text) => text !== undefined);
