@@ -7,6 +7,7 @@
  */
 import type { EgressOptions } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
+import { type InFlight, whenOver } from "./in-flight.ts";
 
 /** Headers that belong to one connection (wire facts, section 7.4, and RFC 9110, section 7.6.1). */
 export const hopByHop: ReadonlySet<string> = new Set([
@@ -36,6 +37,7 @@ export type Upstream = {
   readonly name: string;
   readonly url: string;
   readonly egress: EgressOptions;
+  readonly inFlight: InFlight;
 };
 
 export type ForwardOptions = {
@@ -48,10 +50,11 @@ export type ForwardOptions = {
 /** Methods that carry no request content here. */
 const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** @throws BureauError `unavailable` when the upstream cannot be reached or breaks off before it answers */
+/** @throws BureauError `unavailable` when too much is under way to the upstream already, it cannot be reached or breaks off before it answers */
 export async function forward(upstream: Upstream, options: ForwardOptions): Promise<Response> {
   const noBody = bodiless.has(options.method);
   if (noBody) options.headers.delete("content-length");
+  const over = upstream.inFlight.begin(upstream.name);
   let response: Response;
   try {
     response = await fetch(upstream.url, {
@@ -64,11 +67,15 @@ export async function forward(upstream: Upstream, options: ForwardOptions): Prom
       ...upstream.egress,
     });
   } catch (error) {
+    over();
     if (options.signal.aborted)
       throw new BureauError("unavailable", `Gave up on ${upstream.name}: the request was abandoned`);
     throw new BureauError("unavailable", `Cannot reach ${upstream.name}: ${reasonOf(error)}`);
   }
   dropHopByHop(response.headers);
+  const { status, statusText, headers, body } = response;
+  if (body !== null) return new Response(whenOver(body, over), { status, statusText, headers });
+  over();
   return response;
 }
 

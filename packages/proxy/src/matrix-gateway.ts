@@ -5,6 +5,7 @@
 import { egressTo } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { type ForwardOptions, forward } from "./forward.ts";
+import { HOMESERVER } from "./in-flight.ts";
 import { judgeMatrixRequest } from "./matrix-policy.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { queryWithout, type Target } from "./request-target.ts";
@@ -49,7 +50,7 @@ export function forwardMatrix(
   };
   const { base, options: egress } = egressTo(homeserver);
   const url = `${base}${target.path}${query === "" ? "" : `?${query}`}`;
-  return forward({ name: "the homeserver", url, egress }, options);
+  return forward({ name: HOMESERVER, url, egress, inFlight: state.inFlight }, options);
 }
 
 function matrixHeaders(from: Headers, authorization: string): Headers {

@@ -12,6 +12,7 @@ import { anyGlobMatches } from "@bureau/schema/glob";
 import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
+import { InFlight } from "./in-flight.ts";
 import { parseService, type Service, type ServiceInput } from "./service.ts";
 import { parseHomeserver } from "./upstream-url.ts";
 
@@ -26,6 +27,7 @@ export type MatrixAccess = { readonly homeserver: string; readonly authorization
 
 export class ProxyState {
   readonly services = new Map<string, Service>();
+  readonly inFlight = new InFlight();
   grants: readonly Grant[];
   directory: readonly DirectoryEntry[] = [];
   readonly userId: UserId | undefined;

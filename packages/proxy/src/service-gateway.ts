@@ -36,7 +36,10 @@ export function forwardToService(
   inject(state, service, headers);
   const url = `${service.base}${target.path}${target.query === "" ? "" : `?${target.query}`}`;
   return forward(
-    { name: `service "${name}"`, url, egress: service.unix === undefined ? {} : viaSocket(service.unix) },
+    {
+      ...{ name: `service "${name}"`, url, inFlight: state.inFlight },
+      egress: service.unix === undefined ? {} : viaSocket(service.unix),
+    },
     { method: request.method, headers, body: request.body, signal },
   );
 }

@@ -6,7 +6,10 @@ import { socketOf } from "@bureau/schema/homeserver-address";
 export function parseBase(text: string): string {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
-    throw new BureauError("invalid-input", `Invalid upstream "${text}": it must be an http or https URL`);
+    throw new BureauError(
+      "invalid-input",
+      `Invalid upstream "${withoutQuery(text)}": it must be an http or https URL`,
+    );
   if (url.username !== "" || url.password !== "")
     throw new BureauError(
       "invalid-input",
@@ -16,10 +19,16 @@ export function parseBase(text: string): string {
       },
     );
   if (url.search !== "" || url.hash !== "")
-    throw new BureauError("invalid-input", `Invalid upstream "${text}": it has a query or a fragment`);
+    throw new BureauError(
+      "invalid-input",
+      `Invalid upstream "${withoutQuery(text)}": it has a query or a fragment`,
+    );
   return url.href.replace(/\/+$/u, "");
 }
 
 /** A homeserver's address: as {@link parseBase}, or `unix:/PATH`. */
 export const parseHomeserver = (text: string): string =>
   socketOf(text) === undefined ? parseBase(text) : text;
+
+/** For errors and logs: a query often holds a key. */
+const withoutQuery = (text: string): string => text.replace(/[?#].*$/u, "?…");
