@@ -1,12 +1,14 @@
 /** The `bureau` command. */
 import { onRateLimitWait } from "@bureau/kit/rate-limit";
 import { useAbsolutePath } from "@bureau/kit/search-path";
+import { useEgressOfPerson } from "./command/person-egress.ts";
 import { runCommand } from "./command/run.ts";
 import { openTerminal } from "./command/terminal.ts";
 import { root } from "./tree/root.ts";
 
 // sudo and ssh are looked for here, too.
 useAbsolutePath();
+useEgressOfPerson(process.env);
 const terminal = openTerminal(process.env);
 onRateLimitWait(({ act, waitMs }) =>
   terminal.note(

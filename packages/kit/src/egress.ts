@@ -1,35 +1,183 @@
 /**
- * How a request leaves the process for a homeserver or another upstream: over TCP, or over a socket of this host.
+ * How a request leaves the process for a homeserver or another upstream: over a socket of this host, directly, or through
+ * a forward proxy, and whose certificates are trusted on the way.
  *
- * The runtime keeps connections to a socket by its path, so that a later request reaches the process that has removed
- * it: each request to a socket has a connection of its own. A socket is trusted by its folder: only we, or root, may
- * have put it there.
+ * What always holds: a socket and this host's own addresses are never proxied; a forward proxy only carries TLS, so that
+ * no token passes it in clear; the runtime's own proxy variables (HTTP_PROXY and its relatives) decide nothing, for it
+ * would obey them for every request. It also keeps connections to a socket by its path, so that a later request reaches
+ * the process that has removed it: each request to a socket has a connection of its own. A socket is trusted by its
+ * folder: only we, or root, may have put it there.
  */
-import { lstatSync } from "node:fs";
-import { dirname } from "node:path";
+import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { rootCertificates } from "node:tls";
 import { socketOf } from "@bureau/schema/homeserver-address";
-import { BureauError } from "./errors.ts";
+import { BureauError, messageOf } from "./errors.ts";
 
+/** Empty strings: not set. */
+export type EgressSettings = {
+  /** An http or https URL of the forward proxy that carries TLS. */
+  readonly httpsProxy: string;
+  /** Host names that are reached directly, with what is below them; `*` for all. Commas between. */
+  readonly noProxy: string;
+  /** A file of certificates in PEM, or a folder of such files (.pem, .crt, .cer): trusted besides the well-known ones. */
+  readonly caCerts: string;
+};
+
+/** As machine.conf and the environment of our programs name them. */
+export const egressKeys = {
+  httpsProxy: "BUREAU_HTTPS_PROXY",
+  noProxy: "BUREAU_NO_PROXY",
+  caCerts: "BUREAU_CA_CERTS",
+} as const satisfies Record<keyof EgressSettings, string>;
+
+export const noEgressSettings: EgressSettings = { httpsProxy: "", noProxy: "", caCerts: "" };
+
+export type EgressOptions = {
+  readonly unix?: string;
+  readonly keepalive?: boolean;
+  readonly proxy?: string;
+  readonly tls?: { readonly ca: string };
+};
 export type Egress = {
   /** What paths are appended to. */
   readonly base: string;
   /** What `fetch` needs besides. */
   readonly options: EgressOptions;
 };
-export type EgressOptions = { readonly unix?: string; readonly keepalive?: boolean };
+
+let settings = noEgressSettings;
+let trusted: string | undefined;
+
+/** From now on requests of this process leave that way. */
+export function configureEgress(wanted: EgressSettings): void {
+  settings = wanted;
+  trusted = undefined;
+}
+
+type Env = Record<string, string | undefined>;
+
+/** What the environment says of our own variables; missing ones are empty. @throws BureauError `invalid-input` */
+export const egressOfEnvironment = (env: Readonly<Env>): EgressSettings => ({
+  httpsProxy: parseProxy(env[egressKeys.httpsProxy] ?? ""),
+  noProxy: env[egressKeys.noProxy] ?? "",
+  caCerts: env[egressKeys.caCerts] ?? "",
+});
+
+/** The variables that set an egress, for a program that is started. */
+export const environmentOfEgress = (egress: EgressSettings): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(egressKeys).flatMap(([name, key]) => {
+      const value = egress[name as keyof EgressSettings];
+      return value === "" ? [] : [[key, value]];
+    }),
+  );
+
+/**
+ * Takes the runtime's proxy variables out of the environment and returns what they said, as a person's shell has them.
+ */
+export function takeProxyVariables(env: Env): Pick<EgressSettings, "httpsProxy" | "noProxy"> {
+  const take = (name: string): string => {
+    const value = env[name] || env[name.toLowerCase()] || "";
+    delete env[name];
+    delete env[name.toLowerCase()];
+    return value;
+  };
+  take("HTTP_PROXY");
+  take("ALL_PROXY");
+  const proxy = take("HTTPS_PROXY");
+  // Shells also say HOST:PORT.
+  return {
+    httpsProxy: proxy === "" || proxy.includes("://") ? proxy : `http://${proxy}`,
+    noProxy: take("NO_PROXY"),
+  };
+}
+
+/** A proxy's URL, checked; empty stays empty. @throws BureauError `invalid-input` */
+export function parseProxy(text: string): string {
+  if (text === "") return "";
+  const url = URL.parse(text);
+  const bad = (why: string): BureauError =>
+    new BureauError("invalid-input", `Invalid forward proxy${url === null ? "" : ` "${url.host}"`}: ${why}`, {
+      hint: "give it as http://HOST:PORT",
+    });
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
+    throw bad("it must be an http or https URL");
+  if (url.username !== "" || url.password !== "") throw bad("it carries a user or password");
+  return url.href.replace(/\/+$/u, "");
+}
 
 /**
  * The way to a homeserver's address. @throws BureauError `forbidden` when another user may have put its socket there
  */
 export function egressTo(address: string): Egress {
   const socket = socketOf(address);
-  if (socket === undefined) return { base: address.replace(/\/+$/u, ""), options: {} };
+  if (socket === undefined) {
+    const base = address.replace(/\/+$/u, "");
+    return { base, options: viaNetwork(base) };
+  }
   requirePrivateFolder(socket);
   return { base: "http://localhost", options: viaSocket(socket) };
 }
 
 /** `fetch` options for a socket. */
 export const viaSocket = (unix: string): EgressOptions => ({ unix, keepalive: false });
+
+/** `fetch` options for a URL. @throws BureauError `not-found` when the certificates cannot be read */
+export function viaNetwork(text: string): EgressOptions {
+  const url = new URL(text);
+  if (url.protocol !== "https:") return {};
+  const proxy =
+    settings.httpsProxy === "" || isDirect(url, settings.noProxy) ? undefined : settings.httpsProxy;
+  return {
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(settings.caCerts === "" ? {} : { tls: { ca: trustedCertificates() } }),
+  };
+}
+
+/** True for this host's own addresses, and for what `noProxy` names. */
+export function isDirect(url: URL, noProxy: string): boolean {
+  const host = url.hostname.toLowerCase();
+  if (/^(?:localhost|.*\.localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])$/u.test(host)) return true;
+  return noProxy.split(",").some((entry) => {
+    const name = entry
+      .trim()
+      .toLowerCase()
+      .replace(/^\*?\./u, "");
+    return name === "*" || (name !== "" && (host === name || url.host === name || host.endsWith(`.${name}`)));
+  });
+}
+
+/** The well-known authorities and those of `caCerts`, in PEM. */
+function trustedCertificates(): string {
+  trusted ??= [...rootCertificates, ...readCertificates(settings.caCerts)].join("\n");
+  return trusted;
+}
+
+/** @throws BureauError `not-found` when it cannot be read, `invalid-input` when there is no certificate in it */
+export function readCertificates(path: string): string[] {
+  let texts: string[];
+  try {
+    const files = statSync(path).isDirectory()
+      ? readdirSync(path)
+          .filter((name) => /\.(?:pem|crt|cer)$/u.test(name))
+          .map((name) => join(path, name))
+      : [path];
+    texts = files.map((file) => readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new BureauError("not-found", `Cannot read the certificates in "${path}": ${messageOf(error)}`, {
+      hint: `${egressKeys.caCerts} names a file in PEM, or a folder of them, that the programs' user may read`,
+    });
+  }
+  const found = texts.flatMap(
+    (text) => text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu) ?? [],
+  );
+  if (found.length === 0)
+    throw new BureauError("invalid-input", `There is no certificate in PEM in "${path}"`, {
+      hint: "convert it: openssl x509 -inform der -in FILE -out FILE.pem",
+    });
+  return found;
+}
 
 function requirePrivateFolder(socket: string): void {
   const folder = dirname(socket);

@@ -2,6 +2,7 @@
  * How every Bureau program starts and stops: `runProgram` gives `main` an AbortSignal that fires on SIGTERM or
  * SIGINT, logs what it throws once, and is the only caller of `process.exit`.
  */
+import { configureEgress, egressOfEnvironment, takeProxyVariables } from "./egress.ts";
 import { BureauError, isBureauError, messageOf } from "./errors.ts";
 import { createLog, type Log } from "./log.ts";
 
@@ -35,6 +36,9 @@ export async function runProgram(
   process.on("SIGINT", onSignal);
   let code: number = exitCodes.failed;
   try {
+    // A long-running program goes to the network as its configuration says, whatever shell it was started from.
+    takeProxyVariables(process.env);
+    configureEgress(egressOfEnvironment(process.env));
     code = (await main({ log, signal: stop.signal, args: process.argv.slice(2) })) ?? exitCodes.ok;
   } catch (error) {
     if (stop.signal.aborted && error === stop.signal.reason) code = exitCodes.ok;

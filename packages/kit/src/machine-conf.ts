@@ -13,10 +13,11 @@ import {
   type ServerName,
 } from "@bureau/schema/refs";
 import { readIfPresent } from "./durable-file.ts";
+import { type EgressSettings, egressKeys, noEgressSettings, parseProxy } from "./egress.ts";
 import { BureauError, messageOf } from "./errors.ts";
 import { systemHost } from "./layout.ts";
 
-export type MachineConf = {
+export type MachineConf = EgressSettings & {
   /** Without a slash at its end. */
   readonly homeserverUrl: string;
   readonly machine: MachineLocalpart;
@@ -34,6 +35,7 @@ const keys = {
   fleet: "BUREAU_FLEET",
   systemUser: "BUREAU_SYSTEM_USER",
   operatorsGroup: "BUREAU_OPERATORS_GROUP",
+  ...egressKeys,
 } as const;
 
 /** `BUREAU_MACHINE_CONF`, else the system's. */
@@ -75,14 +77,23 @@ export function parseMachineConf(text: string, path: string): MachineConf {
     fleet,
     systemUser: values.get(keys.systemUser) || systemHost.user,
     operatorsGroup: values.get(keys.operatorsGroup) || systemHost.operatorsGroup,
+    httpsProxy: values.get(keys.httpsProxy) ? read(keys.httpsProxy, parseProxy) : "",
+    noProxy: values.get(keys.noProxy) ?? "",
+    caCerts: values.get(keys.caCerts) ? read(keys.caCerts, absolutePath) : "",
   };
 }
 
-/** The file's text; user and group only where they are not the usual ones. */
+function absolutePath(value: string): string {
+  if (!value.startsWith("/")) throw new Error("it is not an absolute path");
+  return value;
+}
+
+/** The file's text; user, group and egress only where they are not the usual ones. */
 export function formatMachineConf(conf: MachineConf): string {
   const usual: Partial<Record<keyof MachineConf, string>> = {
     systemUser: systemHost.user,
     operatorsGroup: systemHost.operatorsGroup,
+    ...noEgressSettings,
   };
   const lines = (Object.keys(keys) as (keyof MachineConf)[])
     .filter((name) => conf[name] !== usual[name])

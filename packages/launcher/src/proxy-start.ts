@@ -1,4 +1,5 @@
 /** What a proxy is told, made from what the daemon asks for and what the credential bundle holds. */
+import { egressOfEnvironment } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { type SandboxPaths, sandboxPaths } from "@bureau/kit/layout";
 import { socketOf } from "@bureau/schema/homeserver-address";
@@ -45,6 +46,7 @@ export function proxyStartOf(
     ...(token === undefined ? {} : { matrix_token: token }),
     matrix_user_id: bundle["MATRIX_USER_ID"] || user,
     credentials,
+    egress: egressOfEnvironment(process.env),
     ...(grants.grants === undefined ? {} : { grants: grants.grants }),
     ...(grants.proxy_services === undefined ? {} : { services: grants.proxy_services }),
     fleet: aliasOf(config.fleet, config.serverName),

@@ -7,6 +7,7 @@
  */
 import { lstatSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
+import { configureEgress, noEgressSettings } from "@bureau/kit/egress";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
@@ -33,6 +34,7 @@ export async function startProxy(
   config: InferOutput<typeof ProxyStartSchema>,
   deps: ProxyDeps,
 ): Promise<AsyncDisposable> {
+  configureEgress(config.egress ?? noEgressSettings);
   const state = new ProxyState(config, deps.now);
   for (const service of state.services.values())
     if (service.interceptorsIgnored) warnOfInterceptors(deps.log, service.name);

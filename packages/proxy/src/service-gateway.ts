@@ -2,7 +2,7 @@
  * `/http/<service>/<path>`: a declared service, with the principal's credentials put in and the caller's own values of
  * those headers thrown away.
  */
-import { viaSocket } from "@bureau/kit/egress";
+import { viaNetwork, viaSocket } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { forward, requestHeaders } from "./forward.ts";
 import type { ProxyState } from "./proxy-state.ts";
@@ -38,7 +38,7 @@ export function forwardToService(
   return forward(
     {
       ...{ name: `service "${name}"`, url, inFlight: state.inFlight },
-      egress: service.unix === undefined ? {} : viaSocket(service.unix),
+      egress: service.unix === undefined ? viaNetwork(service.base) : viaSocket(service.unix),
     },
     { method: request.method, headers, body: request.body, signal },
   );

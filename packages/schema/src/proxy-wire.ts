@@ -26,6 +26,8 @@ export const ProxyStartSchema = v.object({
   credentials: v.optional(v.record(v.string(), v.string())),
   grants: v.optional(list(GrantSchema)),
   services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  /** How it reaches upstreams: kit/egress. Empty strings: not set. */
+  egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
   fleet: v.optional(v.string()),
   machine: v.optional(v.string()),
   workspace_room_id: v.optional(v.string()),

@@ -103,6 +103,21 @@ export const sessionFlags: Readonly<Record<string, Flag>> = {
   },
 };
 
+/** How an installation's programs reach the network. */
+export const egressFlagTable: Readonly<Record<string, Flag>> = {
+  "https-proxy": {
+    type: "string",
+    value: "URL",
+    summary: 'Forward proxy for TLS to other hosts; http:// never passes it ("" for none)',
+  },
+  "no-proxy": { type: "string", value: "HOSTS", summary: "Hosts to reach directly, with commas between" },
+  "ca-certs": {
+    type: "string",
+    value: "PATH",
+    summary: 'Further certificate authorities: a PEM file, or a folder of them ("" for none)',
+  },
+};
+
 /** A string flag's value, or undefined when it was not given. */
 export function stringFlag(invocation: Pick<Invocation, "flags">, name: string): string | undefined {
   const value = invocation.flags[name];

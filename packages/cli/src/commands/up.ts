@@ -12,6 +12,8 @@ import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { typedCommand } from "../command/typed-command.ts";
 import { bringUp, type UpResult } from "../instance/bring-up.ts";
+import { egressFlags } from "../instance/egress-flags.ts";
+import type { NetworkChange } from "../instance/homeserver-start.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
 import { runSupervisor } from "../instance/supervisor.ts";
@@ -28,11 +30,16 @@ export async function run(invocation: Invocation): Promise<void> {
   const result = await bringUp({
     layout,
     terminal: invocation.terminal,
-    listen: listenFlag(invocation),
+    network: networkFlags(invocation),
     ensureSupervisor: () => ensureSupervisor(layout, invocation.env),
   });
   await present(invocation, result);
 }
+
+const networkFlags = (invocation: Invocation): NetworkChange => ({
+  listen: listenFlag(invocation),
+  egress: egressFlags(invocation),
+});
 
 /** @throws UsageError */
 function listenFlag(invocation: Invocation): string | undefined {
@@ -98,7 +105,7 @@ async function runInForeground(invocation: Invocation, layout: InstanceLayout): 
       await waitFor(() => answers(layout), { timeoutMs: SUPERVISOR_MS_MAX, clock: systemClock });
     };
     const result = await Promise.race([
-      bringUp({ layout, terminal, listen: listenFlag(invocation), ensureSupervisor: ready }),
+      bringUp({ layout, terminal, network: networkFlags(invocation), ensureSupervisor: ready }),
       supervised.then(() => undefined),
     ]);
     if (result !== undefined) {

@@ -4,6 +4,7 @@
  * next round of a fix opens a new one.
  */
 import { type Clock, systemClock } from "@bureau/kit/clock";
+import { configureEgress, type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
 import { type BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
 import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
 import { type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
@@ -40,6 +41,8 @@ export type HostView = {
   readonly identity: () => MachineIdentity | undefined;
   /** By name; templates are not among them. */
   readonly units: () => Promise<ReadonlyMap<string, UnitState>>;
+  /** How its programs reach the network; undefined while nothing says so. */
+  readonly egress: () => EgressSettings | undefined;
   /** What the daemon says, or why it says nothing. */
   readonly report: () => Promise<MachineReport | BureauError>;
   /** Undefined while no homeserver is known. */
@@ -75,6 +78,7 @@ export function openHostView(options: ViewOptions): HostView {
   const conf = once(() => (instance === undefined ? readConf() : {}));
   const units = once(() => unitStates(unitFiles.map(({ name }) => name)));
   const identity = (): MachineIdentity | undefined => instance ?? conf().conf ?? options.wanted;
+  const egress = (): EgressSettings | undefined => instance?.egress ?? options.wanted ?? conf().conf;
   return {
     kind: instance === undefined ? "system" : "rootless",
     layout,
@@ -87,11 +91,15 @@ export function openHostView(options: ViewOptions): HostView {
     accounts: once(readAccounts),
     conf,
     identity,
+    egress,
     units,
     report: once(() => machineReport(layout).catch(bureauErrorOrThrow)),
     homeserver: once(async () => {
       const url = identity()?.homeserverUrl;
-      return url === undefined ? undefined : askHomeserver(url);
+      if (url === undefined) return undefined;
+      // Asked as the machine itself asks it.
+      configureEgress(egress() ?? noEgressSettings);
+      return askHomeserver(url);
     }),
     session: once(() => readSession(machineSessionFile(layout))),
     hasJoined: once(() => instance !== undefined || hasJoined()),

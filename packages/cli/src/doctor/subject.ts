@@ -3,14 +3,21 @@
  * bootstrap file, which wins over what the host says already.
  */
 import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
-import { formatMachineConf, type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
+import {
+  formatMachineConf,
+  type MachineConf,
+  parseMachineConf,
+  readMachineConf,
+} from "@bureau/kit/machine-conf";
 import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { readNamed, readNamedIfPresent } from "../command/named-file.ts";
+import { egressFlags } from "../instance/egress-flags.ts";
 import { findInstance, type Instance, requireInstance } from "../instance/instance.ts";
 import { layoutOf } from "../instance/operator.ts";
 import { programsDir } from "../instance/programs-dir.ts";
@@ -85,7 +92,11 @@ function wantedConf(invocation: Invocation, bootstrap: string | undefined): Mach
     BUREAU_SERVER_NAME: stringFlag(invocation, "server-name") ?? file?.server_name,
     BUREAU_FLEET: stringFlag(invocation, "fleet") ?? file?.fleet_prefix,
   };
-  if (Object.values(given).every((value) => value === undefined)) return undefined;
+  const kept = keptConf();
+  const egress = egressFlags(invocation);
+  const hasEgress = Object.values(egress).some((value) => value !== undefined);
+  if (Object.values(given).every((value) => value === undefined))
+    return hasEgress && kept !== undefined ? withEgress(kept, egress) : undefined;
   const machine = given.BUREAU_MACHINE_NAME;
   const values = {
     ...given,
@@ -109,7 +120,25 @@ function wantedConf(invocation: Invocation, bootstrap: string | undefined): Mach
     .map(([key, value]) => `${key}=${value}\n`)
     .join("");
   const conf = parseMachineConf(text, "the flags");
-  return parseMachineConf(formatMachineConf(conf), "the flags");
+  return withEgress({ ...conf, ...egressOf(kept ?? noEgressSettings) }, egress);
+}
+
+const egressOf = ({ httpsProxy, noProxy, caCerts }: EgressSettings): EgressSettings => ({
+  ...{ httpsProxy, noProxy, caCerts },
+});
+
+function withEgress(conf: MachineConf, egress: ReturnType<typeof egressFlags>): MachineConf {
+  const { httpsProxy = conf.httpsProxy, noProxy = conf.noProxy, caCerts = conf.caCerts } = egress;
+  return parseMachineConf(formatMachineConf({ ...conf, httpsProxy, noProxy, caCerts }), "the flags");
+}
+
+/** What the host has so far; one that cannot be read is written anew. */
+function keptConf(): MachineConf | undefined {
+  try {
+    return readMachineConf(systemHost.machineConf);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Names no values: one of them is a password. */

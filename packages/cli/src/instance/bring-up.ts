@@ -20,7 +20,7 @@ import { type Credentials, ensureAdministrator } from "./administrator.ts";
 import { machineReport } from "./daemon-client.ts";
 import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
 import type { Note } from "./found-room.ts";
-import { startHomeserver } from "./homeserver-start.ts";
+import { type NetworkChange, startHomeserver } from "./homeserver-start.ts";
 import { findInstance, type Instance } from "./instance.ts";
 import { repairMachineRooms } from "./machine-room-repair.ts";
 import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
@@ -37,8 +37,7 @@ const LAUNCHER_MS_MAX = 5_000;
 export type BringUp = {
   readonly layout: InstanceLayout;
   readonly terminal: Terminal;
-  /** `--listen`: where the homeserver listens for other clients. */
-  readonly listen: string | undefined;
+  readonly network: NetworkChange;
   /** Makes sure a supervisor answers on the instance's socket. */
   readonly ensureSupervisor: () => Promise<void>;
   readonly clock?: Clock;
@@ -72,7 +71,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const instance = await runStep(
     terminal,
     "Homeserver",
-    () => startHomeserver(layout, options.listen, clock),
+    () => startHomeserver(layout, options.network, clock),
     ({ listen }) =>
       listen === undefined ? "Homeserver" : `Homeserver, for other clients at http://${listen}`,
   );

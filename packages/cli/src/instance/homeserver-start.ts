@@ -4,6 +4,7 @@
  * of the instance passes there.
  */
 import type { Clock } from "@bureau/kit/clock";
+import type { EgressSettings } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { findByArguments, listensOnTcp, signalProcess } from "@bureau/kit/process-table";
@@ -18,13 +19,19 @@ import { supervisorStatus } from "./supervisor-wire.ts";
 /** A homeserver that may have its port has it at once; it tries again every second. */
 const PORT_MS_MAX = 5_000;
 
-/** `listen`: `HOST:PORT` for other clients, `none` for none any more; undefined leaves it as it is. */
+/** What `bureau up` was asked to change; what is undefined stays as it is. */
+export type NetworkChange = {
+  /** `HOST:PORT` for other clients, `none` for none any more. */
+  readonly listen: string | undefined;
+  readonly egress: { readonly [name in keyof EgressSettings]: string | undefined };
+};
+
 export async function startHomeserver(
   layout: InstanceLayout,
-  listen: string | undefined,
+  change: NetworkChange,
   clock: Clock,
 ): Promise<Instance> {
-  const instance = await chooseInstance(layout, listen);
+  const instance = await chooseInstance(layout, change);
   await startAndWatch(instance, "homeserver", clock, async () =>
     serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(() => undefined),
   );
@@ -32,21 +39,38 @@ export async function startHomeserver(
   return instance;
 }
 
-async function chooseInstance(layout: InstanceLayout, wanted: string | undefined): Promise<Instance> {
+async function chooseInstance(layout: InstanceLayout, change: NetworkChange): Promise<Instance> {
+  const { listen: wanted } = change;
   const given = wanted === "none" ? undefined : wanted;
   const known = findInstance(layout);
-  if (known === undefined) return createInstance(layout, given);
+  if (known === undefined) {
+    const made = createInstance(layout, given);
+    return writeInstance({ ...made, egress: changed(made.egress, change.egress) });
+  }
   const isRunning = (await pidOf(layout)) !== undefined;
   const isElsewhere = known.homeserverUrl !== homeserverAddress(layout);
   // What runs on a port of an earlier version goes on there: its daemon and proxies know no other address.
   const here = isElsewhere && !isRunning ? moveToSocket(known) : known;
-  if (wanted === undefined || given === here.listen) return here;
-  const changed = writeInstance({ ...here, listen: given });
+  const egress = changed(here.egress, change.egress);
+  const hasNewEgress = !Bun.deepEquals(egress, here.egress);
+  if (hasNewEgress && isRunning)
+    throw new BureauError("conflict", "How proxies reach the network cannot change while they run", {
+      hint: "bureau down, then this command again",
+    });
+  const hasNewPort = wanted !== undefined && given !== here.listen;
+  if (!hasNewEgress && !hasNewPort) return here;
+  const after = writeInstance({ ...here, egress, listen: hasNewPort ? given : here.listen });
   // Its supervisor starts it again, and then it listens where it should.
-  if (isRunning)
+  if (isRunning && hasNewPort)
     for (const process of findByArguments("--data-dir", layout.homeserverDir))
       signalProcess(process, "SIGTERM");
-  return changed;
+  return after;
+}
+
+/** An empty value takes a setting away. */
+function changed(before: EgressSettings, change: NetworkChange["egress"]): EgressSettings {
+  const { httpsProxy = before.httpsProxy, noProxy = before.noProxy, caCerts = before.caCerts } = change;
+  return { httpsProxy, noProxy, caCerts };
 }
 
 async function pidOf(layout: InstanceLayout): Promise<number | undefined> {

@@ -4,6 +4,7 @@
  */
 import { hostname } from "node:os";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+import { type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import { defaultHome, type InstanceLayout, instanceLayout } from "@bureau/kit/layout";
 import { addressOfSocket, HomeserverAddressSchema, socketOf } from "@bureau/schema/homeserver-address";
@@ -28,6 +29,8 @@ const InstanceSchema = v.object({
   homeserver_url: HomeserverAddressSchema,
   /** Where its homeserver listens for other clients too, because that was asked for. */
   listen: v.optional(v.string()),
+  /** How its proxies reach the network. */
+  egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
   server_name: ref(parseServerName),
   fleet: ref(parseFleet),
   machine: ref(parseMachine),
@@ -39,6 +42,7 @@ export type Instance = {
   readonly homeserverUrl: string;
   /** `HOST:PORT`, for other clients. */
   readonly listen: string | undefined;
+  readonly egress: EgressSettings;
   readonly serverName: ServerName;
   readonly namespace: Namespace;
   readonly fleet: FleetLocalpart;
@@ -60,6 +64,7 @@ export function findInstance(layout: InstanceLayout): Instance | undefined {
     layout,
     homeserverUrl: stored.homeserver_url,
     listen: stored.listen,
+    egress: stored.egress ?? noEgressSettings,
     serverName: stored.server_name,
     namespace: namespaceOf(stored.fleet),
     fleet: stored.fleet,
@@ -81,7 +86,7 @@ export function createInstance(layout: InstanceLayout, listen: string | undefine
   const fleet = fleetLocalpart(namespace, "local");
   const machine = machineLocalpart(fleet, machineNameFrom(hostname()));
   return writeInstance({
-    ...{ layout, homeserverUrl: homeserverAddress(layout), listen },
+    ...{ layout, homeserverUrl: homeserverAddress(layout), listen, egress: noEgressSettings },
     ...{ serverName: parseServerName("bureau.local"), namespace, fleet, machine },
   });
 }
@@ -91,6 +96,7 @@ export function writeInstance(instance: Instance): Instance {
     version: 1,
     homeserver_url: instance.homeserverUrl,
     ...(instance.listen === undefined ? {} : { listen: instance.listen }),
+    ...(Bun.deepEquals(instance.egress, noEgressSettings) ? {} : { egress: instance.egress }),
     server_name: instance.serverName,
     fleet: instance.fleet,
     machine: instance.machine,

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { noEgressSettings } from "@bureau/kit/egress";
 import { formatMachineConf } from "@bureau/kit/machine-conf";
 import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
@@ -44,6 +45,7 @@ function beMachine(): void {
       fleet,
     },
     ...{ serverName: parseServerName("acme.test"), systemUser: "bureau", operatorsGroup: "bureau-operators" },
+    ...noEgressSettings,
   };
   writeFileSync(join(dir, "machine.conf"), formatMachineConf(conf));
 }

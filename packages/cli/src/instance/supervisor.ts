@@ -11,6 +11,7 @@ import { faultOfPlace } from "@bureau/kit/build-place";
 import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
+import { environmentOfEgress } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
@@ -163,7 +164,10 @@ function planOf(
   return {
     name,
     command: [join(programsDir, "bin", `bureau-${name}`), ...flags[name]],
-    env: Object.fromEntries(kept.flatMap((key) => (env[key] === undefined ? [] : [[key, env[key]]]))),
+    env: {
+      ...environmentOfEgress(instance.egress),
+      ...Object.fromEntries(kept.flatMap((key) => (env[key] === undefined ? [] : [[key, env[key]]]))),
+    },
     logFile: join(layout.logDir, `${name}.log`),
     graceMs: name === "launcher" ? LAUNCHER_GRACE_MS : PROGRAM_GRACE_MS,
   };

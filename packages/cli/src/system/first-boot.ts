@@ -71,6 +71,7 @@ export async function firstBoot(conf: MachineConf, bootstrap: string): Promise<v
     `Group=${conf.systemUser}`,
     "PrivateTmp=yes",
     "NoNewPrivileges=yes",
+    `EnvironmentFile=${systemHost.machineConf}`,
     `LoadCredentialEncrypted=${keyCredential}:${systemHost.sealedKey}`,
   ];
   await mustRun(

@@ -1,5 +1,12 @@
 /** `bureau machine`: commands about the machines of the fleet. */
-import { adminTokenFlag, type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
+import {
+  adminTokenFlag,
+  type CommandGroup,
+  egressFlagTable,
+  homeFlag,
+  jsonFlag,
+  sessionFlags,
+} from "../command/command.ts";
 import { sshFlags } from "../remote/ssh-flags.ts";
 import { fleetFlag } from "./fleet-flag.ts";
 
@@ -52,6 +59,9 @@ const doctorFlags = {
     excludes: byRecord,
     summary: "Which machine this is: its full localpart",
   },
+  ...Object.fromEntries(
+    Object.entries(egressFlagTable).map(([name, flag]) => [name, { ...flag, excludes: byRecord }]),
+  ),
   "server-name": {
     type: "string",
     value: "NAME",

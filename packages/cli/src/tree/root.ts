@@ -1,5 +1,5 @@
 /** Every command of `bureau`, in the order people meet them. The implementations are imported when they are run. */
-import { type CommandGroup, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
+import { type CommandGroup, egressFlagTable, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
 import { agent } from "./agent.ts";
 import { fleet } from "./fleet.ts";
 import { machine } from "./machine.ts";
@@ -25,6 +25,7 @@ export const root: CommandGroup = {
           value: "HOST:PORT",
           summary: "Let other Matrix clients reach the homeserver at this address; kept until --listen none",
         },
+        ...egressFlagTable,
         foreground: { type: "boolean", summary: "Stay in this terminal; Ctrl-C stops everything" },
       },
       examples: [

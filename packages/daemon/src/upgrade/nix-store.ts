@@ -8,6 +8,7 @@
  */
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
+import { viaNetwork } from "@bureau/kit/egress";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { versionRootsDir } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
@@ -73,6 +74,7 @@ async function probe(
   const [hash = ""] = basename(path).split("-");
   try {
     const answer = await fetch(`${url}/${hash}.narinfo`, {
+      ...viaNetwork(url),
       signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS_MAX)]),
     });
     await answer.body?.cancel();

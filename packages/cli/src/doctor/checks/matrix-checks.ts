@@ -1,4 +1,5 @@
 /** The machine at its homeserver: reachable, the machine known there, its config room there, its session and key valid. */
+import { readCertificates } from "@bureau/kit/egress";
 import { isBureauError } from "@bureau/kit/errors";
 import { machinePublicKeyFile, machineSessionFile } from "@bureau/kit/layout";
 import { isRevoked } from "@bureau/matrix/matrix-error";
@@ -13,6 +14,14 @@ import { look, textOf } from "../look.ts";
 import { join, joinAgain, provisionHint } from "./joining.ts";
 
 export const matrixChecks: readonly Check[] = [
+  {
+    id: "egress",
+    group: "matrix",
+    title: "Way to the network",
+    expected: "its certificates can be read, and no token passes a forward proxy in clear",
+    repair: "written to machine.conf from --https-proxy, --no-proxy, --ca-certs",
+    probe: egress,
+  },
   {
     id: "homeserver",
     group: "matrix",
@@ -60,6 +69,29 @@ export const matrixChecks: readonly Check[] = [
     probe: publishedKey,
   },
 ];
+
+function egress(host: HostView): Finding {
+  const settings = host.egress();
+  if (settings === undefined) return skip("no machine.conf says so");
+  const { httpsProxy, noProxy, caCerts } = settings;
+  const parts = [httpsProxy === "" ? "direct" : `TLS through ${httpsProxy}`];
+  if (noProxy !== "") parts.push(`except to ${noProxy}`);
+  if (caCerts !== "") {
+    try {
+      parts.push(`${readCertificates(caCerts).length} further authorities of ${caCerts}`);
+    } catch (error) {
+      if (!isBureauError(error)) throw error;
+      return fail(error.message, { hint: error.hint });
+    }
+  }
+  const homeserver = host.identity()?.homeserverUrl ?? "";
+  const found = parts.join(", ");
+  return httpsProxy !== "" && homeserver.startsWith("http:")
+    ? warn(`${found}; the homeserver ${homeserver} is no TLS, so it is reached directly`, {
+        hint: "give the homeserver an https address if it is to be reached through the proxy",
+      })
+    : pass(found);
+}
 
 async function joined(host: HostView): Promise<Finding> {
   const seen = look(machineSessionFile(host.layout));

@@ -2,7 +2,9 @@
  * Nix, where the host has it: the daemon can fetch other versions only from what Nix's own daemon asks and trusts, and only
  * when it may talk to that.
  */
+
 import { existsSync, readFileSync } from "node:fs";
+import { viaNetwork } from "@bureau/kit/egress";
 import { isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import type { MachineReport } from "@bureau/schema/observe-wire";
@@ -64,6 +66,7 @@ async function nix(): Promise<Finding> {
 async function isCache(url: string): Promise<boolean> {
   try {
     const response = await fetch(`${url.replace(/\/+$/, "")}/nix-cache-info`, {
+      ...viaNetwork(url),
       signal: AbortSignal.timeout(CACHE_MS_MAX),
     });
     return response.ok && (await response.text()).includes("StoreDir:");

@@ -1,0 +1,31 @@
+/**
+ * How the commands of a person reach the network: as our own variables say, else the proxy variables of the shell, else
+ * as the machine that this host is.
+ */
+import {
+  configureEgress,
+  type EgressSettings,
+  egressKeys,
+  noEgressSettings,
+  takeProxyVariables,
+} from "@bureau/kit/egress";
+import { machineConfPath, readMachineConf } from "@bureau/kit/machine-conf";
+
+export function useEgressOfPerson(env: Record<string, string | undefined>): void {
+  const shell = takeProxyVariables(env);
+  const host = egressOfHost(env);
+  configureEgress({
+    httpsProxy: env[egressKeys.httpsProxy] ?? (shell.httpsProxy || host.httpsProxy),
+    noProxy: env[egressKeys.noProxy] ?? (shell.noProxy || host.noProxy),
+    caCerts: env[egressKeys.caCerts] ?? host.caCerts,
+  });
+}
+
+/** A file that cannot be read is a matter of the commands that are about this machine; they say so. */
+function egressOfHost(env: Readonly<Record<string, string | undefined>>): EgressSettings {
+  try {
+    return readMachineConf(machineConfPath(env)) ?? noEgressSettings;
+  } catch {
+    return noEgressSettings;
+  }
+}

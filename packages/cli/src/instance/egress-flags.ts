@@ -1,0 +1,27 @@
+/** `--https-proxy`, `--no-proxy`, `--ca-certs`: how an installation's programs reach the network. */
+import { resolve } from "node:path";
+import { type EgressSettings, parseProxy, readCertificates } from "@bureau/kit/egress";
+import { messageOf } from "@bureau/kit/errors";
+import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
+
+/** What was given; an empty value takes a setting away. @throws UsageError */
+export function egressFlags(invocation: Invocation): {
+  readonly [name in keyof EgressSettings]: string | undefined;
+} {
+  const read = (name: string, parse: (value: string) => string): string | undefined => {
+    const typed = stringFlag(invocation, name);
+    try {
+      return typed === undefined || typed === "" ? typed : parse(typed);
+    } catch (error) {
+      throw new UsageError(`--${name}: ${messageOf(error)}`, "--help describes it");
+    }
+  };
+  return {
+    httpsProxy: read("https-proxy", parseProxy),
+    noProxy: stringFlag(invocation, "no-proxy"),
+    caCerts: read("ca-certs", (path) => {
+      readCertificates(path);
+      return resolve(path);
+    }),
+  };
+}
