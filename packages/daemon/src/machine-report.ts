@@ -28,6 +28,7 @@ export function machineReport(
       ...(reason === undefined || state === "online" ? {} : { reason }),
       fleet: config.fleet,
       version,
+      ...(view.limits === undefined ? {} : { limits: view.limits }),
     },
     daemon: { pid: process.pid, started_at: startedAt },
     ...(fleetCache === undefined

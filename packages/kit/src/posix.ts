@@ -13,6 +13,7 @@ const openLibc = () =>
     bind: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
     poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
     fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    prlimit: { args: [FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
     lckpwdf: { args: [], returns: FFIType.i32 },
     ulckpwdf: { args: [], returns: FFIType.i32 },
     listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
@@ -115,6 +116,27 @@ function errnoName(): string {
   const number = location === null ? 0 : read.i32(location, 0);
   const found = Object.entries(osConstants.errno).find(([, value]) => value === number);
   return found?.[0] ?? `errno ${number}`;
+}
+
+/** Numbers of resource.h: the same on the architectures Bureau runs on. */
+const resources = { core: 4, nproc: 6, nofile: 7 } as const;
+
+export type ProcessLimit = { readonly resource: keyof typeof resources; readonly most: number };
+
+/**
+ * Lowers the limits of a process of ours, which hand on to what it starts (prlimit(2)); one that is lower stays.
+ * @throws BureauError with the errno
+ */
+export function limitProcess(pid: number, limits: readonly ProcessLimit[]): void {
+  for (const { resource, most } of limits) {
+    const fail = (): BureauError =>
+      new BureauError("failed", `Cannot limit "${resource}" of the process ${pid}: ${errnoName()}`);
+    // struct rlimit: soft, then hard.
+    const limit = new BigUint64Array(2);
+    if (libc().prlimit(pid, resources[resource], null, limit) !== 0) throw fail();
+    const wanted = limit.map((now) => (now > BigInt(most) ? BigInt(most) : now));
+    if (libc().prlimit(pid, resources[resource], wanted, null) !== 0) throw fail();
+  }
 }
 
 /** NUL-terminated strings and the NULL-terminated table of pointers to them that execve(2) wants. */

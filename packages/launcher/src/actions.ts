@@ -58,7 +58,10 @@ export function launcherActions(
         ...renewal.status,
       }),
     ),
-    "list-sandboxes": action(requests["list-sandboxes"], async () => host.table.list()),
+    "list-sandboxes": action(requests["list-sandboxes"], async () => ({
+      ...host.table.list(),
+      limits: host.groups.fact,
+    })),
     wait: action(requests.wait, (request, { signal }) =>
       host.table.waitForChange(request.since, request.timeout_ms, signal),
     ),

@@ -6,7 +6,7 @@
 import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
-import { systemClock } from "@bureau/kit/clock";
+import { type Clock, systemClock } from "@bureau/kit/clock";
 import { writeDurably } from "@bureau/kit/durable-file";
 import {
   type Layout,
@@ -90,6 +90,7 @@ export class TestLauncher implements AsyncDisposable {
   async start(
     proxyCommand: readonly string[] = PROXY_COMMAND,
     changes: Partial<LauncherConfig> = {},
+    clock: Clock = systemClock,
   ): Promise<this> {
     const fd = openSync(this.logFile, "a");
     const log = createLog("bureau-launcher", { write: (line) => void Bun.write(Bun.file(fd), line) });
@@ -97,7 +98,7 @@ export class TestLauncher implements AsyncDisposable {
     this.#running = await startLauncher(
       { ...this.config, proxyCommand, ...changes },
       {
-        clock: systemClock,
+        clock,
         log,
         key: this.#key,
         random: Math.random,

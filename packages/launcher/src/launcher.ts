@@ -6,6 +6,7 @@ import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import { type CborServer, serveCbor } from "@bureau/kit/cbor-socket";
 import type { Clock } from "@bureau/kit/clock";
+import { digestOf } from "@bureau/kit/digest";
 import { removeTemporariesIn } from "@bureau/kit/durable-file";
 import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
 import type { Log } from "@bureau/kit/log";
@@ -14,6 +15,8 @@ import type { AccountLocalpart } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
 import { loadAge, type MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
+import { ControlGroups } from "./limits/control-groups.ts";
+import { settleGroups } from "./limits/settle-groups.ts";
 import { PrincipalLock } from "./principal-lock.ts";
 import { childProxies, socketProxies } from "./proxy-channel.ts";
 import { ProxyProcesses } from "./proxy-process.ts";
@@ -70,6 +73,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   for (const root of [config.layout.workspaceRoot, config.layout.cacheRoot])
     mkdirSync(root, { recursive: true, mode: 0o755 });
   await host.tmux.ensureServer();
+  await settleGroups(host);
   await settleLeftovers(host, leftovers);
   host.proxies.prepareSpare();
   await loadAge();
@@ -146,9 +150,10 @@ function makeHost(
       : socketProxies(config.proxySocket, onExit);
   const proxies = new ProxyProcesses({ open, runDir: config.layout.runDir, clock, log });
   const mountPolicy = { layout: config.layout, homes: homesOfUser(), programsDir: config.programsDir };
+  const groups = new ControlGroups(digestOf(config.layout.runDir).slice(0, 12));
   const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {
-    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, tmux, stopping, clearLater },
+    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, groups, tmux, stopping, clearLater },
     ...{ hostTools: findHostTools(), programs: findSandboxPrograms() },
   };
   return host;
@@ -176,5 +181,6 @@ async function endTerminals(host: SandboxHost): Promise<void> {
   host.watch[Symbol.dispose]();
   await host.proxies[Symbol.asyncDispose]();
   await host.tmux.killServer();
+  host.groups[Symbol.dispose]();
   for (const path of [tmuxSocket(layout), tmuxConfig(layout)]) rmSync(path, { force: true });
 }

@@ -121,6 +121,18 @@ export const SandboxExitSchema = v.object({
 });
 export type SandboxExit = v.InferOutput<typeof SandboxExitSchema>;
 
+/** How far what sandboxes use of the host is limited. */
+export const LimitsFactSchema = v.object({
+  /**
+   * `enforced`: memory, processes and share of the processor. `partly`: some of them. `grouped`: none of them, but a
+   * sandbox ends as one. `none`: without control groups.
+   */
+  level: v.picklist(["enforced", "partly", "grouped", "none"]),
+  /** What is missing and why, unless all is enforced. */
+  reason: v.optional(v.string()),
+});
+export type LimitsFact = v.InferOutput<typeof LimitsFactSchema>;
+
 /**
  * What a sandbox is made of: each layer, and whether it holds, as the kernel tells it of the running program. One that
  * a template shares or lifts does not hold.
@@ -146,6 +158,8 @@ export const SandboxConfinementSchema = v.object({
   layers: SandboxLayersSchema,
   /** What the template has the seccomp filter allow, such as `nested_userns`. */
   exceptions: v.array(v.string()),
+  /** As it was made; older launchers did not say. */
+  limits: v.optional(LimitsFactSchema),
 });
 export type SandboxConfinement = v.InferOutput<typeof SandboxConfinementSchema>;
 
@@ -173,6 +187,8 @@ export const SandboxListSchema = v.object({
   sandboxes: list(SandboxStatusSchema),
   /** Principals whose sandbox is being made, or what is left of one cleared away, perhaps for a caller who has gone. */
   creating: v.optional(v.array(ref(parseAccountLocalpart))),
+  /** Of sandboxes made now; older launchers do not say, nor does an answer to `wait`. */
+  limits: v.optional(LimitsFactSchema),
 });
 export type SandboxList = v.InferOutput<typeof SandboxListSchema>;
 

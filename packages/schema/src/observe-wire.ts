@@ -4,7 +4,7 @@
  * socket may know what the machine is doing, also while its homeserver is away.
  */
 import * as v from "valibot";
-import { SandboxConfinementSchema } from "./launcher-ipc.ts";
+import { LimitsFactSchema, SandboxConfinementSchema } from "./launcher-ipc.ts";
 import { list } from "./parse.ts";
 
 /** Bytes of one request or reply line. */
@@ -75,6 +75,8 @@ export const MachineReportSchema = v.object({
     reason: v.optional(v.string()),
     fleet: v.string(),
     version: v.string(),
+    /** How far what sandboxes use of the host is limited; absent while the launcher has not said. */
+    limits: v.optional(LimitsFactSchema),
   }),
   daemon: v.object({ pid: v.number(), started_at: v.number() }),
   /** Where the fleet's store paths come from, as its room says; absent when it says nothing. */

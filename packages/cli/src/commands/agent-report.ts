@@ -9,6 +9,7 @@ import type { UserId } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { requireInstallation } from "../instance/installation.ts";
+import { describeLimits } from "../instance/limits-report.ts";
 
 /** Creating a sandbox takes milliseconds, a busy machine seconds. */
 const SETTLE_MS_MAX = 30_000;
@@ -29,7 +30,7 @@ export const reportAgent = (report: PrincipalReport) => ({
 });
 
 /** Pure. What a sandbox is made of, a line a statement: the layers that hold, those that do not, what is lifted. */
-export function describeSandbox({ layers, exceptions }: SandboxConfinement): Record<string, string> {
+export function describeSandbox({ layers, exceptions, limits }: SandboxConfinement): Record<string, string> {
   const named = (wanted: boolean): string =>
     Object.entries(layers)
       .flatMap(([name, holds]) => (holds === wanted ? [name.replaceAll("_", " ")] : []))
@@ -37,6 +38,7 @@ export function describeSandbox({ layers, exceptions }: SandboxConfinement): Rec
   return {
     sandbox: named(true),
     ...(named(false) === "" ? {} : { "not held": named(false) }),
+    ...(limits === undefined ? {} : { limits: describeLimits(limits) }),
     ...(exceptions.length === 0 ? {} : { exceptions: exceptions.join(", ") }),
   };
 }

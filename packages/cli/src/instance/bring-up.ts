@@ -22,6 +22,7 @@ import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
 import type { Note } from "./found-room.ts";
 import { type NetworkChange, startHomeserver } from "./homeserver-start.ts";
 import { findInstance, type Instance } from "./instance.ts";
+import { describeLimits } from "./limits-report.ts";
 import { repairMachineRooms } from "./machine-room-repair.ts";
 import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
 import { warnOf } from "./operator.ts";
@@ -101,6 +102,9 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
           (text) => `The greeter says: ${text}`,
         );
   const settled = await runStep(terminal, "Agents", () => settleAgents(layout, clock), describeAgents);
+  const { limits } = settled.machine;
+  if (limits !== undefined && limits.level !== "enforced")
+    terminal.say(`! Limits of agents: ${describeLimits(limits)}`);
   return {
     instance,
     report: settled,

@@ -150,7 +150,9 @@ IPAddressDeny=any
 ReadWritePaths=${systemLayout.runDir} ${systemLayout.stateDir} ${systemLayout.workspaceRoot} ${systemLayout.cacheRoot}
 # RestrictSUIDSGID is left out: the folder a service listens in passes its group on to the sockets in it.
 # ProtectProc is left out: the launcher follows proxies, which close themselves to other processes.
-${closed}# That folder is given to the operators' group, as far as its owner may.
+${closed}# The control groups of sandboxes: only what systemd delegated to the terminals' unit is the user's to write.
+ProtectControlGroups=no
+# That folder is given to the operators' group, as far as its owner may.
 SystemCallFilter=@chown
 
 [Install]
@@ -200,6 +202,10 @@ RestartSec=100ms
 TimeoutStopSec=20
 LimitNOFILE=65536
 TasksMax=infinity
+# The launcher makes a control group for each sandbox below this unit's; the server itself is in a leaf beside them, since
+# a group with controllers for others holds no process. ProtectControlGroups is left out: a sandbox enters its group.
+Delegate=cpu memory pids
+DelegateSubgroup=terminals
 # One agent that is out of memory must not take the others along.
 OOMPolicy=continue
 # What agents run inherits this unit's limits, so only what no sandbox may ever do is closed here. Left out, because
@@ -212,7 +218,6 @@ LockPersonality=yes
 PrivateDevices=yes
 PrivateTmp=yes
 ProtectClock=yes
-ProtectControlGroups=yes
 ProtectHome=yes
 ProtectKernelModules=yes
 ProtectSystem=full

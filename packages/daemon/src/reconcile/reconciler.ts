@@ -9,7 +9,7 @@ import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
-import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
+import type { LimitsFact, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
 import type { Decommission } from "../desired/decommission.ts";
@@ -67,6 +67,8 @@ export type ReconcilerView = {
   readonly sandboxes: readonly SandboxStatus[];
   /** Why the launcher cannot be reached; undefined while it can. */
   readonly launcherAway: string | undefined;
+  /** How far the launcher limits what sandboxes use. */
+  readonly limits?: LimitsFact | undefined;
   /** Of the configuration that the reports follow from; undefined while there is none. */
   readonly configSentAt?: number | undefined;
 };
@@ -134,9 +136,11 @@ export class Reconciler {
     const busy = new Map([...this.#underWay].map(([account, action]) => [account, action.busy]));
     const elsewhere = new Set<string>();
     let sandboxes: readonly SandboxStatus[];
+    let limits: LimitsFact | undefined;
     try {
       const list = await launcher.call("list-sandboxes", {});
       sandboxes = list.sandboxes ?? [];
+      limits = list.limits;
       // Perhaps asked for by a daemon that is no more. What comes of it is seen at the next look.
       for (const account of list.creating ?? [])
         if (!busy.has(account)) {
@@ -161,7 +165,7 @@ export class Reconciler {
     const reports = result.reports.map((one) =>
       elsewhere.has(one.name) ? { ...one, reason: one.reason ?? MADE_ELSEWHERE } : one,
     );
-    this.#view = { reports, sandboxes, launcherAway: undefined, configSentAt };
+    this.#view = { reports, sandboxes, launcherAway: undefined, configSentAt, limits };
     const stays = (one: SandboxStatus): boolean =>
       sandboxes.some((now) => now.principal === one.principal && now.started_at === one.started_at);
     if (!before.every(stays)) this.#deps.onGone?.();

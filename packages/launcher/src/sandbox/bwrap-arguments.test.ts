@@ -21,6 +21,8 @@ const context: BwrapContext = {
   serves: false,
   programsDir: "/opt/bureau",
   environment: { HOME: "/workspace", PATH: "/usr/bin" },
+  tmpfsBytes: 1_000_000,
+  memoryBytes: 2_000_000,
 };
 const spec = (extra: Partial<SandboxSpec> = {}): SandboxSpec => ({ command: ["true"], ...extra });
 /** Joined so that "a follows b" can be asked of a string. */
@@ -75,7 +77,9 @@ describe("bubblewrap's arguments", () => {
       { create_dirs: ["/data"] },
       { mounts: [{ type: "bind", source: "/a", dest: "/run/x", writable: true }] },
     );
-    expect(args).toContain(" --bind /a /run/x --dir /data --ro-bind /d/inside /run/bureau ");
+    expect(args).toContain(
+      " --bind /a /run/x --perms 0755 --size 1000000 --tmpfs /data --ro-bind /d/inside /run/bureau ",
+    );
     expect(args).not.toContain("/run/bureau/listen");
     expect(args).toContain(" --ro-bind /opt/bureau /run/bureau/programs ");
   });
@@ -103,12 +107,35 @@ describe("bubblewrap's arguments", () => {
   test("cover what a mount hides with an empty folder that nothing writes to", () => {
     const ssl = { type: "bind", source: "/etc/ssl", dest: "/etc/ssl", writable: false, hidden: ["private"] };
     expect(line({}, { mounts: [ssl as ResolvedMount] })).toContain(
-      " --ro-bind /etc/ssl /etc/ssl --perms 0555 --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private ",
+      " --ro-bind /etc/ssl /etc/ssl --perms 0555 --size 4096 --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private ",
     );
   });
 
+  test("leave nothing to write to that has no size", () => {
+    const args = line(
+      { create_dirs: ["/tmp", "/var/tmp", "/data/a", "/run/bureau", "/workspace", "/data/a/b", "/m"] },
+      {
+        mounts: [
+          { type: "tmpfs", dest: "/small", sizeBytes: 4096, mode: "0700" },
+          { type: "tmpfs", dest: "/large", sizeBytes: 1e12 },
+          { type: "tmpfs", dest: "/m/below" },
+        ],
+      },
+    );
+    for (const match of args.matchAll(/(?:--size (\d+) )?--tmpfs (\S+)/g))
+      expect({ dest: match[2], bytes: Number(match[1]) <= context.memoryBytes }).toEqual({
+        ...{ dest: match[2], bytes: true },
+      });
+    expect(args).toContain(" --size 4096 --tmpfs /small ");
+    expect(args).toContain(" --dir /tmp --perms 0755 --size 1000000 --tmpfs /var/tmp ");
+    // What lies in a mount is made in it; over what holds one nothing is mounted.
+    expect(args).toContain(" --dir /run/bureau --dir /workspace --dir /data/a/b --dir /m ");
+    expect(args).toContain(" --tmpfs /dev/shm ");
+    expect(args).toContain(" --remount-ro /dev --remount-ro / --clearenv ");
+  });
+
   test("make an empty home unless a mount provides one", () => {
-    expect(line()).toContain(" --perms 0700 --tmpfs /workspace ");
+    expect(line()).toContain(" --perms 0700 --size 1000000 --tmpfs /workspace ");
     const provided = line(
       {},
       { mounts: [{ type: "bind", source: "/w", dest: "/workspace", writable: true }] },

@@ -46,10 +46,14 @@ export type BwrapContext = {
   readonly serves: boolean;
   /** The whole environment, see sandbox-environment.ts. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Size of a tmpfs that does not say its own. */
+  readonly tmpfsBytes: number;
+  /** No tmpfs is larger, whatever it says. */
+  readonly memoryBytes: number;
 };
 
 /** Sockets take no room; what else a service may put beside them is little. */
-const LISTEN_BYTES_MAX = String(1024 * 1024);
+const LISTEN_BYTES_MAX = 1024 * 1024;
 const NIX_STORE = "/nix/store";
 
 /** The uid and gid inside when the launcher runs as root: programs that refuse to be root, do not have to. */
@@ -62,14 +66,15 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
     ...namespaceArguments(spec, context),
     ...baseArguments(spec, context),
     ...homeArguments(context),
-    ...context.mounts.flatMap(mountArguments),
-    // Without "..", which would lead elsewhere through a link than mount-points.ts has looked.
-    ...(spec.create_dirs ?? []).flatMap((path) => ["--dir", resolve("/", path)]),
+    ...context.mounts.flatMap((mount) => mountArguments(mount, context)),
+    ...folderArguments(spec.create_dirs ?? [], context),
     ...scratchArguments(context),
     ...["--ro-bind", context.inside, insidePaths.run],
-    ...(context.serves ? ["--perms", "0755", "--size", LISTEN_BYTES_MAX, "--tmpfs", insidePaths.listen] : []),
-    // The last: mount-check.ts takes it for the sign that all are made.
+    ...(context.serves ? tmpfs(insidePaths.listen, "0755", LISTEN_BYTES_MAX) : []),
+    // The last mount: mount-check.ts takes it for the sign that all are made.
     ...["--ro-bind", context.programsDir, insidePaths.programs],
+    // Made by bubblewrap, of whatever size: only what is sized may be written to.
+    ...["--remount-ro", "/dev", "--remount-ro", "/"],
     "--clearenv",
     ...Object.entries(context.environment).flatMap(([name, value]) => ["--setenv", name, value]),
     ...["--chdir", context.environment["HOME"] ?? insidePaths.home],
@@ -134,7 +139,8 @@ function baseArguments(spec: SandboxSpec, context: BwrapContext): string[] {
     ...context.files.flatMap(({ source, dest }) => ["--ro-bind", source, dest]),
     ...["--proc", "/proc", "--dev", "/dev"],
     ...context.hiddenFiles.flatMap((path) => ["--ro-bind", context.empty, path]),
-    ...["--perms", "1777", "--tmpfs", "/tmp"],
+    ...tmpfs("/dev/shm", "1777", context.tmpfsBytes),
+    ...tmpfs("/tmp", "1777", context.tmpfsBytes),
   ];
 }
 
@@ -148,25 +154,45 @@ function homeArguments(context: BwrapContext): string[] {
   const home = resolve("/", context.environment["HOME"] ?? insidePaths.home);
   if (within(home, "/tmp") || home === "/" || context.mounts.some(({ dest }) => within(home, dest)))
     return [];
-  return ["--perms", "0700", "--tmpfs", home];
+  return tmpfs(home, "0700", context.tmpfsBytes);
 }
 
-function mountArguments(mount: ResolvedMount): string[] {
+const tmpfs = (dest: string, mode: string, bytes: number): string[] => [
+  ...["--perms", mode, "--size", String(bytes)],
+  ...["--tmpfs", dest],
+];
+
+/** Folders to write to; those that hold a mount, or lie in one, are only made where they are missing. */
+function folderArguments(folders: readonly string[], context: BwrapContext): string[] {
+  const home = resolve("/", context.environment["HOME"] ?? insidePaths.home);
+  const mounted = [...context.mounts.map(({ dest }) => dest), home, "/tmp", "/dev", "/proc", insidePaths.run];
+  const sized: string[] = [];
+  return folders.flatMap((folder) => {
+    // Without "..", which would lead elsewhere through a link than mount-points.ts has looked.
+    const path = resolve("/", folder);
+    const taken = [...mounted, ...sized].some((point) => within(path, point) || within(point, path));
+    if (taken) return ["--dir", path];
+    sized.push(path);
+    return tmpfs(path, "0755", context.tmpfsBytes);
+  });
+}
+
+function mountArguments(mount: ResolvedMount, context: BwrapContext): string[] {
   if (mount.type === "bind")
     return [
       ...[mount.writable ? "--bind" : "--ro-bind", mount.source, mount.dest],
       ...(mount.hidden ?? []).flatMap((name) => hiddenFolder(join(mount.dest, name))),
     ];
-  return [
-    ...(mount.mode === undefined ? [] : ["--perms", mount.mode]),
-    ...(mount.sizeBytes === undefined ? [] : ["--size", String(mount.sizeBytes)]),
-    ...["--tmpfs", mount.dest],
-  ];
+  const bytes = Math.min(mount.sizeBytes ?? context.tmpfsBytes, context.memoryBytes);
+  return tmpfs(mount.dest, mount.mode ?? "0755", bytes);
 }
+
+/** Nothing is ever in it. */
+const HIDDEN_BYTES = 4_096;
 
 /** An empty folder over what is there, which cannot be written to. */
 const hiddenFolder = (path: string): string[] => [
-  ...["--perms", "0555", "--tmpfs", path],
+  ...tmpfs(path, "0555", HIDDEN_BYTES),
   ...["--remount-ro", path],
 ];
 

@@ -12,17 +12,20 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { totalmem } from "node:os";
 import { join } from "node:path";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { insidePaths, tmuxSession } from "@bureau/kit/layout";
 import { mountsOf } from "@bureau/kit/mounts";
-import { makeFifo } from "@bureau/kit/posix";
+import { limitProcess, makeFifo } from "@bureau/kit/posix";
 import { identify, isAlive, type ProcessId } from "@bureau/kit/process-table";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type AccountLocalpart, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
 import { type SecurityException, securityExceptions } from "@bureau/schema/template";
 import type * as v from "valibot";
 import type { CredentialBundle } from "../keys.ts";
+import { processLimits, type ResourceLimits, resourceLimits } from "../limits/resource-limits.ts";
+import { settleGroups } from "../limits/settle-groups.ts";
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
@@ -44,7 +47,7 @@ import {
   writeEtc,
   writePayload,
 } from "./sandbox-files.ts";
-import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
+import { groupName, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 import { killAll, untilBuilt, untilProgramRuns } from "./sandbox-processes.ts";
 import { sandboxScript, startGate } from "./script.ts";
 import { seccompFilter } from "./seccomp/seccomp-filter.ts";
@@ -64,6 +67,7 @@ type Plan = {
   readonly scratch: string | undefined;
   readonly environmentLinks: { target: string; dest: string }[];
   readonly command: string[];
+  readonly limits: ResourceLimits;
 };
 
 /** @throws BureauError that names the step; then nothing of the sandbox is left */
@@ -88,11 +92,12 @@ export async function createSandbox(
   let starting: Promise<ProcessId> | undefined;
   try {
     makeSandboxFolder(pathsOf(host, principal), host.config.operatorsGid);
+    await step("terminal", () => settleGroups(host));
     const record = newRecord(host, request);
     host.table.put(record);
     const sources = await step("files", async () => writeFiles(host, request, plan, early));
     // bubblewrap and the proxy start side by side; the program waits at its gate for both.
-    building = step("terminal", () => buildSandbox(host, principal, sources));
+    building = step("terminal", () => buildSandbox(host, principal, sources, plan));
     building.catch(() => {});
     const start = proxyStartOf(host.config, principal, request, early ?? (await unseal()));
     starting = step("proxy", () => host.proxies.start(start, pathsOf(host, principal).dir));
@@ -100,7 +105,13 @@ export async function createSandbox(
     const shell = await building;
     const proxy = await starting;
     const processes = await step("program", () => runProgram(host, principal, shell));
-    host.table.put({ ...record, phase: "running", proxy, processes, ...confinementOf(processes, request) });
+    host.table.put({
+      ...record,
+      phase: "running",
+      proxy,
+      processes,
+      ...confinementOf(host, processes, request),
+    });
     host.watch.add(principal);
     const pid = processes.program?.pid;
     host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
@@ -156,9 +167,10 @@ function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
     dest: expandVariables(mount.dest, variables, `the mount on "${mount.dest}"`),
   }));
   const command = spec.command.map((word) => expandVariables(word, variables, "the command"));
-  warnOfLimits(host, principal, spec);
+  const limits = resourceLimits(spec.resources, totalmem());
   return {
     variables,
+    limits,
     mounts: mounts
       .map((mount) => resolveMount(mount, host.mountPolicy))
       .filter((mount) => mount !== undefined),
@@ -166,13 +178,6 @@ function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
     environmentLinks: environmentLinks(spec.environment_path),
     command: command.length > 0 ? command : ["/bin/sh", "-l"],
   };
-}
-
-/** Limits need a cgroup of one's own, which an ordinary user has not: said once a sandbox, not refused. */
-function warnOfLimits(host: SandboxHost, principal: AccountLocalpart, spec: SandboxSpec): void {
-  const limits = Object.entries(spec.resources ?? {}).filter(([, value]) => value !== undefined && value > 0);
-  if (limits.length > 0)
-    host.log.warn("resource limits are not enforced", { principal, limits: Object.fromEntries(limits) });
 }
 
 function scratchFolder(host: SandboxHost, variables: Variables): string | undefined {
@@ -227,12 +232,13 @@ function writeFiles(
     // A new build may be put in its place at any time; a sandbox keeps the one it started with.
     programsDir: realpathSync(host.config.programsDir),
     environment,
+    tmpfsBytes: plan.limits.tmpfsBytes,
+    memoryBytes: plan.limits.memoryBytes,
   };
   makeMountPoints(host, plan, spec.create_dirs ?? []);
   writeFileSync(paths.empty, "", { mode: 0o444 });
   writeFileSync(paths.seccompFilter, seccompFilter(new Set(exceptionsOf(spec))), { mode: 0o600 });
   writeArguments(paths, bwrapArguments(spec, context));
-  writeFileSync(paths.script, sandboxScript(paths, host.programs, plan.command), { mode: 0o600 });
   makeFifo(startGate(paths), 0o600);
   linkSockets(paths);
   return sourcesOf(context);
@@ -248,13 +254,14 @@ const exceptionsOf = ({ security }: SandboxSpec): SecurityException[] =>
 
 /** Pid 1 inside has what the program has, and outlives it. */
 function confinementOf(
+  host: SandboxHost,
   { shell, program, init }: SandboxProcesses,
   { sandbox_spec: spec }: CreateRequest,
 ): Pick<SandboxRecord, "confinement"> {
   const inside = [program, init].find((process) => process !== undefined && isAlive(process));
   if (inside === undefined) return {};
   const layers = layersOf(inside.pid, shell.pid, hiddenFiles());
-  return { confinement: { layers, exceptions: exceptionsOf(spec) } };
+  return { confinement: { layers, exceptions: exceptionsOf(spec), limits: host.groups.fact } };
 }
 
 /** The host paths a sandbox may see. A template's are resolved already and must not be again: they may have moved. */
@@ -278,9 +285,10 @@ async function buildSandbox(
   host: SandboxHost,
   principal: AccountLocalpart,
   sources: readonly string[],
+  plan: Plan,
 ): Promise<ProcessId> {
   const paths = pathsOf(host, principal);
-  const pid = await startTerminal(host, principal);
+  const pid = await startTerminal(host, principal, plan);
   const shell = identify(pid);
   const init = shell && (await untilBuilt(paths, shell, host.clock, isBuilt));
   // bubblewrap has read its arguments, which may hold secrets.
@@ -295,25 +303,33 @@ async function buildSandbox(
         hint: "somebody changed a folder on the way while the sandbox was made; try again",
       },
     );
+  // Here and not before: in the sandbox's own user namespace, where its processes alone are counted.
+  limitProcess(init.pid, processLimits(plan.limits));
   return shell;
 }
 
 /** Returns the pid of the pane's shell. */
-async function startTerminal(host: SandboxHost, principal: AccountLocalpart): Promise<number> {
-  const { tmux, clock } = host;
+async function startTerminal(host: SandboxHost, principal: AccountLocalpart, plan: Plan): Promise<number> {
+  const { tmux, clock, groups } = host;
   const paths = pathsOf(host, principal);
   const session = tmuxSession(principal);
-  const start = (): Promise<number> => tmux.newSession(session, paths.dir, ["/bin/sh", paths.script]);
+  const start = async (): Promise<number> => {
+    const group = await groups.make(groupName(principal), plan.limits, clock);
+    writeFileSync(paths.script, sandboxScript(paths, host.programs, plan.command, group), { mode: 0o600 });
+    return await tmux.newSession(session, paths.dir, ["/bin/sh", paths.script]);
+  };
   try {
     return await start();
   } catch (error) {
     if (!isBureauError(error) || error.code !== "unavailable") throw error;
     // What the server that went away may have begun is ended before the next one is given the same.
     await tmux.killSession(session);
+    groups.kill(groupName(principal));
     await killAll(paths, undefined, clock);
     for (const path of [paths.exitCode, paths.bwrapStatus]) rmSync(path, { force: true });
     return await tmux
       .ensureServer()
+      .then(() => settleGroups(host))
       .then(start)
       .catch((again: unknown) => {
         // Whatever it is, it is no fault of what was to be started.

@@ -11,7 +11,7 @@ import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { accountOf, exitOf, lostExit, saveLastScreen, settledScreen } from "./exit-account.ts";
 import type { SandboxRecord } from "./record.ts";
-import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
+import { groupName, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./sandbox-processes.ts";
 
 /** Between SIGTERM and SIGKILL (section 12.2). */
@@ -37,11 +37,12 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   const exit =
     code === undefined
       ? lostExit("its terminal or its sandbox was killed", host.clock)
-      : exitOf(code, host.clock);
+      : withCause(host, principal, exitOf(code, host.clock));
   // Programs the ended one left behind go too; the shell ends by itself, once the terminal has read everything.
   const { init, program } = record.processes ?? {};
   const inside = [init, program].filter((id) => id !== undefined).filter(isAlive);
   const left = code === undefined ? allProcesses(paths, record.processes) : inside;
+  host.groups.kill(groupName(principal));
   await killProcesses(left, host.clock);
   const screen = await settledScreen(host, principal);
   if (screen !== undefined) saveLastScreen(host, principal, screen);
@@ -54,6 +55,12 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
     await host.proxies.stop(record.proxy);
     host.table.changed();
   }
+}
+
+/** A limit that ended it is said: the signal alone would be a riddle. */
+function withCause(host: SandboxHost, principal: AccountLocalpart, exit: SandboxExit): SandboxExit {
+  if (exit.code === 0 || !host.groups.ranOutOfMemory(groupName(principal))) return exit;
+  return { ...exit, description: `${exit.description}: it used all the memory its template allows it` };
 }
 
 /** Ends the program, politely unless `force`, and removes everything. @throws BureauError `not-found` */
@@ -107,7 +114,8 @@ async function endProgram(
       return code === undefined ? lostExit("its terminal was killed", host.clock) : exitOf(code, host.clock);
     }
   }
-  // The shell stays, so that its terminal still shows the last screen.
+  // The shell is not in the group: it stays, so that its terminal still shows the last screen.
+  host.groups.kill(groupName(record.principal));
   await killProcesses(
     allProcesses(paths, record.processes).filter(({ pid }) => pid !== shell?.pid),
     host.clock,
@@ -163,6 +171,7 @@ export async function clearSandbox(
   );
   // First what could start more. When tmux cannot even be run, what there is ends all the same.
   const terminal = await Promise.allSettled([host.tmux.killSession(tmuxSession(principal))]);
+  await host.groups.remove(groupName(principal), host.clock);
   await killAll(paths, record?.processes, host.clock);
   for (const outcome of terminal) if (outcome.status === "rejected") throw outcome.reason;
   await proxyStopped;

@@ -5,6 +5,7 @@ import type { Log } from "@bureau/kit/log";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import type { MachineKey } from "../keys.ts";
 import type { LauncherConfig } from "../launcher-config.ts";
+import type { ControlGroups } from "../limits/control-groups.ts";
 import type { ProxyProcesses } from "../proxy-process.ts";
 import type { Tmux } from "../terminal/tmux.ts";
 import type { HostTool } from "./bwrap-arguments.ts";
@@ -23,6 +24,7 @@ export type SandboxHost = {
   readonly table: SandboxTable;
   readonly watch: ExitWatch;
   readonly mountPolicy: MountPolicy;
+  readonly groups: ControlGroups;
   readonly programs: SandboxPrograms;
   readonly hostTools: readonly HostTool[];
   /** Clears away later, and under its lock, what is left of a sandbox that could not be cleared away now. */
@@ -33,6 +35,9 @@ export type SandboxHost = {
 
 export const pathsOf = (host: Pick<SandboxHost, "config">, principal: AccountLocalpart): SandboxPaths =>
   sandboxPaths(host.config.layout, host.config.fleet, principal);
+
+/** The name of a sandbox's control group. */
+export const groupName = (principal: AccountLocalpart): string => principal.replaceAll("/", "+");
 
 export const fleetFolder = (host: Pick<SandboxHost, "config">): string =>
   fleetRunDir(host.config.layout, host.config.fleet);

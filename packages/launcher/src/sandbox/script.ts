@@ -31,20 +31,27 @@ export type SandboxPrograms = {
   readonly keyctl: string | undefined;
 };
 
-/** Pure. `command` is visible to other processes of the host's user, so it holds no secret. */
+/**
+ * Pure. `command` is visible to other processes of the host's user, so it holds no secret. `group` is the folder of the
+ * sandbox's control group: bubblewrap and all below it are in it, the shell is not, and without being in it bubblewrap
+ * does not run.
+ */
 export function sandboxScript(
   paths: SandboxPaths,
   { bwrap, keyctl }: SandboxPrograms,
   command: readonly string[],
+  group: string | undefined,
 ): string {
   const file = (path: string): string => quote(path);
   const takeTerminal = "exec 2>&9 9>&-";
   const start = `env -i ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 --add-seccomp-fd 6 -- ${command.map(quote).join(" ")}`;
   // keyctl names the new keyring on its standard error, which is the terminal only after it.
-  const lines =
-    keyctl === undefined
-      ? `${takeTerminal}\n  exec ${start}`
-      : `exec ${quote(keyctl)} session - /bin/sh -c ${quote(`${takeTerminal}; exec "$@"`)} sh ${start}`;
+  const lines = [
+    ...(group === undefined ? [] : [enterGroup(group)]),
+    ...(keyctl === undefined
+      ? [takeTerminal, `exec ${start}`]
+      : [`exec ${quote(keyctl)} session - /bin/sh -c ${quote(`${takeTerminal}; exec "$@"`)} sh ${start}`]),
+  ].join("\n  ");
   return `# Runs one sandbox; written by bureau-launcher, started by its tmux.
 exec 9>&2 2>/dev/null
 trap : INT QUIT TERM
@@ -56,6 +63,10 @@ echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode
 sleep ${LINGER_SECONDS}
 `;
 }
+
+/** 0 stands for the process that writes it, which is the subshell. */
+const enterGroup = (group: string): string =>
+  `echo 0 >${quote(join(group, "cgroup.procs"))} || { echo ${quote(`cannot enter the control group ${group}`)} >&9; exit 1; }`;
 
 /** One word for sh, whatever it holds. */
 export const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;

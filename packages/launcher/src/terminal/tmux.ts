@@ -10,6 +10,7 @@ import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
 import { argumentsOf, findByArguments, signalProcess } from "@bureau/kit/process-table";
 import { type Ran, runToEnd } from "@bureau/kit/run-to-end";
+import { type Scope, scopeOf } from "./scope.ts";
 import { TmuxControl } from "./tmux-control.ts";
 
 /** The terminal inside a sandbox, before anybody attaches. */
@@ -22,13 +23,19 @@ const SCREEN_BYTES_MAX = 64 << 20;
 /** A tmux that answers later than this hangs. */
 const CLIENT_MS_MAX = 10_000;
 
+/**
+ * What a sandbox makes the server keep: some 50 MB at the worst (29 bytes for a cell that is styled and not ASCII), as the
+ * server's memory is nobody's limit.
+ */
+const HISTORY_LINES = 10_000;
+
 // `~` stands for a dot in session names; people see the principal's real name.
 const configuration = `set -g exit-empty off
 set -g destroy-unattached off
 set -g remain-on-exit on
 set -g prefix C-b
 set -g mouse on
-set -g history-limit 50000
+set -g history-limit ${HISTORY_LINES}
 set -g default-shell /bin/sh
 set -g default-terminal ${PANE_TERM}
 set -g status-left-length 90
@@ -54,6 +61,8 @@ const START_POLL_MS = 50;
 export type Tmux = {
   /** Starts the server if none runs, or waits for it, and configures it. @throws BureauError */
   ensureServer(): Promise<void>;
+  /** The server's process; undefined when none runs. */
+  serverPid(): Promise<number | undefined>;
   /**
    * Starts `command` in a new session; returns the pane's pid. @throws BureauError with what tmux said; `unavailable` when
    * the server went away meanwhile, and nobody knows what it had begun
@@ -77,21 +86,35 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
   // A server that was started anew by somebody else knows nothing of our configuration.
   const configured = ["source-file", tmuxConfig(layout), ";"];
   const run = (...args: string[]): Promise<Ran> => runClient([...base, ...args]);
+  const serverPid = async (): Promise<number | undefined> => {
+    const outcome = await run("display-message", "-p", "#{pid}");
+    const pid = Number(outcome.stdout.trim());
+    return outcome.code === 0 && pid > 0 ? pid : undefined;
+  };
+  /** Where that fails, the server runs all the same; what is missing then, its control group tells. */
+  const startInScope = async (scope: Scope): Promise<void> => {
+    await runClient([...scope.words, ...base, "start-server"], scope.env).catch(() => {});
+  };
   const control = new TmuxControl(base, clientEnvironment());
+  const ensureServer = async (): Promise<void> => {
+    // Whole at every moment: another client may be starting the server just then.
+    writeAtomically(tmuxConfig(layout), configuration, 0o600);
+    const start = external ? ["source-file", tmuxConfig(layout)] : ["start-server"];
+    const scope =
+      external || (await serverPid()) !== undefined ? undefined : scopeOf(process.getuid?.() ?? 0);
+    if (scope !== undefined) await startInScope(scope);
+    const deadline = clock.monotonic() + (external ? EXTERNAL_MS_MAX : 0);
+    let outcome = await run(...start);
+    while (outcome.code !== 0 && clock.monotonic() < deadline) {
+      await clock.sleep(START_POLL_MS);
+      outcome = await run(...start);
+    }
+    if (outcome.code !== 0) throw tmuxError("start the terminal server", outcome);
+    control.open();
+  };
   return {
-    async ensureServer() {
-      // Whole at every moment: another client may be starting the server just then.
-      writeAtomically(tmuxConfig(layout), configuration, 0o600);
-      const start = external ? ["source-file", tmuxConfig(layout)] : ["start-server"];
-      const deadline = clock.monotonic() + (external ? EXTERNAL_MS_MAX : 0);
-      let outcome = await run(...start);
-      while (outcome.code !== 0 && clock.monotonic() < deadline) {
-        await clock.sleep(START_POLL_MS);
-        outcome = await run(...start);
-      }
-      if (outcome.code !== 0) throw tmuxError("start the terminal server", outcome);
-      control.open();
-    },
+    ensureServer,
+    serverPid,
     async newSession(session, folder, command) {
       const size = ["-x", String(COLUMNS), "-y", String(ROWS)];
       const words = [
@@ -114,6 +137,8 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
           "unavailable",
           `The terminal server went away while it made the session "${session}"`,
         );
+      // A server that such a command starts would be nowhere in particular.
+      if (answer === "unsent" && !external) await ensureServer();
       const outcome =
         answer === "unsent"
           ? await run(...configured, ...words)
@@ -170,13 +195,13 @@ const clientEnvironment = (): Record<string, string> => ({
 });
 
 /** @throws BureauError `unsupported` without tmux, `timeout`, `too-large` */
-async function runClient(argv: string[]): Promise<Ran> {
+async function runClient(argv: string[], env: Readonly<Record<string, string>> = {}): Promise<Ran> {
   try {
     return await runToEnd(argv, {
       what: `"${argv.join(" ")}"`,
       timeoutMs: CLIENT_MS_MAX,
       stdoutBytesMax: SCREEN_BYTES_MAX,
-      env: clientEnvironment(),
+      env: { ...clientEnvironment(), ...env },
     });
   } catch (error) {
     if (!isBureauError(error) || error.code !== "unsupported") throw error;

@@ -5,6 +5,7 @@ import { sandboxPaths, systemHost } from "@bureau/kit/layout";
 import { evalCommand } from "@bureau/kit/runtime-command";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import { type FleetLocalpart, fleetOf, parseAccountLocalpart, principalType } from "@bureau/schema/refs";
+import { describeLimits } from "../../instance/limits-report.ts";
 import { daemonUnit } from "../../system/units.ts";
 import { asOperator } from "../accounts.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
@@ -29,6 +30,14 @@ export const serviceChecks: readonly Check[] = [
     expected: "every one that should run runs",
     repair: "by hand: the daemon tries again by itself; a reason that stays is in the configuration",
     probe: principals,
+  },
+  {
+    id: "resource-limits",
+    group: "services",
+    title: "Limits of agents",
+    expected: "memory, processes and processor of every sandbox are limited",
+    repair: "by hand: boot with the unified control groups (cgroup v2); rootless, `loginctl enable-linger`",
+    probe: resourceLimits,
   },
   {
     id: "service-sockets",
@@ -59,6 +68,19 @@ const unanswered = ({ code }: BureauError): Finding =>
   code === "forbidden"
     ? hidden("you may not ask: only operators and root")
     : fail("the daemon does not answer", { hint: "the checks of its socket and its unit say why" });
+
+async function resourceLimits(host: HostView): Promise<Finding> {
+  const report = await host.report();
+  const limits = isBureauError(report) ? undefined : report.machine.limits;
+  if (limits === undefined) return skip("the daemon does not say");
+  const found = describeLimits(limits);
+  if (limits.level === "enforced") return pass(found);
+  const hint =
+    host.kind === "system"
+      ? "boot with the unified control groups: systemd.unified_cgroup_hierarchy=1"
+      : "loginctl enable-linger, then bureau down and bureau up";
+  return warn(found, { hint });
+}
 
 async function principals(host: HostView): Promise<Finding> {
   const report = await host.report();

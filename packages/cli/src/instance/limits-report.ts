@@ -1,0 +1,12 @@
+/** How far agents are limited in what they use of a machine, in a sentence. */
+import type { LimitsFact } from "@bureau/schema/launcher-ipc";
+
+const meanings: Record<LimitsFact["level"], string> = {
+  enforced: "memory, processes and processor are limited",
+  partly: "some limits are not enforced",
+  grouped: "limits are not enforced; a sandbox still ends as one",
+  none: "limits are not enforced",
+};
+
+export const describeLimits = ({ level, reason }: LimitsFact): string =>
+  reason === undefined ? meanings[level] : `${meanings[level]} (${reason})`;

@@ -1,0 +1,250 @@
+/**
+ * One control group (cgroups(7), version 2) a sandbox: what it uses together is limited, and all of it ends at one word.
+ *
+ * The groups lie in a folder of the hierarchy that was delegated to us: systemd's unit of the terminals, or the scope the
+ * terminal server was started in, or, where no service manager is, one that root makes. The terminal server itself is in
+ * the leaf `terminals` beside them: a group with controllers for its children holds no process.
+ *
+ * Where no such folder can be had, sandboxes run without, and {@link ControlGroups.fact} says so and why. Where it can be
+ * had, a sandbox that cannot be put into its group is not started.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import type { Clock } from "@bureau/kit/clock";
+import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
+import { identify, isAlive, type ProcessId } from "@bureau/kit/process-table";
+import type { LimitsFact } from "@bureau/schema/launcher-ipc";
+import { PIDS_OF_BWRAP, type ResourceLimits } from "./resource-limits.ts";
+
+/** Where the second version is mounted: alone, or beside the first. */
+const HIERARCHIES = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+const CONTROLLERS = ["memory", "pids", "cpu"] as const;
+type Controller = (typeof CONTROLLERS)[number];
+/** The leaf of the terminal server; systemd's unit says the same (`DelegateSubgroup=`). */
+export const TERMINALS_LEAF = "terminals";
+/** What the scope of a terminal server is called; an id follows. */
+export const SCOPE_PREFIX = "bureau-terminals-";
+/** Processes started meanwhile are moved in the next round. */
+const MOVE_ROUNDS_MAX = 20;
+/** The kernel takes apart a killed group within milliseconds. */
+const REMOVE_MS_MAX = 5_000;
+
+export class ControlGroups {
+  readonly #id: string;
+  readonly #hierarchy: string | undefined;
+  #base: string | undefined;
+  #enforced: readonly Controller[] = [];
+  #reason = "the terminal server does not run yet";
+  #server: ProcessId | undefined;
+
+  /** `id` names the installation among others of the host. */
+  constructor(id: string, hierarchies: readonly string[] = HIERARCHIES) {
+    this.#id = id;
+    this.#hierarchy = hierarchies.find((path) => existsSync(join(path, "cgroup.controllers")));
+  }
+
+  get fact(): LimitsFact {
+    if (this.#base === undefined) return { level: "none", reason: this.#reason };
+    const missing = CONTROLLERS.filter((name) => !this.#enforced.includes(name));
+    if (missing.length === 0) return { level: "enforced" };
+    const level = missing.length === CONTROLLERS.length ? "grouped" : "partly";
+    return { level, reason: `without ${missing.join(", ")}: ${this.#reason}` };
+  }
+
+  /** True as long as what {@link settle} found is so: another terminal server may have another folder. */
+  get isSettled(): boolean {
+    if (this.#server === undefined || !isAlive(this.#server)) return false;
+    if (this.#base === undefined) return true;
+    const now = words(join(this.#base, "cgroup.subtree_control"));
+    return now !== undefined && this.#enforced.every((name) => now.includes(name));
+  }
+
+  /** Finds the delegated folder from where the terminal server runs, and hands its controllers on. */
+  settle(serverPid: number): void {
+    this.#server = identify(serverPid);
+    this.#base = undefined;
+    this.#enforced = [];
+    try {
+      this.#base = this.#findBase(serverPid);
+    } catch (error) {
+      this.#reason = messageOf(error);
+    }
+    if (this.#base === undefined) return;
+    const available = words(join(this.#base, "cgroup.controllers")) ?? [];
+    this.#reason = "the kernel or the host's service manager does not hand them on";
+    const wanted = CONTROLLERS.filter((name) => available.includes(name));
+    for (const name of wanted) this.#enable(this.#base, name);
+    const enabled = words(join(this.#base, "cgroup.subtree_control")) ?? [];
+    this.#enforced = CONTROLLERS.filter((name) => enabled.includes(name));
+  }
+
+  /** One at a time: together, one that is missing would keep the others out. */
+  #enable(folder: string, name: Controller): void {
+    try {
+      writeFileSync(join(folder, "cgroup.subtree_control"), `+${name}`);
+    } catch (error) {
+      this.#reason = messageOf(error);
+    }
+  }
+
+  /** The folder below which groups may be made, with no process in it; undefined when there is none. */
+  #findBase(serverPid: number): string | undefined {
+    if (this.#hierarchy === undefined) {
+      this.#reason = "cgroup version 2 is not mounted";
+      return undefined;
+    }
+    const own = groupOf(serverPid);
+    if (own === undefined || own.startsWith("/..")) {
+      this.#reason = "the terminal server's control group cannot be seen from here";
+      return undefined;
+    }
+    if (own === "/") return this.#makeAtRoot(this.#hierarchy);
+    const folder = join(this.#hierarchy, own);
+    if (basename(own) === TERMINALS_LEAF) return dirname(folder);
+    if (basename(own).startsWith(SCOPE_PREFIX)) {
+      moveToLeaf(folder);
+      return folder;
+    }
+    this.#reason = `no control group is delegated to Bureau here: the terminal server is in "${own}"`;
+    return undefined;
+  }
+
+  /** No service manager sorted processes into groups: root makes a group beside them. */
+  #makeAtRoot(hierarchy: string): string {
+    const available = words(join(hierarchy, "cgroup.controllers")) ?? [];
+    for (const name of CONTROLLERS) if (available.includes(name)) this.#enable(hierarchy, name);
+    const base = join(hierarchy, `bureau-${this.#id}`);
+    mkdirSync(base, { recursive: true });
+    return base;
+  }
+
+  /**
+   * Makes the group of a sandbox, empty, and returns its folder; undefined where there are no groups. What is left of one
+   * of that name ends. @throws BureauError when a limit cannot be set
+   */
+  async make(name: string, limits: ResourceLimits, clock: Clock): Promise<string | undefined> {
+    if (this.#base === undefined) return undefined;
+    await this.remove(name, clock);
+    const folder = join(this.#base, name);
+    try {
+      mkdirSync(folder);
+      for (const [file, value] of this.#settings(limits)) {
+        // Kernels without swap have no file for it.
+        if (file === "memory.swap.max" && !existsSync(join(folder, file))) continue;
+        writeFileSync(join(folder, file), value);
+      }
+    } catch (error) {
+      await this.remove(name, clock);
+      throw new BureauError("failed", `Cannot make the control group "${folder}"`, { cause: error });
+    }
+    return folder;
+  }
+
+  #settings({ memoryBytes, pids, cpuWeight }: ResourceLimits): [string, string][] {
+    const settings: Record<Controller, [string, string][]> = {
+      memory: [
+        ["memory.max", String(memoryBytes)],
+        ["memory.swap.max", "0"],
+        // A program that lost one of its processes to the limit seldom knows what to do: all of it ends.
+        ["memory.oom.group", "1"],
+      ],
+      pids: [["pids.max", String(pids + PIDS_OF_BWRAP)]],
+      cpu: [["cpu.weight", String(cpuWeight)]],
+    };
+    return this.#enforced.flatMap((name) => settings[name]);
+  }
+
+  /** Ends every process of the group, those just being started included; nothing where there is no group. */
+  kill(name: string): void {
+    for (const folder of this.#foldersOf(name)) writeIfThere(join(folder, "cgroup.kill"), "1");
+  }
+
+  /** Ends what is in the group and removes it. @throws BureauError when a process does not die */
+  async remove(name: string, clock: Clock): Promise<void> {
+    const deadline = clock.monotonic() + REMOVE_MS_MAX;
+    for (const folder of this.#foldersOf(name))
+      for (let waitMs = 1; existsSync(folder); waitMs = Math.min(waitMs * 1.5, 50)) {
+        writeIfThere(join(folder, "cgroup.kill"), "1");
+        if (tryRemove(folder)) break;
+        if (clock.monotonic() > deadline)
+          throw new BureauError("failed", `The control group "${folder}" does not get empty`);
+        await clock.sleep(waitMs);
+      }
+  }
+
+  /** True when a process of the group was killed for want of memory. */
+  ranOutOfMemory(name: string): boolean {
+    return this.#foldersOf(name).some((folder) =>
+      /^oom_kill [1-9]/m.test(textOf(join(folder, "memory.events")) ?? ""),
+    );
+  }
+
+  /** Removes the folder we made at the hierarchy's root, when no sandbox is left in it. */
+  [Symbol.dispose](): void {
+    if (this.#base !== undefined && basename(this.#base) === `bureau-${this.#id}`) tryRemove(this.#base);
+  }
+
+  #foldersOf(name: string): string[] {
+    if (this.#base === undefined) return [];
+    const folder = join(this.#base, name);
+    return existsSync(folder) ? [folder] : [];
+  }
+}
+
+/** The group a process is in, as `/proc/<pid>/cgroup` names it. */
+export const groupOf = (pid: number): string | undefined =>
+  /^0::(.*)$/m.exec(textOf(`/proc/${pid}/cgroup`) ?? "")?.[1];
+
+/** A group with controllers for its children must hold no process itself. */
+function moveToLeaf(folder: string): void {
+  const leaf = join(folder, TERMINALS_LEAF);
+  mkdirSync(leaf, { recursive: true });
+  for (let round = 0; round < MOVE_ROUNDS_MAX; round++) {
+    const pids = words(join(folder, "cgroup.procs")) ?? [];
+    if (pids.length === 0) return;
+    for (const pid of pids) {
+      try {
+        writeFileSync(join(leaf, "cgroup.procs"), pid);
+      } catch (error) {
+        // It has ended meanwhile.
+        if (errnoOf(error) !== "ESRCH") throw error;
+      }
+    }
+  }
+}
+
+const textOf = (path: string): string | undefined => {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+};
+
+const words = (path: string): string[] | undefined =>
+  textOf(path)
+    ?.split(/\s+/)
+    .filter((word) => word !== "");
+
+/** Kernels before 5.14 have no `cgroup.kill`: there every process is ended by itself. */
+function writeIfThere(path: string, text: string): void {
+  try {
+    if (existsSync(path)) writeFileSync(path, text);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT" && errnoOf(error) !== "ENODEV") throw error;
+  }
+}
+
+/** With the groups a program made inside, innermost first; false while a process is in one of them. */
+function tryRemove(folder: string): boolean {
+  try {
+    for (const entry of readdirSync(folder, { withFileTypes: true }))
+      if (entry.isDirectory() && !tryRemove(join(folder, entry.name))) return false;
+    rmdirSync(folder);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return true;
+    if (errnoOf(error) === "EBUSY") return false;
+    throw error;
+  }
+}

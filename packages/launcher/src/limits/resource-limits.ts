@@ -1,0 +1,55 @@
+/** What a sandbox may use at most. Pure: from what its template says, and for the rest from the size of the host. */
+import type { ProcessLimit } from "@bureau/kit/posix";
+import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
+
+export type ResourceLimits = {
+  /** Of memory, with all that lies in its tmpfs; nothing of it is swapped out. */
+  readonly memoryBytes: number;
+  /** Processes and threads at a time, without bubblewrap's own. */
+  readonly pids: number;
+  /** Its share of a busy processor, 1 to 10,000; every sandbox has 100 unless its template says otherwise. */
+  readonly cpuWeight: number;
+  /** Of each tmpfs that does not say its own size. */
+  readonly tmpfsBytes: number;
+  /** Open files of one process. */
+  readonly openFiles: number;
+};
+
+const MEBIBYTE = 1 << 20;
+/** Half of the host is left for everything else, however much one sandbox wants. */
+const MEMORY_SHARE = 1 / 2;
+const MEMORY_BYTES_MIN = 256 * MEBIBYTE;
+/** A browser or a build on many cores takes hundreds. */
+const PIDS = 4_096;
+const OPEN_FILES = 65_536;
+/** bubblewrap outside and inside, and what it starts before the program. */
+export const PIDS_OF_BWRAP = 4;
+/** As the kernel counts: 1024 shares of the first version are a weight of 100. */
+const SHARES_OF_100 = 1_024;
+
+/** A number that is absent or 0 means the default, as in the reference. */
+export function resourceLimits(resources: SandboxSpec["resources"], hostMemoryBytes: number): ResourceLimits {
+  const { memory_limit_mb: megabytes = 0, pids_limit: pids = 0, cpu_shares: shares = 0 } = resources ?? {};
+  const memoryBytes =
+    megabytes > 0
+      ? megabytes * MEBIBYTE
+      : Math.max(Math.floor(hostMemoryBytes * MEMORY_SHARE), MEMORY_BYTES_MIN);
+  return {
+    memoryBytes,
+    pids: pids > 0 ? pids : PIDS,
+    cpuWeight: shares > 0 ? Math.min(Math.max(Math.round((shares * 100) / SHARES_OF_100), 1), 10_000) : 100,
+    // The kernel's own measure for a tmpfs: half of the memory there is.
+    tmpfsBytes: Math.floor(memoryBytes / 2),
+    openFiles: OPEN_FILES,
+  };
+}
+
+/**
+ * What holds for each process without a control group. Processes are counted within the sandbox's user namespace (Linux
+ * 5.14; before, with all of the user's), and not at all when the launcher is root.
+ */
+export const processLimits = ({ pids, openFiles }: ResourceLimits): ProcessLimit[] => [
+  { resource: "core", most: 0 },
+  { resource: "nofile", most: openFiles },
+  { resource: "nproc", most: pids + PIDS_OF_BWRAP },
+];

@@ -1,0 +1,31 @@
+/** Control groups follow the terminal server: when another one runs, they may lie elsewhere, or be closed to us. */
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { SandboxHost } from "../sandbox/sandbox-host.ts";
+
+/**
+ * Looks for the delegated folder unless it is known; what is missing is said once, when it changes. The server is started
+ * or waited for when it went away. @throws BureauError `unavailable` when none comes
+ */
+export async function settleGroups(host: Pick<SandboxHost, "groups" | "tmux" | "log">): Promise<void> {
+  const { groups, tmux, log } = host;
+  if (groups.isSettled) return;
+  const before = groups.fact;
+  const pid = (await tmux.serverPid()) ?? (await nextServer(tmux));
+  groups.settle(pid);
+  const { level, reason } = groups.fact;
+  if (level === before.level && reason === before.reason) return;
+  if (level === "enforced") log.info("resource limits are enforced");
+  else log.warn("resource limits are not enforced", { level, reason });
+}
+
+async function nextServer(tmux: SandboxHost["tmux"]): Promise<number> {
+  try {
+    await tmux.ensureServer();
+  } catch (error) {
+    // Whatever it is, it is no fault of what was to be started.
+    throw new BureauError("unavailable", messageOf(error), { cause: error });
+  }
+  const pid = await tmux.serverPid();
+  if (pid === undefined) throw new BureauError("unavailable", "The terminal server went away again");
+  return pid;
+}

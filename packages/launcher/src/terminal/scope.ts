@@ -1,0 +1,49 @@
+/**
+ * Where a terminal server that we start belongs: a scope of the service manager's, because only that hands control groups
+ * on to us. The user's own manager for an ordinary user, the system's for root; without one the server starts as it is.
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, lstatSync } from "node:fs";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import { SCOPE_PREFIX } from "../limits/control-groups.ts";
+
+export type Scope = {
+  /** What stands before the server's command line. */
+  readonly words: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+};
+
+/** Users whose manager runs from boot to shutdown (loginctl(1)). */
+const LINGERING = "/var/lib/systemd/linger";
+
+/**
+ * Undefined where no service manager stays. A user's that ends when the user logs out would take every sandbox along.
+ */
+export function scopeOf(uid: number): Scope | undefined {
+  const managed = (manager: readonly string[], env: Readonly<Record<string, string>>): Scope => ({
+    words: [
+      ...["systemd-run", ...manager, "--scope", "--quiet", "--collect", "-p", "Delegate=yes"],
+      ...["--unit", `${SCOPE_PREFIX}${randomBytes(6).toString("hex")}`, "--"],
+      // The manager's address is not for the server, nor for what it runs.
+      ...["env", ...Object.keys(env).flatMap((name) => ["-u", name])],
+    ],
+    env,
+  });
+  if (uid === 0) return existsSync("/run/systemd/system") ? managed([], {}) : undefined;
+  // Asked for by its place: the environment may be another user's.
+  const runtime = `/run/user/${uid}`;
+  const isOurs = lstatSync(runtime, { throwIfNoEntry: false })?.uid === uid;
+  const stays = existsSync(join(LINGERING, ownName())) && existsSync(join(runtime, "systemd/private"));
+  if (!isOurs || !stays) return undefined;
+  return managed(["--user"], { XDG_RUNTIME_DIR: runtime });
+}
+
+/** A user without an entry in the passwd file has no name, and no manager. */
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return "(no name)";
+  }
+}
