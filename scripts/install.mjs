@@ -52,6 +52,12 @@ export const labTools = [
   ["nsenter", "util-linux"],
 ];
 
+/** What a guest with a kernel of its own needs. */
+export const kernelTools = [
+  ["qemu-system-x86_64", "qemu-system-x86"],
+  ["cpio", "cpio"],
+];
+
 /**
  * Installs bubblewrap and tmux where apt may; else prints the exact command and stops. `extra` names further programs,
  * or their absolute paths, each with its package.

@@ -1,30 +1,40 @@
 // `npm test`: the checks and every test that needs nothing but this machine. Ends with "N passed, N failed, N skipped".
 //
-//   node scripts/test.mjs [--suite synapse|lab] [--list] [PATTERN…]
+//   node scripts/test.mjs [--suite synapse|lab|kernel] [--list] [PATTERN…]
 //
-// The suffix of a test file names what it needs: `.synapse.test.ts` a real Synapse, `.lab.test.ts` booted machines.
+// The suffix of a test file names what it needs: `.synapse.test.ts` a real Synapse, `.lab.test.ts` booted machines,
+// `.kernel.test.ts` another kernel.
 // Those have suites of their own; everything else runs here.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import { root, runtimeArguments } from "./find-bun.mjs";
-import { checkNode, installOptional, installPackages, installTools, labTools, stop } from "./install.mjs";
+import {
+  checkNode,
+  installOptional,
+  installPackages,
+  installTools,
+  kernelTools,
+  labTools,
+  stop,
+} from "./install.mjs";
 
 const suites = {
-  default: (file) => !/\.(synapse|lab)\.test\.ts$/.test(file),
+  default: (file) => !/\.(synapse|lab|kernel)\.test\.ts$/.test(file),
   synapse: (file) => file.endsWith(".synapse.test.ts"),
   lab: (file) => file.endsWith(".lab.test.ts"),
+  kernel: (file) => file.endsWith(".kernel.test.ts"),
 };
 
 /**
  * Test files at once: most of them wait most of the time. Those of the lab boot several machines each, and those of
  * Synapse start one each.
  */
-const workers = { default: Math.min(Math.max(availableParallelism(), 2), 4), synapse: 1, lab: 1 };
+const workers = { default: Math.min(Math.max(availableParallelism(), 2), 4), synapse: 1, lab: 1, kernel: 1 };
 
 /** Milliseconds one test may take. Those of the lab boot machines. */
-const timeouts = { default: 60_000, synapse: 60_000, lab: 600_000 };
+const timeouts = { default: 60_000, synapse: 60_000, lab: 600_000, kernel: 600_000 };
 
 const args = process.argv.slice(2);
 const at = args.indexOf("--suite");
@@ -40,7 +50,10 @@ checkNode();
 if (suite === "lab" && process.getuid() !== 0)
   stop("the lab boots machines, which needs root", "run: sudo npm run test:lab");
 const bun = installPackages();
+if (suite === "kernel" && process.arch !== "x64")
+  stop(`the guest is an x86-64 machine and this host is ${process.arch}`, "run it on an x86-64 host");
 if (suite === "lab") installTools(labTools);
+else if (suite === "kernel") installTools(kernelTools);
 // The host's own Python is the third-party program that tests run in sandboxes; zstd unpacks what a deploy sends.
 else
   installTools([

@@ -141,6 +141,25 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(links.trim().split("\n")).toHaveLength(1);
     });
 
+    test("each sandbox has a control group of its own below the terminals', and ends with it", async () => {
+      const m1 = lab().machine("m1");
+      const unit = "/sys/fs/cgroup/bureau.slice/bureau-terminals.service";
+      const pid = await fleet.agentRuns(m1, "first");
+      expect(await m1.ok(`cat /proc/${pid}/cgroup`)).toContain(
+        "/bureau.slice/bureau-terminals.service/agent+first",
+      );
+      expect((await m1.ok(`stat --format='%U' ${unit}/agent+first`)).trim()).toBe("bureau");
+      expect(await m1.ok(`cat $(printf '/proc/%s/comm ' $(cat ${unit}/terminals/cgroup.procs))`)).toContain(
+        "tmux",
+      );
+      const check = (await examine(m1)).checks.find(({ id }) => id === "resource-limits");
+      // Where the lab's host has controllers, all is enforced.
+      const controllers = await m1.ok("cat /sys/fs/cgroup/cgroup.controllers");
+      expect(check?.status).toBe(/memory/.test(controllers) ? "pass" : "warn");
+      await m1.ok(`echo 1 > ${unit}/agent+first/cgroup.kill`);
+      await fleet.agentRuns(m1, "first", pid);
+    });
+
     test("units are what systemd itself finds in order", async () => {
       const m1 = lab().machine("m1");
       expect(await m1.run("systemd-analyze verify /etc/systemd/system/bureau*")).toMatchObject({
