@@ -1,6 +1,9 @@
 /** A program's own proxy, seen from inside its sandbox: identity and Matrix in single calls (wire facts, section 7.2). */
+
+import { systemClock } from "@bureau/kit/clock";
 import { viaSocket } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
+import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { jsonObject, parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 
@@ -30,6 +33,18 @@ const RefusalSchema = v.object({ error: v.optional(v.string()), errcode: v.optio
 
 /** Time for one call; a long poll gets its own waiting time on top. */
 const CALL_MS_MAX = 30_000;
+/** How long one call waits in all for the homeserver's rate limit. */
+const RATE_LIMIT_MS_MAX = 120_000;
+
+/** The homeserver's refusal because of its rate limit, which the proxy hands on. */
+class RateLimited extends BureauError {
+  constructor(
+    message: string,
+    readonly retryAfterMs: number | undefined,
+  ) {
+    super("unavailable", message);
+  }
+}
 
 export type Sync = {
   readonly nextBatch: string;
@@ -108,7 +123,19 @@ export class ProxyClient {
     return this.#call(schema, path, { method: "POST", body: JSON.stringify(body) }, 0);
   }
 
-  async #call<const Schema extends v.GenericSchema>(
+  #call<const Schema extends v.GenericSchema>(
+    ...call: [schema: Schema, path: string, init: { method: string; body?: string }, waitMs: number]
+  ): Promise<v.InferOutput<Schema>> {
+    return waitOutRateLimit(() => this.#callOnce(...call), {
+      what: call[1],
+      maxMs: RATE_LIMIT_MS_MAX,
+      clock: systemClock,
+      signal: this.#signal,
+      limitOf: (error) => (error instanceof RateLimited ? error : undefined),
+    });
+  }
+
+  async #callOnce<const Schema extends v.GenericSchema>(
     schema: Schema,
     path: string,
     init: { method: string; body?: string },
@@ -117,6 +144,7 @@ export class ProxyClient {
     const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(CALL_MS_MAX + waitMs)]);
     let status: number;
     let answer: unknown;
+    let retryAfter: string | null;
     try {
       const response = await fetch(`http://localhost/v1/${path}`, {
         ...init,
@@ -124,6 +152,7 @@ export class ProxyClient {
         ...viaSocket(this.#socket),
       });
       ({ status } = response);
+      retryAfter = response.headers.get("retry-after");
       answer = await response.json();
     } catch (error) {
       throw new BureauError(
@@ -132,18 +161,19 @@ export class ProxyClient {
       );
     }
     if (status === 200) return parse(schema, answer, `answer to ${path.split("?")[0]}`);
-    throw refusalOf(status, answer);
+    throw refusalOf(status, answer, retryAfterMs(retryAfter, answer, systemClock.now()));
   }
 }
 
-function refusalOf(status: number, answer: unknown): BureauError {
+function refusalOf(status: number, answer: unknown, retryAfter: number | undefined): BureauError {
   const parsed = v.safeParse(RefusalSchema, answer);
   const text = (parsed.success ? parsed.output.error : undefined) ?? `status ${status}`;
+  if (status === 429 || (parsed.success && parsed.output.errcode === "M_LIMIT_EXCEEDED"))
+    return new RateLimited(text, retryAfter);
   if (status === 403) return new BureauError("forbidden", text);
   if (status === 404 || (parsed.success && parsed.output.errcode === "M_NOT_FOUND"))
     return new BureauError("not-found", text);
-  const transient = status === 429 || status >= 500;
-  return new BureauError(transient ? "unavailable" : "failed", text);
+  return new BureauError(status >= 500 ? "unavailable" : "failed", text);
 }
 
 function messagesOnly(room: string): string {

@@ -119,7 +119,7 @@ async function liftRateLimit(
   if (answer.kind === "done") return "lifted";
   terminal.say(
     answer.isAbsent
-      ? "  This homeserver lifts rate limits for no user: requests wait for them, and say so"
+      ? "  This homeserver offers no way to lift its rate limits from here: requests wait for them, and say so"
       : "  The homeserver's rate limits hold for you: on a stock Synapse a machine takes some eight minutes. A server admin lifts them: --admin-token-file PATH",
   );
   return answer.isAbsent ? "unknown" : "stands";
