@@ -2,6 +2,7 @@
  * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 done, 1 it failed, 2 it was typed wrong
  * (docs/operations.md has the table).
  */
+
 import { parseArgs } from "node:util";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { unlessOfFile } from "@bureau/kit/file-error";
@@ -11,6 +12,7 @@ import { type Command, type CommandGroup, commonFlags, type Flag, isGroup, Usage
 import { checkFlags } from "./flag-rules.ts";
 import { commandHelp, groupHelp } from "./help.ts";
 import { nearest } from "./nearest.ts";
+import { sayNext } from "./say-next.ts";
 import type { Terminal } from "./terminal.ts";
 import { asTyped } from "./typed-command.ts";
 
@@ -143,7 +145,7 @@ function report(thrown: unknown, terminal: Terminal, json: boolean): number {
       : "bug";
   if (json) terminal.json({ ok: false, error: messageOf(error), code, ...(hint === "" ? {} : { hint }) });
   terminal.say(`${terminal.style.red("error:")} ${messageOf(error)}`);
-  if (hint !== "") terminal.say(`\n  → ${hint}`);
+  if (hint !== "") sayNext(terminal, hint);
   if (code === "bug" && error instanceof Error && error.stack !== undefined)
     terminal.say(terminal.style.dim(error.stack));
   return error instanceof UsageError ? exit.usage : exit.failed;

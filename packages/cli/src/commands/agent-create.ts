@@ -19,6 +19,7 @@ import {
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import { readNamedSecret } from "../command/named-file.ts";
+import { sayNext } from "../command/say-next.ts";
 import type { Step } from "../command/terminal.ts";
 import { whyAway } from "../instance/machines.ts";
 import {
@@ -105,7 +106,7 @@ async function leaveToMachine(
   to: Assigned,
 ): Promise<number> {
   const code = assigned(invocation, shown, to, await whyAway(session, to.machine));
-  invocation.terminal.say(`\n  → bureau agent list --machine ${to.machine} says what it does with it`);
+  sayNext(invocation.terminal, `bureau agent list --machine ${to.machine} says what it does with it`);
   return code;
 }
 

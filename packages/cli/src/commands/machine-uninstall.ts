@@ -1,8 +1,10 @@
 /** `bureau machine uninstall`, also `bureau machine doctor --uninstall`. */
+
 import { existsSync, realpathSync } from "node:fs";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/kit/layout";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { sayNext } from "../command/say-next.ts";
 import { lockHost } from "../doctor/doctor.ts";
 import { requireTrustworthy, runElevated } from "../doctor/elevate.ts";
 import { type InstallRecord, readRecord } from "../doctor/install-record.ts";
@@ -41,7 +43,8 @@ export async function uninstall(invocation: Invocation): Promise<number> {
     requireDecision(record, options);
   } catch (error) {
     if (!isBureauError(error)) throw error;
-    terminal.say(`${terminal.style.red("error:")} ${error.message}\n\n  → ${error.hint}`);
+    terminal.say(`${terminal.style.red("error:")} ${error.message}`);
+    sayNext(terminal, error.hint);
     if (booleanFlag(invocation, "json"))
       terminal.json({
         ok: false,

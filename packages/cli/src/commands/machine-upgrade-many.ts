@@ -1,4 +1,5 @@
 /** `bureau machine upgrade --all`, `--label`, `--resume`: a rollout is begun, or gone on with, and driven. */
+
 import { systemClock } from "@bureau/kit/clock";
 import { canonicalJson } from "@bureau/kit/digest";
 import { parseDuration } from "@bureau/kit/duration";
@@ -10,6 +11,7 @@ import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
+import { sayNext } from "../command/say-next.ts";
 import { configPlace } from "../instance/machine-config.ts";
 import { isOnline, type ListedMachine, listMachines } from "../instance/machines.ts";
 import { defaultFleet, isHere, openSession } from "../instance/operator.ts";
@@ -247,8 +249,9 @@ async function drive(invocation: Invocation, driven: Driven): Promise<number> {
   else printRollout(terminal, rollout);
   if (isAny("skipped")) terminal.say("\nnote: machines that were skipped run what they ran before");
   if (rollout.state !== "rolled-back" && (!ok || isAny("skipped")))
-    terminal.say(
-      `\n  → bureau machine upgrade --resume ${place.id} goes on; bureau machine show MACHINE has its history`,
+    sayNext(
+      terminal,
+      `bureau machine upgrade --resume ${place.id} goes on; bureau machine show MACHINE has its history`,
     );
   return ok ? 0 : 1;
 }

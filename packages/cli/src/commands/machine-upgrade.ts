@@ -1,4 +1,5 @@
 /** `bureau machine upgrade`: machines are told to run other binaries, or again those they ran before. */
+
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { messageOf } from "@bureau/kit/errors";
@@ -6,6 +7,7 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
+import { sayNext } from "../command/say-next.ts";
 import { type ConfigPlace, configPlace, readAssignments } from "../instance/machine-config.ts";
 import { whyAway } from "../instance/machines.ts";
 import { isHere, machineOf, openSession } from "../instance/operator.ts";
@@ -154,7 +156,7 @@ async function showRequested(invocation: Invocation, one: One, requestId: string
       `${machine} is asked to run ${nameOf(target)}${unchanged ? ", as it does" : ""}`,
     );
     if (away !== undefined) invocation.terminal.say(`note: ${machine} ${away} and acts when it is back`);
-    invocation.terminal.say(`\n  → bureau machine show ${machine} says what becomes of it`);
+    sayNext(invocation.terminal, `bureau machine show ${machine} says what becomes of it`);
   }
   return 0;
 }
@@ -173,7 +175,7 @@ function showOutcome(invocation: Invocation, one: One, requestId: string, outcom
     });
   if (ok) return 0;
   terminal.say(`${terminal.style.red("error:")} ${machine} ${failures[outcome.outcome]}${because(outcome)}`);
-  terminal.say(`\n  → bureau machine show ${machine} has the history; ${hints[outcome.outcome]}`);
+  sayNext(terminal, `bureau machine show ${machine} has the history; ${hints[outcome.outcome]}`);
   return 1;
 }
 

@@ -13,6 +13,7 @@ import { parseNamespace, parseServerName, parseUserId, serverOf } from "@bureau/
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import { readNamedSecret } from "../command/named-file.ts";
 import { runStep } from "../command/run-step.ts";
+import { asTyped } from "../command/typed-command.ts";
 import {
   ADMIN_NAME,
   type Credentials,
@@ -63,7 +64,7 @@ export async function run(invocation: Invocation): Promise<void> {
     terminal.print(file);
     terminal.say(`
 Whoever reads that file can do everything in ${namespace}. ${login.written ? `Your session is kept in ${login.file}.` : `The session in ${login.file} stays; act as the administrator with --credential-file ${file}.`}
-Type next: bureau fleet create ${namespace}/fleet/NAME`);
+${asTyped(`Type next: bureau fleet create ${namespace}/fleet/NAME`)}`);
   }
 }
 

@@ -4,6 +4,7 @@ import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { readNamedSecret } from "../command/named-file.ts";
 import { runStep } from "../command/run-step.ts";
+import { asTyped } from "../command/typed-command.ts";
 import {
   accountKeysIfAtHand,
   namespaceOfInvocation,
@@ -40,6 +41,8 @@ export async function run(invocation: Invocation): Promise<void> {
   if (booleanFlag(invocation, "json")) terminal.json({ user_id: user, operator: isOperator, rooms: places });
   else {
     terminal.print(user);
-    terminal.say(`\nType next, as that person: bureau login ${user} --homeserver ${session.homeserver}`);
+    terminal.say(
+      asTyped(`\nType next, as that person: bureau login ${user} --homeserver ${session.homeserver}`),
+    );
   }
 }
