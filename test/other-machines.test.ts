@@ -3,7 +3,7 @@
  * or none yet; nothing runs on them.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { login } from "@bureau/matrix/auth";
@@ -70,8 +70,10 @@ async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
 }
 
 type Printed = { code: number; stdout: string; stderr: string };
-async function bureau(...args: string[]): Promise<Printed> {
-  const child = Bun.spawn([bureauCommand, ...args, "--credential-file", join(dir, "credentials")], {
+const bureau = (...args: string[]): Promise<Printed> =>
+  run(...args, "--credential-file", join(dir, "credentials"));
+async function run(...args: string[]): Promise<Printed> {
+  const child = Bun.spawn([bureauCommand, ...args], {
     env: { PATH: process.env["PATH"] ?? "", HOME: dir, BUREAU_HOME: join(dir, "none"), XDG_RUNTIME_DIR: dir },
     ...{ cwd: dir, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   });
@@ -168,6 +170,19 @@ describe("agents of another machine", () => {
     expect(stderr).toContain("is read on that machine only");
     expect(stderr).toContain("→ ssh 'gpu box' /var/bureau/bin/bureau agent logs agent/runs");
   });
+});
+
+test("login says in words what is wrong with a password, or with an address", async () => {
+  writeFileSync(join(dir, "password"), "wrong\n");
+  const at = async (address: string): Promise<string> => {
+    const given = ["--homeserver", address, "--password-file", join(dir, "password")];
+    const { code, stderr } = await run("login", "alice", ...given);
+    expect([code, stderr]).toEqual([1, expect.not.stringMatching(/M_[A-Z]|url\?/u)]);
+    return stderr;
+  };
+  expect(await at(homeserver.url)).toContain("the user name or the password is wrong");
+  expect(await at("http://127.0.0.1:1")).toContain("nothing listens there (ECONNREFUSED)");
+  expect(await at(`unix:${join(dir, "none")}`)).toContain("Cannot log in");
 });
 
 test("--purge of a name that is not there makes no account to close it", async () => {

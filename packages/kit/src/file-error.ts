@@ -55,5 +55,7 @@ export function unlessOfFile(thrown: unknown): unknown {
   const errno = errnoOf(thrown);
   if (act === undefined || errno === undefined || reasons[errno] === undefined) return thrown;
   const what = "path" in thrown && typeof thrown.path === "string" ? `"${thrown.path}"` : "a file";
+  if (errno === "EEXIST" && thrown.syscall === "mkdir")
+    return new BureauError("conflict", `Cannot ${act} ${what}: a file has that name`);
   return fileError(`Cannot ${act} ${what}`, thrown);
 }

@@ -85,7 +85,7 @@ async function sendOnce(request: MatrixRequest): Promise<unknown> {
       "unavailable",
       `Cannot ${act}: cannot reach the homeserver "${request.homeserver}"`,
       {
-        cause: messageOf(error),
+        cause: unreachableBecause(messageOf(error)),
         hint: "is the homeserver running, and is its address right? bureau status",
       },
     );
@@ -127,4 +127,21 @@ function refusal({ act }: MatrixRequest, response: Response, body: unknown): Mat
     ...{ errcode, status, body, hint: hintOf(status, errcode) },
     retryAfterMs: retryAfterMs(response.headers.get("retry-after"), fields, systemClock.now()),
   });
+}
+
+/** The runtime's messages are for programmers; the kernel's name of the failure stays beside the sentence. */
+const unreachable: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "nothing listens there",
+  ECONNRESET: "it ended the connection",
+  ENOENT: "there is no such socket",
+  ENOTFOUND: "its name is not known",
+  EAI_AGAIN: "its name could not be looked up",
+  EHOSTUNREACH: "there is no way to that host",
+  ENETUNREACH: "there is no way to that network",
+  EPROTO: "it does not speak TLS",
+};
+
+function unreachableBecause(message: string): string {
+  const name = /\bE[A-Z_]{4,}\b/u.exec(message)?.[0] ?? "";
+  return Object.hasOwn(unreachable, name) ? `${unreachable[name]} (${name})` : message;
 }

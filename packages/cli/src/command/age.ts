@@ -12,8 +12,10 @@ export function age(instant: number, now: number): string {
   const passed = now - instant;
   const step = steps.find(({ ms }) => Math.abs(passed) >= ms);
   if (step === undefined) return "now";
-  const count = `${Math.floor(Math.abs(passed) / step.ms)} ${step.unit}`;
-  return passed > 0 ? `${count} ago` : `in ${count}`;
+  // Never more than has passed, nor less than is left.
+  return passed > 0
+    ? `${Math.floor(passed / step.ms)} ${step.unit} ago`
+    : `in ${Math.ceil(-passed / step.ms)} ${step.unit}`;
 }
 
 /** `2026-01-31T09:30:00Z (3 min ago)`; what is no instant stays as it is. */

@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
+import { MatrixError } from "@bureau/matrix/matrix-error";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
@@ -19,7 +20,18 @@ export async function run(invocation: Invocation): Promise<void> {
   const passwordFile = stringFlag(invocation, "password-file");
   const password =
     passwordFile === undefined ? await askPassword(user) : readNamedSecret(passwordFile, "the password file");
-  const granted = await login({ homeserver, user, password, deviceName: "bureau" });
+  const granted = await login({ homeserver, user, password, deviceName: "bureau" }).catch(
+    (error: unknown) => {
+      if (!(error instanceof MatrixError) || error.errcode !== "M_FORBIDDEN") throw error;
+      throw new BureauError(
+        "forbidden",
+        `Cannot log in as "${user}": the user name or the password is wrong`,
+        {
+          hint: `an administrator makes accounts: bureau matrix user create ${user}`,
+        },
+      );
+    },
+  );
   const file = sessionFile(invocation);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   writeOperatorSession(file, { homeserver, userId: granted.userId, token: granted.token });
