@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { login, registerWithToken } from "@bureau/matrix/auth";
+import type { StateContent } from "@bureau/matrix/edit-state";
 import { editMachineInfo } from "@bureau/matrix/machine-info";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { MatrixSession } from "@bureau/matrix/session";
@@ -24,9 +25,11 @@ import {
 } from "@bureau/schema/refs";
 import { ensureAdministrator } from "../../packages/cli/src/instance/administrator.ts";
 import {
+  configFaults,
   configPlace,
   editAssignment,
   readAssignments,
+  repairConfig,
 } from "../../packages/cli/src/instance/machine-config.ts";
 import { repairMachineRooms } from "../../packages/cli/src/instance/machine-room-repair.ts";
 import { listMachines } from "../../packages/cli/src/instance/machines.ts";
@@ -194,10 +197,9 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         const mallory = await stranger("mallory");
         await mallory.createRoom({ room_alias_name: "early", preset: "private_chat" });
         await expect(ensureRoom(session, wanted("early"))).rejects.toThrow("is not in it");
-        const users = { [session.userId]: 100, [mallory.userId]: 100 };
-        const open = await mallory.createRoom({
-          ...{ preset: "private_chat", invite: [session.userId], power_level_content_override: { users } },
-        });
+        const open = await mallory.createRoom({ preset: "private_chat", invite: [session.userId] });
+        const users = { [session.userId]: 100 };
+        await changePowerLevels(mallory, open, { users }, { clock: systemClock });
         await session.joinRoom(open);
         await session.createAlias(aliasOf(parseLocalpart("early/open"), serverOf(session.userId)), open);
         await expect(ensureRoom(session, wanted("early/open"))).rejects.toThrow(mallory.userId);
@@ -311,6 +313,27 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
             .map((name) => assignment(name).principal)
             .sort(),
         );
+      });
+
+      test("goes on beside a field that cannot be read, which is named and taken out when asked", async () => {
+        const place = await configPlace(session, machine);
+        const write = (content: object) =>
+          session.putState(place.room, eventTypes.machineConfig, place.key, content);
+        const read = async () =>
+          (await session.getState(place.room, eventTypes.machineConfig, place.key)) as StateContent;
+        const odd = { principal: assignment("odd").principal, template: 5 };
+        await write({ principals: [odd], default_policy: { grants: "all" }, future_field: 1 });
+        await editAssignment(session, place, assignment("y").principal, assignment("y"));
+        const faulty = ["default_policy", "principals.0"];
+        expect(configFaults(await read()).map(({ field }) => field)).toEqual(faulty);
+        expect((await repairConfig(session, place)).map(({ field }) => field)).toEqual(faulty);
+        expect(await read()).toEqual({ principals: [assignment("y")], future_field: 1 });
+        await write({ principals: "none", future_field: 2 });
+        const edit = editAssignment(session, place, assignment("z").principal, assignment("z"));
+        await expect(edit).rejects.toMatchObject({ hint: expect.stringContaining("--repair") });
+        await repairConfig(session, place);
+        expect(await read()).toEqual({ principals: [assignment("y")], future_field: 2 });
+        expect(await repairConfig(session, place)).toEqual([]);
       });
 
       test("keeps fields and entries it does not understand", async () => {

@@ -259,7 +259,8 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
       ...{ machine, launcher, machineUser: userId },
       async report() {
         await inTime(reconciler.hasLooked, FIRST_LOOK_MS_MAX);
-        return machineReport(config, userId, startedAt, connection.state, reconciler.view, cache());
+        const now = { connection: connection.state, view: reconciler.view, fleetCache: cache() };
+        return machineReport(config, userId, startedAt, { ...now, faults: source.faults });
       },
       async desired() {
         await inTime(settled, FIRST_SYNC_MS_MAX);

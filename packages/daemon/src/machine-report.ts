@@ -8,13 +8,20 @@ import type { DaemonConfig } from "./daemon-config.ts";
 import type { ConnectionState } from "./machine-connection.ts";
 import type { ReconcilerView } from "./reconcile/reconciler.ts";
 
+/** What is so at the moment of asking. */
+type Moment = {
+  readonly connection: ConnectionState;
+  readonly view: ReconcilerView;
+  readonly fleetCache: FleetCache | undefined;
+  /** Of the configuration. */
+  readonly faults: readonly string[];
+};
+
 export function machineReport(
   config: DaemonConfig,
   machine: UserId,
   startedAt: number,
-  connection: ConnectionState,
-  view: ReconcilerView,
-  fleetCache: FleetCache | undefined,
+  { connection, view, fleetCache, faults }: Moment,
 ): MachineReport {
   const away = view.launcherAway;
   const state = connection.kind === "online" && away !== undefined ? "disconnected" : connection.kind;
@@ -35,6 +42,7 @@ export function machineReport(
       ? {}
       : { fleet_cache: { url: fleetCache.url, public_keys: fleetCache.public_keys } }),
     ...(view.configSentAt === undefined ? {} : { config_sent_at: view.configSentAt }),
+    ...(faults.length === 0 ? {} : { config_faults: [...faults] }),
     principals: [...view.reports].sort((a, b) => (a.name < b.name ? -1 : 1)),
   };
 }

@@ -83,6 +83,8 @@ export const MachineReportSchema = v.object({
   fleet_cache: v.optional(v.object({ url: v.string(), public_keys: v.array(v.string()) })),
   /** When the configuration that `principals` follows from was written: its event's `origin_server_ts`. */
   config_sent_at: v.optional(v.number()),
+  /** What of the machine's configuration cannot be read or obeyed, each a sentence. */
+  config_faults: v.optional(v.array(v.string())),
   principals: list(PrincipalReportSchema),
 });
 export type MachineReport = v.InferOutput<typeof MachineReportSchema>;

@@ -22,7 +22,7 @@ import {
   type PrincipalAssignment,
   PrincipalAssignmentSchema,
 } from "@bureau/schema/events";
-import { parse } from "@bureau/schema/parse";
+import { InputError, parse } from "@bureau/schema/parse";
 import {
   type MachineLocalpart,
   parseEventId,
@@ -127,8 +127,95 @@ async function editConfig(
   return await editState(session, place, change, { apply, difference });
 }
 
-const entriesOf = (content: StateContent): readonly unknown[] =>
-  parse(MachineConfigSchema, content, "machine configuration").principals;
+/** Assignments are edited whatever the fields beside them hold: those go back as they came. */
+const entriesOf = (content: StateContent): readonly unknown[] => {
+  const parsed = v.safeParse(v.object({ principals: MachineConfigSchema.entries.principals }), content);
+  if (parsed.success) return parsed.output.principals;
+  throw new BureauError(
+    "invalid-input",
+    `The assignments in ${eventTypes.machineConfig} cannot be read: "principals" is no list`,
+    { hint: "bureau machine config MACHINE says what is wrong, and with --repair puts the last list back" },
+  );
+};
+
+/** One thing that cannot be read. */
+export type ConfigFault = {
+  /** `default_policy`, `bureau_version`, `principals`, or `principals.N` for one entry. */
+  readonly field: string;
+  readonly fault: string;
+};
+
+/** What of a configuration the machine cannot read, in order. */
+export function configFaults(content: StateContent): ConfigFault[] {
+  const frame = Object.entries(MachineConfigSchema.entries).flatMap(([field, schema]) =>
+    faultOf(field, schema, content[field]),
+  );
+  const { principals } = content;
+  if (!Array.isArray(principals)) return frame;
+  const entries = principals.flatMap((entry, index) =>
+    faultOf(`principals.${index}`, PrincipalAssignmentSchema, entry),
+  );
+  return [...frame, ...entries];
+}
+
+function faultOf(field: string, schema: v.GenericSchema, value: unknown): ConfigFault[] {
+  try {
+    parse(schema, value, field);
+    return [];
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return [{ field, fault: error.faults.join("; ") }];
+  }
+}
+
+/** Takes out of a configuration what cannot be read. A list of assignments that is none is replaced by `lastList`. */
+export function withoutFaults(content: StateContent, lastList: readonly unknown[]): StateContent {
+  const faulty = new Set(configFaults(content).map(({ field }) => field));
+  const { principals } = content;
+  const kept = Array.isArray(principals)
+    ? principals.filter((_, index) => !faulty.has(`principals.${index}`))
+    : faulty.has("principals")
+      ? lastList
+      : [];
+  const fields = Object.entries(content).filter(([name]) => !faulty.has(name));
+  return { ...Object.fromEntries(fields), principals: kept };
+}
+
+/** Takes out of a machine's configuration what it cannot read. Returns what that was. */
+export async function repairConfig(
+  session: MatrixSession,
+  { room, key }: ConfigPlace,
+): Promise<readonly ConfigFault[]> {
+  using _turn = await takeTurn();
+  const content = ((await session.getState(room, eventTypes.machineConfig, key)) ?? {}) as StateContent;
+  const faults = configFaults(content);
+  if (faults.length === 0) return faults;
+  const isListLost = faults.some(({ field }) => field === "principals");
+  const lastList = isListLost ? await lastAssignmentList(session, { room, key }) : [];
+  await session.putState(room, eventTypes.machineConfig, key, withoutFaults(content, lastList));
+  return faults;
+}
+
+/** Versions of a configuration that are looked through for the last list of assignments. */
+const VERSIONS_MAX = 20;
+
+/** The newest list of assignments there was; empty when none is found. */
+async function lastAssignmentList(
+  session: MatrixSession,
+  { room, key }: ConfigPlace,
+): Promise<readonly unknown[]> {
+  const event = await session.stateEvent(room, eventTypes.machineConfig, key);
+  let id: string | undefined = event?.eventId;
+  for (let looked = 0; event !== undefined && id !== undefined && looked < VERSIONS_MAX; looked++) {
+    const version = await session.getEvent(room, parseEventId(id));
+    if (version === undefined) return [];
+    const { principals } = version.content;
+    if (Array.isArray(principals) && (await session.counts(room, { ...event, ...version })))
+      return principals;
+    id = version.replaces;
+  }
+  return [];
+}
 
 const apply = (content: StateContent, { principals, fields }: ConfigChange): StateContent => ({
   ...applyFields(content, fields),

@@ -198,6 +198,21 @@ export const machine: CommandGroup = {
       load: () => import("../commands/machine-show.ts"),
     },
     {
+      name: "config",
+      summary: "Say what of a machine's configuration cannot be read, and take it out",
+      details:
+        "A field that cannot be read keeps the machine at its last good configuration. --repair takes out such fields and\nassignments; a list of assignments that is none is replaced by the last one there was.",
+      positionals: [
+        { name: "machine", summary: "Name or full localpart (default: this one)", optional: true },
+      ],
+      flags: {
+        ...{ ...sessionFlags, ...jsonFlag, ...fleetFlag },
+        repair: { type: "boolean", summary: "Take out what cannot be read" },
+      },
+      examples: ["bureau machine config", "bureau machine config gpu-box --repair"],
+      load: () => import("../commands/machine-config.ts"),
+    },
+    {
       name: "label",
       summary: "Say what a machine is for or has, for choosing among machines",
       details:

@@ -96,6 +96,11 @@ export class DesiredSource {
     return this.#latest;
   }
 
+  /** What of the configuration cannot be read or obeyed, each a sentence, by what {@link current} last saw. */
+  get faults(): readonly string[] {
+    return [...this.#told];
+  }
+
   get #key(): EntityStateKey {
     return stateKeyOf(userIdOf(this.#deps.machine, this.#deps.server));
   }
@@ -108,7 +113,7 @@ export class DesiredSource {
       return undefined;
     }
     try {
-      return parse(MachineConfigSchema, content, "machine_config");
+      return parse(MachineConfigSchema, content, `${eventTypes.machineConfig} "${this.#key}"`);
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       faults.push(error.message);

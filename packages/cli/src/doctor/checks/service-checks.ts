@@ -24,6 +24,14 @@ export const serviceChecks: readonly Check[] = [
     probe: daemon,
   },
   {
+    id: "machine-config",
+    group: "services",
+    title: "Configuration of this machine",
+    expected: "every field can be read",
+    repair: "by hand: bureau machine config --repair takes out what cannot be read",
+    probe: configuration,
+  },
+  {
     id: "principals",
     group: "services",
     title: "Principals of this machine",
@@ -80,6 +88,16 @@ async function resourceLimits(host: HostView): Promise<Finding> {
       ? "boot with the unified control groups: systemd.unified_cgroup_hierarchy=1"
       : "loginctl enable-linger, then bureau down and bureau up";
   return warn(found, { hint });
+}
+
+async function configuration(host: HostView): Promise<Finding> {
+  const report = await host.report();
+  if (isBureauError(report)) return skip("the daemon does not answer");
+  const faults = report.config_faults ?? [];
+  if (faults.length === 0) return pass("it can be read");
+  return fail(faults.join("; "), {
+    hint: `bureau machine config ${report.machine.name}, and with --repair to take out what cannot be read`,
+  });
 }
 
 async function principals(host: HostView): Promise<Finding> {

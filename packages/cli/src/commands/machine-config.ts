@@ -1,0 +1,26 @@
+/** `bureau machine config`: what of a machine's configuration cannot be read, and the way back. */
+import type { StateContent } from "@bureau/matrix/edit-state";
+import { eventTypes } from "@bureau/schema/events";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { configFaults, configPlace, repairConfig } from "../instance/machine-config.ts";
+import { machineOf, openSession } from "../instance/operator.ts";
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { terminal } = invocation;
+  const session = openSession(invocation);
+  const machine = machineOf(invocation, invocation.args[0]);
+  const place = await configPlace(session, machine);
+  const repair = booleanFlag(invocation, "repair");
+  const content = repair ? {} : await session.getState(place.room, eventTypes.machineConfig, place.key);
+  const faults = repair ? await repairConfig(session, place) : configFaults((content ?? {}) as StateContent);
+  const event = `${eventTypes.machineConfig} "${place.key}"`;
+  if (booleanFlag(invocation, "json"))
+    terminal.json({ machine, room_id: place.room, faults, repaired: repair && faults.length > 0 });
+  else if (faults.length === 0) terminal.print(`${event} can be read`);
+  else {
+    terminal.print(`${repair ? "Taken out of" : "Cannot be read in"} ${event}:`);
+    for (const { field, fault } of faults) terminal.print(`  ${field}: ${fault}`);
+    if (!repair) terminal.say(`\nTake it out: bureau machine config ${machine} --repair`);
+  }
+  return repair || faults.length === 0 ? 0 : 1;
+}
