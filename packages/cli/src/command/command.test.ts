@@ -66,6 +66,7 @@ describe("running a command", () => {
     for (const [argv, hint] of [
       [["ecko"], 'did you mean "tool echo"?'],
       [["group", "iner"], 'did you mean "tool group inner"?'],
+      [["help", "ecko"], 'did you mean "tool echo"?'],
     ] as const) {
       const terminal = recorder();
       expect(await runCommand(tree, argv, terminal, {})).toBe(2);
@@ -139,6 +140,8 @@ describe("running a command", () => {
       [[], "Commands:"],
       [["group", "--help"], "tool group <command>"],
       [["help", "echo"], "Usage: tool echo"],
+      [["help", "group", "inner"], "Usage: tool group inner"],
+      [["group", "help", "inner"], "Usage: tool group inner"],
       [["echo", "--help"], "tool echo hello"],
     ] as const) {
       const terminal = recorder();

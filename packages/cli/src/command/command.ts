@@ -17,7 +17,7 @@ export type Flag = {
   readonly mayBeEmpty?: boolean;
   /** Means something only beside one of these; alone it is refused. */
   readonly needs?: readonly string[];
-  /** Would be ignored beside any of these, so it is refused. */
+  /** Contradicts each of these, or would be ignored beside it. */
   readonly excludes?: readonly string[];
   readonly summary: string;
 };

@@ -20,7 +20,11 @@ describe("a flag that no command could obey is refused", () => {
     ["empty", () => check({ machine: "" }), "--machine has an empty value"],
     ["one of several empty", () => check({ label: ["a=b", ""] }), "--label has an empty value"],
     ["without what it belongs to", () => check({ timeout: "5m" }), "nothing without --wait or --all"],
-    ["beside what makes it moot", () => check({ all: true, machine: "a" }), "nothing beside --machine"],
+    [
+      "beside what it contradicts",
+      () => check({ all: true, machine: "a" }),
+      "--all and --machine exclude each other",
+    ],
   ] as const)
     test(what, () => {
       expect(act).toThrow(UsageError);

@@ -1,6 +1,6 @@
 /**
  * A flag that is given is obeyed or refused. What no command could obey is refused here, by what the tree says of each
- * flag: the same flag twice, an empty value, a flag without the one it belongs to, or beside one that makes it moot.
+ * flag: the same flag twice, an empty value, a flag without the one it belongs to, or beside one that it contradicts.
  */
 import { type Flag, UsageError } from "./command.ts";
 
@@ -23,6 +23,6 @@ export function checkFlags(
     if (flag.needs?.some(isGiven) === false)
       refuse(`--${name} does nothing without ${flag.needs.map((other) => `--${other}`).join(" or ")}`);
     const other = flag.excludes?.find(isGiven);
-    if (other !== undefined) refuse(`--${name} does nothing beside --${other}`);
+    if (other !== undefined) refuse(`--${name} and --${other} exclude each other`);
   }
 }

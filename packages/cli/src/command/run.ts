@@ -25,10 +25,7 @@ export async function runCommand(
   terminal: Terminal,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<number> {
-  // What stands behind "--" is text, whatever it looks like.
-  const end = argv.indexOf("--");
-  const typed = end < 0 ? argv : argv.slice(0, end);
-  const wantsJson = typed.includes("--json");
+  const wantsJson = flagsOf(argv).includes("--json");
   try {
     const found = find(root, argv);
     if ("help" in found) {
@@ -36,7 +33,7 @@ export async function runCommand(
       return exit.ok;
     }
     const { command, path, rest } = found;
-    if (typed.includes("--help") || typed.includes("-h")) {
+    if (flagsOf(rest).some((word) => word === "--help" || word === "-h")) {
       terminal.print(commandHelp(path, command));
       return exit.ok;
     }
@@ -48,22 +45,24 @@ export async function runCommand(
   }
 }
 
+/** What stands behind "--" is text, whatever it looks like. */
+function flagsOf(argv: readonly string[]): readonly string[] {
+  const end = argv.indexOf("--");
+  return end < 0 ? argv : argv.slice(0, end);
+}
+
 type Found =
   | { readonly help: string }
   | { readonly command: Command; readonly path: readonly string[]; readonly rest: readonly string[] };
 
-function find(root: CommandGroup, argv: readonly string[]): Found {
+function find(root: CommandGroup, argv: readonly string[], above: readonly string[] = [root.name]): Found {
   let group = root;
-  const path = [root.name];
+  const path = [...above];
   for (let index = 0; ; index++) {
     const word = argv[index];
     if (word === undefined || word === "--help" || word === "-h") return { help: groupHelp(path, group) };
-    if (word === "help") {
-      const target = group.commands.find((node) => node.name === argv[index + 1]);
-      if (target === undefined) return { help: groupHelp(path, group) };
-      const targetPath = [...path, target.name];
-      return { help: isGroup(target) ? groupHelp(targetPath, target) : commandHelp(targetPath, target) };
-    }
+    // `bureau help agent create` is `bureau agent create --help`.
+    if (word === "help") return find(group, [...argv.slice(index + 1), "--help"], path);
     const next = group.commands.find((node) => node.name === word);
     if (next === undefined) throw unknownCommand(word, group, path);
     path.push(next.name);

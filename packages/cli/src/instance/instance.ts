@@ -23,6 +23,7 @@ import {
   type ServerName,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { shellWord } from "../remote/shell-words.ts";
 
 const InstanceSchema = v.object({
   version: v.literal(1),
@@ -76,7 +77,9 @@ export function findInstance(layout: InstanceLayout): Instance | undefined {
 export function requireInstance(layout: InstanceLayout): Instance {
   const instance = findInstance(layout);
   if (instance === undefined)
-    throw new BureauError("not-found", `There is no Bureau in "${layout.home}"`, { hint: "bureau up" });
+    throw new BureauError("not-found", `There is no Bureau in "${layout.home}"`, {
+      hint: `bureau up --home ${shellWord(layout.home)} starts one there`,
+    });
   return instance;
 }
 
