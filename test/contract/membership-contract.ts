@@ -251,7 +251,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         if (code === 1) {
           expect(result.stderr).toContain(`Cannot write m.room.topic in #${fleet}:${homeserver.serverName}`);
           expect(result.stderr).toContain("M_FORBIDDEN");
-          expect(result.stderr).toContain("→ bureau whoami");
+          expect(result.stderr).toContain("bureau whoami says");
         }
       }
       rmSync(other.dir, { recursive: true, force: true });
@@ -346,6 +346,18 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         expect(unknown.stderr).toContain(`There is no machine "${fleet}/machine/bix"`);
         expect(unknown.stderr).toContain(host.machine);
       }
+    });
+
+    test("an agent that others made is closed by the server's admin when it is destroyed for good", async () => {
+      const foreign = await agentOfOthers("theirs");
+      const destroy = ["agent", "destroy", "theirs", "--machine", host.machine, "--purge", "--no-wait"];
+      if (admin.length > 0) {
+        const refused = await person.run(...destroy);
+        expect(refused.code).toBe(1);
+        expect(refused.stderr).toContain("--admin-token-file");
+      }
+      await person.json(...destroy, ...admin);
+      expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
     });
 
     test("decommissioned it stops its agents, says so, exits for good, and is out of everything", async () => {

@@ -5,11 +5,12 @@ import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { whyAway } from "../instance/machines.ts";
 import {
-  administratorCredentials,
+  accountKeys,
   isHere,
   machineOf,
   openSession,
   principalOf,
+  serverAdmin,
 } from "../instance/operator.ts";
 import { destroyPrincipal } from "../instance/principal.ts";
 import { waitUntilGone } from "./agent-report.ts";
@@ -28,10 +29,7 @@ export async function run(invocation: Invocation): Promise<number> {
       principal,
       ...(purge
         ? {
-            purge: {
-              registrationToken: administratorCredentials(invocation).registrationToken,
-              homeserver: session.homeserver,
-            },
+            purge: { ...accountKeys(invocation), admin: serverAdmin(invocation) },
           }
         : {}),
     });

@@ -6,7 +6,7 @@
 
 import { systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { type Granted, login } from "@bureau/matrix/auth";
+import type { Granted } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { RateLimit, ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
@@ -29,6 +29,7 @@ import {
 import { Encrypter } from "age-encryption";
 import { instead } from "../command/nearest.ts";
 import { principalPassword, registerOrLogin } from "./administrator.ts";
+import { type AccountKeys, closeAgentAccount } from "./machine-agents.ts";
 import { type ConfigPlace, configPlace, editAssignment, readAssignments } from "./machine-config.ts";
 import { roomOf } from "./places.ts";
 import { inviteUnlessThere } from "./provision.ts";
@@ -96,8 +97,8 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
     token: account.token,
   });
   for (const room of options.joins) {
-    await inviteUnlessThere(session, room, account.userId);
-    await own.joinRoom(room);
+    const membership = await inviteUnlessThere(session, room, account.userId);
+    if (membership !== "join") await own.joinRoom(room);
   }
   const sealed = await sealedCredentials(options, account, recipient);
   await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
@@ -145,9 +146,10 @@ export type DestroyPrincipal = {
   readonly session: MatrixSession;
   readonly machine: MachineLocalpart;
   readonly principal: PrincipalLocalpart;
-  /** Also close its account; needs the registration token. */
-  readonly purge?: { readonly registrationToken: string; readonly homeserver: string };
+  /** Also close its account. */
+  readonly purge?: Purge;
 };
+type Purge = AccountKeys & { readonly admin: ServerAdmin };
 
 /** A name that a machine does not run, and what it runs instead. */
 export function notAssigned(
@@ -178,21 +180,15 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   if (hadCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
   if ((await session.joinedMembers(place.room)).includes(user))
     await session.kickUser(place.room, user, "principal destroyed");
-  if (options.purge !== undefined) await closeAccount(principal, options.purge);
+  if (options.purge !== undefined) await closeAccount(user, options.purge);
 }
 
-/** Enters, and never registers: a mistyped name would be made, and used up for good. */
-async function closeAccount(
-  principal: PrincipalLocalpart,
-  { registrationToken, homeserver }: NonNullable<DestroyPrincipal["purge"]>,
-): Promise<void> {
-  const password = principalPassword(principal, registrationToken);
-  const account = await login({ homeserver, user: principal, password }).catch((error: unknown) => {
-    if (!(error instanceof MatrixError) || error.code !== "forbidden") throw error;
-    throw new BureauError("not-found", `There is no account "${principal}" that can be closed`, {
-      hint: "was it closed before, or made with another registration token? bureau agent list",
+/** By the server's admin or by its own password; never registers: a mistyped name would be made, and used up for good. */
+async function closeAccount(user: UserId, { admin, ...keys }: Purge): Promise<void> {
+  await closeAgentAccount(user, keys, admin).catch((error: unknown) => {
+    if (!(error instanceof MatrixError) || error.errcode !== "M_NOT_FOUND") throw error;
+    throw new BureauError("not-found", `There is no account "${user}" that can be closed`, {
+      hint: "bureau agent list",
     });
   });
-  const { userId, token } = account;
-  await new MatrixSession({ homeserver, userId, token }).deactivate(password);
 }

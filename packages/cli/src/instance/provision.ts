@@ -232,7 +232,9 @@ async function admit(session: MatrixSession, room: RoomId, kind: RoomKind, user:
   if (level > 0) await changePowerLevels(session, room, { users: { [user]: level } }, { clock: systemClock });
 }
 
-/** Invites unless the user has joined or is invited already. */
-export async function inviteUnlessThere(session: MatrixSession, room: RoomId, user: UserId): Promise<void> {
-  if (!isMember(await membershipOf(session, room, user))) await session.inviteUser(room, user);
+/** Invites unless the user has joined or is invited already. Returns what it was before. */
+export async function inviteUnlessThere(session: MatrixSession, room: RoomId, user: UserId): Promise<string> {
+  const membership = await membershipOf(session, room, user);
+  if (!isMember(membership)) await session.inviteUser(room, user);
+  return membership;
 }

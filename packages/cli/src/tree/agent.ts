@@ -109,6 +109,7 @@ export const agent: CommandGroup = {
           type: "boolean",
           summary: "Also deactivate its Matrix account; the name cannot be used again",
         },
+        ...adminTokenFlag,
         "no-wait": { type: "boolean", summary: "Return before the machine has stopped it" },
       },
       examples: ["bureau agent destroy demo"],
