@@ -105,7 +105,8 @@ async function leaveToMachine(
   shown: Step,
   to: Assigned,
 ): Promise<number> {
-  const code = assigned(invocation, shown, to, await whyAway(session, to.machine));
+  const isWaiting = !booleanFlag(invocation, "no-wait");
+  const code = assigned(invocation, shown, to, await whyAway(session, to.machine, isWaiting));
   sayNext(invocation.terminal, `bureau agent list --machine ${to.machine} says what it does with it`);
   return code;
 }

@@ -2,6 +2,7 @@
 
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";
+import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
   eventTypes,
@@ -121,13 +122,26 @@ export async function seenMachine(
   }
 }
 
-/** Why a machine cannot act on what it was just told; undefined when it lives, or that is not ours to read. */
+/** A machine that has just joined writes its first heartbeat when its daemon is there. */
+const FIRST_HEARTBEAT_MS_MAX = 5_000;
+
+/**
+ * Why a machine cannot act on what it was just told; undefined when it lives, or that is not ours to read. `isWaiting`
+ * gives one that was never seen a moment for its first heartbeat.
+ */
 export async function whyAway(
   session: MatrixSession,
   machine: MachineLocalpart,
+  isWaiting = false,
 ): Promise<string | undefined> {
+  const look = () => seenMachine(session, machine);
+  const isSeen = async () => {
+    const found = await look();
+    return found === "forbidden" || found?.last_seen !== undefined ? found : undefined;
+  };
+  const timeoutMs = isWaiting ? FIRST_HEARTBEAT_MS_MAX : 0;
+  const found = (await waitFor(isSeen, { timeoutMs, clock: systemClock })) ?? (await look());
   const now = systemClock.now();
-  const found = await seenMachine(session, machine);
   if (found === "forbidden") return undefined;
   if (found === undefined) return "has not joined the fleet";
   return isOnline(found, now) ? undefined : offlineSince(found, now);
