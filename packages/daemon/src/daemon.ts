@@ -57,6 +57,7 @@ import { takeUnsent } from "./notices/unsent.ts";
 import { observeActions } from "./observe/observe-actions.ts";
 import { serveObserve } from "./observe/observe-server.ts";
 import { createTokenVerifier } from "./observe/token-verifier.ts";
+import { Invitations } from "./reconcile/invitations.ts";
 import { completionFile, Memory } from "./reconcile/memory.ts";
 import { Reconciler } from "./reconcile/reconciler.ts";
 import { historyFiles, SpecHistory } from "./reconcile/spec-history.ts";
@@ -200,6 +201,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
     stands: ({ request }) => source.current()?.decommission?.request === request,
   });
   const status = statusLines(machine, session.homeserver);
+  const invitations = new Invitations({ session, clock, log, rooms: () => known });
   /** Once there is one. */
   let upgrader: Upgrader | undefined;
   const reconciler = new Reconciler({
@@ -212,6 +214,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
       onChange: () => reconciler.mark(),
     }),
     desired: () => source.current(),
+    beforeStart: (principal, sandbox) => invitations.send(principal, sandbox),
     onGone: () => upgrader?.mark(),
     onDrained: (decommission, stopped) => departure.drained(decommission, stopped),
     onRemoval: (account) => upgrader?.removes(account),

@@ -1,4 +1,4 @@
-/** A request's JSON, read up to a limit whatever its Content-Length claims. */
+/** The JSON of a request, or of an answer, read up to a limit whatever its Content-Length claims. */
 import { BureauError } from "@bureau/kit/errors";
 
 /** 64 KiB for agents (wire facts, section 12.3). */
@@ -7,9 +7,12 @@ export const AGENT_BODY_BYTES_MAX = 64 * 1024;
 export const ADMIN_BODY_BYTES_MAX = 1024 * 1024;
 
 /** @throws BureauError `too-large`, or `invalid-input` when it is not JSON; neither quotes the body */
-export async function readJsonBody(request: Request, bytesMax: number): Promise<unknown> {
+export async function readJsonBody(
+  request: Pick<Request | Response, "headers" | "body">,
+  bytesMax: number,
+): Promise<unknown> {
   const tooLarge = (): BureauError =>
-    new BureauError("too-large", `the request body has more than ${bytesMax} bytes`);
+    new BureauError("too-large", `the body has more than ${bytesMax} bytes`);
   if (Number(request.headers.get("content-length") ?? "0") > bytesMax) throw tooLarge();
   const decoder = new TextDecoder("utf-8", { fatal: true });
   const chunks: Uint8Array[] = [];
@@ -23,6 +26,6 @@ export async function readJsonBody(request: Request, bytesMax: number): Promise<
   try {
     return JSON.parse(decoder.decode(Buffer.concat(chunks)));
   } catch {
-    throw new BureauError("invalid-input", "the request body is not JSON");
+    throw new BureauError("invalid-input", "the body is not JSON");
   }
 }

@@ -6,12 +6,17 @@
  * who it is, so everything is loaded and rehearsed before standard input is read, and nothing is left to wait for.
  */
 import { writeSync } from "node:fs";
+import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { aborted, runProgram } from "@bureau/kit/lifecycle";
 import { makeUndumpable } from "@bureau/kit/posix";
+import { acceptInvitations } from "./accept-invitations.ts";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
 import { rehearse } from "./rehearse.ts";
+
+/** What the program's start waits for; the rest is done beside it. */
+const INVITATIONS_MS_MAX = 2_000;
 
 await runProgram("bureau-proxy", async ({ log, signal, args }) => {
   makeUndumpable();
@@ -28,6 +33,11 @@ await runProgram("bureau-proxy", async ({ log, signal, args }) => {
   if (config === undefined) return;
   const ownLog = log.with({ principal: config.principal });
   await using _proxy = await startProxy(config, { log: ownLog });
+  // The program may speak in these rooms at once; a homeserver that does not answer keeps it from nothing else.
+  await Promise.race([
+    acceptInvitations(config, { log: ownLog, signal }),
+    systemClock.sleep(INVITATIONS_MS_MAX),
+  ]);
   writeSync(1, "ready\n");
   ownLog.info("listening", { socket: config.socket_path });
   await aborted(signal);

@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { callCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
+import { canonicalJson } from "@bureau/kit/digest";
 import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { isBureauError } from "@bureau/kit/errors";
 import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/kit/layout";
@@ -16,7 +17,7 @@ import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { runStep } from "../command/run-step.ts";
 import type { Terminal } from "../command/terminal.ts";
-import { type Credentials, ensureAdministrator } from "./administrator.ts";
+import { type Credentials, ensureAdministrator, writeCredentials } from "./administrator.ts";
 import { machineReport } from "./daemon-client.ts";
 import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
 import type { Note } from "./found-room.ts";
@@ -82,6 +83,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const made = await runStep(terminal, `Rooms and templates of ${instance.fleet}`, (shown) =>
     prepareFleet(session, instance, shown.note),
   );
+  recordRooms(layout.credentialFile, credentials, made);
   await runStep(terminal, `Machine ${instance.machine}`, (shown) =>
     joinMachine(session, credentials, instance, shown.note),
   );
@@ -152,6 +154,12 @@ async function prepareFleet(session: MatrixSession, instance: Instance, note: No
   const made = await ensureNamespace(session, instance.namespace, [], note);
   await ensureFleet(session, instance.fleet, [], note);
   return made.rooms;
+}
+
+/** For others who read the file. */
+function recordRooms(file: string, credentials: Credentials, { lobby: _, ...rooms }: NamespaceRooms): void {
+  const wanted = { ...credentials, rooms };
+  if (canonicalJson(wanted) !== canonicalJson(credentials)) writeCredentials(file, wanted);
 }
 
 async function joinMachine(

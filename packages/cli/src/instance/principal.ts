@@ -17,8 +17,10 @@ import {
   accountOf,
   fleetOf,
   type MachineLocalpart,
+  namespaceOf,
   type PrincipalLocalpart,
   principalOfUser,
+  principalType,
   type RoomId,
   rooms,
   serverOf,
@@ -100,8 +102,21 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
     const membership = await inviteUnlessThere(session, room, account.userId);
     if (membership !== "join") await own.joinRoom(room);
   }
+  if (principalType(accountOf(principal)) === "service")
+    await inviteToServiceRooms(session, machine, account.userId);
   const sealed = await sealedCredentials(options, account, recipient);
   await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
+}
+
+/** A service finds keys in the one and announces itself in the other; its proxy accepts when it starts. */
+async function inviteToServiceRooms(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  user: UserId,
+): Promise<void> {
+  const fleet = fleetOf(machine);
+  for (const place of [rooms.system(namespaceOf(fleet)), rooms.fleetServices(fleet)])
+    await inviteUnlessThere(session, await roomOf(session, place), user);
 }
 
 async function machineRecipient(session: MatrixSession, machine: MachineLocalpart): Promise<string> {

@@ -5,7 +5,7 @@
 import type { AuthorizationPolicy, Grant } from "@bureau/schema/authorization";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart, RoomAlias, UserId } from "@bureau/schema/refs";
+import type { AccountLocalpart, RoomAlias, RoomId, UserId } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Decommission } from "./decommission.ts";
@@ -21,6 +21,8 @@ export type WantedSandbox = {
   readonly grantsDigest: string;
   /** JSON text of the event that fulfilled the start condition. */
   readonly trigger: string | undefined;
+  /** The room its start condition looks at, when that is another than the config room. */
+  readonly workspace?: RoomId | undefined;
   /** How to tell whether it works, once it runs. No part of what identifies it: another check restarts nothing. */
   readonly healthCheck?: HealthCheck | undefined;
 };

@@ -24,6 +24,7 @@ import {
   parseUserId,
   principalOfUser,
   type RoomAlias,
+  type RoomId,
   serverOf,
   stateKeyOf,
   type UserId,
@@ -159,13 +160,14 @@ function resolveOutcome(
     kind: "run",
     sandbox: {
       ...wantedSandbox(spec, credentials.ciphertext, assignment, defaultPolicy, condition.trigger),
+      workspace: condition.workspace,
       healthCheck: template.health_check,
     },
   };
 }
 
 type Condition =
-  | { readonly kind: "holds"; readonly trigger: string | undefined }
+  | { readonly kind: "holds"; readonly trigger: string | undefined; readonly workspace?: RoomId }
   | Extract<DesiredOutcome, { kind: "waiting" | "failed" | "unresolved" }>;
 
 function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, needs: Needs): Condition {
@@ -193,7 +195,8 @@ function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, nee
     return { kind: "waiting", reason: `for the state event ${what}` };
   if (!contentMatches(condition.content_match ?? {}, content))
     return { kind: "waiting", reason: `for the state event ${what} to match` };
-  return { kind: "holds", trigger: JSON.stringify(content) };
+  const workspace = room === snapshot.configRoom ? {} : { workspace: room };
+  return { kind: "holds", trigger: JSON.stringify(content), ...workspace };
 }
 
 /** Why this daemon cannot run it at all: said plainly rather than running it without what it asked for. */

@@ -127,9 +127,10 @@ export class ActionRunner {
     }
   }
 
-  async #create({ account, sandbox, instead }: Of<"create">, template: string): Promise<void> {
+  async #create({ account, want, sandbox, instead }: Of<"create">, template: string): Promise<void> {
     const { launcher, memory, notify, log } = this.#deps;
     const { spec, digests, credentials, grants, trigger } = sandbox;
+    await this.#deps.beforeStart?.(want, sandbox);
     await launcher.call("create-sandbox", {
       principal: account,
       sandbox_spec: spec,

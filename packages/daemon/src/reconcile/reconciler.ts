@@ -13,7 +13,7 @@ import type { LimitsFact, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
 import type { Decommission } from "../desired/decommission.ts";
-import type { Desired } from "../desired/desired.ts";
+import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { HealthMonitor } from "../health/health-monitor.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
@@ -47,6 +47,8 @@ export type ReconcilerDeps = {
   readonly userOf: (account: AccountLocalpart) => UserId;
   /** The machine was asked to leave and nothing runs any more; `stopped` sandboxes did. Called at every look. */
   readonly onDrained: (decommission: Decommission, stopped: number) => void;
+  /** Done before a sandbox is made; it never rejects, and does not take long. */
+  readonly beforeStart?: (principal: DesiredPrincipal, sandbox: WantedSandbox) => Promise<void>;
   /** A sandbox is gone, or another took its place. */
   readonly onGone?: () => void;
   /** Called before a sandbox is removed, and once it is gone or could not be removed. */

@@ -21,6 +21,9 @@ export type MachineRooms = {
   readonly fleetMachines: RoomId;
   /** What holds for the whole fleet; undefined while this machine cannot join it. */
   readonly fleet?: RoomId;
+  /** The same of what holds for the namespace, and of what the fleet's services announce. */
+  readonly system?: RoomId;
+  readonly fleetServices?: RoomId;
 };
 
 type Session = Pick<MatrixSession, "resolveAlias" | "joinRoom" | "joinedRooms">;
@@ -60,10 +63,15 @@ export async function joinMachineRooms(
       });
       return undefined;
     });
-  await joinIfPossible(rooms.system(namespaceOf(fleet)));
+  const system = await joinIfPossible(rooms.system(namespaceOf(fleet)));
   const fleetRoom = await joinIfPossible(rooms.fleet(fleet));
-  await joinIfPossible(rooms.fleetServices(fleet));
-  return { config, fleetMachines, ...(fleetRoom === undefined ? {} : { fleet: fleetRoom }) };
+  const fleetServices = await joinIfPossible(rooms.fleetServices(fleet));
+  return {
+    ...{ config, fleetMachines },
+    ...(fleetRoom === undefined ? {} : { fleet: fleetRoom }),
+    ...(system === undefined ? {} : { system }),
+    ...(fleetServices === undefined ? {} : { fleetServices }),
+  };
 }
 
 async function find(

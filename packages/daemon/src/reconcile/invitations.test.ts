@@ -1,0 +1,65 @@
+import { describe, expect, test } from "bun:test";
+import { systemClock } from "@bureau/kit/clock";
+import { silentLog } from "@bureau/kit/log";
+import { type AccountLocalpart, parseAccountLocalpart, parseRoomId, parseUserId } from "@bureau/schema/refs";
+import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import { Invitations, roomsOf } from "./invitations.ts";
+
+const room = (name: string) => parseRoomId(`!${name}:bureau.test`);
+const rooms = {
+  config: room("config"),
+  fleetMachines: room("machines"),
+  fleet: room("fleet"),
+  system: room("system"),
+  fleetServices: room("services"),
+};
+const agent = parseAccountLocalpart("agent/a");
+const service = parseAccountLocalpart("service/web");
+const sandbox = (payload = {}, workspace?: ReturnType<typeof room>): WantedSandbox =>
+  ({ spec: { command: [], payload }, workspace }) as unknown as WantedSandbox;
+const principal = (account: AccountLocalpart): DesiredPrincipal =>
+  ({
+    account,
+    userId: parseUserId(`@bureau/fleet/test/${account}:bureau.test`),
+  }) as unknown as DesiredPrincipal;
+
+describe("the rooms a principal works in", () => {
+  test("are those of services for a service, its workspace for whoever has one, and never the config room", () => {
+    expect(roomsOf(agent, sandbox(), rooms)).toEqual([]);
+    expect(roomsOf(service, sandbox(), rooms)).toEqual([rooms.system, rooms.fleetServices, rooms.fleet]);
+    expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }), rooms)).toEqual([room("w")]);
+    expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }, room("c")), rooms)).toEqual([
+      room("c"),
+    ]);
+    expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: rooms.config }), rooms)).toEqual([]);
+    for (const other of ["no room", 7, null])
+      expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: other }), rooms)).toEqual([]);
+    expect(roomsOf(service, sandbox(), undefined)).toEqual([]);
+  });
+});
+
+describe("invitations", () => {
+  const open = (member: (room: string) => unknown) => {
+    const invited: string[] = [];
+    const session = {
+      getState: async (id: string) => member(id),
+      inviteUser: async (id: string) => {
+        invited.push(id);
+        if (id === rooms.fleet) throw new Error("M_FORBIDDEN");
+      },
+    };
+    const invitations = new Invitations({
+      ...{ rooms: () => rooms, clock: systemClock, log: silentLog },
+      session: session as unknown as ConstructorParameters<typeof Invitations>[0]["session"],
+    });
+    return { invitations, invited };
+  };
+
+  test("are sent once to whoever is not in yet, and one that fails is tried at the next start", async () => {
+    const { invitations, invited } = open((id) => (id === rooms.system ? { membership: "join" } : undefined));
+    await invitations.send(principal(service), sandbox());
+    expect(invited).toEqual([rooms.fleetServices, rooms.fleet]);
+    await invitations.send(principal(service), sandbox());
+    expect(invited).toEqual([rooms.fleetServices, rooms.fleet, rooms.fleet]);
+  });
+});

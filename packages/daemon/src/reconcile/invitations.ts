@@ -1,0 +1,85 @@
+/**
+ * Before a principal starts, this machine invites it to the rooms it works in, as the reference's daemon does; its proxy
+ * accepts. Services: system room, fleet room, and where services of the fleet are announced. Whoever has a workspace: its
+ * room. Not the config room (decision 31).
+ *
+ * Best effort: a machine may lack the level, a homeserver be away. No principal is kept from starting by it.
+ */
+import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
+import type { MatrixSession } from "@bureau/matrix/session";
+import {
+  type AccountLocalpart,
+  parseRoomId,
+  principalType,
+  type RoomId,
+  type UserId,
+} from "@bureau/schema/refs";
+import * as v from "valibot";
+import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import type { MachineRooms } from "../sync/machine-rooms.ts";
+
+/** What a start waits for at most. */
+const INVITE_MS_MAX = 3_000;
+
+const MembershipSchema = v.object({ membership: v.string() });
+
+export type InvitationsDeps = {
+  readonly session: Pick<MatrixSession, "getState" | "inviteUser">;
+  /** Undefined as long as nobody knows the rooms. */
+  readonly rooms: () => MachineRooms | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+};
+
+export class Invitations {
+  readonly #deps: InvitationsDeps;
+  /** Room and user of everyone known to be in, or invited: not asked again. */
+  readonly #known = new Set<string>();
+
+  constructor(deps: InvitationsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Never rejects. */
+  async send({ account, userId }: DesiredPrincipal, sandbox: WantedSandbox): Promise<void> {
+    const { clock, rooms } = this.#deps;
+    const wanted = roomsOf(account, sandbox, rooms());
+    const all = Promise.all(wanted.map((room) => this.#invite(room, userId)));
+    await Promise.race([all, clock.sleep(INVITE_MS_MAX)]);
+  }
+
+  async #invite(room: RoomId, user: UserId): Promise<void> {
+    const { session, log } = this.#deps;
+    const key = `${room} ${user}`;
+    if (this.#known.has(key)) return;
+    try {
+      const member = v.safeParse(MembershipSchema, await session.getState(room, "m.room.member", user));
+      const membership = member.success ? member.output.membership : "leave";
+      if (membership !== "join" && membership !== "invite") await session.inviteUser(room, user);
+      this.#known.add(key);
+    } catch (error) {
+      log.info("cannot invite a principal to a room it works in", { room, user, error });
+    }
+  }
+}
+
+/** Pure. The rooms a principal works in. */
+export function roomsOf(
+  account: AccountLocalpart,
+  { spec, workspace }: Pick<WantedSandbox, "spec" | "workspace">,
+  rooms: MachineRooms | undefined,
+): RoomId[] {
+  const ofServices =
+    principalType(account) === "service" ? [rooms?.system, rooms?.fleetServices, rooms?.fleet] : [];
+  const found = [...ofServices, workspace ?? roomIdOf(spec.payload?.["WORKSPACE_ROOM_ID"])];
+  return [...new Set(found.filter((room) => room !== undefined && room !== rooms?.config))] as RoomId[];
+}
+
+function roomIdOf(value: unknown): RoomId | undefined {
+  try {
+    return typeof value === "string" ? parseRoomId(value) : undefined;
+  } catch {
+    return undefined;
+  }
+}

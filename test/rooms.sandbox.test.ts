@@ -1,0 +1,43 @@
+/** Principals come into their rooms: their machine invites them, and their proxy accepts when it starts. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { aliasOf, parseUserId, rooms, serverOf } from "@bureau/schema/refs";
+import { eventually, useBureau } from "@bureau/testkit/use-bureau";
+
+setDefaultTimeout(120_000);
+
+const running = useBureau();
+type Created = { user_id: string };
+
+test("an agent is in a room it was invited to, once it is started again", async () => {
+  const session = running().session();
+  const create = (word: string) =>
+    running().json<Created>("agent", "create", "guest", "--command", `echo ${word}; sleep 1000`);
+  const user = parseUserId((await create("first")).user_id);
+  const room = await session.createRoom({ name: "a room of its own", invite: [user] });
+  expect(await session.joinedMembers(room)).not.toContain(user);
+  await create("second");
+  await eventually(async () => (await session.joinedMembers(room)).includes(user) || undefined);
+});
+
+test("a service is in the rooms of services when it runs, and in no config room", async () => {
+  const session = running().session();
+  const { user_id: user } = await running().json<Created>(
+    ...["agent", "create", "service/web", "--template", "bureau/template:service", "--command", "sleep 1000"],
+  );
+  const { machine } = await running().json<{ machine: { name: string; fleet: string } }>("status");
+  const members = async (localpart: string): Promise<readonly string[]> => {
+    const room = await session.resolveAlias(aliasOf(localpart as never, serverOf(session.userId)));
+    return room === undefined ? [] : await session.joinedMembers(room);
+  };
+  const fleet = machine.fleet as Parameters<typeof rooms.fleetServices>[0];
+  for (const place of [rooms.system("bureau" as never), rooms.fleetServices(fleet)])
+    expect(await members(place)).toContain(user);
+  expect(await members(machine.name)).not.toContain(user);
+});
+
+test("the credential file names the rooms of the namespace, for others who read it", () => {
+  const file = readFileSync(running().layout.credentialFile, "utf8");
+  for (const name of ["SPACE", "SYSTEM", "TEMPLATE", "PIPELINE", "ARTIFACT", "DEV_TEAM"])
+    expect(file).toMatch(new RegExp(`^MATRIX_${name}_ROOM=!`, "m"));
+});
