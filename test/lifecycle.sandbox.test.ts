@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { findByArguments, findProcesses, signalProcess } from "@bureau/kit/process-table";
 import { parseRoomAlias } from "@bureau/schema/refs";
-import { createBureau } from "@bureau/testkit/bureau";
+import { bureauCommand, createBureau } from "@bureau/testkit/bureau";
 
 const bureau = createBureau();
 afterAll(() => bureau[Symbol.asyncDispose]());
@@ -49,6 +49,29 @@ test(
     if (lobby === undefined) throw new Error("there is no lobby");
     for (let n = 0; n < 120; n++)
       await session.sendEvent(lobby, "m.room.message", { msgtype: "m.text", body: `line ${n}` });
+    expect(await bureau.run("up")).toMatchObject({ code: 0 });
+  },
+  TEST_MS_MAX,
+);
+
+test(
+  "an up that is interrupted says what goes on, and the next one takes it up",
+  async () => {
+    await down();
+    const child = Bun.spawn([bureauCommand, "up"], {
+      env: { ...process.env, BUREAU_HOME: bureau.home },
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    let said = "";
+    for await (const chunk of child.stderr) {
+      said += Buffer.from(chunk).toString();
+      if (said.includes("Homeserver")) child.kill("SIGINT");
+    }
+    expect(await child.exited).toBe(130);
+    expect(said).toContain("Interrupted: what has been started goes on");
+    expect(findByArguments("--home", bureau.home)).toHaveLength(1);
     expect(await bureau.run("up")).toMatchObject({ code: 0 });
   },
   TEST_MS_MAX,

@@ -111,6 +111,17 @@ describe("an instance", () => {
     expect(foreign?.runDir ?? "/tmp/bureau-").toStartWith("/tmp/bureau-");
   });
 
+  test("is the same by whatever links its home is named, before it is made, too", () => {
+    const folder = mkdtempSync("/tmp/bk-");
+    mkdirSync(`${folder}/real`);
+    symlinkSync("real", `${folder}/link`);
+    const layout = instanceLayout(`${folder}/real/share/bureau`, {});
+    expect(instanceLayout(`${folder}/link/share/bureau`, {})).toEqual(layout);
+    mkdirSync(layout.home, { recursive: true });
+    expect(instanceLayout(`${folder}/link/share/bureau`, {})).toEqual(layout);
+    rmSync(folder, { recursive: true });
+  });
+
   test("is found by BUREAU_HOME, then XDG_DATA_HOME, then the home folder", () => {
     expect(defaultHome({ BUREAU_HOME: "/x/", XDG_DATA_HOME: "/d" })).toBe("/x");
     expect(defaultHome({ BUREAU_HOME: "", XDG_DATA_HOME: "/d" })).toBe("/d/bureau");
@@ -128,6 +139,9 @@ describe("locks between one user's commands", () => {
     expect(statSync(own).mode & 0o777).toBe(0o700);
     chmodSync(own, 0o777);
     expect(() => userLockFile("config", { HOME: home })).toThrow("mode 0700");
+    const named = { HOME: "/proc/none", BUREAU_HOME: `${home}/b` };
+    expect(userLockFile("config", named)).toBe(`${home}/b/locks/bureau-config.lock`);
+    expect(() => userLockFile("config", { HOME: "/proc/none" })).toThrow("Cannot make the folder");
     expect(userLockFile("config", { HOME: home, XDG_RUNTIME_DIR: home })).toBe(`${home}/bureau-config.lock`);
     rmSync(home, { recursive: true });
   });

@@ -12,7 +12,7 @@
 import { createHash } from "node:crypto";
 import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import {
   type AccountLocalpart,
   type FleetLocalpart,
@@ -23,6 +23,7 @@ import {
   sanitised,
 } from "@bureau/schema/refs";
 import { BureauError } from "./errors.ts";
+import { realPath } from "./own-build.ts";
 
 /** The folders of one installation on one host. */
 export type Layout = {
@@ -103,7 +104,7 @@ const LOCALPART_BYTES_WANTED = 64;
 
 /** The layout of the rootless instance at `home`; makes nothing. */
 export function instanceLayout(home: string, env: Env): InstanceLayout {
-  const root = resolve(home);
+  const root = withoutLinks(resolve(home));
   const runDir = shortRunDir(root, env);
   return {
     home: root,
@@ -122,6 +123,14 @@ export function instanceLayout(home: string, env: Env): InstanceLayout {
     homeserverSocket: join(runDir, "homeserver.sock"),
     supervisorStateFile: join(root, "supervisor.json"),
   };
+}
+
+/** The same folder has the same sockets and locks by whatever path it is named: links are followed as far as it exists. */
+function withoutLinks(path: string): string {
+  const real = realPath(path);
+  if (real !== undefined) return real;
+  const parent = dirname(path);
+  return parent === path ? path : join(withoutLinks(parent), basename(path));
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -211,9 +220,17 @@ export function userLockFile(name: string, env: Env): string {
   const file = `bureau-${name}.lock`;
   const runtime = runtimeFolder(env);
   if (runtime !== undefined) return join(runtime, file);
-  const folder = join(userFolder("XDG_STATE_HOME", join(".local", "state"), env), "bureau", "locks");
-  makePrivateDir(folder);
-  return join(folder, file);
+  try {
+    const folder = join(userFolder("XDG_STATE_HOME", join(".local", "state"), env), "bureau", "locks");
+    makePrivateDir(folder);
+    return join(folder, file);
+  } catch (error) {
+    // An account without a home that it can write to has what it names itself.
+    if ((env["BUREAU_HOME"] ?? "") === "") throw error;
+    const folder = join(defaultHome(env), "locks");
+    makePrivateDir(folder);
+    return join(folder, file);
+  }
 }
 
 export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");

@@ -45,6 +45,26 @@ export function mountsOf(pid: number | "self"): MountEntry[] {
   }
 }
 
+/**
+ * True when this /proc shows a user without privileges only processes that it may trace (hidepid of proc(5)): programs
+ * that guard their memory are then hidden even from their own user, though not from root, nor, by most values, from the
+ * group that the mount names.
+ */
+export function hidesProcesses(
+  mountinfo: string,
+  user: { readonly uid: number; readonly groups: readonly number[] },
+): boolean {
+  const proc = mountinfo.split("\n").findLast((line) => line.split(" ")[4] === "/proc");
+  const options = (proc?.split(" - ")[1]?.split(" ")[2] ?? "").split(",");
+  const optionOf = (name: string): string | undefined =>
+    options.find((option) => option.startsWith(`${name}=`))?.slice(name.length + 1);
+  const hidden = optionOf("hidepid") ?? "0";
+  if (user.uid === 0 || ["0", "off"].includes(hidden)) return false;
+  const exempt = optionOf("gid");
+  const isExempt = exempt !== undefined && user.groups.includes(Number(exempt));
+  return !isExempt || ["4", "ptraceable"].includes(hidden);
+}
+
 /** What a recursive bind of `source` mounts: itself, and every mount below it. */
 export function originsOf(host: readonly MountEntry[], source: string): string[] {
   const holder = host

@@ -27,6 +27,7 @@ const SUPERVISOR_MS_MAX = 10_000;
 export async function run(invocation: Invocation): Promise<void> {
   const layout = layoutOf(invocation);
   if (booleanFlag(invocation, "foreground")) return runInForeground(invocation, layout);
+  using _interrupt = sayWhenInterrupted(invocation);
   const result = await bringUp({
     layout,
     terminal: invocation.terminal,
@@ -40,6 +41,27 @@ const networkFlags = (invocation: Invocation): NetworkChange => ({
   listen: listenFlag(invocation),
   egress: egressFlags(invocation),
 });
+
+/** As a shell has it for a command that a signal ended. */
+const INTERRUPTED = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/** What runs has been started by the supervisor, which no Ctrl-C here reaches: the person is told what to type. */
+function sayWhenInterrupted({ terminal, env }: Invocation): Disposable {
+  const command = env["BUREAU_COMMAND"] ?? "bureau";
+  const onSignal = (name: keyof typeof INTERRUPTED): void => {
+    terminal.note(
+      `Interrupted: what has been started goes on. ${command} up takes it up again, ${command} down stops it.`,
+    );
+    process.exit(INTERRUPTED[name]);
+  };
+  const names = Object.keys(INTERRUPTED) as (keyof typeof INTERRUPTED)[];
+  for (const name of names) process.on(name, onSignal);
+  return {
+    [Symbol.dispose]: () => {
+      for (const name of names) process.off(name, onSignal);
+    },
+  };
+}
 
 /** @throws UsageError */
 function listenFlag(invocation: Invocation): string | undefined {

@@ -33,8 +33,10 @@ export async function ensureGreeter(
   const { assignments } = await readAssignments(session, place);
   if (assignments.some((assignment) => assignment.principal === user)) return user;
   // Somebody who destroyed the greeter does not want it back with every `bureau up`.
+  // One that has never spoken was not destroyed: a `bureau up` was interrupted while it made it.
   const credentialsEvent = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
-  if (credentialsEvent !== undefined) return undefined;
+  if (credentialsEvent !== undefined && (await saidSince(session, made, user, 0)) !== undefined)
+    return undefined;
   await createPrincipal({
     session,
     registrationToken: credentials.registrationToken,

@@ -16,6 +16,7 @@ function host(change: Partial<Host> & { refuse?: string } = {}): Host {
     },
     sysctl: () => undefined,
     osRelease: debian,
+    processesAreHidden: false,
     ...change,
   };
 }
@@ -79,6 +80,12 @@ describe("probing for sandboxes", () => {
     expect(refused.message).toContain("setting up uid map");
     expect(refused.message).toContain(reason);
     expect(refused.hint).toContain(remedy);
+  });
+
+  test("hidden processes are said before anything is made", () => {
+    const refused = failure(host({ processesAreHidden: true, refuse: "bwrap: no" }));
+    expect(refused.message).toContain("hidepid");
+    expect(refused.hint).toContain("gid=proc");
   });
 
   test("a refusal nobody can explain still shows what bwrap said", () => {

@@ -5,6 +5,7 @@
  */
 import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
+import { hidesProcesses } from "@bureau/kit/mounts";
 
 /** What the probe may ask of the host; tests hand in hosts that refuse. */
 export type Host = {
@@ -13,6 +14,8 @@ export type Host = {
   /** A file under /proc/sys, trimmed. */
   sysctl(path: string): string | undefined;
   readonly osRelease: string;
+  /** See {@link hidesProcesses}. */
+  readonly processesAreHidden: boolean;
 };
 
 /** They do next to nothing. */
@@ -30,6 +33,10 @@ export const thisHost: Host = {
   },
   sysctl: (path) => readIfPresent(`/proc/sys/${path}`)?.trim(),
   osRelease: readIfPresent("/etc/os-release") ?? "",
+  processesAreHidden: hidesProcesses(readIfPresent("/proc/self/mountinfo") ?? "", {
+    uid: process.getuid?.() ?? 0,
+    groups: [process.getgid?.() ?? 0, ...(process.getgroups?.() ?? [])],
+  }),
 };
 
 /** --clearenv and --perms came with 0.5 (its release notes). */
@@ -44,6 +51,7 @@ export type ProbeResult = { readonly bwrap: string; readonly tmux: string };
 /** @throws BureauError `unsupported`, whose hint is the exact remedy */
 export function probeSandbox(host: Host): ProbeResult {
   const found = { bwrap: requireBwrap(host), tmux: requireTmux(host) };
+  probeProcesses(host);
   probeNamespaces(host);
   return found;
 }
@@ -73,6 +81,18 @@ const isAtLeast = (
 
 /** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
 export const requireTmux = (host: Host): string => version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
+
+/** @throws BureauError `unsupported` where launcher and daemon could not be told from others, nor stopped */
+export function probeProcesses(host: Host): void {
+  if (!host.processesAreHidden) return;
+  throw new BureauError(
+    "unsupported",
+    "/proc hides processes here (hidepid), and so the programs of this Bureau that guard their memory: they could not be looked after",
+    {
+      hint: `show them to you: sudo groupadd -f proc && sudo usermod -aG proc "$USER" && sudo mount -o remount,hidepid=invisible,gid=proc /proc, then log in again`,
+    },
+  );
+}
 
 /** Makes a sandbox. @throws BureauError `unsupported` with the reason why it cannot be done */
 export function probeNamespaces(host: Host): void {

@@ -38,6 +38,8 @@ export class SupervisedProgram {
   readonly #changed: () => void;
   readonly #stop = new AbortController();
   #process: ProcessId | undefined;
+  /** Undefined for one that is adopted. */
+  #child: Bun.Subprocess | undefined;
   #state: ProgramState = "stopped";
   #restarts = 0;
   #lastExit: string | undefined;
@@ -80,7 +82,8 @@ export class SupervisedProgram {
   async stop(): Promise<void> {
     if (this.#state === "revoked") return;
     this.#stop.abort();
-    if (this.#process !== undefined) await stopProcess(this.#process, this.#plan.graceMs, this.#clock);
+    if (this.#child !== undefined) await endChild(this.#child, this.#plan.graceMs, this.#clock);
+    else if (this.#process !== undefined) await stopProcess(this.#process, this.#plan.graceMs, this.#clock);
     await this.#loop;
     this.#set("stopped", undefined);
   }
@@ -108,8 +111,10 @@ export class SupervisedProgram {
   async #run(): Promise<number | undefined> {
     const child = this.#spawn();
     if (child === undefined) return undefined;
+    this.#child = child;
     this.#set("running", identify(child.pid));
     await child.exited;
+    this.#child = undefined;
     return child.exitCode ?? undefined;
   }
 
@@ -154,6 +159,19 @@ export class SupervisedProgram {
       this.#log.error("cannot tell of a change", { state, error });
     }
   }
+}
+
+/**
+ * As {@link stopProcess}, for a child of ours: it keeps its pid until we know that it ended, and where /proc hides
+ * processes that guard their memory (hidepid) there is no other way to tell.
+ */
+async function endChild(child: Bun.Subprocess, graceMs: number, clock: Clock): Promise<void> {
+  child.kill("SIGTERM");
+  const inTime = new AbortController();
+  await Promise.race([child.exited, clock.sleep(graceMs, inTime.signal)]);
+  inTime.abort();
+  child.kill("SIGKILL");
+  await child.exited;
 }
 
 function openLog(path: string): number {

@@ -1,5 +1,5 @@
 /** What else must be right around Bureau: space, time, Nix. */
-import { existsSync, statfsSync } from "node:fs";
+import { existsSync, type StatsFs, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemHost } from "@bureau/kit/layout";
 import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
@@ -36,7 +36,7 @@ function disk(name: string, pathOf: (host: HostView) => string): Check {
     id: `disk-${name}`,
     group: "host",
     title: `Space for ${name === "data" ? "workspaces and programs" : name === "run" ? "sockets" : "the machine's state"}`,
-    expected: "at least 10 % and 2 GiB free (1 % and 100 MiB at the very least)",
+    expected: "at least 10 % and 2 GiB free, and 10 % of its inodes (1 % and 100 MiB at the very least)",
     repair: "by hand: free space",
     probe: (host) => space(pathOf(host)),
   };
@@ -46,6 +46,25 @@ function space(path: string): Finding {
   let at = path;
   while (!existsSync(at) && at !== "/") at = dirname(at);
   const stat = statfsSync(at);
+  const inodes = inodeFinding(at, stat);
+  const blocks = blockFinding(at, stat);
+  return severity[inodes.status] > severity[blocks.status] ? inodes : blocks;
+}
+
+type FileSystem = Pick<StatsFs, "bavail" | "bsize" | "blocks" | "ffree" | "files">;
+const severity: Readonly<Record<Finding["status"], number>> = { skip: 0, pass: 0, warn: 1, fail: 2 };
+
+/** Where files cannot be made, there is no space, whatever is free. Some file systems count none (Btrfs). */
+export function inodeFinding(at: string, { ffree, files }: FileSystem): Finding {
+  if (files === 0) return pass("inodes are not limited");
+  const share = ffree / files;
+  const found = `${ffree} of ${files} inodes free on ${at}, ${Math.floor(share * 100)} %`;
+  const hint = { hint: `du -x --inodes --max-depth=2 ${at} | sort -n | tail` };
+  if (share < spaceFail.share) return fail(found, hint);
+  return share < spaceWarn.share ? warn(found, hint) : pass(found);
+}
+
+function blockFinding(at: string, stat: FileSystem): Finding {
   const [free, total] = [stat.bavail * stat.bsize, stat.blocks * stat.bsize];
   const share = total === 0 ? 1 : free / total;
   const found = `${sizeText(free)} free on ${at}, ${Math.floor(share * 100)} % of ${sizeText(total)}`;

@@ -1,0 +1,19 @@
+import { expect, test } from "bun:test";
+import { inodeFinding } from "./host-checks.ts";
+
+const withInodes = (ffree: number, files: number): string => {
+  const { status } = inodeFinding("/var", { ffree, files, bavail: 1, bsize: 1, blocks: 1 });
+  return status;
+};
+
+test("a file system without inodes has no space, whatever is free", () => {
+  expect([withInodes(500, 1000), withInodes(50, 1000), withInodes(5, 1000)]).toEqual([
+    "pass",
+    "warn",
+    "fail",
+  ]);
+});
+
+test("one that does not count inodes has as many as it takes", () => {
+  expect(withInodes(0, 0)).toBe("pass");
+});
