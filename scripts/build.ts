@@ -103,7 +103,7 @@ export async function buildInto(
     ...{ version, state },
     ...{
       runtime_arguments: runtimeArguments,
-      runtime_sha256: runtimeDigests(join(folder, "runtime", "bun")),
+      runtime_sha256: await runtimeDigests(join(folder, "runtime", "bun")),
     },
   });
 }
@@ -180,12 +180,14 @@ exec "$d/runtime/bun" ${runtimeArguments.join(" ")} "$d/lib/${name}/main.js" "$@
 `;
 
 /** The runtime at `linked`, and those of other architectures that npm has installed: a deploy may bring them. */
-function runtimeDigests(linked: string): Record<string, string> {
-  const others = ["x64", "arm64"].flatMap((arch) => {
-    const path = join(root, "node_modules", "@oven", `bun-linux-${arch}`, "bin", "bun");
-    return arch !== process.arch && existsSync(path) ? [[arch, digestOfFile(path)] as const] : [];
-  });
-  return Object.fromEntries([[process.arch, digestOfFile(linked)] as const, ...others].sort());
+async function runtimeDigests(linked: string): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const arch of ["arm64", "x64"]) {
+    const other = join(root, "node_modules", "@oven", `bun-linux-${arch}`, "bin", "bun");
+    const path = arch === process.arch ? linked : other;
+    if (existsSync(path)) found[arch] = await digestOfFile(path);
+  }
+  return found;
 }
 
 function linkRuntime(path: string): void {

@@ -1,4 +1,5 @@
 /** Host environments for tests: copies of the newest build, good and bad. */
+import { createHash } from "node:crypto";
 import {
   appendFileSync,
   chmodSync,
@@ -16,7 +17,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { digestOfFile, digestOfProgram, runtimeOf } from "@bureau/kit/host-environment";
+import { digestOfProgram, runtimeOf } from "@bureau/kit/host-environment";
 
 const newest = resolve(import.meta.dirname, "../../dist/current");
 
@@ -70,7 +71,9 @@ function seal(path: string): void {
   // Hashing the one that ships takes half a second, and its manifest knows it already.
   const runtime = statSync(runtimeOf(path), { throwIfNoEntry: false });
   if (runtime !== undefined && runtime.ino !== statSync(runtimeOf(newest)).ino)
-    manifest.runtime_sha256[process.arch] = digestOfFile(runtimeOf(path));
+    manifest.runtime_sha256[process.arch] = createHash("sha256")
+      .update(readFileSync(runtimeOf(path)))
+      .digest("hex");
   for (const [name, program] of Object.entries(manifest.programs))
     program.sha256 = digestOfProgram(join(path, "lib", name));
   writeFileSync(file, JSON.stringify(manifest));

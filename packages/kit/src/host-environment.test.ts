@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { appendFileSync, chmodSync, cpSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { faultOf, readHostEnvironment } from "./host-environment.ts";
+import { faultOf, readHostEnvironment, wholeFaultOf } from "./host-environment.ts";
 
 const dist = join(import.meta.dir, "../../../dist/current");
 const folder = mkdtempSync(join(tmpdir(), "bureau-host-environment-"));
@@ -14,7 +14,7 @@ const copy = (name: string): string => {
   return path;
 };
 
-test("the one that ships is whole and named by its id; one whose program was changed, or that lacks a file, is not", () => {
+test("the one that ships is whole and named by its id; one whose program was changed, or that lacks a file, is not", async () => {
   const environment = readHostEnvironment(realpathSync(dist));
   expect(faultOf(environment)).toBeUndefined();
   expect(environment.path.endsWith(environment.id)).toBe(true);
@@ -23,6 +23,10 @@ test("the one that ships is whole and named by its id; one whose program was cha
   expect(faultOf(readHostEnvironment(changed))).toContain("lib/bureau-proxy is not what its manifest says");
   rmSync(join(changed, "lib/bureau-daemon"), { recursive: true });
   expect(faultOf(readHostEnvironment(changed))).toBeDefined();
+  const other = copy("other");
+  expect(await wholeFaultOf(readHostEnvironment(other))).toBeUndefined();
+  appendFileSync(join(other, "runtime/bun"), "x");
+  expect(await wholeFaultOf(readHostEnvironment(other))).toContain("runtime is not what its manifest says");
   chmodSync(join(changed, "runtime/bun"), 0o644);
   expect(faultOf(readHostEnvironment(changed))).toContain("runtime");
   expect(() => readHostEnvironment(join(folder, "none"))).toThrow("There is no host environment");

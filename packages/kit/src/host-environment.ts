@@ -12,16 +12,7 @@
  * Two environments are the same when their content is, wherever they lie.
  */
 import { createHash } from "node:crypto";
-import {
-  closeSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  readSync,
-  statSync,
-  symlinkSync,
-} from "node:fs";
+import { createReadStream, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -119,30 +110,33 @@ export function digestOfProgram(folder: string): string {
   return hash.digest("hex");
 }
 
-const CHUNK_BYTES = 1 << 20;
-
-/** The SHA-256 of a file of any size. */
-export function digestOfFile(path: string): string {
+/** The SHA-256 of a file of any size. Others have their turn meanwhile: a runtime takes half a second, a busy host longer. */
+export async function digestOfFile(path: string): Promise<string> {
   const hash = createHash("sha256");
-  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-  const fd = openSync(path, "r");
-  try {
-    for (let read = readSync(fd, chunk); read > 0; read = readSync(fd, chunk))
-      hash.update(chunk.subarray(0, read));
-  } finally {
-    closeSync(fd);
-  }
+  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }))
+    hash.update(chunk as Uint8Array);
   return hash.digest("hex");
 }
 
-/** What is missing or altered; undefined when it is whole. `only`: of these programs, and of the runtime. */
+const CHUNK_BYTES = 1 << 20;
+
+/** As {@link faultOf}, and the runtime is looked into, too: before it is executed. */
+export async function wholeFaultOf(
+  environment: HostEnvironment,
+  only?: readonly string[],
+): Promise<string | undefined> {
+  const { path, runtimeSha256 } = environment;
+  const fault = faultOf(environment, only);
+  if (fault !== undefined || runtimeSha256 === undefined) return fault;
+  const sha256 = await digestOfFile(runtimeOf(path)).catch(messageOf);
+  return sha256 === runtimeSha256 ? undefined : "its runtime is not what its manifest says";
+}
+
+/** What is missing or altered; undefined when it is whole. `only`: of these programs. */
 export function faultOf(environment: HostEnvironment, only?: readonly string[]): string | undefined {
-  const { path, programs, runtimeSha256 } = environment;
+  const { path, programs } = environment;
   try {
-    const runtime = runtimeOf(path);
-    if ((statSync(runtime).mode & 0o111) === 0) return "its runtime cannot be executed";
-    if (runtimeSha256 !== undefined && digestOfFile(runtime) !== runtimeSha256)
-      return "its runtime is not what its manifest says";
+    if ((statSync(runtimeOf(path)).mode & 0o111) === 0) return "its runtime cannot be executed";
     for (const [name, sha256] of Object.entries(programs)) {
       if (only?.includes(name) === false) continue;
       if ((statSync(join(path, "bin", name)).mode & 0o111) === 0) return `bin/${name} cannot be executed`;

@@ -97,7 +97,7 @@ export function launcherActions(
     "exec-update": action(requests["exec-update"], async ({ programs_dir, request_id }, { gone }) => {
       await settled;
       requireCaller(gone);
-      renewal.begin(programs_dir, request_id);
+      await renewal.begin(programs_dir, request_id, () => requireCaller(gone));
     }),
     "watch-daemon": action(requests["watch-daemon"], async ({ pid, start_ticks, deadline_ms }) =>
       renewal.watch({ pid, startTicks: start_ticks }, deadline_ms),

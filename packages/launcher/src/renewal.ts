@@ -14,11 +14,11 @@ import { replaceProcess } from "@bureau/kit/exec";
 import {
   argumentsFor,
   contentOf,
-  faultOf,
   type HostEnvironment,
   ownHostEnvironment,
   readHostEnvironment,
   runtimeOf,
+  wholeFaultOf,
 } from "@bureau/kit/host-environment";
 import type { Log } from "@bureau/kit/log";
 import type { ProcessId } from "@bureau/kit/process-table";
@@ -103,21 +103,22 @@ export class Renewal implements Disposable {
 
   /**
    * Looks whether the new version can be executed, and does so once the request is answered; afterwards `status` says
-   * what came of it. @throws BureauError when it cannot; then nothing has changed
+   * what came of it. `requireWanted` throws when nobody waits for the answer any more.
+   * @throws BureauError when it cannot; then nothing has changed
    */
-  begin(programsDir: string, requestId: string): void {
+  async begin(programsDir: string, requestId: string, requireWanted: () => void): Promise<void> {
     if (this.#underWay) throw new BureauError("conflict", "The launcher is being replaced already");
     if (this.#stopped) throw new BureauError("conflict", "The launcher is being stopped");
-    const place = faultOfPlace(programsDir, this.#deps.host.config.layout);
-    if (place !== undefined)
-      throw new BureauError("forbidden", `Cannot run the launcher in "${programsDir}": ${place}`);
-    const next = readHostEnvironment(programsDir);
-    if (contentOf(next, PROGRAM) === undefined)
-      throw new BureauError("not-found", `There is no launcher in "${programsDir}"`);
-    const fault = faultOf(next, [PROGRAM]);
-    if (fault !== undefined)
-      throw new BureauError("invalid-input", `Cannot run the launcher in "${programsDir}": ${fault}`);
     this.#underWay = true;
+    let next: HostEnvironment;
+    try {
+      next = await this.#look(programsDir);
+      requireWanted();
+      if (this.#stopped) throw new BureauError("conflict", "The launcher is being stopped");
+    } catch (error) {
+      this.#underWay = false;
+      throw error;
+    }
     this.#fault = undefined;
     setTimeout(() => {
       this.#replace(next, requestId)
@@ -126,6 +127,19 @@ export class Renewal implements Disposable {
           this.#underWay = false;
         });
     }, 0);
+  }
+
+  /** @throws BureauError when the launcher there must not, or cannot, be executed */
+  async #look(programsDir: string): Promise<HostEnvironment> {
+    const cannot = `Cannot run the launcher in "${programsDir}"`;
+    const place = faultOfPlace(programsDir, this.#deps.host.config.layout);
+    if (place !== undefined) throw new BureauError("forbidden", `${cannot}: ${place}`);
+    const next = readHostEnvironment(programsDir);
+    if (contentOf(next, PROGRAM) === undefined)
+      throw new BureauError("not-found", `There is no launcher in "${programsDir}"`);
+    const fault = await wholeFaultOf(next, [PROGRAM]);
+    if (fault !== undefined) throw new BureauError("invalid-input", `${cannot}: ${fault}`);
+    return next;
   }
 
   async #replace(next: HostEnvironment, requestId: string): Promise<void> {

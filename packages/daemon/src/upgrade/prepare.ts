@@ -4,10 +4,10 @@ import { faultOfPlace } from "@bureau/kit/build-place";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import {
   argumentsFor,
-  faultOf,
   type HostEnvironment,
   readHostEnvironment,
   runtimeOf,
+  wholeFaultOf,
 } from "@bureau/kit/host-environment";
 import type { Layout } from "@bureau/kit/layout";
 import { isStorePath } from "@bureau/kit/nix-store-path";
@@ -69,7 +69,7 @@ export async function checkEnvironment(
   }
   const missing = needed.find((name) => found.programs[name] === undefined);
   if (missing !== undefined) throw bad(`it has no ${missing}`);
-  const fault = faultOf(found);
+  const fault = await wholeFaultOf(found);
   if (fault !== undefined) throw bad(fault);
   const between = faultBetween({ ...running, state: stateFormats }, found, formats);
   if (between !== undefined) throw bad(between);

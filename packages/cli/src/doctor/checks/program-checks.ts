@@ -2,7 +2,7 @@
 import { realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
-import { faultOf, type HostEnvironment } from "@bureau/kit/host-environment";
+import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/kit/host-environment";
 import { systemHost } from "@bureau/kit/layout";
 import type { Action } from "../action.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
@@ -70,7 +70,7 @@ const linkActions = (build: HostEnvironment): Action[] =>
     owner: "root",
   }));
 
-function installedBuild(host: HostView): Finding {
+async function installedBuild(host: HostView): Promise<Finding> {
   const actions = installActions(host);
   if (look(current).kind === "absent") return fail("not installed", { actions });
   if (isOutOfSight()) return hidden("only root may look: a folder above is closed to you");
@@ -81,7 +81,7 @@ function installedBuild(host: HostView): Finding {
     if (!isBureauError(error)) throw error;
     return fail(`${current} → ${targetOf(current) ?? "?"}: ${error.message}`, { actions });
   }
-  const fault = faultOf(build);
+  const fault = await wholeFaultOf(build);
   if (fault !== undefined) return fail(`build ${build.id}: ${fault}`, { actions });
   const loose = looseOwner(build);
   if (loose !== undefined) return fail(loose, { actions });
