@@ -46,9 +46,9 @@ const networkFlags = (invocation: Invocation): NetworkChange => ({
 const INTERRUPTED = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** What runs has been started by the supervisor, which no Ctrl-C here reaches: the person is told what to type. */
-function sayWhenInterrupted({ terminal, env }: Invocation): Disposable {
-  const command = env["BUREAU_COMMAND"] ?? "bureau";
+function sayWhenInterrupted({ terminal }: Invocation): Disposable {
   const onSignal = (name: keyof typeof INTERRUPTED): void => {
+    const command = typedCommand();
     terminal.note(
       `Interrupted: what has been started goes on. ${command} up takes it up again, ${command} down stops it.`,
     );
