@@ -90,6 +90,25 @@ describe("the embedded homeserver", () => {
   });
 });
 
+test("how proxies reach the network is told with up, kept, and changed only while they are down", async () => {
+  const proxy = ["--https-proxy", "http://127.0.0.1:3128"];
+  expect(await running().run("up", ...proxy)).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("bureau down"),
+  });
+  for (const wrong of [
+    ["--https-proxy", "ftp://h"],
+    ["--ca-certs", "/nowhere"],
+  ])
+    expect((await running().run("up", ...wrong)).code).toBe(2);
+  await running().json("down");
+  await running().json("up", ...proxy);
+  const { checks } = await running().json<{ checks: { id: string; found: string }[] }>(
+    ...["machine", "doctor", "--check", "egress"],
+  );
+  expect(JSON.stringify(checks)).toContain("TLS through http://127.0.0.1:3128");
+}, 90_000);
+
 test("an instance that was made with a port works on; a program that took the port is never spoken to", async () => {
   const { layout, json, run } = running();
   await json("down");

@@ -207,6 +207,10 @@ describe("failures", () => {
     expect(error.hint).toContain("bureau whoami");
     const ended = { errcode: "M_UNKNOWN_TOKEN", error: "gone" };
     expect((await against(() => Response.json(ended, { status: 401 }))).hint).toContain("bureau login");
+    const full = { errcode: "M_RESOURCE_LIMIT_EXCEEDED", error: "The homeserver's disk is full" };
+    const unwritten = await against(() => Response.json(full, { status: 507 }));
+    expect(unwritten.message).toContain("disk is full");
+    expect([unwritten.code, unwritten.hint]).toEqual(["unavailable", expect.stringContaining("df -h")]);
   });
 
   test("what is refused for its rate is asked again when the homeserver says so, in each of the two forms", async () => {

@@ -9,6 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
 import { argumentsOf, catchesSignal } from "@bureau/kit/process-table";
@@ -157,6 +158,33 @@ test("a request in flight is finished after SIGTERM, a long poll is cut short", 
   expect(await (await slow).text()).toBe("finished");
   expect(await child.exited).toBe(0);
   await upstream.stop(true);
+});
+
+test("an answer that breaks off leaves no query in the log, nor does an upstream that is not there", async () => {
+  const upstream = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", () => socket.resetAndDestroy());
+    });
+  });
+  await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
+  const address = upstream.address();
+  if (address === null || typeof address === "string") throw new Error("expected a TCP server");
+  const child = spawn();
+  const config = start({
+    services: {
+      cut: { upstream: `http://127.0.0.1:${address.port}` },
+      away: { upstream: "http://127.0.0.1:1" },
+    },
+  });
+  await tell(child, config);
+  for (const name of ["cut", "away"])
+    await fetch(`http://h/http/${name}/?key=s3cret`, { unix: config.socket_path })
+      .then((response) => response.text())
+      .catch(() => undefined);
+  child.kill("SIGTERM");
+  expect(await new Response(child.stderr).text()).not.toContain("s3cret");
+  upstream.close();
 });
 
 test("large bodies pass in both directions without growing the process", async () => {

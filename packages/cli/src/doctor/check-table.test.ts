@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
 import type { Finding } from "./check.ts";
 import { checkTable } from "./check-table.ts";
 import { remedies } from "./checks/system-checks.ts";
@@ -46,6 +47,27 @@ test("a clock is compared with the homeserver's: seconds are nothing, many warn,
   expect((await clockWith(20_000)).found).toMatch(/^(19|20|21) s behind$/);
   expect((await clockWith(90_000)).status).toBe("fail");
   expect((await clockWith(-90_000)).found).toMatch(/^(89|90|91) s ahead$/);
+});
+
+test("the way to the network is shown; certificates that cannot be read, and a homeserver without TLS, are said", async () => {
+  const check = checkTable.find(({ id }) => id === "egress");
+  const probe = async (egress: Partial<EgressSettings>, homeserverUrl = "https://h"): Promise<Finding> => {
+    const host = { egress: () => ({ ...noEgressSettings, ...egress }), identity: () => ({ homeserverUrl }) };
+    const finding = await check?.probe(host as unknown as HostView);
+    if (finding === undefined) throw new Error("there is no such check");
+    return finding;
+  };
+  expect(await probe({})).toMatchObject({ status: "pass", found: "direct" });
+  const httpsProxy = "http://egress.internal:3128";
+  expect(await probe({ httpsProxy, noProxy: "a,b" })).toMatchObject({
+    status: "pass",
+    found: `TLS through ${httpsProxy}, except to a,b`,
+  });
+  expect(await probe({ httpsProxy }, "http://h")).toMatchObject({ status: "warn" });
+  expect(await probe({ caCerts: "/nowhere/ca.pem" })).toMatchObject({
+    status: "fail",
+    hint: expect.stringContaining("BUREAU_CA_CERTS"),
+  });
 });
 
 test("a long wait for an answer is no difference of clocks", () => {

@@ -22,7 +22,7 @@ import { machineReport } from "./daemon-client.ts";
 import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
 import type { Note } from "./found-room.ts";
 import { type NetworkChange, startHomeserver } from "./homeserver-start.ts";
-import { findInstance, type Instance } from "./instance.ts";
+import { findInstance, type Instance, portOf } from "./instance.ts";
 import { describeLimits } from "./limits-report.ts";
 import { repairMachineRooms } from "./machine-room-repair.ts";
 import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
@@ -74,8 +74,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     terminal,
     "Homeserver",
     () => startHomeserver(layout, options.network, clock),
-    ({ listen }) =>
-      listen === undefined ? "Homeserver" : `Homeserver, for other clients at http://${listen}`,
+    describeHomeserver,
   );
   const { session, credentials } = await runStep(terminal, "Administrator account", () =>
     administrator(instance, terminal),
@@ -114,6 +113,13 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     greeting,
     firstRun,
   };
+}
+
+function describeHomeserver(instance: Instance): string {
+  const { homeserverUrl, listen } = instance;
+  if (portOf(instance) !== undefined)
+    return `Homeserver, still at ${homeserverUrl}, as an earlier version started it: bureau down, then bureau up, moves it to a socket`;
+  return listen === undefined ? "Homeserver" : `Homeserver, for other clients at http://${listen}`;
 }
 
 function makeFolders(layout: InstanceLayout): void {

@@ -7,7 +7,7 @@ import type { Clock } from "@bureau/kit/clock";
 import type { EgressSettings } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
 import type { InstanceLayout } from "@bureau/kit/layout";
-import { findByArguments, listensOnTcp, signalProcess } from "@bureau/kit/process-table";
+import { findByArguments, listensOnTcp, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { waitFor } from "@bureau/kit/wait-for";
 import { serverVersions } from "@bureau/matrix/auth";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
@@ -18,6 +18,8 @@ import { supervisorStatus } from "./supervisor-wire.ts";
 
 /** A homeserver that may have its port has it at once; it tries again every second. */
 const PORT_MS_MAX = 5_000;
+/** It answers what is under way first, for at most a second. */
+const END_MS_MAX = 10_000;
 
 /** What `bureau up` was asked to change; what is undefined stays as it is. */
 export type NetworkChange = {
@@ -31,7 +33,7 @@ export async function startHomeserver(
   change: NetworkChange,
   clock: Clock,
 ): Promise<Instance> {
-  const instance = await chooseInstance(layout, change);
+  const instance = await chooseInstance(layout, change, clock);
   await startAndWatch(instance, "homeserver", clock, async () =>
     serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(() => undefined),
   );
@@ -39,7 +41,11 @@ export async function startHomeserver(
   return instance;
 }
 
-async function chooseInstance(layout: InstanceLayout, change: NetworkChange): Promise<Instance> {
+async function chooseInstance(
+  layout: InstanceLayout,
+  change: NetworkChange,
+  clock: Clock,
+): Promise<Instance> {
   const { listen: wanted } = change;
   const given = wanted === "none" ? undefined : wanted;
   const known = findInstance(layout);
@@ -60,11 +66,14 @@ async function chooseInstance(layout: InstanceLayout, change: NetworkChange): Pr
   const hasNewPort = wanted !== undefined && given !== here.listen;
   if (!hasNewEgress && !hasNewPort) return here;
   const after = writeInstance({ ...here, egress, listen: hasNewPort ? given : here.listen });
-  // Its supervisor starts it again, and then it listens where it should.
-  if (isRunning && hasNewPort)
-    for (const process of findByArguments("--data-dir", layout.homeserverDir))
-      signalProcess(process, "SIGTERM");
+  if (isRunning && hasNewPort) await endHomeserver(layout, clock);
   return after;
+}
+
+/** Its supervisor starts it again, and then it listens where it should. */
+async function endHomeserver(layout: InstanceLayout, clock: Clock): Promise<void> {
+  for (const process of findByArguments("--data-dir", layout.homeserverDir))
+    if (signalProcess(process, "SIGTERM")) await waitUntilGone(process, END_MS_MAX, clock);
 }
 
 /** An empty value takes a setting away. */
