@@ -2,7 +2,7 @@
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { asTyped } from "../command/typed-command.ts";
+import { sayNext } from "../command/say-next.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { roomOfFleet } from "../instance/places.ts";
 import { currentRollout } from "../upgrade/rollout-driver.ts";
@@ -29,6 +29,6 @@ export async function run(invocation: Invocation): Promise<void> {
   else {
     terminal.print(`${place.id} is ${stands.state}: ${countsOf(stands)}`);
     if (stands.machines.some(isUnderWay))
-      terminal.say(asTyped(`What is under way finishes: bureau rollout show ${place.id} says how`));
+      sayNext(terminal, `bureau rollout show ${place.id} says how what is under way finishes`);
   }
 }

@@ -4,7 +4,7 @@ import { type BureauError, isBureauError } from "@bureau/kit/errors";
 import { systemLayout } from "@bureau/kit/layout";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { asTyped } from "../command/typed-command.ts";
+import { sayNext } from "../command/say-next.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { type Installation, requireInstallation } from "../instance/installation.ts";
 import type { Instance } from "../instance/instance.ts";
@@ -143,7 +143,7 @@ export async function run(invocation: Invocation): Promise<number> {
       terminal.print(`${name.padEnd(12)}${[state, ...details].filter((text) => text !== "").join(", ")}`);
     }
     terminal.print("");
-    if (status.hint !== undefined) terminal.say(`  → ${asTyped(status.hint)}`);
+    if (status.hint !== undefined) sayNext(terminal, status.hint);
     else
       terminal.table(
         ["PRINCIPAL", "STATE", "HEALTH", "PID", "TEMPLATE", "REASON"],
