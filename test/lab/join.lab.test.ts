@@ -55,6 +55,8 @@ for (const engine of ["embedded", "synapse"] as const)
       const as = { user: "alice" };
       await m1.ok(`${installed} agent create demo --command 'echo hello; sleep 1000'`, as);
       await m1.eventually(`${installed} agent logs demo | grep -qx hello`, as);
+      const shown = JSON.parse(await m1.ok(`${installed} agent show demo --json`, as));
+      expect(Object.entries(shown.sandbox.layers).filter(([, holds]) => !holds)).toEqual([]);
       await m1.ok(
         `${installed} matrix send bureau/lobby hello && ${installed} matrix messages bureau/lobby`,
         as,
