@@ -71,6 +71,7 @@ describe("a file that a person names", () => {
 /** What the commands of the tree need beside the flag, to come as far as reading it. */
 const others: Readonly<Record<string, readonly string[]>> = {
   "agent create": ["a", "--machine", "b/fleet/f/machine/m"],
+  "agent destroy": ["a", "--machine", "b/fleet/f/machine/m", "--purge"],
   login: ["alice", "--homeserver", "http://127.0.0.1:1"],
   "machine provision": ["b/fleet/f/machine/m"],
   "machine decommission": ["b/fleet/f/machine/m"],
