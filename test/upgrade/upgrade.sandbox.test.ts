@@ -1,11 +1,21 @@
 /** New versions of daemon and launcher in a running instance: nobody notices the good ones, and the bad ones are taken back. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { callCbor } from "@bureau/kit/cbor-socket";
 import { daemonWatchFile, launcherSocket, observeSocket } from "@bureau/kit/layout";
-import { childrenOf, identify } from "@bureau/kit/process-table";
+import { argumentsOf, childrenOf, identify } from "@bureau/kit/process-table";
+import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { TestBureau } from "@bureau/testkit/bureau";
@@ -234,6 +244,54 @@ test("a version that differs in the launcher alone is one like any other: gone b
   expect((await request(works)).history[0]).toMatchObject({ outcome: "succeeded" });
   await runs(works);
   expect((await report()).daemon).toEqual({ pid, started_at });
+});
+
+/** As builds were before the runtime had arguments: in its manifest, and in its scripts. */
+function withoutArguments(path: string): void {
+  const file = join(path, "build.json");
+  const { runtime_arguments: _, ...manifest } = JSON.parse(readFileSync(file, "utf8")) as object & {
+    runtime_arguments: readonly string[];
+  };
+  writeFileSync(file, JSON.stringify(manifest));
+  for (const name of readdirSync(join(path, "bin"))) {
+    const script = readFileSync(join(path, "bin", name), "utf8");
+    writeFileSync(join(path, "bin", name), script.replace(`${runtimeArguments.join(" ")} `, ""));
+  }
+}
+
+test("a version of before the runtime had arguments is executed without them, and the next one with them", async () => {
+  const argumentsHere = async (): Promise<string[][]> =>
+    [(await report()).daemon.pid, (await launcher()).pid].map((pid) =>
+      argumentsOf(pid).filter((word) => runtimeArguments.includes(word)),
+    );
+  for (const [path, expected] of [
+    [versions.make(withoutArguments), []],
+    [versions.make(), runtimeArguments],
+  ] as const) {
+    const { history, host_environment_path } = await request(path);
+    expect(history[0]).toMatchObject({ outcome: "succeeded" });
+    // Each knows which environment it is of, wherever its own path stands in its arguments.
+    expect(host_environment_path).toBe(path);
+    expect(await argumentsHere()).toEqual([[...expected], [...expected]]);
+    expect((await launcher()).programs_dir).toBe(path);
+  }
+});
+
+test("a build in an agent's workspace is refused, as is one that everybody may change", async () => {
+  const before = await report();
+  const planted = join(bureau.layout.workspaceRoot, "build");
+  cpSync(versions.make(), planted, { recursive: true });
+  const loose = versions.make((path) => chmodSync(join(path, "lib/bureau-proxy"), 0o777));
+  for (const [path, reason] of [
+    [planted, "where sandboxes write"],
+    [loose, "everybody may change"],
+  ] as const) {
+    const now = await request(path);
+    expect(now.history[0]).toMatchObject({ outcome: "refused" });
+    expect(now.reason).toContain(reason);
+  }
+  rmSync(planted, { recursive: true });
+  expect((await report()).daemon).toEqual(before.daemon);
 });
 
 test("a daemon whose successor went back by itself is not ended for being late", async () => {
