@@ -172,6 +172,14 @@ describe("agents of another machine", () => {
   });
 });
 
+test("a machine that is away is asked for an upgrade with a word about it", async () => {
+  const { code, stderr } = await bureau("machine", "upgrade", away, "--host-env", "/opt/b", "--on-machine");
+  expect([code, stderr]).toEqual([
+    0,
+    expect.stringContaining("has never been online and acts when it is back"),
+  ]);
+});
+
 test("login says in words what is wrong with a password, or with an address", async () => {
   writeFileSync(join(dir, "password"), "wrong\n");
   const at = async (address: string): Promise<string> => {
