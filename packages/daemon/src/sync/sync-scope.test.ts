@@ -28,6 +28,11 @@ test("grows by the events that conditions name, one by one, and not by naming th
   expect(after.grown.aborted).toBe(false);
 });
 
+test("hears that this machine was taken out of a room: an answer that lacks the event may lack the room", () => {
+  const { room } = new SyncScope().open().filter as { room: { timeline: { types: string[] } } };
+  expect(room.timeline.types).toContain("m.room.member");
+});
+
 test("no two filters are the same question", () => {
   const scope = new SyncScope();
   expect(scope.open().filter).not.toEqual(scope.open().filter);

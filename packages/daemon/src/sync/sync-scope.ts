@@ -62,6 +62,8 @@ export class SyncScope {
 }
 
 const none = { types: [] };
+/** Synapse leaves a room that we were taken out of out of its answer, unless something in it passes the filter. */
+const ownLeaving = [eventTypes.member];
 
 const filterFor = (types: readonly string[]) => ({
   presence: { ...none, not_types: [randomUUID()] },
@@ -71,6 +73,6 @@ const filterFor = (types: readonly string[]) => ({
     account_data: none,
     state: { types },
     /** Events per room and answer (wire facts, section 12.1). */
-    timeline: { types: [...types, "m.room.redaction"], limit: 50 },
+    timeline: { types: [...types, "m.room.redaction", ...ownLeaving], limit: 50 },
   },
 });
