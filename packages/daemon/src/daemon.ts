@@ -17,6 +17,7 @@ import { BureauError, isBureauError } from "@bureau/kit/errors";
 import {
   daemonStateFile,
   launcherSocket,
+  machinePublicKeyFile,
   machineSessionFile,
   observeSocket,
   specHistoryDir,
@@ -224,7 +225,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const connection = new MachineConnection({
     ...{ session, machine, server, states, scope, version, clock, random, log },
     backoff: backoffOf(() => (upgrader?.isOnTrial === true ? trialBackoff : standardBackoff)),
-    hardware: readHardware(),
+    ...{ hardware: readHardware(), keyFile: machinePublicKeyFile(layout) },
     onRooms(rooms) {
       source.setConfigRoom(rooms.config);
       known = rooms;

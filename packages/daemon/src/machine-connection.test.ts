@@ -48,7 +48,14 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   const connection = new MachineConnection({
     ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
     scope: new SyncScope(),
-    ...{ hardware: readHardware(), version: "1", random: () => 0, log: silentLog, backoff: standardBackoff },
+    ...{
+      hardware: readHardware(),
+      keyFile: "/nowhere",
+      version: "1",
+      random: () => 0,
+      log: silentLog,
+      backoff: standardBackoff,
+    },
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => void joined++,
     onChange: (change) => void left.push([...change.left]),
@@ -104,7 +111,14 @@ test("an administrator's invitation is accepted; anybody else's is told of once 
   const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
   const connection = new MachineConnection({
     ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
-    ...{ scope: new SyncScope(), hardware: readHardware(), version: "1", random: () => 0, log },
+    ...{
+      scope: new SyncScope(),
+      hardware: readHardware(),
+      keyFile: "/nowhere",
+      version: "1",
+      random: () => 0,
+      log,
+    },
     backoff: standardBackoff,
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => {},

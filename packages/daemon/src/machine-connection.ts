@@ -18,6 +18,7 @@ import { ADMIN_LEVEL } from "@bureau/schema/power";
 import type { MachineLocalpart, RoomId, ServerName } from "@bureau/schema/refs";
 import type { HardwareFacts } from "./hardware/machine-info.ts";
 import { publishMachineInfo } from "./heartbeat/publish-machine-info.ts";
+import { publishMachineKey } from "./heartbeat/publish-machine-key.ts";
 import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
 import type { OpenScope, SyncScope } from "./sync/sync-scope.ts";
 
@@ -35,6 +36,8 @@ export type ConnectionDeps = {
   /** What is asked for. */
   readonly scope: SyncScope;
   readonly hardware: HardwareFacts;
+  /** Of the machine's public key. */
+  readonly keyFile: string;
   readonly version: string;
   readonly clock: Clock;
   readonly random: () => number;
@@ -144,7 +147,7 @@ export class MachineConnection {
   }
 
   async #introduce(signal: AbortSignal): Promise<MachineRooms> {
-    const { session, machine, server, hardware, version, log } = this.#deps;
+    const { session, machine, server, hardware, keyFile, version, log } = this.#deps;
     const { userId } = await session.whoami(signal).catch((error: unknown) => {
       // As on /sync, an account that may not even ask who it is was closed (wire facts, section 9.15).
       if (!(error instanceof MatrixError && error.code === "forbidden")) throw error;
@@ -158,6 +161,8 @@ export class MachineConnection {
     const rooms = await joinMachineRooms(session, machine, server, log, signal);
     try {
       await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
+      if (await publishMachineKey(session, rooms.fleetMachines, session.userId, keyFile))
+        log.warn("this machine's key was not published, or another was in its place: published again");
     } catch (error) {
       if (isTransient(error) || isRevoked(error)) throw error;
       log.warn("cannot publish what this machine is", { error });
