@@ -41,3 +41,24 @@ test("the credential file names the rooms of the namespace, for others who read 
   for (const name of ["SPACE", "SYSTEM", "TEMPLATE", "PIPELINE", "ARTIFACT", "DEV_TEAM"])
     expect(file).toMatch(new RegExp(`^MATRIX_${name}_ROOM=!`, "m"));
 });
+
+test("a command that the machine does not know is answered in its thread", async () => {
+  const session = running().session();
+  const { machine } = await running().json<{ machine: { name: string } }>("status");
+  const room = await session.resolveAlias(aliasOf(machine.name as never, serverOf(session.userId)));
+  if (room === undefined) throw new Error("there is no config room");
+  const sent = await session.sendMessage(room, {
+    ...{ msgtype: "m.bureau.command", body: "asks", command: "no.such.thing", request_id: "q1" },
+  });
+  const answer = await eventually(async () => {
+    const { chunk } = await session.messages(room, { limit: 20 });
+    const contents = chunk.map(({ content }) => content as Record<string, unknown>);
+    return contents.find(({ msgtype }) => msgtype === "m.bureau.command_result");
+  });
+  expect(answer).toMatchObject({
+    status: "error",
+    error: 'unknown command "no.such.thing"',
+    request_id: "q1",
+  });
+  expect(answer["m.relates_to"]).toMatchObject({ rel_type: "m.thread", event_id: sent });
+});

@@ -52,6 +52,7 @@ import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
 import { type ConnectionState, MachineConnection } from "./machine-connection.ts";
 import { machineReport } from "./machine-report.ts";
+import { answerCommands } from "./notices/answer-commands.ts";
 import { type Notice, notice } from "./notices/notice.ts";
 import { Outbox } from "./notices/outbox.ts";
 import { takeUnsent } from "./notices/unsent.ts";
@@ -237,6 +238,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
       reconciler.mark();
       upgrader?.mark();
     },
+    onConfigEvents: (events) => answerCommands(events, userId, notify),
     onState: (state) => deps.onStatus?.(status.of(state)),
   });
   const sandboxes = () => reconciler.view.sandboxes;

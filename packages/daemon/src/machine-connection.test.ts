@@ -59,6 +59,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => void joined++,
     onChange: (change) => void left.push([...change.left]),
+    onConfigEvents: () => {},
     onState: ({ kind }) => void states.push(kind),
   });
   await connection.run(stop.signal);
@@ -122,6 +123,7 @@ test("an administrator's invitation is accepted; anybody else's is told of once 
     backoff: standardBackoff,
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => {},
+    onConfigEvents: () => {},
     onState: () => {},
     onChange: () => {},
   });

@@ -7,7 +7,7 @@ import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
-import type { StateEvent } from "@bureau/matrix/event";
+import type { StateEvent, TimelineEvent } from "@bureau/matrix/event";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { RoomStateStore } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -48,6 +48,8 @@ export type ConnectionDeps = {
   readonly onRooms: (rooms: MachineRooms) => void;
   /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
   readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
+  /** What has come into the config room since it is followed. */
+  readonly onConfigEvents: (events: readonly TimelineEvent[]) => void;
   /** It is in sync from now on, or is not any more. */
   readonly onState: (state: ConnectionState) => void;
 };
@@ -190,6 +192,8 @@ export class MachineConnection {
       this.#deps.onChange({ left, invited: false });
       throw roomsLost;
     }
+    // What was there before was said to an earlier daemon.
+    if (initial === undefined) this.#deps.onConfigEvents(response.joined.get(rooms.config)?.timeline ?? []);
     // Who waited for that is told, also when nothing else is new.
     const isBack = this.#state.kind !== "online";
     this.#become({ kind: "online" });

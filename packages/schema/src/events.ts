@@ -294,6 +294,9 @@ export type PowerLevels = v.InferOutput<typeof PowerLevelsSchema>;
 export const isCleared = (content: Readonly<Record<string, unknown>>): boolean =>
   Object.keys(content).length === 0;
 
+/** Messages that ask a daemon for something, and its answer (wire facts, section 4.1). */
+export const messages = { command: "m.bureau.command", commandResult: "m.bureau.command_result" } as const;
+
 /** The `msgtype`s of the daemon's messages to the config room (section 4.3), those sent here. */
 export const notices = {
   principalAdopted: "m.bureau.principal_adopted",

@@ -73,6 +73,7 @@ const filterFor = (types: readonly string[]) => ({
     account_data: none,
     state: { types },
     /** Events per room and answer (wire facts, section 12.1). */
-    timeline: { types: [...types, "m.room.redaction", ...ownLeaving], limit: 50 },
+    // Messages are commands to this machine; they are answered and not kept.
+    timeline: { types: [...types, "m.room.redaction", "m.room.message", ...ownLeaving], limit: 50 },
   },
 });

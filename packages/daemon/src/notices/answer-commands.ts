@@ -1,0 +1,47 @@
+/**
+ * `m.bureau.command` in the config room (wire facts, section 4.1): none of its commands is known to this version, and
+ * whoever sent one is told so at once instead of waiting in vain.
+ */
+import type { TimelineEvent } from "@bureau/matrix/event";
+import { messages } from "@bureau/schema/events";
+import * as v from "valibot";
+import type { Notice } from "./notice.ts";
+
+const NAME_CHARS_MAX = 100;
+
+const CommandSchema = v.object({
+  msgtype: v.literal(messages.command),
+  command: v.optional(v.string(), ""),
+  request_id: v.optional(v.string()),
+});
+
+export function answerCommands(
+  events: readonly TimelineEvent[],
+  own: string,
+  notify: (answer: Notice) => void,
+): void {
+  for (const event of events) {
+    const answer = answerCommand(event, own);
+    if (answer !== undefined) notify(answer);
+  }
+}
+
+/** Pure. The answer to `event`, which names it as its thread; undefined when it is no command, or of `own`. */
+export function answerCommand(event: TimelineEvent, own: string): Notice | undefined {
+  if (event.type !== "m.room.message" || event.sender === own || event.eventId === "") return undefined;
+  const parsed = v.safeParse(CommandSchema, event.content);
+  if (!parsed.success) return undefined;
+  const { command, request_id: request } = parsed.output;
+  const name = command.slice(0, NAME_CHARS_MAX);
+  const error = `unknown command "${name}"`;
+  return {
+    msgtype: messages.commandResult,
+    body: `${name}: error: ${error}`,
+    ...{ status: "error", error, duration_ms: 0 },
+    ...(request === undefined ? {} : { request_id: request.slice(0, NAME_CHARS_MAX) }),
+    "m.relates_to": {
+      ...{ rel_type: "m.thread", event_id: event.eventId, is_falling_back: true },
+      "m.in_reply_to": { event_id: event.eventId },
+    },
+  };
+}
