@@ -183,7 +183,8 @@ async function publishedKey(host: HostView): Promise<Finding> {
   const identity = host.identity();
   const answer = await host.homeserver();
   if (identity === undefined || answer?.problem !== undefined) return skip("the homeserver does not answer");
-  const matrix = new MatrixSession(session);
+  const ignored: string[] = [];
+  const matrix = new MatrixSession({ ...session, onIgnored: (sentence) => void ignored.push(sentence) });
   const repair = { hint: provisionHint };
   try {
     const room = await matrix.resolveAlias(
@@ -199,6 +200,9 @@ async function publishedKey(host: HostView): Promise<Finding> {
       typeof content === "object" && content !== null && "public_key" in content
         ? content.public_key
         : undefined;
+    const restart = host.kind === "system" ? "systemctl restart bureau-daemon" : "bureau down; bureau up";
+    if (ignored.length > 0)
+      return fail(ignored.join("; "), { hint: `${restart}: the daemon puts its own back when it starts` });
     if (published === undefined) return fail("none is published", repair);
     return published === own
       ? pass(own)
