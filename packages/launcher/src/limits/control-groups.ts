@@ -98,7 +98,7 @@ export class ControlGroups {
       this.#reason = "the terminal server's control group cannot be seen from here";
       return undefined;
     }
-    if (own === "/") return this.#makeAtRoot(this.#hierarchy);
+    if (own === "/" && process.getuid?.() === 0) return this.#makeAtRoot(this.#hierarchy);
     const folder = join(this.#hierarchy, own);
     if (basename(own) === TERMINALS_LEAF) return dirname(folder);
     if (basename(own).startsWith(SCOPE_PREFIX)) {
