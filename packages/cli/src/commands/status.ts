@@ -2,6 +2,7 @@
 
 import { type BureauError, isBureauError } from "@bureau/kit/errors";
 import { systemLayout } from "@bureau/kit/layout";
+import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { sayNext } from "../command/say-next.ts";
@@ -29,6 +30,8 @@ export type Status = {
     readonly fleet: string;
     readonly state: string;
     readonly reason?: string;
+    /** How far agents are limited in what they use of it. */
+    readonly limits?: LimitsFact;
   };
   readonly principals: MachineReport["principals"];
   /** What to type where the daemon says nothing. */
@@ -48,6 +51,7 @@ export async function statusOf(installation: Installation): Promise<Status> {
   const programs =
     installation.kind === "system" ? await ofSystemd() : await ofSupervisor(installation.instance);
   const report = await machineReport(installation.layout).catch(bureauErrorOrThrow);
+  const limits = isBureauError(report) ? undefined : report.machine.limits;
   const { name, fleet, state, reason } = isBureauError(report)
     ? { name: installation.machine, fleet: installation.fleet, ...stateWithout(report, programs) }
     : report.machine;
@@ -62,7 +66,11 @@ export async function statusOf(installation: Installation): Promise<Status> {
     launcher: programs.of("launcher"),
     daemon: programs.of("daemon"),
     supervisor: { pid: programs.supervisor },
-    machine: { name, fleet, state, ...(reason === undefined ? {} : { reason }) },
+    machine: {
+      ...{ name, fleet, state },
+      ...(reason === undefined ? {} : { reason }),
+      ...(limits === undefined ? {} : { limits }),
+    },
     principals: isBureauError(report) ? [] : report.principals,
     ...(isBureauError(report) && report.hint !== "" ? { hint: report.hint } : {}),
   };
