@@ -10,7 +10,7 @@ const context: BwrapContext = {
   mounts: [],
   scratch: undefined,
   files: [{ source: "/d/etc/passwd", dest: "/etc/passwd" }],
-  hiddenFiles: ["/proc/keys"],
+  procMasks: { readOnly: ["/proc/sys"], folders: ["/proc/fs"], files: ["/proc/keys"] },
   empty: "/d/empty",
   hostTools: [
     { kind: "bind", path: "/usr" },
@@ -57,8 +57,11 @@ describe("bubblewrap's arguments", () => {
     expect(line({ security: { new_session: true } })).toContain("--new-session");
   });
 
-  test("lay an empty file over what tells of the host's keys", () => {
-    expect(line()).toContain(" --proc /proc --dev /dev --ro-bind /d/empty /proc/keys ");
+  test("lay the host's settings, then what is empty, over the sandbox's own /proc", () => {
+    const hidden = "--perms 0555 --size 4096 --tmpfs /proc/fs --remount-ro /proc/fs";
+    expect(line()).toContain(
+      ` --proc /proc --dev /dev --ro-bind /proc/sys /proc/sys ${hidden} --ro-bind /d/empty /proc/keys `,
+    );
   });
 
   test("refuse to run unsandboxed or among the host's processes", () => {

@@ -17,6 +17,7 @@ import { insidePaths } from "@bureau/kit/layout";
 import { within } from "@bureau/kit/mounts";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { ResolvedMount } from "./mount-policy.ts";
+import type { ProcMasks } from "./proc-masks.ts";
 
 /** What the host offers sandboxes that bring no environment of their own. */
 export type HostTool =
@@ -33,8 +34,8 @@ export type BwrapContext = {
   readonly scratch: string | undefined;
   /** Host files put at fixed places: generated passwd, group and the like. */
   readonly files: readonly { readonly source: string; readonly dest: string }[];
-  /** Files of /proc that tell of the host, and the host's empty file that lies over them. */
-  readonly hiddenFiles: readonly string[];
+  readonly procMasks: ProcMasks;
+  /** The host's empty file that lies over files. */
   readonly empty: string;
   readonly hostTools: readonly HostTool[];
   /** Tools of the environment that scripts expect at fixed places: `/bin/sh` → `<env>/bin/sh`. */
@@ -138,11 +139,17 @@ function baseArguments(spec: SandboxSpec, context: BwrapContext): string[] {
     ...tools,
     ...context.files.flatMap(({ source, dest }) => ["--ro-bind", source, dest]),
     ...["--proc", "/proc", "--dev", "/dev"],
-    ...context.hiddenFiles.flatMap((path) => ["--ro-bind", context.empty, path]),
+    ...procArguments(context),
     ...tmpfs("/dev/shm", "1777", context.tmpfsBytes),
     ...tmpfs("/tmp", "1777", context.tmpfsBytes),
   ];
 }
+
+const procArguments = ({ procMasks, empty }: BwrapContext): string[] => [
+  ...procMasks.readOnly.flatMap((path) => ["--ro-bind", path, path]),
+  ...procMasks.folders.flatMap(hiddenFolder),
+  ...procMasks.files.flatMap((path) => ["--ro-bind", empty, path]),
+];
 
 /** An environment lies in the store; so may Bureau's own programs, and are links to further paths of it then. */
 const needsStore = (spec: SandboxSpec, context: BwrapContext): boolean =>

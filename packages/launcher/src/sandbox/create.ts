@@ -35,6 +35,7 @@ import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
 import { makeMountPoint, nestedPoints } from "./mount-points.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
+import { type ProcMasks, procEntries, procMasks } from "./proc-masks.ts";
 import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
 import {
@@ -53,8 +54,7 @@ import { sandboxScript, startGate } from "./script.ts";
 import { seccompFilter } from "./seccomp/seccomp-filter.ts";
 import { expandVariables, templateVariables, type Variables } from "./variables.ts";
 
-/** They name keys of the host's users, and who has how many (keyrings(7)); a kernel without keyrings has neither. */
-const hiddenFiles = (): string[] => ["/proc/keys", "/proc/key-users"].filter((path) => existsSync(path));
+const hostMasks = (): ProcMasks => procMasks(process.getuid?.() ?? 0, procEntries());
 /** Linux's limit (HOST_NAME_MAX). */
 const HOSTNAME_BYTES_MAX = 64;
 
@@ -223,7 +223,7 @@ function writeFiles(
     mounts: plan.mounts,
     scratch: plan.scratch,
     files,
-    hiddenFiles: hiddenFiles(),
+    procMasks: hostMasks(),
     empty: paths.empty,
     hostTools: host.hostTools,
     environmentLinks: plan.environmentLinks,
@@ -260,7 +260,7 @@ function confinementOf(
 ): Pick<SandboxRecord, "confinement"> {
   const inside = [program, init].find((process) => process !== undefined && isAlive(process));
   if (inside === undefined) return {};
-  const layers = layersOf(inside.pid, shell.pid, hiddenFiles());
+  const layers = layersOf(inside.pid, shell.pid, Object.values(hostMasks()).flat());
   return { confinement: { layers, exceptions: exceptionsOf(spec), limits: host.groups.fact } };
 }
 

@@ -164,6 +164,17 @@ describe("from inside a sandbox", () => {
     expect(output.trim().split("\n").at(-1)).not.toBe("0");
   });
 
+  test("nothing in /proc can be written but what is the sandbox's own, whoever the launcher runs as", async () => {
+    const output = await inside(
+      `find /proc -path '/proc/[0-9]*' -prune -o -path /proc/sys/net -prune -o -type f -writable -print 2>/dev/null;
+       cat /proc/slabinfo 2>/dev/null | wc -c; cat /proc/sys/kernel/ostype; echo looked`,
+    );
+    const open = output.split("\n").filter((line) => line.startsWith("/proc/"));
+    // Anybody may ask there to be woken (the kernel's psi.rst).
+    expect(open.filter((path) => !path.startsWith("/proc/pressure/"))).toEqual([]);
+    expect(output).toMatch(/(^|\n)0\nLinux\nlooked$/);
+  });
+
   test("a link planted in the workspace does not lead out with the next mount", async () => {
     const planted = join(launcher.layout.workspaceRoot, "planted");
     mkdirSync(launcher.layout.workspaceRoot, { recursive: true });
