@@ -109,10 +109,25 @@ describe("the mount policy", () => {
     expect(existsSync(join(home, "made"))).toBe(false);
   });
 
-  test("mounts what a link inside the workspace means, not the link", () => {
-    mkdirSync(workspace("real"), { recursive: true });
-    symlinkSync(workspace("real"), workspace("alias"));
-    expect(mount({ source: workspace("alias") })).toMatchObject({ source: workspace("real") });
+  test("follows no link inside the workspace: it may be an agent's, and lead to what is another's", () => {
+    mkdirSync(workspace("other/below"), { recursive: true });
+    mkdirSync(workspace("mine"), { recursive: true });
+    symlinkSync("../other", workspace("mine/data"));
+    for (const path of ["mine/data", "mine/data/below"])
+      for (const mode of ["ro", "rw"] as const)
+        expect(() => mount({ source: workspace(path), mode, optional: true })).toThrow("a link in it leads");
+    expect(() => mount({ source: workspace("mine/data/made"), mode: "rw" })).toThrow("a link in it leads");
+    expect(existsSync(workspace("other/made"))).toBe(false);
+    expect(mount({ source: workspace("other/below") })).toMatchObject({ source: workspace("other/below") });
+  });
+
+  test("lets the workspace itself be a link, as its owner wants it", () => {
+    const alias = join(outside, "workspace-alias");
+    symlinkSync(layout.workspaceRoot, alias);
+    const aliased = { ...policy, layout: { ...layout, workspaceRoot: alias } };
+    mkdirSync(workspace("plain"), { recursive: true });
+    const found = resolveMount({ source: join(alias, "plain"), dest: "/data" }, aliased);
+    expect(found).toMatchObject({ source: workspace("plain") });
   });
 
   test("refuses a link on the host that means a forbidden place", () => {

@@ -1,9 +1,9 @@
 /**
  * Which host paths a template may bring into a sandbox. Templates come from rooms; this is the host's own say.
  *
- * Always: what is checked is the path with every link resolved, and that resolved path is what gets mounted, so a link
- * an agent planted in its workspace leads nowhere. Inside the workspace and cache roots everything is allowed that
- * stays inside them; everywhere else homes, Bureau's own folders, and what describes or controls the host is refused,
+ * Always: what is checked is the path with every link resolved, and that resolved path is what gets mounted. Inside the
+ * workspace and cache roots everything is allowed that no link leads to: a link there may be an agent's, and lead to what
+ * is another's; everywhere else homes, Bureau's own folders, and what describes or controls the host is refused,
  * and system folders are never writable. The host's certificates and its resolver are what every program on the host's
  * network needs: they are mounted without the private keys beside them, wherever a link leads.
  */
@@ -163,7 +163,7 @@ function refuseForbidden(
     refuse("system folders are never writable");
 }
 
-/** `wanted`, lexically inside `root`, resolved; undefined when it is missing. @throws when a link leads out */
+/** `wanted`, lexically inside `root`, resolved; undefined when it is missing. @throws when there is a link on the way */
 function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolean): string | undefined {
   const realRoot = realPath(root) ?? root;
   // The deepest part that exists decides: a link in the middle would carry a mkdir out of the root.
@@ -177,6 +177,12 @@ function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolea
     throw new BureauError(
       "forbidden",
       `Cannot mount "${mount.source}" on "${mount.dest}": a link in it leads out of "${root}", to "${real}"`,
+    );
+  if (real !== undefined && real !== join(realRoot, relative(root, existing)))
+    throw new BureauError(
+      "forbidden",
+      `Cannot mount "${mount.source}" on "${mount.dest}": a link in it leads to "${real}"`,
+      { hint: `sandboxes write below "${root}", so no link there is followed: name the folder itself` },
     );
   if (existing === wanted && real !== undefined) return real;
   if (!make) return undefined;
