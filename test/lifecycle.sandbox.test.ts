@@ -1,6 +1,6 @@
 /** `bureau up` and `bureau down` in any order, at once, and on what is left of a supervisor. */
 import { afterAll, expect, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findByArguments, findProcesses, signalProcess } from "@bureau/kit/process-table";
 import { parseRoomAlias } from "@bureau/schema/refs";
@@ -30,7 +30,14 @@ test(
     await bureau.json("up");
     rmSync(bureau.layout.supervisorSocket);
     await down();
+    // It repairs what is missing or broken.
+    writeFileSync(bureau.layout.sessionFile, "{");
+    expect(await bureau.run("agent", "list")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("→"),
+    });
     await bureau.json("up");
+    expect(await bureau.run("agent", "list")).toMatchObject({ code: 0 });
     const [before] = findByArguments("--home", bureau.home);
     rmSync(bureau.layout.supervisorSocket);
     await bureau.json("up");
@@ -70,7 +77,7 @@ test(
       if (said.includes("Homeserver")) child.kill("SIGINT");
     }
     expect(await child.exited).toBe(130);
-    expect(said).toContain("Interrupted: what has been started goes on");
+    expect(said).toContain("Interrupted. What has started keeps running");
     expect(findByArguments("--home", bureau.home)).toHaveLength(1);
     expect(await bureau.run("up")).toMatchObject({ code: 0 });
   },
@@ -108,6 +115,12 @@ test(
       ),
     ])
       signalProcess(process, "SIGKILL");
+    // The daemon runs on and answers: what nothing looks after is not "stopped".
+    const { homeserver, hint } = JSON.parse((await bureau.run("status", "--json")).stdout);
+    expect({ homeserver, hint }).toMatchObject({
+      homeserver: { state: "unsupervised" },
+      hint: expect.stringContaining("bureau up"),
+    });
     rmSync(join(bureau.home, "supervisor.json"), { force: true });
     await down();
   },

@@ -71,7 +71,10 @@ function readToken(path: string): Secret {
       cause: error,
     });
   }
-  if (token === "") throw bad(`The registration token file ${path} is empty`);
+  if (token === "")
+    throw new BureauError("invalid-input", `The registration token file ${path} is empty`, {
+      hint: "MATRIX_REGISTRATION_TOKEN of the credential file beside it is the token",
+    });
   return new Secret(token);
 }
 

@@ -25,6 +25,10 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
+test("what cannot be read names the file, also where the system call does not", () => {
+  expect(() => readIfPresent(dir)).toThrow(expect.objectContaining({ code: "EISDIR", path: dir }));
+});
+
 describe("writeDurably", () => {
   test("makes the file with exactly its mode, whatever the umask", () => {
     const before = process.umask(0o077);

@@ -60,8 +60,14 @@ function put(path: string, make: (temporary: string) => void): void {
     renameSync(temporary, path);
   } catch (error) {
     removeIfPossible(temporary);
-    throw error;
+    throw ofPath(error, path);
   }
+}
+
+/** A failed read or write does not say of which file. */
+function ofPath(error: unknown, path: string): unknown {
+  if (error instanceof Error && !("path" in error)) Object.assign(error, { path });
+  return error;
 }
 
 /** What was made of it, if anything was: why it could not be made is what counts. */
@@ -112,7 +118,7 @@ export function readIfPresent(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return undefined;
-    throw error;
+    throw ofPath(error, path);
   }
 }
 

@@ -170,8 +170,8 @@ describe("private folders", () => {
     expect(statSync(join(dir, "a/b")).mode & 0o777).toBe(0o700);
   });
 
-  test("are refused when others may enter, when they are links, and when they are files", () => {
-    for (const mode of [0o755, 0o710, 0o701, 0o770]) {
+  test("are refused when others may enter or we may not, when they are links, and when they are files", () => {
+    for (const mode of [0o755, 0o710, 0o701, 0o770, 0o500]) {
       const path = join(dir, mode.toString(8));
       mkdirSync(path);
       chmodSync(path, mode);

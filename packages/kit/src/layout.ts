@@ -23,6 +23,7 @@ import {
   sanitised,
 } from "@bureau/schema/refs";
 import { BureauError } from "./errors.ts";
+import { fileError } from "./file-error.ts";
 import { realPath } from "./own-build.ts";
 
 /** The folders of one installation on one host. */
@@ -194,21 +195,21 @@ export function makePrivateDir(path: string): void {
   } catch (error) {
     // Something that is not a folder stands there: the check below says so.
     if (lstatSync(path, { throwIfNoEntry: false }) === undefined)
-      throw new BureauError("failed", `Cannot make the folder "${path}"`, { cause: error });
+      throw fileError(`Cannot make the folder "${path}"`, error, "name another with BUREAU_HOME");
   }
   const stat = lstatSync(path);
   if (stat.uid !== process.getuid?.())
     throw new BureauError("forbidden", `Cannot use the folder "${path}": it belongs to user ${stat.uid}`, {
       hint: "name another with BUREAU_HOME, or, where it lies in /tmp, set XDG_RUNTIME_DIR to a folder of yours",
     });
-  if (!stat.isDirectory() || (stat.mode & 0o077) !== 0)
-    throw new BureauError(
-      "forbidden",
-      `Cannot use the folder "${path}": it must be a folder of yours with mode 0700`,
-      {
-        hint: `chmod 700 "${path}", or remove it`,
-      },
-    );
+  if (!stat.isDirectory())
+    throw new BureauError("forbidden", `Cannot use the folder "${path}": it is a file or a link`, {
+      hint: "move it away, or name another folder with BUREAU_HOME",
+    });
+  if ((stat.mode & 0o777) !== 0o700)
+    throw new BureauError("forbidden", `Cannot use the folder "${path}": it must have the mode 0700`, {
+      hint: `chmod 700 "${path}", or name another folder with BUREAU_HOME`,
+    });
 }
 
 /**

@@ -55,6 +55,9 @@ describe("a program", () => {
     const bug = await start('throw new TypeError("oops");').ended();
     expect([bug.code, bug.lines.length]).toEqual([1, 1]);
     expect(bug.lines[0]?.["stack"]).toContain("oops");
+    const file = await start('require("node:fs").readFileSync("/none");').ended();
+    expect(file.lines[0]).toMatchObject({ code: "not-found", hint: "" });
+    expect(file.lines[0]).not.toHaveProperty("stack");
   });
 
   test("gets its arguments", async () => {

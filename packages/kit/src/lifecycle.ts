@@ -3,7 +3,8 @@
  * SIGINT, logs what it throws once, and is the only caller of `process.exit`.
  */
 import { configureEgress, egressOfEnvironment, takeProxyVariables } from "./egress.ts";
-import { BureauError, isBureauError, messageOf } from "./errors.ts";
+import { BureauError, messageOf } from "./errors.ts";
+import { unlessOfFile } from "./file-error.ts";
 import { createLog, type Log } from "./log.ts";
 
 /** Exit codes of long-running programs. Supervisors match on them. */
@@ -42,11 +43,7 @@ export async function runProgram(
     code = (await main({ log, signal: stop.signal, args: process.argv.slice(2) })) ?? exitCodes.ok;
   } catch (error) {
     if (stop.signal.aborted && error === stop.signal.reason) code = exitCodes.ok;
-    else
-      log.error(
-        messageOf(error),
-        isBureauError(error) ? { code: error.code, hint: error.hint } : { stack: stackOf(error) },
-      );
+    else logFailure(log, unlessOfFile(error));
   }
   process.exit(code);
 }
@@ -58,4 +55,9 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 
-const stackOf = (error: unknown): string | undefined => (error instanceof Error ? error.stack : undefined);
+/** A stack helps only with a fault of ours: what has a hint, even an empty one, says all there is. */
+function logFailure(log: Log, error: unknown): void {
+  const expected = error instanceof Error && "code" in error && "hint" in error;
+  const stack = error instanceof Error ? error.stack : undefined;
+  log.error(messageOf(error), expected ? { code: error.code, hint: error.hint } : { stack });
+}

@@ -41,7 +41,7 @@ export function writeMachineSession(path: string, session: StoredSession): void 
 
 /** `hint` is what to type when there is none. @throws BureauError `not-found`, InputError when it is not one */
 export function readOperatorSession(path: string, hint = ""): StoredSession {
-  const file = parseJson(OperatorFileSchema, read(path, hint), `session "${path}"`);
+  const file = parseJson(OperatorFileSchema, read(path, hint), `session "${path}"`, hint);
   return { homeserver: file.homeserver, userId: file.user_id, token: file.access_token };
 }
 

@@ -13,6 +13,8 @@ export class InputError extends Error {
     readonly what: string,
     /** One sentence per fault, each with its path, for example `command.0: expected string but received 5`. */
     readonly faults: readonly string[],
+    /** What to type next, where the reader knows. */
+    readonly hint = "",
   ) {
     super(`Invalid ${what}: ${faults.join("; ")}`);
     this.name = "InputError";
@@ -30,6 +32,7 @@ export function parse<const Schema extends v.GenericSchema>(
   schema: Schema,
   value: unknown,
   what: string,
+  hint = "",
 ): v.InferOutput<Schema> {
   const result = v.safeParse(schema, value);
   if (result.success) return result.output;
@@ -40,6 +43,7 @@ export function parse<const Schema extends v.GenericSchema>(
       const fault = path === null ? issue.message : `${path}: ${issue.message}`;
       return fault.length > FAULT_CHARS_MAX ? `${fault.slice(0, FAULT_CHARS_MAX)}…` : fault;
     }),
+    hint,
   );
 }
 
@@ -48,16 +52,19 @@ export function parseJson<const Schema extends v.GenericSchema>(
   schema: Schema,
   text: string,
   what: string,
+  hint = "",
 ): v.InferOutput<Schema> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new InputError(what, [
-      `it is not JSON (${error instanceof Error ? error.message : String(error)})`,
-    ]);
+    throw new InputError(
+      what,
+      [`it is not JSON (${error instanceof Error ? error.message : String(error)})`],
+      hint,
+    );
   }
-  return parse(schema, value, what);
+  return parse(schema, value, what, hint);
 }
 
 /**

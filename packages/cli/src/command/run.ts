@@ -29,12 +29,12 @@ export async function runCommand(
   try {
     const found = find(root, argv);
     if ("help" in found) {
-      terminal.print(found.help);
+      terminal.print(asTyped(found.help));
       return exit.ok;
     }
     const { command, path, rest } = found;
     if (flagsOf(rest).some((word) => word === "--help" || word === "-h")) {
-      terminal.print(commandHelp(path, command));
+      terminal.print(asTyped(commandHelp(path, command)));
       return exit.ok;
     }
     const { args, flags } = parseFlags(command, path, rest);
@@ -136,7 +136,7 @@ function flagError(error: unknown, typed: string, known: readonly string[]): Usa
 /** Prints what went wrong: a sentence and, under it, what to do. With --json also as JSON on stdout. */
 function report(thrown: unknown, terminal: Terminal, json: boolean): number {
   const error = unlessOfFile(thrown);
-  const hint = isBureauError(error) ? asTyped(error.hint) : "";
+  const hint = isBureauError(error) || error instanceof InputError ? asTyped(error.hint) : "";
   const code = isBureauError(error)
     ? error.code
     : error instanceof InputError || error instanceof RefError

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { asTyped, type CommandHost, typedAsRoot, typedCommand } from "./typed-command.ts";
+import { asTyped, type CommandHost, homeNamedBy, typedAsRoot, typedCommand } from "./typed-command.ts";
 
 const own = "/opt/build/bin/bureau";
 
@@ -36,6 +36,23 @@ test("a hint repeats how the checkout's command was called, and gives root no su
   expect(typedCommand(checkout)).toBe("./bureau");
   expect(typedAsRoot(checkout)).toBe("sudo ./bureau");
   expect(typedAsRoot({ ...checkout, isRoot: true })).toBe("./bureau");
+});
+
+test("a hint is about the instance that --home names, and root's about the system", () => {
+  const named = host({ home: "/srv/my bureau" });
+  expect(asTyped("bureau down, or sudo bureau machine doctor", () => named)).toBe(
+    `BUREAU_HOME='/srv/my bureau' ${own} down, or sudo ${own} machine doctor`,
+  );
+  expect(homeNamedBy(["down", "--home", "/a"])).toBe("/a");
+  expect(homeNamedBy(["down", "--home=/a"])).toBe("/a");
+  for (const words of [["down"], ["matrix", "send", "lobby", "--", "--home", "/a"]])
+    expect(homeNamedBy(words)).toBeUndefined();
+});
+
+test("help says how the program is called here", () => {
+  const checkout = host({ env: { BUREAU_COMMAND: "./bureau" } });
+  expect(asTyped("bureau --help", () => checkout)).toBe("./bureau --help");
+  expect(asTyped("Usage: bureau <command>", () => checkout)).toBe("Usage: ./bureau <command>");
 });
 
 test("a hint keeps prose, other programs and full paths as they are", () => {

@@ -6,12 +6,15 @@ import { existsSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { systemHost } from "@bureau/kit/layout";
 import { programsDir } from "../instance/programs-dir.ts";
+import { shellWord } from "../remote/shell-words.ts";
 import { root } from "../tree/root.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
 export type CommandHost = {
   readonly env: Env;
+  /** The instance that `--home` names. A hint without it would be about another one. */
+  readonly home?: string | undefined;
   /** Root's own shell, which needs no sudo. */
   readonly isRoot: boolean;
   /** The program of that name on PATH. */
@@ -25,11 +28,20 @@ export type CommandHost = {
 function thisHost(): CommandHost {
   return {
     env: process.env,
+    home: homeNamedBy(process.argv.slice(2)),
     isRoot: process.getuid?.() === 0 && process.env["SUDO_USER"] === undefined,
     which: (name) => Bun.which(name) ?? undefined,
     own: ownProgram(),
     resolve: (path) => (existsSync(path) ? realpathSync(path) : undefined),
   };
+}
+
+/** The value of `--home` among the words of a command line. */
+export function homeNamedBy(words: readonly string[]): string | undefined {
+  const end = words.indexOf("--");
+  const flags = end < 0 ? words : words.slice(0, end);
+  const at = flags.findIndex((word) => word === "--home" || word.startsWith("--home="));
+  return flags[at] === "--home" ? flags[at + 1] : flags[at]?.slice("--home=".length);
 }
 
 /** A hint is printed whatever is wrong here. */
@@ -60,11 +72,13 @@ export function typedAsRoot(host: CommandHost = thisHost()): string {
 }
 
 const words = root.commands.map(({ name }) => name).join("|");
-const mention = new RegExp(`(?<![\\w./-])(sudo )?bureau (?=(?:${words})\\b)`, "g");
+const mention = new RegExp(`(?<![\\w./-])(sudo )?bureau (?=(?:${words})\\b|--help|<command>)`, "g");
 
 /** `text` with every `bureau …` and `sudo bureau …` in it as it is typed here. */
 export function asTyped(text: string, host: () => CommandHost = thisHost): string {
-  return text.replace(mention, (_, sudo: string | undefined) =>
-    sudo === undefined ? `${typedCommand(host())} ` : `${typedAsRoot(host())} `,
-  );
+  return text.replace(mention, (_, sudo: string | undefined) => {
+    const here = host();
+    if (sudo !== undefined) return `${typedAsRoot(here)} `;
+    return `${here.home === undefined ? "" : `BUREAU_HOME=${shellWord(here.home)} `}${typedCommand(here)} `;
+  });
 }

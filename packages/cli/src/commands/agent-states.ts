@@ -9,6 +9,7 @@ import type { PrincipalAssignment } from "@bureau/schema/events";
 import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { withAge } from "../command/age.ts";
 import type { Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { findInstallation } from "../instance/installation.ts";
 import { isOnline, type ListedMachine, offlineSince, seenMachine } from "../instance/machines.ts";
@@ -62,9 +63,15 @@ async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<
     };
   } catch (error) {
     if (isBureauError(error) && error.code === "forbidden")
-      return () => ({ state: "unknown", reason: "you may not ask the daemon: bureau status says how" });
+      return () => ({
+        state: "unknown",
+        reason: asTyped("you may not ask the daemon: bureau status says how"),
+      });
     if (!isAway(error)) throw error;
-    return () => ({ state: "unknown", reason: "the daemon does not answer: bureau status" });
+    return () => ({
+      state: "unknown",
+      reason: asTyped("the daemon does not answer: bureau status says why"),
+    });
   }
 }
 

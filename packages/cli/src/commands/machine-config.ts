@@ -2,6 +2,7 @@
 import type { StateContent } from "@bureau/matrix/edit-state";
 import { eventTypes } from "@bureau/schema/events";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { sayNext } from "../command/say-next.ts";
 import { configFaults, configPlace, repairConfig } from "../instance/machine-config.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
 
@@ -20,7 +21,7 @@ export async function run(invocation: Invocation): Promise<number> {
   else {
     terminal.print(`${repair ? "Taken out of" : "Cannot be read in"} ${event}:`);
     for (const { field, fault } of faults) terminal.print(`  ${field}: ${fault}`);
-    if (!repair) terminal.say(`\nTake it out: bureau machine config ${machine} --repair`);
+    if (!repair) sayNext(terminal, `bureau machine config ${machine} --repair`);
   }
   return repair || faults.length === 0 ? 0 : 1;
 }

@@ -34,7 +34,7 @@ export type Status = {
     readonly limits?: LimitsFact;
   };
   readonly principals: MachineReport["principals"];
-  /** What to type where the daemon says nothing. */
+  /** What to type where the daemon says nothing, or nothing looks after the programs. */
   readonly hint?: string;
 };
 
@@ -55,16 +55,20 @@ export async function statusOf(installation: Installation): Promise<Status> {
   const { name, fleet, state, reason } = isBureauError(report)
     ? { name: installation.machine, fleet: installation.fleet, ...stateWithout(report, programs) }
     : report.machine;
+  // Its programs run on when a supervisor is killed; only their daemon can say so.
+  const unsupervised = programs.supervisor === null && !isBureauError(report);
+  const of: Programs["of"] = (program) =>
+    unsupervised ? { state: "unsupervised", pid: null, restarts: 0 } : programs.of(program);
   return {
     home: programs.home,
     installation: installation.kind,
     homeserver: {
-      ...programs.of("homeserver"),
+      ...of("homeserver"),
       url: installation.homeserverUrl,
       listen: installation.kind === "rootless" ? (installation.instance.listen ?? null) : null,
     },
-    launcher: programs.of("launcher"),
-    daemon: programs.of("daemon"),
+    launcher: of("launcher"),
+    daemon: of("daemon"),
     supervisor: { pid: programs.supervisor },
     machine: {
       ...{ name, fleet, state },
@@ -73,6 +77,9 @@ export async function statusOf(installation: Installation): Promise<Status> {
     },
     principals: isBureauError(report) ? [] : report.principals,
     ...(isBureauError(report) && report.hint !== "" ? { hint: report.hint } : {}),
+    ...(unsupervised
+      ? { hint: "bureau up: no program that ends is started again without a supervisor" }
+      : {}),
   };
 }
 
@@ -150,9 +157,9 @@ export async function run(invocation: Invocation): Promise<number> {
       const details = [pid === null ? "" : `pid ${pid}`, restarts === 0 ? "" : `restarted ${restarts}×`];
       terminal.print(`${name.padEnd(12)}${[state, ...details].filter((text) => text !== "").join(", ")}`);
     }
-    terminal.print("");
     if (status.hint !== undefined) sayNext(terminal, status.hint);
-    else
+    if (status.principals.length > 0) {
+      terminal.print("");
       terminal.table(
         ["PRINCIPAL", "STATE", "HEALTH", "PID", "TEMPLATE", "REASON"],
         status.principals.map((principal) => [
@@ -164,6 +171,7 @@ export async function run(invocation: Invocation): Promise<number> {
           principal.reason ?? "",
         ]),
       );
+    }
   }
   return status.machine.state === "online" ? 0 : 1;
 }

@@ -10,7 +10,7 @@ import { machineConfPath } from "@bureau/kit/machine-conf";
 import { waitFor } from "@bureau/kit/wait-for";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { typedCommand } from "../command/typed-command.ts";
+import { asTyped, typedCommand } from "../command/typed-command.ts";
 import { bringUp, type UpResult } from "../instance/bring-up.ts";
 import { egressFlags } from "../instance/egress-flags.ts";
 import type { NetworkChange } from "../instance/homeserver-start.ts";
@@ -19,6 +19,7 @@ import { programsDir } from "../instance/programs-dir.ts";
 import { runSupervisor } from "../instance/supervisor.ts";
 import { replaceSupervisor } from "../instance/supervisor-lock.ts";
 import { supervisorStatus } from "../instance/supervisor-wire.ts";
+import { shellWord } from "../remote/shell-words.ts";
 import { statusOf } from "./status.ts";
 
 /** A supervisor only opens a socket; one that has not by then never will. */
@@ -48,9 +49,8 @@ const INTERRUPTED = { SIGINT: 130, SIGTERM: 143 } as const;
 /** What runs has been started by the supervisor, which no Ctrl-C here reaches: the person is told what to type. */
 function sayWhenInterrupted({ terminal }: Invocation): Disposable {
   const onSignal = (name: keyof typeof INTERRUPTED): void => {
-    const command = typedCommand();
     terminal.note(
-      `Interrupted: what has been started goes on. ${command} up takes it up again, ${command} down stops it.`,
+      asTyped("Interrupted. What has started keeps running: bureau up continues, bureau down stops it."),
     );
     process.exit(INTERRUPTED[name]);
   };
@@ -159,13 +159,17 @@ async function present(invocation: Invocation, result: UpResult): Promise<void> 
     ["agent logs demo", "what it prints"],
     ["down", "stop everything; the data stays"],
   ];
-  // On a machine of a fleet, commands are about that unless told otherwise.
+  // On a machine of a fleet, commands are about that unless told otherwise; elsewhere, about the usual folder.
   const home = result.instance.layout.home;
-  const other = existsSync(machineConfPath(invocation.env)) && (invocation.env["BUREAU_HOME"] ?? "") === "";
+  const named = invocation.flags["home"] !== undefined;
+  const member = existsSync(machineConfPath(invocation.env)) && (invocation.env["BUREAU_HOME"] ?? "") === "";
+  const why = member
+    ? "this host is also a machine of a fleet: say which you mean"
+    : "or --home with each of these";
   const width = Math.max(...next.map(([typed = ""]) => typed.length));
   terminal.say(`
 ${bold("Bureau is up.")} Everything of it lies in ${home}
 
-Type next:${other ? `\n  export BUREAU_HOME=${home}  # this host is also a machine of a fleet: say which you mean` : ""}
+Type next:${named || member ? `\n  export BUREAU_HOME=${shellWord(home)}  # ${why}` : ""}
 ${next.map(([typed = "", what]) => `  ${command} ${typed.padEnd(width)}  ${what}`).join("\n")}`);
 }

@@ -132,7 +132,9 @@ export function readCredentials(path: string): Credentials | undefined {
   const value = (key: string): string => {
     const found = values.get(key);
     if (found === undefined || found === "")
-      throw new BureauError("invalid-input", `The credential file "${path}" has no ${key}`);
+      throw new BureauError("invalid-input", `The credential file "${path}" has no ${key}`, {
+        hint: "bureau matrix setup writes such a file; an instance's own: move it away, then bureau up makes it again",
+      });
     return found;
   };
   return {

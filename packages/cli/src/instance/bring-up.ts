@@ -12,9 +12,10 @@ import { isBureauError } from "@bureau/kit/errors";
 import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/kit/layout";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { writeOperatorSession } from "@bureau/matrix/session-file";
+import { readOperatorSession, writeOperatorSession } from "@bureau/matrix/session-file";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
+import { InputError } from "@bureau/schema/parse";
 import { runStep } from "../command/run-step.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { type Credentials, ensureAdministrator, writeCredentials } from "./administrator.ts";
@@ -105,7 +106,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   const settled = await runStep(terminal, "Agents", () => settleAgents(layout, clock), describeAgents);
   const { limits } = settled.machine;
   if (limits !== undefined && limits.level !== "enforced")
-    terminal.say(`! Limits of agents: ${describeLimits(limits)}`);
+    terminal.say(`! Agents: ${describeLimits(limits)}`);
   return {
     instance,
     report: settled,
@@ -147,13 +148,24 @@ async function administrator(
     credentialFile: layout.credentialFile,
     onIgnored: warnOf(terminal),
   });
-  if (readIfPresent(layout.sessionFile) === undefined)
+  if (!holdsSession(layout.sessionFile))
     writeOperatorSession(layout.sessionFile, {
       homeserver: instance.homeserverUrl,
       userId: admin.session.userId,
       token: admin.credentials.adminToken,
     });
   return admin;
+}
+
+/** A file that is missing or broken is written again. */
+function holdsSession(path: string): boolean {
+  try {
+    readOperatorSession(path);
+    return true;
+  } catch (error) {
+    if (error instanceof InputError || (isBureauError(error) && error.code === "not-found")) return false;
+    throw error;
+  }
 }
 
 async function prepareFleet(session: MatrixSession, instance: Instance, note: Note): Promise<NamespaceRooms> {

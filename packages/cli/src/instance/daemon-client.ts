@@ -1,5 +1,6 @@
 /** Asking this machine's daemon, over observe.sock: one JSON line each way. */
 import { connect } from "node:net";
+import { dirname } from "node:path";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "@bureau/kit/errors";
 import { type Layout, observeSocket, systemHost, systemLayout } from "@bureau/kit/layout";
 import {
@@ -62,8 +63,17 @@ async function requireRunning(layout: Layout): Promise<void> {
   throw new BureauError("unavailable", `The daemon does not run${why}`, { hint: startHint(layout) });
 }
 
-/** Only members of the operators' group, and root, may open the socket of a system installation. */
-const ACCESS_HINT = `sudo gpasswd -a "$USER" ${systemHost.operatorsGroup}, then log in again or: newgrp ${systemHost.operatorsGroup}`;
+/**
+ * Only members of the operators' group, and root, may open the socket of a system installation; the folder of an
+ * instance's is its user's alone.
+ */
+const accessHint = (path: string): string =>
+  path === observeSocket(systemLayout)
+    ? `sudo gpasswd -a "$USER" ${systemHost.operatorsGroup}, then log in again or: newgrp ${systemHost.operatorsGroup}`
+    : `ls -ld "${dirname(path)}" says whose it is; yours needs the mode 0700`;
+
+/** No socket, or one whose program has ended. */
+const noListener = (errno: string | undefined): boolean => errno === "ENOENT" || errno === "ECONNREFUSED";
 
 function exchange(path: string, request: string, startHint: string): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -73,7 +83,7 @@ function exchange(path: string, request: string, startHint: string): Promise<str
     const fail = (reason: string, code: ErrorCode = "unavailable"): void => {
       clearTimeout(timer);
       socket.destroy();
-      const hint = code === "forbidden" ? ACCESS_HINT : startHint;
+      const hint = code === "forbidden" ? accessHint(path) : startHint;
       reject(new BureauError(code, `Cannot ask the daemon at "${path}": ${reason}`, { hint }));
     };
     const timer = setTimeout(() => fail(`no answer within ${ANSWER_MS_MAX} ms`, "timeout"), ANSWER_MS_MAX);
@@ -81,7 +91,7 @@ function exchange(path: string, request: string, startHint: string): Promise<str
     socket.once("error", (error) => {
       const errno = errnoOf(error);
       if (errno === "EACCES" || errno === "EPERM") fail("you may not open it", "forbidden");
-      else fail(errno ?? messageOf(error));
+      else fail(noListener(errno) ? "it does not run" : (errno ?? messageOf(error)));
     });
     socket.once("close", () => fail("it closed the connection"));
     socket.on("data", (chunk: Buffer) => {

@@ -60,7 +60,12 @@ export const layoutFor = (home: string | undefined, env: Env): InstanceLayout =>
 export function findInstance(layout: InstanceLayout): Instance | undefined {
   const text = readIfPresent(layout.instanceFile);
   if (text === undefined) return undefined;
-  const stored = parseJson(InstanceSchema, text, layout.instanceFile);
+  const stored = parseJson(
+    InstanceSchema,
+    text,
+    layout.instanceFile,
+    `move it away, then bureau up: it makes the file again, with default names`,
+  );
   return {
     layout,
     homeserverUrl: stored.homeserver_url,

@@ -195,7 +195,7 @@ export function defaultFleet(invocation: Invocation, argument?: string): FleetLo
     throw new UsageError(`Which fleet: "${argument}" or --fleet "${flag}"?`, "name one of them");
   const fleet = argument === undefined ? knownFleet(invocation) : parseFleet(argument);
   if (fleet === undefined)
-    throw new BureauError("invalid-input", "Which fleet? There is no Bureau here that would say", {
+    throw new BureauError("invalid-input", "Which fleet? None is named, and this host is no machine of one", {
       hint: "bureau fleet use NAMESPACE/fleet/NAME, or --fleet (bureau fleet list shows them), or bureau up",
     });
   return fleet;
@@ -232,9 +232,13 @@ export function machineOf(
   if (typed !== undefined) return machineLocalpart(defaultFleet(invocation), typed);
   const here = thisMachine(invocation);
   if (here === undefined)
-    throw new BureauError("not-found", "Which machine? This host is none of a fleet", {
-      hint: "name one (bureau machine list shows them), or bureau up",
-    });
+    throw new BureauError(
+      "not-found",
+      "Which machine? None is named, and this host is no machine of a fleet",
+      {
+        hint: "name one (bureau machine list shows them), or bureau up",
+      },
+    );
   return requireFleet(invocation, here, undefined);
 }
 

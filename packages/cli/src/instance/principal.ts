@@ -174,7 +174,12 @@ export function notAssigned(
 ): BureauError {
   const name = accountOf(principal);
   const known = assignments.map((one) => accountOf(principalOfUser(one.principal)));
-  return new BureauError("not-found", `"${name}" is not assigned to "${machine}"`, {
+  const ownName = (account: string): string => account.slice(account.indexOf("/") + 1);
+  const sibling = known.find((one) => ownName(one) === ownName(name));
+  const message = `"${name}" is not assigned to "${machine}"`;
+  if (sibling !== undefined)
+    return new BureauError("not-found", message, { hint: `did you mean "${sibling}"?` });
+  return new BureauError("not-found", message, {
     hint: instead(name, known, {
       are: "assigned to it",
       list: `bureau agent list --machine ${machine}`,

@@ -67,7 +67,7 @@ export function bwrapFault(host: Host, found: string): { fault: string; hint: st
   const newest = /^ID=debian$/m.test(host.osRelease) && /^VERSION_ID="?12"?$/m.test(host.osRelease);
   const fixed = bwrapSecure.join(".");
   return {
-    fault: `${found} lacks the fix of CVE-2026-87766; Bureau makes the places of mounts itself`,
+    fault: `${found} lacks the fix of CVE-2026-87766; Bureau works around it and makes all mount points itself`,
     hint: newest
       ? `Debian 12 has no bubblewrap with the fix: upgrade to Debian 13, or install ${fixed} or newer by hand`
       : `upgrade it to ${fixed} or newer: ${installCommand(host, "bubblewrap")}`,

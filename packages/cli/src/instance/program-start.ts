@@ -1,9 +1,11 @@
-/** Starting one of an instance's programs and seeing it through, or saying with its own last words why not. */
+/** Starting one of an instance's programs and seeing it through, or saying why not, as its log says. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
+import { parseJson } from "@bureau/schema/parse";
+import * as v from "valibot";
 import type { Instance } from "./instance.ts";
 import { bootstrapFile } from "./supervisor.ts";
 import { type ProgramName, startProgram, supervisorStatus } from "./supervisor-wire.ts";
@@ -35,13 +37,11 @@ export async function startAndWatch<T>(
   if (answer !== undefined && died === undefined) return answer as T;
   const log = join(instance.layout.logDir, `${program}.log`);
   if (died === "revoked") throw revokedError(instance);
-  const why =
-    died === undefined ? `it did not answer within ${START_MS_MAX / 1000} s` : `it keeps ending (${died})`;
-  throw new BureauError(
-    "failed",
-    `Cannot start the ${program}: ${why}. Its last words:\n${lastLines(log, 5)}`,
-    { hint: `read ${log}` },
-  );
+  const why = died === undefined ? `it did not answer within ${START_MS_MAX / 1000} s` : "it keeps ending";
+  const { errors, hint } = lastErrors(existsSync(log) ? readFileSync(log, "utf8") : "");
+  throw new BureauError("failed", `Cannot start the ${program}: ${[why, ...errors].join("\n  ")}`, {
+    hint: hint === "" ? `read ${log}` : `${hint}; its log: ${log}`,
+  });
 }
 
 /** The machine was taken out of its fleet. */
@@ -59,5 +59,26 @@ export async function programReport(
   return programs.find(({ name }) => name === program) ?? { state: "starting", restarts: 0 };
 }
 
-const lastLines = (path: string, count: number): string =>
-  existsSync(path) ? readFileSync(path, "utf8").trimEnd().split("\n").slice(-count).join("\n") : "(no log)";
+const LAST_LINES = 5;
+
+const LineSchema = v.object({
+  level: v.string(),
+  message: v.string(),
+  hint: v.optional(v.string(), ""),
+});
+
+/** The errors at the end of a program's log, each once; lines that are no log of ours as they are. */
+export function lastErrors(log: string): { errors: string[]; hint: string } {
+  const lines = log.trimEnd().split("\n").slice(-LAST_LINES).map(readLine);
+  const errors = lines.filter(({ level }) => level === "error");
+  const hint = errors.at(-1)?.hint ?? "";
+  return { errors: [...new Set(errors.map(({ message }) => message))].filter(Boolean), hint };
+}
+
+function readLine(line: string): v.InferOutput<typeof LineSchema> {
+  try {
+    return parseJson(LineSchema, line, "log line");
+  } catch {
+    return { level: "error", message: line, hint: "" };
+  }
+}

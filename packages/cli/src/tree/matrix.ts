@@ -69,7 +69,7 @@ export const matrix: CommandGroup = {
           name: "create",
           summary: "Make an account for a person",
           details:
-            "The person is in the namespace's space and lobby, an operator in every room of the namespace, its fleets and\ntheir machines. Needs the registration token (--credential-file) or a server admin.",
+            "The person joins the namespace's space and lobby; with --operator also every room of the namespace, its fleets\nand their machines. Needs the registration token (--credential-file) or a server admin.",
           positionals: [{ name: "name", summary: "Localpart of the account, such as alice" }],
           flags: {
             ...sessionFlags,

@@ -1,4 +1,5 @@
 /** What the machine is to run, as its daemon tells, and whether services answer on their sockets. */
+import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { type BureauError, isBureauError } from "@bureau/kit/errors";
 import { sandboxPaths, systemHost } from "@bureau/kit/layout";
@@ -83,11 +84,14 @@ async function resourceLimits(host: HostView): Promise<Finding> {
   if (limits === undefined) return skip("the daemon does not say");
   const found = describeLimits(limits);
   if (limits.level === "enforced") return pass(found);
-  const hint =
-    host.kind === "system"
-      ? "boot with the unified control groups: systemd.unified_cgroup_hierarchy=1"
-      : "loginctl enable-linger, then bureau down and bureau up";
-  return warn(found, { hint });
+  return warn(found, { hint: limitsHint(host.kind) });
+}
+
+function limitsHint(kind: HostView["kind"]): string {
+  if (kind === "system") return "boot with the unified control groups: systemd.unified_cgroup_hierarchy=1";
+  return existsSync("/run/systemd/system")
+    ? "loginctl enable-linger, then bureau down and bureau up"
+    : "a host that systemd boots gives control groups to users (loginctl enable-linger); here only root has them";
 }
 
 async function configuration(host: HostView): Promise<Finding> {
@@ -143,7 +147,9 @@ async function refusalToOperators(host: HostView, path: string): Promise<string 
   if (NOT_RUN.includes(ran.code) && borrows) return refusalOf(path);
   if (ran.code === 0) return undefined;
   const [errno] = Object.entries(constants.errno).find(([, number]) => number === ran.code) ?? [];
-  return errno ?? (ran.code === HUNG_UP ? "it hangs up" : `exit code ${ran.code}`);
+  // A program that does not listen: which of the two is heard is chance.
+  if (ran.code === HUNG_UP || errno === "ECONNRESET") return "it hangs up";
+  return errno ?? `exit code ${ran.code}`;
 }
 
 const isOperator = (host: HostView): boolean => {
