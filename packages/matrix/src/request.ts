@@ -7,6 +7,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { type EgressOptions, egressTo } from "@bureau/kit/egress";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
+import { refusedBecause } from "@bureau/kit/refused-because";
 import { hintOf, isRateLimit, MatrixError, refusedCode } from "./matrix-error.ts";
 
 /** How requests leave the process; the global `fetch` is one. */
@@ -122,11 +123,14 @@ function refusal({ act }: MatrixRequest, response: Response, body: unknown): Mat
   const fields: Record<string, unknown> = typeof body === "object" && body !== null ? { ...body } : {};
   const errcode = typeof fields["errcode"] === "string" ? fields["errcode"] : "";
   const reason = typeof fields["error"] === "string" ? fields["error"] : "";
-  const said = [String(status), errcode, reason].filter((part) => part !== "").join(" ");
-  return new MatrixError(refusedCode(status, errcode), `Cannot ${act}: ${said}`, {
-    ...{ errcode, status, body, hint: hintOf(status, errcode) },
-    retryAfterMs: retryAfterMs(response.headers.get("retry-after"), fields, systemClock.now()),
-  });
+  return new MatrixError(
+    refusedCode(status, errcode),
+    `Cannot ${act}: ${refusedBecause(status, errcode, reason)}`,
+    {
+      ...{ errcode, status, body, hint: hintOf(status, errcode) },
+      retryAfterMs: retryAfterMs(response.headers.get("retry-after"), fields, systemClock.now()),
+    },
+  );
 }
 
 /** The runtime's messages are for programmers; the kernel's name of the failure stays beside the sentence. */

@@ -203,8 +203,10 @@ describe("failures", () => {
   test("a refusal names the act, the value, what was said, and what to type next", async () => {
     const body = { errcode: "M_FORBIDDEN", error: "not yours" };
     const error = await against(() => Response.json(body, { status: 403 }));
-    expect(error.message).toBe("Cannot join !room:bureau.test: 403 M_FORBIDDEN not yours");
+    expect(error.message).toBe("Cannot join !room:bureau.test: not yours (403 M_FORBIDDEN)");
     expect(error.hint).toContain("bureau whoami");
+    const silent = await against(() => new Response("<html>no</html>", { status: 403 }));
+    expect(silent.message).toEndWith(": the homeserver gives no reason (HTTP 403)");
     const ended = { errcode: "M_UNKNOWN_TOKEN", error: "gone" };
     expect((await against(() => Response.json(ended, { status: 401 }))).hint).toContain("bureau login");
     const full = { errcode: "M_RESOURCE_LIMIT_EXCEEDED", error: "The homeserver's disk is full" };

@@ -6,6 +6,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { egressTo } from "@bureau/kit/egress";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
+import { refusedBecause } from "@bureau/kit/refused-because";
 import { parse } from "@bureau/schema/parse";
 import {
   array,
@@ -181,11 +182,11 @@ export class HomeserverApi {
     if (status >= 200 && status < 300) return parse(schema, answer, `answer of ${this.url} to ${act}`);
     // What is not JSON comes from something in between, such as a reverse proxy: its status says enough.
     const reason = safeParse(ErrorSchema, answer);
-    const { errcode = "", error = "no reason given" } = reason.success ? reason.output : {};
+    const { errcode = "", error = "" } = reason.success ? reason.output : {};
     throw new HomeserverError(
       status,
       errcode,
-      `Cannot ${act} at ${this.url}: ${status} ${errcode} ${error}`,
+      `Cannot ${act} at ${this.url}: ${refusedBecause(status, errcode, error)}`,
       answer,
       retryAfterMs(retryAfter, answer, systemClock.now()),
     );
