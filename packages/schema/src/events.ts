@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import { AuthorizationPolicySchema } from "./authorization.ts";
 import { ContentMatchSchema } from "./content-match.ts";
-import { jsonObject, list, ref, unset } from "./parse.ts";
+import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
 import { parsePrincipal, parseRoomAlias, parseStateRef, parseUserId, type UserId } from "./refs.ts";
 import { SecretBindingSchema } from "./template.ts";
 
@@ -74,7 +74,7 @@ export const MachineInfoSchema = v.object({
   swap_total_mb: v.optional(integer),
   numa_nodes: v.optional(integer),
   gpus: v.optional(list(jsonObject)),
-  labels: v.optional(v.record(v.string(), v.string())),
+  labels: v.optional(mapOf(v.string())),
   daemon_version: v.string(),
 });
 export type MachineInfo = v.InferOutput<typeof MachineInfoSchema>;
@@ -94,7 +94,7 @@ export const MachineStatusSchema = v.object({
   uptime_seconds: integer,
   last_activity_at: unset(v.string()),
   transport_address: unset(v.string()),
-  principals: v.optional(v.record(v.string(), PrincipalStatusSchema)),
+  principals: v.optional(mapOf(PrincipalStatusSchema)),
 });
 export type MachineStatus = v.InferOutput<typeof MachineStatusSchema>;
 
@@ -113,7 +113,7 @@ export const PrincipalAssignmentSchema = v.object({
   principal: PrincipalUserSchema,
   template: v.union([v.literal(""), templateRef]),
   auto_start: v.boolean(),
-  labels: v.optional(v.record(v.string(), v.string())),
+  labels: v.optional(mapOf(v.string())),
   matrix_policy: v.optional(
     v.object({
       allow_join: v.optional(v.boolean()),
@@ -125,7 +125,7 @@ export const PrincipalAssignmentSchema = v.object({
   authorization: v.optional(AuthorizationPolicySchema),
   command_override: v.optional(list(v.string())),
   environment_override: unset(v.string()),
-  extra_environment_variables: v.optional(v.record(v.string(), v.string())),
+  extra_environment_variables: v.optional(mapOf(v.string())),
   extra_inherits: v.optional(list(templateRef)),
   required_services_override: v.optional(list(v.string())),
   secrets_override: v.optional(v.nullable(v.array(SecretBindingSchema))),
@@ -187,7 +187,7 @@ export const MachineVersionSchema = v.object({
   host_environment_path: v.string(),
   version: v.string(),
   /** Program → SHA-256 of its content, of what runs now. */
-  programs: v.record(v.string(), v.string()),
+  programs: mapOf(v.string()),
   /** What a rollback goes to. */
   previous_host_environment_path: unset(v.string()),
   /** `failed`: the last request was rolled back or refused. */
@@ -270,7 +270,7 @@ export const ServiceSchema = v.object({
   principal: unset(userId),
   machine: unset(userId),
   capabilities: v.optional(list(v.string())),
-  endpoints: v.optional(v.record(v.string(), v.string())),
+  endpoints: v.optional(mapOf(v.string())),
   description: unset(v.string()),
   metadata: v.optional(jsonObject),
 });

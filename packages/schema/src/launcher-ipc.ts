@@ -8,7 +8,7 @@
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
-import { jsonObject, list, ref } from "./parse.ts";
+import { jsonObject, list, mapOf, ref } from "./parse.ts";
 import { parseAccountLocalpart } from "./refs.ts";
 import {
   MountSchema,
@@ -32,15 +32,15 @@ export const SandboxSpecSchema = v.object({
   namespaces: v.optional(NamespacesSchema),
   resources: v.optional(ResourcesSchema),
   security: v.optional(SecuritySchema),
-  environment_variables: v.optional(v.record(v.string(), v.string())),
-  prepend_variables: v.optional(v.record(v.string(), v.array(v.string()))),
+  environment_variables: v.optional(mapOf(v.string())),
+  prepend_variables: v.optional(mapOf(v.array(v.string()))),
   /** A Nix store path whose bin/ leads PATH; absent: the host's tools, read-only. */
   environment_path: v.optional(v.string()),
   payload: v.optional(payload),
-  roles: v.optional(v.record(v.string(), v.array(v.string()))),
+  roles: v.optional(mapOf(v.array(v.string()))),
   create_dirs: v.optional(list(v.string())),
   required_services: v.optional(list(v.string())),
-  proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  proxy_services: v.optional(mapOf(ProxyServiceSchema)),
   secrets: v.optional(list(SecretBindingSchema)),
 });
 export type SandboxSpec = v.InferOutput<typeof SandboxSpecSchema>;
@@ -50,7 +50,7 @@ const proxyFields = {
   /** Standard base64 of an age file for this machine; absent: a proxy that knows no credential. */
   encrypted_credentials: v.optional(v.string()),
   grants: v.optional(list(GrantSchema)),
-  proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  proxy_services: v.optional(mapOf(ProxyServiceSchema)),
 };
 
 /**

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { InputError, jsonObject, list, parse, parseJson, ref, unset } from "./parse.ts";
+import { InputError, jsonObject, list, mapOf, parse, parseJson, ref, unset } from "./parse.ts";
 import { parseFleet } from "./refs.ts";
 
 const faultsOf = (act: () => unknown): readonly string[] => {
@@ -69,6 +69,18 @@ test("a ref schema passes on the rule that was broken", () => {
   expect(parse(schema, { fleet: "b/fleet/p" }, "x").fleet as string).toBe("b/fleet/p");
   expect(faultsOf(() => parse(schema, { fleet: "b" }, "x"))[0]).toContain("<namespace>/fleet/<name>");
   expect(faultsOf(() => parse(schema, { fleet: 5 }, "x"))).toHaveLength(1);
+});
+
+test("a map refuses the keys that it would lose, and a list", () => {
+  const schema = v.object({ environment_variables: v.optional(mapOf(v.string())) });
+  const read = (map: string) => parseJson(schema, `{"environment_variables":${map}}`, "x");
+  expect(read('{"A":"1","toString":"2"}').environment_variables).toEqual({ A: "1", toString: "2" });
+  for (const key of ["__proto__", "prototype", "constructor"])
+    expect(faultsOf(() => read(`{"A":"1","${key}":"2"}`))).toEqual([
+      `environment_variables: a key may not be called "${key}"`,
+    ]);
+  expect(faultsOf(() => read('["1"]'))[0]).toContain("expected an object but received Array");
+  expect(faultsOf(() => read('{"A":1}'))[0]).toStartWith("environment_variables.A: ");
 });
 
 test("an object is taken with every key it has, and a list is none", () => {

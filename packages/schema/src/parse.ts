@@ -76,6 +76,21 @@ export const jsonObject = v.custom<Record<string, unknown>>(
   ({ received }) => `expected an object but received ${received}`,
 );
 
+/** The keys that valibot's `record` leaves out without a word. */
+const LOST_KEYS = ["__proto__", "prototype", "constructor"];
+
+/** An object whose keys are anybody's and whose values are all alike. A key that would be lost is refused. */
+export function mapOf<const Schema extends v.GenericSchema>(value: Schema) {
+  return v.pipe(
+    jsonObject,
+    v.rawCheck(({ dataset, addIssue }) => {
+      const lost = dataset.typed ? LOST_KEYS.filter((key) => Object.hasOwn(dataset.value, key)) : [];
+      for (const key of lost) addIssue({ message: `a key may not be called "${key}"` });
+    }),
+    v.record(v.string(), value),
+  );
+}
+
 /** A schema for a string that one of the parsers of refs.ts accepts. */
 export function ref<T extends string>(parser: (value: string) => T): v.GenericSchema<string, T> {
   return v.pipe(

@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
-import { jsonObject, list, ref, unset } from "./parse.ts";
+import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
 import { parseAccountLocalpart, parseUserId } from "./refs.ts";
 import { ProxyServiceSchema } from "./template.ts";
 
@@ -23,9 +23,9 @@ export const ProxyStartSchema = v.object({
   matrix_token: v.optional(v.string()),
   matrix_user_id: v.optional(ref(parseUserId)),
   /** Everything else in the bundle: name → value. */
-  credentials: v.optional(v.record(v.string(), v.string())),
+  credentials: v.optional(mapOf(v.string())),
   grants: v.optional(list(GrantSchema)),
-  services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  services: v.optional(mapOf(ProxyServiceSchema)),
   /** How it reaches upstreams: kit/egress. Empty strings: not set. */
   egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
   fleet: v.optional(v.string()),
@@ -39,7 +39,7 @@ export const AdminServiceSchema = v.pipe(
   v.object({
     upstream_url: v.optional(v.string()),
     upstream_unix: v.optional(v.string()),
-    inject_headers: v.optional(v.record(v.string(), v.string())),
+    inject_headers: v.optional(mapOf(v.string())),
     strip_headers: v.optional(list(v.string())),
     auth_scheme: v.optional(v.string()),
     response_interceptors: v.optional(list(jsonObject)),
@@ -50,7 +50,7 @@ export const AdminServiceSchema = v.pipe(
   ),
 );
 export const AdminGrantsSchema = list(GrantSchema);
-export const AdminCredentialsSchema = v.record(v.string(), v.string());
+export const AdminCredentialsSchema = mapOf(v.string());
 
 /** A service as GET /v1/services shows it and PUT /v1/admin/directory sets it. */
 export const DirectoryEntrySchema = v.object({

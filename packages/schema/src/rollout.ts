@@ -3,7 +3,7 @@
  * All of a rollout is here; whoever drives it keeps nothing, so any operator's command can go on where another ended.
  */
 import * as v from "valibot";
-import { ref } from "./parse.ts";
+import { mapOf, ref } from "./parse.ts";
 import { parseMachine, parseUserId } from "./refs.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(1));
@@ -50,11 +50,11 @@ export const RolloutSchema = v.object({
   /** Absent when whoever started it could not look into the environment. */
   version: v.optional(v.string()),
   /** Program → SHA-256, likewise. */
-  programs: v.optional(v.record(v.string(), v.string())),
+  programs: v.optional(mapOf(v.string())),
   /** The `bureau_version` machines are given. */
-  bureau_version: v.record(v.string(), v.string()),
+  bureau_version: mapOf(v.string()),
   /** `all`, or the labels a machine must have. */
-  selector: v.union([v.literal("all"), v.record(v.string(), v.string())]),
+  selector: v.union([v.literal("all"), mapOf(v.string())]),
   /** So many machines must have succeeded before any other is asked. */
   canary: count,
   /** So many are asked at once after that. */

@@ -3,9 +3,9 @@
  * The merge rules are the wire's table (section 3.5), one rule a field, all of them in {@link mergeTemplates}.
  */
 import * as v from "valibot";
-import { jsonObject, list, unset } from "./parse.ts";
+import { jsonObject, list, mapOf, unset } from "./parse.ts";
 
-const names = v.record(v.string(), v.string());
+const names = mapOf(v.string());
 const nonNegative = v.pipe(v.number(), v.integer(), v.minValue(0));
 const strings = v.optional(list(v.string()));
 
@@ -102,13 +102,13 @@ export const TemplateSchema = v.object({
   /** A Nix store path. */
   environment: unset(v.string()),
   environment_variables: v.optional(names),
-  prepend_variables: v.optional(v.record(v.string(), v.array(v.string()))),
+  prepend_variables: v.optional(mapOf(v.array(v.string()))),
   filesystem: v.optional(list(MountSchema)),
   namespaces: v.optional(NamespacesSchema),
   resources: v.optional(ResourcesSchema),
   security: v.optional(SecuritySchema),
   create_dirs: strings,
-  roles: v.optional(v.record(v.string(), v.array(v.string()))),
+  roles: v.optional(mapOf(v.array(v.string()))),
   required_credentials: strings,
   secrets: v.optional(list(SecretBindingSchema)),
   credential_ref: unset(v.string()),
@@ -118,7 +118,7 @@ export const TemplateSchema = v.object({
   default_payload: v.optional(jsonObject),
   health_check: v.optional(HealthCheckSchema),
   output_capture: v.optional(OutputCaptureSchema),
-  proxy_services: v.optional(v.record(v.string(), ProxyServiceSchema)),
+  proxy_services: v.optional(mapOf(ProxyServiceSchema)),
   origin: v.optional(jsonObject),
 });
 export type Template = v.InferOutput<typeof TemplateSchema>;
