@@ -139,6 +139,9 @@ describe("agents of another machine", () => {
       ["runs", "running"],
     ]);
     expect(agents[0]?.reason).toContain("as of ");
+    // What stands in a table is typed as it stands there, as what stands in a hint.
+    const { stdout } = await bureau("agent", "list", "--machine", online);
+    expect(stdout).toMatch(/; why: \/\S+\/bureau matrix messages /u);
   });
 
   test("are created on a machine that is away with a word about it, and exit code 1 unless nobody waits", async () => {
@@ -154,6 +157,19 @@ describe("agents of another machine", () => {
     expect((await readAssignments(session, place)).assignments).toHaveLength(1);
     const { stdout } = await bureau("agent", "list", "--machine", away);
     expect(stdout).toMatch(/later +unknown .*has never been online/u);
+  });
+
+  test("follow a change of their template when their machine is back, which is said", async () => {
+    const update = ["template", "update", "bureau/template:agent", "--fleet", fleet, "--env", "A=1"];
+    const { code, stderr } = await bureau(...update, "--dry-run");
+    expect(code).toBe(0);
+    expect(stderr).toContain(`${away} has never been online: it follows when it is back`);
+    expect(stderr).not.toContain(`${online} `);
+    const { principals } = JSON.parse((await bureau(...update, "--json")).stdout) as {
+      principals: { machine: string; machine_state: string }[];
+    };
+    expect(principals).toContainEqual(expect.objectContaining({ machine: away, machine_state: "offline" }));
+    expect(principals).toContainEqual(expect.objectContaining({ machine: online, machine_state: "online" }));
   });
 
   test("are destroyed there without a claim that they are gone", async () => {

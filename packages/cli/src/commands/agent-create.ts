@@ -21,6 +21,7 @@ import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts
 import { readNamedSecret } from "../command/named-file.ts";
 import { sayNext } from "../command/say-next.ts";
 import type { Step } from "../command/terminal.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { whyAway } from "../instance/machines.ts";
 import {
   administratorCredentials,
@@ -70,7 +71,7 @@ export async function run(invocation: Invocation): Promise<number> {
     shown.update(`Waiting for ${machine} to start ${accountOf(principal)}`);
     const report = await waitUntilSettled(invocation, user, sentAt, systemClock);
     const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
-    const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${report.reason}`}`;
+    const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${asTyped(report.reason)}`}`;
     if (ok) shown.done(sentence);
     else shown.fail(sentence);
     if (booleanFlag(invocation, "json")) terminal.json({ ok, ...reportAgent(report) });

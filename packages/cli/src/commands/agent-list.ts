@@ -1,5 +1,6 @@
 /** `bureau agent list`: the principals assigned to a machine and what each is doing. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
 import { withStates } from "./agent-states.ts";
@@ -22,7 +23,7 @@ export async function run(invocation: Invocation): Promise<void> {
       agent.health ?? "",
       String(agent.restarts),
       agent.template,
-      agent.reason ?? "",
+      asTyped(agent.reason ?? ""),
     ]),
   );
   if (unreadable > 0) terminal.say(`\n${unreadable} further entries of the configuration cannot be read.`);

@@ -2,6 +2,7 @@
 
 import { serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
 import { machineOf, openSession, principalOf } from "../instance/operator.ts";
 import { notAssigned } from "../instance/principal.ts";
@@ -23,7 +24,8 @@ export async function run(invocation: Invocation): Promise<void> {
     return;
   }
   const { sandbox, ...facts } = agent ?? {};
-  for (const [name, value] of Object.entries(facts)) terminal.print(`${name.padEnd(12)}${String(value)}`);
+  for (const [name, value] of Object.entries(facts))
+    terminal.print(`${name.padEnd(12)}${asTyped(String(value))}`);
   for (const [name, value] of Object.entries(sandbox === undefined ? {} : describeSandbox(sandbox)))
     terminal.print(`${name.padEnd(12)}${value}`);
   terminal.print("assignment");

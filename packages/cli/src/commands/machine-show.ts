@@ -4,6 +4,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { fleetOf } from "@bureau/schema/refs";
 import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { configPlace, readAssignments, readDesiredVersion } from "../instance/machine-config.ts";
 import { findMachine, isOnline, type ListedMachine } from "../instance/machines.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
@@ -46,7 +47,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const agents = await withStates(invocation, session, machine, assignments);
   terminal.table(
     ["PRINCIPAL", "STATE", "TEMPLATE", "REASON"],
-    agents.map((agent) => [agent.principal, agent.state, agent.template, agent.reason ?? ""]),
+    agents.map((agent) => [agent.principal, agent.state, agent.template, asTyped(agent.reason ?? "")]),
   );
 }
 

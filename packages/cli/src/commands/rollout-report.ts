@@ -1,6 +1,7 @@
 /** A rollout in words, in a table, and as JSON. */
 import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
 import type { Terminal } from "../command/terminal.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { versionName } from "../upgrade/upgrade-target.ts";
 
 /** `3 of 12 succeeded, 2 upgrading, 1 failed`. */
@@ -22,7 +23,7 @@ export const shortName = (machine: string): string => machine.split("/").slice(4
 export function outcomeOf({ machine, state, reason, asked_at, finished_at }: RolloutMachine): string {
   const seconds = secondsOf(asked_at, finished_at);
   const took = seconds === "" ? "" : ` (${seconds} s)`;
-  return `${shortName(machine)} ${state}${took}${reason === undefined ? "" : `: ${reason}`}`;
+  return `${shortName(machine)} ${state}${took}${reason === undefined ? "" : `: ${asTyped(reason)}`}`;
 }
 
 export const rolloutJson = (id: string, rollout: Rollout): Record<string, unknown> => ({ id, ...rollout });
@@ -35,7 +36,7 @@ export function printRollout(terminal: Terminal, rollout: Rollout): void {
       one.state,
       String(one.attempt),
       secondsOf(one.asked_at, one.finished_at),
-      one.reason ?? "",
+      asTyped(one.reason ?? ""),
     ]),
   );
 }

@@ -6,6 +6,7 @@ import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { sayNext } from "../command/say-next.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { type Installation, requireInstallation } from "../instance/installation.ts";
 import type { Instance } from "../instance/instance.ts";
@@ -150,7 +151,7 @@ export async function run(invocation: Invocation): Promise<number> {
   else {
     const { machine } = status;
     terminal.print(
-      `machine     ${machine.name}: ${machine.state}${machine.reason ? ` (${machine.reason})` : ""}`,
+      `machine     ${machine.name}: ${machine.state}${machine.reason ? ` (${asTyped(machine.reason)})` : ""}`,
     );
     for (const name of ["homeserver", "launcher", "daemon"] as const) {
       const { state, pid, restarts } = status[name];
@@ -168,7 +169,7 @@ export async function run(invocation: Invocation): Promise<number> {
           principal.health ?? "",
           principal.pid === undefined ? "" : String(principal.pid),
           principal.template,
-          principal.reason ?? "",
+          asTyped(principal.reason ?? ""),
         ]),
       );
     }

@@ -6,6 +6,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { followUpdate, isFollowed, type Marks, markRooms, type Outcome } from "../instance/follow-update.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import {
@@ -65,8 +66,8 @@ export async function run(invocation: Invocation): Promise<number> {
 const isWell = (outcomes: ReadonlyMap<Touched, Outcome>): boolean =>
   [...outcomes.values()].every(({ outcome }) => outcome === "healthy" || outcome === "updated");
 
-const shown = ({ machine, principal, template, effect, reason }: Touched) => ({
-  ...{ machine, principal, template, effect },
+const shown = ({ machine, principal, template, effect, reason, away }: Touched) => ({
+  ...{ machine, principal, template, effect, machine_state: away === undefined ? "online" : "offline" },
   ...(reason === undefined ? {} : { reason }),
 });
 
@@ -136,12 +137,18 @@ function sayImpact({ terminal }: Invocation, reference: string, impact: Impact, 
         principal,
         machine,
         template,
-        `${inWords[effect ?? "none"]}${reason === undefined ? "" : `: ${reason}`}`,
+        `${inWords[effect ?? "none"]}${reason === undefined ? "" : `: ${asTyped(reason)}`}`,
       ]),
     );
+  if (changed)
+    for (const [machine, away] of machinesAway(impact))
+      terminal.say(`${machine} ${away}: it follows when it is back`);
   for (const { machine, reason } of impact.unreadable)
-    terminal.say(`${machine} cannot be looked at, and may be touched too: ${reason}`);
+    terminal.say(`${machine} cannot be looked at, and may be touched too: ${asTyped(reason)}`);
 }
+
+const machinesAway = ({ touched }: Impact): ReadonlyMap<string, string> =>
+  new Map(touched.flatMap(({ machine, away }) => (away === undefined ? [] : [[machine, away] as const])));
 
 async function follow(
   { terminal }: Invocation,
@@ -163,6 +170,8 @@ async function follow(
   if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are settled`);
   else step.fail("Not every principal runs with the change");
   for (const [{ principal, machine }, { outcome, reason }] of outcomes)
-    terminal.say(`  ${principal} on ${machine}: ${outcome}${reason === undefined ? "" : ` (${reason})`}`);
+    terminal.say(
+      `  ${principal} on ${machine}: ${outcome}${reason === undefined ? "" : ` (${asTyped(reason)})`}`,
+    );
   return outcomes;
 }

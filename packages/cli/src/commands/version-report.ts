@@ -3,6 +3,7 @@ import { systemClock } from "@bureau/kit/clock";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import { withAge } from "../command/age.ts";
 import type { Terminal } from "../command/terminal.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { versionName } from "../upgrade/upgrade-target.ts";
 
 const LABEL_WIDTH = 18;
@@ -32,13 +33,14 @@ export function printVersion(
       entry.requested_by ?? "",
       entry.outcome,
       (entry.duration_ms / 1_000).toFixed(1),
-      entry.reason ?? "",
+      asTyped(entry.reason ?? ""),
     ]),
   );
 }
 
 function stateOf({ state, step, reason }: MachineVersion): string {
   if (state === "upgrading") return `under way: ${step ?? "asked"}`;
-  if (state === "failed") return `the last request failed${reason === undefined ? "" : `: ${reason}`}`;
+  if (state === "failed")
+    return `the last request failed${reason === undefined ? "" : `: ${asTyped(reason)}`}`;
   return "nothing under way";
 }

@@ -3,6 +3,7 @@
  * inherits from it; read from the machines' configurations, as far as whoever asks may read them. With a draft of the
  * template also what the change would do to each, by the same rules as the daemon's.
  */
+import { systemClock } from "@bureau/kit/clock";
 import { canonicalJson } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -21,7 +22,7 @@ import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import { mergeTemplates, type Template } from "@bureau/schema/template";
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
 import { type ConfigPlace, configPlace, readAssignments } from "./machine-config.ts";
-import { listMachines } from "./machines.ts";
+import { isOnline, listMachines, offlineSince } from "./machines.ts";
 import { readTemplate } from "./template-store.ts";
 
 /** Templates that are read for one question. */
@@ -41,6 +42,8 @@ export type Touched = {
   /** Undefined when no change was asked about. */
   readonly effect: Effect | undefined;
   readonly reason?: string;
+  /** `is offline since …`: nothing is done there until the machine is back. */
+  readonly away?: string;
   readonly assignment: PrincipalAssignment;
   readonly place: ConfigPlace;
 };
@@ -61,8 +64,10 @@ export async function templateImpact(
   const target = templates.canonical(reference);
   const touched: Touched[] = [];
   const unreadable: Impact["unreadable"][number][] = [];
-  for (const { name } of await listMachines(session, fleet)) {
-    const machine = parseMachine(name);
+  const now = systemClock.now();
+  for (const listed of await listMachines(session, fleet)) {
+    const machine = parseMachine(listed.name);
+    const away = isOnline(listed, now) ? {} : { away: offlineSince(listed, now) };
     const found = await assignmentsOf(session, machine);
     if ("reason" in found) {
       unreadable.push({ machine, reason: found.reason });
@@ -76,6 +81,7 @@ export async function templateImpact(
       if (!closure.has(target)) continue;
       touched.push({
         ...{ machine, template: assignment.template, assignment, place },
+        ...away,
         principal: accountOf(principalOfUser(assignment.principal)),
         ...(draft === undefined ? { effect: undefined } : effectOf(assignment, templates, target, draft)),
       });
