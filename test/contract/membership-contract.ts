@@ -232,6 +232,9 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect((await person.run("matrix", "user", "create", "a/b", ...of, ...as)).stderr).toContain(
         "is not a person's name",
       );
+      expect((await person.run("matrix", "user", "invite", "alcie", ...of)).stderr).toContain(
+        "There is no account",
+      );
       expect(
         await person.json<{ invited: string[] }>("matrix", "user", "invite", "bob", "--operator", ...of),
       ).toMatchObject({ invited: [] });

@@ -23,6 +23,7 @@ import {
   parseUserId,
   type RoomAlias,
   type RoomId,
+  serverOf,
   type UserId,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
@@ -124,6 +125,19 @@ export class MatrixSession {
       "answer to whoami",
     );
     return { userId: answer.user_id, deviceId: answer.device_id ?? "" };
+  }
+
+  /**
+   * Whether the homeserver knows of no account of that name. A profile alone does not tell: an account may have an empty
+   * one; nor does a name that is free: servers may be told to say so of all. Of another server's accounts nothing is known.
+   */
+  async isMissing(user: UserId): Promise<boolean> {
+    if (serverOf(user) !== serverOf(this.userId)) return false;
+    const profile = this.#call(`look up ${user}`, "GET", path`/v3/profile/${user}`);
+    if ((await unlessRefused(missingIsUndefined(profile, "M_NOT_FOUND"), {})) !== undefined) return false;
+    const query = { username: user.slice(1, user.indexOf(":")) };
+    const isFree = this.#call(`look up ${user}`, "GET", "/v3/register/available", { query });
+    return (await unlessRefused(isFree, undefined)) !== undefined;
   }
 
   /** The room an alias stands for; undefined when there is none. */
@@ -483,6 +497,16 @@ async function missingIsUndefined(call: Promise<unknown>, errcode: string): Prom
     return await call;
   } catch (error) {
     if (error instanceof MatrixError && error.status === 404 && error.errcode === errcode) return undefined;
+    throw error;
+  }
+}
+
+/** A server may refuse to say something; what is then assumed. */
+async function unlessRefused<T, Assumed>(call: Promise<T>, assumed: Assumed): Promise<T | Assumed> {
+  try {
+    return await call;
+  } catch (error) {
+    if (error instanceof MatrixError && error.status >= 400 && error.status < 500) return assumed;
     throw error;
   }
 }

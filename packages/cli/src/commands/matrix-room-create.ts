@@ -4,10 +4,13 @@ import { MatrixError } from "@bureau/matrix/matrix-error";
 import { aliasOf, parseLocalpart, parseUserId, serverOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import { openSession } from "../instance/operator.ts";
+import { requireAccounts } from "../instance/people.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);
   const localpart = parseLocalpart(invocation.args[0] ?? "", "room alias localpart");
+  const invite = listFlag(invocation, "invite").map(parseUserId);
+  await requireAccounts(session, invite);
   const name = stringFlag(invocation, "name");
   const topic = stringFlag(invocation, "topic");
   const alias = aliasOf(localpart, serverOf(session.userId));
@@ -16,7 +19,7 @@ export async function run(invocation: Invocation): Promise<void> {
       room_alias_name: localpart,
       preset: "private_chat",
       visibility: "private",
-      invite: listFlag(invocation, "invite").map(parseUserId),
+      invite,
       ...(name === undefined ? {} : { name }),
       ...(topic === undefined ? {} : { topic }),
     })

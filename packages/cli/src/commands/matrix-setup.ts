@@ -9,7 +9,7 @@ import { MatrixError } from "@bureau/matrix/matrix-error";
 import { NO_RATE_LIMIT, ServerAdmin } from "@bureau/matrix/server-admin";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
-import { parseNamespace, parseServerName, parseUserId, serverOf } from "@bureau/schema/refs";
+import { parseNamespace, parseServerName, parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import { readNamedSecret } from "../command/named-file.ts";
 import { runStep } from "../command/run-step.ts";
@@ -23,6 +23,7 @@ import {
 import { repairFleets } from "../instance/machine-room-repair.ts";
 import { ensureNamespace } from "../instance/namespace-setup.ts";
 import { addressFlag, credentialFile, sessionFile, warnOf } from "../instance/operator.ts";
+import { requireAccounts } from "../instance/people.ts";
 
 /** The reference's own default (wire facts, section 10.10). */
 const HOMESERVER_DEFAULT = "http://localhost:6167";
@@ -39,12 +40,15 @@ export async function run(invocation: Invocation): Promise<void> {
     () => administrator(invocation, file),
     ({ credentials: { adminUser } }) => `Administrator ${adminUser}`,
   );
+  await requireAccounts(session, invitees);
   const rateLimit = await liftRateLimit(invocation, admin, credentials);
   const { rooms, published } = await runStep(
     terminal,
     `Rooms of ${namespace}`,
     async ({ note }) => {
-      const made = await ensureNamespace(session, namespace, invitees, note);
+      const made = await ensureNamespace(session, namespace, invitees, note).catch((error: unknown) => {
+        throw notAllowed(error, session.userId);
+      });
       await repairFleets(session, namespace, note);
       return made;
     },
@@ -66,6 +70,14 @@ export async function run(invocation: Invocation): Promise<void> {
 Whoever reads that file can do everything in ${namespace}. ${login.written ? `Your session is kept in ${login.file}.` : `The session in ${login.file} stays; act as the administrator with --credential-file ${file}.`}
 ${asTyped(`Type next: bureau fleet create ${namespace}/fleet/NAME`)}`);
   }
+}
+
+/** An administrator who may not make the first rooms of a namespace has nobody in it to ask: only the server's admin. */
+function notAllowed(error: unknown, user: UserId): unknown {
+  if (!(error instanceof MatrixError) || error.code !== "forbidden") return error;
+  return new BureauError("forbidden", error.message, {
+    hint: `make ${user} a server admin, by the access token of one: run this again with --server-admin --admin-token-file PATH; or leave --admin-user away`,
+  });
 }
 
 const homeserverOf = (invocation: Invocation): string => addressFlag(invocation) ?? HOMESERVER_DEFAULT;

@@ -1,12 +1,13 @@
 /** `bureau matrix user invite`: invites a person who has an account to the rooms of the namespace. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { namespaceOfInvocation, openSession } from "../instance/operator.ts";
-import { invitePerson, personOf, personRooms } from "../instance/people.ts";
+import { invitePerson, personOf, personRooms, requireAccounts } from "../instance/people.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const user = personOf(session, invocation.args[0] ?? "");
+  await requireAccounts(session, [user]);
   const isOperator = booleanFlag(invocation, "operator");
   const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
   const invited = await invitePerson(session, user, places, isOperator);

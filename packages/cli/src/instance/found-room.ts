@@ -105,6 +105,6 @@ function taken(session: MatrixSession, found: FoundUnder, why: string, cause?: u
   const alias = aliasOf(found.localpart, serverOf(session.userId));
   return new BureauError("conflict", `The alias "${alias}" is taken by the room ${found.room}: ${why}`, {
     ...(cause === undefined ? {} : { cause }),
-    hint: `whoever made the room, or an admin of the homeserver, removes the alias: DELETE /_matrix/client/v3/directory/room/${encodeURIComponent(alias)}; then run this again`,
+    hint: `if another administrator set up "${namespaceOfRoom(found.localpart)}", act as that one (--credential-file PATH, or --admin-user NAME of bureau matrix setup); if it is a stranger's room, its maker or an admin of the homeserver removes the alias: DELETE /_matrix/client/v3/directory/room/${encodeURIComponent(alias)}; then run this again`,
   });
 }

@@ -12,6 +12,7 @@ import { MatrixSession } from "@bureau/matrix/session";
 import { PrincipalUserSchema } from "@bureau/schema/events";
 import {
   type Localpart,
+  localpartOf,
   type MachineLocalpart,
   type Namespace,
   parseUserId,
@@ -85,6 +86,16 @@ const inUse = (user: UserId): BureauError =>
   new BureauError("conflict", `There is an account "${user}" already`, {
     hint: `bureau matrix user invite ${user}`,
   });
+
+/** Before a name with a mistake in it is invited, which a homeserver takes for somebody who may come yet. */
+export async function requireAccounts(session: MatrixSession, users: readonly UserId[]): Promise<void> {
+  for (const user of users) {
+    if (!(await session.isMissing(user))) continue;
+    throw new BureauError("not-found", `There is no account "${user}"`, {
+      hint: `bureau matrix user list shows the accounts; bureau matrix user create ${localpartOf(user)} makes one`,
+    });
+  }
+}
 
 /** The rooms that a person is in: those where people meet, or all of them for an operator. */
 export async function personRooms(

@@ -1,0 +1,72 @@
+/** Who may set up a namespace and whom it invites, seen by who types the commands. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readOperatorSession } from "@bureau/matrix/session-file";
+import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
+import { Person } from "./contract/person.ts";
+
+const first = new Person();
+const other = new Person();
+const tokenFile = join(first.dir, "token");
+let homeserver: Awaited<ReturnType<typeof startEmbeddedHomeserver>>;
+
+const setUp = (person: Person, ...more: string[]) =>
+  person.run(
+    "matrix",
+    "setup",
+    "--homeserver",
+    homeserver.url,
+    "--registration-token-file",
+    tokenFile,
+    ...more,
+  );
+
+beforeAll(async () => {
+  homeserver = await startEmbeddedHomeserver();
+  writeFileSync(tokenFile, homeserver.registrationToken);
+  expect((await setUp(first)).code).toBe(0);
+});
+afterAll(async () => {
+  await homeserver[Symbol.asyncDispose]();
+  for (const { dir } of [first, other]) rmSync(dir, { recursive: true, force: true });
+});
+
+test("another administrator is told who lets it make a namespace, and then may", async () => {
+  const second = ["--admin-user", "other", "--namespace", "second"];
+  const refused = await setUp(other, ...second);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/#second\/dev:\S+ is reserved: .+ \(403 M_FORBIDDEN\)/);
+  expect(refused.stderr).toContain("--server-admin --admin-token-file PATH");
+  const adminToken = join(first.dir, "admin-token");
+  writeFileSync(adminToken, readOperatorSession(first.sessionFile).token);
+  const made = await setUp(other, ...second, "--server-admin", "--admin-token-file", adminToken);
+  expect(made.code).toBe(0);
+});
+
+test("another administrator's namespace is not taken for a stranger's", async () => {
+  const { code, stderr } = await setUp(other, "--admin-user", "third");
+  expect(code).toBe(1);
+  expect(stderr).toContain('if another administrator set up "bureau", act as that one');
+});
+
+test("a name that no account has is not invited anywhere, and nothing is made for it", async () => {
+  const missing = `@alcie:${homeserver.serverName}`;
+  for (const command of [
+    ["matrix", "user", "invite", "alcie"],
+    ["matrix", "room", "create", "team/build", "--invite", missing],
+    ["fleet", "create", "bureau/fleet/prod", "--invite", missing],
+  ]) {
+    const { code, stderr } = await first.run(...command);
+    expect([command, code]).toEqual([command, 1]);
+    expect(stderr).toContain(`There is no account "${missing}"`);
+    expect(stderr).toContain("matrix user create alcie");
+  }
+  expect((await setUp(first, "--invite", missing)).stderr).toContain(`There is no account "${missing}"`);
+  expect(await first.json("fleet", "list")).toEqual({ fleets: [] });
+});
+
+test("an account without a profile is one all the same", async () => {
+  const { userId } = await first.session().whoami();
+  expect(await first.session().isMissing(userId)).toBe(false);
+});
