@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { statfsSync } from "node:fs";
 import { parseMachine } from "@bureau/schema/refs";
 import { localShell } from "../remote/local.ts";
 import { checkHost, type HostFacts, parseHostCheck } from "./host-check.ts";
@@ -18,6 +19,7 @@ SYSTEMD_RUNS=yes
 PRIVILEGE=root
 STAGING=/var/tmp
 VAR_FREE_KB=9000000
+VAR_FREE_INODES=900000
 HAS=tar
 HAS=gzip
 HAS=sha256sum
@@ -58,6 +60,10 @@ describe("the check of a host", () => {
     expect(facts.KERNEL).toBe("Linux");
     expect(facts.LIBC).toMatch(/^glibc \d/);
     expect(facts.has).toContain("sha256sum");
+    const { ffree, files } = statfsSync("/var");
+    expect(facts.VAR_FREE_INODES === undefined).toBe(files === 0);
+    // Others make and remove files meanwhile.
+    if (files > 0) expect(Math.abs((facts.VAR_FREE_INODES ?? 0) - ffree) / files).toBeLessThan(0.05);
     expect(facts.UID).toBe(process.getuid?.() ?? 0);
     expect(facts.HOMESERVER).toStartWith("fail");
   });
@@ -98,6 +104,8 @@ describe("a host can become a machine", () => {
   test("not without room, or a folder programs run from; both only where something must be brought", () => {
     expect(problemsOf({ VAR_FREE_KB: 200_000 })).toEqual(["only 195 MB are free in /var"]);
     expect(problemsOf({ VAR_FREE_KB: 200_000 }, { buildBytes: 0 })).toEqual([]);
+    expect(problemsOf({ VAR_FREE_INODES: 12 })).toEqual(["only 12 inodes are free in /var"]);
+    expect(problemsOf({ VAR_FREE_INODES: undefined })).toEqual([]);
     expect(problemsOf({ STAGING: "" })).toHaveLength(1);
     expect(problemsOf({ STAGING: "" }, { buildBytes: 0 })).toEqual([]);
   });

@@ -22,6 +22,8 @@ const script = `
 say() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr -d '\\r' | head -n 1)"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 free_kb() { df -Pk "$1" 2>/dev/null | tail -n 1 | awk '{print $4}'; }
+# Empty where the file system has as many as it takes, or df cannot say.
+free_inodes() { df -Pi "$1" 2>/dev/null | tail -n 1 | awk '$2 + 0 > 0 && $4 ~ /^[0-9]+$/ {print $4}'; }
 libc() {
   getconf GNU_LIBC_VERSION 2>/dev/null && return
   case $(ldd --version 2>&1) in *musl*) echo musl ;; *) echo unknown ;; esac
@@ -76,6 +78,7 @@ check() {
   say PRIVILEGE "$(privilege)"
   say STAGING "$(staging)"
   say VAR_FREE_KB "$(free_kb /var)"
+  say VAR_FREE_INODES "$(free_inodes /var)"
   for program in tar gzip zstd sha256sum; do has "$program" && say HAS "$program"; done
   for program in apt-get dnf zypper pacman; do has "$program" && { say PACKAGES "$program"; break; }; done
   say NIX "$(command -v nix-store)"
@@ -112,6 +115,8 @@ const FactsSchema = v.object({
   /** A folder where a program may be put and run; empty when there is none. */
   STAGING: v.string(),
   VAR_FREE_KB: orNothing(number),
+  /** Files that can still be made there; nothing where they are not limited. */
+  VAR_FREE_INODES: orNothing(number),
   NIX: v.string(),
   /** The build that is installed, if it runs, and the SHA-256 of its manifest; empty when there is none. */
   INSTALLED: v.string(),

@@ -16,6 +16,8 @@ export const GLIBC_LEAST = [2, 17] as const;
 export const SYSTEMD_LEAST = 250;
 /** Beside the programs: keys, logs, a first workspace. */
 const SPARE_BYTES = 100 << 20;
+/** Files beside the programs, which are few: states, logs, what a first workspace holds. */
+const INODES_LEAST = 5_000;
 /** Copies of the programs while they arrive: packed, unpacked, and where doctor puts them. */
 const COPIES = 3;
 
@@ -112,7 +114,7 @@ function privilegeProblems({ PRIVILEGE, USER }: HostFacts, wanted: Wanted): Prob
   return [];
 }
 
-function spaceProblems({ VAR_FREE_KB, STAGING }: HostFacts, wanted: Wanted): Problem[] {
+function spaceProblems({ VAR_FREE_KB, VAR_FREE_INODES, STAGING }: HostFacts, wanted: Wanted): Problem[] {
   const found: Problem[] = [];
   const needed = wanted.buildBytes * COPIES + SPARE_BYTES;
   if (VAR_FREE_KB === undefined)
@@ -124,6 +126,11 @@ function spaceProblems({ VAR_FREE_KB, STAGING }: HostFacts, wanted: Wanted): Pro
     found.push({
       what: `only ${Math.floor(VAR_FREE_KB / 1024)} MB are free in /var`,
       remedy: `make room: ${Math.ceil(needed / (1 << 20))} MB are needed`,
+    });
+  if (VAR_FREE_INODES !== undefined && VAR_FREE_INODES < INODES_LEAST)
+    found.push({
+      what: `only ${VAR_FREE_INODES} inodes are free in /var`,
+      remedy: `remove files: ${INODES_LEAST} are needed (du -x --inodes --max-depth=2 /var | sort -n | tail)`,
     });
   if (STAGING === "" && wanted.buildBytes > 0)
     found.push({
