@@ -129,6 +129,28 @@ test("machine list says who is online, and how long ago each was seen", async ()
   expect(stdout).toMatch(/machine\/away +offline .* never/u);
 });
 
+test("machine list says what is used of a machine that does not say how much it has", async () => {
+  const info = await session.getState(
+    await roomOf(session, rooms.fleetMachines(fleet)),
+    eventTypes.machineInfo,
+    stateKeyOf(userIdOf(online, server)),
+  );
+  const put = async (content: object) =>
+    session.putState(
+      await roomOf(session, rooms.fleetMachines(fleet)),
+      eventTypes.machineInfo,
+      stateKeyOf(userIdOf(online, server)),
+      content,
+    );
+  const listed = async () => (await bureau("machine", "list", fleet)).stdout;
+  await put({ ...(info as object), labels: { gpu: "a100", constructor: "x" } });
+  expect(await listed()).toMatch(/gpu box .* 1 of 1 MB/u);
+  await put({ hostname: 5 });
+  expect(await listed()).toMatch(/machine\/online +online .* 1 MB /u);
+  await put(info as object);
+  expect(await listed()).toContain("gpu box");
+});
+
 describe("agents of another machine", () => {
   test("are as its heartbeat says: running, or not", async () => {
     for (const name of ["runs", "ended"]) expect((await create(name, online)).code).toBe(0);

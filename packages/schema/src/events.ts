@@ -74,7 +74,8 @@ export const MachineInfoSchema = v.object({
   swap_total_mb: v.optional(integer),
   numa_nodes: v.optional(integer),
   gpus: v.optional(list(jsonObject)),
-  labels: v.optional(mapOf(v.string())),
+  /** A label that a map cannot hold is none: it must not take the machine's facts with it, nor the other labels. */
+  labels: v.optional(v.record(v.string(), v.string())),
   daemon_version: v.string(),
 });
 export type MachineInfo = v.InferOutput<typeof MachineInfoSchema>;

@@ -79,6 +79,9 @@ export const jsonObject = v.custom<Record<string, unknown>>(
 /** The keys that valibot's `record` leaves out without a word. */
 const LOST_KEYS = ["__proto__", "prototype", "constructor"];
 
+/** Whether no map of ours can hold this key. */
+export const isLostKey = (key: string): boolean => LOST_KEYS.includes(key);
+
 /** An object whose keys are anybody's and whose values are all alike. A key that would be lost is refused. */
 export function mapOf<const Schema extends v.GenericSchema>(value: Schema) {
   return v.pipe(

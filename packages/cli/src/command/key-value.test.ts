@@ -9,6 +9,12 @@ describe("KEY=VALUE", () => {
     expect(parseLabel("gpu.kind/x-1=a100", "Label")).toEqual(["gpu.kind/x-1", "a100"]);
   });
 
+  test("is refused where the key could not be kept", () => {
+    for (const parseTyped of [parseVariable, (text: string) => parseLabel(text, "Label")])
+      expect(() => parseTyped("constructor=1")).toThrow(/nothing may be called "constructor"/);
+    expect(() => parseVariable("__proto__=1")).toThrow(UsageError);
+  });
+
   for (const [typed, parseTyped] of [
     ["A", parseVariable],
     ["=b", parseVariable],

@@ -1,4 +1,5 @@
 /** `KEY=VALUE`, as labels, variables, fields and credentials are typed. */
+import { isLostKey } from "@bureau/schema/parse";
 import { UsageError } from "./command.ts";
 
 export type Pair = {
@@ -23,6 +24,8 @@ export function parseKeyValue(
   const at = typed.indexOf("=");
   const name = typed.slice(0, Math.max(at, 0));
   if (!key.test(name)) throw new UsageError(`${what} "${typed}" is not ${form}`, `for example ${example}`);
+  if (isLostKey(name))
+    throw new UsageError(`${what} "${typed}": nothing may be called "${name}"`, `for example ${example}`);
   return [name, typed.slice(at + 1)];
 }
 

@@ -7,7 +7,7 @@ import { type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { configPlace } from "../instance/machine-config.ts";
-import { isOnline, listMachines } from "../instance/machines.ts";
+import { isOnline, type ListedMachine, listMachines } from "../instance/machines.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { readMachineVersion } from "../upgrade/upgrade-request.ts";
 import { versionName } from "../upgrade/upgrade-target.ts";
@@ -37,10 +37,16 @@ export async function run(invocation: Invocation): Promise<void> {
       machine.version === undefined ? (machine.daemon_version ?? "") : describe(machine.version),
       String(machine.sandboxes ?? ""),
       machine.cpu_percent === undefined ? "" : `${machine.cpu_percent} %`,
-      machine.memory_used_mb === undefined ? "" : `${machine.memory_used_mb} of ${machine.memory_mb} MB`,
+      memoryOf(machine),
       machine.last_seen === undefined ? "never" : withAge(machine.last_seen, now),
     ]),
   );
+}
+
+/** A heartbeat says how much is used; how much there is stands in another event, which may be missing. */
+function memoryOf({ memory_used_mb: used, memory_mb: all }: ListedMachine): string {
+  if (used === undefined) return "";
+  return all === undefined ? `${used} MB` : `${used} of ${all} MB`;
 }
 
 /** As the machine says in its config room, which not everybody who sees the fleet may read. */
