@@ -205,7 +205,7 @@ describe("agents of another machine", () => {
   test("have their terminals on that machine: the command to type there is said", async () => {
     const { code, stderr } = await bureau("agent", "logs", "runs", "--machine", online);
     expect(code).toBe(1);
-    expect(stderr).toContain("is read on that machine only");
+    expect(stderr).toContain("only that machine can read it");
     expect(stderr).toContain("→ ssh 'gpu box' /var/bureau/bin/bureau agent logs agent/runs");
   });
 });

@@ -254,7 +254,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         if (code === 1) {
           expect(result.stderr).toContain(`Cannot write m.room.topic in #${fleet}:${homeserver.serverName}`);
           expect(result.stderr).toContain("M_FORBIDDEN");
-          expect(result.stderr).toContain("bureau whoami says");
+          expect(result.stderr).toContain("bureau whoami shows");
         }
       }
       rmSync(other.dir, { recursive: true, force: true });

@@ -36,7 +36,7 @@ test("without a bootstrap file a host is prepared, and nothing is started that c
   const flags = fleet.doctorFlags("m1").replace(" --bootstrap-file -", "");
   const { stdout, stderr, code } = await m1.run(`${bureau} machine doctor --fix ${flags}`, alice);
   expect(code).toBe(1);
-  expect(stdout).not.toContain("can mend");
+  expect(stdout).not.toContain("can fix");
   const plan = planIn(stderr);
   expect(plan.filter((line) => /^(start|enable|restart) /.test(line))).toEqual([]);
   expect(await m1.ok("systemctl list-units --failed --no-legend 'bureau*'")).toBe("");

@@ -212,12 +212,12 @@ const bad: readonly Bad[] = [
   refused(
     "a program that was altered",
     altered((path) => writeFileSync(join(path, "lib/bureau-daemon/main.js"), "//\n", { flag: "a" })),
-    /not what its manifest says/,
+    /does not match its manifest/,
   ),
   refused(
     "a program that was cut short",
     altered((path) => truncateSync(join(path, "lib/bureau-launcher/main.js"), 4_096)),
-    /not what its manifest says/,
+    /does not match its manifest/,
   ),
   refused(
     "a manifest that was cut short",

@@ -346,7 +346,7 @@ test.each([
   const alone = await request(versions.make(runtimeSpoilsItself(3, what), ["bureau-launcher"], works));
   expect(alone.history[0]).toMatchObject({ outcome: "rolled-back" });
   // The launcher looks for itself, and finds another file than the manifest tells of, or none.
-  expect(alone.reason).toMatch(/its runtime is not what its manifest says|ENOENT/u);
+  expect(alone.reason).toMatch(/its runtime does not match its manifest|ENOENT/u);
   expect((await report()).daemon).toEqual(before.daemon);
   const now = await launcher();
   expect([now.pid, now.programs_dir]).toEqual([launchers.pid, launchers.programs_dir]);
@@ -401,7 +401,7 @@ test("a launcher that cannot come to rest goes on, and soon, though whoever keep
 test("a version that was altered is refused, and the same content is not touched at all", async () => {
   const altered = versions.make();
   writeFileSync(join(altered, "lib/bureau-proxy/main.js"), "//\n", { flag: "a" });
-  expect((await request(altered)).reason).toContain("not what its manifest says");
+  expect((await request(altered)).reason).toContain("does not match its manifest");
   const before = await report();
   const same = (await version()).host_environment_path;
   expect(await request(same)).toMatchObject({ state: "running", host_environment_path: same });

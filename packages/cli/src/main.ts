@@ -11,8 +11,6 @@ useAbsolutePath();
 useEgressOfPerson(process.env);
 const terminal = openTerminal(process.env);
 onRateLimitWait(({ act, waitMs }) =>
-  terminal.note(
-    `the homeserver limits how fast it is asked: waiting ${Math.ceil(waitMs / 1_000)} s to ${act}`,
-  ),
+  terminal.note(`the homeserver limits the request rate: waiting ${Math.ceil(waitMs / 1_000)} s to ${act}`),
 );
 process.exit(await runCommand(root, process.argv.slice(2), terminal, process.env));

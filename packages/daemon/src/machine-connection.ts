@@ -120,7 +120,7 @@ export class MachineConnection {
         onSync: (response, initial) => this.#takeIn(response, initial ? open : undefined, rooms, signal),
         onConnection: (connected, error) => {
           if (!connected) {
-            log.warn("the homeserver is away; what runs goes on", { error });
+            log.warn("the homeserver is unreachable; agents keep running", { error });
             this.#disconnected(error);
           } else if (this.#state.kind !== "online") log.info("in sync with the homeserver");
         },
@@ -164,7 +164,7 @@ export class MachineConnection {
     try {
       await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
       if (await publishMachineKey(session, rooms.fleetMachines, session.userId, keyFile))
-        log.warn("this machine's key was not published, or another was in its place: published again");
+        log.warn("this machine's published key was missing or wrong: published again");
     } catch (error) {
       if (isTransient(error) || isRevoked(error)) throw error;
       log.warn("cannot publish what this machine is", { error });
@@ -223,7 +223,7 @@ export class MachineConnection {
       await retry(act, { clock, random, signal, isTransient, attemptsMax: ACCEPT_ATTEMPTS_MAX });
     } else if (!this.#strange.has(room) && this.#strange.size < STRANGE_MAX) {
       this.#strange.add(room);
-      log.warn("an invitation is not accepted: its sender is no administrator of this fleet", {
+      log.warn("an invitation is not accepted: its sender is not an administrator of this fleet", {
         room,
         inviter,
       });

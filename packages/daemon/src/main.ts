@@ -13,7 +13,7 @@ async function main(context: ProgramContext): Promise<number> {
   const config = configOrExit(context, parseDaemonFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
-  onRateLimitWait((wait) => log.info("the homeserver limits how fast it is asked; waiting", wait));
+  onRateLimitWait((wait) => log.info("the homeserver limits the request rate; waiting", wait));
   using _children = reapInheritedChildren();
   using _watchdog = feedWatchdog();
   await using daemon = await startDaemon(config, {

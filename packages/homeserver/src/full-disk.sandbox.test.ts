@@ -38,7 +38,7 @@ test("on a full disk writes are refused with what is wrong, and reads go on", as
       status: 507,
       body: {
         errcode: "M_RESOURCE_LIMIT_EXCEEDED",
-        error: "The homeserver's disk is full: it can be read, and nothing can be written",
+        error: "The homeserver's disk is full: reads work, writes fail",
       },
     });
     expect((await quiet.api.get("/account/whoami")).status).toBe(200);

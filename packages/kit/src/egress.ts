@@ -103,7 +103,7 @@ export function parseProxy(text: string): string {
     });
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
     throw bad("it must be an http or https URL");
-  if (url.username !== "" || url.password !== "") throw bad("it carries a user or password");
+  if (url.username !== "" || url.password !== "") throw bad("it contains a user or password");
   return url.href.replace(/\/+$/u, "");
 }
 

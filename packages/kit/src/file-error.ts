@@ -8,7 +8,7 @@ const reasons: Readonly<Record<string, readonly [code: ErrorCode, reason: string
   EACCES: ["forbidden", "permission is denied"],
   EPERM: ["forbidden", "the operation is not permitted"],
   EROFS: ["forbidden", "the file system is read-only"],
-  ELOOP: ["invalid-input", "its links lead in a circle"],
+  ELOOP: ["invalid-input", "its links form a loop"],
   ENAMETOOLONG: ["invalid-input", "the name is too long"],
   EEXIST: ["conflict", "it exists already"],
   ENXIO: ["invalid-input", "it is a socket or a device that cannot be opened"],

@@ -20,13 +20,13 @@ test("the one that ships is whole and named by its id; one whose program was cha
   expect(environment.path.endsWith(environment.id)).toBe(true);
   const changed = copy("changed");
   appendFileSync(join(changed, "lib/bureau-proxy/main.js"), "//");
-  expect(faultOf(readHostEnvironment(changed))).toContain("lib/bureau-proxy is not what its manifest says");
+  expect(faultOf(readHostEnvironment(changed))).toContain("lib/bureau-proxy does not match its manifest");
   rmSync(join(changed, "lib/bureau-daemon"), { recursive: true });
   expect(faultOf(readHostEnvironment(changed))).toBeDefined();
   const other = copy("other");
   expect(await wholeFaultOf(readHostEnvironment(other))).toBeUndefined();
   appendFileSync(join(other, "runtime/bun"), "x");
-  expect(await wholeFaultOf(readHostEnvironment(other))).toContain("runtime is not what its manifest says");
+  expect(await wholeFaultOf(readHostEnvironment(other))).toContain("runtime does not match its manifest");
   chmodSync(join(changed, "runtime/bun"), 0o644);
   expect(faultOf(readHostEnvironment(changed))).toContain("runtime");
   expect(() => readHostEnvironment(join(folder, "none"))).toThrow("There is no host environment");

@@ -129,7 +129,7 @@ export async function wholeFaultOf(
   const fault = faultOf(environment, only);
   if (fault !== undefined || runtimeSha256 === undefined) return fault;
   const sha256 = await digestOfFile(runtimeOf(path)).catch(messageOf);
-  return sha256 === runtimeSha256 ? undefined : "its runtime is not what its manifest says";
+  return sha256 === runtimeSha256 ? undefined : "its runtime does not match its manifest";
 }
 
 /** What is missing or altered; undefined when it is whole. `only`: of these programs. */
@@ -141,7 +141,7 @@ export function faultOf(environment: HostEnvironment, only?: readonly string[]):
       if (only?.includes(name) === false) continue;
       if ((statSync(join(path, "bin", name)).mode & 0o111) === 0) return `bin/${name} cannot be executed`;
       if (digestOfProgram(join(path, "lib", name)) !== sha256)
-        return `lib/${name} is not what its manifest says`;
+        return `lib/${name} does not match its manifest`;
     }
     return undefined;
   } catch (error) {

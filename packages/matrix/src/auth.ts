@@ -85,7 +85,7 @@ const VersionsSchema = v.object({ versions: v.array(v.string()) });
 export async function serverVersions(where: Where & { readonly timeoutMs?: number }): Promise<string[]> {
   const answer = await matrixRequest({
     ...where,
-    act: "ask the homeserver what it speaks",
+    act: "ask the homeserver for its versions",
     rateLimitMsMax: 0,
     method: "GET",
     path: "/versions",

@@ -10,7 +10,7 @@ describe("what no Matrix event can hold", () => {
     );
     expect(check({ n: 2 ** 53 })).toThrow('"n" is 9007199254740992');
     expect(check({ n: Number.POSITIVE_INFINITY })).toThrow('"n" is Infinity');
-    expect(check({ text: "\ud800" })).toThrow('"text" is no valid Unicode');
+    expect(check({ text: "\ud800" })).toThrow('"text" is not valid Unicode');
   });
 
   test("is refused with its size", () => {
@@ -22,7 +22,7 @@ describe("what no Matrix event can hold", () => {
     expect(() => checkEvent("", "", {})).toThrow("without a type");
     expect(() => checkEvent("m.test", "k".repeat(256), {})).toThrow("its state key has 256 bytes");
     expect(() => checkEvent("m".repeat(256), undefined, {})).toThrow("its type has 256 bytes");
-    for (const content of [[], null, "a", 1]) expect(check(content)).toThrow("it is no JSON object");
+    for (const content of [[], null, "a", 1]) expect(check(content)).toThrow("it is not a JSON object");
     checkEvent("m.test", "k".repeat(255), {});
   });
 

@@ -32,7 +32,7 @@ const shortened = (text: string): string => (text.length > 80 ? `${text.slice(0,
 /** @throws BureauError `invalid-input` that names the value, `too-large` with the size */
 export function checkContent(content: unknown, what: string): void {
   if (typeof content !== "object" || content === null || Array.isArray(content))
-    throw new BureauError("invalid-input", `Cannot write ${what}: it is no JSON object`);
+    throw new BureauError("invalid-input", `Cannot write ${what}: it is not a JSON object`);
   const fault = canonicalFault(content, []);
   if (fault !== undefined)
     throw new BureauError("invalid-input", `Cannot write ${what}: ${fault}`, {
@@ -43,7 +43,7 @@ export function checkContent(content: unknown, what: string): void {
     throw new BureauError(
       "too-large",
       `Cannot write ${what}: it would have ${bytes} bytes, and a Matrix event holds ${EVENT_BYTES_MAX}`,
-      { hint: "make it smaller, or put the bulk in a file and name that" },
+      { hint: "make it smaller, or put the bulk in a file and give its path" },
     );
 }
 
@@ -51,7 +51,7 @@ export function checkContent(content: unknown, what: string): void {
 function canonicalFault(value: unknown, path: readonly string[]): string | undefined {
   const here = path.length === 0 ? "it" : `"${path.join(".")}"`;
   if (typeof value === "number" && !Number.isSafeInteger(value)) return `${here} is ${value}`;
-  if (typeof value === "string" && !value.isWellFormed()) return `${here} is no valid Unicode`;
+  if (typeof value === "string" && !value.isWellFormed()) return `${here} is not valid Unicode`;
   if (typeof value !== "object" || value === null) return undefined;
   for (const [key, inner] of Object.entries(value)) {
     const fault = canonicalFault(inner, [...path, key]);

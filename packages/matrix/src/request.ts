@@ -80,7 +80,7 @@ async function sendOnce(request: MatrixRequest): Promise<unknown> {
       throw new MatrixError(
         "timeout",
         `Cannot ${act}: no answer from "${request.homeserver}" in ${timeoutMs} ms`,
-        { hint: "bureau status says whether the homeserver is there; then try again" },
+        { hint: "bureau status shows whether the homeserver is up; then try again" },
       );
     throw new MatrixError(
       "unavailable",
@@ -138,10 +138,10 @@ const unreachable: Readonly<Record<string, string>> = {
   ECONNREFUSED: "nothing listens there",
   ECONNRESET: "it ended the connection",
   ENOENT: "there is no such socket",
-  ENOTFOUND: "its name is not known",
-  EAI_AGAIN: "its name could not be looked up",
-  EHOSTUNREACH: "there is no way to that host",
-  ENETUNREACH: "there is no way to that network",
+  ENOTFOUND: "its host name is unknown",
+  EAI_AGAIN: "the DNS lookup of its name failed",
+  EHOSTUNREACH: "there is no route to that host",
+  ENETUNREACH: "there is no route to that network",
   EPROTO: "it does not speak TLS",
 };
 

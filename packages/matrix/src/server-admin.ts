@@ -62,7 +62,7 @@ export class ServerAdmin {
     if (!isAbsent(answer)) return answer;
     const locked = await this.#resetByDendrite(user, randomBytes(32).toString("hex"));
     if (locked.kind === "done")
-      await this.#ask(`take ${user} out of its rooms`, "POST", DENDRITE, path`/evacuateUser/${user}`);
+      await this.#ask(`remove ${user} from its rooms`, "POST", DENDRITE, path`/evacuateUser/${user}`);
     return locked;
   }
 

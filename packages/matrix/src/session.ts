@@ -121,7 +121,7 @@ export class MatrixSession {
   async whoami(signal?: AbortSignal): Promise<{ userId: UserId; deviceId: string }> {
     const answer = parse(
       WhoamiAnswer,
-      await this.#call("ask whose session this is", "GET", "/v3/account/whoami", { signal }),
+      await this.#call("look up the session's user", "GET", "/v3/account/whoami", { signal }),
       "answer to whoami",
     );
     return { userId: answer.user_id, deviceId: answer.device_id ?? "" };
@@ -173,7 +173,7 @@ export class MatrixSession {
 
   /** The version of rooms that are made without saying one; undefined when the homeserver does not tell. */
   async defaultRoomVersion(): Promise<string | undefined> {
-    const answer = await this.#call("ask what the homeserver offers", "GET", "/v3/capabilities");
+    const answer = await this.#call("ask for the homeserver's capabilities", "GET", "/v3/capabilities");
     const parsed = v.safeParse(CapabilitiesAnswer, answer);
     return parsed.success ? parsed.output.capabilities["m.room_versions"].default : undefined;
   }
@@ -427,7 +427,7 @@ export class MatrixSession {
     readonly filter?: unknown;
     readonly signal?: AbortSignal;
   }): Promise<SyncResponse> {
-    const answer = await this.#call("stay in sync", "GET", "/v3/sync", {
+    const answer = await this.#call("sync", "GET", "/v3/sync", {
       query: {
         since: options.since,
         timeout: options.timeoutMs,
@@ -445,7 +445,7 @@ export class MatrixSession {
     presence: "online" | "offline" | "unavailable",
     options: { readonly message?: string; readonly timeoutMs?: number } = {},
   ): Promise<void> {
-    await this.#call("say that this account is there", "PUT", path`/v3/presence/${this.userId}/status`, {
+    await this.#call("set the presence of this account", "PUT", path`/v3/presence/${this.userId}/status`, {
       body: { presence, ...(options.message === undefined ? {} : { status_msg: options.message }) },
       // Presence that comes late is no presence.
       rateLimitMsMax: 0,

@@ -23,7 +23,7 @@ export class InFlight {
       throw new BureauError(
         "unavailable",
         `Cannot reach ${upstream}: ${count} requests to it have no answer yet`,
-        { hint: "wait for some of them, or abandon them" },
+        { hint: "wait for some of them, or cancel some" },
       );
     this.#counts.set(upstream, count + 1);
     let isOver = false;

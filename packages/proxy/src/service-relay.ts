@@ -34,7 +34,7 @@ export async function startServiceRelay({ socket, root, log }: ServiceRelayOptio
       listen: { kind: "unix", path: `/proc/self/fd/${folder}/${basename(socket)}` },
       connect: () => socketInside(root),
       mode: SOCKET_MODE,
-      onProblem: (problem) => log.debug("a connection to the service was not carried", { error: problem }),
+      onProblem: (problem) => log.debug("a connection to the service was not relayed", { error: problem }),
     });
     return {
       listening: { kind: "unix", path: socket },
@@ -57,7 +57,7 @@ function socketInside(root: string): Target {
     rootHandle = openHandle(root);
     handle = openBeneath(rootHandle, insidePaths.serviceSocket.slice(1));
     if (!fstatSync(handle).isSocket())
-      throw Object.assign(new Error("it is no socket"), { code: "ENOTSOCK" });
+      throw Object.assign(new Error("it is not a socket"), { code: "ENOTSOCK" });
     const opened = handle;
     return {
       kind: "unix",

@@ -13,7 +13,7 @@ export function parseBase(text: string): string {
   if (url.username !== "" || url.password !== "")
     throw new BureauError(
       "invalid-input",
-      `Invalid upstream for "${url.host}": it carries a user or password`,
+      `Invalid upstream for "${url.host}": it contains a user or password`,
       {
         hint: "inject it with inject_headers",
       },

@@ -18,7 +18,7 @@ export function parseHomeserverAddress(text: string): string {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:") || /\s/u.test(text))
     throw bad(text, "it must be an http or https URL, or unix:/PATH");
-  if (url.username !== "" || url.password !== "") throw bad(url.host, "it carries a user or password");
+  if (url.username !== "" || url.password !== "") throw bad(url.host, "it contains a user or password");
   if (url.search !== "" || url.hash !== "") throw bad(text, "it has a query or a fragment");
   return text.replace(/\/+$/u, "");
 }

@@ -74,7 +74,7 @@ export const adminTokenFlag = {
   "admin-token-file": {
     type: "string",
     value: "PATH",
-    summary: "File with the access token of a server admin, where the administrator is none",
+    summary: "File with the access token of a server admin, when the administrator is not one",
   },
 } as const satisfies Readonly<Record<string, Flag>>;
 
@@ -108,9 +108,9 @@ export const egressFlagTable: Readonly<Record<string, Flag>> = {
   "https-proxy": {
     type: "string",
     value: "URL",
-    summary: 'Forward proxy for TLS to other hosts; http:// never passes it ("" for none)',
+    summary: 'Forward proxy for TLS to other hosts; http:// bypasses it ("" for none)',
   },
-  "no-proxy": { type: "string", value: "HOSTS", summary: "Hosts to reach directly, with commas between" },
+  "no-proxy": { type: "string", value: "HOSTS", summary: "Hosts to reach directly, comma-separated" },
   "ca-certs": {
     type: "string",
     value: "PATH",

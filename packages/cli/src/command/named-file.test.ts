@@ -28,7 +28,7 @@ const bad: readonly (readonly [name: string, code: string, why: string])[] = [
   ["folder", "invalid-input", "it is a folder, not a file"],
   ["none", "not-found", "there is no such file or folder"],
   ["text/below", "not-found", "a part of the path is a file"],
-  ["circle", "invalid-input", "its links lead in a circle"],
+  ["circle", "invalid-input", "its links form a loop"],
   ["n".repeat(300), "invalid-input", "the name is too long"],
   ["binary", "invalid-input", "it is not text in UTF-8"],
   ["large", "too-large", "more than 1048576 bytes"],

@@ -97,4 +97,4 @@ function readSome(fd: number, chunk: Buffer): number {
 
 /** A path that is not absolute depends on where it was typed. */
 const lookedFor = (path: string): string =>
-  path === "-" || isAbsolute(path) ? "" : `it was looked for as ${resolve(path)}`;
+  path === "-" || isAbsolute(path) ? "" : `its full path is ${resolve(path)}`;

@@ -108,7 +108,7 @@ async function leaveToMachine(
 ): Promise<number> {
   const isWaiting = !booleanFlag(invocation, "no-wait");
   const code = assigned(invocation, shown, to, await whyAway(session, to.machine, isWaiting));
-  sayNext(invocation.terminal, `bureau agent list --machine ${to.machine} says what it does with it`);
+  sayNext(invocation.terminal, `bureau agent list --machine ${to.machine} shows its state`);
   return code;
 }
 

@@ -36,7 +36,7 @@ async function readThere(
   const found = await findMachine(openSession(invocation), machine);
   return new BureauError(
     "unsupported",
-    `The terminal of "${principal}" is on "${machine}", and is read on that machine only`,
+    `The terminal of "${principal}" is on "${machine}", and only that machine can read it`,
     {
       hint: `${shellLine(["ssh", found?.hostname ?? "HOST", systemHost.command, "agent", "logs", principal])}; after a failure its last lines are in bureau matrix messages ${machine}`,
     },

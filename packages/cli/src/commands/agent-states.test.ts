@@ -41,7 +41,7 @@ describe("an agent of another machine", () => {
       [machine(600), `${name} is offline since`],
       [undefined, `${name} has not joined the fleet`],
       ["forbidden", "you may not read"],
-      [machine(5, { principals: undefined }), "does not say what it runs"],
+      [machine(5, { principals: undefined }), "does not report its agents"],
     ] as const)
       expect(stateOf(seen)).toMatchObject({ state: "unknown", reason: expect.stringContaining(why) });
   });

@@ -65,7 +65,7 @@ async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<
     if (isBureauError(error) && error.code === "forbidden")
       return () => ({
         state: "unknown",
-        reason: asTyped("you may not ask the daemon: bureau status says how"),
+        reason: asTyped("you have no access to the daemon: bureau status shows how to get it"),
       });
     if (!isAway(error)) throw error;
     return () => ({
@@ -88,7 +88,7 @@ export function statesThere(
   if (machine === undefined) return unknown(`${name} has not joined the fleet`);
   if (!isOnline(machine, now)) return unknown(`${name} ${offlineSince(machine, now)}`);
   const { principals, last_seen = "" } = machine;
-  if (principals === undefined) return unknown(`${name} does not say what it runs`);
+  if (principals === undefined) return unknown(`${name} does not report its agents`);
   return ({ principal, auto_start }) => {
     const seen = principals[principal];
     if (seen !== undefined) return { state: seen.status === "starting" ? "starting" : "running" };

@@ -9,7 +9,7 @@ import { sweep } from "../instance/supervisor.ts";
 import { replaceSupervisor, takeTurn, tellToStop } from "../instance/supervisor-lock.ts";
 
 const STOP_SYSTEM =
-  "this host is a machine of a fleet; to stop what it runs: sudo systemctl stop bureau-daemon bureau-launcher";
+  "this host is a machine of a fleet; to stop its programs: sudo systemctl stop bureau-daemon bureau-launcher";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

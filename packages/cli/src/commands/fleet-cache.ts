@@ -27,7 +27,7 @@ export async function run(invocation: Invocation): Promise<void> {
   }
   if (after !== undefined)
     terminal.say(
-      `\n  → sudo ${systemHost.command} machine doctor --fix, on each machine, lets its Nix ask and trust it`,
+      `\n  → sudo ${systemHost.command} machine doctor --fix, on each machine, makes its Nix use and trust it`,
     );
 }
 

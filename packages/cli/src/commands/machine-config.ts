@@ -19,7 +19,7 @@ export async function run(invocation: Invocation): Promise<number> {
     terminal.json({ machine, room_id: place.room, faults, repaired: repair && faults.length > 0 });
   else if (faults.length === 0) terminal.print(`${event} can be read`);
   else {
-    terminal.print(`${repair ? "Taken out of" : "Cannot be read in"} ${event}:`);
+    terminal.print(`${repair ? "Removed from" : "Cannot be read in"} ${event}:`);
     for (const { field, fault } of faults) terminal.print(`  ${field}: ${fault}`);
     if (!repair) sayNext(terminal, `bureau machine config ${machine} --repair`);
   }

@@ -174,7 +174,9 @@ function report(invocation: Invocation, before: readonly CheckResult[], fixed: F
 function concluded({ terminal, flags }: Invocation, code: number): number {
   if (code !== exit.interrupted) return code;
   const again = shellLine([typedCommand(), "machine", "doctor", ...flagWords(flags)]);
-  terminal.say(`\nInterrupted. The steps above are done, nothing is half done. To continue: ${again}`);
+  terminal.say(
+    `\nInterrupted. The steps above are complete, and no step is partly done. To continue: ${again}`,
+  );
   return exit.signalled;
 }
 
@@ -209,7 +211,7 @@ function showPlan(
     printResults(results, terminal, new Set());
     terminal.print("");
     if (steps.length > 0) printPlan(steps, terminal.print);
-    else terminal.print("Nothing that --fix can do.");
+    else terminal.print("--fix has nothing to repair.");
   }
   const file = stringFlag(invocation, "bootstrap-file");
   const hasJoined = results.some(

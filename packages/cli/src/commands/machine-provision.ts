@@ -57,7 +57,7 @@ function machineAddress(invocation: Invocation, ours: string, machine: MachineLo
   if (typed !== undefined) return typed;
   if (socketOf(ours) === undefined || isHere(invocation, machine)) return ours;
   throw new UsageError(
-    `How does "${machine}" reach the homeserver? It answers on a socket of this machine only`,
+    `Cannot tell how "${machine}" reaches the homeserver: it answers only on a socket of this host`,
     "bureau up --listen HOST:PORT, then --machine-homeserver http://HOST:PORT",
   );
 }
@@ -85,7 +85,7 @@ function present(invocation: Invocation, machine: string, made: Provisioned, fil
       ? ""
       : ` It may be used until ${withAge(bootstrap.expires_at, systemClock.now())}.`;
   terminal.say(`
-Whoever has this file can become the machine, once.${until} Bring it there by a way you trust; then, on the machine,
+This file lets its holder become the machine, once.${until} Copy it over a trusted channel; then, on the machine,
 in a checkout of Bureau and as yourself (it asks for sudo):
 
   ./bureau machine doctor --fix --bootstrap-file ${file.slice(file.lastIndexOf("/") + 1)}

@@ -251,7 +251,7 @@ async function drive(invocation: Invocation, driven: Driven): Promise<number> {
   if (rollout.state !== "rolled-back" && (!ok || isAny("skipped")))
     sayNext(
       terminal,
-      `bureau machine upgrade --resume ${place.id} goes on; bureau machine show MACHINE has its history`,
+      `bureau machine upgrade --resume ${place.id} continues it; bureau machine show MACHINE has its history`,
     );
   return ok ? 0 : 1;
 }

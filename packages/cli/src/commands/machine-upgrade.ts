@@ -156,7 +156,7 @@ async function showRequested(invocation: Invocation, one: One, requestId: string
       `${machine} is asked to run ${nameOf(target)}${unchanged ? ", as it does" : ""}`,
     );
     if (away !== undefined) invocation.terminal.say(`note: ${machine} ${away} and acts when it is back`);
-    sayNext(invocation.terminal, `bureau machine show ${machine} says what becomes of it`);
+    sayNext(invocation.terminal, `bureau machine show ${machine} shows the outcome`);
   }
   return 0;
 }

@@ -11,7 +11,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const typedLimit = stringFlag(invocation, "limit");
   const limit = typedLimit === undefined ? LIMIT_DEFAULT : Number(typedLimit);
   if (!Number.isInteger(limit) || limit < 1)
-    throw new BureauError("invalid-input", `--limit "${typedLimit}" is not a whole number from 1 on`);
+    throw new BureauError("invalid-input", `--limit "${typedLimit}" is not a positive whole number`);
   const room = await roomArgument(session, invocation.args[0] ?? "");
   const { chunk } = await session.messages(room, { dir: "b", limit });
   const messages = chunk.filter((event) => event["type"] === "m.room.message").reverse();

@@ -90,7 +90,7 @@ async function serverAdminNamed(invocation: Invocation): Promise<ServerAdmin | u
   const file = stringFlag(invocation, "admin-token-file");
   if (file === undefined) {
     if (booleanFlag(invocation, "server-admin"))
-      throw new BureauError("invalid-input", "--server-admin needs a server admin who grants it", {
+      throw new BureauError("invalid-input", "--server-admin needs the token of a server admin", {
         hint: "--admin-token-file PATH with the access token of a server admin",
       });
     return undefined;
@@ -132,8 +132,8 @@ async function liftRateLimit(
   if (answer.kind === "done") return "lifted";
   terminal.say(
     answer.isAbsent
-      ? "  This homeserver offers no way to lift its rate limits from here: requests wait for them, and say so"
-      : "  The homeserver's rate limits hold for you: on a stock Synapse a machine takes some eight minutes. A server admin lifts them: --admin-token-file PATH",
+      ? "  This homeserver has no API to lift its rate limits: commands wait for them, and show each wait"
+      : "  The homeserver's rate limits apply to you: on a stock Synapse a machine takes about eight minutes. To lift them: --admin-token-file PATH",
   );
   return answer.isAbsent ? "unknown" : "stands";
 }

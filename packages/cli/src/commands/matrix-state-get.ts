@@ -10,7 +10,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const key = stringFlag(invocation, "key");
   if (type === undefined && key !== undefined)
     throw new UsageError(
-      `A state key "${key}" of which type?`,
+      `The state key "${key}" needs an event type`,
       `bureau matrix state get ${typed} TYPE --key KEY`,
     );
   const room = await roomArgument(session, typed);

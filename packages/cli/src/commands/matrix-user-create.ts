@@ -32,7 +32,7 @@ export async function run(invocation: Invocation): Promise<void> {
     await invitePerson(session, user, places, isOperator);
     for (const room of places) await own.joinRoom(room);
   }).catch((error: unknown) => {
-    throw new BureauError("failed", `The account "${user}" is made, but is not in its rooms`, {
+    throw new BureauError("failed", `The account "${user}" exists, but is not in all its rooms`, {
       cause: error,
       hint: `as the administrator: bureau matrix user invite ${user}${isOperator ? " --operator" : ""}`,
     });

@@ -29,6 +29,6 @@ export async function run(invocation: Invocation): Promise<void> {
   else {
     terminal.print(`${place.id} is ${stands.state}: ${countsOf(stands)}`);
     if (stands.machines.some(isUnderWay))
-      sayNext(terminal, `bureau rollout show ${place.id} says how what is under way finishes`);
+      sayNext(terminal, `bureau rollout show ${place.id} shows how the running upgrades end`);
   }
 }

@@ -74,7 +74,7 @@ function listenFlag(invocation: Invocation): string | undefined {
   } catch (error) {
     throw new UsageError(messageOf(error), hint);
   }
-  throw new UsageError(`--listen "${typed}" is not HOST:PORT with a port of its own`, hint);
+  throw new UsageError(`--listen "${typed}" is not HOST:PORT with a port above 0`, hint);
 }
 
 const answers = (layout: InstanceLayout): Promise<true | undefined> =>

@@ -221,6 +221,6 @@ async function unpack(host: HostShell, args: readonly string[], last: boolean): 
 async function proveItRuns(host: HostShell, path: string): Promise<void> {
   await runOrThrow(host, "run Bureau's programs", [`${path}/bin/bureau`, "version"], {
     timeoutMs: WORK_MS_MAX,
-    hint: "an illegal instruction means that its processor is older than x86-64-v2 (SSE 4.2), or a virtual one that hides it: give it the host's own",
+    hint: "an illegal instruction means that its processor is older than x86-64-v2 (SSE 4.2), or that a virtual processor hides it: configure the host's own CPU model",
   });
 }

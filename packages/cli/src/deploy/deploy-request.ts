@@ -76,7 +76,7 @@ function refuseLoopback(homeserver: string): void {
     "invalid-input",
     `The homeserver ${homeserver} answers on this machine only; another machine cannot join through it`,
     {
-      hint: "give the address that machines reach with --homeserver URL; bureau up --listen HOST:PORT opens that of this machine",
+      hint: "pass an address that machines can reach with --homeserver URL; bureau up --listen HOST:PORT opens a port on this machine",
     },
   );
 }

@@ -69,7 +69,7 @@ export function adviceOn(
   if (hint !== "") return hint;
   const byHand = BY_HAND.test(repair) ? repair.replace(BY_HAND, "") : "";
   if (byHand !== "") return byHand;
-  return status === "fail" ? `put right what is expected (${id} in docs/doctor.md)` : undefined;
+  return status === "fail" ? `reach the expected state (${id} in docs/doctor.md)` : undefined;
 }
 
 /** Lines of one fix that are spelled out. */
@@ -116,7 +116,7 @@ export function printResults(
   );
   if (mendable.length > 0)
     terminal.print(
-      asTyped(`bureau machine doctor --fix can mend ${mendable.length}; --fix --dry-run shows how.`),
+      asTyped(`bureau machine doctor --fix can fix ${mendable.length}; --fix --dry-run shows how.`),
     );
   const hiddenOnes = results.filter(({ finding }) => finding.isHidden === true);
   if (hiddenOnes.length > 0 && process.getuid?.() !== 0)

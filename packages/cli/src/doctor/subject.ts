@@ -148,7 +148,7 @@ function parseBootstrap(text: string): v.InferOutput<typeof BootstrapSchema> {
   } catch (error) {
     throw new BureauError(
       "invalid-input",
-      "The bootstrap file is not one: it is no JSON object with homeserver_url, server_name, machine_name and fleet_prefix",
+      "The bootstrap file is not one: it is not a JSON object with homeserver_url, server_name, machine_name and fleet_prefix",
       { cause: error },
     );
   }

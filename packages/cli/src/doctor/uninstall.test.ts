@@ -59,14 +59,14 @@ describe("an uninstall", () => {
 
 test("an uninstall is incomplete when a folder stays for what others put there, not when something was to stay", () => {
   const kept = (why: string) => isIncomplete({ removed: [], kept: [{ what: "folder /etc/bureau", why }] });
-  expect(kept("it holds what is not Bureau's: theirs")).toBe(true);
-  expect(kept("the record of what stays lies in it")).toBe(false);
+  expect(kept("it holds files that are not Bureau's: theirs")).toBe(true);
+  expect(kept("it holds the record of kept items")).toBe(false);
   expect(kept("--remove-user removes it")).toBe(false);
 });
 
 test("the user stays, although it is to go, while files of its own are kept", () => {
   const options = { removeUser: true, removePackages: false } as const;
-  expect(whyUserStays({ ...options, data: "keep" }, true)).toContain("files that are kept");
+  expect(whyUserStays({ ...options, data: "keep" }, true)).toContain("the kept files");
   expect(whyUserStays({ ...options, data: "keep" }, false)).toBeUndefined();
   expect(whyUserStays({ ...options, data: "discard" }, true)).toBeUndefined();
   expect(whyUserStays({ ...options, removeUser: false, data: "discard" }, false)).toBe(
@@ -75,8 +75,10 @@ test("the user stays, although it is to go, while files of its own are kept", ()
 });
 
 test("a folder that only holds what is kept does not make an uninstall incomplete", () => {
-  expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toBe("what is kept lies in it");
-  expect(whyNotEmpty("/var/bureau", ["workspace", "work"], made)).toBe("it holds what is not Bureau's: work");
+  expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toBe("it holds kept items");
+  expect(whyNotEmpty("/var/bureau", ["workspace", "work"], made)).toBe(
+    "it holds files that are not Bureau's: work",
+  );
   expect(whyNotEmpty("/var/bureau", [], made)).toBeUndefined();
 });
 
@@ -109,17 +111,17 @@ describe("a dry run", () => {
     const { removed, kept } = await foresee(
       { "/var/bureau/workspace": ["agent"], "/var/bureau/bin": ["bureau", "theirs"] },
       { data: "keep" },
-      "the files that are kept are its own",
+      "it owns the kept files",
     );
     expect(Object.fromEntries(kept.map(({ what, why }) => [what, why]))).toEqual({
-      "user bureau": "the files that are kept are its own",
-      "group bureau": "the files that are kept are its own",
+      "user bureau": "it owns the kept files",
+      "group bureau": "it owns the kept files",
       "backups of account files": "it goes with the user",
       "folder /var/bureau/workspace": "--keep-data",
-      "folder /var/bureau/bin": "it holds what is not Bureau's: theirs",
-      "folder /var/bureau": "what is kept lies in it",
-      "folder /etc/bureau/backups": "it holds what is still to be put back",
-      "folder /etc/bureau": "the record of what stays lies in it",
+      "folder /var/bureau/bin": "it holds files that are not Bureau's: theirs",
+      "folder /var/bureau": "it holds kept items",
+      "folder /etc/bureau/backups": "it holds backups that are not restored yet",
+      "folder /etc/bureau": "it holds the record of kept items",
     });
     expect([...removed, ...kept.map(({ what }) => what)].sort()).toEqual(made.map(describeEntry).sort());
   });

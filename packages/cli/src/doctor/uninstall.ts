@@ -183,7 +183,7 @@ export function requireDecision(record: InstallRecord, options: UninstallOptions
 export function whyUserStays(options: UninstallOptions, holdsData: boolean): string | undefined {
   if (!options.removeUser) return "--remove-user removes it";
   return options.data === "keep" && holdsData
-    ? "the files that are kept are its own; it goes when they are gone, with --remove-user"
+    ? "it owns the kept files; it goes when they are gone, with --remove-user"
     : undefined;
 }
 
@@ -431,7 +431,7 @@ function whyFolderStays(
   if (dataFolders.includes(path) && options.data === "keep" && (namesIn(path)?.length ?? 0) > 0)
     return "--keep-data";
   if (path === systemHost.backupsDir && entries.some(needsBackups))
-    return "it holds what is still to be put back";
+    return "it holds backups that are not restored yet";
   if (before !== undefined || isEmptied(path)) return undefined;
   const names = namesIn(path);
   if (names === undefined) return undefined;
@@ -459,7 +459,7 @@ const needsBackups = (entry: Entry): boolean =>
   entry.kind === "account-files" ||
   ((entry.kind === "file" || entry.kind === "link") && entry.before !== undefined);
 
-const HOLDS_OTHERS = "it holds what is not Bureau's: ";
+const HOLDS_OTHERS = "it holds files that are not Bureau's: ";
 const NOT_PUT_BACK = "what was there before cannot be put back: ";
 
 const notOurs = (names: readonly string[]): string => `${HOLDS_OTHERS}${names.slice(0, 5).join(", ")}`;
@@ -474,7 +474,7 @@ export function whyNotEmpty(
     entries.some((entry) => "path" in entry && `${entry.path}/`.startsWith(`${below}/`));
   const others = names.filter((name) => !isRecorded(join(path, name)));
   if (others.length > 0) return notOurs(others);
-  return names.length > 0 ? "what is kept lies in it" : undefined;
+  return names.length > 0 ? "it holds kept items" : undefined;
 }
 
 /** The record lies in it: it goes when nothing else is told of. */
@@ -483,8 +483,7 @@ function whyConfigDirStays(
   names: readonly string[],
   entries: readonly Entry[],
 ): string | undefined {
-  if (entries.some((entry) => entryKey(entry) !== entryKey(own)))
-    return "the record of what stays lies in it";
+  if (entries.some((entry) => entryKey(entry) !== entryKey(own))) return "it holds the record of kept items";
   const others = names.filter((name) => join(own.path, name) !== systemHost.installRecord);
   return others.length > 0 ? notOurs(others) : undefined;
 }

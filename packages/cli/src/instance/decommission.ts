@@ -97,9 +97,9 @@ export async function decommissionMachine(options: DecommissionOptions): Promise
   const { all } = await runStep(terminal, "Clearing what the rooms say about it", () => clearState(removal));
   const kicked = await runStep(
     terminal,
-    "Taking it out of its rooms",
+    "Removing it from its rooms",
     () => kickEverywhere(removal),
-    (from) => (from.length === 0 ? "It is in no room any more" : `Taken out of ${from.length} rooms`),
+    (from) => (from.length === 0 ? "It is in no room any more" : `Removed from ${from.length} rooms`),
   );
   const account = await lockAccount(options, removal);
   const still = await finishRemoval(removal);

@@ -88,7 +88,7 @@ export async function followUpdate(
 
 const superseded = (outcome: Outcome): Outcome =>
   outcome.outcome === "pending"
-    ? { outcome: "superseded", reason: "the template was changed again before it had proven itself" }
+    ? { outcome: "superseded", reason: "the template was changed again before it was proven" }
     : outcome;
 
 async function since(

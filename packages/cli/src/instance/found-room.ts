@@ -77,7 +77,11 @@ async function requireOurs(session: MatrixSession, found: FoundUnder, power: Pow
   const maker = power.create?.sender ?? "";
   if (maker === session.userId) return;
   if (!(await isAdministrator(session, found, power, maker)))
-    throw taken(session, found, `${maker === "" ? "nobody known" : maker} made it, who is no administrator`);
+    throw taken(
+      session,
+      found,
+      `its creator ${maker === "" ? "is unknown" : `${maker} is not an administrator`}`,
+    );
 }
 
 /** Whether somebody else holds full power in the namespace's space, which is where one is made an administrator. */

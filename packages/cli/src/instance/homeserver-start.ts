@@ -60,7 +60,7 @@ async function chooseInstance(
   const egress = changed(here.egress, change.egress);
   const hasNewEgress = !Bun.deepEquals(egress, here.egress);
   if (hasNewEgress && isRunning)
-    throw new BureauError("conflict", "How proxies reach the network cannot change while they run", {
+    throw new BureauError("conflict", "Cannot change the proxies' network settings while they run", {
       hint: "bureau down, then this command again",
     });
   const hasNewPort = wanted !== undefined && given !== here.listen;

@@ -4,7 +4,7 @@ import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 const meanings: Record<LimitsFact["level"], string> = {
   enforced: "memory, processes and processor are limited",
   partly: "some limits are not enforced",
-  grouped: "limits are not enforced; a sandbox still ends as one",
+  grouped: "limits are not enforced; a sandbox is still killed as a whole",
   none: "limits are not enforced",
 };
 

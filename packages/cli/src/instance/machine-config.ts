@@ -133,8 +133,8 @@ const entriesOf = (content: StateContent): readonly unknown[] => {
   if (parsed.success) return parsed.output.principals;
   throw new BureauError(
     "invalid-input",
-    `The assignments in ${eventTypes.machineConfig} cannot be read: "principals" is no list`,
-    { hint: "bureau machine config MACHINE says what is wrong, and with --repair puts the last list back" },
+    `The assignments in ${eventTypes.machineConfig} cannot be read: "principals" is not a list`,
+    { hint: "bureau machine config MACHINE shows the faults; with --repair it restores the last list" },
   );
 };
 

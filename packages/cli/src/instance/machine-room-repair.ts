@@ -59,6 +59,6 @@ async function removePrincipals(
   note: Note,
 ): Promise<void> {
   const agents = (await session.joinedMembers(room)).filter((user) => isAgentOf(user, machine));
-  for (const user of agents) await session.kickUser(room, user, "principals are no members of config rooms");
-  if (agents.length > 0) note(`took ${agents.length} principals out of the config room of ${machine}`);
+  for (const user of agents) await session.kickUser(room, user, "principals are not members of config rooms");
+  if (agents.length > 0) note(`removed ${agents.length} principals from the config room of ${machine}`);
 }

@@ -254,7 +254,7 @@ function requireFleet(
     ? new UsageError(`Which machine of "${flag}"? This host is "${machine}"`, `bureau machine list ${flag}`)
     : new UsageError(
         `The machine "${typed}" is of the fleet "${fleetOf(machine)}", not of "${flag}"`,
-        "leave --fleet away, or name a machine of that fleet",
+        "omit --fleet, or name a machine of that fleet",
       );
 }
 
@@ -267,8 +267,8 @@ export function principalOf(machine: MachineLocalpart, typed: string): Principal
   if (typed.startsWith(`${fleet}/`)) return principalLocalpart(fleet, typed.slice(fleet.length + 1));
   if (/^[^/]+\/fleet\//.test(typed))
     throw new UsageError(
-      `"${typed}" is not of the fleet "${fleet}", whose machine "${machine}" this is about`,
-      `--machine names a machine of another fleet, in full`,
+      `"${typed}" is not of the fleet "${fleet}" of the machine "${machine}"`,
+      `--machine takes the full name of another fleet's machine`,
     );
   parseLocalpart(typed, "name");
   return principalLocalpart(fleet, /^(agent|service)\//.test(typed) ? typed : `agent/${typed}`);

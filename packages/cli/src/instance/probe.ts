@@ -87,9 +87,9 @@ export function probeProcesses(host: Host): void {
   if (!host.processesAreHidden) return;
   throw new BureauError(
     "unsupported",
-    "/proc hides processes here (hidepid), and so the programs of this Bureau that guard their memory: they could not be looked after",
+    "/proc hides processes here (hidepid), including Bureau's programs, which protect their memory: Bureau could not supervise them",
     {
-      hint: `show them to you: sudo groupadd -f proc && sudo usermod -aG proc "$USER" && sudo mount -o remount,hidepid=invisible,gid=proc /proc, then log in again`,
+      hint: `to make them visible: sudo groupadd -f proc && sudo usermod -aG proc "$USER" && sudo mount -o remount,hidepid=invisible,gid=proc /proc, then log in again`,
     },
   );
 }

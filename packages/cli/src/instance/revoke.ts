@@ -66,9 +66,9 @@ export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
   );
   const kicked = await runStep(
     terminal,
-    "Taking it out of its rooms",
+    "Removing it from its rooms",
     () => kickEverywhere(removal),
-    ({ length }) => `Taken out of ${length} rooms`,
+    ({ length }) => `Removed from ${length} rooms`,
   );
   const cleared = await runStep(terminal, "Clearing what the rooms say about it", () => clearState(removal));
   await runStep(terminal, "Publishing the revocation", () =>

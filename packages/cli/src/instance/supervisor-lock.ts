@@ -36,13 +36,9 @@ export async function takeTurn(
   const wait = async (): Promise<Disposable> => {
     const turn = await waitForFileLock(file, TURN_MS_MAX, clock);
     if (turn !== undefined) return turn;
-    throw new BureauError(
-      "conflict",
-      `Another bureau up or down of "${layout.home}" does not come to an end`,
-      {
-        hint: "bureau status shows how far it is",
-      },
-    );
+    throw new BureauError("conflict", `Another bureau up or down of "${layout.home}" does not finish`, {
+      hint: "bureau status shows its progress",
+    });
   };
   return tryFileLock(file) ?? (await runStep(terminal, "Waiting for another bureau up or down", wait));
 }

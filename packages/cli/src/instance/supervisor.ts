@@ -121,7 +121,7 @@ function bootPrograms({ layout, programsDir }: SupervisorConfig, log: Log): stri
   if (left === undefined) return programsDir;
   const fault = faultOfPlace(layout.currentPrograms, layout);
   if (fault === undefined) return left;
-  log.error("the version that an upgrade has left is not started", { path: left, reason: fault });
+  log.error("the version set by the last upgrade cannot be started", { path: left, reason: fault });
   return programsDir;
 }
 

@@ -15,7 +15,7 @@ export async function takeTurn(
 ): Promise<Disposable> {
   const turn = await waitForFileLock(file, timeoutMs, clock);
   if (turn !== undefined) return turn;
-  throw new BureauError("conflict", `Another command has been editing for ${timeoutMs / 1000} s and more`, {
+  throw new BureauError("conflict", `Another command has been editing for more than ${timeoutMs / 1000} s`, {
     hint: `run this again when it has ended; it holds the lock "${file}"`,
   });
 }

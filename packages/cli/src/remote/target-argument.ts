@@ -10,7 +10,7 @@ export function targetArgument(invocation: Invocation, pointless: readonly strin
   if (ignored !== undefined)
     throw new UsageError(
       `--${ignored} does nothing for ${isLocal ? "this machine" : "another machine"}`,
-      "leave it away",
+      "omit it",
     );
   return target;
 }

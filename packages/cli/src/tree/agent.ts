@@ -86,7 +86,8 @@ export const agent: CommandGroup = {
     {
       name: "logs",
       summary: "Print the last lines of an agent's terminal",
-      details: "A terminal is read on its own machine only; of another machine's agent this says where.",
+      details:
+        "Only the agent's own machine can read its terminal; for another machine's agent this prints the command to type there.",
       positionals: [{ name: "name", summary: "The agent" }],
       flags: {
         ...sessionFlags,

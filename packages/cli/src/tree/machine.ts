@@ -96,7 +96,7 @@ const doctorFlags = {
     type: "string",
     value: "COMMAND",
     needs: ["elevated"],
-    summary: "Set with --elevated: what a person types to call it",
+    summary: "Set with --elevated: the command as a person types it",
   },
   "plan-shown": {
     type: "string",
@@ -123,14 +123,18 @@ const upgradeFlags = {
     type: "string",
     value: "PATH",
     excludes: ["rollback", "resume"],
-    summary: "The host environment they shall run",
+    summary: "The host environment to run",
   },
   "on-machine": {
     type: "boolean",
     needs: ["host-env"],
     summary: "It lies on the machine, or in the fleet's Nix cache: do not look for it here",
   },
-  rollback: { type: "boolean", excludes: [...manyMachines, "resume"], summary: "What ran before" },
+  rollback: {
+    type: "boolean",
+    excludes: [...manyMachines, "resume"],
+    summary: "Return to the previous version",
+  },
   wait: { type: "boolean", summary: "Wait for the outcome (a rollout always does)" },
   timeout: {
     type: "string",
@@ -144,13 +148,13 @@ const upgradeFlags = {
     type: "string",
     value: "N",
     needs: manyMachines,
-    summary: "So many must succeed before any other (default: 1)",
+    summary: "Machines to upgrade first (default: 1)",
   },
   batch: {
     type: "string",
     value: "N",
     needs: manyMachines,
-    summary: "So many at once after that (default: 5)",
+    summary: "Machines in each batch after that (default: 5)",
   },
   "halt-on-error": {
     type: "boolean",
@@ -162,9 +166,9 @@ const upgradeFlags = {
     type: "boolean",
     needs: manyMachines,
     excludes: ["rollback-on-error"],
-    summary: "Continue when one fails, unless it is one of the first",
+    summary: "Continue when one fails, unless it is one of the first machines",
   },
-  "rollback-on-error": { type: "boolean", needs: manyMachines, summary: "When one fails, all go back" },
+  "rollback-on-error": { type: "boolean", needs: manyMachines, summary: "When one fails, roll all back" },
   "wait-offline": {
     type: "boolean",
     needs: manyMachines,
@@ -199,15 +203,15 @@ export const machine: CommandGroup = {
     },
     {
       name: "config",
-      summary: "Say what of a machine's configuration cannot be read, and take it out",
+      summary: "Show what cannot be read in a machine's configuration, and remove it",
       details:
-        "A field that cannot be read keeps the machine at its last good configuration. --repair takes out such fields and\nassignments; a list of assignments that is none is replaced by the last one there was.",
+        "A field that cannot be read keeps the machine at its last good configuration. --repair removes such fields and\nassignments, and replaces an invalid list of assignments with the last valid list.",
       positionals: [
         { name: "machine", summary: "Name or full localpart (default: this one)", optional: true },
       ],
       flags: {
         ...{ ...sessionFlags, ...jsonFlag, ...fleetFlag },
-        repair: { type: "boolean", summary: "Take out what cannot be read" },
+        repair: { type: "boolean", summary: "Remove what cannot be read" },
       },
       examples: ["bureau machine config", "bureau machine config gpu-box --repair"],
       load: () => import("../commands/machine-config.ts"),
@@ -342,7 +346,7 @@ export const machine: CommandGroup = {
         force: {
           type: "boolean",
           excludes: ["offline"],
-          summary: "Take it out even if it does not answer in time",
+          summary: "Remove it even if it does not answer in time",
         },
         "purge-agents": {
           type: "boolean",
@@ -366,7 +370,7 @@ export const machine: CommandGroup = {
         ...jsonFlag,
         ...fleetFlag,
         ...adminTokenFlag,
-        reason: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Why, for the record" },
+        reason: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Reason, for the record" },
         "purge-agents": { type: "boolean", summary: "Close its agents' accounts, for good" },
       },
       examples: ["bureau machine revoke gpu-box --reason 'stolen'"],

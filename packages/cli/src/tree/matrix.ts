@@ -48,7 +48,7 @@ export const matrix: CommandGroup = {
           type: "string",
           value: "PATH",
           summary:
-            "Access token of a server admin, who lifts the homeserver's rate limits for the administrator",
+            "Access token of a server admin, to lift the homeserver's rate limits for the administrator",
         },
         "server-admin": {
           type: "boolean",
@@ -96,7 +96,7 @@ export const matrix: CommandGroup = {
         {
           name: "invite",
           summary: "Invite a person to the namespace's rooms",
-          details: "Run again it invites to what has been made since, such as the rooms of a new machine.",
+          details: "Run it again to invite to rooms created since, such as those of a new machine.",
           positionals: [{ name: "name", summary: "Localpart of the account, or user ID" }],
           flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag, ...operatorFlag },
           examples: [

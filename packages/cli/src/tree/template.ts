@@ -58,7 +58,7 @@ export const template: CommandGroup = {
           multiple: true,
           summary: "Add or replace an environment variable",
         },
-        description: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "What it is, for people" },
+        description: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Description for people" },
         set: {
           type: "string",
           value: "FIELD=VALUE",

@@ -59,7 +59,7 @@ export async function checkEnvironment(
   // First: what others may change is not even looked into.
   const place = faultOfPlace(asked, layout);
   if (place !== undefined) throw bad(place);
-  if (realPath(asked) !== path) throw bad(`it leads elsewhere than to "${path}"`);
+  if (realPath(asked) !== path) throw bad(`it resolves to another path than "${path}"`);
   let found: HostEnvironment;
   try {
     found = readHostEnvironment(path);

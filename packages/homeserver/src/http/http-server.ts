@@ -170,10 +170,10 @@ function respond(status: number, body: object): Response {
 function respondToError(error: unknown, log: Log, act: string): Response {
   if (error instanceof MatrixError) return respond(error.status, error.body());
   if (isDiskFull(error)) {
-    log.error("nothing can be written: the disk is full", { act });
+    log.error("cannot write: the disk is full", { act });
     return respond(507, {
       errcode: "M_RESOURCE_LIMIT_EXCEEDED",
-      error: "The homeserver's disk is full: it can be read, and nothing can be written",
+      error: "The homeserver's disk is full: reads work, writes fail",
     });
   }
   if (error instanceof URIError) {

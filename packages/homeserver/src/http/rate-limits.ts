@@ -47,7 +47,7 @@ export class RateLimits {
         : this.#take(`${isWrite ? "write" : "read"} ${session.userId}`, cost, allowanceOf(session, isWrite));
     if (waitMs === 0) return;
     const who = session?.userId ?? "requests without an access token";
-    throw new MatrixError(429, "M_LIMIT_EXCEEDED", `Too many requests of ${who}`, {
+    throw new MatrixError(429, "M_LIMIT_EXCEEDED", `Too many requests from ${who}`, {
       retry_after_ms: Math.ceil(waitMs),
     });
   }

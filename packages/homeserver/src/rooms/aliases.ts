@@ -130,7 +130,7 @@ export class Aliases {
     )
       return;
     throw forbidden(
-      `Room alias ${alias} is reserved: only a server admin, or who may add rooms to the space #${namespace}:${serverName}, makes it`,
+      `Room alias ${alias} is reserved: only a server admin, or a user who may add rooms to the space #${namespace}:${serverName}, may create it`,
     );
   }
 

@@ -71,7 +71,7 @@ export class ControlGroups {
     }
     if (this.#base === undefined) return;
     const available = words(join(this.#base, "cgroup.controllers")) ?? [];
-    this.#reason = "the kernel or the host's service manager does not hand them on";
+    this.#reason = "the kernel or the host's service manager does not delegate them";
     const wanted = CONTROLLERS.filter((name) => available.includes(name));
     for (const name of wanted) this.#enable(this.#base, name);
     const enabled = words(join(this.#base, "cgroup.subtree_control")) ?? [];
@@ -95,7 +95,7 @@ export class ControlGroups {
     }
     const own = groupOf(serverPid);
     if (own === undefined || own.startsWith("/..")) {
-      this.#reason = "the terminal server's control group cannot be seen from here";
+      this.#reason = "the terminal server's control group is not visible here";
       return undefined;
     }
     if (own === "/" && process.getuid?.() === 0) return this.#makeAtRoot(this.#hierarchy);
@@ -167,7 +167,7 @@ export class ControlGroups {
         writeIfThere(join(folder, "cgroup.kill"), "1");
         if (tryRemove(folder)) break;
         if (clock.monotonic() > deadline)
-          throw new BureauError("failed", `The control group "${folder}" does not get empty`);
+          throw new BureauError("failed", `The control group "${folder}" does not become empty`);
         await clock.sleep(waitMs);
       }
   }

@@ -26,6 +26,6 @@ async function nextServer(tmux: SandboxHost["tmux"]): Promise<number> {
     throw new BureauError("unavailable", messageOf(error), { cause: error });
   }
   const pid = await tmux.serverPid();
-  if (pid === undefined) throw new BureauError("unavailable", "The terminal server went away again");
+  if (pid === undefined) throw new BureauError("unavailable", "The terminal server exited again");
   return pid;
 }

@@ -72,7 +72,7 @@ export const matrixChecks: readonly Check[] = [
 
 function egress(host: HostView): Finding {
   const settings = host.egress();
-  if (settings === undefined) return skip("no machine.conf says so");
+  if (settings === undefined) return skip("machine.conf has no such setting");
   const { httpsProxy, noProxy, caCerts } = settings;
   const parts = [httpsProxy === "" ? "direct" : `TLS through ${httpsProxy}`];
   if (noProxy !== "") parts.push(`except to ${noProxy}`);
@@ -202,7 +202,7 @@ async function publishedKey(host: HostView): Promise<Finding> {
         : undefined;
     const restart = host.kind === "system" ? "systemctl restart bureau-daemon" : "bureau down; bureau up";
     if (ignored.length > 0)
-      return fail(ignored.join("; "), { hint: `${restart}: the daemon puts its own back when it starts` });
+      return fail(ignored.join("; "), { hint: `${restart}: the daemon publishes its own again at startup` });
     if (published === undefined) return fail("none is published", repair);
     return published === own
       ? pass(own)

@@ -29,7 +29,7 @@ export const serviceChecks: readonly Check[] = [
     group: "services",
     title: "Configuration of this machine",
     expected: "every field can be read",
-    repair: "by hand: bureau machine config --repair takes out what cannot be read",
+    repair: "by hand: bureau machine config --repair removes what cannot be read",
     probe: configuration,
   },
   {
@@ -81,7 +81,7 @@ const unanswered = ({ code }: BureauError): Finding =>
 async function resourceLimits(host: HostView): Promise<Finding> {
   const report = await host.report();
   const limits = isBureauError(report) ? undefined : report.machine.limits;
-  if (limits === undefined) return skip("the daemon does not say");
+  if (limits === undefined) return skip("the daemon does not report them");
   const found = describeLimits(limits);
   if (limits.level === "enforced") return pass(found);
   return warn(found, { hint: limitsHint(host.kind) });
@@ -100,7 +100,7 @@ async function configuration(host: HostView): Promise<Finding> {
   const faults = report.config_faults ?? [];
   if (faults.length === 0) return pass("it can be read");
   return fail(faults.join("; "), {
-    hint: `bureau machine config ${report.machine.name}, and with --repair to take out what cannot be read`,
+    hint: `bureau machine config ${report.machine.name}, and with --repair to remove what cannot be read`,
   });
 }
 
