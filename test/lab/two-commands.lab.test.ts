@@ -39,11 +39,8 @@ const host = (): Machine => lab().machine("newcomer");
 
 /** Runs one of the two commands; its exit code, and all it printed. */
 async function type(command: string): Promise<{ code: number | null; text: string }> {
-  const { code, stdout, stderr } = await host().run(`${command} 2>&1`, {
-    cwd: "/home/alice/bureau",
-    timeoutMs: SUITE_MS_MAX,
-  });
-  return { code, text: stdout + stderr };
+  const { code, stdout } = await host().run(`cd bureau && { ${command}; } 2>&1`, { timeoutMs: SUITE_MS_MAX });
+  return { code, text: stdout };
 }
 
 /** The command names the packages that are missing; the administrator types what it prints. */

@@ -132,8 +132,12 @@ async function runOver(
     what: `"${argv[0]}" on ${name}`,
     ...(how.signal === undefined ? {} : { signal: how.signal }),
   });
-  if (ran.code === SSH_FAILED) throw cannotReach(name, ran.stderr);
-  return ran;
+  if (ran.code !== SSH_FAILED) return ran;
+  // When the shared connection ends, the ssh that uses it prints no reason.
+  const dropped = new BureauError("unavailable", `The connection to ${name} dropped`, {
+    hint: `see that the host is up: ssh ${name} true`,
+  });
+  throw cannotReach(name, ran.stderr, dropped);
 }
 
 /** The connection that the others share; ends when its standard input closes, and so with this process. */
@@ -175,7 +179,10 @@ async function startMaster(args: readonly string[], name: string, how: SshOption
     });
   // A program that ssh started may hold its output open.
   await inTime(heard, SAID_MS_MAX);
-  throw cannotReach(name, said);
+  const hungUp = new BureauError("unavailable", `Cannot reach ${name}: its ssh server hung up`, {
+    hint: hungUpHint(name),
+  });
+  throw cannotReach(name, said, hungUp);
 }
 
 async function hear(output: ReadableStream<Uint8Array>, tell: (text: string) => void): Promise<void> {
@@ -211,6 +218,10 @@ async function drain(reader: { read(): Promise<{ done: boolean }> }): Promise<vo
   }
 }
 
+/** OpenSSH 10 says nothing about it at the log level of errors. */
+const hungUpHint = (name: string): string =>
+  `the network works, but the ssh server there hung up before it greeted. OpenSSH 9.8 and newer does so for a while, from seconds to ten minutes, after failed logins from one address (PerSourcePenalties): wait, then see that this works: ssh ${name} true. Where it never does, something else listens on that port`;
+
 /** ssh's words, each with what helps. */
 const remedies: readonly [RegExp, (name: string) => string][] = [
   [
@@ -228,22 +239,18 @@ const remedies: readonly [RegExp, (name: string) => string][] = [
   ],
   // Before any greeting: an ssh server that drops the whole address (sshd_config(5), PerSourcePenalties, MaxStartups).
   [
-    /kex_exchange_identification|ssh_dispatch_run_fatal|Connection (?:closed|reset) by \S+ port|Not allowed at this time/u,
-    (name) =>
-      `the network works, but the ssh server there hung up before it greeted. OpenSSH 9.8 and newer does so for a while, from seconds to ten minutes, after failed logins from one address (PerSourcePenalties): wait, then see that this works: ssh ${name} true. Where it never does, something else listens on that port`,
+    /kex_exchange_identification|banner exchange: Connection to|ssh_dispatch_run_fatal|Connection (?:closed|reset) by \S+ port|Not allowed at this time/u,
+    hungUpHint,
   ],
   [/Could not resolve hostname/u, () => "check the host's name"],
   [/Connection refused/u, () => "check that an ssh server runs there, and its port (ssh://host:port)"],
   [/timed out|No route to host|unreachable/iu, () => "check that the host is up and its network reachable"],
 ];
 
-function cannotReach(name: string, stderr: string): BureauError {
+/** `silent`: the error when ssh printed nothing. */
+function cannotReach(name: string, stderr: string, silent: BureauError): BureauError {
   const lines = lastLines(stderr);
-  // Of a shared connection that ends, the ssh that uses it only notices that it is over.
-  if (lines.length === 0)
-    return new BureauError("unavailable", `The connection to ${name} dropped`, {
-      hint: `see that the host is up: ssh ${name} true`,
-    });
+  if (lines.length === 0) return silent;
   const text = lines.join("\n");
   const found = remedies.find(([words]) => words.test(text));
   const hint = found?.[1](name) ?? `see that this works: ssh ${name} true`;
