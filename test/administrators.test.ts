@@ -1,6 +1,6 @@
 /** Who may set up a namespace and whom it invites, seen by who types the commands. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readOperatorSession } from "@bureau/matrix/session-file";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
@@ -30,6 +30,20 @@ beforeAll(async () => {
 afterAll(async () => {
   await homeserver[Symbol.asyncDispose]();
   for (const { dir } of [first, other]) rmSync(dir, { recursive: true, force: true });
+});
+
+test("the credential file names the rooms, for other tools that read it", async () => {
+  const { rooms } = JSON.parse((await setUp(first, "--json")).stdout) as { rooms: Record<string, string> };
+  const written = readFileSync(first.credentials, "utf8");
+  for (const [room, name] of [
+    ["space", "SPACE"],
+    ["system", "SYSTEM"],
+    ["template", "TEMPLATE"],
+    ["pipeline", "PIPELINE"],
+    ["artifact", "ARTIFACT"],
+    ["dev", "DEV_TEAM"],
+  ] as const)
+    expect(written).toContain(`\nMATRIX_${name}_ROOM=${rooms[room]}\n`);
 });
 
 test("another administrator is told who lets it make a namespace, and then may", async () => {

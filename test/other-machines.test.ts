@@ -263,6 +263,27 @@ describe("a payload", () => {
     }
   });
 
+  test("but one that another tool wrote is counted in lists, with what names it", async () => {
+    const place = await configPlace(session, online);
+    const content = (await session.getState(place.room, eventTypes.machineConfig, place.key)) as {
+      principals: object[];
+    };
+    const broken = { ...content.principals[0], labels: { constructor: "x" } };
+    const principals = [...content.principals, broken];
+    await session.putState(place.room, eventTypes.machineConfig, place.key, { ...content, principals });
+    for (const command of [
+      ["agent", "list", "--machine", online],
+      ["machine", "show", online],
+    ]) {
+      const { code, stderr } = await bureau(...command);
+      expect([code, stderr]).toEqual([0, expect.stringContaining("configuration that cannot be read: 1")]);
+      expect(stderr).toContain(`machine config ${online} names them`);
+    }
+    const named = await bureau("machine", "config", online);
+    expect(named.stdout + named.stderr).toContain('labels: a key may not be called "constructor"');
+    await session.putState(place.room, eventTypes.machineConfig, place.key, content);
+  });
+
   test("nor can one that makes the machine's whole configuration too large", async () => {
     const large = JSON.stringify({ text: "x".repeat(33_000) });
     expect((await set(large)).code).toBe(0);

@@ -3,7 +3,7 @@ import { booleanFlag, type Invocation } from "../command/command.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
-import { withStates } from "./agent-states.ts";
+import { sayUnreadable, withStates } from "./agent-states.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
@@ -26,5 +26,5 @@ export async function run(invocation: Invocation): Promise<void> {
       asTyped(agent.reason ?? ""),
     ]),
   );
-  if (unreadable > 0) terminal.say(`\n${unreadable} further entries of the configuration cannot be read.`);
+  sayUnreadable(terminal, machine, unreadable);
 }

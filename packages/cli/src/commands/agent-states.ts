@@ -9,6 +9,8 @@ import type { PrincipalAssignment } from "@bureau/schema/events";
 import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { withAge } from "../command/age.ts";
 import type { Invocation } from "../command/command.ts";
+import { sayNext } from "../command/say-next.ts";
+import type { Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { machineReport } from "../instance/daemon-client.ts";
 import { findInstallation } from "../instance/installation.ts";
@@ -47,6 +49,13 @@ export async function withStates(
       };
     })
     .sort((a, b) => (a.principal < b.principal ? -1 : 1));
+}
+
+/** What a list of agents leaves out. */
+export function sayUnreadable(terminal: Terminal, machine: MachineLocalpart, unreadable: number): void {
+  if (unreadable === 0) return;
+  terminal.say(`\nEntries of the configuration that cannot be read: ${unreadable}`);
+  sayNext(terminal, `bureau machine config ${machine} names them; --repair takes them out`);
 }
 
 type Guess = Pick<ListedAgent, "state" | "reason">;

@@ -9,7 +9,7 @@ import { configPlace, readAssignments, readDesiredVersion } from "../instance/ma
 import { findMachine, isOnline, type ListedMachine } from "../instance/machines.ts";
 import { machineOf, openSession } from "../instance/operator.ts";
 import { readMachineVersion } from "../upgrade/upgrade-request.ts";
-import { withStates } from "./agent-states.ts";
+import { sayUnreadable, withStates } from "./agent-states.ts";
 import { printVersion } from "./version-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
@@ -22,7 +22,7 @@ export async function run(invocation: Invocation): Promise<void> {
     throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
       hint: `bureau machine list ${fleetOf(machine)} shows those that have`,
     });
-  const [{ assignments }, version, desired] = await Promise.all([
+  const [{ assignments, unreadable }, version, desired] = await Promise.all([
     readAssignments(session, place),
     readMachineVersion(session, place),
     readDesiredVersion(session, place),
@@ -49,6 +49,7 @@ export async function run(invocation: Invocation): Promise<void> {
     ["PRINCIPAL", "STATE", "TEMPLATE", "REASON"],
     agents.map((agent) => [agent.principal, agent.state, agent.template, asTyped(agent.reason ?? "")]),
   );
+  sayUnreadable(terminal, machine, unreadable);
 }
 
 /** What the table of agents below does not say already. */

@@ -1,5 +1,6 @@
 /** `bureau template impact`: who in the fleet is made from a template. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { defaultFleet, openSession } from "../instance/operator.ts";
 import { templateImpact } from "../instance/template-impact.ts";
 import { requireTemplate } from "../instance/template-store.ts";
@@ -20,5 +21,6 @@ export async function run(invocation: Invocation): Promise<void> {
     ["PRINCIPAL", "MACHINE", "TEMPLATE"],
     touched.map(({ principal, machine, template }) => [principal, machine, template]),
   );
-  for (const { machine, reason } of unreadable) terminal.say(`${machine} cannot be looked at: ${reason}`);
+  for (const { machine, reason } of unreadable)
+    terminal.say(`${machine} cannot be looked at: ${asTyped(reason)}`);
 }

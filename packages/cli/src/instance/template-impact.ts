@@ -75,7 +75,10 @@ export async function templateImpact(
     }
     const { assignments, place } = found;
     if (found.unreadable > 0)
-      unreadable.push({ machine, reason: `${found.unreadable} of its entries cannot be read` });
+      unreadable.push({
+        machine,
+        reason: `${found.unreadable} of its entries cannot be read: bureau machine config ${machine}`,
+      });
     for (const assignment of assignments) {
       const closure = await templates.closure(layersOf(assignment));
       if (!closure.has(target)) continue;
