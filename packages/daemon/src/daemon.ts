@@ -48,6 +48,7 @@ import { readHardware } from "./hardware/machine-info.ts";
 import { HealthMonitor } from "./health/health-monitor.ts";
 import { openProbe } from "./health/probe.ts";
 import { runHeartbeat } from "./heartbeat/heartbeat.ts";
+import { publishFacts } from "./heartbeat/publish-facts.ts";
 import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts";
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
 import { type ConnectionState, MachineConnection } from "./machine-connection.ts";
@@ -185,7 +186,7 @@ const endsMachine = (error: unknown): error is Error =>
 
 function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const { clock, log, random } = deps;
-  const { layout, machine, serverName: server, fleet } = config;
+  const { layout, machine, serverName: server, fleet, statusIntervalMs: intervalMs } = config;
   const { session, userId } = openSession(config);
   const userOf = (account: AccountLocalpart) => userIdOf(principalLocalpart(fleet, account), server);
   const startedAt = clock.now();
@@ -223,10 +224,10 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   });
   let tellRooms: (rooms: MachineRooms) => void = () => {};
   let known: MachineRooms | undefined;
+  const facts = { session, version, log, hardware: readHardware(), keyFile: machinePublicKeyFile(layout) };
   const connection = new MachineConnection({
-    ...{ session, machine, server, states, scope, version, clock, random, log },
+    ...{ ...facts, machine, server, states, scope, clock, random },
     backoff: backoffOf(() => (upgrader?.isOnTrial === true ? trialBackoff : standardBackoff)),
-    ...{ hardware: readHardware(), keyFile: machinePublicKeyFile(layout) },
     onRooms(rooms) {
       source.setConfigRoom(rooms.config);
       known = rooms;
@@ -279,15 +280,15 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
     },
     /** Messages, heartbeats and presence, until `signal` aborts. */
     async runAtHomeserver(rooms: MachineRooms, signal: AbortSignal) {
-      const intervalMs = config.statusIntervalMs;
       const room = rooms.fleetMachines;
+      const beat = { session, machine: userId, room, intervalMs, sandboxes, userOf, clock, log };
       session.setPresence("online").catch((error: unknown) => log.debug("cannot set presence", { error }));
       await Promise.all([
         outbox.run(
           (content, txnId, by) => session.sendMessage(rooms.config, content, { txnId, signal: by }),
           signal,
         ),
-        runHeartbeat({ session, machine: userId, room, intervalMs, sandboxes, userOf, clock, log }, signal),
+        runHeartbeat({ ...beat, publishFacts: () => publishFacts(facts, room) }, signal),
       ]);
     },
     goOffline: () => goOffline(connection, session, log),

@@ -6,19 +6,15 @@
 import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
 import type { StateEvent, TimelineEvent } from "@bureau/matrix/event";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { RoomStateStore } from "@bureau/matrix/room-state";
-import type { MatrixSession } from "@bureau/matrix/session";
 import { runSyncLoop } from "@bureau/matrix/sync-loop";
 import type { SyncResponse } from "@bureau/matrix/sync-response";
 import { eventTypes } from "@bureau/schema/events";
 import { ADMIN_LEVEL } from "@bureau/schema/power";
 import type { MachineLocalpart, RoomId, ServerName } from "@bureau/schema/refs";
-import type { HardwareFacts } from "./hardware/machine-info.ts";
-import { publishMachineInfo } from "./heartbeat/publish-machine-info.ts";
-import { publishMachineKey } from "./heartbeat/publish-machine-key.ts";
+import { type Facts, publishFacts } from "./heartbeat/publish-facts.ts";
 import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
 import type { OpenScope, SyncScope } from "./sync/sync-scope.ts";
 
@@ -28,20 +24,14 @@ const ACCEPT_ATTEMPTS_MAX = 10;
 /** So many invitations of strangers are told of. */
 const STRANGE_MAX = 100;
 
-export type ConnectionDeps = {
-  readonly session: MatrixSession;
+export type ConnectionDeps = Facts & {
   readonly machine: MachineLocalpart;
   readonly server: ServerName;
   readonly states: RoomStateStore;
   /** What is asked for. */
   readonly scope: SyncScope;
-  readonly hardware: HardwareFacts;
-  /** Of the machine's public key. */
-  readonly keyFile: string;
-  readonly version: string;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly log: Log;
   /** How soon a homeserver that is away is asked again; looked at each time. */
   readonly backoff: BackoffPolicy;
   /** The rooms are joined: whoever posts to them may begin. */
@@ -149,7 +139,7 @@ export class MachineConnection {
   }
 
   async #introduce(signal: AbortSignal): Promise<MachineRooms> {
-    const { session, machine, server, hardware, keyFile, version, log } = this.#deps;
+    const { session, machine, server, log } = this.#deps;
     const { userId } = await session.whoami(signal).catch((error: unknown) => {
       // As on /sync, an account that may not even ask who it is was closed (wire facts, section 9.15).
       if (!(error instanceof MatrixError && error.code === "forbidden")) throw error;
@@ -161,14 +151,7 @@ export class MachineConnection {
         `The session is of ${userId}, but this machine is ${session.userId}`,
       );
     const rooms = await joinMachineRooms(session, machine, server, log, signal);
-    try {
-      await publishMachineInfo(session, rooms.fleetMachines, session.userId, hardware, version);
-      if (await publishMachineKey(session, rooms.fleetMachines, session.userId, keyFile))
-        log.warn("this machine's published key was missing or wrong: published again");
-    } catch (error) {
-      if (isTransient(error) || isRevoked(error)) throw error;
-      log.warn("cannot publish what this machine is", { error });
-    }
+    await publishFacts(this.#deps, rooms.fleetMachines);
     return rooms;
   }
 

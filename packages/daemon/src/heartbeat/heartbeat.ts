@@ -16,16 +16,21 @@ export type HeartbeatDeps = {
   readonly machine: UserId;
   readonly room: RoomId;
   readonly intervalMs: number;
+  /** Publishes again what others have displaced. */
+  readonly publishFacts: () => Promise<void>;
   readonly sandboxes: () => readonly SandboxStatus[];
   readonly userOf: (account: ReturnType<typeof parseAccountLocalpart>) => UserId;
   readonly clock: Clock;
   readonly log: Log;
 };
 
+/** Between two looks at what else the machine has published. */
+const BEATS_A_LOOK = 4;
+
 /** Beats until `signal` aborts. A beat that cannot be sent is left out: the next says more. @throws when revoked */
 export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Promise<void> {
   const meter = new UsageMeter();
-  while (!signal.aborted) {
+  for (let beat = 1; !signal.aborted; beat++) {
     const sandboxes = deps.sandboxes();
     const usage = meter.sample(sandboxes, deps.clock.monotonic());
     try {
@@ -37,6 +42,7 @@ export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Pr
         content,
         signal,
       );
+      if (beat % BEATS_A_LOOK === 0) await deps.publishFacts();
     } catch (error) {
       if (signal.aborted) return;
       if (isRevoked(error)) throw error;
