@@ -186,7 +186,7 @@ describe("starts of the runtime", () => {
   const runtime = ["process", "execPath"].join(".");
   const at = (path: string, line: string): number => checkRuntimeStarts(path, line).length;
 
-  test("one without the arguments is found, in every form", () => {
+  test("finds a start without the arguments, in every form", () => {
     for (const line of [
       `Bun.spawn([${runtime}, join(dir, "main.ts")]);`,
       'spawnSync(bun, ["scripts/build.ts"], { cwd });',
@@ -201,7 +201,7 @@ describe("starts of the runtime", () => {
       expect(at("bureau", line), line).toBe(1);
   });
 
-  test("one with them is not, nor is the mere file of the runtime", () => {
+  test("ignores a start with the arguments, and the runtime's plain path", () => {
     for (const line of [
       'Bun.spawn(runtimeCommand(join(dir, "main.ts")));',
       'spawnSync(bun, [...runtimeArguments, "scripts/build.ts"], { cwd });',
@@ -212,7 +212,7 @@ describe("starts of the runtime", () => {
     expect(at("bureau", 'exec "$current/runtime/bun" $isolated "$current/lib/bureau/main.js"')).toBe(0);
   });
 
-  test("a checkout's command with other arguments is found", () => {
+  test("finds a checkout's command with other arguments", () => {
     expect(checkRuntimeArguments('isolated="--no-env-file"\n')).toHaveLength(1);
   });
 });

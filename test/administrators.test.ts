@@ -46,7 +46,7 @@ test("the credential file names the rooms, for other tools that read it", async 
     expect(written).toContain(`\nMATRIX_${name}_ROOM=${rooms[room]}\n`);
 });
 
-test("another administrator is told who lets it make a namespace, and then may", async () => {
+test("another administrator learns who may allow a namespace, and may then make it", async () => {
   const second = ["--admin-user", "other", "--namespace", "second"];
   const refused = await setUp(other, ...second);
   expect(refused.code).toBe(1);
@@ -58,13 +58,13 @@ test("another administrator is told who lets it make a namespace, and then may",
   expect(made.code).toBe(0);
 });
 
-test("another administrator's namespace is not taken for a stranger's", async () => {
+test("another administrator's namespace does not count as a stranger's", async () => {
   const { code, stderr } = await setUp(other, "--admin-user", "third");
   expect(code).toBe(1);
   expect(stderr).toContain('if another administrator set up "bureau", act as that one');
 });
 
-test("a name that no account has is not invited anywhere, and nothing is made for it", async () => {
+test("a name without an account is not invited, and nothing is created for it", async () => {
   const missing = `@alcie:${homeserver.serverName}`;
   for (const command of [
     ["matrix", "user", "invite", "alcie"],
@@ -80,7 +80,7 @@ test("a name that no account has is not invited anywhere, and nothing is made fo
   expect(await first.json("fleet", "list")).toEqual({ fleets: [] });
 });
 
-test("an account without a profile is one all the same", async () => {
+test("an account without a profile is still an account", async () => {
   const { userId } = await first.session().whoami();
   expect(await first.session().isMissing(userId)).toBe(false);
 });

@@ -58,7 +58,7 @@ test("the reference's template, which mounts /etc/ssl whole, starts with the pri
   expect(text).toContain("certs");
 });
 
-test("what the machine refuses has failed, says why, and is tried again only when it is changed", async () => {
+test("a refused agent fails with a reason, and is retried only after a change", async () => {
   const file = join(running().home, "refused.json");
   const publish = async (filesystem: object[]): Promise<void> => {
     writeFileSync(file, JSON.stringify({ inherits: ["bureau/template:base"], filesystem }));

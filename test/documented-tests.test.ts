@@ -28,7 +28,7 @@ function filesOf(name: string): string[] {
   return sources.filter((path) => (file.includes("/") ? path === file : basename(path) === file));
 }
 
-test("every test that the page on security names is there, under that name", () => {
+test("every test named in docs/security.md exists", () => {
   const lost: string[] = [];
   const cells = namedTests();
   for (const cell of cells)

@@ -108,7 +108,7 @@ async function ask(address: string): Promise<number | string> {
 }
 
 describe("a homeserver with a certificate of a private authority", () => {
-  test("is refused, and trusted when the authority is given as a file or as a folder", async () => {
+  test("is refused, and trusted when the authority is passed as a file or as a folder", async () => {
     const address = `https://127.0.0.1:${tls.port}`;
     configureEgress(noEgressSettings);
     expect(await ask(address)).toBe("UNABLE_TO_VERIFY_LEAF_SIGNATURE");
@@ -127,7 +127,7 @@ describe("a homeserver with a certificate of a private authority", () => {
   });
 });
 
-test("the variables of a shell lead no request of a program elsewhere, and this host is never proxied", async () => {
+test("a program ignores the shell's proxy variables, and this host is never proxied", async () => {
   const env: Record<string, string | undefined> = process.env;
   for (const name of ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]) env[name] = proxyUrl;
   const shell = takeProxyVariables(env);
@@ -140,7 +140,7 @@ test("the variables of a shell lead no request of a program elsewhere, and this 
   expect(asked).toEqual([]);
 });
 
-test("a principal's proxy reaches a service through the forward proxy it was told of", async () => {
+test("a principal's proxy reaches a service through its configured forward proxy", async () => {
   await using proxy = await startFixture({
     services: { outside: { upstream: `https://service.test:${tls.port}` } },
     egress: { httpsProxy: proxyUrl, noProxy: "", caCerts: authorities },
@@ -163,7 +163,7 @@ test.each([
   expect(isDirect(new URL(url), noProxy)).toBe(direct);
 });
 
-test("a proxy or certificates that cannot be used are refused, and no password is quoted", () => {
+test("refuses an unusable proxy or certificates, and quotes no password", () => {
   expect(() => parseProxy("ftp://h")).toThrow("http or https");
   expect(() => parseProxy("http://me:secret@h:1")).not.toThrow("secret");
   expect(() => egressOfEnvironment({ BUREAU_HTTPS_PROXY: "nowhere" })).toThrow("Invalid forward proxy");

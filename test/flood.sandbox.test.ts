@@ -27,7 +27,7 @@ async function sessionOf(agent: Agent): Promise<MatrixSession> {
   return new MatrixSession({ homeserver, ...(await login({ homeserver, user: principal, password })) });
 }
 
-test("agents are made and destroyed as ever, and none comes back", async () => {
+test("agents are created and destroyed as usual, and none comes back", async () => {
   const operator = bureau().session();
   const own = await sessionOf(await create("noisy"));
   const machine = parseMachine((await bureau().json<Status>("status")).machine.name);

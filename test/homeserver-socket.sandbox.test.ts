@@ -43,7 +43,7 @@ describe("the embedded homeserver", () => {
     expect(running().session().homeserver).toBe(homeserver.url);
   });
 
-  test("lets a long poll be silent for longer than the runtime's own limit of 10 s", async () => {
+  test("keeps a long poll open beyond the runtime's own limit of 10 s", async () => {
     const session = running().session();
     const { nextBatch } = await session.sync({ timeoutMs: 0 });
     const filter = { presence: { types: [] }, room: { rooms: [] } };
@@ -52,7 +52,7 @@ describe("the embedded homeserver", () => {
     expect(performance.now() - began).toBeGreaterThan(10_500);
   }, 60_000);
 
-  test("answers other clients at the address that was asked for, alone and until told otherwise", async () => {
+  test("answers other clients only at the requested address, until it changes", async () => {
     const port = await freePort();
     const before = await status();
     await running().json("up", "--listen", `127.0.0.1:${port}`);
@@ -71,7 +71,7 @@ describe("the embedded homeserver", () => {
     expect((await status()).homeserver.listen).toBeNull();
   }, 60_000);
 
-  test("works for its own programs when another program has the port, which up says", async () => {
+  test("works for its own programs when another program has the port, and up reports it", async () => {
     const stranger = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("{}") });
     const port = stranger.port ?? 0;
     const { code, stderr } = await running().run("up", "--listen", `127.0.0.1:${port}`);
@@ -90,7 +90,7 @@ describe("the embedded homeserver", () => {
   });
 });
 
-test("how proxies reach the network is told with up, kept, and changed only while they are down", async () => {
+test("the proxies' network settings come from up, are kept, and change only while they are down", async () => {
   const proxy = ["--https-proxy", "http://127.0.0.1:3128"];
   expect(await running().run("up", ...proxy)).toMatchObject({
     code: 1,
@@ -109,7 +109,7 @@ test("how proxies reach the network is told with up, kept, and changed only whil
   expect(JSON.stringify(checks)).toContain("TLS through http://127.0.0.1:3128");
 }, 90_000);
 
-test("an instance that was made with a port works on; a program that took the port is never spoken to", async () => {
+test("an instance made with a port keeps working; nothing talks to another program on that port", async () => {
   const { layout, json, run } = running();
   await json("down");
   let heard = 0;

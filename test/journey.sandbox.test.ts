@@ -152,7 +152,7 @@ describe("agents", () => {
     await json("agent", "destroy", "listener");
   });
 
-  test("are confined by layers that the kernel says hold", async () => {
+  test("are confined by layers that the kernel confirms", async () => {
     await json("agent", "create", "confined", "--command", "sleep 1000");
     const { sandbox } = await json<{ sandbox: { layers: Record<string, boolean>; exceptions: string[] } }>(
       "agent",

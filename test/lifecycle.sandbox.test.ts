@@ -25,7 +25,7 @@ async function down(): Promise<void> {
 }
 
 test(
-  "a supervisor that cannot be reached any more is ended by down, and by up, which starts another",
+  "down ends an unreachable supervisor, and so does up, which starts another",
   async () => {
     await bureau.json("up");
     rmSync(bureau.layout.supervisorSocket);
@@ -49,7 +49,7 @@ test(
 );
 
 test(
-  "up finds that the greeter has spoken, however much others have said since",
+  "up finds the greeter's message behind many newer ones",
   async () => {
     const session = bureau.session();
     const lobby = await session.resolveAlias(parseRoomAlias("#bureau/lobby:bureau.local"));
@@ -62,7 +62,7 @@ test(
 );
 
 test(
-  "an up that is interrupted says what goes on, and the next one takes it up",
+  "an interrupted up says that programs keep running, and the next up continues",
   async () => {
     await down();
     const child = Bun.spawn([bureauCommand, "up"], {
@@ -85,7 +85,7 @@ test(
 );
 
 test(
-  "two downs and an up at once leave what the next up and down can work with",
+  "two downs and an up at once leave a state that the next up and down can handle",
   async () => {
     for (let round = 0; round < 2; round++) {
       await bureau.json("up");
@@ -103,7 +103,7 @@ test(
 );
 
 test(
-  "down leaves nothing of a supervisor that was killed, nor of a launcher that was killed with it",
+  "down ends all processes of a killed supervisor, and of a launcher killed with it",
   async () => {
     await bureau.json("up");
     for (const process of [

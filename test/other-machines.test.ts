@@ -115,7 +115,7 @@ afterAll(async () => {
 const create = (name: string, machine: string, ...flags: string[]): Promise<Printed> =>
   bureau("agent", "create", name, "--machine", machine, "--command", "sleep 1", ...flags);
 
-test("machine list says who is online, and how long ago each was seen", async () => {
+test("machine list shows online machines, and when each was last seen", async () => {
   const { machines } = JSON.parse((await bureau("machine", "list", fleet, "--json")).stdout) as {
     machines: { name: string; state: string; last_seen?: string }[];
   };
@@ -129,7 +129,7 @@ test("machine list says who is online, and how long ago each was seen", async ()
   expect(stdout).toMatch(/machine\/away +offline .* never/u);
 });
 
-test("machine list says what is used of a machine that does not say how much it has", async () => {
+test("machine list shows the usage of a machine that does not report its capacity", async () => {
   const info = await session.getState(
     await roomOf(session, rooms.fleetMachines(fleet)),
     eventTypes.machineInfo,
@@ -152,7 +152,7 @@ test("machine list says what is used of a machine that does not say how much it 
 });
 
 describe("agents of another machine", () => {
-  test("are as its heartbeat says: running, or not", async () => {
+  test("have the state from its heartbeat: running, or not", async () => {
     for (const name of ["runs", "ended"]) expect((await create(name, online)).code).toBe(0);
     const listed = await bureau("agent", "list", "--machine", online, "--json");
     const agents = JSON.parse(listed.stdout) as { name: string; state: string; reason?: string }[];
@@ -166,7 +166,7 @@ describe("agents of another machine", () => {
     expect(stdout).toMatch(/; why: \/\S+\/bureau matrix messages /u);
   });
 
-  test("are created on a machine that is away with a word about it, and exit code 1 unless nobody waits", async () => {
+  test("are created on an offline machine with a notice, and exit code 1 without --no-wait", async () => {
     const waited = await create("later", away, "--json");
     expect(waited.code).toBe(1);
     expect(JSON.parse(waited.stdout)).toMatchObject({
@@ -181,7 +181,7 @@ describe("agents of another machine", () => {
     expect(stdout).toMatch(/later +unknown .*has never been online/u);
   });
 
-  test("follow a change of their template when their machine is back, which is said", async () => {
+  test("follow a change of their template when their machine is back, with a notice", async () => {
     const update = ["template", "update", "bureau/template:agent", "--fleet", fleet, "--env", "A=1"];
     const { code, stderr } = await bureau(...update, "--dry-run");
     expect(code).toBe(0);
@@ -194,7 +194,7 @@ describe("agents of another machine", () => {
     expect(principals).toContainEqual(expect.objectContaining({ machine: online, machine_state: "online" }));
   });
 
-  test("are destroyed there without a claim that they are gone", async () => {
+  test("are destroyed there, without a claim that they have stopped", async () => {
     const { code, stderr } = await bureau("agent", "destroy", "later", "--machine", away);
     expect(code).toBe(1);
     expect(stderr).toContain(`is no longer assigned to ${away}, which has never been online`);
@@ -202,7 +202,7 @@ describe("agents of another machine", () => {
     expect(JSON.parse(there.stdout)).toMatchObject({ ok: true, stopped: false });
   });
 
-  test("have their terminals on that machine: the command to type there is said", async () => {
+  test("have their terminals on that machine: logs prints the command to type there", async () => {
     const { code, stderr } = await bureau("agent", "logs", "runs", "--machine", online);
     expect(code).toBe(1);
     expect(stderr).toContain("only that machine can read it");
@@ -210,7 +210,7 @@ describe("agents of another machine", () => {
   });
 });
 
-test("a machine that is away is asked for an upgrade with a word about it", async () => {
+test("an upgrade of an offline machine is requested with a notice", async () => {
   const { code, stderr } = await bureau("machine", "upgrade", away, "--host-env", "/opt/b", "--on-machine");
   expect([code, stderr]).toEqual([
     0,
@@ -218,7 +218,7 @@ test("a machine that is away is asked for an upgrade with a word about it", asyn
   ]);
 });
 
-test("login says in words what is wrong with a password, or with an address", async () => {
+test("login explains a wrong password and a wrong address", async () => {
   writeFileSync(join(dir, "password"), "wrong\n");
   const at = async (address: string): Promise<string> => {
     const given = ["--homeserver", address, "--password-file", join(dir, "password")];
@@ -231,7 +231,7 @@ test("login says in words what is wrong with a password, or with an address", as
   expect(await at(`unix:${join(dir, "none")}`)).toContain("Cannot log in");
 });
 
-test("--purge of a name that is not there makes no account to close it", async () => {
+test("--purge of an unknown name creates no account", async () => {
   const { code, stderr } = await bureau("agent", "destroy", "typo", "--machine", online, "--purge");
   expect([code, stderr]).toEqual([1, expect.stringContaining("There is no account")]);
   expect((await create("typo", online)).code).toBe(0);
@@ -241,7 +241,7 @@ test("--purge of a name that is not there makes no account to close it", async (
 describe("a payload", () => {
   const set = (payload: string): Promise<Printed> => create("paid", online, "--payload", payload);
 
-  test("arrives with every key it has", async () => {
+  test("arrives with all its keys", async () => {
     const payload = '{"__proto__":{"a":1},"constructor":"x","list":[1]}';
     expect((await set(payload)).code).toBe(0);
     const { assignments } = await readAssignments(session, await configPlace(session, online));
@@ -250,7 +250,7 @@ describe("a payload", () => {
     expect(Object.keys(found?.payload ?? {}).sort()).toEqual(["__proto__", "constructor", "list"]);
   });
 
-  test("that no event can hold is refused in words, before anything is written", async () => {
+  test("that no event can hold is refused with a reason, before anything is written", async () => {
     for (const [payload, why] of [
       ["[1]", "--payload: expected an object but received"],
       ["{", "Invalid --payload: it is not JSON"],
@@ -263,7 +263,7 @@ describe("a payload", () => {
     }
   });
 
-  test("but one that another tool wrote is counted in lists, with what names it", async () => {
+  test("an invalid one from another tool is counted in lists, with the command that names it", async () => {
     const place = await configPlace(session, online);
     const content = (await session.getState(place.room, eventTypes.machineConfig, place.key)) as {
       principals: object[];
@@ -284,7 +284,7 @@ describe("a payload", () => {
     await session.putState(place.room, eventTypes.machineConfig, place.key, content);
   });
 
-  test("nor can one that makes the machine's whole configuration too large", async () => {
+  test("that makes the machine's whole configuration too large is refused", async () => {
     const large = JSON.stringify({ text: "x".repeat(33_000) });
     expect((await set(large)).code).toBe(0);
     const { code, stderr } = await create("paid-too", online, "--payload", large);
@@ -293,7 +293,7 @@ describe("a payload", () => {
   });
 });
 
-test("--fleet chooses among machines of one name, and is never left aside", async () => {
+test("--fleet selects among machines of one name, and is never ignored", async () => {
   const wrong = await bureau("agent", "destroy", "runs", "--machine", online, "--fleet", other);
   expect(wrong.code).toBe(2);
   expect(wrong.stderr).toContain(`is of the fleet "${fleet}", not of "${other}"`);
@@ -303,7 +303,7 @@ test("--fleet chooses among machines of one name, and is never left aside", asyn
   expect(assignments.map(({ principal }) => principal)).toEqual([runs]);
 });
 
-describe("a name that is not there is called what it is, with what there is instead", () => {
+describe("an unknown name is reported with its kind and the existing names", () => {
   const said = async (...args: string[]): Promise<string> => {
     const { code, stderr } = await bureau(...args);
     expect([code, stderr]).toEqual([1, expect.not.stringContaining("There is no room")]);

@@ -33,7 +33,7 @@ afterAll(async () => {
 const setUp = () =>
   person.run(...["matrix", "setup", "--homeserver", door.url], ...["--registration-token-file", tokenFile]);
 
-test("a wait of more than a second is shown with what waits; afterwards nothing is done twice", async () => {
+test("shows the action of each wait of more than a second, and does nothing twice", async () => {
   limits.set("/_matrix/client/v3/createRoom", 1_050);
   const { code, stderr } = await setUp();
   expect(stderr).toContain('waiting 2 s to create the room "bureau/');
@@ -44,13 +44,13 @@ test("a wait of more than a second is shown with what waits; afterwards nothing 
   expect(writes - limited).toBe(10);
 });
 
-test("set up again, nothing is written but the question for the limit", async () => {
+test("a second set-up writes nothing except the query for the limit", async () => {
   door.takeCount();
   expect((await setUp()).code).toBe(0);
   expect(door.takeCount()).toMatchObject({ writes: 1, limited: 0 });
 });
 
-test("a limit beyond all patience is an error with what to type, and the next try goes on", async () => {
+test("a rate limit beyond the maximum wait is an error with a hint, and the next try continues", async () => {
   limits.set("/_matrix/client/v3/createRoom", 3_600_000);
   const fleet = ["fleet", "create", "bureau/fleet/prod"];
   const refused = await person.run(...fleet);
@@ -60,7 +60,7 @@ test("a limit beyond all patience is an error with what to type, and the next tr
   expect((await person.run(...fleet)).code).toBe(0);
 });
 
-test("a token that is no server admin's is refused before anything is begun", async () => {
+test("refuses a token without server admin rights before it starts", async () => {
   const file = join(person.dir, "no-admin");
   writeFileSync(file, "nobody's");
   door.takeCount();

@@ -9,7 +9,7 @@ setDefaultTimeout(120_000);
 const running = useBureau();
 type Created = { user_id: string };
 
-test("an agent is in a room it was invited to, once it is started again", async () => {
+test("an agent joins a room it was invited to, at its next start", async () => {
   const session = running().session();
   const create = (word: string) =>
     running().json<Created>("agent", "create", "guest", "--command", `echo ${word}; sleep 1000`);
@@ -20,7 +20,7 @@ test("an agent is in a room it was invited to, once it is started again", async 
   await eventually(async () => (await session.joinedMembers(room)).includes(user) || undefined);
 });
 
-test("a service is in the rooms of services when it runs, and in no config room", async () => {
+test("a running service is in the rooms of services, and in no config room", async () => {
   const session = running().session();
   const { user_id: user } = await running().json<Created>(
     ...["agent", "create", "service/web", "--template", "bureau/template:service", "--command", "sleep 1000"],
@@ -36,13 +36,13 @@ test("a service is in the rooms of services when it runs, and in no config room"
   expect(await members(machine.name)).not.toContain(user);
 });
 
-test("the credential file names the rooms of the namespace, for others who read it", () => {
+test("the credential file names the rooms of the namespace, for other programs", () => {
   const file = readFileSync(running().layout.credentialFile, "utf8");
   for (const name of ["SPACE", "SYSTEM", "TEMPLATE", "PIPELINE", "ARTIFACT", "DEV_TEAM"])
     expect(file).toMatch(new RegExp(`^MATRIX_${name}_ROOM=!`, "m"));
 });
 
-test("a command that the machine does not know is answered in its thread", async () => {
+test("the machine answers an unknown command in its thread", async () => {
   const session = running().session();
   const { machine } = await running().json<{ machine: { name: string } }>("status");
   const room = await session.resolveAlias(aliasOf(machine.name as never, serverOf(session.userId)));

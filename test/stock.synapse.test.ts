@@ -79,14 +79,14 @@ class Site {
   }
 }
 
-describe("a stock Synapse whose admin is at hand", () => {
+describe("a stock Synapse with its admin's token", () => {
   let site: Site;
   beforeAll(async () => {
     site = await Site.open();
   });
   afterAll(() => site.close());
 
-  test("set-up, fleet, three machines that are up and ten agents that run, in one go", async () => {
+  test("sets up a namespace, a fleet, three machines and ten running agents in one go", async () => {
     const made = await site.setUp("--admin-token-file", site.adminTokenFile, "--server-admin");
     expect(made.rate_limit).toBe("lifted");
     await site.run("fleet", "create", fleet);
@@ -113,7 +113,7 @@ describe("a stock Synapse without its admin", () => {
   });
   afterAll(() => site.close());
 
-  test("set-up and a fleet are made with few writes, and again with none", async () => {
+  test("creates a namespace and a fleet with few writes, and again with none", async () => {
     expect((await site.setUp()).rate_limit).toBe("stands");
     // Registering takes three, each of the seven rooms one, and one asks for the limit to be lifted.
     expect(site.count).toMatchObject({ writes: 11, limited: 0 });

@@ -126,7 +126,7 @@ for (const [name, command] of starts)
     expect(await run(command, "/")).toBe(there);
   });
 
-test("what is built in a hostile folder is made of the checkout alone", async () => {
+test("a build in a hostile folder uses only files of the checkout", async () => {
   const script = join(root, "build-once.ts");
   const made = join(root, "made");
   writeFileSync(
@@ -139,7 +139,7 @@ console.log("built");`,
   expect(readFileSync(join(made, "lib/bureau/main.js"), "utf8")).not.toContain(mark);
 });
 
-test("the files do decide for a runtime that is started without its arguments", async () => {
+test("the same files change a runtime started without its arguments", async () => {
   const bare = [join(build, "lib/bureau/main.js"), "version"];
   await run([runtimeOf(build), ...bare], dirname(folder));
   expect(existsSync(mark)).toBe(true);

@@ -206,7 +206,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(orphan.stderr).toContain("bureau matrix setup");
     });
 
-    test("a person gets an account, logs in with its password, and sees what an operator sees", async () => {
+    test("a person gets an account, logs in with its password, and sees the rooms of an operator", async () => {
       const file = join(person.dir, "password");
       writeFileSync(file, "correct horse battery\n");
       const [of, as] = [
@@ -351,7 +351,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       }
     });
 
-    test("an agent that others made is closed by the server's admin when it is destroyed for good", async () => {
+    test("a server admin closes the account of an agent that others made when it is purged", async () => {
       const foreign = await agentOfOthers("theirs");
       const destroy = ["agent", "destroy", "theirs", "--machine", host.machine, "--purge", "--no-wait"];
       if (admin.length > 0) {

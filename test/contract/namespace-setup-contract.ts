@@ -179,7 +179,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       });
     });
 
-    describe("a room that is found under an alias", () => {
+    describe("an existing room under an alias", () => {
       /** Somebody with an account and nothing else. */
       const stranger = async (username: string): Promise<MatrixSession> => {
         const { registrationToken } = homeserver;
@@ -193,7 +193,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         ...{ kind: "config" as const, localpart: parseLocalpart(localpart), name: "wanted" },
       });
 
-      test("is refused when a stranger made it, whether we are in it or not", async () => {
+      test("is refused when a stranger made it, with or without us as a member", async () => {
         const mallory = await stranger("mallory");
         await mallory.createRoom({ room_alias_name: "early", preset: "private_chat" });
         await expect(ensureRoom(session, wanted("early"))).rejects.toThrow("is not in it");
@@ -249,7 +249,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         return own;
       };
 
-      test("a key that another machine put in a machine's place is none, and is told of once", async () => {
+      test("a key that another machine put in a machine's place does not count, and is reported once", async () => {
         const stored = (await administrator()).credentials;
         const reader = new MatrixSession({
           ...{ homeserver: homeserver.url, userId: session.userId, token: stored.adminToken },
@@ -272,7 +272,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         await expect(agent).rejects.toThrow("has no key");
       });
 
-      test("labels that another machine wrote are gone with the next edit", async () => {
+      test("labels that another machine wrote disappear with the next edit", async () => {
         const room = await roomOf(session, rooms.fleetMachines(fleet));
         const user = userIdOf(machine, serverOf(session.userId));
         const own = new MatrixSession({
@@ -315,7 +315,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         );
       });
 
-      test("goes on beside a field that cannot be read, which is named and taken out when asked", async () => {
+      test("works beside a field that cannot be read, names it, and removes it on request", async () => {
         const place = await configPlace(session, machine);
         const write = (content: object) =>
           session.putState(place.room, eventTypes.machineConfig, place.key, content);

@@ -15,7 +15,7 @@ const lab = useLab(async (opened) => {
   await opened.boot("m1", { user: "alice" });
 });
 
-test("sandboxes of an ordinary user are below the user's manager, and nothing stays when they end", async () => {
+test("sandboxes of an ordinary user are below the user's manager, and leave nothing behind", async () => {
   const m1 = lab().machine("m1");
   await m1.ok("loginctl enable-linger alice", { user: "root" });
   await m1.eventually("test -S /run/user/1000/systemd/private", { user: "root" });
@@ -32,7 +32,7 @@ test("sandboxes of an ordinary user are below the user's manager, and nothing st
   await m1.eventually(`test ! -e /sys/fs/cgroup${scope}`, { user: "root" });
 });
 
-test("without the manager everything works, and that nothing is limited is said", async () => {
+test("without the manager everything works, and the missing limits are reported", async () => {
   const m1 = lab().machine("m1");
   await m1.ok("loginctl disable-linger alice", { user: "root" });
   const { stderr } = await m1.run(`${bureau} up`);

@@ -54,7 +54,7 @@ async function installAsPrinted(command: string, exitCode: number): Promise<stri
 }
 
 test(
-  "npm start names what is missing; once that is installed it brings up a living Bureau",
+  "npm start names missing packages; after their installation it brings up a working Bureau",
   async () => {
     const first = await installAsPrinted("npm start", 1);
     expect(first).not.toContain("EBADENGINE");
@@ -68,7 +68,7 @@ test(
 );
 
 test(
-  "npm test names what else it needs; once that is installed every test passes",
+  "npm test names further missing packages; after their installation every test passes",
   async () => {
     const first = await installAsPrinted("npm test", 1);
     expect(first).not.toContain("EBADENGINE");

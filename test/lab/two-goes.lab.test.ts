@@ -20,7 +20,7 @@ const planIn = (said: string): string[] =>
     .filter((line) => /^ {2}\S/.test(line) && !/^ {2}(ok|FAIL) /.test(line))
     .map((line) => line.trim());
 
-test("a bare host is said to be one, first of all, with a command that works there as it is printed", async () => {
+test("doctor first reports a bare host, with a command that works there as printed", async () => {
   const m1 = lab().machine("m1");
   const { stdout } = await m1.run(`${bureau} machine doctor`, alice);
   expect(stdout).toStartWith("Nothing of Bureau is installed on this host.");
@@ -31,7 +31,7 @@ test("a bare host is said to be one, first of all, with a command that works the
   if (behindSudo !== undefined) await m1.ok(`sudo ${behindSudo} version`, alice);
 });
 
-test("without a bootstrap file a host is prepared, and nothing is started that cannot work yet", async () => {
+test("without a bootstrap file the host is prepared, and no program starts that cannot work yet", async () => {
   const m1 = lab().machine("m1");
   const flags = fleet.doctorFlags("m1").replace(" --bootstrap-file -", "");
   const { stdout, stderr, code } = await m1.run(`${bureau} machine doctor --fix ${flags}`, alice);
@@ -49,7 +49,7 @@ test("without a bootstrap file a host is prepared, and nothing is started that c
   expect(said).toStartWith(`This host is prepared as ${FLEET}/machine/m1, and has not joined its fleet.`);
 });
 
-test("the second go shows all that it does, joins, and removes the file that has served", async () => {
+test("the second go shows all its actions, joins, and removes the used file", async () => {
   const m1 = lab().machine("m1");
   await m1.ok("umask 077; cat > bootstrap.json", { ...alice, input: await fleet.provision("m1") });
   const again = `${bureau} machine doctor --fix --bootstrap-file bootstrap.json`;
@@ -66,7 +66,7 @@ test("the second go shows all that it does, joins, and removes the file that has
   expect(await m1.ok(`${installed} status`, { user: "root" })).toContain("online");
 });
 
-test("run again after success, with the file gone, it has nothing to do", async () => {
+test("another run after success, without the file, has nothing to do", async () => {
   const m1 = lab().machine("m1");
   const { code, stdout, stderr } = await m1.run(
     `${bureau} machine doctor --fix --json --bootstrap-file bootstrap.json`,
@@ -76,7 +76,7 @@ test("run again after success, with the file gone, it has nothing to do", async 
   expect({ code, changes: JSON.parse(stdout).changes }).toEqual({ code: 0, changes: [] });
 });
 
-test("status says unknown to who may not ask, and away when the homeserver is", async () => {
+test("status is unknown for users without access, and away while the homeserver is down", async () => {
   const m1 = lab().machine("m1");
   const asked = await m1.run(`${installed} status --json`, { user: "mallory" });
   expect(asked.code).toBe(1);
@@ -95,7 +95,7 @@ test("status says unknown to who may not ask, and away when the homeserver is", 
   await m1.eventually(`${installed} status`, { user: "root" });
 });
 
-test("a doctor that is interrupted ends its step, says how far it came, and completes when run again", async () => {
+test("an interrupted doctor finishes its step, lists the steps done, and completes when run again", async () => {
   const m2 = lab().machine("m2");
   await m2.ok("umask 077; cat > bootstrap.json", { ...alice, input: await fleet.provision("m2") });
   const fix = `${bureau} machine doctor --fix --bootstrap-file bootstrap.json`;
@@ -114,7 +114,7 @@ until test -s code; do sleep 0.05; done; cat out code`,
   expect(complaints(await examine(m2, "--operator alice"))).toEqual({});
 });
 
-test("a key that this disk's copy can never open is named before it is opened, and the way back leads back", async () => {
+test("a key that this disk's copy can never open is named before it is opened, and the printed recovery works", async () => {
   const m2 = lab().machine("m2");
   const own = (await m2.ok("cat /etc/machine-id")).trim();
   await m2.ok(
@@ -143,7 +143,7 @@ test("a key that this disk's copy can never open is named before it is opened, a
   expect(complaints(JSON.parse(stdout))).toEqual({});
 }, 240_000);
 
-test("a machine that was decommissioned is said to be, and no question starts its daemon again", async () => {
+test("status names a decommissioned machine, and no command starts its daemon again", async () => {
   const m1 = lab().machine("m1");
   await fleet.do(`machine decommission ${FLEET}/machine/m1`);
   await m1.eventually("systemctl is-failed bureau-daemon");
@@ -156,7 +156,7 @@ test("a machine that was decommissioned is said to be, and no question starts it
   expect(await starts()).toBe(before);
 });
 
-test("what an uninstall shows before is what it does", async () => {
+test("an uninstall does exactly what its dry run shows", async () => {
   const m1 = lab().machine("m1");
   await m1.ok("touch /var/bureau/theirs /var/bureau/workspace/file");
   const flags = "--keep-data --remove-user --json";

@@ -259,7 +259,7 @@ function withoutArguments(path: string): void {
   }
 }
 
-test("a version of before the runtime had arguments is executed without them, and the next one with them", async () => {
+test("executes a version from before the runtime's arguments without them, and the next one with them", async () => {
   const argumentsHere = async (): Promise<string[][]> =>
     [(await report()).daemon.pid, (await launcher()).pid].map((pid) =>
       argumentsOf(pid).filter((word) => runtimeArguments.includes(word)),
@@ -277,7 +277,7 @@ test("a version of before the runtime had arguments is executed without them, an
   }
 });
 
-test("a build in an agent's workspace is refused, as is one that everybody may change", async () => {
+test("a build in an agent's workspace is refused, as is one that every user may change", async () => {
   const before = await report();
   const planted = join(bureau.layout.workspaceRoot, "build");
   cpSync(versions.make(), planted, { recursive: true });

@@ -70,7 +70,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   expect(states.slice(0, 3)).toEqual(["online", "disconnected", "online"]);
 });
 
-test("an administrator's invitation is accepted; anybody else's is told of once and left to lie", async () => {
+test("accepts an administrator's invitation; logs another user's once and leaves it pending", async () => {
   const config = parseRoomId("!config:bureau.test");
   const [wanted, strange] = [parseRoomId("!wanted:bureau.test"), parseRoomId("!strange:bureau.test")];
   const stop = new AbortController();

@@ -7,7 +7,7 @@ import { ProxyClient } from "./proxy-client.ts";
 const folder = mkdtempSync(join(tmpdir(), "bpc-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("a call that the homeserver refuses for its rate is made again when it says so", async () => {
+test("retries a rate-limited call when the homeserver says so", async () => {
   const answers = [
     Response.json({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 10 }, { status: 429 }),
     Response.json({ errcode: "M_LIMIT_EXCEEDED" }, { status: 429, headers: { "retry-after": "0" } }),

@@ -9,7 +9,7 @@ import { encode, makeRoom, person } from "../../../test/contract/matrix-caller.t
 const DISK_BYTES = 16 * 1_048_576;
 const program = join(import.meta.dir, "../../../dist/current/bin/bureau-homeserver");
 
-test("on a full disk writes are refused with what is wrong, and reads go on", async () => {
+test("on a full disk writes fail with the reason, and reads work", async () => {
   const folder = mkdtempSync(join(tmpdir(), "bhd-"));
   const data = join(folder, "data");
   writeFileSync(join(folder, "token"), "tok", { mode: 0o600 });

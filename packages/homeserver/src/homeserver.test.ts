@@ -223,7 +223,7 @@ test("keys that are refused leave no change behind that ends long polls", async 
   expect(at(await syncOnce(bob, { since }), "device_lists", "changed")).toEqual([]);
 });
 
-test("guessing passwords is slowed down, and the right one still gets in", async () => {
+test("guessing passwords is slowed down, and the right one still works", async () => {
   const bob = await person(server, "bob");
   for (let n = 0; n < 20; n++) expect((await logIn(bob, "guess")).status).toBe(403);
   const answers = await Promise.all(Array.from({ length: 30 }, () => logIn(bob, "guess")));
@@ -234,7 +234,7 @@ test("guessing passwords is slowed down, and the right one still gets in", async
   expect((await logIn(bob, bob.password)).status).toBe(200);
 }, 60_000);
 
-test("an alias below a namespace is made by a server admin or who has power in the namespace", async () => {
+test("an alias below a namespace needs a server admin or power in the namespace", async () => {
   const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
   const ns = freshName("ns");
   const take = (who: Person, name: string) => who.api.post("/createRoom", { room_alias_name: name });
@@ -256,7 +256,7 @@ test("an alias below a namespace is made by a server admin or who has power in t
   expect((await take(carol, freshName("plain"))).status).toBe(200);
 });
 
-test("a user who floods the server is asked to wait; its reads and the administrator are not", async () => {
+test("a user who floods the server must wait; its reads and the administrator need not", async () => {
   const bob = await person(server, "bob");
   const text = "x".repeat(250_000);
   const write = (who: Person, n: number) =>
@@ -273,7 +273,7 @@ test("a user who floods the server is asked to wait; its reads and the administr
   expect(ours.every(({ status }) => status === 200)).toBe(true);
 });
 
-test("the admin API says its version, and refuses what it cannot do to an account", async () => {
+test("the admin API has a version, and refuses unsupported changes of an account", async () => {
   const bob = await person(server, "bob");
   const api = (who: Person, method: string, path: string, body?: object) =>
     fetch(`${server.url}/_synapse/admin/${path}`, {

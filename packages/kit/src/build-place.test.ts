@@ -41,13 +41,13 @@ beforeEach(() => {
   makeBuild(at("builds/good"));
 });
 
-test("one that only its user may change is used, also through links", () => {
+test("uses a build that only its user may change, also through links", () => {
   expect(faultOfPlace(at("builds/good"), layout)).toBeUndefined();
   expect(faultOfPlace(link(at("home/current"), at("builds/good")), layout)).toBeUndefined();
   expect(faultOfPlace(link(at("home/relative"), "../builds/./good"), layout)).toBeUndefined();
 });
 
-test("one in a folder that sandboxes write to is refused, as is a way through one", () => {
+test("refuses a build in a folder that sandboxes write to, or with a path through one", () => {
   for (const name of ["workspace", "cache", "run"]) {
     const build = makeBuild(at("home", name, "build"));
     expect(faultOfPlace(build, layout)).toContain(`"${at("home", name)}", where sandboxes write`);
@@ -63,14 +63,14 @@ test("one in a folder that sandboxes write to is refused, as is a way through on
 });
 
 test.each(["", "bin", "bin/x", "lib", "lib/x", "lib/x/main.js", "runtime", "runtime/bun", "build.json"])(
-  'one whose "%s" everybody may change is refused',
+  'refuses a build whose "%s" every user may change',
   (part) => {
     chmodSync(at("builds/good", part), 0o777);
     expect(faultOfPlace(at("builds/good"), layout)).toContain("everybody may change");
   },
 );
 
-test("a folder above, or above what one of its parts leads to, counts as much; a sticky one protects its entries", () => {
+test("checks folders above the build and above link targets; a sticky folder protects its entries", () => {
   chmodSync(at("builds"), 0o777);
   expect(faultOfPlace(at("builds/good"), layout)).toContain(`everybody may change "${at("builds")}"`);
   chmodSync(at("builds"), 0o1777);
@@ -83,7 +83,7 @@ test("a folder above, or above what one of its parts leads to, counts as much; a
   expect(faultOfPlace(at("builds/good"), layout)).toContain(`everybody may change "${at("loose")}"`);
 });
 
-test("one of another user, or that another group may change, is refused (making one needs root)", () => {
+test("refuses a build of another user, or that another group may change (needs root)", () => {
   if (process.getuid?.() !== 0) return;
   chownSync(at("builds/good/lib/x"), 65534, 0);
   expect(faultOfPlace(at("builds/good"), layout)).toContain("belongs to user 65534");
@@ -94,11 +94,11 @@ test("one of another user, or that another group may change, is refused (making 
   expect(faultOfPlace(at("builds/good"), layout)).toBeUndefined();
 });
 
-test("a system installation uses only what lies in its builds folder or in the Nix store", () => {
+test("a system installation uses only builds in its builds folder or in the Nix store", () => {
   expect(faultOfPlace(at("builds/good"), systemLayout)).toContain(`neither in ${systemHost.buildsDir}`);
 });
 
-test("what is missing, and links in a circle, are faults and no crashes", () => {
+test("missing files and link loops are faults, not crashes", () => {
   expect(faultOfPlace(at("none"), layout)).toContain("it lacks files");
   expect(faultOfPlace(link(at("home/circle"), "circle"), layout)).toContain("too many links");
   rmSync(at("builds/good/lib"), { recursive: true });

@@ -25,7 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-test("what cannot be read names the file, also where the system call does not", () => {
+test("a read error names the file, even when the system call does not", () => {
   expect(() => readIfPresent(dir)).toThrow(expect.objectContaining({ code: "EISDIR", path: dir }));
 });
 

@@ -11,7 +11,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 describe("a socket", () => {
-  test("that was replaced is the new process's from the next request on, also while the old one still runs", async () => {
+  test("that was replaced leads to the new process from the next request, even while the old one runs", async () => {
     const path = join(dir, "s.sock");
     const serve = (name: string) => Bun.serve({ unix: path, fetch: () => new Response(name) });
     const ask = async () => (await fetch("http://localhost/", viaSocket(path))).text();
@@ -26,7 +26,7 @@ describe("a socket", () => {
     await after.stop(true);
   });
 
-  test("is not trusted in a folder that others may write to, nor through a link", () => {
+  test("is not trusted in a folder that others may write to, or behind a link", () => {
     const folder = join(dir, "run");
     mkdirSync(folder, { mode: 0o700 });
     expect(egressTo(`unix:${folder}/hs.sock`).options.unix).toBe(`${folder}/hs.sock`);
@@ -38,6 +38,6 @@ describe("a socket", () => {
   });
 });
 
-test("a URL is what paths are appended to", () => {
+test("paths are appended to a URL", () => {
   expect(egressTo("http://h:1/")).toEqual({ base: "http://h:1", options: {} });
 });

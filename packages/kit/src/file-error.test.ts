@@ -11,7 +11,7 @@ const thrownBy = (act: () => unknown): unknown => {
   throw new Error("it did not throw");
 };
 
-test("a system call on a file that failed is a sentence with the path, and no bug", () => {
+test("a failed system call on a file becomes a sentence with the path, not a bug", () => {
   for (const [act, code, message] of [
     [() => readFileSync("/none"), "not-found", 'Cannot open "/none": there is no such file or folder'],
     [
@@ -38,7 +38,7 @@ test("every other failure stays as it is", () => {
     expect(unlessOfFile(other)).toBe(other);
 });
 
-test("an errno without a sentence is named", () => {
+test("an errno without a sentence appears by name", () => {
   expect(describeErrno("EWEIRD")).toBe("EWEIRD");
   expect(fileError("Cannot read it", Object.assign(new Error("w"), { code: "EWEIRD" })).message).toBe(
     "Cannot read it: w",

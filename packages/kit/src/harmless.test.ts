@@ -1,14 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { harmless, harmlessJson, harmlessLine } from "./harmless.ts";
 
-describe("text of others", () => {
-  test("has no character left that steers a terminal", () => {
+describe("untrusted text", () => {
+  test("has no terminal control character left", () => {
     const all = String.fromCharCode(...Array.from({ length: 0x100 }, (_, code) => code));
     expect(harmless(all)).not.toMatch(/[^\P{Cc}\n\t]/u);
     expect(harmlessLine(all)).not.toMatch(/\p{Cc}/u);
   });
 
-  test("shows what was there", () => {
+  test("shows the escaped characters", () => {
     expect(harmless("\u001b]0;title\u0007\r\u009b31m")).toBe("\\x1b]0;title\\x07\\x0d\\x9b31m");
     expect(harmlessLine("one\ntwo")).toBe("one\\x0atwo");
     expect(harmless("user\u202etxt.exe")).toBe("user\\u{202e}txt.exe");
@@ -19,7 +19,7 @@ describe("text of others", () => {
   });
 });
 
-test("JSON means the same and steers nothing", () => {
+test("JSON keeps its meaning and has no control characters", () => {
   const value = { a: "\u009b31m\u202e\u007f\u2028", list: ["\u001b[2J", "plain"] };
   const json = harmlessJson(JSON.stringify(value, null, 2));
   expect(JSON.parse(json)).toEqual(value);

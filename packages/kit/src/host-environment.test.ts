@@ -14,7 +14,7 @@ const copy = (name: string): string => {
   return path;
 };
 
-test("the one that ships is whole and named by its id; one whose program was changed, or that lacks a file, is not", async () => {
+test("the shipped environment is complete and named by its id; one with a changed or missing file is not", async () => {
   const environment = readHostEnvironment(realpathSync(dist));
   expect(faultOf(environment)).toBeUndefined();
   expect(environment.path.endsWith(environment.id)).toBe(true);

@@ -97,7 +97,7 @@ describe("an instance", () => {
     }
   });
 
-  test("does not lie in a runtime folder of another user, or that others may write", () => {
+  test("is not in a runtime folder of another user, or one that others may write to", () => {
     const runtime = mkdtempSync("/tmp/bk-");
     const long = `/home/${"l".repeat(80)}`;
     const env = { XDG_RUNTIME_DIR: runtime };
@@ -111,7 +111,7 @@ describe("an instance", () => {
     expect(foreign?.runDir ?? "/tmp/bureau-").toStartWith("/tmp/bureau-");
   });
 
-  test("is the same by whatever links its home is named, before it is made, too", () => {
+  test("is the same through any link to its home, even before it exists", () => {
     const folder = mkdtempSync("/tmp/bk-");
     mkdirSync(`${folder}/real`);
     symlinkSync("real", `${folder}/link`);
@@ -131,7 +131,7 @@ describe("an instance", () => {
 });
 
 describe("locks between one user's commands", () => {
-  test("lie where nobody else may write, whatever the environment says", () => {
+  test("are in a folder that no other user may write to, for any environment", () => {
     const home = mkdtempSync("/tmp/bk-");
     const own = join(home, ".local/state/bureau/locks");
     for (const env of [{}, { XDG_RUNTIME_DIR: "/tmp" }, { XDG_RUNTIME_DIR: `${home}/none` }])
@@ -170,7 +170,7 @@ describe("private folders", () => {
     expect(statSync(join(dir, "a/b")).mode & 0o777).toBe(0o700);
   });
 
-  test("are refused when others may enter or we may not, when they are links, and when they are files", () => {
+  test("refuse a folder that others may enter or we may not, a link, and a file", () => {
     for (const mode of [0o755, 0o710, 0o701, 0o770, 0o500]) {
       const path = join(dir, mode.toString(8));
       mkdirSync(path);

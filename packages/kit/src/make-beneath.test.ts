@@ -23,7 +23,7 @@ beforeEach(() => {
 });
 afterEach(() => removeTree(folder));
 
-test("folders and files that are missing are made, and found again", () => {
+test("creates missing folders and files, and finds them again", () => {
   for (const make of [true, false]) {
     expect(makeBeneath(root, "a/b/c", { kind: "folder", make })).toBeUndefined();
     expect(makeBeneath(root, "a/f", { kind: "file", make })).toBeUndefined();
@@ -33,12 +33,12 @@ test("folders and files that are missing are made, and found again", () => {
   expect(lstatSync(join(root, "a/f")).isFile()).toBe(true);
 });
 
-test("what is missing is not made when it is only looked for", () => {
+test("creates nothing when it only looks", () => {
   expect(makeBeneath(root, "a/b", { kind: "folder", make: false })).toEqual({ part: "a", why: "missing" });
   expect(readdirSync(root)).toEqual([]);
 });
 
-test("no link is followed, wherever it leads and wherever it stands", () => {
+test("follows no link, at any position and with any target", () => {
   mkdirSync(join(root, "inner"));
   symlinkSync(outside, join(root, "absolute"));
   symlinkSync("../outside", join(root, "relative"));
@@ -53,7 +53,7 @@ test("no link is followed, wherever it leads and wherever it stands", () => {
   expect([readdirSync(outside), readdirSync(join(root, "inner"))]).toEqual([[], []]);
 });
 
-test("nothing is put in the place of something else", () => {
+test("replaces no existing file", () => {
   writeFileSync(join(root, "file"), "kept");
   mkdirSync(join(root, "folder"));
   expect(makeBeneath(root, "file/x", { kind: "folder", make: true })).toEqual({

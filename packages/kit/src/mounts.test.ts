@@ -19,6 +19,6 @@ test.each([
   expect(hidesProcesses(proc(options), { uid: 0, groups: [] })).toBe(false);
 });
 
-test("a host whose mounts cannot be read is taken for an ordinary one", () => {
+test("treats a host with unreadable mounts as an ordinary one", () => {
   expect(hidesProcesses("", { uid: 1000, groups: [] })).toBe(false);
 });

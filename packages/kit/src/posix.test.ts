@@ -144,7 +144,7 @@ test("a process that is held can be ended, once, and one that is not there canno
 });
 
 test.skipIf(Bun.which("keyctl") === null)(
-  "what a program starts has no key of who started the program",
+  "a child process has no key of the user who started its parent",
   () => {
     const search = "keyctl search @s user bureau-test";
     const join = `(await import(${module})).joinSessionKeyring();`;

@@ -37,26 +37,26 @@ test("the header's seconds or date win over the body's older field", () => {
     expect(retryAfterMs("", body, now)).toBeUndefined();
 });
 
-test("each refusal is waited out as long as it asks, and only what takes more than a second is told", async () => {
+test("waits as long as each refusal asks, and reports only waits of more than a second", async () => {
   const { result, pauses, told } = await run([0, 700, 62_000], 100_000);
   expect(result).toBe("done");
   expect(pauses).toEqual([50, 700, 62_000]);
   expect(told).toEqual([{ act: "join #a:b", waitMs: 62_000 }]);
 });
 
-test("a refusal that says no time is waited out ever longer", async () => {
+test("backs off when a refusal gives no time", async () => {
   const { result, pauses } = await run([undefined, undefined, undefined], 100_000);
   expect(result).toBe("done");
   expect(pauses.every((ms, index) => ms >= 500 * 2 ** index && ms <= 1_000 * 2 ** index)).toBe(true);
 });
 
-test("the waits of one request have a bound in all", async () => {
+test("limits the total wait of one request", async () => {
   const { result, pauses } = await run([60_000, 60_000, 1_000], 100_000);
   expect(result).toBeInstanceOf(Limited);
   expect(pauses).toEqual([60_000]);
 });
 
-test("other errors are not waited out, nor is anything once it is aborted", async () => {
+test("does not wait for other errors, or after an abort", async () => {
   const options = { what: "join", maxMs: 1_000, clock: systemClock };
   const other = waitOutRateLimit(() => Promise.reject(new Error("other")), {
     ...options,

@@ -26,7 +26,7 @@ afterEach(() => {
   if (isRoot) process.seteuid?.(0);
 });
 
-test("folders that nobody may enter are removed, and what a link in them leads to stays", () => {
+test("removes folders without any permission, and keeps the targets of links in them", () => {
   const folder = ordinaryFolder();
   const kept = join(folder, "kept");
   mkdirSync(kept, { mode: 0o500 });
@@ -41,13 +41,13 @@ test("folders that nobody may enter are removed, and what a link in them leads t
   expect(existsSync(folder)).toBe(false);
 });
 
-test("folders nested deeper than a path is long are removed", () => {
+test("removes folders nested deeper than the longest path", () => {
   const nest = 'mkdir "$d" && cd -P "$d" || exit 1';
   const folder = ordinaryFolder(`d=$(printf %0200d 0); for i in $(seq 40); do ${nest}; done; chmod 0 .`);
   removeTree(folder);
   expect(existsSync(folder)).toBe(false);
 });
 
-test("nothing is no error", () => {
+test("a missing folder is not an error", () => {
   removeTree("/tmp/bureau-no-such-folder");
 });

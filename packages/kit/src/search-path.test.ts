@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { absoluteEntries, useAbsolutePath } from "./search-path.ts";
 
-test("entries that mean the current folder are left out", () => {
+test("leaves out entries that mean the current folder", () => {
   expect(absoluteEntries("/usr/bin:.:bin::/bin:")).toBe("/usr/bin:/bin");
   expect(absoluteEntries("")).toBe("");
   const env = { PATH: ":/bin", HOME: "." };

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { limitWhileTurning } from "./wait-for.ts";
 
-test("a limit does not count the time in which the event loop was held up", async () => {
+test("a limit does not count time in which the event loop was blocked", async () => {
   const late = Promise.withResolvers<number>();
   using _limit = limitWhileTurning(500, () => late.resolve(performance.now()));
   const answer = fetch("data:,here").then((response) => response.text());
@@ -12,7 +12,7 @@ test("a limit does not count the time in which the event loop was held up", asyn
   expect(await late.promise).toBeGreaterThan(0);
 });
 
-test("a limit that was disposed of is never told", async () => {
+test("a disposed limit never fires", async () => {
   let told = false;
   limitWhileTurning(10, () => {
     told = true;

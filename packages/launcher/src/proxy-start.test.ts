@@ -12,11 +12,11 @@ function homeserverOf(own: string, sealed: string | undefined): string | undefin
   return proxyStartOf(config, principal, {}, bundle).matrix_homeserver_url;
 }
 
-test("a proxy goes where the credential bundle says, else where its machine goes", () => {
+test("a proxy uses the homeserver of the credential bundle, else its machine's", () => {
   expect(homeserverOf("http://h:6167", "https://other")).toBe("https://other");
   expect(homeserverOf("http://h:6167", undefined)).toBe("http://h:6167");
 });
 
-test("a machine whose homeserver answers on a socket sends no principal's token to a port", () => {
+test("a machine with its homeserver on a socket sends no principal's token to a port", () => {
   expect(homeserverOf("unix:/run/hs.sock", "http://127.0.0.1:6167")).toBe("unix:/run/hs.sock");
 });

@@ -3,8 +3,8 @@ import { checkContent, checkEvent } from "./event-content.ts";
 
 const check = (content: unknown) => () => checkContent(content, "m.test");
 
-describe("what no Matrix event can hold", () => {
-  test("is named with its place before anything is sent", () => {
+describe("content that no Matrix event can hold", () => {
+  test("is reported with its path before anything is sent", () => {
     expect(check({ payload: { list: [1, { t: 0.5 }] } })).toThrow(
       'Cannot write m.test: "payload.list.1.t" is 0.5',
     );
@@ -18,7 +18,7 @@ describe("what no Matrix event can hold", () => {
     expect(check({ text: "ä".repeat(32_768) })).toThrow("holds 65536");
   });
 
-  test("is refused for its type, its state key, and for being no object", () => {
+  test("is refused for its type, its state key, and when it is not an object", () => {
     expect(() => checkEvent("", "", {})).toThrow("without a type");
     expect(() => checkEvent("m.test", "k".repeat(256), {})).toThrow("its state key has 256 bytes");
     expect(() => checkEvent("m".repeat(256), undefined, {})).toThrow("its type has 256 bytes");
@@ -26,7 +26,7 @@ describe("what no Matrix event can hold", () => {
     checkEvent("m.test", "k".repeat(255), {});
   });
 
-  test("and everything else passes", () => {
+  test("everything else passes", () => {
     check({ n: -1, t: true, z: null, o: {}, l: [[]], text: "x".repeat(60_000), left: undefined })();
   });
 });

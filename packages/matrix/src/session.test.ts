@@ -43,7 +43,7 @@ describe("sync without a homeserver", () => {
     }
   });
 
-  test("of our own types only what its sender may write is shown, and what is not is told of once", () => {
+  test("shows events of our types only from permitted senders, and reports others once", () => {
     const told: string[] = [];
     const store = new RoomStateStore((sentence) => void told.push(sentence));
     const room = parseRoomId("!room:bureau.test");
@@ -200,7 +200,7 @@ describe("failures", () => {
     expect(error).toMatchObject({ code: "unavailable", status: 502, errcode: "" });
   });
 
-  test("a refusal names the act, the value, what was said, and what to type next", async () => {
+  test("a refusal names the act, the value, the response, and the next command", async () => {
     const body = { errcode: "M_FORBIDDEN", error: "not yours" };
     const error = await against(() => Response.json(body, { status: 403 }));
     expect(error.message).toBe("Cannot join !room:bureau.test: not yours (403 M_FORBIDDEN)");
@@ -215,7 +215,7 @@ describe("failures", () => {
     expect([unwritten.code, unwritten.hint]).toEqual(["unavailable", expect.stringContaining("df -h")]);
   });
 
-  test("what is refused for its rate is asked again when the homeserver says so, in each of the two forms", async () => {
+  test("retries a rate-limited request when the homeserver says so, in both forms", async () => {
     const answers = [
       Response.json({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 20 }, { status: 429 }),
       Response.json({ errcode: "M_LIMIT_EXCEEDED" }, { status: 429, headers: { "retry-after": "0" } }),
@@ -227,7 +227,7 @@ describe("failures", () => {
     expect([asked, error.errcode]).toEqual([4, "M_FORBIDDEN"]);
   });
 
-  test("a limit beyond all patience is an error that says how long it asked for", async () => {
+  test("a rate limit beyond the maximum wait is an error with the requested wait", async () => {
     const body = { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 3_600_000 };
     const error = await against(() => Response.json(body, { status: 429 }));
     expect(error).toMatchObject({ code: "unavailable", retryAfterMs: 3_600_000 });

@@ -19,7 +19,7 @@ async function open(unix: string, path: string): Promise<{ answered: string; clo
   return state;
 }
 
-test("an upstream that never answers, or never ends, stops neither the homeserver nor other services", async () => {
+test("an upstream that never answers, or never ends, blocks neither the homeserver nor other services", async () => {
   const homeserver = Bun.serve({ port: 0, fetch: () => Response.json({ versions: [] }) });
   const hanging = Bun.serve({ port: 0, idleTimeout: 0, fetch: () => new Promise<Response>(() => {}) });
   const first = new TextEncoder().encode("first");

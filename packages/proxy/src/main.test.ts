@@ -160,7 +160,7 @@ test("a request in flight is finished after SIGTERM, a long poll is cut short", 
   await upstream.stop(true);
 });
 
-test("an answer that breaks off leaves no query in the log, nor does an upstream that is not there", async () => {
+test("a broken response leaves no query in the log, nor does an unreachable upstream", async () => {
   const upstream = createServer((socket) => {
     socket.on("error", () => {});
     socket.once("data", () => {

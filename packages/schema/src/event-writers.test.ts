@@ -17,7 +17,7 @@ describe("an event of a machine's own", () => {
     eventTypes.machineDecommissioned,
     eventTypes.tokenSigningKey,
   ];
-  test.each(own)("%s counts from the machine alone, not even from an administrator", (type) => {
+  test.each(own)("%s counts only from the machine, not even from an administrator", (type) => {
     expect(counts(from(type, `@${machine}`), levelOf)).toBe(true);
     for (const other of ["@admin:server", "@bureau/fleet/local/machine/m2:server", `@${machine}.other`])
       expect(counts(from(type, other), levelOf)).toBe(false);
@@ -43,12 +43,12 @@ describe("desired state", () => {
   });
 });
 
-test("labels in what a machine is are written by operators, and by no other machine", () => {
+test("labels in a machine's facts come from operators, and from no other machine", () => {
   expect(counts(from(eventTypes.machineInfo, "@admin:server"), levelOf)).toBe(true);
   expect(counts(from(eventTypes.machineInfo, "@bureau/fleet/local/machine/m2:server"), levelOf)).toBe(false);
 });
 
-test("types of others count from everybody, as the room's levels let them be written", () => {
+test("foreign types count from every sender that the room's levels allow", () => {
   expect(isGuarded("m.bureau.workspace")).toBe(false);
   expect(counts(from("m.bureau.workspace", "@anybody:server"), levelOf)).toBe(true);
 });
@@ -61,17 +61,17 @@ test("the reason names the event, its writer and who may write it", () => {
 
 describe("power in a room", () => {
   const create = { sender: "@maker:server", content: { room_version: "12" } };
-  test("of a version with privileged creators is theirs without a level", () => {
+  test("of a version with privileged creators belongs to them without a level", () => {
     expect(powerIn({ levels: {}, create })("@maker:server")).toBe(Number.POSITIVE_INFINITY);
     const old = { ...create, content: { room_version: "11" } };
     expect(powerIn({ levels: {}, create: old })("@maker:server")).toBe(0);
   });
-  test("without levels is the creator's; levels that cannot be read give none", () => {
+  test("without levels belongs to the creator; unreadable levels give none", () => {
     const old = { ...create, content: {} };
     expect(powerIn({ levels: undefined, create: old })("@maker:server")).toBe(100);
     expect(powerIn({ levels: { users: "all" }, create: old })("@maker:server")).toBe(0);
   });
-  test("is never that of a property of every object", () => {
+  test("never comes from a property that every object has", () => {
     expect(powerIn({ levels: { users_default: 0 }, create: undefined })("constructor")).toBe(0);
   });
 });

@@ -26,7 +26,7 @@ test("a refused address never quotes the password in it", () => {
   expect(() => parseHomeserverAddress("http://a:secret@h")).not.toThrow("secret");
 });
 
-test("where one listens is a host and port, or a socket", () => {
+test("a listen address is a host and port, or a socket", () => {
   expect(parseListenAddress("[::1]:80")).toEqual({ kind: "tcp", hostname: "::1", port: 80 });
   expect(parseListenAddress("0.0.0.0:6167")).toEqual({ kind: "tcp", hostname: "0.0.0.0", port: 6167 });
   expect(parseListenAddress("unix:/a/b")).toEqual({ kind: "unix", path: "/a/b" });

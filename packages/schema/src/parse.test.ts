@@ -83,7 +83,7 @@ test("a map refuses the keys that it would lose, and a list", () => {
   expect(faultsOf(() => read('{"A":1}'))[0]).toStartWith("environment_variables.A: ");
 });
 
-test("an object is taken with every key it has, and a list is none", () => {
+test("accepts an object with every key, and no list", () => {
   const text = '{"__proto__":{"a":1},"constructor":2,"prototype":3,"b":{"__proto__":4}}';
   expect(JSON.stringify(parseJson(jsonObject, text, "x"))).toBe(text);
   expect(

@@ -15,7 +15,7 @@ describe("how long ago", () => {
   ] as const)
     test(said, () => expect(age(now - ms, now)).toBe(said));
 
-  test("stands beside the instant, and what is no instant stays", () => {
+  test("follows a timestamp; other text stays as it is", () => {
     expect(withAge("2026-01-31T09:27:00.123Z", now)).toBe("2026-01-31T09:27:00Z (2 min ago)");
     expect(withAge("yesterday", now)).toBe("yesterday");
   });

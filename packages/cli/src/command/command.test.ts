@@ -102,7 +102,7 @@ describe("running a command", () => {
     expect(JSON.parse(terminal.out[0] ?? "")).toEqual({ ok: false, error: "boom", code: "bug" });
   });
 
-  test("what stands behind -- is text, not a flag", async () => {
+  test("arguments after -- are text, not flags", async () => {
     const terminal = recorder();
     expect(await runCommand(tree, ["echo", "--", "--help", "--json", "-h"], terminal, {})).toBe(3);
     expect(JSON.parse(terminal.out[0] ?? "")).toMatchObject({ args: ["--help", "--json", "-h"] });
@@ -162,7 +162,7 @@ describe("the command tree of bureau", () => {
     }
   });
 
-  test("every command has --json, but the one that prints a script", () => {
+  test("every command has --json, except the one that prints a script", () => {
     const without = commands.filter(([, { flags = {} }]) => flags["json"] === undefined);
     expect(without.map(([path]) => path.join(" "))).toEqual(["completion"]);
   });
@@ -199,7 +199,7 @@ describe("the nearest name", () => {
     expect(nearest("stat", ["start", "status"])).toBe("start");
   });
 
-  test("or what there is stands in for a name that is not there", () => {
+  test("lists existing names for an unknown name", () => {
     const say = { are: "machines", list: "bureau machine list", none: "make one" };
     expect(instead("gpu", ["gpt", "web"], say)).toBe('did you mean "gpt"? (bureau machine list)');
     expect(instead("xyzzy", ["web", "gpu"], say)).toBe("machines: gpu, web");

@@ -21,7 +21,7 @@ describe("a flag that no command could obey is refused", () => {
     ["one of several empty", () => check({ label: ["a=b", ""] }), "--label has an empty value"],
     ["without what it belongs to", () => check({ timeout: "5m" }), "nothing without --wait or --all"],
     [
-      "beside what it contradicts",
+      "beside a flag that it contradicts",
       () => check({ all: true, machine: "a" }),
       "--all and --machine exclude each other",
     ],
@@ -31,7 +31,7 @@ describe("a flag that no command could obey is refused", () => {
       expect(act).toThrow(said);
     });
 
-  test("and everything else passes", () => {
+  test("everything else passes", () => {
     check({ machine: "a", wait: true, timeout: "5m", label: ["a=b", "c=d"], reason: "" });
     check({ label: ["a=b", "c=d"] }, ["label", "label"]);
     check({ wait: true }, ["wait", "wait"]);

@@ -9,7 +9,7 @@ describe("KEY=VALUE", () => {
     expect(parseLabel("gpu.kind/x-1=a100", "Label")).toEqual(["gpu.kind/x-1", "a100"]);
   });
 
-  test("is refused where the key could not be kept", () => {
+  test("refuses a key that an object cannot hold", () => {
     for (const parseTyped of [parseVariable, (text: string) => parseLabel(text, "Label")])
       expect(() => parseTyped("constructor=1")).toThrow(/nothing may be called "constructor"/);
     expect(() => parseVariable("__proto__=1")).toThrow(UsageError);

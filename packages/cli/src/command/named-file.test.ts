@@ -48,7 +48,7 @@ describe("a file that a person names", () => {
       expect(() => readNamed(path, "the note")).toThrow(why);
     });
 
-  test("is read as it stands; a secret without its line end, and never empty", () => {
+  test("is read unchanged; a secret loses its line end, and is never empty", () => {
     expect(readNamed(join(dir, "text"), "the note")).toBe("one\n");
     expect(readNamedSecret(join(dir, "text"), "the token")).toBe("one");
     expect(() => readNamedSecret(join(dir, "empty"), "the token")).toThrow("it is empty");

@@ -18,7 +18,7 @@ ${act}`;
   return child.stdout.text();
 }
 
-test("text of others does not steer the terminal, in whichever way it is printed", async () => {
+test("untrusted text cannot control the terminal, in every way of printing", async () => {
   const acts = [
     "terminal.print(forged)",
     "terminal.say(forged)",

@@ -38,7 +38,7 @@ test("a hint repeats how the checkout's command was called, and gives root no su
   expect(typedAsRoot({ ...checkout, isRoot: true })).toBe("./bureau");
 });
 
-test("a hint is about the instance that --home names, and root's about the system", () => {
+test("a hint names the instance of --home, and root's hint names the system installation", () => {
   const named = host({ home: "/srv/my bureau" });
   expect(asTyped("bureau down, or sudo bureau machine doctor", () => named)).toBe(
     `BUREAU_HOME='/srv/my bureau' ${own} down, or sudo ${own} machine doctor`,
@@ -49,7 +49,7 @@ test("a hint is about the instance that --home names, and root's about the syste
     expect(homeNamedBy(words)).toBeUndefined();
 });
 
-test("help says how the program is called here", () => {
+test("help shows the command as typed on this host", () => {
   const checkout = host({ env: { BUREAU_COMMAND: "./bureau" } });
   expect(asTyped("bureau --help", () => checkout)).toBe("./bureau --help");
   expect(asTyped("Usage: bureau <command>", () => checkout)).toBe("Usage: ./bureau <command>");

@@ -28,7 +28,7 @@ describe("an agent of another machine", () => {
   const stateOf = (seen: Parameters<typeof statesThere>[1], of = assignment) =>
     statesThere(name, seen, now)(of);
 
-  test("is what the heartbeat says", () => {
+  test("has the state from the heartbeat", () => {
     expect(stateOf(busy("idle"))).toEqual({ state: "running" });
     expect(stateOf(busy("running"))).toEqual({ state: "running" });
     expect(stateOf(busy("starting"))).toEqual({ state: "starting" });
@@ -36,7 +36,7 @@ describe("an agent of another machine", () => {
     expect(stateOf(machine(5), { ...assignment, auto_start: false } as never)).toEqual({ state: "stopped" });
   });
 
-  test("is unknown with the reason, where there is no heartbeat to go by", () => {
+  test("is unknown, with a reason, without a heartbeat", () => {
     for (const [seen, why] of [
       [machine(600), `${name} is offline since`],
       [undefined, `${name} has not joined the fleet`],

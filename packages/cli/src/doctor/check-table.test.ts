@@ -49,7 +49,7 @@ test("a clock is compared with the homeserver's: seconds are nothing, many warn,
   expect((await clockWith(-90_000)).found).toMatch(/^(89|90|91) s ahead$/);
 });
 
-test("the way to the network is shown; certificates that cannot be read, and a homeserver without TLS, are said", async () => {
+test("shows the forward proxy, and reports unreadable certificates and a homeserver without TLS", async () => {
   const check = checkTable.find(({ id }) => id === "egress");
   const probe = async (egress: Partial<EgressSettings>, homeserverUrl = "https://h"): Promise<Finding> => {
     const host = { egress: () => ({ ...noEgressSettings, ...egress }), identity: () => ({ homeserverUrl }) };
@@ -70,7 +70,7 @@ test("the way to the network is shown; certificates that cannot be read, and a h
   });
 });
 
-test("a long wait for an answer is no difference of clocks", () => {
+test("a slow response does not count as a clock difference", () => {
   const second = 1_000;
   // Asked at 100 s, answered there at once, and looked at 20 s later: the clocks agree.
   expect(Math.abs(skewOf(100 * second, 100 * second, 120 * second))).toBeLessThan(second);

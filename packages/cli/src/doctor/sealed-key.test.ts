@@ -23,7 +23,7 @@ describe("whether a sealed key can still be opened", () => {
   const secret = Buffer.from(`f65a25a6c02a44888e0e49b6adb6b1f9${"00".repeat(64)}`, "hex");
   const host = { secret, machineId: `${machineId}\n`, hasTpm: false };
 
-  test("is told by the machine id that the host's secret was made under", () => {
+  test("depends on the machine id of the host's secret", () => {
     // As systemd-id128 machine-id --app-specific=d3acecba0dad4cdfb8c9381528936c58 has it.
     expect(secretOwner(machineId)).toBe("f65a25a6c02a44888e0e49b6adb6b1f9");
     expect(whyNeverOpened("host", host)).toBeUndefined();
@@ -33,7 +33,7 @@ describe("whether a sealed key can still be opened", () => {
     expect(whyNeverOpened("host", { ...host, secret: undefined })).toContain("is gone");
   });
 
-  test("is denied where the TPM is missing that sealed it", () => {
+  test("is denied without the TPM that sealed it", () => {
     expect(whyNeverOpened("tpm2", host)).toContain("TPM");
     expect(whyNeverOpened("tpm2", { ...host, hasTpm: true, secret: undefined })).toBeUndefined();
     expect(whyNeverOpened("host+tpm2", { ...host, hasTpm: true })).toBeUndefined();

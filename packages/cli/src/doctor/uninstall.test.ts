@@ -64,7 +64,7 @@ test("an uninstall is incomplete when a folder stays for what others put there, 
   expect(kept("--remove-user removes it")).toBe(false);
 });
 
-test("the user stays, although it is to go, while files of its own are kept", () => {
+test("keeps a user to be removed while files of that user are kept", () => {
   const options = { removeUser: true, removePackages: false } as const;
   expect(whyUserStays({ ...options, data: "keep" }, true)).toContain("the kept files");
   expect(whyUserStays({ ...options, data: "keep" }, false)).toBeUndefined();
@@ -101,13 +101,13 @@ describe("a dry run", () => {
       (path) => ({ ...folders, ...changed })[path],
     );
 
-  test("foresees that everything goes where nothing else lies in our folders", async () => {
+  test("predicts that all our folders are removed when they hold nothing else", async () => {
     const { removed, kept } = await foresee({});
     expect(kept).toEqual([]);
     expect(removed).toEqual(planUninstall(made).map(describeEntry));
   });
 
-  test("foresees every folder that stays because something in it stays", async () => {
+  test("predicts every folder that is kept because it holds a kept item", async () => {
     const { removed, kept } = await foresee(
       { "/var/bureau/workspace": ["agent"], "/var/bureau/bin": ["bureau", "theirs"] },
       { data: "keep" },

@@ -37,7 +37,7 @@ test("the newest word counts, and only about this principal", () => {
   expect(outcomeOf(touched(), [other])).toEqual({ outcome: "pending" });
 });
 
-test("what anybody but the machine says settles nothing", () => {
+test("only the machine's own report settles an update", () => {
   const forged = { ...steady, sender: "@bureau/fleet/f/service/a:bureau.local" };
   expect(outcomeOf(touched(), [forged])).toEqual({ outcome: "pending" });
   expect(outcomeOf(touched(), [forged, rolledBack])).toMatchObject({ outcome: "rolled-back" });
@@ -53,7 +53,7 @@ test("what is not settled says what last went wrong", () => {
   });
 });
 
-test("a change that was taken back on trial is not waited for any longer", async () => {
+test("stops waiting for a change that was rolled back on trial", async () => {
   const room = parseRoomId("!r:bureau.local");
   const of = (principal: string): Touched =>
     ({ ...touched(), principal, place: { ...touched().place, room } }) as unknown as Touched;

@@ -37,7 +37,7 @@ function madeWithAPort(url: string) {
   return instance;
 }
 
-test("every file of an instance that had a port leads to its socket, and the port is closed", () => {
+test("moves every file of an instance with a port to its socket, and closes the port", () => {
   const instance = madeWithAPort("http://127.0.0.1:6167");
   const { layout } = instance;
   expect(moveToSocket(instance).homeserverUrl).toBe(homeserverAddress(layout));
@@ -51,7 +51,7 @@ test("every file of an instance that had a port leads to its socket, and the por
     expect(homeserver).toBe(homeserverAddress(layout));
 });
 
-test("a session at another homeserver stays there", () => {
+test("keeps a session at another homeserver", () => {
   const instance = madeWithAPort("http://127.0.0.1:6167");
   const { layout } = instance;
   writeOperatorSession(layout.sessionFile, { homeserver: "https://elsewhere", userId, token: "t" });
@@ -60,7 +60,7 @@ test("a session at another homeserver stays there", () => {
   expect(readFileSync(layout.sessionFile, "utf8")).toBe(before);
 });
 
-test("until it has moved, no command tells its token to a program that has the port meanwhile", async () => {
+test("before the move, no command sends its token to another program on the port", async () => {
   const stranger = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("{}") });
   const url = `http://127.0.0.1:${stranger.port}`;
   madeWithAPort(url);

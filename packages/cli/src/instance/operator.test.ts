@@ -98,7 +98,7 @@ describe("--fleet is obeyed or refused", () => {
   const other = "acme/fleet/test";
   const here = (flags: Invocation["flags"]) => invocation(flags, false);
 
-  test("on a host of another fleet, nothing here is meant", () => {
+  test("on a host of another fleet, does not mean this machine", () => {
     beMachine();
     expect(() => machineOf(here({ fleet: other }))).toThrow(
       `Which machine of "${other}"? This host is "acme/fleet/prod/machine/box"`,

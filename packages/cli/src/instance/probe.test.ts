@@ -56,7 +56,7 @@ describe("probing for sandboxes", () => {
     expect(failure(old).message).toContain("0.5");
   });
 
-  test("a version without a security fix is said, with the distribution's own remedy", () => {
+  test("reports a version without a security fix, with the distribution's own remedy", () => {
     for (const fixed of ["0.12", "0.13", "1.0"]) expect(bwrapFault(host(), fixed)).toBeUndefined();
     expect(bwrapFault(host(), "0.8")?.fault).toContain("CVE-2026-87766");
     expect(bwrapFault(host(), "0.8")?.hint).toContain("upgrade to Debian 13");
@@ -82,7 +82,7 @@ describe("probing for sandboxes", () => {
     expect(refused.hint).toContain(remedy);
   });
 
-  test("hidden processes are said before anything is made", () => {
+  test("reports hidden processes before it creates anything", () => {
     const refused = failure(host({ processesAreHidden: true, refuse: "bwrap: no" }));
     expect(refused.message).toContain("hidepid");
     expect(refused.hint).toContain("gid=proc");

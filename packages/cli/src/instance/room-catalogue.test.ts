@@ -27,7 +27,7 @@ describe("power levels of the rooms", () => {
     expect(levels.events_default).toBe(100);
   });
 
-  test("who is let into a config room writes messages and agents' sessions, and no other state", () => {
+  test("an invited member of a config room may write messages and agents' sessions, and no other state", () => {
     const { events = {}, state_default } = powerLevels("config");
     expect(state_default).toBe(50);
     const open = Object.entries(events).filter(([, level]) => level < 50);
@@ -51,8 +51,8 @@ describe("power levels of the rooms", () => {
   });
 });
 
-describe("levels of a room that is there", () => {
-  test("lack nothing where they are those of its kind, or stricter", () => {
+describe("levels of an existing room", () => {
+  test("stay when they match the room's kind, or are stricter", () => {
     for (const kind of roomKinds) {
       expect(missingLevels(kind, powerLevels(kind))).toBeUndefined();
       expect(
@@ -68,7 +68,7 @@ describe("levels of a room that is there", () => {
     }
   });
 
-  test("are raised where they are the wire's, and what must stay open is named", () => {
+  test("are raised from the wire's defaults, and open types are named", () => {
     const wire = {
       ...powerLevels("config"),
       state_default: 0,
@@ -81,7 +81,7 @@ describe("levels of a room that is there", () => {
     expect(lacking).not.toHaveProperty("events_default");
   });
 
-  test("of users without a level are taken back", () => {
+  test("of users without a level of their own are lowered", () => {
     expect(missingLevels("template", { ...powerLevels("template"), users_default: 50 })).toEqual({
       users_default: 0,
     });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { takeTurn } from "./turn.ts";
 
-test("a turn that does not come is an error that names the lock, and one that ended is free", async () => {
+test("a lock that stays held is an error that names it, and a released lock is free", async () => {
   const dir = mkdtempSync(join(tmpdir(), "bt-"));
   const file = join(dir, "lock");
   {

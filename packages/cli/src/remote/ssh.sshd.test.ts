@@ -145,7 +145,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(nameless.message).toContain("Could not resolve hostname");
   });
 
-  test("tells a server that drops our address for a while from a broken network", async () => {
+  test("distinguishes a server that refuses our address for a while from a broken network", async () => {
     // As OpenSSH's own server does to an address with penalties: a line, or nothing, and the end.
     for (const greeting of ["Not allowed at this time\r\n", ""]) {
       using server = Bun.listen({

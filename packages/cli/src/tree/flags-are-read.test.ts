@@ -78,7 +78,7 @@ describe("each flag is read by its command", () => {
     });
 });
 
-describe("what the tree says of a flag", () => {
+describe("the tree's description of a flag", () => {
   for (const [path, command] of allCommands(root))
     test(`${path.join(" ")}: flags that belong to others name flags of the command`, () => {
       const flags = command.flags ?? {};

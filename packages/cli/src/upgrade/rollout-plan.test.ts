@@ -344,7 +344,7 @@ describe("a machine that cannot be looked at", () => {
   });
 });
 
-test("a rollout that was halted shows how its last machines ended, though no driver writes it any more", () => {
+test("a halted rollout shows how its last machines ended, without a driver", () => {
   const rollout = rolloutOf(2, { canary: 2 });
   const fleet = fleetFor(rollout, (index) => (index === 0 ? "good" : "bad"));
   const plan = planRollout(ID, rollout, fleet.facts(), START);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parseEventId, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import { publishMachineKey } from "./publish-machine-key.ts";
 
-test("a key that is missing, or was put in its place, is published again; one that stands is not", async () => {
+test("publishes a missing or replaced key again, and leaves a valid one", async () => {
   const dir = mkdtempSync(join(tmpdir(), "bk-"));
   const file = join(dir, "machine-key.pub");
   let stands: unknown;

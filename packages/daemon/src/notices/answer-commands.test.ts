@@ -11,7 +11,7 @@ const event = (changes: object = {}): TimelineEvent => {
   return parsed;
 };
 
-test("a command is answered in its thread that it is not known, with its request's name", () => {
+test("answers an unknown command in its thread, with the request's name", () => {
   expect(answerCommand(event(), own)).toEqual({
     ...{
       msgtype: "m.bureau.command_result",
@@ -25,7 +25,7 @@ test("a command is answered in its thread that it is not known, with its request
   });
 });
 
-test("nothing else is answered: other messages, other events, what this machine says itself", () => {
+test("answers nothing else: other messages, other events, this machine's own messages", () => {
   expect(answerCommand(event({ sender: own }), own)).toBeUndefined();
   expect(answerCommand(event({ type: "m.other" }), own)).toBeUndefined();
   expect(answerCommand(event({ content: { msgtype: "m.text", body: "hi" } }), own)).toBeUndefined();

@@ -24,7 +24,7 @@ const principal = (account: AccountLocalpart): DesiredPrincipal =>
   }) as unknown as DesiredPrincipal;
 
 describe("the rooms a principal works in", () => {
-  test("are those of services for a service, its workspace for whoever has one, and never the config room", () => {
+  test("are those of services for a service, its workspace's room if it has one, and never the config room", () => {
     expect(roomsOf(agent, sandbox(), rooms)).toEqual([]);
     expect(roomsOf(service, sandbox(), rooms)).toEqual([rooms.system, rooms.fleetServices, rooms.fleet]);
     expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }), rooms)).toEqual([room("w")]);
@@ -55,7 +55,7 @@ describe("invitations", () => {
     return { invitations, invited };
   };
 
-  test("are sent once to whoever is not in yet, and one that fails is tried at the next start", async () => {
+  test("are sent once to a user who is not a member yet, and retried at the next start after a failure", async () => {
     const { invitations, invited } = open((id) => (id === rooms.system ? { membership: "join" } : undefined));
     await invitations.send(principal(service), sandbox());
     expect(invited).toEqual([rooms.fleetServices, rooms.fleet]);

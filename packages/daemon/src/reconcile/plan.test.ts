@@ -237,7 +237,7 @@ describe("exits", () => {
     expect(verdictOf("always", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
   });
 
-  test("a configuration that the launcher refuses has failed for good, until another is asked for", () => {
+  test("a configuration that the launcher refuses stays failed until it changes", () => {
     const memory = emptyMemory();
     const key = keyOf(wanted());
     const starts = { failures: 1, retryAt: NOW - 1, key };
@@ -251,7 +251,7 @@ describe("exits", () => {
     expect(next.actions).toEqual([expect.objectContaining({ kind: "create" })]);
   });
 
-  test("a refused configuration gives way at once to the one that worked before it", () => {
+  test("a refused configuration is replaced at once by the last working one", () => {
     const memory = emptyMemory();
     const history = emptyHistory();
     history.keep(agent, goodSpecOf(wanted(), true));

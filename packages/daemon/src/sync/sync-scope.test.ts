@@ -4,7 +4,7 @@ import { SyncScope } from "./sync-scope.ts";
 const typesOf = (filter: unknown): string[] =>
   (filter as { room: { state: { types: string[] } } }).room.state.types;
 
-test("asks for what is obeyed, and not for what members may write besides", () => {
+test("asks for event types that the daemon obeys, and not for others that members may write", () => {
   const { filter, keeps } = new SyncScope().open();
   expect(typesOf(filter)).toContain("m.bureau.machine_config");
   for (const type of ["m.bureau.machine_status", "m.room.member", "m.bureau.layout", "m.room.message"]) {
@@ -13,7 +13,7 @@ test("asks for what is obeyed, and not for what members may write besides", () =
   }
 });
 
-test("grows by the events that conditions name, one by one, and not by naming them again", () => {
+test("grows by each event that a condition names, and not for a repeated name", () => {
   const scope = new SyncScope();
   const before = scope.open();
   scope.want([{ type: "m.bureau.template", stateKey: "x" }]);
@@ -28,12 +28,12 @@ test("grows by the events that conditions name, one by one, and not by naming th
   expect(after.grown.aborted).toBe(false);
 });
 
-test("hears that this machine was taken out of a room: an answer that lacks the event may lack the room", () => {
+test("notices that this machine was removed from a room: a response without the event may lack the room", () => {
   const { room } = new SyncScope().open().filter as { room: { timeline: { types: string[] } } };
   expect(room.timeline.types).toContain("m.room.member");
 });
 
-test("no two filters are the same question", () => {
+test("two filters are never equal", () => {
   const scope = new SyncScope();
   expect(scope.open().filter).not.toEqual(scope.open().filter);
 });

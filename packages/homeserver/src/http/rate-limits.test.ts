@@ -22,7 +22,7 @@ function passed(limits: RateLimits, who: Session | undefined, bytes = 0): { coun
   }
 }
 
-test("a user may burst, then write at a steady rate; when to come back is true", () => {
+test("a user may burst, then write at a steady rate; a retry after the given time succeeds", () => {
   const limits = new RateLimits(clock);
   const bob = session("@bob:h");
   const { count, waitMs } = passed(limits, bob);
@@ -45,7 +45,7 @@ test("the administrator and machines may do more, others without a token less", 
   expect(passed(limits, undefined).count).toBe(200);
 });
 
-test("forgets users that are quiet first, when there are very many", () => {
+test("forgets idle users first, when there are very many", () => {
   const limits = new RateLimits(clock);
   const loud = session("@loud:h");
   passed(limits, loud);

@@ -133,7 +133,7 @@ async function expectBooted(config: LauncherConfig): Promise<void> {
   ).toEqual([0o600, 0o600, 0o644]);
 }
 
-test("a homeserver that refuses each request once for its rate is obeyed, and nothing is done twice", async () => {
+test("obeys a homeserver that rate-limits each request once, and does nothing twice", async () => {
   const config = newMachine();
   const refused = new Set<string>();
   const done: string[] = [];

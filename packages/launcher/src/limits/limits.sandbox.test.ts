@@ -25,7 +25,7 @@ async function printed(name: string, script: string, resources = {}): Promise<st
 }
 
 describe("in a sandbox", () => {
-  test("everything that can be written to has a size", async () => {
+  test("every writable file system has a size limit", async () => {
     const text = await printed("mounts", "cat /proc/self/mountinfo", { memory_limit_mb: 64 });
     const writable = text
       .split("\n")
@@ -39,7 +39,7 @@ describe("in a sandbox", () => {
     expect(ours.filter(({ line }) => !line.includes(`size=${(32 * MEBIBYTE) / 1024}k`))).toEqual([]);
   });
 
-  test("a tmpfs that is full says so, and the root cannot be written to", async () => {
+  test("a full tmpfs refuses writes, and the root is read-only", async () => {
     const script =
       "head -c 40000000 /dev/zero >/tmp/big; echo tmp $?; touch /x; echo root $?; touch /dev/x; echo dev $?";
     const text = await printed("full", script, { memory_limit_mb: 64 });
@@ -79,7 +79,7 @@ describe("where control groups can be made", () => {
   const level = (): Promise<string> =>
     launcher.call("list-sandboxes", {}).then(({ limits }) => limits?.level ?? "unknown");
 
-  test("the launcher says how far limits hold, and a sandbox keeps what held when it was made", async () => {
+  test("the launcher reports how far limits hold, and a sandbox keeps the limits from its creation", async () => {
     const { limits } = await launcher.call("list-sandboxes", {});
     if (limits?.level !== "enforced") expect(limits?.reason).toBeTruthy();
     await launcher.create("agent/fact", "sleep 1000");
@@ -87,7 +87,7 @@ describe("where control groups can be made", () => {
     await launcher.call("destroy-sandbox", { principal: "agent/fact", force: true });
   });
 
-  test("a sandbox is alone in a group that ends and goes with it, its shell and proxy are not in it", async () => {
+  test("a sandbox has a group of its own that is removed with it; its shell and proxy are not in it", async () => {
     if ((await level()) === "none") return;
     await launcher.create("agent/alone", "setsid sleep 1000 & sleep 1000");
     const status = await launcher.status("agent/alone");
@@ -107,7 +107,7 @@ describe("where control groups can be made", () => {
   });
 });
 
-test("without a delegated group there are none, and the reason is said", async () => {
+test("without a delegated group no limits hold, and the reason is reported", async () => {
   const groups = new ControlGroups("test", ["/nonexistent"]);
   groups.settle(process.pid);
   expect(groups.fact).toEqual({ level: "none", reason: "cgroup version 2 is not mounted" });

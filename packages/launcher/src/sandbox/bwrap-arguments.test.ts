@@ -57,7 +57,7 @@ describe("bubblewrap's arguments", () => {
     expect(line({ security: { new_session: true } })).toContain("--new-session");
   });
 
-  test("lay the host's settings, then what is empty, over the sandbox's own /proc", () => {
+  test("mount the host's settings, then empty files, over the sandbox's own /proc", () => {
     const hidden = "--perms 0555 --size 4096 --tmpfs /proc/fs --remount-ro /proc/fs";
     expect(line()).toContain(
       ` --proc /proc --dev /dev --ro-bind /proc/sys /proc/sys ${hidden} --ro-bind /d/empty /proc/keys `,
@@ -87,7 +87,7 @@ describe("bubblewrap's arguments", () => {
     expect(args).toContain(" --ro-bind /opt/bureau /run/bureau/programs ");
   });
 
-  test("give a service, and nobody else, a little memory to make its socket in", () => {
+  test("give only a service a small tmpfs for its socket", () => {
     expect(line({}, { serves: true })).toContain(
       " --ro-bind /d/inside /run/bureau --perms 0755 --size 1048576 --tmpfs /run/bureau/listen ",
     );
@@ -107,14 +107,14 @@ describe("bubblewrap's arguments", () => {
     expect(args).toContain(" --ro-bind /b /two --perms 0700 --size 4096 --tmpfs /three --bind /a /one ");
   });
 
-  test("cover what a mount hides with an empty folder that nothing writes to", () => {
+  test("cover the hidden paths of a mount with an empty read-only folder", () => {
     const ssl = { type: "bind", source: "/etc/ssl", dest: "/etc/ssl", writable: false, hidden: ["private"] };
     expect(line({}, { mounts: [ssl as ResolvedMount] })).toContain(
       " --ro-bind /etc/ssl /etc/ssl --perms 0555 --size 4096 --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private ",
     );
   });
 
-  test("leave nothing to write to that has no size", () => {
+  test("give every writable file system a size limit", () => {
     const args = line(
       { create_dirs: ["/tmp", "/var/tmp", "/data/a", "/run/bureau", "/workspace", "/data/a/b", "/m"] },
       {

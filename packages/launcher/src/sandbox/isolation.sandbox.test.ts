@@ -120,7 +120,7 @@ describe("from inside a sandbox", () => {
     expect(output.match(/Read-only file system/g)?.length).toBeGreaterThanOrEqual(4);
   });
 
-  test("an agent has no folder to listen in; a service's holds little, and nothing of it is the host's", async () => {
+  test("an agent has no folder to listen in; a service's folder is small, and is not the host's", async () => {
     expect(await inside("ls /run/bureau/listen")).toContain("No such file");
     const fill =
       "cd /run/bureau/listen; mkdir shut; chmod 0 shut; head -c 4000000 /dev/zero >big; wc -c <big; echo filled";
@@ -141,7 +141,7 @@ describe("from inside a sandbox", () => {
     expect(existsSync(paths.dir)).toBe(false);
   });
 
-  test("a link in the place of a service's socket leads to no socket of the host", async () => {
+  test("a link instead of a service's socket does not lead to a socket of the host", async () => {
     const { layout } = launcher;
     const link = `ln -s ${layout.runDir}/launcher.sock /run/bureau/listen/service.sock`;
     await launcher.create("service/planter", `${link}; echo linked; sleep 1000`);
@@ -164,7 +164,7 @@ describe("from inside a sandbox", () => {
     expect(output.trim().split("\n").at(-1)).not.toBe("0");
   });
 
-  test("nothing in /proc that is the host's can be written, whoever the launcher runs as", async () => {
+  test("the host's files in /proc are read-only, for every user of the launcher", async () => {
     // What is in these is the sandbox's own in part: settings of its namespaces.
     const mixed = ["net", "user", "fs/mqueue", "kernel"]
       .map((name) => `-path /proc/sys/${name}`)
@@ -189,7 +189,7 @@ describe("from inside a sandbox", () => {
     expect(await launcher.status("agent/planter")).toBeUndefined();
   });
 
-  test("places of mounts in a folder that is kept are made beneath it, and through no link", async () => {
+  test("mount points in a kept folder are created beneath it, without following links", async () => {
     const workspace = launcher.layout.workspaceRoot;
     const [kept, outside] = [join(workspace, "kept"), join(launcher.root, "outside")];
     for (const path of [join(workspace, "tool"), outside]) mkdirSync(path, { recursive: true });
@@ -243,7 +243,7 @@ describe("from inside a sandbox", () => {
     expect((await deceived.call("list-sandboxes", {})).sandboxes).toEqual([]);
   });
 
-  test("a template that asks for a session of its own has no controlling terminal", async () => {
+  test("a template with a session of its own has no controlling terminal", async () => {
     const tty = "sh -c 'echo x >/dev/tty' || echo none";
     expect(await inside(tty, { spec: { security: { new_session: true } } })).toContain("none");
     expect(await inside(tty)).toBe("x");

@@ -3,7 +3,7 @@ import { hasFilterOfItsOwn, layersOf, parseStatus } from "./layers.ts";
 
 const status = (text: string) => parseStatus(text);
 
-test("a filter that was there outside is not the sandbox's", () => {
+test("a filter from outside does not count as the sandbox's", () => {
   const free = status("Name:\tsh\nSeccomp:\t0\nSeccomp_filters:\t0\n");
   const one = status("Seccomp:\t2\nSeccomp_filters:\t1\n");
   const two = status("Seccomp:\t2\nSeccomp_filters:\t2\n");
@@ -13,13 +13,13 @@ test("a filter that was there outside is not the sandbox's", () => {
   expect(hasFilterOfItsOwn(free, free)).toBe(false);
 });
 
-test("a kernel that does not count filters is believed only where there was none outside", () => {
+test("without a kernel's filter count, a filter counts only if there was none outside", () => {
   const [none, filtered] = [status("Seccomp:\t0\n"), status("Seccomp:\t2\n")];
   expect(hasFilterOfItsOwn(filtered, none)).toBe(true);
   expect(hasFilterOfItsOwn(filtered, filtered)).toBe(false);
 });
 
-test("nothing holds around a process that cannot be looked at, nor around one of the host's", () => {
+test("no layer holds for an unreadable process, or for a process of the host", () => {
   const gone = 2 ** 22 + 1;
   expect(Object.values(layersOf(gone, process.pid, [])).some((holds) => holds)).toBe(false);
   const host = layersOf(process.pid, process.pid, ["/proc/keys"]);

@@ -34,7 +34,7 @@ const prepare = (mounts: ResolvedMount[], folders: string[] = [], roots: string[
   for (const point of nestedPoints(mounts, folders, roots)) makeMountPoint(point);
 };
 
-test("places inside a writable mount are made on the host's side", () => {
+test("creates mount points inside a writable mount on the host's side", () => {
   prepare(
     [
       bind(home, "/workspace"),
@@ -50,7 +50,7 @@ test("places inside a writable mount are made on the host's side", () => {
     expect(lstatSync(join(home, path)).isDirectory()).toBe(true);
 });
 
-test("a link on the way is refused, and leads nowhere", () => {
+test("refuses a link in the path, and does not follow it", () => {
   symlinkSync(join(folder, "outside"), join(home, "planted"));
   for (const dest of ["/workspace/planted", "/workspace/planted/deep"]) {
     expect(() => prepare([bind(home, "/workspace"), bind(tool, dest)])).toThrow("is a link");
@@ -59,7 +59,7 @@ test("a link on the way is refused, and leads nowhere", () => {
   expect(readdirSync(join(folder, "outside"))).toEqual([]);
 });
 
-test("what is mounted read-only but written by others must have the place, through no link", () => {
+test("a read-only mount of a folder that others write to must already have the mount point, not behind a link", () => {
   const shared = (dest: string) => () =>
     prepare([bind(home, "/shared", false), bind(tool, dest)], [], [folder]);
   expect(shared("/shared/tool")).toThrow("missing");
@@ -70,7 +70,7 @@ test("what is mounted read-only but written by others must have the place, throu
   expect(nestedPoints([bind(home, "/usr", false), bind(tool, "/usr/x")], [], [])).toEqual([]);
 });
 
-test("what covers a place last is where it lies", () => {
+test("the last mount over a path holds the mount point", () => {
   const tmpfs: ResolvedMount = { type: "tmpfs", dest: "/workspace/tmp" };
   expect(
     nestedPoints([bind(home, "/workspace"), tmpfs, bind(tool, "/workspace/tmp/x")], [], []),

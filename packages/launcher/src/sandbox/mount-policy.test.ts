@@ -68,7 +68,7 @@ describe("the mount policy", () => {
     expect(() => mount({ ...ssl, source: "/etc/ssl/private" })).toThrow("Cannot mount");
   });
 
-  test("mounts the host's resolver wherever it lies", () => {
+  test("mounts the host's resolver from the target of its link", () => {
     const source = "/etc/resolv.conf";
     const found = mount({ source, dest: source, optional: true });
     if (existsSync(source)) expect(found).toMatchObject({ source: realpathSync(source), writable: false });
@@ -109,7 +109,7 @@ describe("the mount policy", () => {
     expect(existsSync(join(home, "made"))).toBe(false);
   });
 
-  test("follows no link inside the workspace: it may be an agent's, and lead to what is another's", () => {
+  test("follows no link inside the workspace: an agent may have made it, to reach another principal's files", () => {
     mkdirSync(workspace("other/below"), { recursive: true });
     mkdirSync(workspace("mine"), { recursive: true });
     symlinkSync("../other", workspace("mine/data"));

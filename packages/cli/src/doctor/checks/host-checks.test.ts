@@ -6,7 +6,7 @@ const withInodes = (ffree: number, files: number): string => {
   return status;
 };
 
-test("a file system without inodes has no space, whatever is free", () => {
+test("a file system without free inodes fails, even with free space", () => {
   expect([withInodes(500, 1000), withInodes(50, 1000), withInodes(5, 1000)]).toEqual([
     "pass",
     "warn",
@@ -14,6 +14,6 @@ test("a file system without inodes has no space, whatever is free", () => {
   ]);
 });
 
-test("one that does not count inodes has as many as it takes", () => {
+test("a file system that does not count inodes has no inode limit", () => {
   expect(withInodes(0, 0)).toBe("pass");
 });

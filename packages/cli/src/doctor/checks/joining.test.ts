@@ -30,20 +30,20 @@ const plan = async (view: HostView): Promise<string[]> =>
   planOf(await runChecks(atWork, view)).map(({ action }) => describeAction(action));
 
 describe("a host that has not joined its fleet", () => {
-  test("has nothing enabled or started by a fix without a bootstrap file", async () => {
+  test("enables and starts nothing in a fix without a bootstrap file", async () => {
     expect(await plan(host({}))).toEqual([]);
     const findings = await runChecks(atWork, host({}));
     expect(new Set(findings.map(({ finding }) => finding.status))).toEqual(new Set(["skip"]));
   });
 
-  test("has a launcher stopped that is started again and again without a key", async () => {
+  test("stops a launcher that restarts again and again without a key", async () => {
     const loops = { active: "activating", sub: "auto-restart", exitStatus: 243, enablement: "enabled" };
     expect(await plan(host({}, { "bureau-launcher.service": loops }))).toEqual([
       "stop bureau-launcher.service",
     ]);
   });
 
-  test("is shown everything that is done when the bootstrap file comes later", async () => {
+  test("shows every action when the bootstrap file comes later", async () => {
     const steps = await plan(host({ hasBootstrap: true }));
     for (const { name, enabled, active } of unitFiles) {
       expect(steps.includes(`enable ${name}`)).toBe(enabled);
@@ -51,19 +51,19 @@ describe("a host that has not joined its fleet", () => {
     }
   });
 
-  test("has what runs all the same left alone: its session may only be lost", async () => {
+  test("leaves running programs alone: only their session may be lost", async () => {
     const runs = { active: "active", sub: "running", enablement: "enabled" };
     expect(await plan(host({}, { "bureau-launcher.service": runs }))).toEqual([]);
   });
 });
 
-test("joining again makes a new key before it joins, and without a file says how to get one", () => {
+test("joining again makes a new key before it joins, and without a bootstrap file says how to get one", () => {
   const steps = joinAgain(host({ hasBootstrap: true })).actions?.map(({ kind }) => kind) ?? [];
   expect(steps.slice(0, 4)).toEqual(["stop", "remove", "seal-key", "join"]);
   expect(joinAgain(host({})).hint).toContain("machine provision");
 });
 
-describe("what may not be seen", () => {
+describe("a state that the user may not read", () => {
   const refused = (code: string): Check => ({
     ...(checkTable[0] as Check),
     probe: () => {
@@ -81,7 +81,7 @@ describe("what may not be seen", () => {
   });
 });
 
-test("a check that fails without a fix always says what to do", () => {
+test("a failed check without a fix always has a hint", () => {
   for (const check of checkTable) {
     const advice = adviceOn(check, { status: "fail", found: "wrong" });
     expect(advice).not.toBe("");

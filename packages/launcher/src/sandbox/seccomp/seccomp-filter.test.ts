@@ -103,7 +103,7 @@ describe.each(ARCHITECTURES)("the seccomp filter on %s", (architecture) => {
     );
   });
 
-  test("lets every other call through, whatever is new among them", () => {
+  test("allows every other call, including new ones", () => {
     const listed = new Set(
       Object.keys(syscallNumbers).map((name) => syscallNumber(name as SyscallName, architecture)),
     );
@@ -119,7 +119,7 @@ describe.each(ARCHITECTURES)("the seccomp filter on %s", (architecture) => {
       expect(answer(filter, { arch, number: 1 })).toBe(ENOSYS);
   });
 
-  test("lifts for an exception what belongs to it, and nothing else", () => {
+  test("an exception allows only its own calls", () => {
     const lifted: Readonly<
       Record<SecurityException, readonly (readonly [SyscallName, readonly number[]])[]>
     > = {
@@ -159,7 +159,7 @@ describe("the seccomp filter", () => {
       expect(answer(filter, { arch: AUDIT.x64, number })).toBe(ENOSYS);
   });
 
-  test("is not made up for an architecture without a table", () => {
+  test("does not exist for an architecture without a table", () => {
     expect(() => seccompFilter(new Set(), "riscv64")).toThrow('architecture "riscv64"');
   });
 

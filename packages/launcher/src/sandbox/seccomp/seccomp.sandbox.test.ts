@@ -99,7 +99,7 @@ describe("a program in a sandbox", () => {
     expect((await answers(allowed)).includes(EPERM)).toBe(false);
   });
 
-  test("may nest user namespaces where the template says so, and still reaches no keyring", async () => {
+  test("may nest user namespaces where the template allows it, and still reaches no keyring", async () => {
     const calls: readonly Call[] = [
       ["unshare", [NEWUSER], 0],
       ["keyctl", [], EPERM],
@@ -147,7 +147,7 @@ describe("a program in a sandbox", () => {
     expect(await watched.output("agent/one")).toBe("");
   });
 
-  test("is told when its terminal changes its size", async () => {
+  test("gets a signal when its terminal changes size", async () => {
     await launcher.create("agent/wide", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.02; done");
     await launcher.until("it is ready", async () => (await launcher.output("agent/wide")).includes("ready"));
     const session = tmuxSession(parseAccountLocalpart("agent/wide"));
@@ -170,7 +170,7 @@ describe("a program in a sandbox", () => {
     await launcher.call("destroy-sandbox", { principal: "agent/group" });
   });
 
-  test("is on record with the layers that the kernel says hold", async () => {
+  test("has a record of the layers that the kernel confirms", async () => {
     const shared = { namespaces: { net: false }, security: { perf: true } };
     await launcher.create("agent/alone", "sleep 60");
     await launcher.create("agent/shared", "sleep 60", { spec: shared });
