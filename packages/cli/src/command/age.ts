@@ -18,7 +18,7 @@ export function age(instant: number, now: number): string {
     : `in ${Math.ceil(-passed / step.ms)} ${step.unit}`;
 }
 
-/** `2026-01-31T09:30:00Z (3 min ago)`; what is no instant stays as it is. */
+/** `2026-01-31T09:30:00Z (3 min ago)`; returns other text unchanged. */
 export function withAge(instant: string, now: number): string {
   const ms = Date.parse(instant);
   return Number.isNaN(ms) ? instant : `${new Date(ms).toISOString().slice(0, 19)}Z (${age(ms, now)})`;

@@ -31,7 +31,7 @@ function printed(text: string): string[] {
 
 const called = /^(?:sudo )?(?:\.\/|\/var\/bureau\/bin\/)?bureau (?=[a-z])/;
 
-/** What is wrong with a line; undefined for a right one. */
+/** The fault of a line; undefined when it has none. */
 function faultOf(line: string): string | undefined {
   const words = line
     .replace(called, "")

@@ -68,7 +68,7 @@ describe("a file that a person names", () => {
   });
 });
 
-/** What the commands of the tree need beside the flag, to come as far as reading it. */
+/** Further arguments a command needs before it reads the flag. */
 const others: Readonly<Record<string, readonly string[]>> = {
   "agent create": ["a", "--machine", "b/fleet/f/machine/m"],
   "agent destroy": ["a", "--machine", "b/fleet/f/machine/m", "--purge"],

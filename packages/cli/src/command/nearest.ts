@@ -11,10 +11,10 @@ export function nearest(typed: string, known: readonly string[]): string | undef
 /** A third of the letters may be wrong, at least one. */
 const tolerance = (typed: string): number => Math.max(1, Math.floor(typed.length / 3) + 1);
 
-/** Names shown at once; more would be read by nobody. */
+/** Names shown at once; a longer list is hard to read. */
 const NAMES_MAX = 8;
 
-/** What to type instead of a name that is not there: the nearest one, or what there is. */
+/** A hint for an unknown name: the nearest existing name, or a list of them. */
 export function instead(
   typed: string,
   known: readonly string[],
@@ -22,7 +22,7 @@ export function instead(
 ): string {
   if (known.length === 0) return say.none;
   const guess = known.includes(typed) ? undefined : nearest(typed, known);
-  // Names of one kind begin alike: what is wrong is measured by their last part.
+  // Names of one kind share a prefix: the distance is measured on their last part.
   const last = typed.split(/[/:]/).at(-1) ?? "";
   if (guess !== undefined && editDistance(typed, guess) <= tolerance(last))
     return `did you mean "${guess}"? (${say.list})`;

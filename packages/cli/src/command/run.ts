@@ -45,7 +45,7 @@ export async function runCommand(
   }
 }
 
-/** What stands behind "--" is text, whatever it looks like. */
+/** Arguments after "--" are text, even when they look like flags. */
 function flagsOf(argv: readonly string[]): readonly string[] {
   const end = argv.indexOf("--");
   return end < 0 ? argv : argv.slice(0, end);

@@ -1,4 +1,4 @@
-/** The line under what was said: the next thing to type, as it is typed here. */
+/** Prints the next command below the output, in the form to type on this host. */
 import type { Terminal } from "./terminal.ts";
 import { asTyped } from "./typed-command.ts";
 

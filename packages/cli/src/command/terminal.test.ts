@@ -1,4 +1,4 @@
-/** What reaches a real terminal: `script` makes one. */
+/** Output as a real terminal gets it: `script` makes one. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { evalCommand } from "@bureau/kit/runtime-command";

@@ -44,7 +44,7 @@ export function homeNamedBy(words: readonly string[]): string | undefined {
   return flags[at] === "--home" ? flags[at + 1] : flags[at]?.slice("--home=".length);
 }
 
-/** A hint is printed whatever is wrong here. */
+/** A failure here never prevents printing the hint. */
 function ownProgram(): string | undefined {
   try {
     return join(programsDir(), "bin", "bureau");
@@ -53,7 +53,7 @@ function ownProgram(): string | undefined {
   }
 }
 
-/** `bureau`, `./bureau`, or a full path: what runs this program when it is typed. */
+/** The command that runs this program: `bureau`, `./bureau`, or a full path. */
 export function typedCommand(host: CommandHost = thisHost()): string {
   const called = host.env["BUREAU_COMMAND"];
   if (called !== undefined && called !== "") return called;
@@ -64,7 +64,7 @@ export function typedCommand(host: CommandHost = thisHost()): string {
   return host.resolve(systemHost.command) === undefined ? own : systemHost.command;
 }
 
-/** What runs this program as root: `sudo` and a path, because root's PATH does not lead to it. */
+/** The command that runs this program as root: `sudo` and a path, because root's PATH does not contain it. */
 export function typedAsRoot(host: CommandHost = thisHost()): string {
   const command = typedCommand(host);
   const path = command.includes("/") ? command : (host.which(command) ?? systemHost.command);

@@ -42,7 +42,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const principal = principalOf(machine, name);
   const credentials = administratorCredentials(invocation);
   const session = openSession(invocation);
-  // What is typed wrong is said before anybody is asked for anything.
+  // Report usage errors before asking the user for input.
   const given = credentialFlags(invocation);
   const assignment = {
     template: template ?? `${rooms.template(namespaceOf(machine))}:agent`,

@@ -55,7 +55,7 @@ export async function run(invocation: Invocation): Promise<number> {
   }
 }
 
-/** What is known of it: that it is stopped only where that was seen. */
+/** The known state: reports a stop only after it was observed. */
 function fate(machine: string, isSeen: boolean, away: string | undefined): string {
   if (isSeen) return "is gone";
   const taken = `is no longer assigned to ${machine}`;

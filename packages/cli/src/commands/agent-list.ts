@@ -1,4 +1,4 @@
-/** `bureau agent list`: the principals assigned to a machine and what each is doing. */
+/** `bureau agent list`: the principals assigned to a machine and the state of each. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { configPlace, readAssignments } from "../instance/machine-config.ts";

@@ -29,7 +29,7 @@ export const reportAgent = (report: PrincipalReport) => ({
   ...(report.sandbox === undefined ? {} : { sandbox: report.sandbox }),
 });
 
-/** Pure. What a sandbox is made of, a line a statement: the layers that hold, those that do not, what is lifted. */
+/** Pure. The layers of a sandbox, one line each: those that hold, those that do not, and exceptions. */
 export function describeSandbox({ layers, exceptions, limits }: SandboxConfinement): Record<string, string> {
   const named = (wanted: boolean): string =>
     Object.entries(layers)

@@ -51,7 +51,7 @@ export async function withStates(
     .sort((a, b) => (a.principal < b.principal ? -1 : 1));
 }
 
-/** What a list of agents leaves out. */
+/** Assignments that a list of agents leaves out. */
 export function sayUnreadable(terminal: Terminal, machine: MachineLocalpart, unreadable: number): void {
   if (unreadable === 0) return;
   terminal.say(`\nEntries of the configuration that cannot be read: ${unreadable}`);
@@ -84,7 +84,7 @@ async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<
   }
 }
 
-/** As the machine's last heartbeat says, which names what runs, and no reason why the rest does not. */
+/** From the machine's last heartbeat, which names the running agents, and no reasons for the others. */
 export function statesThere(
   name: MachineLocalpart,
   machine: ListedMachine | "forbidden" | undefined,

@@ -1,4 +1,4 @@
-/** `bureau machine config`: what of a machine's configuration cannot be read, and the way back. */
+/** `bureau machine config`: shows fields of a machine's configuration that cannot be read, and removes them. */
 import type { StateContent } from "@bureau/matrix/edit-state";
 import { eventTypes } from "@bureau/schema/events";
 import { booleanFlag, type Invocation } from "../command/command.ts";

@@ -89,7 +89,7 @@ async function look(invocation: Invocation): Promise<number> {
   return exitCodeOf(results);
 }
 
-/** A host without Bureau, or one that has not joined, fails most checks: first of all it is said what it is. */
+/** A host that has not joined fails most checks, so doctor first reports the host's state. */
 function introduce({ terminal }: Invocation, subject: Subject): void {
   const said = subject.instance === undefined ? introductionOf(openHostView(subject)) : undefined;
   if (said !== undefined) terminal.print(`${terminal.style.bold(asTyped(said))}\n`);
@@ -133,7 +133,7 @@ async function repairAsRoot(
   const { terminal } = invocation;
   requireTrustworthy(subject.ownBuild);
   const steps = planOf(before);
-  // Root sees more than the person who called: only a plan that is the same need not be shown again.
+  // Root sees more than the caller: show the plan again unless it is the same.
   if (stringFlag(invocation, "plan-shown") !== planDigest(steps)) printPlan(steps, terminal.say);
   const onStep = (step: Step, error?: unknown): void => {
     const shown = terminal.step(describeAction(step.action));
@@ -170,7 +170,7 @@ function report(invocation: Invocation, before: readonly CheckResult[], fixed: F
   printResults(results, terminal, new Set(repaired.map(({ check }) => check.id)));
 }
 
-/** The exit code a person gets, and what to type where the work was cut off. */
+/** The exit code, and the command to continue after an interruption. */
 function concluded({ terminal, flags }: Invocation, code: number): number {
   if (code !== exit.interrupted) return code;
   const again = shellLine([typedCommand(), "machine", "doctor", ...flagWords(flags)]);

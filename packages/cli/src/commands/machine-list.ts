@@ -43,7 +43,7 @@ export async function run(invocation: Invocation): Promise<void> {
   );
 }
 
-/** A heartbeat says how much is used; how much there is stands in another event, which may be missing. */
+/** A heartbeat has the usage; the capacity is in another event, which may be missing. */
 function memoryOf({ memory_used_mb: used, memory_mb: all }: ListedMachine): string {
   if (used === undefined) return "";
   return all === undefined ? `${used} MB` : `${used} of ${all} MB`;

@@ -52,7 +52,7 @@ export async function run(invocation: Invocation): Promise<void> {
   sayUnreadable(terminal, machine, unreadable);
 }
 
-/** What the table of agents below does not say already. */
+/** Facts that the table of agents below does not show. */
 function facts({ name, principals: _, ...found }: ListedMachine, state: string, now: number): object {
   const seen = found.last_seen === undefined ? "never" : withAge(found.last_seen, now);
   return { name, state, ...found, last_seen: seen };

@@ -1,4 +1,4 @@
-/** `bureau matrix state get`: state of a room as JSON, as it stands, whoever wrote it. */
+/** `bureau matrix state get`: the current state of a room as JSON, from every sender. */
 import { BureauError } from "@bureau/kit/errors";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import { openSession, roomArgument } from "../instance/operator.ts";

@@ -31,11 +31,11 @@ export type Status = {
     readonly fleet: string;
     readonly state: string;
     readonly reason?: string;
-    /** How far agents are limited in what they use of it. */
+    /** How far resource limits of agents are enforced. */
     readonly limits?: LimitsFact;
   };
   readonly principals: MachineReport["principals"];
-  /** What to type where the daemon says nothing, or nothing looks after the programs. */
+  /** The next command when the daemon does not answer, or no supervisor runs. */
   readonly hint?: string;
 };
 

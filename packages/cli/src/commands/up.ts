@@ -89,7 +89,7 @@ async function ensureSupervisor(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<void> {
   if ((await answers(layout)) === true) return;
-  // One that cannot be reached, its socket being gone, would keep every other from starting.
+  // An unreachable supervisor, with its socket removed, would keep every other from starting.
   (await replaceSupervisor(layout, systemClock))[Symbol.dispose]();
   const log = openSync(join(layout.logDir, "supervisor.log"), "a", 0o600);
   const child = Bun.spawn([join(programsDir(), "bin", "bureau-supervisor"), "--home", layout.home], {

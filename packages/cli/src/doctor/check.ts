@@ -59,7 +59,7 @@ export type CheckResult = {
 
 export const pass = (found: string): Finding => ({ status: "pass", found });
 export const skip = (found: string): Finding => ({ status: "skip", found });
-/** What may not be seen is neither there nor missing, neither right nor wrong. */
+/** A check without permission reports neither presence nor absence, neither pass nor fail. */
 export const hidden = (found: string): Finding => ({ status: "skip", found, isHidden: true });
 export const warn = (found: string, more: Omit<Finding, "status" | "found"> = {}): Finding => ({
   status: "warn",

@@ -61,7 +61,7 @@ function fixText(check: Check, finding: Finding): string | null {
 
 const BY_HAND = /^by hand:? ?/;
 
-/** What a person does about it: nothing that fails is left without a next step. */
+/** The next step for the user: every failed check has one. */
 export function adviceOn(
   { id, repair }: Pick<Check, "id" | "repair">,
   { status, hint = "" }: Finding,

@@ -12,7 +12,7 @@ import { readAccounts } from "./accounts.ts";
 
 /** What the doctor under sudo adds to its exit code, so that sudo's own failures can be told from it. */
 export const ELEVATED_EXIT_BASE = 40;
-/** Added too when the machine has joined meanwhile: the bootstrap file has served. */
+/** Also added when the machine has joined in the meantime: the bootstrap file is used up. */
 export const ELEVATED_JOINED = 5;
 
 /** @throws BureauError `forbidden` when somebody who is not to be root may change what root would run */

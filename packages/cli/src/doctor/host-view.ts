@@ -122,7 +122,7 @@ function hasJoined(): boolean {
   try {
     return readRecord()?.entries.some(({ kind }) => kind === "enabled") === true;
   } catch {
-    // A record that cannot be read is no reason to take a member for none.
+    // An unreadable record does not mean that the machine has not joined.
     return true;
   }
 }

@@ -1,4 +1,4 @@
-/** What a host is that is no machine of a fleet yet, in one line, with the command that makes it one. */
+/** The state of a host that has not joined a fleet, in one line, with the command to join. */
 import { systemHost } from "@bureau/kit/layout";
 import type { HostView } from "./host-view.ts";
 import { look } from "./look.ts";

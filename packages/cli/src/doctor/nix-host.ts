@@ -42,7 +42,7 @@ function readFollowing(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    // What may not be read is not empty: it may hold the very lines that are looked for.
+    // An unreadable file is not empty: it may hold the expected lines.
     if (errnoOf(error) === "EACCES") throw error;
     return "";
   }

@@ -42,7 +42,7 @@ export function describeSeal(seal: Seal): string {
 const SECRET_APPLICATION = Buffer.from("d3acecba0dad4cdfb8c9381528936c58", "hex");
 const ID_BYTES = 16;
 
-/** What the host's secret of the machine with this id begins with (sd_id128_get_machine_app_specific(3)). */
+/** The prefix of the host's secret for this machine id (sd_id128_get_machine_app_specific(3)). */
 export function secretOwner(machineId: string): string {
   const id = createHmac("sha256", Buffer.from(machineId.trim(), "hex"))
     .update(SECRET_APPLICATION)
@@ -62,7 +62,7 @@ export type SealingHost = {
   readonly hasTpm: boolean;
 };
 
-/** Why this host can never open what is sealed so; undefined when nothing speaks against it. */
+/** Why this host can never open the credential; undefined when no reason is known. */
 export function whyNeverOpened(seal: Seal, host: SealingHost): string | undefined {
   if (seal.includes("tpm2") && !host.hasTpm) return "it is sealed to a TPM, and this host has none";
   if (!seal.includes("host")) return undefined;

@@ -132,7 +132,7 @@ function withEgress(conf: MachineConf, egress: ReturnType<typeof egressFlags>): 
   return parseMachineConf(formatMachineConf({ ...conf, httpsProxy, noProxy, caCerts }), "the flags");
 }
 
-/** What the host has so far; one that cannot be read is written anew. */
+/** The host's current file; an unreadable one is written again. */
 function keptConf(): MachineConf | undefined {
   try {
     return readMachineConf(systemHost.machineConf);

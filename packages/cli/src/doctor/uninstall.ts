@@ -154,7 +154,7 @@ function measure(path: string): { files: number; bytes: number } {
   return total;
 }
 
-/** A folder that is closed to whoever asks is taken for one with a file in it. */
+/** A folder that the caller may not read counts as non-empty. */
 function entriesOf(path: string): readonly { readonly name: string; isDirectory(): boolean }[] {
   try {
     return readdirSync(path, { withFileTypes: true });
@@ -198,7 +198,7 @@ export const holdsData = (record: InstallRecord): boolean =>
 
 export type UninstallDeps = { readonly onRemoved: (what: string) => void; readonly clock?: Clock };
 
-/** What is on the host and in the record at one moment. A dry run looks at the host as it would be by then. */
+/** The state of host and record at one moment. A dry run predicts the host's state at that step. */
 type Moment = {
   readonly entries: readonly Entry[];
   /** The names in a folder; undefined where there is none. */
@@ -419,7 +419,7 @@ async function takeBackPath(entry: Extract<Entry, { kind: "file" | "link" }>): P
 
 type FolderEntry = Extract<Entry, { kind: "folder" }>;
 
-/** Whether all that is in it goes, but for what was there before. */
+/** Whether everything in it is removed, except items from before the installation. */
 const isEmptied = (path: string): boolean => ownFolders.includes(path) || dataFolders.includes(path);
 
 function whyFolderStays(

@@ -4,7 +4,7 @@ import { type EgressSettings, parseProxy, readCertificates } from "@bureau/kit/e
 import { messageOf } from "@bureau/kit/errors";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
 
-/** What was given; an empty value takes a setting away. @throws UsageError */
+/** The given settings; an empty value removes one. @throws UsageError */
 export function egressFlags(invocation: Invocation): {
   readonly [name in keyof EgressSettings]: string | undefined;
 } {

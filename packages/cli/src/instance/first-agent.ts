@@ -16,7 +16,7 @@ import { createPrincipal } from "./principal.ts";
 
 /** Starting takes a second; a crowded machine is given a minute. */
 const SPEAK_MS_MAX = 60_000;
-/** What is read of the lobby to find what it said. */
+/** Number of lobby messages to search for the agent's message. */
 const PAGE_EVENTS = 100;
 const PAGES_MAX = 50;
 
@@ -33,7 +33,7 @@ export async function ensureGreeter(
   const { assignments } = await readAssignments(session, place);
   if (assignments.some((assignment) => assignment.principal === user)) return user;
   // Somebody who destroyed the greeter does not want it back with every `bureau up`.
-  // One that has never spoken was not destroyed: a `bureau up` was interrupted while it made it.
+  // No message means that a `bureau up` was interrupted while it created the agent, not that it was destroyed.
   const credentialsEvent = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
   if (credentialsEvent !== undefined && (await saidSince(session, made, user, 0)) !== undefined)
     return undefined;

@@ -28,7 +28,7 @@ export type FoundUnder = {
   readonly localpart: Localpart;
 };
 
-/** Told what was changed, for a person. */
+/** Called with a description of each change. */
 export type Note = (sentence: string) => void;
 
 /**
@@ -56,7 +56,7 @@ const powerEventsIn = (state: readonly StateEvent[]): PowerEvents => ({
   create: eventIn(state, "m.room.create"),
 });
 
-/** Raises what is weaker than the room's kind asks for, and gives `users` their levels, in one write. */
+/** Raises levels that are lower than the room's kind requires, and gives `users` their levels, in one write. */
 export async function completeLevels(
   session: MatrixSession,
   found: FoundUnder,
@@ -84,7 +84,7 @@ async function requireOurs(session: MatrixSession, found: FoundUnder, power: Pow
     );
 }
 
-/** Whether somebody else holds full power in the namespace's space, which is where one is made an administrator. */
+/** Whether another user has full power in the namespace's space, which makes that user an administrator. */
 async function isAdministrator(
   session: MatrixSession,
   found: FoundUnder,
@@ -98,7 +98,7 @@ async function isAdministrator(
   const space = await session.resolveAlias(aliasOf(rooms.space(namespace), serverOf(session.userId)));
   if (space === undefined) return false;
   const inSpace = await session.powerEvents(space).catch((error: unknown) => {
-    // A space that is not ours to read makes nobody an administrator of ours.
+    // A space that we may not read confirms no administrator.
     if (error instanceof MatrixError && error.code === "forbidden") return undefined;
     throw error;
   });

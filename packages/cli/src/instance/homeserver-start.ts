@@ -18,10 +18,10 @@ import { supervisorStatus } from "./supervisor-wire.ts";
 
 /** A homeserver that may have its port has it at once; it tries again every second. */
 const PORT_MS_MAX = 5_000;
-/** It answers what is under way first, for at most a second. */
+/** It answers pending requests first, for at most a second. */
 const END_MS_MAX = 10_000;
 
-/** What `bureau up` was asked to change; what is undefined stays as it is. */
+/** Changes that `bureau up` was asked for; an undefined field stays as it is. */
 export type NetworkChange = {
   /** `HOST:PORT` for other clients, `none` for none any more. */
   readonly listen: string | undefined;
@@ -55,7 +55,7 @@ async function chooseInstance(
   }
   const isRunning = (await pidOf(layout)) !== undefined;
   const isElsewhere = known.homeserverUrl !== homeserverAddress(layout);
-  // What runs on a port of an earlier version goes on there: its daemon and proxies know no other address.
+  // A homeserver on a port of an earlier version keeps it: its daemon and proxies know no other address.
   const here = isElsewhere && !isRunning ? moveToSocket(known) : known;
   const egress = changed(here.egress, change.egress);
   const hasNewEgress = !Bun.deepEquals(egress, here.egress);

@@ -41,7 +41,7 @@ export function findInstallation(invocation: Pick<Invocation, "flags" | "env">):
   return instance && { kind: "rootless", ...instance, instance };
 }
 
-/** What to type where nothing answers: a second Bureau beside a member's own would be no help. */
+/** The next command when no program answers: on a joined machine, not a second Bureau beside its own. */
 export const startHint = (layout: Layout): string =>
   layout.runDir === systemLayout.runDir ? "sudo bureau machine doctor says why" : "bureau up";
 

@@ -1,4 +1,4 @@
-/** How far agents are limited in what they use of a machine, in a sentence. */
+/** How far resource limits of agents are enforced, in a sentence. */
 import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 
 const meanings: Record<LimitsFact["level"], string> = {

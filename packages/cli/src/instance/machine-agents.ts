@@ -105,7 +105,7 @@ export async function logOutAgent(
   await enterOr(answer, user, keys, ({ own }) => own.logout(true));
 }
 
-/** By its own password what the server's admin refused. @throws BureauError that says both, and what to type */
+/** Closes the account with its own password, after the server admin API refused. @throws BureauError with both reasons and the next command */
 async function enterOr(
   refused: AdminRefusal,
   user: UserId,

@@ -127,7 +127,7 @@ async function editConfig(
   return await editState(session, place, change, { apply, difference });
 }
 
-/** Assignments are edited whatever the fields beside them hold: those go back as they came. */
+/** An edit of assignments writes all other fields back unchanged, also invalid ones. */
 const entriesOf = (content: StateContent): readonly unknown[] => {
   const parsed = v.safeParse(v.object({ principals: MachineConfigSchema.entries.principals }), content);
   if (parsed.success) return parsed.output.principals;
@@ -145,7 +145,7 @@ export type ConfigFault = {
   readonly fault: string;
 };
 
-/** What of a configuration the machine cannot read, in order. */
+/** The faults of a configuration that the machine cannot read, in order. */
 export function configFaults(content: StateContent): ConfigFault[] {
   const frame = Object.entries(MachineConfigSchema.entries).flatMap(([field, schema]) =>
     faultOf(field, schema, content[field]),
@@ -168,7 +168,7 @@ function faultOf(field: string, schema: v.GenericSchema, value: unknown): Config
   }
 }
 
-/** Takes out of a configuration what cannot be read. A list of assignments that is none is replaced by `lastList`. */
+/** Removes fields that cannot be read. Replaces an invalid list of assignments with `lastList`. */
 export function withoutFaults(content: StateContent, lastList: readonly unknown[]): StateContent {
   const faulty = new Set(configFaults(content).map(({ field }) => field));
   const { principals } = content;
@@ -181,7 +181,7 @@ export function withoutFaults(content: StateContent, lastList: readonly unknown[
   return { ...Object.fromEntries(fields), principals: kept };
 }
 
-/** Takes out of a machine's configuration what it cannot read. Returns what that was. */
+/** Removes fields of a machine's configuration that it cannot read. Returns their faults. */
 export async function repairConfig(
   session: MatrixSession,
   { room, key }: ConfigPlace,

@@ -34,7 +34,7 @@ export async function repairMachineRooms(
     if (room === undefined) continue;
     const found = { room, kind, localpart };
     const state = await stateOfOurs(session, found);
-    // Levels are raised last: as long as they are not, it is known what is left to do.
+    // Levels are raised last: lower levels show that work remains.
     if (kind === "config" && isOfOldKind(state)) await removePrincipals(session, room, machine, note);
     await completeLevels(session, found, state, note);
   }

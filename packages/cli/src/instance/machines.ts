@@ -36,7 +36,7 @@ export type ListedMachine = {
   readonly cpu_percent?: number;
   readonly memory_used_mb?: number;
   readonly sandboxes?: number;
-  /** What runs there, by user ID, as the last heartbeat says; absent when it says nothing of it. */
+  /** The running agents by user ID, from the last heartbeat; absent when that does not list them. */
   readonly principals?: MachineStatus["principals"];
   /** RFC 3339: when its last heartbeat was written. */
   readonly last_seen?: string;

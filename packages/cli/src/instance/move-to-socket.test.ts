@@ -24,7 +24,7 @@ afterEach(() => rmSync(home, { recursive: true, force: true }));
 
 const userId = "@bureau-admin:bureau.local" as UserId;
 
-/** What an earlier version leaves behind: a port of 127.0.0.1 in every file. */
+/** The files of an earlier version, each with a port of 127.0.0.1. */
 function madeWithAPort(url: string) {
   const layout = layoutFor(home, {});
   const instance = writeInstance({ ...createInstance(layout, undefined), homeserverUrl: url });

@@ -40,7 +40,7 @@ export type RoomWanted = {
   readonly name: string;
   readonly topic?: string;
   readonly invite?: readonly UserId[];
-  /** What members besides the administrator may do. */
+  /** Rights of members other than the administrator. */
   readonly levels?: Readonly<Record<UserId, number>>;
   readonly state?: readonly State[];
 };

@@ -27,7 +27,7 @@ import { isMember, membershipOf, ownRooms } from "./machine-rooms.ts";
 import { listMachines } from "./machines.ts";
 import { listFleets, roomOf } from "./places.ts";
 
-/** What a person's name may consist of; one with a slash is a place in a namespace. */
+/** Characters of a person's name; a name with a slash is a place in a namespace. */
 const PERSON = /^[a-z0-9._=-]{1,100}$/;
 const OPERATOR_LEVEL = 100;
 
@@ -51,7 +51,7 @@ export type CreatePerson = {
 
 /**
  * Makes the account. Returns a session of it, which its caller ends.
- * @throws BureauError `conflict` when it is there, `forbidden` when nobody here may make it
+ * @throws BureauError `conflict` when it exists, `forbidden` when no available token may create it
  */
 export async function createPerson(options: CreatePerson): Promise<MatrixSession> {
   const { session, user, password, keys, admin } = options;
@@ -87,7 +87,7 @@ const inUse = (user: UserId): BureauError =>
     hint: `bureau matrix user invite ${user}`,
   });
 
-/** Before a name with a mistake in it is invited, which a homeserver takes for somebody who may come yet. */
+/** Checks a name before the invitation: a homeserver accepts a mistyped name as a future user. */
 export async function requireAccounts(session: MatrixSession, users: readonly UserId[]): Promise<void> {
   for (const user of users) {
     if (!(await session.isMissing(user))) continue;

@@ -51,7 +51,7 @@ export const roomOfFleet = (session: MatrixSession, fleet: FleetLocalpart): Prom
 export const noRoom = (alias: string): BureauError =>
   new BureauError("not-found", `There is no room "${alias}"`, { hint: "bureau matrix room list" });
 
-/** What a namespace has of its own. */
+/** The rooms of a namespace itself. */
 const ownRooms = { system: 1, template: 1, pipeline: 1, artifact: 1, dev: 1, lobby: 1 };
 
 /** `bureau`, `bureau/…`, `bureau/fleet/prod…`, `bureau/fleet/prod/machine/gpu…`: the first of them that is missing. */
@@ -98,7 +98,7 @@ async function missingMachine(session: MatrixSession, machine: MachineLocalpart)
   });
 }
 
-/** Those whose key stands in the fleet's machine room. */
+/** Machines with a key in the fleet's machine room. */
 async function machineNames(session: MatrixSession, fleet: FleetLocalpart): Promise<string[]> {
   const room = await session.resolveAlias(aliasOf(rooms.fleetMachines(fleet), serverOf(session.userId)));
   if (room === undefined) return [];
@@ -107,7 +107,7 @@ async function machineNames(session: MatrixSession, fleet: FleetLocalpart): Prom
   );
 }
 
-/** What would only be a help is left out where it is not ours to read. */
+/** Optional information is left out when we may not read it. */
 async function unlessForbidden<T>(asked: Promise<readonly T[]>): Promise<readonly T[]> {
   try {
     return await asked;

@@ -52,7 +52,7 @@ export type CreatePrincipal = {
   readonly joins: readonly RoomId[];
   /** Log in anew and seal what that gives, also when the principal has credentials. */
   readonly newCredentials?: boolean;
-  /** Who may let it write more often than the homeserver lets everybody. */
+  /** The server admin that may lift its rate limit. */
   readonly admin?: ServerAdmin;
   /** Further entries of its credential bundle. */
   readonly credentials?: Readonly<Record<string, string>>;
@@ -166,7 +166,7 @@ export type DestroyPrincipal = {
 };
 type Purge = AccountKeys & { readonly admin: ServerAdmin };
 
-/** A name that a machine does not run, and what it runs instead. */
+/** Reports a name that a machine does not run, and the names that it runs. */
 export function notAssigned(
   machine: MachineLocalpart,
   principal: PrincipalLocalpart,

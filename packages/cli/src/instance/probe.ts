@@ -60,7 +60,7 @@ export function probeSandbox(host: Host): ProbeResult {
 export const requireBwrap = (host: Host): string =>
   version(host, ["bwrap", "--version"], "bubblewrap", "bwrap", bwrapLeast);
 
-/** What is not mended in a version of bubblewrap that works, and the remedy; undefined when nothing is known. */
+/** The known fault of a working version of bubblewrap, and its remedy; undefined when there is none. */
 export function bwrapFault(host: Host, found: string): { fault: string; hint: string } | undefined {
   const [major = 0, minor = 0] = found.split(".").map(Number);
   if (isAtLeast([major, minor], bwrapSecure)) return undefined;
@@ -82,7 +82,7 @@ const isAtLeast = (
 /** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
 export const requireTmux = (host: Host): string => version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
 
-/** @throws BureauError `unsupported` where launcher and daemon could not be told from others, nor stopped */
+/** @throws BureauError `unsupported` where launcher and daemon can be neither identified nor stopped */
 export function probeProcesses(host: Host): void {
   if (!host.processesAreHidden) return;
   throw new BureauError(

@@ -53,7 +53,7 @@ export type ProvisionOptions = {
   readonly fileIsLaunchers?: boolean;
   /** First boot refuses the file after this long. */
   readonly expiresInMs?: number;
-  /** Who may reset the password of an account that exists, and lift the homeserver's rate limits. */
+  /** The server admin that may reset an account's password and lift rate limits. */
   readonly admin?: ServerAdmin;
   readonly clock?: Clock;
 };
@@ -232,7 +232,7 @@ async function admit(session: MatrixSession, room: RoomId, kind: RoomKind, user:
   if (level > 0) await changePowerLevels(session, room, { users: { [user]: level } }, { clock: systemClock });
 }
 
-/** Invites unless the user has joined or is invited already. Returns what it was before. */
+/** Invites unless the user has joined or is invited already. Returns the earlier membership. */
 export async function inviteUnlessThere(session: MatrixSession, room: RoomId, user: UserId): Promise<string> {
   const membership = await membershipOf(session, room, user);
   if (!isMember(membership)) await session.inviteUser(room, user);

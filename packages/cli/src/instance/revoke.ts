@@ -31,7 +31,7 @@ export type RevokeOptions = {
   readonly machine: MachineLocalpart;
   readonly reason: string | undefined;
   readonly admin: ServerAdmin;
-  /** What opens the accounts this administrator made, where there is no server admin. */
+  /** The secret of accounts this administrator made, for use without a server admin. */
   readonly keys: AccountKeys | undefined;
   /** Close its agents' accounts, instead of only ending their sessions. */
   readonly purge: boolean;

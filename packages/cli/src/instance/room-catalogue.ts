@@ -98,7 +98,7 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
   "fleet-services": { ...open, invite: 50, machine: 50, events: at(0, [eventTypes.service]) },
   config: {
     events_default: 100,
-    // The wire has 0 here and for layouts: then every member writes types that nobody thought of (decision 31).
+    // The wire has 0 here and for layouts: then every member may write unlisted types (decision 31).
     state_default: 50,
     invite: 50,
     redact: 100,
@@ -171,7 +171,7 @@ export function missingLevels(kind: RoomKind, there: PowerLevels): PowerLevels |
     const isState = !timelineTypes.has(type);
     const now = isState ? state_default : events_default;
     const next = Math.max(now, (isState ? wanted.state_default : wanted.events_default) ?? 0);
-    // What is to stay open must be named when its default is raised.
+    // Types that stay open must be named when the default is raised.
     return now < level || (level < next && now < next);
   };
   const events = Object.entries(wanted.events ?? {}).filter(lacks);

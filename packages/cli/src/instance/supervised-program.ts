@@ -38,7 +38,7 @@ export class SupervisedProgram {
   readonly #changed: () => void;
   readonly #stop = new AbortController();
   #process: ProcessId | undefined;
-  /** Undefined for one that is adopted. */
+  /** Undefined for an adopted process. */
   #child: Bun.Subprocess | undefined;
   #state: ProgramState = "stopped";
   #restarts = 0;

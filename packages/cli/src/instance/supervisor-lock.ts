@@ -43,7 +43,7 @@ export async function takeTurn(
   return tryFileLock(file) ?? (await runStep(terminal, "Waiting for another bureau up or down", wait));
 }
 
-/** What a supervisor holds while it lives; undefined when there is one already. */
+/** The lock of a running supervisor; undefined when another one runs. */
 export function tryToSupervise(layout: InstanceLayout): FileLock | undefined {
   const lock = tryFileLock(lockFile(layout));
   const own = identify(process.pid);
@@ -73,7 +73,7 @@ export async function tellToStop(layout: InstanceLayout): Promise<boolean> {
     await stopSupervisor(layout);
     return true;
   } catch (error) {
-    // One that ends breaks off; one that hangs is ended by its process.
+    // An exiting supervisor closes the connection; a hanging one is ended by its process id.
     if (isBureauError(error) && ["unavailable", "timeout"].includes(error.code)) return false;
     throw error;
   }

@@ -202,7 +202,7 @@ function saveState(layout: InstanceLayout, programs: ReadonlyMap<ProgramName, Su
 /**
  * Stops whatever of the instance still runs and removes its sockets: what is left when a supervisor was killed, or a
  * program did not stop when told. Only for who holds the supervisor's lock.
- * @throws BureauError `timeout` with what cannot be ended
+ * @throws BureauError `timeout` with the processes that cannot be ended
  */
 export async function sweep(layout: InstanceLayout, clock: Clock): Promise<string[]> {
   const swept: string[] = [];
@@ -228,7 +228,7 @@ const findPaneShells = (layout: InstanceLayout): ProcessId[] =>
     ([shell = "", script = ""]) => shell.endsWith("/sh") && script.startsWith(`${layout.runDir}/`),
   );
 
-/** The instance's processes, by what stands in their command lines. */
+/** The instance's processes, found by their command lines. */
 const strays = (layout: InstanceLayout): ProcessId[] => [
   ...findByArguments("--run-dir", layout.runDir),
   ...findByArguments("--data-dir", layout.homeserverDir),

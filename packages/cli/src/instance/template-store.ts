@@ -52,7 +52,7 @@ export async function requireTemplate(session: MatrixSession, reference: string)
   return resolved.template;
 }
 
-/** What to type instead of a template that is not there: the nearest of its room, or those the room has. */
+/** A hint for an unknown template: the nearest of its room, or all of that room. */
 export async function templateHint(session: MatrixSession, reference: string): Promise<string> {
   const { room, server } = parseStateRef(reference);
   const place = reference.slice(0, reference.lastIndexOf(":"));

@@ -7,7 +7,7 @@ import { userLockFile } from "@bureau/kit/layout";
 /** An edit takes milliseconds; of thirty commands at once on a busy homeserver, the last waits its seconds. */
 const TURN_MS_MAX = 60_000;
 
-/** @throws BureauError `conflict` when the turn does not come: to write all the same would undo what others write */
+/** @throws BureauError `conflict` when the lock stays held: writing without it would undo another command's edit */
 export async function takeTurn(
   file = userLockFile("config", process.env),
   timeoutMs = TURN_MS_MAX,

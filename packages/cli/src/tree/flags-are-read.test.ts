@@ -42,7 +42,7 @@ function moduleOf(file: string): Module {
   return made;
 }
 
-/** Every string literal in what `name` of `file` reaches. */
+/** Every string literal reachable from `name` of `file`. */
 function stringsReached(file: string, name: string): Set<string> {
   const strings = new Set<string>();
   const seen = new Set<string>();

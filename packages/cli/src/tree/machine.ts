@@ -32,7 +32,7 @@ const doctorUninstallFlags = Object.fromEntries(
   Object.entries(uninstallFlags).map(([name, flag]) => [name, { ...flag, needs: ["uninstall"] }]),
 );
 
-/** With these the doctor looks at no checks and is about what is recorded here. */
+/** With these flags the doctor runs no checks and acts on this host's record. */
 const byRecord = ["undo", "uninstall"] as const;
 
 const doctorFlags = {
@@ -106,7 +106,7 @@ const doctorFlags = {
   },
 } as const;
 
-/** A rollout is begun by these; what is said of it afterwards stands in Matrix. */
+/** These flags start a rollout; its later state is in Matrix. */
 const manyMachines = ["all", "label"] as const;
 
 const upgradeFlags = {

@@ -69,7 +69,7 @@ export async function driveRollout(options: DriveOptions): Promise<Rollout> {
   return seen;
 }
 
-/** A rollout that was read, with what has become of its machines under way since a driver last wrote it. */
+/** A rollout with the outcome of machines that were in progress when a driver last wrote it. */
 export async function currentRollout(
   options: Pick<DriveOptions, "session" | "fleet" | "clock">,
   rollout: Rollout,

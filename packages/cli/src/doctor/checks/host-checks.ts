@@ -54,7 +54,7 @@ function space(path: string): Finding {
 type FileSystem = Pick<StatsFs, "bavail" | "bsize" | "blocks" | "ffree" | "files">;
 const severity: Readonly<Record<Finding["status"], number>> = { skip: 0, pass: 0, warn: 1, fail: 2 };
 
-/** Where files cannot be made, there is no space, whatever is free. Some file systems count none (Btrfs). */
+/** Without free inodes no file can be created, even with free space. Some file systems count none (Btrfs). */
 export function inodeFinding(at: string, { ffree, files }: FileSystem): Finding {
   if (files === 0) return pass("inodes are not limited");
   const share = ffree / files;

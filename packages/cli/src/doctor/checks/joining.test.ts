@@ -24,7 +24,7 @@ function host(given: Partial<HostView>, units: Readonly<Record<string, Partial<U
   } as unknown as HostView;
 }
 
-/** What is enabled and what runs, which needs the machine to have joined. */
+/** Enabled and running units, which need a joined machine. */
 const atWork = systemdChecks.filter(({ id }) => !id.startsWith("unit:"));
 const plan = async (view: HostView): Promise<string[]> =>
   planOf(await runChecks(atWork, view)).map(({ action }) => describeAction(action));

@@ -1,4 +1,4 @@
-/** How a machine joins, and joins again: what several checks ask for. */
+/** The actions to join and to join again, shared by several checks. */
 import { machineSessionFile } from "@bureau/kit/layout";
 import { daemonUnit, launcherUnit, unitFiles } from "../../system/units.ts";
 import type { Action } from "../action.ts";

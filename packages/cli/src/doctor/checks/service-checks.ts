@@ -122,11 +122,11 @@ async function principals(host: HostView): Promise<Finding> {
   );
 }
 
-/** For how long a service may take to hang up on who says nothing: its proxy does at once when the program does not listen. */
+/** Time for a service to hang up on an idle client; its proxy does so at once when the program does not listen. */
 const HANG_UP_MS = 500;
-/** No errno: whoever accepted hung up. */
+/** No errno: the server accepted, then hung up. */
 const HUNG_UP = 200;
-/** A program of its own, because it may run as somebody else. Its exit code is 0, an errno, or {@link HUNG_UP}. */
+/** A program of its own, because it may run as another user. Its exit code is 0, an errno, or {@link HUNG_UP}. */
 const KNOCK = `
 const socket = require("node:net").connect(process.argv.at(-1));
 let heard = false;

@@ -82,7 +82,7 @@ function activeCheck(unit: UnitFile): Check {
 
 const NOT_JOINED = "once this machine has joined its fleet";
 
-/** Without a key and a session, what is started fails, and is started again, for ever. */
+/** Without a key and a session, a started unit fails and restarts forever. */
 const waitsForJoining = (host: HostView): boolean => !host.hasJoined() && !host.hasBootstrap;
 
 /** A socket cannot be opened anew while its service runs on the old one. */
