@@ -175,6 +175,28 @@ describe("sync without a homeserver", () => {
   });
 });
 
+test("an account is missing only where its profile is and its name is free, and nothing is assumed", async () => {
+  const seen = async (profile: Response, available: Response): Promise<boolean> => {
+    await using server = Bun.serve({
+      ...{ port: 0, hostname: "127.0.0.1" },
+      fetch: ({ url }) => (url.includes("/profile/") ? profile : available),
+    });
+    const userId: UserId = "@me:bureau.test" as UserId;
+    const session = new MatrixSession({ homeserver: server.url.href, userId, token: "t" });
+    return await session.isMissing("@alcie:bureau.test" as UserId);
+  };
+  const refuse = (status: number, errcode: string) => Response.json({ errcode, error: "" }, { status });
+  const free = () => Response.json({ available: true });
+  expect(await seen(refuse(404, "M_NOT_FOUND"), free())).toBe(true);
+  // Synapse 1.163, whose profile of nobody is a row that is missing.
+  expect(await seen(refuse(404, "M_UNKNOWN"), free())).toBe(true);
+  expect(await seen(Response.json({}), free())).toBe(false);
+  expect(await seen(refuse(404, "M_NOT_FOUND"), refuse(400, "M_USER_IN_USE"))).toBe(false);
+  expect(await seen(refuse(404, "M_NOT_FOUND"), refuse(403, "M_FORBIDDEN"))).toBe(false);
+  expect(await seen(refuse(404, "M_UNRECOGNIZED"), free())).toBe(false);
+  expect(await seen(refuse(403, "M_FORBIDDEN"), free())).toBe(false);
+});
+
 describe("failures", () => {
   const nobody: UserId = "@nobody:bureau.test" as UserId;
   const against = async (answer: () => Response): Promise<MatrixError> => {

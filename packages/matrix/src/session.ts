@@ -133,11 +133,12 @@ export class MatrixSession {
    */
   async isMissing(user: UserId): Promise<boolean> {
     if (serverOf(user) !== serverOf(this.userId)) return false;
-    const profile = this.#call(`look up ${user}`, "GET", path`/v3/profile/${user}`);
-    if ((await unlessRefused(missingIsUndefined(profile, "M_NOT_FOUND"), {})) !== undefined) return false;
+    const act = `look up ${user}`;
+    const profile = await refusalOf(this.#call(act, "GET", path`/v3/profile/${user}`));
+    // Synapse calls it M_UNKNOWN in one place and M_NOT_FOUND in another.
+    if (profile?.status !== 404 || profile.errcode === "M_UNRECOGNIZED") return false;
     const query = { username: user.slice(1, user.indexOf(":")) };
-    const isFree = this.#call(`look up ${user}`, "GET", "/v3/register/available", { query });
-    return (await unlessRefused(isFree, undefined)) !== undefined;
+    return (await refusalOf(this.#call(act, "GET", "/v3/register/available", { query }))) === undefined;
   }
 
   /** The room an alias stands for; undefined when there is none. */
@@ -501,12 +502,13 @@ async function missingIsUndefined(call: Promise<unknown>, errcode: string): Prom
   }
 }
 
-/** A server may refuse to say something; what is then assumed. */
-async function unlessRefused<T, Assumed>(call: Promise<T>, assumed: Assumed): Promise<T | Assumed> {
+/** What the homeserver refused; undefined when it answered. @throws MatrixError when it is away */
+async function refusalOf(call: Promise<unknown>): Promise<MatrixError | undefined> {
   try {
-    return await call;
+    await call;
+    return undefined;
   } catch (error) {
-    if (error instanceof MatrixError && error.status >= 400 && error.status < 500) return assumed;
+    if (error instanceof MatrixError && error.status >= 400 && error.status < 500) return error;
     throw error;
   }
 }
