@@ -52,7 +52,7 @@ export const labTools = [
   ["nsenter", "util-linux"],
 ];
 
-/** What a guest with a kernel of its own needs. */
+/** Packages for a guest with a kernel of its own. */
 export const kernelTools = [
   ["qemu-system-x86_64", "qemu-system-x86"],
   ["cpio", "cpio"],

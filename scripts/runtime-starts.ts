@@ -28,7 +28,7 @@ export function checkRuntimeStarts(path: string, text: string): Violation[] {
   });
 }
 
-/** What cannot import the arguments must hold the same ones. */
+/** Files that cannot import the arguments must contain the same ones. */
 export function checkRuntimeArguments(checkout: string): Violation[] {
   const line = ofKit.join(" ");
   return [

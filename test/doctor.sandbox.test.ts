@@ -15,7 +15,7 @@ async function examine(...flags: string[]): Promise<{ code: number; said: Doctor
 test("an instance that is up is in health; its key is only a file, and that is said", async () => {
   const { code, said } = await examine();
   expect(code).toBe(0);
-  // A full disk or a clock that nobody keeps is the host's affair, as are its control groups and its bubblewrap.
+  // A full disk, an unsynchronized clock, control groups and bubblewrap depend on the host, not on Bureau.
   const ofHost = (id: string): boolean => id === "clock" || id === "bubblewrap" || id.startsWith("disk-");
   const ours = Object.entries(complaints(said)).filter(([id]) => !ofHost(id));
   expect(ours).toEqual([["machine-key", "warn"]]);

@@ -20,7 +20,7 @@ const left = (): string[] =>
 
 async function down(): Promise<void> {
   expect(await bureau.run("down")).toMatchObject({ code: 0 });
-  // At once: whoever types `rm -r` next counts on it.
+  // At once: a user may type `rm -r` next.
   expect(left()).toEqual([]);
 }
 

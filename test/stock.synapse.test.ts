@@ -22,7 +22,7 @@ class Site {
   readonly person = new Person();
   readonly hosts: Host[] = [];
   readonly adminTokenFile = join(this.person.dir, "admin-token");
-  /** What the last command asked for. */
+  /** The requests of the last command. */
   count: DoorCount = { requests: 0, writes: 0, limited: 0 };
   readonly #registrationFile = join(this.person.dir, "registration-token");
 

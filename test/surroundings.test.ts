@@ -25,7 +25,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 const build = realpathSync(join(bureauCommand, "../.."));
 const checkout = join(import.meta.dirname, "..");
 
-/** Left by whatever of the folder was executed. */
+/** A file of the folder leaves this mark when it is executed. */
 const mark = join(root, "ran");
 /** Set by a file of variables: the proxy says that it will not start with it. */
 const variable = "BUN_CONFIG_VERBOSE_FETCH=curl\nBUREAU_HOME=/from/the/folder\nBUREAU_LOG=debug\n";

@@ -138,7 +138,7 @@ async function answer(
 }
 let begun: string[] = [];
 
-/** What machines say, only they may. */
+/** Only a machine itself may report its state. */
 const sessions = new Map<MachineLocalpart, MatrixSession>();
 function own(machine: MachineLocalpart): MatrixSession {
   const opened = sessions.get(machine);

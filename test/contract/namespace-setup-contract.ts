@@ -180,7 +180,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
     });
 
     describe("an existing room under an alias", () => {
-      /** Somebody with an account and nothing else. */
+      /** A user with an account and no rights. */
       const stranger = async (username: string): Promise<MatrixSession> => {
         const { registrationToken } = homeserver;
         const made = await registerWithToken({

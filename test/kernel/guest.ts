@@ -8,9 +8,9 @@ import { type InitramfsRecipe, makeInitramfs } from "./initramfs.ts";
 const MEMORY_MIB = 1_024;
 
 export type GuestResult = {
-  /** What was written to /dev/ttyS1. */
+  /** The output on /dev/ttyS1. */
   readonly results: string;
-  /** What the kernel and the first program said. */
+  /** The output of the kernel and the first program. */
   readonly console: string;
 };
 

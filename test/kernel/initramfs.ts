@@ -71,7 +71,7 @@ async function placeProgram(name: string, folder: string): Promise<void> {
   for (const library of await librariesOf(real)) copyInto(folder, library, library);
 }
 
-/** The shared libraries of a program, and the one that loads them. */
+/** The shared libraries of a program, and their loader. */
 async function librariesOf(program: string): Promise<string[]> {
   const said = await executeOk(["ldd", program]);
   return [...said.matchAll(/(?:=>\s+|^\s+)(\/\S+)\s+\(/gm)].flatMap(([, path]) => path ?? []);

@@ -254,7 +254,7 @@ async function installMore({ morePackages, downloads = [] }: ImageRecipe, stagin
     .filter((line) => /^Acquire::(?!IndexTargets)/u.test(line));
   const settingsFile = join(staging, "apt-settings");
   writeFileSync(settingsFile, settings.join("\n"));
-  // What is recommended is installed later, unless the command says otherwise.
+  // Recommended packages are installed later, unless the command says otherwise.
   const later = downloads.length === 0 ? "" : `\napt-get install -y --download-only ${downloads.join(" ")}`;
   const apt = `apt-get update\napt-get install -y --no-install-recommends ${morePackages.join(" ")}${later}`;
   await executeOk(contained(["chroot", staging, "sh", "-euc", apt]), {

@@ -38,7 +38,7 @@ import { buildInside, Machine } from "./machine.ts";
 import { type LabNetwork, openNetwork } from "./network.ts";
 
 export type BootOptions = {
-  /** What is installed (image.ts); default `plain`. */
+  /** The image to boot (image.ts); default `plain`. */
   readonly image?: ImageVariant;
   /** Who runs commands that do not say; default `root`. */
   readonly user?: string;

@@ -21,7 +21,7 @@ import { inGroup, type RunOptions, WayIn } from "./way-in.ts";
 export const buildInside = "/opt/bureau-build";
 /** Where a test may show a machine other builds by a bind mount: below the folder from which upgrades take them. */
 export const buildsInside = "/var/bureau/builds/lab";
-/** What runs scripts inside a machine: the runtime of that build. */
+/** The runtime for scripts inside a machine: that of the build. */
 export const runtimeInside = [`${buildInside}/runtime/bun`, ...runtimeArguments].join(" ");
 
 export type FileOptions = {

@@ -72,7 +72,7 @@ test(
   async () => {
     const first = await installAsPrinted("npm test", 1);
     expect(first).not.toContain("EBADENGINE");
-    // What only some tests need is named, and those are skipped.
+    // Names packages that only some tests need, and skips those tests.
     await installAsPrinted("npm test -- kit/src/duration", 0);
     const { code, text } = await type("npm test");
     console.log(text.split("\n").slice(-3).join("\n"));

@@ -68,7 +68,7 @@ function seal(path: string): void {
     programs: Record<string, { sha256: string }>;
     runtime_sha256: Record<string, string>;
   };
-  // Hashing the one that ships takes half a second, and its manifest knows it already.
+  // Hashing the shipped runtime takes half a second, and its manifest has the hash already.
   const runtime = statSync(runtimeOf(path), { throwIfNoEntry: false });
   if (runtime !== undefined && runtime.ino !== statSync(runtimeOf(newest)).ino)
     manifest.runtime_sha256[process.arch] = createHash("sha256")

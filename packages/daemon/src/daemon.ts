@@ -87,7 +87,7 @@ export type DaemonDeps = {
   readonly random: () => number;
   /** This program's command line, without the program: what the next version of it is started with. */
   readonly args: readonly string[];
-  /** Told in a line how the daemon stands at the homeserver, whenever that changes. */
+  /** Called with one line on the daemon's connection to the homeserver, at each change. */
   readonly onStatus?: (line: string) => void;
 };
 
@@ -295,7 +295,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   };
 }
 
-/** What rooms say, which of it is asked for, and which rooms are looked for. */
+/** The state of rooms, the sync filter, and the rooms to find. */
 function openRooms(
   session: MatrixSession,
   { clock, random, log }: DaemonDeps,
@@ -317,7 +317,7 @@ async function goOffline(connection: MachineConnection, session: MatrixSession, 
     .catch((error: unknown) => log.debug("cannot set presence", { error }));
 }
 
-/** What `systemctl status` shows of it. */
+/** The status text that `systemctl status` shows. */
 const statusLines = (machine: MachineLocalpart, homeserver: string) => ({
   inSync: `${machine}: in sync with ${homeserver}`,
   away: (reason = "") => `${machine}: the homeserver is away: ${reason}`,

@@ -21,7 +21,7 @@ import type { OpenScope, SyncScope } from "./sync/sync-scope.ts";
 /** An invitation is announced once, so a homeserver that is busy is asked again. */
 const ACCEPT_ATTEMPTS_MAX = 10;
 
-/** So many invitations of strangers are told of. */
+/** Number of strangers' invitations to log. */
 const STRANGE_MAX = 100;
 
 export type ConnectionDeps = Facts & {
@@ -38,7 +38,7 @@ export type ConnectionDeps = Facts & {
   readonly onRooms: (rooms: MachineRooms) => void;
   /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
   readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
-  /** What has come into the config room since it is followed. */
+  /** Events in the config room since the daemon follows it. */
   readonly onConfigEvents: (events: readonly TimelineEvent[]) => void;
   /** It is in sync from now on, or is not any more. */
   readonly onState: (state: ConnectionState) => void;
@@ -57,7 +57,7 @@ export class MachineConnection {
   readonly #deps: ConnectionDeps;
   #state: ConnectionState = { kind: "starting" };
   readonly #away = Promise.withResolvers<string>();
-  /** Invitations that were told of. */
+  /** Invitations that were logged. */
   readonly #strange = new Set<RoomId>();
 
   constructor(deps: ConnectionDeps) {
@@ -175,7 +175,7 @@ export class MachineConnection {
       this.#deps.onChange({ left, invited: false });
       throw roomsLost;
     }
-    // What was there before was said to an earlier daemon.
+    // Earlier messages were for an earlier daemon.
     if (initial === undefined) this.#deps.onConfigEvents(response.joined.get(rooms.config)?.timeline ?? []);
     // Who waited for that is told, also when nothing else is new.
     const isBack = this.#state.kind !== "online";

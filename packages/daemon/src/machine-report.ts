@@ -8,7 +8,7 @@ import type { DaemonConfig } from "./daemon-config.ts";
 import type { ConnectionState } from "./machine-connection.ts";
 import type { ReconcilerView } from "./reconcile/reconciler.ts";
 
-/** What is so at the moment of asking. */
+/** The state at the time of the request. */
 type Moment = {
   readonly connection: ConnectionState;
   readonly view: ReconcilerView;

@@ -82,7 +82,7 @@ function looseFile(build: string): string | undefined {
     ...readdirSync(folder).map((name) => join(folder, name)),
   ]);
   for (const path of [join(build, "build.json"), ...inside]) {
-    // A link counts by what it leads to, and by the way there.
+    // For a link, its target and each folder in the path count.
     const loose = lstatSync(path).isSymbolicLink()
       ? looseStep(stepsTo(path))
       : looseness(path, statSync(path));
@@ -91,7 +91,7 @@ function looseFile(build: string): string | undefined {
   return undefined;
 }
 
-/** In the Nix store the store's own rules hold: whoever owns it, paths in it are never written again. */
+/** The Nix store's own rules hold in it: store paths never change, for any owner. */
 function looseness(path: string, stat: Stats): string | undefined {
   const uid = process.getuid?.() ?? 0;
   if (stat.uid !== 0 && stat.uid !== uid && !isInStore(path) && !isStoreItself(path))
@@ -100,7 +100,7 @@ function looseness(path: string, stat: Stats): string | undefined {
   const isSticky = stat.isDirectory() && (stat.mode & 0o1000) !== 0;
   if (isSticky || (stat.mode & 0o022) === 0) return undefined;
   if ((stat.mode & 0o002) !== 0) return `everybody may change "${path}" (chmod o-w)`;
-  // A user's own group has nobody else in it where accounts are made that way; root's has only root.
+  // A user-private group has only that user as member; root's group has only root.
   return stat.gid === 0 || stat.gid === process.getgid?.()
     ? undefined
     : `group ${stat.gid} may change "${path}" (chmod g-w)`;

@@ -70,7 +70,7 @@ function ofPath(error: unknown, path: string): unknown {
   return error;
 }
 
-/** What was made of it, if anything was: why it could not be made is what counts. */
+/** Removes the partial file, if any; only the original error matters. */
 function removeIfPossible(temporary: string): void {
   try {
     rmSync(temporary, { force: true });

@@ -18,7 +18,7 @@ import { BureauError, messageOf } from "./errors.ts";
 export type EgressSettings = {
   /** An http or https URL of the forward proxy that carries TLS. */
   readonly httpsProxy: string;
-  /** Host names that are reached directly, with what is below them; `*` for all. Commas between. */
+  /** Host names to reach directly, with their subdomains; `*` for all. Comma-separated. */
   readonly noProxy: string;
   /** A file of certificates in PEM, or a folder of such files (.pem, .crt, .cer): trusted besides the well-known ones. */
   readonly caCerts: string;
@@ -40,9 +40,9 @@ export type EgressOptions = {
   readonly tls?: { readonly ca: string };
 };
 export type Egress = {
-  /** What paths are appended to. */
+  /** The base URL for paths. */
   readonly base: string;
-  /** What `fetch` needs besides. */
+  /** Further options for `fetch`. */
   readonly options: EgressOptions;
 };
 
@@ -57,7 +57,7 @@ export function configureEgress(wanted: EgressSettings): void {
 
 type Env = Record<string, string | undefined>;
 
-/** What the environment says of our own variables; missing ones are empty. @throws BureauError `invalid-input` */
+/** Our own variables in the environment; missing ones are empty. @throws BureauError `invalid-input` */
 export const egressOfEnvironment = (env: Readonly<Env>): EgressSettings => ({
   httpsProxy: parseProxy(env[egressKeys.httpsProxy] ?? ""),
   noProxy: env[egressKeys.noProxy] ?? "",
@@ -135,7 +135,7 @@ export function viaNetwork(text: string): EgressOptions {
   };
 }
 
-/** True for this host's own addresses, and for what `noProxy` names. */
+/** True for this host's own addresses, and for hosts in `noProxy`. */
 export function isDirect(url: URL, noProxy: string): boolean {
   const host = url.hostname.toLowerCase();
   if (/^(?:localhost|.*\.localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])$/u.test(host)) return true;

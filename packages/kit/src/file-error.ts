@@ -1,4 +1,4 @@
-/** What the kernel says of a file, as a sentence for a person. */
+/** The kernel's error on a file, as a sentence. */
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
 
 const reasons: Readonly<Record<string, readonly [code: ErrorCode, reason: string]>> = {

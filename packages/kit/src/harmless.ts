@@ -23,7 +23,7 @@ export const harmless = (text: string): string =>
 /** For a place in a line: line ends are shown too. */
 export const harmlessLine = (text: string): string => text.replace(steering, shown);
 
-/** JSON that means the same. What `JSON.stringify` leaves as it is only ever stands in its strings. */
+/** JSON with the same meaning. Characters that `JSON.stringify` leaves unescaped occur only in its strings. */
 export const harmlessJson = (json: string): string =>
   json.replace(steering, (character) =>
     character === "\n" ? character : `\\u${hexOf(character).padStart(4, "0")}`,

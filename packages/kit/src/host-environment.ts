@@ -42,7 +42,7 @@ export type HostEnvironment = {
   readonly id: string;
   readonly version: string;
   readonly runtime: string;
-  /** What its runtime is started with, before the program. */
+  /** Arguments of its runtime, before the program. */
   readonly runtimeArguments: readonly string[];
   /** SHA-256 of the runtime, where the build says one for this architecture. */
   readonly runtimeSha256: string | undefined;
@@ -79,7 +79,7 @@ export function readHostEnvironment(path: string): HostEnvironment {
 export const runtimeOf = (path: string): string => join(path, "runtime", "bun");
 const mainOf = (path: string, program: string): string => join(path, "lib", program, "main.js");
 
-/** What the runtime of an environment is started with to run a program of it. */
+/** Arguments of an environment's runtime to run one of its programs. */
 export const argumentsFor = (
   { path, runtimeArguments }: Pick<HostEnvironment, "path" | "runtimeArguments">,
   program: string,
@@ -132,7 +132,7 @@ export async function wholeFaultOf(
   return sha256 === runtimeSha256 ? undefined : "its runtime does not match its manifest";
 }
 
-/** What is missing or altered; undefined when it is whole. `only`: of these programs. */
+/** A missing or altered file; undefined when complete. `only`: checks just these programs. */
 export function faultOf(environment: HostEnvironment, only?: readonly string[]): string | undefined {
   const { path, programs } = environment;
   try {

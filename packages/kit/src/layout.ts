@@ -126,7 +126,7 @@ export function instanceLayout(home: string, env: Env): InstanceLayout {
   };
 }
 
-/** The same folder has the same sockets and locks by whatever path it is named: links are followed as far as it exists. */
+/** One folder has the same sockets and locks under every path to it: links are resolved as far as it exists. */
 function withoutLinks(path: string): string {
   const real = realPath(path);
   if (real !== undefined) return real;
@@ -143,7 +143,7 @@ export function defaultHome(env: Env): string {
   return join(userFolder("XDG_DATA_HOME", join(".local", "share"), env), "bureau");
 }
 
-/** What `variable` names, else `below` the home folder (XDG Base Directory Specification). @throws BureauError */
+/** The folder in `variable`, else `below` the home folder (XDG Base Directory Specification). @throws BureauError */
 export function userFolder(variable: string, below: string, env: Env): string {
   const named = env[variable];
   return named?.startsWith("/") ? named : join(homeFolder(env), below);
@@ -285,7 +285,7 @@ export type SandboxPaths = {
   readonly bwrapArguments: string;
   readonly bwrapStatus: string;
   readonly seccompFilter: string;
-  /** An empty file, for what a program shall not read. */
+  /** An empty file, mounted over files that a program must not read. */
   readonly empty: string;
   readonly exitCode: string;
   /** `<fleet>/<type>/<name>.proxy.sock`, a link to `proxySocket`: the name the wire gives it. */

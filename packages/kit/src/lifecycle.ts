@@ -37,7 +37,7 @@ export async function runProgram(
   process.on("SIGINT", onSignal);
   let code: number = exitCodes.failed;
   try {
-    // A long-running program goes to the network as its configuration says, whatever shell it was started from.
+    // A long-running program takes its proxy from its configuration, not from the shell that started it.
     takeProxyVariables(process.env);
     configureEgress(egressOfEnvironment(process.env));
     code = (await main({ log, signal: stop.signal, args: process.argv.slice(2) })) ?? exitCodes.ok;
@@ -55,7 +55,7 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 
-/** A stack helps only with a fault of ours: what has a hint, even an empty one, says all there is. */
+/** A stack helps only with a bug of ours: an error with a hint, even an empty one, is complete without it. */
 function logFailure(log: Log, error: unknown): void {
   const expected = error instanceof Error && "code" in error && "hint" in error;
   const stack = error instanceof Error ? error.stack : undefined;

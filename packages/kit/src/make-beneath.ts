@@ -8,13 +8,13 @@ import { openBeneath, openHandle } from "./open-beneath.ts";
 
 export type Wanted = {
   readonly kind: "folder" | "file";
-  /** Make what is missing; otherwise it must be there. */
+  /** Create missing parts; otherwise they must exist. */
   readonly make: boolean;
   /** Of folders that are made; {@link FOLDER_MODE} by default. */
   readonly folderMode?: number;
 };
 
-/** Why it is not as wanted: something else lies on the way, or it is missing and was not to be made. */
+/** Why the path is unusable: another file is in its way, or it is missing and may not be created. */
 export type Obstacle = {
   readonly part: string;
   readonly why: "a link" | "no folder" | "no file" | "missing";
@@ -26,7 +26,7 @@ const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 
 /**
  * Looks for `path`, or makes it, below `root`. `path` is relative and normalised, without `..`; empty stands for the root.
- * @returns what keeps it from being there, undefined when it is
+ * @returns the obstacle, undefined when the path exists
  */
 export function makeBeneath(root: string, path: string, wanted: Wanted): Obstacle | undefined {
   const parts = path.split("/").filter((part) => part !== "");
@@ -53,11 +53,11 @@ function step(folder: number, name: string, wanted: Wanted): number | Obstacle["
   if (found !== "missing" || !make) return found;
   const path = `/proc/self/fd/${folder}/${name}`;
   try {
-    // Neither follows a link in the place of what it makes.
+    // Neither follows a link at the path it creates.
     if (kind === "folder") mkdirSync(path, { mode: folderMode });
     else closeSync(openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, FILE_MODE));
   } catch (error) {
-    // Others may have made it meanwhile; what it is shows the second look.
+    // Another process may have created it in the meantime: look again.
     if (errnoOf(error) !== "EEXIST") throw error;
   }
   return look(folder, name, kind);

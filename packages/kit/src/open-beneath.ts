@@ -13,7 +13,7 @@ const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
 const { O_NOFOLLOW } = constants;
 
-/** A handle on a file or folder, by a path that is trusted. Its name is `/proc/self/fd/<n>`; whoever asks closes it. */
+/** A handle on a file or folder, by a trusted path. Its name is `/proc/self/fd/<n>`; the caller closes it. */
 export const openHandle = (path: string): number => openSync(path, O_PATH | O_CLOEXEC);
 
 /**

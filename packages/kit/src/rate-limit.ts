@@ -8,11 +8,11 @@ import type { Clock } from "./clock.ts";
 
 /** A limit that a server counts in hundredths of a second is asked again no sooner than this. */
 const PAUSE_MS_MIN = 50;
-/** A wait that is longer than this is told to the person. */
+/** A longer wait than this is reported to the user. */
 const SILENT_MS_MAX = 1_000;
 
 export type RateLimitWait = {
-  /** What waits, in words: "create the room #a:b". */
+  /** The waiting act: "create the room #a:b". */
   readonly act: string;
   readonly waitMs: number;
 };
@@ -20,7 +20,7 @@ export type RateLimitWait = {
 type Listener = (wait: RateLimitWait) => void;
 let listener: Listener = () => {};
 
-/** Who is told of each wait that is longer than a second: one place in a program, its terminal or its log. */
+/** Receives each wait of more than a second: once in a program, its terminal or its log. */
 export function onRateLimitWait(told: Listener): void {
   listener = told;
 }

@@ -13,7 +13,7 @@ import { removeTree } from "./remove-tree.ts";
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65534;
-/** A folder in which `script` ran. Root may remove anything: as root, the test is somebody else meanwhile. */
+/** A folder in which `script` ran. Root may remove anything, so as root the test switches to another user. */
 function ordinaryFolder(script = ":"): string {
   const folder = mkdtempSync("/tmp/bk-");
   if (isRoot) chownSync(folder, NOBODY, NOBODY);

@@ -19,7 +19,7 @@ export function removeTree(path: string): void {
   }
 }
 
-/** @returns what it complained of, undefined when it succeeded */
+/** @returns its error text, undefined when it succeeded */
 function run(command: readonly string[]): string | undefined {
   const options = { cwd: "/", stdin: "ignore", stdout: "ignore", stderr: "pipe" } as const;
   const { success, stderr } = Bun.spawnSync([...command], options);

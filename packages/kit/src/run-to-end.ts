@@ -89,7 +89,7 @@ function start(argv: readonly string[], { env, detached = false }: ProgramOption
   try {
     return Bun.spawn([...argv], {
       ...{ stdin: "pipe", stdout: "pipe", stderr: "pipe", detached },
-      // Nothing that is run is about our own folder, and many a program obeys what lies in it.
+      // No program we run needs our working directory, and many read files in it.
       cwd: "/",
       ...(env === undefined ? {} : { env: { ...env } }),
     });

@@ -5,7 +5,7 @@ export const absoluteEntries = (path: string): string =>
     .filter((entry) => entry.startsWith("/"))
     .join(":");
 
-/** Looks for programs at absolute paths only, from now on, in this process and what it starts. */
+/** From now on, this process and its children look for programs only at absolute paths. */
 export function useAbsolutePath(env: Record<string, string | undefined> = process.env): void {
   if (env["PATH"] !== undefined) env["PATH"] = absoluteEntries(env["PATH"]);
 }

@@ -25,7 +25,7 @@ const FOREVER = "echo begun; while :; do sleep 0.05; done";
 /** A group this test's user may give files to. */
 const GROUP = process.getgid?.() ?? 0;
 
-/** What a service answers to one word. */
+/** A service's answer to one word. */
 const sayTo = (path: string, word: string): Promise<string> =>
   new Promise((resolve, reject) => {
     let said = "";

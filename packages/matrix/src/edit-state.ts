@@ -131,7 +131,7 @@ export async function editState<Change>(
 const isSame = (one: StateContent, other: StateContent): boolean =>
   canonicalJson(one) === canonicalJson(other);
 
-/** The event that stands, by its ID; of one that does not count nothing is kept. */
+/** The current event, by its ID; content of an event that does not count is dropped. */
 async function readState(
   session: EditingSession,
   { room, type, key }: StatePlace,

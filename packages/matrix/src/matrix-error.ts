@@ -43,7 +43,7 @@ export function refusedCode(status: number, errcode: string): ErrorCode {
   return status === 413 ? "too-large" : "failed";
 }
 
-/** What a person can do about a refusal; empty where that depends on the act. */
+/** The user's next step after a refusal; empty where that depends on the act. */
 export function hintOf(status: number, errcode: string): string {
   if (status === 429 || errcode === LIMIT_EXCEEDED)
     return "try again later; a server admin of Synapse can lift the limit: bureau matrix setup --admin-token-file PATH";

@@ -25,7 +25,7 @@ export const RATE_LIMIT_MS_MAX = 600_000;
 export type MatrixRequest = {
   /** A URL, or `unix:/PATH`. */
   readonly homeserver: string;
-  /** What is done, in words that follow "Cannot": "join #a:b". */
+  /** The act, in words that follow "Cannot": "join #a:b". */
   readonly act: string;
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** Below `root`, already escaped: use {@link path}. */

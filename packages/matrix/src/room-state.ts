@@ -12,7 +12,7 @@ import type { RoomId } from "@bureau/schema/refs";
 import type { StateEvent } from "./event.ts";
 import type { SyncResponse } from "./sync-response.ts";
 
-/** Reads of one room's current state: of what counts there. */
+/** Reads one room's current state: the events that count. */
 export type RoomView = {
   get(type: string, stateKey: string): StateEvent | undefined;
   /** A user's power there. */
@@ -25,26 +25,26 @@ export type RoomView = {
 export type RoomStates = {
   /** Undefined: we are not joined, as far as /sync has told us. */
   room(id: RoomId): RoomView | undefined;
-  /** Whether such events are kept: of all others it cannot be said whether they are there. */
+  /** Whether such events are kept: the presence of other events is unknown. */
   keeps(type: string, stateKey: string): boolean;
 };
 
 /** Which events a store keeps. */
 export type Keeps = (type: string, stateKey: string) => boolean;
 
-/** What the events of one room may take, as JSON. A machine with a thousand principals has some 5 MiB. */
+/** The maximum size of one room's events, as JSON. A machine with a thousand principals has some 5 MiB. */
 const ROOM_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Type → state key → event. */
 type State = ReadonlyMap<string, ReadonlyMap<string, StateEvent>>;
 
-/** Told of an event that does not count, and why, as a sentence. */
+/** Receives a sentence on each event that does not count, with the reason. */
 export type OnIgnored = (sentence: string) => void;
 
-/** So many sentences that were told are remembered. */
+/** Number of reported sentences to remember. */
 const TOLD_MAX = 1_000;
 
-/** Each once. Writing the same again and again is told of no more than once. */
+/** Reports each sentence once, also when the event is written repeatedly. */
 export function tellOnce(tell: OnIgnored): OnIgnored {
   const told = new Set<string>();
   return (sentence) => {
@@ -55,7 +55,7 @@ export function tellOnce(tell: OnIgnored): OnIgnored {
   };
 }
 
-/** A room's state, of which what does not count is left out. */
+/** A room's state without the events that do not count. */
 function viewState(types: State, onIgnored: OnIgnored): RoomView {
   let power: ((user: string) => number) | undefined;
   const levelOf = (user: string): number => {
@@ -67,7 +67,7 @@ function viewState(types: State, onIgnored: OnIgnored): RoomView {
   };
   const isShown = (event: StateEvent): boolean => {
     if (counts(event, levelOf)) return true;
-    // What says nothing is as good as absent whoever wrote it.
+    // Empty content counts as absent, from every sender.
     if (!isCleared(event.content)) onIgnored(ignoredBecause(event));
     return false;
   };
@@ -136,7 +136,7 @@ export class RoomStateStore implements RoomStates {
     return [...this.#rooms.keys()];
   }
 
-  /** Before an initial sync: what is not in its answer is no longer ours, and of it only so much is kept. */
+  /** Before an initial sync: drops all rooms. From then on keeps only events that `keeps` accepts. */
   begin(keeps: Keeps = () => true): void {
     this.#rooms.clear();
     this.#bytes.clear();
@@ -157,7 +157,7 @@ export class RoomStateStore implements RoomStates {
     return !same || event.eventId === "";
   }
 
-  /** Somebody who floods a room makes it useless, and nothing else. */
+  /** A user who floods a room makes only that room unusable. */
   #fits(room: RoomId, event: StateEvent, before: StateEvent | undefined): boolean {
     const bytes = (this.#bytes.get(room) ?? 0) + sizeOf(event) - (before === undefined ? 0 : sizeOf(before));
     if (bytes > ROOM_BYTES_MAX && before === undefined) {
@@ -182,5 +182,5 @@ export class RoomStateStore implements RoomStates {
   }
 }
 
-/** In bytes, about: what an event takes as JSON. */
+/** Approximate size of an event as JSON, in bytes. */
 const sizeOf = (event: StateEvent): number => JSON.stringify(event).length;

@@ -16,7 +16,7 @@ export type AdminAnswer = { readonly kind: "done" } | AdminRefusal;
 export type AdminRefusal = {
   readonly kind: "refused";
   readonly reason: string;
-  /** The homeserver has no such act, for whichever token. */
+  /** The homeserver has no such API, for any token. */
   readonly isAbsent: boolean;
 };
 
@@ -129,7 +129,7 @@ export class ServerAdmin {
     );
   }
 
-  /** Makes an account that is not there; one that is would get this password. */
+  /** Creates a missing account; an existing account would get this password. */
   createAccount(user: UserId, password: string): Promise<AdminAnswer> {
     return this.#ask(`make the account ${user}`, "PUT", SYNAPSE, path`/v2/users/${user}`, { password });
   }

@@ -87,7 +87,7 @@ export class MatrixSession {
   readonly homeserver: string;
   readonly userId: UserId;
   readonly #token: Secret;
-  /** What people call the rooms that were looked up, for errors. */
+  /** Aliases of the rooms that were looked up, for errors. */
   readonly #names = new Map<RoomId | RoomAlias, RoomAlias>();
   readonly #fetch: Fetch | undefined;
   readonly #onIgnored: OnIgnored;
@@ -252,7 +252,7 @@ export class MatrixSession {
     );
   }
 
-  /** One state event as it stands, whoever wrote it. */
+  /** One current state event, from any sender. */
   async stateEvent(
     room: RoomId,
     type: string,
@@ -276,13 +276,13 @@ export class MatrixSession {
     return all.find((one) => one.type === type && one.stateKey === stateKey);
   }
 
-  /** Whether an event of the room counts; one that does not is told of. */
+  /** Whether an event of the room counts; reports one that does not. */
   async counts(
     room: RoomId,
     event: Pick<StateEvent, "type" | "stateKey" | "sender" | "content">,
     signal?: AbortSignal,
   ): Promise<boolean> {
-    // What one has written oneself, the homeserver let one write.
+    // The homeserver has allowed our own events.
     const isOwn = event.sender === this.userId && countsByPower(event.type);
     if (isOwn || countsByItself(event)) return true;
     if (countsByPower(event.type) && counts(event, powerIn(await this.powerEvents(room, signal))))
@@ -291,7 +291,7 @@ export class MatrixSession {
     return false;
   }
 
-  /** What says who holds which power in a room. */
+  /** The events that define power in a room. */
   async powerEvents(room: RoomId, signal?: AbortSignal): Promise<PowerEvents> {
     const [levels, create] = await Promise.all([
       this.#content(room, eventTypes.powerLevels, "", signal),
@@ -307,7 +307,7 @@ export class MatrixSession {
     return state.filter(({ type, stateKey }) => view.get(type, stateKey) !== undefined);
   }
 
-  /** Everything that is current in a room, whoever wrote it. */
+  /** The whole current state of a room, from every sender. */
   async wholeState(room: RoomId, signal?: AbortSignal): Promise<StateEvent[]> {
     const answer = await this.#call(
       `read the state of ${this.#name(room)}`,
@@ -448,7 +448,7 @@ export class MatrixSession {
   ): Promise<void> {
     await this.#call("set the presence of this account", "PUT", path`/v3/presence/${this.userId}/status`, {
       body: { presence, ...(options.message === undefined ? {} : { status_msg: options.message }) },
-      // Presence that comes late is no presence.
+      // Late presence is useless.
       rateLimitMsMax: 0,
       ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
     });

@@ -54,7 +54,7 @@ test("an upstream that never answers, or never ends, blocks neither the homeserv
     );
   expect(await rawRequest(proxy.socket, "GET /http/quick/ HTTP/1.1", "Host: h")).toContain("quick");
   for (const { close } of flood) close();
-  // What was abandoned counts no more.
+  // Aborted requests no longer count.
   const again = await waitFor(
     async () => {
       const asked = await open(proxy.socket, "/http/endless/");

@@ -7,7 +7,7 @@ import { BureauError, errnoOf } from "@bureau/kit/errors";
 /** BUN_CONFIG_MAX_HTTP_REQUESTS when it is not set. */
 const RUNTIME_MAX = 256;
 const UPSTREAM_MAX = 64;
-/** All but the homeserver together: what is left is the homeserver's. */
+/** All upstreams except the homeserver together; the rest is reserved for the homeserver. */
 const SERVICES_MAX = RUNTIME_MAX - UPSTREAM_MAX;
 
 export const HOMESERVER = "the homeserver";
@@ -15,7 +15,7 @@ export const HOMESERVER = "the homeserver";
 export class InFlight {
   readonly #counts = new Map<string, number>();
 
-  /** Counts a request until what it returns is called. @throws BureauError `unavailable` when there are too many */
+  /** Counts a request until the returned function is called. @throws BureauError `unavailable` when there are too many */
   begin(upstream: string): () => void {
     const count = this.#counts.get(upstream) ?? 0;
     const services = [...this.#counts].reduce((sum, [name, n]) => (name === HOMESERVER ? sum : sum + n), 0);
@@ -37,7 +37,7 @@ export class InFlight {
   }
 }
 
-/** The same bytes; `over` is called when they have ended, broken off, or nobody reads them any more. */
+/** The same bytes; calls `over` when they end, break off, or the reader cancels. */
 export function whenOver(body: ReadableStream<Uint8Array>, over: () => void): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   return new ReadableStream({

@@ -1,4 +1,4 @@
-/** The JSON of a request, or of an answer, read up to a limit whatever its Content-Length claims. */
+/** The JSON of a request or response, read up to a limit, independent of its Content-Length. */
 import { BureauError } from "@bureau/kit/errors";
 
 /** 64 KiB for agents (wire facts, section 12.3). */

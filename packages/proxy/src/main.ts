@@ -15,7 +15,7 @@ import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
 import { rehearse } from "./rehearse.ts";
 
-/** What the program's start waits for; the rest is done beside it. */
+/** The tasks that the program's start waits for; others run concurrently. */
 const INVITATIONS_MS_MAX = 2_000;
 
 await runProgram("bureau-proxy", async ({ log, signal, args }) => {

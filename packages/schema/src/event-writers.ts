@@ -58,20 +58,20 @@ export type Written = {
 /** Whether the type is one of ours, of which not everybody's events count. */
 export const isGuarded = (type: string): boolean => byType.has(type);
 
-/** Whether an event counts whatever power its sender holds: it is of no type of ours, or of the sender's own. */
+/** Whether an event counts without regard to power: a foreign type, or the sender's own event. */
 export function countsByItself({ type, stateKey, sender }: Written): boolean {
   const who = byType.get(type);
   return who === undefined || (who.owner === true && sender === `@${stateKey}`);
 }
 
-/** Whether an event counts, where `levelOf` says what each user holds in its room. */
+/** Whether an event counts; `levelOf` returns a user's power level in its room. */
 export function counts(event: Written, levelOf: (user: string) => number): boolean {
   if (countsByItself(event)) return true;
   const level = byType.get(event.type)?.level;
   return level !== undefined && levelOf(event.sender) >= level;
 }
 
-/** Whether somebody's power can make an event of this type count. */
+/** Whether a user's power can make an event of this type count. */
 export const countsByPower = (type: string): boolean => byType.get(type)?.level !== undefined;
 
 /** Why an event does not count, for a person. */

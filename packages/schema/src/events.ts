@@ -144,7 +144,7 @@ export const BureauVersionSchema = v.object({
   host_environment_path: unset(v.string()),
   /** Ours: new for every request. A version that failed is tried again only under another. */
   request_id: unset(v.string()),
-  /** What its writer says. Who asked is the event's sender, for whoever decides by it. */
+  /** The writer's claim. Decisions use the event's sender as the requester. */
   requested_by: unset(userId),
   /** RFC 3339. */
   requested_at: unset(v.string()),

@@ -121,14 +121,14 @@ export const SandboxExitSchema = v.object({
 });
 export type SandboxExit = v.InferOutput<typeof SandboxExitSchema>;
 
-/** How far what sandboxes use of the host is limited. */
+/** How far limits of sandboxes are enforced. */
 export const LimitsFactSchema = v.object({
   /**
    * `enforced`: memory, processes and share of the processor. `partly`: some of them. `grouped`: none of them, but a
    * sandbox ends as one. `none`: without control groups.
    */
   level: v.picklist(["enforced", "partly", "grouped", "none"]),
-  /** What is missing and why, unless all is enforced. */
+  /** The missing limits and the reason, unless all are enforced. */
   reason: v.optional(v.string()),
 });
 export type LimitsFact = v.InferOutput<typeof LimitsFactSchema>;
@@ -156,7 +156,7 @@ export type SandboxLayers = v.InferOutput<typeof SandboxLayersSchema>;
 
 export const SandboxConfinementSchema = v.object({
   layers: SandboxLayersSchema,
-  /** What the template has the seccomp filter allow, such as `nested_userns`. */
+  /** Exceptions of the seccomp filter from the template, such as `nested_userns`. */
   exceptions: v.array(v.string()),
   /** As it was made; older launchers did not say. */
   limits: v.optional(LimitsFactSchema),

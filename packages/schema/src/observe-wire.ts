@@ -60,7 +60,7 @@ export const PrincipalReportSchema = v.object({
   health: v.optional(v.picklist(healthStates)),
   /** It runs its previous configuration because the new one failed; `reason` says how. */
   rolled_back: v.optional(v.boolean()),
-  /** What its sandbox is made of; absent when it does not run. */
+  /** The layers of its sandbox; absent when it does not run. */
   sandbox: v.optional(SandboxConfinementSchema),
 });
 export type PrincipalReport = v.InferOutput<typeof PrincipalReportSchema>;
@@ -75,7 +75,7 @@ export const MachineReportSchema = v.object({
     reason: v.optional(v.string()),
     fleet: v.string(),
     version: v.string(),
-    /** How far what sandboxes use of the host is limited; absent while the launcher has not said. */
+    /** How far limits of sandboxes are enforced; absent until the launcher reports it. */
     limits: v.optional(LimitsFactSchema),
   }),
   daemon: v.object({ pid: v.number(), started_at: v.number() }),
@@ -83,7 +83,7 @@ export const MachineReportSchema = v.object({
   fleet_cache: v.optional(v.object({ url: v.string(), public_keys: v.array(v.string()) })),
   /** When the configuration that `principals` follows from was written: its event's `origin_server_ts`. */
   config_sent_at: v.optional(v.number()),
-  /** What of the machine's configuration cannot be read or obeyed, each a sentence. */
+  /** Faults of the machine's configuration, one sentence each. */
   config_faults: v.optional(v.array(v.string())),
   principals: list(PrincipalReportSchema),
 });

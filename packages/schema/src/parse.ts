@@ -13,7 +13,7 @@ export class InputError extends Error {
     readonly what: string,
     /** One sentence per fault, each with its path, for example `command.0: expected string but received 5`. */
     readonly faults: readonly string[],
-    /** What to type next, where the reader knows. */
+    /** The next command, where the reader knows one. */
     readonly hint = "",
   ) {
     super(`Invalid ${what}: ${faults.join("; ")}`);
@@ -82,7 +82,7 @@ const LOST_KEYS = ["__proto__", "prototype", "constructor"];
 /** Whether no map of ours can hold this key. */
 export const isLostKey = (key: string): boolean => LOST_KEYS.includes(key);
 
-/** An object whose keys are anybody's and whose values are all alike. A key that would be lost is refused. */
+/** An object with arbitrary keys and values of one type. Refuses a key that would be lost. */
 export function mapOf<const Schema extends v.GenericSchema>(value: Schema) {
   return v.pipe(
     jsonObject,

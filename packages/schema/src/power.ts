@@ -2,9 +2,9 @@
 import * as v from "valibot";
 import { PowerLevelsSchema } from "./events.ts";
 
-/** What an administrator holds: everything that Bureau's rooms ask for. */
+/** An administrator's level: enough for everything in Bureau's rooms. */
 export const ADMIN_LEVEL = 100;
-/** What Matrix gives moderators, and Bureau machines in rooms that they write to. */
+/** The level of moderators in Matrix, and of machines in rooms that they write to. */
 export const MODERATOR_LEVEL = 50;
 
 /** From this room version on creators have all power and are not named in power levels. */
@@ -19,7 +19,7 @@ export type PowerEvents = {
     | undefined;
 };
 
-/** A user's level. Levels that cannot be read give nobody any power but creators. */
+/** A user's level. Unreadable levels give power only to creators. */
 export function powerIn({ levels, create }: PowerEvents): (user: string) => number {
   const creators = create === undefined ? [] : creatorsOf(create);
   if (levels === undefined) return (user) => (user === create?.sender ? ADMIN_LEVEL : 0);
@@ -32,7 +32,7 @@ export function powerIn({ levels, create }: PowerEvents): (user: string) => numb
   };
 }
 
-/** Those who need no level; nobody in rooms of earlier versions. */
+/** Users who need no level; empty in rooms of earlier versions. */
 function creatorsOf({ sender, content }: NonNullable<PowerEvents["create"]>): readonly unknown[] {
   if (!(Number(content["room_version"]) >= CREATORS_RULE_FROM)) return [];
   const others = content["additional_creators"];

@@ -33,7 +33,7 @@ export const ResourcesSchema = v.object({
   memory_limit_mb: v.optional(nonNegative),
   pids_limit: v.optional(nonNegative),
 });
-/** What the seccomp filter refuses unless a template asks for it: each is a field of `security`, off by default. */
+/** Calls that the seccomp filter refuses unless a template allows them: each is a field of `security`, off by default. */
 export const securityExceptions = [
   "nested_userns", // user namespaces, and mounts, inside the sandbox
   "perf", // perf_event_open

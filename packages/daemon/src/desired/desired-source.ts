@@ -34,7 +34,7 @@ export type DesiredSourceDeps = {
     /** These rooms are needed: finds and joins those not known yet, in the background. */
     want(aliases: ReadonlySet<RoomAlias>): void;
   };
-  /** These state events are needed, in whichever room. */
+  /** These state events are needed, in any room. */
   readonly scope: { want(names: readonly StateName[]): void };
   readonly notify: (notice: Notice) => void;
   readonly log: Log;
@@ -96,7 +96,7 @@ export class DesiredSource {
     return this.#latest;
   }
 
-  /** What of the configuration cannot be read or obeyed, each a sentence, by what {@link current} last saw. */
+  /** Faults of the configuration that {@link current} last read, one sentence each. */
   get faults(): readonly string[] {
     return [...this.#told];
   }

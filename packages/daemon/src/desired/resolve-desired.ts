@@ -71,7 +71,7 @@ export function resolveDesired(snapshot: Snapshot): Desired {
   return { principals, defaultPolicy, faults, aliases: needs.aliases, conditions: needs.conditions };
 }
 
-/** What the outcomes depend on. */
+/** The inputs of the outcomes. */
 type Needs = { readonly aliases: Set<RoomAlias>; readonly conditions: StateName[] };
 
 type Entry = {

@@ -16,7 +16,7 @@ export type HeartbeatDeps = {
   readonly machine: UserId;
   readonly room: RoomId;
   readonly intervalMs: number;
-  /** Publishes again what others have displaced. */
+  /** Publishes again events that others have displaced. */
   readonly publishFacts: () => Promise<void>;
   readonly sandboxes: () => readonly SandboxStatus[];
   readonly userOf: (account: ReturnType<typeof parseAccountLocalpart>) => UserId;
@@ -24,7 +24,7 @@ export type HeartbeatDeps = {
   readonly log: Log;
 };
 
-/** Between two looks at what else the machine has published. */
+/** Interval between checks of the machine's other published events. */
 const BEATS_A_LOOK = 4;
 
 /** Beats until `signal` aborts. A beat that cannot be sent is left out: the next says more. @throws when revoked */

@@ -19,7 +19,7 @@ export type Facts = {
   readonly log: Log;
 };
 
-/** @throws when the homeserver is away or the machine is revoked; what it refuses is only told of */
+/** @throws when the homeserver is away or the machine is revoked; a refused event is only logged */
 export async function publishFacts(facts: Facts, room: RoomId): Promise<void> {
   const { session, hardware, keyFile, version, log } = facts;
   try {

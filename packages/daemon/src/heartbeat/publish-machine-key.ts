@@ -1,6 +1,6 @@
 /**
  * The launcher publishes the machine's key once, when it joins. Who may write to the machine room may put another in its
- * place, which nobody uses then, and nobody could seal anything for this machine: so it is put back.
+ * place. No reader accepts that one, and no credential can be sealed for this machine: so the daemon restores its own.
  */
 import { readIfPresent } from "@bureau/kit/durable-file";
 import type { MatrixSession } from "@bureau/matrix/session";

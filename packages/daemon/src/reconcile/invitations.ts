@@ -19,14 +19,14 @@ import * as v from "valibot";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { MachineRooms } from "../sync/machine-rooms.ts";
 
-/** What a start waits for at most. */
+/** The longest wait of a start. */
 const INVITE_MS_MAX = 3_000;
 
 const MembershipSchema = v.object({ membership: v.string() });
 
 export type InvitationsDeps = {
   readonly session: Pick<MatrixSession, "getState" | "inviteUser">;
-  /** Undefined as long as nobody knows the rooms. */
+  /** Undefined until the rooms are known. */
   readonly rooms: () => MachineRooms | undefined;
   readonly clock: Clock;
   readonly log: Log;

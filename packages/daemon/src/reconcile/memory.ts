@@ -33,7 +33,7 @@ export type PrincipalMemory = {
   readonly starts: Attempts & { readonly key: string };
   /** Starts of the configuration `key` names that failed for good, or ended in failure or too soon: see `rollback.ts`. */
   readonly trial: { readonly key: string; readonly failures: number };
-  /** The configuration that the launcher refused as it stands. */
+  /** The configuration that the launcher refused. */
   readonly refused?: { readonly key: string; readonly reason: string };
   /** What was started last; unknown after a restart of the daemon. */
   readonly ran?: GoodSpec;

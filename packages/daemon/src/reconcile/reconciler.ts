@@ -69,7 +69,7 @@ export type ReconcilerView = {
   readonly sandboxes: readonly SandboxStatus[];
   /** Why the launcher cannot be reached; undefined while it can. */
   readonly launcherAway: string | undefined;
-  /** How far the launcher limits what sandboxes use. */
+  /** How far the launcher enforces limits of sandboxes. */
   readonly limits?: LimitsFact | undefined;
   /** Of the configuration that the reports follow from; undefined while there is none. */
   readonly configSentAt?: number | undefined;

@@ -15,7 +15,7 @@ const searchAgain = { firstMs: 2_000, maxMs: 60_000 };
 
 export type RoomDirectoryDeps = {
   readonly session: Pick<MatrixSession, "resolveAlias" | "joinRoom">;
-  /** Whether the machine is in the room already, as far as it was told. */
+  /** Whether the machine is in the room, as far as synced. */
   readonly isJoined: (room: RoomId) => boolean;
   readonly clock: Clock;
   readonly random: () => number;

@@ -11,7 +11,7 @@ import { randomUUID } from "node:crypto";
 import type { Keeps } from "@bureau/matrix/room-state";
 import { eventTypes } from "@bureau/schema/events";
 
-/** A state event by its name, in whichever room. */
+/** A state event by its type and state key, in any room. */
 export type StateName = { readonly type: string; readonly stateKey: string };
 
 const obeyed = [
@@ -28,7 +28,7 @@ const obeyed = [
 
 export type OpenScope = {
   readonly filter: unknown;
-  /** The same for whoever stores the answers. */
+  /** The same for the store of responses. */
   readonly keeps: Keeps;
   /** Aborts when there is more to ask for. */
   readonly grown: AbortSignal;

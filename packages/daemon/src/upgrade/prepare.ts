@@ -42,21 +42,21 @@ export async function prefetch(path: string, options: FetchOptions): Promise<str
 export type CheckContext = {
   /** The path as it was asked for: the way to a build counts, too. */
   readonly asked: string;
-  /** What is to be replaced. */
+  /** The version to replace. */
   readonly running: HostEnvironment;
   /** May be found in the machine's files. */
   readonly formats: readonly number[];
   readonly layout: Layout;
 };
 
-/** @throws BureauError `invalid-input` that says what is wrong with it */
+/** @throws BureauError `invalid-input` that names its fault */
 export async function checkEnvironment(
   path: string,
   { asked, running, formats, layout }: CheckContext,
 ): Promise<HostEnvironment> {
   const bad = (reason: string): BureauError =>
     new BureauError("invalid-input", `"${asked}" cannot be used: ${reason}`);
-  // First: what others may change is not even looked into.
+  // First: do not read a path that others may change.
   const place = faultOfPlace(asked, layout);
   if (place !== undefined) throw bad(place);
   if (realPath(asked) !== path) throw bad(`it resolves to another path than "${path}"`);

@@ -18,7 +18,7 @@ export function wantedVersion(view: RoomView | undefined, key: string): UpgradeR
     // Other writers name none: theirs is the same request as long as it says the same.
     request_id: version.request_id ?? digestOf(version).slice(0, 16),
     path,
-    // Who asked is who sent it, whatever the content claims.
+    // The requester is the event's sender, not a value from the content.
     ...(event.sender === "" ? {} : { requested_by: event.sender }),
     ...(version.requested_at === undefined ? {} : { requested_at: version.requested_at }),
   };

@@ -14,7 +14,7 @@ import type { RateLimits } from "./rate-limits.ts";
 import { type RequestContext, readJson } from "./request.ts";
 import { Created, type Route, type Router } from "./router.ts";
 
-/** `shared`: whoever started this program holds the port for it (SO_REUSEPORT); otherwise no other program may have it. */
+/** `shared`: the parent process holds the port for this program (SO_REUSEPORT); otherwise the port is exclusive. */
 export type ServerAddress = ListenAddress & { readonly shared?: boolean };
 
 export type HttpServer = {

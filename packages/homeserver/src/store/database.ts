@@ -90,7 +90,7 @@ export class HomeserverDatabase {
   }
 }
 
-/** Whether a statement failed because nothing more can be written where the database lies. */
+/** Whether a statement failed because the database's file system is full. */
 export const isDiskFull = (error: unknown): boolean =>
   error instanceof SQLiteError && (error.code === "SQLITE_FULL" || error.code === "SQLITE_IOERR_WRITE");
 

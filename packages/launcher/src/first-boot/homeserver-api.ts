@@ -132,7 +132,7 @@ export class HomeserverApi {
     }
   }
 
-  /** What is refused for its rate waits within the budget of the whole first boot, which {@link signal} ends. */
+  /** Rate-limited requests wait within the budget of the whole first boot, which {@link signal} ends. */
   #request<const Schema extends GenericSchema>(
     ...request: [act: string, method: string, path: string, body: unknown, schema: Schema]
   ): Promise<InferOutput<Schema>> {

@@ -22,7 +22,7 @@ const CONTROLLERS = ["memory", "pids", "cpu"] as const;
 type Controller = (typeof CONTROLLERS)[number];
 /** The leaf of the terminal server; systemd's unit says the same (`DelegateSubgroup=`). */
 export const TERMINALS_LEAF = "terminals";
-/** What the scope of a terminal server is called; an id follows. */
+/** Name prefix of a terminal server's scope; an id follows. */
 export const SCOPE_PREFIX = "bureau-terminals-";
 /** Processes started meanwhile are moved in the next round. */
 const MOVE_ROUNDS_MAX = 20;
@@ -51,7 +51,7 @@ export class ControlGroups {
     return { level, reason: `without ${missing.join(", ")}: ${this.#reason}` };
   }
 
-  /** True as long as what {@link settle} found is so: another terminal server may have another folder. */
+  /** True while the result of {@link settle} is valid: another terminal server may have another folder. */
   get isSettled(): boolean {
     if (this.#server === undefined || !isAlive(this.#server)) return false;
     if (this.#base === undefined) return true;
@@ -78,7 +78,7 @@ export class ControlGroups {
     this.#enforced = CONTROLLERS.filter((name) => enabled.includes(name));
   }
 
-  /** One at a time: together, one that is missing would keep the others out. */
+  /** One at a time: in one write, a missing controller would keep the others out. */
   #enable(folder: string, name: Controller): void {
     try {
       writeFileSync(join(folder, "cgroup.subtree_control"), `+${name}`);
@@ -145,7 +145,7 @@ export class ControlGroups {
       memory: [
         ["memory.max", String(memoryBytes)],
         ["memory.swap.max", "0"],
-        // A program that lost one of its processes to the limit seldom knows what to do: all of it ends.
+        // A program seldom handles the loss of one process to the limit: kill the whole group.
         ["memory.oom.group", "1"],
       ],
       pids: [["pids.max", String(pids + PIDS_OF_BWRAP)]],
@@ -159,7 +159,7 @@ export class ControlGroups {
     for (const folder of this.#foldersOf(name)) writeIfThere(join(folder, "cgroup.kill"), "1");
   }
 
-  /** Ends what is in the group and removes it. @throws BureauError when a process does not die */
+  /** Ends all processes of the group and removes it. @throws BureauError when a process does not die */
   async remove(name: string, clock: Clock): Promise<void> {
     const deadline = clock.monotonic() + REMOVE_MS_MAX;
     for (const folder of this.#foldersOf(name))

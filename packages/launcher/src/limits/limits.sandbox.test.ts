@@ -1,4 +1,4 @@
-/** What a sandbox may use of the host without control groups, and with the grouping that the host gives. */
+/** Limits of a sandbox without control groups, and with the groups that the host delegates. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ afterAll(() => launcher[Symbol.asyncDispose]());
 
 const MEBIBYTE = 1 << 20;
 
-/** What `script` printed, in a sandbox of its own. */
+/** The output of `script` in a sandbox of its own. */
 async function printed(name: string, script: string, resources = {}): Promise<string> {
   await launcher.create(`agent/${name}`, script, { spec: { resources } });
   await launcher.exitOf(`agent/${name}`);
@@ -58,7 +58,7 @@ describe("in a sandbox", () => {
 
   // As root its own processes are never counted: there control groups are there for that.
   test.skipIf(process.getuid?.() === 0)("a program cannot start more processes than it may", async () => {
-    // What runs in the background holds nothing open: the script ends when it cannot go on.
+    // Background processes hold nothing open: the script ends when it cannot continue.
     const script =
       "(i=0; while [ $i -lt 60 ]; do sleep 60 >/dev/null 2>&1 & i=$((i+1)); done) 2>&1; echo over";
     expect(await printed("forks", script, { pids_limit: 30 })).toMatch(/fork/i);

@@ -1,4 +1,4 @@
-/** What a sandbox may use at most. Pure: from what its template says, and for the rest from the size of the host. */
+/** The resource limits of a sandbox. Pure: from its template, with defaults from the size of the host. */
 import type { ProcessLimit } from "@bureau/kit/posix";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 

@@ -22,7 +22,7 @@ async function nextServer(tmux: SandboxHost["tmux"]): Promise<number> {
   try {
     await tmux.ensureServer();
   } catch (error) {
-    // Whatever it is, it is no fault of what was to be started.
+    // Any failure here is not a fault of the program to start.
     throw new BureauError("unavailable", messageOf(error), { cause: error });
   }
   const pid = await tmux.serverPid();

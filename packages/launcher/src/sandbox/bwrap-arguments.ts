@@ -49,7 +49,7 @@ export type BwrapContext = {
   readonly environment: Readonly<Record<string, string>>;
   /** Size of a tmpfs that does not say its own. */
   readonly tmpfsBytes: number;
-  /** No tmpfs is larger, whatever it says. */
+  /** The largest tmpfs, even when the template asks for more. */
   readonly memoryBytes: number;
 };
 
@@ -74,7 +74,7 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
     ...(context.serves ? tmpfs(insidePaths.listen, "0755", LISTEN_BYTES_MAX) : []),
     // The last mount: mount-check.ts takes it for the sign that all are made.
     ...["--ro-bind", context.programsDir, insidePaths.programs],
-    // Made by bubblewrap, of whatever size: only what is sized may be written to.
+    // bubblewrap makes these without a size limit, so they are read-only.
     ...["--remount-ro", "/dev", "--remount-ro", "/"],
     "--clearenv",
     ...Object.entries(context.environment).flatMap(([name, value]) => ["--setenv", name, value]),
@@ -197,7 +197,7 @@ function mountArguments(mount: ResolvedMount, context: BwrapContext): string[] {
 /** Nothing is ever in it. */
 const HIDDEN_BYTES = 4_096;
 
-/** An empty folder over what is there, which cannot be written to. */
+/** An empty read-only folder over the existing one. */
 const hiddenFolder = (path: string): string[] => [
   ...tmpfs(path, "0555", HIDDEN_BYTES),
   ...["--remount-ro", path],

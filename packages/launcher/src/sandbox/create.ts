@@ -332,7 +332,7 @@ async function startTerminal(host: SandboxHost, principal: AccountLocalpart, pla
       .then(() => settleGroups(host))
       .then(start)
       .catch((again: unknown) => {
-        // Whatever it is, it is no fault of what was to be started.
+        // Any failure here is not a fault of the program to start.
         throw new BureauError("unavailable", messageOf(again), { cause: again });
       });
   }

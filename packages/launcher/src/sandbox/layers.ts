@@ -31,7 +31,7 @@ export function layersOf(program: number, outside: number, hidden: readonly stri
   };
 }
 
-/** Pure. Filters are inherited: only one that is not there outside is the sandbox's. */
+/** Pure. Filters are inherited: only a filter that is absent outside is the sandbox's. */
 export function hasFilterOfItsOwn(
   inside: ReadonlyMap<string, string>,
   outside: ReadonlyMap<string, string>,

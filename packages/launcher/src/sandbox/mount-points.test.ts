@@ -66,7 +66,7 @@ test("a read-only mount of a folder that others write to must already have the m
   expect(existsSync(join(home, "tool"))).toBe(false);
   mkdirSync(join(home, "tool"));
   expect(shared("/shared/tool")).not.toThrow();
-  // Nobody inside writes to it: it is the host's own business.
+  // No program inside writes to it: only the host does.
   expect(nestedPoints([bind(home, "/usr", false), bind(tool, "/usr/x")], [], [])).toEqual([]);
 });
 

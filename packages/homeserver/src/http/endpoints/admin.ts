@@ -133,7 +133,7 @@ const userSchema = v.object({
   deactivated: v.optional(v.boolean()),
   logout_devices: v.optional(v.boolean(), true),
 });
-/** What this server does not do to an account is refused, unless it asks for nothing: no admin believes it was done. */
+/** Refuses changes that this server does not support, so that no admin takes them for done; accepts empty ones. */
 function refuseUnknown(body: JsonObject, known: object): JsonObject {
   for (const [key, value] of Object.entries(body)) {
     const asksNothing = value === false || value === null || (Array.isArray(value) && value.length === 0);

@@ -18,7 +18,7 @@ const targetSchema = v.object({ user_id: v.pipe(v.string(), v.maxLength(255)), r
 
 type Act = (roomId: string, sender: string, target: string, reason: string | undefined) => void;
 
-/** A room is some ten events, kept for ever. */
+/** A room is some ten events, kept forever. */
 const CREATE_ROOM_COST = 10;
 
 export function roomEndpoints(deps: Deps): Route[] {

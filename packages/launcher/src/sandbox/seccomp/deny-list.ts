@@ -38,7 +38,7 @@ const TIOCLINUX = 0x541c;
 
 export const denyList: readonly DenyRule[] = [
   { syscalls: ["clone3"], errno: ENOSYS, unless: "nested_userns" },
-  // A nested user namespace opens most of the kernel to whoever made it.
+  // A nested user namespace exposes most of the kernel to its creator.
   {
     syscalls: ["clone", "unshare"],
     errno: EPERM,
@@ -72,7 +72,7 @@ export const denyList: readonly DenyRule[] = [
     errno: ENOSYS,
   },
   { syscalls: ["perf_event_open"], errno: ENOSYS, unless: "perf" },
-  // These need capabilities that nobody inside has; refused here, the kernel's own check is not the only one.
+  // These need capabilities that no program inside has; this filter is a second check besides the kernel's.
   {
     syscalls: [
       "open_by_handle_at",

@@ -72,7 +72,7 @@ function ruleProgram(rule: DenyRule, architecture: Architecture, name: string): 
   ];
 }
 
-/** Goes on where it ends when the condition holds, and to `otherwise` when not. */
+/** Continues with the next instruction when the condition holds, else jumps to `otherwise`. */
 function conditionProgram(condition: Condition, name: string, otherwise: string): Instruction[] {
   const holds = `${name} holds`;
   const isListed = "oneOf" in condition;
