@@ -257,6 +257,19 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
           expect(result.stderr).toContain("bureau whoami shows");
         }
       }
+      // Who is invited later accepts with a command, and then may do as much.
+      expect(
+        (await person.json<{ invited: string[] }>("matrix", "user", "invite", "alice", "--operator", ...of))
+          .invited,
+      ).toHaveLength(8);
+      expect((await other.run("login", "alice", ...where)).code).toBe(0);
+      const { invitations } = await other.json<{ invitations: { alias: string; invited_by: string }[] }>(
+        ...["matrix", "room", "join"],
+      );
+      expect(invitations).toHaveLength(8);
+      expect(new Set(invitations.map((one) => one.invited_by))).toEqual(new Set([person.session().userId]));
+      await other.json("matrix", "room", "join", fleet);
+      expect((await other.run("matrix", "state", "set", fleet, "m.room.topic", "{}")).code).toBe(0);
       rmSync(other.dir, { recursive: true, force: true });
     });
 

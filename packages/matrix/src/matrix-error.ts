@@ -51,7 +51,7 @@ export function hintOf(status: number, errcode: string): string {
     return "the session has ended: bureau login";
   if (errcode === "M_USER_DEACTIVATED") return "the account is closed: bureau login as another user";
   if (status === 401 || status === 403)
-    return "bureau whoami shows your account; the administrator grants the right with bureau matrix user invite NAME --operator, or acts with --credential-file PATH";
+    return "bureau whoami shows your account, bureau matrix room join your invitations; the administrator grants the right with bureau matrix user invite NAME --operator, or acts with --credential-file PATH";
   if (status === 413 || errcode === "M_TOO_LARGE") return "a Matrix event holds 64 KiB: make it smaller";
   if (status === 507 || errcode === "M_RESOURCE_LIMIT_EXCEEDED")
     return "free space on the homeserver's disk (df -h), then try again; agents keep running meanwhile";

@@ -19,7 +19,9 @@ import {
   uninstallAll,
   whyUserStays,
 } from "../doctor/uninstall.ts";
+import { findInstallation } from "../instance/installation.ts";
 import { programsDir } from "../instance/programs-dir.ts";
+import { shellWord } from "../remote/shell-words.ts";
 
 /** Exit code 0: done; 1: something could not be removed, or a decision is missing. */
 export async function run(invocation: Invocation): Promise<number> {
@@ -82,8 +84,20 @@ function nothingRecorded(invocation: Invocation): number {
       },
     );
   if (booleanFlag(invocation, "json")) invocation.terminal.json({ removed: [], kept: [] });
-  else invocation.terminal.print("There is no Bureau on this host.");
+  else sayNothingInstalled(invocation);
   return 0;
+}
+
+/** An instance of one's own is no part of the system, and needs no command to go. */
+function sayNothingInstalled(invocation: Invocation): void {
+  const own = findInstallation(invocation);
+  if (own?.kind !== "rootless") {
+    invocation.terminal.print("There is no Bureau on this host.");
+    return;
+  }
+  invocation.terminal.print("Nothing of Bureau is installed in this host's system.");
+  const folder = shellWord(own.instance.layout.home);
+  sayNext(invocation.terminal, `your own instance is one folder: bureau down, then rm -r ${folder}`);
 }
 
 const foreseen = (record: InstallRecord, options: UninstallOptions): Promise<Receipt> =>

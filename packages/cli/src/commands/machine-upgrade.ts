@@ -58,7 +58,7 @@ function checkFlags(invocation: Invocation): void {
     throw new UsageError("Which machine? Name one, or say --local, --all or --label K=V", help);
   if (given.length > 1) throw new UsageError(`${given.join(" and ")} exclude each other`, help);
   if (!rollback && !environment && given[0] !== "--resume")
-    throw new UsageError("To what? --host-env PATH, or --rollback for what ran before", help);
+    throw new UsageError("Which version? --host-env PATH names one, --rollback the one before", help);
 }
 
 /** `--host-env`, looked into unless it lies on the machine only. */

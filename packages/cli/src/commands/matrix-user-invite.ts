@@ -1,5 +1,6 @@
 /** `bureau matrix user invite`: invites a person who has an account to the rooms of the namespace. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { namespaceOfInvocation, openSession } from "../instance/operator.ts";
 import { invitePerson, personOf, personRooms, requireAccounts } from "../instance/people.ts";
 
@@ -14,5 +15,8 @@ export async function run(invocation: Invocation): Promise<void> {
   if (booleanFlag(invocation, "json")) terminal.json({ user_id: user, operator: isOperator, invited });
   else if (invited.length === 0)
     terminal.print(`${user} is in all of the ${places.length} rooms, or invited`);
-  else terminal.print(`${user} is invited to ${invited.length} rooms`);
+  else {
+    terminal.print(`${user} is invited to ${invited.length} rooms`);
+    terminal.say(asTyped("\nType next, as that person: bureau matrix room join"));
+  }
 }

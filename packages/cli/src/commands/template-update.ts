@@ -129,7 +129,7 @@ const inWords: Record<Effect, string> = {
 
 function sayImpact({ terminal }: Invocation, reference: string, impact: Impact, changed: boolean): void {
   if (!changed) terminal.say(`"${reference}" says that already; nothing is written`);
-  if (impact.touched.length === 0) terminal.say(`Nobody is made from "${reference}"`);
+  if (impact.touched.length === 0) terminal.say(`No agent or service is made from "${reference}"`);
   else if (changed)
     terminal.table(
       ["PRINCIPAL", "MACHINE", "TEMPLATE", ""],

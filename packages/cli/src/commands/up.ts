@@ -153,8 +153,12 @@ async function present(invocation: Invocation, result: UpResult): Promise<void> 
   const command = typedCommand();
   const next = [
     ["status", "what runs here"],
-    ["matrix send bureau/lobby hello", "talk to the greeter …"],
-    ["matrix messages bureau/lobby", "… and read its answer"],
+    ...(result.greeting === undefined
+      ? []
+      : [
+          ["matrix send bureau/lobby hello", "talk to the greeter …"],
+          ["matrix messages bureau/lobby", "… and read its answer"],
+        ]),
     ["agent create demo --command 'echo hello; sleep 1000'", "an agent of your own"],
     ["agent logs demo", "what it prints"],
     ["down", "stop everything; the data stays"],

@@ -31,7 +31,8 @@ export const fleet: CommandGroup = {
     },
     {
       name: "use",
-      summary: "Choose the fleet that commands without --fleet are about, on a host of none",
+      summary:
+        "Choose the fleet that commands without --fleet are about, on a host that is no machine of one",
       positionals: [{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }],
       flags: { ...sessionFlags, ...jsonFlag },
       examples: ["bureau fleet use bureau/fleet/prod"],

@@ -127,6 +127,16 @@ export const matrix: CommandGroup = {
           load: () => import("../commands/matrix-room-members.ts"),
         },
         {
+          name: "join",
+          summary: "Accept invitations; without a room, show those you have",
+          positionals: [
+            { name: "room", summary: "Alias, its localpart, or room ID", rest: true, optional: true },
+          ],
+          flags: { ...sessionFlags, ...jsonFlag },
+          examples: ["bureau matrix room join", "bureau matrix room join bureau/system bureau/template"],
+          load: () => import("../commands/matrix-room-join.ts"),
+        },
+        {
           name: "create",
           summary: "Create a room",
           positionals: [{ name: "alias", summary: "Localpart of its alias" }],
