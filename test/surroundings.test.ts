@@ -1,6 +1,6 @@
 /**
- * What lies in the folder that a program is started in decides nothing: neither what the runtime reads there nor what a
- * shell would. Whoever can write there, an agent in its workspace for one, runs nothing as who starts a program there.
+ * Files in a program's working directory do not change its behaviour: neither files that the runtime reads nor files that a
+ * shell reads. A user who can write there, such as an agent in its workspace, cannot run code as the caller.
  */
 import { afterAll, expect, test } from "bun:test";
 import {

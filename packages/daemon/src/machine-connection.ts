@@ -188,8 +188,8 @@ export class MachineConnection {
   }
 
   /**
-   * An administrator's invitation is accepted. Of anybody else's only those to rooms that the configuration names are,
-   * by whoever looks for those (the room directory); the rest is left to lie.
+   * Accepts an administrator's invitation. The room directory accepts other users' invitations to rooms that the
+   * configuration names; all others stay pending.
    */
   async #answer(
     room: RoomId,

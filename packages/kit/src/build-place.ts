@@ -1,7 +1,7 @@
 /**
- * Where a build may lie so that what was checked is what is executed: nobody but root and the user who runs it may change
- * it, or where the path to it leads. Sandboxes run as that same user, so the folders they write to are no place for one
- * either, nor a step on the way to one.
+ * Checks the place of a build, so that the executed files are the checked ones: only root and the user who runs the build
+ * may change it, or any folder and link in its path. Sandboxes run as that same user, so a build or its path must not be in
+ * a folder that sandboxes write to.
  */
 import { lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve, sep } from "node:path";

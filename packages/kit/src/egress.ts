@@ -2,11 +2,11 @@
  * How a request leaves the process for a homeserver or another upstream: over a socket of this host, directly, or through
  * a forward proxy, and whose certificates are trusted on the way.
  *
- * What always holds: a socket and this host's own addresses are never proxied; a forward proxy only carries TLS, so that
- * no token passes it in clear; the runtime's own proxy variables (HTTP_PROXY and its relatives) decide nothing, for it
- * would obey them for every request. It also keeps connections to a socket by its path, so that a later request reaches
- * the process that has removed it: each request to a socket has a connection of its own. A socket is trusted by its
- * folder: only we, or root, may have put it there.
+ * Invariants: a socket and this host's own addresses are never proxied. A forward proxy carries only TLS, so that no token
+ * passes it in cleartext. The runtime's own proxy variables (HTTP_PROXY and its relatives) are ignored, because the runtime
+ * would obey them for every request. The runtime also pools connections to a socket by its path, so that a later request
+ * reaches the process that has removed it: each request to a socket has a connection of its own. A socket is trusted by its
+ * folder: only we, or root, can have created it there.
  */
 import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";

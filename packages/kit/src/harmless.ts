@@ -1,7 +1,7 @@
 /**
- * Text of others, for a terminal. What steers a terminal or turns its reading order around is shown as what it is:
- * `\x1b`, `\u{202e}`. So nobody who may write a message, a name or a log line writes over what a person reads, names
- * their window, or fills their clipboard.
+ * Escapes untrusted text for a terminal: characters that control a terminal or reverse the reading order appear as
+ * `\x1b`, `\u{202e}`. So the author of a message, a name or a log line cannot overwrite other output, set the window title,
+ * or fill the clipboard.
  */
 
 /** Controls of both sets, signs that reverse the reading order, and the line ends that only some programs see. */

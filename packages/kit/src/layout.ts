@@ -213,9 +213,9 @@ export function makePrivateDir(path: string): void {
 }
 
 /**
- * A lock between all of one user's commands on this host, whatever instance they are about. The file stays, empty. It
- * lies where only this user may write: in /tmp anybody could hold it, or make it first.
- * @throws BureauError where there is no such folder
+ * A lock between all of one user's commands on this host, for every instance. The file stays, empty. It is in a folder that
+ * only this user may write to: in /tmp any user could hold it, or create it first.
+ * @throws BureauError when there is no such folder
  */
 export function userLockFile(name: string, env: Env): string {
   const file = `bureau-${name}.lock`;

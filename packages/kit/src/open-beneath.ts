@@ -1,8 +1,8 @@
 /**
- * Handles on files and folders below a folder that others may write to: whatever they put on the way, before or
- * meanwhile, leads to nothing outside of it.
+ * Handles on files and folders below a folder that others may write to: links that they create, before or during the call,
+ * never lead outside of it.
  *
- * What openat2(2) does with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, one step at a time from the open folder before it.
+ * Does the same as openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, one path component at a time.
  * The call itself is out of reach where systemd restricts set-uid bits: its arguments lie in memory that a filter cannot
  * read, so the filter answers ENOSYS.
  */

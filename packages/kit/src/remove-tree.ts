@@ -1,6 +1,6 @@
 /**
- * Removes what others may have written, whatever they made of it: folders without any right for their owner, or nested
- * deeper than a path is long. chmod and rm, because both walk by open folders and through no link.
+ * Removes a tree that others may have written: also folders without any permission for their owner, or nested deeper than
+ * the longest path. Uses chmod and rm, because both walk by open folders and follow no links.
  */
 import { rmSync } from "node:fs";
 import { BureauError } from "./errors.ts";

@@ -1,12 +1,12 @@
 /**
- * How the runtime is started. Left alone it obeys what it finds in the folder it is called in, and in those above:
+ * How to start the runtime. By default it reads these files in its working directory and the folders above:
  *
  * * `bunfig.toml` (also of the home folder): modules that it executes before the program;
  * * `.env` and its relatives: variables of the program's environment;
  * * `tsconfig.json`, `jsconfig.json`: other files in place of the program and of what it imports.
  *
  * An agent may write all of them into its workspace, where its operator types commands. So every start of one of our
- * programs has these arguments. `npm run check` finds the starts that lack them, and `test/surroundings.test.ts`
+ * programs has these arguments. `npm run check` refuses starts without them, and `test/surroundings.test.ts`
  * starts every program among such files.
  */
 export const runtimeArguments: readonly string[] = [

@@ -53,8 +53,8 @@ export class ServerAdmin {
   }
 
   /**
-   * Closes an account: its sessions end, nobody can log in to it. Again it changes nothing. Dendrite cannot close one: it
-   * gets a password that nobody knows, and is taken out of its rooms.
+   * Closes an account: ends its sessions and refuses logins. Idempotent. Dendrite cannot close an account: there this sets a
+   * random password that is not kept, and removes the account from its rooms.
    */
   async deactivate(user: UserId): Promise<AdminAnswer> {
     const act = `close the account ${user}`;

@@ -1,10 +1,9 @@
 /**
- * A service's socket on the host, which leads to the one that its program listens on inside the sandbox.
+ * A service's socket on the host, relayed to the socket that its program listens on inside the sandbox.
  *
- * What a program makes lies in memory of the sandbox's own, so it can fill nothing of the host and leave nothing there;
- * and the socket that others connect to is ours, with the mode the specification gives it, whatever the program does with
- * its own. The program's socket is opened beneath the sandbox's root and through no link, so that a link it plants
- * leads nowhere.
+ * The program creates its socket in a tmpfs of the sandbox, so it can neither fill the host's file systems nor leave files
+ * there. Clients connect to our socket, with the mode from the specification, independent of the program's own socket. We
+ * open the program's socket beneath the sandbox's root without following links, so that a planted link has no effect.
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { basename, dirname } from "node:path";

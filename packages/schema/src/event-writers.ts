@@ -1,10 +1,10 @@
 /**
  * Who may write each of our state events. A homeserver lets every member write what the room's levels allow, and rooms
- * of the wire let members write much; so what counts is decided by whoever reads: an event from anybody else is as good
- * as absent.
+ * of the wire let members write much. So the reader decides which events count: an event from any other sender counts as
+ * absent.
  *
- * Matrix keeps one event for each type and key, so a stranger's event still takes the place of the right one. It cannot
- * be obeyed; the owner writes it again.
+ * Matrix keeps one event for each type and key, so a stranger's event still replaces the valid one. Readers ignore it; the
+ * owner writes the valid event again.
  */
 import { eventTypes } from "./events.ts";
 import { ADMIN_LEVEL, MODERATOR_LEVEL } from "./power.ts";

@@ -1,6 +1,6 @@
 /**
- * A flag that is given is obeyed or refused. What no command could obey is refused here, by what the tree says of each
- * flag: the same flag twice, an empty value, a flag without the one it belongs to, or beside one that it contradicts.
+ * No flag is ignored. These rules refuse invalid combinations from the flags' declarations in the tree: a repeated flag, an
+ * empty value, a flag without the flag it needs, or beside a flag that it excludes.
  */
 import { type Flag, UsageError } from "./command.ts";
 

@@ -1,6 +1,6 @@
 /**
- * Files that a person names, by a flag or an argument: one way to read and to write them. What cannot be done says which
- * file, why, and where it was looked for; `-` is standard input where something is read.
+ * Reads and writes files that the user names by a flag or an argument. An error names the file, the reason and the full
+ * path; `-` means standard input when reading.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";

@@ -2,8 +2,8 @@
  * The person's terminal: results on stdout, progress and errors on stderr. On a TTY a step in progress is one line
  * that is rewritten; anywhere else each step is a line when it ends. Colour only on a TTY and never with NO_COLOR.
  *
- * Nothing else in this package writes to a terminal: whatever others have written, in rooms, sandboxes or on hosts, is
- * made harmless here (kit/harmless), and only the colours of {@link Style} are let through.
+ * Nothing else in this package writes to a terminal: this class escapes untrusted text from rooms, sandboxes and hosts
+ * (kit/harmless), and passes only the colours of {@link Style}.
  */
 import { fstatSync, writeSync } from "node:fs";
 import { harmless, harmlessJson, harmlessLine } from "@bureau/kit/harmless";

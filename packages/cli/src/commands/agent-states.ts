@@ -1,6 +1,6 @@
 /**
- * What assigned principals are doing. Assignments are what should be; what is comes from the daemon, when the machine is
- * this one, and from its last heartbeat otherwise.
+ * The states of assigned principals. Assignments are the desired state; the actual state comes from the daemon on this
+ * machine, and from the last heartbeat of other machines.
  */
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";

@@ -1,7 +1,7 @@
 /**
- * Root, once: the doctor runs itself again through sudo, with the same flags and the same terminal. What root runs is
- * the resolved program, never one that the system user or the operators could have changed, and never in the folder
- * that the person is in, which may be anybody's.
+ * Runs the doctor again as root through sudo, with the same flags and the same terminal. Root runs the resolved program,
+ * never one that the system user or the operators could have changed, and never in the caller's working directory, which
+ * another user may control.
  */
 import { closeSync, constants, lstatSync, openSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";

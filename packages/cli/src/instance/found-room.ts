@@ -1,6 +1,6 @@
 /**
- * A room found under an alias of ours. Who is first has an alias, also a stranger's room; so a room is taken for ours
- * only when an administrator made it and we hold full power there. Levels weaker than its kind's are raised.
+ * Checks an existing room under one of our aliases. A stranger may have claimed the alias first, so a room counts as ours
+ * only when an administrator made it and we hold full power there. Raises levels that are lower than its kind requires.
  */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";

@@ -1,9 +1,9 @@
 /**
- * One at a time may start, stop or sweep what an instance runs, and whoever sweeps supervises nothing meanwhile:
+ * Only one process at a time may start, stop or sweep an instance's programs; a process that sweeps supervises none:
  *
  * * `up.lock`: `bureau up` and `bureau down` of one instance take turns;
- * * `supervisor.lock`: held by a supervisor as long as it lives, and by whoever removes what one has left. It holds the
- *   identity of the process, so that a supervisor that nobody can reach any more, its socket being gone, can be ended.
+ * * `supervisor.lock`: held by a supervisor for its lifetime, and by a process that removes a supervisor's leftovers. It
+ *   contains the holder's process identity, so that a supervisor with a removed socket can still be ended.
  */
 import { ftruncateSync, writeSync } from "node:fs";
 import { join } from "node:path";

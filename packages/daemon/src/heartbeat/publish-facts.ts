@@ -1,6 +1,6 @@
 /**
- * What a machine says of itself once: what it is, and its key. Whoever may write to the machine room may put something else
- * in their place, which counts for nobody and hides what was there. So the daemon looks now and then, and writes them again.
+ * Publishes a machine's facts and its key. A user who may write to the machine room may replace these events. The
+ * replacement does not count for readers, but hides the original. So the daemon checks them regularly and writes them again.
  */
 import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient } from "@bureau/matrix/matrix-error";

@@ -1,6 +1,6 @@
 /**
- * `m.bureau.command` in the config room (wire facts, section 4.1): none of its commands is known to this version, and
- * whoever sent one is told so at once instead of waiting in vain.
+ * `m.bureau.command` in the config room (wire facts, section 4.1): this version implements none of its commands, and
+ * tells the sender at once, so that the sender does not wait.
  */
 import type { TimelineEvent } from "@bureau/matrix/event";
 import { messages } from "@bureau/schema/events";

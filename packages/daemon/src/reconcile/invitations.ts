@@ -1,9 +1,9 @@
 /**
  * Before a principal starts, this machine invites it to the rooms it works in, as the reference's daemon does; its proxy
- * accepts. Services: system room, fleet room, and where services of the fleet are announced. Whoever has a workspace: its
+ * accepts. Services: system room, fleet room, and the fleet's service room. Principals with a workspace: the workspace's
  * room. Not the config room (decision 31).
  *
- * Best effort: a machine may lack the level, a homeserver be away. No principal is kept from starting by it.
+ * Best effort: a machine may lack the level, a homeserver may be down. A failure does not keep a principal from starting.
  */
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";

@@ -1,11 +1,11 @@
 /**
- * What the daemon asks /sync for: the types it obeys, and the events that start conditions name. Everything else that
- * members write, however much, is never sent to it. Which events conditions name is known only from what was synced, so
- * the scope grows; then all is asked for again, with a filter that lets the new ones through.
+ * The daemon's filter for /sync: the types it obeys, and the events that start conditions name. The homeserver sends it no
+ * other events, however many members write. The daemon learns the events of conditions only from synced state, so the scope
+ * grows; then it syncs from the start again, with a filter that includes the new ones.
  *
- * Synapse answers the same question of the same device from memory for two minutes. A daemon that is started again would
- * be told what was so then, and after that relive, one answer after the other, what has happened since: it would obey
- * requests that were withdrawn. So every filter differs, in a part that asks for nothing.
+ * Synapse caches the response to an equal request of the same device for two minutes. A restarted daemon would get that old
+ * state, and then replay all later changes one by one: it would obey withdrawn requests. So every filter differs, in a part
+ * that matches no event.
  */
 import { randomUUID } from "node:crypto";
 import type { Keeps } from "@bureau/matrix/room-state";

@@ -1,12 +1,12 @@
 /**
- * One control group (cgroups(7), version 2) a sandbox: what it uses together is limited, and all of it ends at one word.
+ * One control group (cgroups(7), version 2) for each sandbox: limits its total usage, and kills all its processes at once.
  *
- * The groups lie in a folder of the hierarchy that was delegated to us: systemd's unit of the terminals, or the scope the
- * terminal server was started in, or, where no service manager is, one that root makes. The terminal server itself is in
- * the leaf `terminals` beside them: a group with controllers for its children holds no process.
+ * The groups are in a delegated folder of the hierarchy: systemd's unit of the terminals, or the scope of the terminal
+ * server, or, without a service manager, a group that root creates. The terminal server itself is in the leaf `terminals`
+ * beside them: a group with controllers for its children holds no process.
  *
- * Where no such folder can be had, sandboxes run without, and {@link ControlGroups.fact} says so and why. Where it can be
- * had, a sandbox that cannot be put into its group is not started.
+ * Without such a folder sandboxes run without groups, and {@link ControlGroups.fact} has the reason. With one, a sandbox
+ * that cannot enter its group does not start.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";

@@ -1,8 +1,8 @@
 /**
- * The places of mounts that lie inside another mount of the template. bubblewrap makes those that are missing, as whoever
- * runs the launcher, and versions before 0.12 follow links on the way (CVE-2026-87766). What a sandbox may write and
- * keeps, such as /workspace, may hold any link. So the launcher makes these places itself, on the host's side, beneath the
- * mount's source and through no link; or it refuses.
+ * Mount points inside another mount of the template. bubblewrap creates missing ones as the launcher's user, and versions
+ * before 0.12 follow links in the path (CVE-2026-87766). A kept folder that a sandbox may write to, such as /workspace, may
+ * contain any link. So the launcher creates these mount points itself, on the host's side, beneath the mount's source
+ * without following links; or it refuses.
  */
 import { statSync } from "node:fs";
 import { relative, resolve } from "node:path";

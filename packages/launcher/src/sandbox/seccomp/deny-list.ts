@@ -1,10 +1,10 @@
 /**
- * What a program in a sandbox may not ask the kernel for, and what it is answered. Everything else is allowed: a list of
- * what is allowed would refuse whatever the next C library or kernel brings.
+ * System calls that the filter refuses to a program in a sandbox, and their errno. Everything else is allowed: an allow
+ * list would refuse new calls of the next C library or kernel.
  *
- * The errno is the one that programs know how to bear. ENOSYS means "this kernel has no such call": they take another
- * way. It is a must for clone3, whose flags lie in memory that a filter cannot read; every C library falls back to clone.
- * ptrace is not here: a pid namespace of its own confines it, and sanitizers, gdb and strace need it.
+ * The errno is one that programs handle. ENOSYS means "this kernel has no such call": programs use a fallback. clone3 needs
+ * it, because its flags are in memory that a filter cannot read; every C library falls back to clone.
+ * ptrace is not listed: the sandbox's own pid namespace confines it, and sanitizers, gdb and strace need it.
  */
 import { constants } from "node:os";
 import type { SecurityException } from "@bureau/schema/template";
