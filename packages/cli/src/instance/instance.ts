@@ -23,7 +23,6 @@ import {
   type ServerName,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { shellWord } from "../remote/shell-words.ts";
 
 const InstanceSchema = v.object({
   version: v.literal(1),
@@ -83,7 +82,7 @@ export function requireInstance(layout: InstanceLayout): Instance {
   const instance = findInstance(layout);
   if (instance === undefined)
     throw new BureauError("not-found", `There is no Bureau in "${layout.home}"`, {
-      hint: `bureau up --home ${shellWord(layout.home)} starts one there`,
+      hint: "bureau up starts one there",
     });
   return instance;
 }
