@@ -66,7 +66,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   expect(left).toEqual([[], [template], homes.slice(0, 1), []]);
   expect(joined).toBe(2);
   expect(connection.state.kind).toBe("online");
-  // Each position that was refused, and each picture that was taken in, is told at once.
+  // Each refused sync position, and each accepted initial sync, changes the state at once.
   expect(states.slice(0, 3)).toEqual(["online", "disconnected", "online"]);
 });
 

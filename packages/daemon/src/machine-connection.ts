@@ -28,7 +28,7 @@ export type ConnectionDeps = Facts & {
   readonly machine: MachineLocalpart;
   readonly server: ServerName;
   readonly states: RoomStateStore;
-  /** What is asked for. */
+  /** The sync scope. */
   readonly scope: SyncScope;
   readonly clock: Clock;
   readonly random: () => number;

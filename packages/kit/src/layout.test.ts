@@ -106,7 +106,7 @@ describe("an instance", () => {
     expect(instanceLayout(long, env).runDir).toStartWith("/tmp/bureau-");
     expect(instanceLayout(long, { XDG_RUNTIME_DIR: `${runtime}/none` }).runDir).toStartWith("/tmp/bureau-");
     rmSync(runtime, { recursive: true });
-    // Root's for everybody else; root is nobody else here.
+    // Root owns it for any other user; when root runs the test, there is no other user.
     const foreign = process.getuid?.() === 0 ? undefined : instanceLayout(long, { XDG_RUNTIME_DIR: "/run" });
     expect(foreign?.runDir ?? "/tmp/bureau-").toStartWith("/tmp/bureau-");
   });

@@ -1,4 +1,4 @@
-/** Waiting, but not for ever: for what others bring about, asked again at short intervals; for work under way. */
+/** Bounded waits: polls for a condition at short intervals, or waits for work in progress. */
 import type { Clock } from "./clock.ts";
 
 const FIRST_MS = 15;

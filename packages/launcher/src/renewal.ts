@@ -103,7 +103,7 @@ export class Renewal implements Disposable {
 
   /**
    * Looks whether the new version can be executed, and does so once the request is answered; afterwards `status` says
-   * what came of it. `requireWanted` throws when nobody waits for the answer any more.
+   * the outcome. `requireWanted` throws when no client waits for the answer.
    * @throws BureauError when it cannot; then nothing has changed
    */
   async begin(programsDir: string, requestId: string, requireWanted: () => void): Promise<void> {

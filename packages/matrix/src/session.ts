@@ -40,7 +40,7 @@ export type SessionOptions = {
   readonly userId: UserId;
   readonly token: string;
   readonly fetch?: Fetch;
-  /** Told once of each event that was read and does not count. */
+  /** Called once for each event read that does not count. */
   readonly onIgnored?: OnIgnored;
 };
 
@@ -276,7 +276,7 @@ export class MatrixSession {
     return all.find((one) => one.type === type && one.stateKey === stateKey);
   }
 
-  /** Whether an event of the room counts; reports one that does not. */
+  /** Whether an event of the room counts; reports an event that does not. */
   async counts(
     room: RoomId,
     event: Pick<StateEvent, "type" | "stateKey" | "sender" | "content">,

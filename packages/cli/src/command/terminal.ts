@@ -2,7 +2,7 @@
  * The person's terminal: results on stdout, progress and errors on stderr. On a TTY a step in progress is one line
  * that is rewritten; anywhere else each step is a line when it ends. Colour only on a TTY and never with NO_COLOR.
  *
- * Nothing else in this package writes to a terminal: this class escapes untrusted text from rooms, sandboxes and hosts
+ * The only module of this package that writes to a terminal: it escapes untrusted text from rooms, sandboxes and hosts
  * (kit/harmless), and passes only the colours of {@link Style}.
  */
 import { fstatSync, writeSync } from "node:fs";

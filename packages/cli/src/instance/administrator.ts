@@ -56,7 +56,7 @@ export async function ensureAdministrator(options: {
   readonly registrationToken: string;
   readonly credentialFile: string;
   readonly username?: string;
-  /** Told once of each event that was read and does not count. */
+  /** Called once for each event read that does not count. */
   readonly onIgnored?: OnIgnored;
 }): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const { homeserver, registrationToken, username = ADMIN_NAME } = options;

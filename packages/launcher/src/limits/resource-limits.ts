@@ -3,7 +3,7 @@ import type { ProcessLimit } from "@bureau/kit/posix";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 
 export type ResourceLimits = {
-  /** Of memory, with all that lies in its tmpfs; nothing of it is swapped out. */
+  /** Of memory, including its tmpfs; without swap. */
   readonly memoryBytes: number;
   /** Processes and threads at a time, without bubblewrap's own. */
   readonly pids: number;

@@ -131,7 +131,7 @@ describe("bubblewrap's arguments", () => {
       });
     expect(args).toContain(" --size 4096 --tmpfs /small ");
     expect(args).toContain(" --dir /tmp --perms 0755 --size 1000000 --tmpfs /var/tmp ");
-    // What lies in a mount is made in it; over what holds one nothing is mounted.
+    // Mount points are created inside their mount; nothing is mounted over a folder that holds one.
     expect(args).toContain(" --dir /run/bureau --dir /workspace --dir /data/a/b --dir /m ");
     expect(args).toContain(" --tmpfs /dev/shm ");
     expect(args).toContain(" --remount-ro /dev --remount-ro / --clearenv ");

@@ -35,7 +35,7 @@ export type BwrapContext = {
   /** Host files put at fixed places: generated passwd, group and the like. */
   readonly files: readonly { readonly source: string; readonly dest: string }[];
   readonly procMasks: ProcMasks;
-  /** The host's empty file that lies over files. */
+  /** The host's empty file, mounted over files. */
   readonly empty: string;
   readonly hostTools: readonly HostTool[];
   /** Tools of the environment that scripts expect at fixed places: `/bin/sh` → `<env>/bin/sh`. */

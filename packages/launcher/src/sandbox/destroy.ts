@@ -57,7 +57,7 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   }
 }
 
-/** A limit that ended it is said: the signal alone would be a riddle. */
+/** Names the limit that ended the sandbox: the signal alone does not explain it. */
 function withCause(host: SandboxHost, principal: AccountLocalpart, exit: SandboxExit): SandboxExit {
   if (exit.code === 0 || !host.groups.ranOutOfMemory(groupName(principal))) return exit;
   return { ...exit, description: `${exit.description}: it used all the memory its template allows it` };

@@ -9,9 +9,9 @@ import { join } from "node:path";
 export type ProcMasks = {
   /** Folders of the host that are mounted over the sandbox's own, read-only. They hold the same. */
   readonly readOnly: readonly string[];
-  /** An empty folder lies over them, after those above. */
+  /** Covered by an empty folder, after those above. */
   readonly folders: readonly string[];
-  /** An empty file lies over them. */
+  /** Covered by an empty file. */
   readonly files: readonly string[];
 };
 

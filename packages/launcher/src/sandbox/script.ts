@@ -64,7 +64,7 @@ sleep ${LINGER_SECONDS}
 `;
 }
 
-/** 0 stands for the process that writes it, which is the subshell. */
+/** 0 means the writing process, which is the subshell. */
 const enterGroup = (group: string): string =>
   `echo 0 >${quote(join(group, "cgroup.procs"))} || { echo ${quote(`cannot enter the control group ${group}`)} >&9; exit 1; }`;
 

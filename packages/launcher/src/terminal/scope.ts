@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { SCOPE_PREFIX } from "../limits/control-groups.ts";
 
 export type Scope = {
-  /** What stands before the server's command line. */
+  /** The command prefix of the server's command line. */
   readonly words: readonly string[];
   readonly env: Readonly<Record<string, string>>;
 };

@@ -91,7 +91,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     const pid = Number(outcome.stdout.trim());
     return outcome.code === 0 && pid > 0 ? pid : undefined;
   };
-  /** Where that fails, the server runs all the same; what is missing then, its control group tells. */
+  /** If that fails, the server still runs; its control group shows the missing limits. */
   const startInScope = async (scope: Scope): Promise<void> => {
     await runClient([...scope.words, ...base, "start-server"], scope.env).catch(() => {});
   };

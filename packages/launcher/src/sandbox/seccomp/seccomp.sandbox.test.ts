@@ -38,7 +38,7 @@ process.exit(0);
 type Call = readonly [name: SyscallName, args: readonly (number | string)[], errno: number];
 
 const NEWUSER = 0x1000_0000;
-/** Calls that nobody inside may make, and which would change nothing if they could. Six times -1 is no valid argument. */
+/** Calls that are refused inside, and that would change nothing if allowed: six times -1 is not a valid argument. */
 const refused: readonly Call[] = [
   ...denyList.flatMap(({ syscalls, errno, when }) =>
     when === undefined ? syscalls.map((name): Call => [name, [], errno]) : [],
