@@ -1,4 +1,4 @@
-/** `bureau up` and `bureau down` in any order, at once, and on what is left of a supervisor. */
+/** `bureau up` and `bureau down` in any order, at once, and on leftovers of a supervisor. */
 import { afterAll, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

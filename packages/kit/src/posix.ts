@@ -124,7 +124,7 @@ const resources = { core: 4, nproc: 6, nofile: 7 } as const;
 export type ProcessLimit = { readonly resource: keyof typeof resources; readonly most: number };
 
 /**
- * Lowers the limits of a process of ours, which hand on to what it starts (prlimit(2)); one that is lower stays.
+ * Lowers the limits of one of our processes, which its children inherit (prlimit(2)); a limit that is already lower stays.
  * @throws BureauError with the errno
  */
 export function limitProcess(pid: number, limits: readonly ProcessLimit[]): void {

@@ -32,8 +32,8 @@ export async function inTime(work: Promise<unknown>, timeoutMs: number): Promise
 const TURNS = 10;
 
 /**
- * Calls `onLate` once `ms` have gone by in which the event loop turned: while it was held up, an answer may have come
- * that nobody has looked at yet. Not called once it is disposed of.
+ * Calls `onLate` after `ms` in which the event loop ran: while the loop was blocked, an unread answer may have arrived. Not
+ * called after disposal.
  */
 export function limitWhileTurning(ms: number, onLate: () => void): Disposable {
   let left = TURNS;

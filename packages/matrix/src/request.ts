@@ -1,7 +1,7 @@
 /**
  * One request to a homeserver. Every one has a deadline; every failure becomes a {@link MatrixError} that names the
- * act, never the token. Redirects are refused: a token follows nobody. What the homeserver refuses because of its rate
- * limit is asked again when it says so.
+ * act, never the token. Refuses redirects, so that a token reaches no other server. Retries a rate-limited request when the
+ * homeserver says so.
  */
 import { systemClock } from "@bureau/kit/clock";
 import { type EgressOptions, egressTo } from "@bureau/kit/egress";

@@ -85,8 +85,8 @@ export class ServerAdmin {
   }
 
   /**
-   * Ends every session of an account; its password stays. Dendrite can do that only by setting one: `password`, which
-   * is to be the one that the account's maker knows.
+   * Ends every session of an account; its password stays. Dendrite does so only when a password is set: pass as `password`
+   * the one that the account's creator knows.
    */
   async endSessions(user: UserId, password: string): Promise<AdminAnswer> {
     const act = `end the sessions of ${user}`;

@@ -134,8 +134,8 @@ export const LimitsFactSchema = v.object({
 export type LimitsFact = v.InferOutput<typeof LimitsFactSchema>;
 
 /**
- * What a sandbox is made of: each layer, and whether it holds, as the kernel tells it of the running program. One that
- * a template shares or lifts does not hold.
+ * The layers of a sandbox, and whether each holds, as the kernel reports it for the running program. A layer that a template
+ * shares or lifts does not hold.
  */
 export const SandboxLayersSchema = v.object({
   /** A seccomp filter beyond any that the host's own programs have. */

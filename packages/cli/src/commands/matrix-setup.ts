@@ -72,7 +72,7 @@ ${asTyped(`Type next: bureau fleet create ${namespace}/fleet/NAME`)}`);
   }
 }
 
-/** An administrator who may not make the first rooms of a namespace has nobody in it to ask: only the server's admin. */
+/** An administrator who may not make the first rooms of a namespace has no one there to grant it: only the server's admin can. */
 function notAllowed(error: unknown, user: UserId): unknown {
   if (!(error instanceof MatrixError) || error.code !== "forbidden") return error;
   return new BureauError("forbidden", error.message, {

@@ -46,8 +46,8 @@ export function look(path: string): Seen {
 }
 
 /**
- * The text of a file that is one; undefined when there is none. @throws EACCES when it may not be read, so that what is
- * only hidden is never taken for missing or wrong
+ * The text of a regular file; undefined when there is none. @throws EACCES when it may not be read, so that a hidden file
+ * is never reported as missing or wrong
  */
 export function textOf(path: string): string | undefined {
   if (look(path).kind !== "file") return undefined;

@@ -88,8 +88,8 @@ async function enter(user: UserId, keys: AccountKeys): Promise<{ own: MatrixSess
 }
 
 /**
- * Ends every session of a principal: tokens that were on a machine are worth nothing any more. The server's admin does it
- * for a principal whoever made it; its own password is known only of those that this administrator made.
+ * Ends every session of a principal, so that tokens from a machine become invalid. A server admin can do so for every
+ * principal; without one, only for principals that this administrator made, with their own passwords.
  */
 export async function logOutAgent(
   user: UserId,

@@ -54,7 +54,7 @@ export const offlineSince = ({ last_seen }: Pick<ListedMachine, "last_seen">, no
   last_seen === undefined ? "has never been online" : `is offline since ${withAge(last_seen, now)}`;
 
 /**
- * Undefined when it has no key in the fleet's machine room: it has not joined, or has left. One that has a key may still
+ * Undefined when it has no key in the fleet's machine room: it has not joined, or has left. A machine with a key may still
  * lack its session.
  */
 export const findMachine = async (
@@ -126,8 +126,8 @@ export async function seenMachine(
 const FIRST_HEARTBEAT_MS_MAX = 5_000;
 
 /**
- * Why a machine cannot act on what it was just told; undefined when it lives, or that is not ours to read. `isWaiting`
- * gives one that was never seen a moment for its first heartbeat.
+ * Why a machine cannot act on a new request; undefined when it is online, or when we may not read its state. `isWaiting`
+ * gives a machine without any heartbeat a moment for its first one.
  */
 export async function whyAway(
   session: MatrixSession,

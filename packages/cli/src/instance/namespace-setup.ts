@@ -46,8 +46,8 @@ export type RoomWanted = {
 };
 
 /**
- * The room with this alias. One that is not there is made whole by a single request, because homeservers limit how often
- * rooms are written to; one that is there is given what it lacks, and asked once what that is.
+ * The room with this alias. Creates a missing room completely with a single request, because homeservers limit the rate of
+ * writes; reads an existing room once, and adds what it lacks.
  * @throws BureauError `conflict` when the alias is that of a stranger's room
  */
 export async function ensureRoom(

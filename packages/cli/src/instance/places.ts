@@ -1,6 +1,6 @@
 /**
- * The rooms with a known place, by their aliases. What is not there is named as what a person typed: a namespace, a
- * fleet, a machine; and what there is instead is said.
+ * The rooms with a known place, by their aliases. The error for a missing one names its kind (a namespace, a fleet, a
+ * machine) and the existing ones.
  */
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";

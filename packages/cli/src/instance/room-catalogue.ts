@@ -159,8 +159,8 @@ export function powerLevels(kind: RoomKind): PowerLevels {
 const timelineTypes: ReadonlySet<string> = new Set([eventTypes.message, ...bureau("audit", "service_ready")]);
 
 /**
- * What a room that is there lacks of the levels of its kind; undefined when it lacks nothing. What is stricter stays,
- * and so do types that we do not know.
+ * The levels of its kind that an existing room lacks; undefined when it lacks none. Stricter levels stay, and so do types
+ * that we do not know.
  */
 export function missingLevels(kind: RoomKind, there: PowerLevels): PowerLevels | undefined {
   const wanted = powerLevels(kind);

@@ -54,8 +54,8 @@ export function tryToSupervise(layout: InstanceLayout): FileLock | undefined {
 }
 
 /**
- * Ends the instance's supervisor, which stops what it runs: one that answers is told to, any other gets SIGTERM. Then
- * holds its lock, so that none is started until it is disposed of.
+ * Ends the instance's supervisor, which stops its programs: by a request when it answers, else by SIGTERM. Then holds its
+ * lock, so that no other starts until the lock is disposed of.
  * @throws BureauError `timeout`
  */
 export async function replaceSupervisor(

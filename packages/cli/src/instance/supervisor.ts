@@ -237,8 +237,8 @@ const strays = (layout: InstanceLayout): ProcessId[] => [
 ];
 
 /**
- * Kills what `find` finds and all that has come from it, until it finds nothing: a process that was about to start
- * another may have done so. Whoever is told that all is down may count on it. @throws BureauError `timeout`
+ * Kills the processes that `find` returns and their descendants, until it returns none: a process may have started another
+ * one in between. When this returns, none of them runs. @throws BureauError `timeout`
  */
 async function endAll(find: () => ProcessId[], clock: Clock): Promise<void> {
   const deadline = clock.monotonic() + SWEEP_MS_MAX;

@@ -60,7 +60,7 @@ function stringsReached(file: string, name: string): Set<string> {
   return strings;
 }
 
-/** These say what happens without them too: what is printed is JSON, a failure halts. */
+/** Flags that name the default: JSON output, a halt on failure. */
 const saysTheUsual: Readonly<Record<string, string>> = {
   "matrix state get": "json",
   "machine upgrade": "halt-on-error",

@@ -45,8 +45,8 @@ export function planRollout(id: string, rollout: Rollout, facts: FleetFacts, now
 }
 
 /**
- * The rollout as its machines say it stands, though no driver may have written that: one that was halted has none any
- * more, and its last machines end all the same. `now`: milliseconds since the epoch.
+ * The rollout with the state that its machines report: a halted rollout has no driver that writes it, but its last machines
+ * still finish. `now`: milliseconds since the epoch.
  */
 export const asMachinesSay = (rollout: Rollout, facts: FleetFacts, now: number): Rollout =>
   recall({ ...rollout, machines: rollout.machines.map((one) => settle(rollout, one, facts, now)) }, facts);

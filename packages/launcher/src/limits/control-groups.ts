@@ -119,8 +119,8 @@ export class ControlGroups {
   }
 
   /**
-   * Makes the group of a sandbox, empty, and returns its folder; undefined where there are no groups. What is left of one
-   * of that name ends. @throws BureauError when a limit cannot be set
+   * Creates the empty group of a sandbox, and returns its folder; undefined where there are no groups. Ends the processes of
+   * an old group with that name. @throws BureauError when a limit cannot be set
    */
   async make(name: string, limits: ResourceLimits, clock: Clock): Promise<string | undefined> {
     if (this.#base === undefined) return undefined;

@@ -3,8 +3,8 @@ import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { SandboxHost } from "../sandbox/sandbox-host.ts";
 
 /**
- * Looks for the delegated folder unless it is known; what is missing is said once, when it changes. The server is started
- * or waited for when it went away. @throws BureauError `unavailable` when none comes
+ * Finds the delegated folder unless it is known; logs missing limits once, when they change. Starts the terminal server, or
+ * waits for it, after it exited. @throws BureauError `unavailable` when none starts
  */
 export async function settleGroups(host: Pick<SandboxHost, "groups" | "tmux" | "log">): Promise<void> {
   const { groups, tmux, log } = host;

@@ -19,8 +19,8 @@ export type MountPoint = {
 };
 
 /**
- * The places that lie inside a bind mount made before them, in the order bubblewrap makes them: mounts, then folders. Only
- * of those that sandboxes write to: what is mounted writable, and what lies below `roots`, where others may write.
+ * The mount points inside an earlier bind mount, in bubblewrap's order: mounts, then folders. Only for bind mounts that
+ * sandboxes write to: writable ones, and those below `roots`, where others may write.
  */
 export function nestedPoints(
   mounts: readonly ResolvedMount[],
