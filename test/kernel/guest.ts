@@ -26,6 +26,8 @@ export async function runGuest(
     await makeInitramfs(recipe, join(scratch, "tree"), archive);
     const { stdout, stderr } = await execute(
       [
+        // It ends with the test program, also when that is killed.
+        ...["setpriv", "--pdeathsig", "KILL", "--"],
         ...["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", String(MEMORY_MIB)],
         ...["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio", "-serial", `file:${results}`],
         ...["-kernel", kernel, "-initrd", archive, "-append", "console=ttyS0 quiet panic=-1"],
