@@ -27,11 +27,9 @@ const suites = {
   kernel: (file) => file.endsWith(".kernel.test.ts"),
 };
 
-/**
- * Test files at once: most of them wait most of the time. Those of the lab boot several machines each, and those of
- * Synapse start one each.
- */
-const workers = { default: Math.min(Math.max(availableParallelism(), 2), 4), synapse: 1, lab: 1, kernel: 1 };
+/** Test files at once: most of them wait most of the time. Those of Synapse and of the kernel keep a processor busy. */
+const filesAtOnce = Math.min(Math.max(availableParallelism(), 2), 4);
+const workers = { default: filesAtOnce, synapse: 1, lab: 2, kernel: 1 };
 
 /** Milliseconds one test may take. Those of the lab boot machines. */
 const timeouts = { default: 60_000, synapse: 60_000, lab: 600_000, kernel: 600_000 };
