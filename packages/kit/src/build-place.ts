@@ -4,9 +4,10 @@
  * a folder that sandboxes write to.
  */
 import { lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
-import { dirname, join, resolve, sep } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { errnoOf, messageOf } from "./errors.ts";
 import { type Layout, systemHost, systemLayout } from "./layout.ts";
+import { within } from "./mounts.ts";
 import { isInStore } from "./nix-store-path.ts";
 import { realPath } from "./own-build.ts";
 
@@ -36,9 +37,6 @@ export function faultOfPlace(path: string, layout: Folders): string | undefined 
     return errnoOf(error) === "ENOENT" ? `it lacks files: ${messageOf(error)}` : messageOf(error);
   }
 }
-
-const within = (path: string, folder: string): boolean =>
-  path === folder || path.startsWith(`${folder}${sep}`);
 
 /** Every folder and link that decides where `path` leads, each by a path without links before its last part. */
 function stepsTo(path: string): string[] {

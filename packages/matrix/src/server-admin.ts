@@ -86,7 +86,7 @@ export class ServerAdmin {
 
   /**
    * Ends every session of an account; its password stays. Dendrite does so only when a password is set: pass as `password`
-   * the one that the account's creator knows.
+   * the password of the account's creator.
    */
   async endSessions(user: UserId, password: string): Promise<AdminAnswer> {
     const act = `end the sessions of ${user}`;

@@ -34,7 +34,7 @@ function show({ terminal, flags }: Invocation, invitations: readonly Open[]): vo
   }
 }
 
-/** Only what a homeserver says of rooms that nobody has joined yet; no timeline. */
+/** Invitations alone: no timeline of joined rooms. */
 const invitationsOnly = { room: { timeline: { limit: 0 }, state: { types: [] } }, presence: { types: [] } };
 
 async function openInvitations(session: MatrixSession): Promise<Open[]> {

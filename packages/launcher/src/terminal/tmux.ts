@@ -24,8 +24,8 @@ const SCREEN_BYTES_MAX = 64 << 20;
 const CLIENT_MS_MAX = 10_000;
 
 /**
- * What a sandbox makes the server keep: some 50 MB at the worst (29 bytes for a cell that is styled and not ASCII), as the
- * server's memory is nobody's limit.
+ * Bounds the memory that one sandbox takes of the server, which no control group of a sandbox counts: some 50 MB at most
+ * (29 bytes for a cell that is styled and not ASCII).
  */
 const HISTORY_LINES = 10_000;
 
