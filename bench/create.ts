@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { sandboxPaths } from "@bureau/kit/layout";
+import { sandboxPaths } from "@bureau/os/layout";
 import { parseAccountLocalpart, parseFleet, parseRoomAlias } from "@bureau/schema/refs";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { type Figure, figure, quantile } from "./statistics.ts";

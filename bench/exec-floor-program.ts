@@ -1,8 +1,8 @@
 /** The least that can replace itself and keep its socket: what `bench/upgrade.ts` holds our gap against. */
 
 import { createServer } from "node:net";
-import { duplicate, duplicateOnto, execve, listenAt, setCloseOnExec } from "@bureau/kit/posix";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+import { duplicate, duplicateOnto, execve, listenAt, setCloseOnExec } from "@bureau/os/posix";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 
 const [, script = "", path = "", inherited] = process.argv;
 const HANDED_FD = 3;

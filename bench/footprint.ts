@@ -2,7 +2,7 @@
  * What an idle Bureau costs: memory of each program, memory a sandbox adds beyond its agent, and CPU while nothing
  * happens. Sandboxes run `sleep`, so nearly all that is counted is ours.
  */
-import { childrenOf } from "@bureau/kit/process-table";
+import { childrenOf } from "@bureau/os/process-table";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { cpuShare, pssMb } from "./memory.ts";
 import { type Figure, figure } from "./statistics.ts";

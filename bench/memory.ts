@@ -1,6 +1,6 @@
 /** Memory and CPU of processes as the kernel accounts for them. */
 import { readFileSync } from "node:fs";
-import { cpuTicksOf, identify, type ProcessId } from "@bureau/kit/process-table";
+import { cpuTicksOf, identify, type ProcessId } from "@bureau/os/process-table";
 
 /**
  * Proportional set size in MB: private pages, plus each shared page divided by how many share it

@@ -9,7 +9,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 import { encodeCbor } from "../packages/kit/src/cbor.ts";
 import type { ProxyStart } from "../packages/schema/src/proxy-wire.ts";
 

@@ -1,6 +1,6 @@
 /** How long `bureau --help` takes beside the runtime doing nothing. Runs are interleaved. */
 import { join } from "node:path";
-import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { type Figure, figure, median } from "./statistics.ts";
 

@@ -32,9 +32,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { digestOfFile, digestOfProgram, idOf } from "../packages/kit/src/host-environment.ts";
-import { runtimeArguments } from "../packages/kit/src/runtime-command.ts";
-import { type StateFormats, stateFormats } from "../packages/kit/src/state-format.ts";
+import { digestOfFile, digestOfProgram, idOf } from "../packages/os/src/host-environment.ts";
+import { runtimeArguments } from "../packages/os/src/runtime-command.ts";
+import { type StateFormats, stateFormats } from "../packages/os/src/state-format.ts";
 import { findBun, root } from "./find-bun.mjs";
 import { hasNix, showBuildToNix } from "./nix.ts";
 import { programs } from "./programs.ts";

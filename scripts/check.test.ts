@@ -31,7 +31,7 @@ describe("dependency arrows", () => {
       "packages/launcher/package.json": JSON.stringify({ dependencies: { "@bureau/kit": "*" } }),
       "packages/launcher/src/start.ts": imports,
       "packages/launcher/src/start.test.ts": imports,
-      "packages/launcher/src/fine.ts": 'import { log } from "@bureau/kit/log";\nlog();\n',
+      "packages/launcher/src/fine.ts": 'import { log } from "@bureau/os/log";\nlog();\n',
     });
     expect(checkPackages(root, files)).toEqual([
       'packages/launcher/src/start.ts: imports "@bureau/matrix/session": launcher may import only kit and schema',
@@ -92,7 +92,7 @@ describe("dependency arrows", () => {
     expect(check("kit", 'import x from "../../../../package.json"; x();')).toEqual([]);
     for (const path of ["../../../schema/src/refs.ts", "../../package.json", "../b", "../b.js", "/etc/x.ts"])
       expect(check("kit", `import { x } from "${path}"; x();`), path).toHaveLength(1);
-    expect(check("kit", 'import { x } from "@bureau/kit/log"; x();', "@bureau/kit")).toHaveLength(1);
+    expect(check("kit", 'import { x } from "@bureau/os/log"; x();', "@bureau/kit")).toHaveLength(1);
   });
 
   test("schema is safe in a browser", () => {

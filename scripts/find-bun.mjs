@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** Node cannot read the original, `packages/kit/src/runtime-command.ts`; `npm run check` compares the two. */
+/** Node cannot read the original, `packages/os/src/runtime-command.ts`; `npm run check` compares the two. */
 export const runtimeArguments = ["--config=/dev/null", "--no-env-file", "--tsconfig-override=/dev/null"];
 
 /** The path of the Bun executable, or undefined when dependencies are not installed. */

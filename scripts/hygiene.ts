@@ -14,7 +14,9 @@ const printers: ReadonlySet<string> = new Set([
   "packages/cli/src/command/ask-password.ts",
 ]);
 const mustNotPrint = (path: string): boolean =>
-  path.startsWith("packages/cli/src/") && !printers.has(path) && !/\.test\.tsx?$/u.test(path);
+  /^packages\/(?:cli|control|host|instance)\/src\//u.test(path) &&
+  !printers.has(path) &&
+  !/\.test\.tsx?$/u.test(path);
 
 /** Checks one text file. `root` is the absolute path of the checkout. */
 export function checkHygiene(path: string, text: string, root: string): Violation[] {

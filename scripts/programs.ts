@@ -1,12 +1,12 @@
 /** The programs of Bureau and where each begins: what the build makes bundles of. */
 export const programs = {
   bureau: "packages/cli/src/main.ts",
-  "bureau-supervisor": "packages/cli/src/supervisor-main.ts",
+  "bureau-supervisor": "packages/instance/src/supervisor-main.ts",
   "bureau-launcher": "packages/launcher/src/main.ts",
   "bureau-daemon": "packages/daemon/src/main.ts",
   "bureau-proxy": "packages/proxy/src/main.ts",
   "bureau-homeserver": "packages/homeserver/src/main.ts",
-  "bureau-bridge": "packages/guest/src/bridge-main.ts",
-  "bureau-greeter": "packages/guest/src/greeter-main.ts",
+  "bureau-bridge": "packages/in-sandbox/src/bridge-main.ts",
+  "bureau-greeter": "packages/in-sandbox/src/greeter-main.ts",
 } as const;
 export type ProgramName = keyof typeof programs;

@@ -1,10 +1,10 @@
-/** Finds starts of the runtime that lack its arguments (`packages/kit/src/runtime-command.ts`). Pure; see its use in check.ts. */
-import { runtimeArguments as ofKit } from "../packages/kit/src/runtime-command.ts";
+/** Finds starts of the runtime that lack its arguments (`packages/os/src/runtime-command.ts`). Pure; see its use in check.ts. */
+import { runtimeArguments as ofKit } from "../packages/os/src/runtime-command.ts";
 import type { Violation } from "./dependency-arrows.ts";
 import { runtimeArguments as ofScripts } from "./find-bun.mjs";
 
 /** Where the arguments are made, where examples of starts without them stand, and what runs without Bureau. */
-const exempt = /^(?:packages\/kit\/src\/runtime-command\.ts|scripts\/check\.test\.ts|findings\/.*)$/u;
+const exempt = /^(?:packages\/os\/src\/runtime-command\.ts|scripts\/check\.test\.ts|findings\/.*)$/u;
 
 /** In a line of shell: the runtime, then at once the program. */
 const inShell = /(?:runtime\/bun|\$\{?(?:bun|runtime)\}?)["'`]?\s+["'`]?[$/.\w]/u;

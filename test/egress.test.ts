@@ -13,7 +13,7 @@ import {
   parseProxy,
   readCertificates,
   takeProxyVariables,
-} from "@bureau/kit/egress";
+} from "@bureau/os/egress";
 import { startFixture } from "../packages/proxy/src/proxy-fixture.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "beg-"));

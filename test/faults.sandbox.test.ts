@@ -5,15 +5,15 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { readIfPresent } from "@bureau/kit/durable-file";
-import { findInhabitants } from "@bureau/kit/mounts";
+import { readIfPresent } from "@bureau/os/durable-file";
+import { findInhabitants } from "@bureau/os/mounts";
 import {
   argumentsOf,
   findByArguments,
   identify,
   type ProcessId,
   signalProcess,
-} from "@bureau/kit/process-table";
+} from "@bureau/os/process-table";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 type Principal = { name: string; state: string; pid?: number; proxy_pid?: number };

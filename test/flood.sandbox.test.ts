@@ -5,9 +5,9 @@ import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import { namespaceOf, parseMachine, parsePrincipal, parseUserId, rooms } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
-import { principalPassword, readCredentials } from "../packages/cli/src/instance/administrator.ts";
-import { configPlace, readAssignments } from "../packages/cli/src/instance/machine-config.ts";
-import { roomOf } from "../packages/cli/src/instance/places.ts";
+import { configPlace, readAssignments } from "../packages/control/src/machines/machine-config.ts";
+import { principalPassword, readCredentials } from "../packages/control/src/principals/administrator.ts";
+import { roomOf } from "../packages/control/src/rooms/places.ts";
 
 const bureau = useBureau();
 

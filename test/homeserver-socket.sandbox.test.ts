@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { machineSessionFile } from "@bureau/kit/layout";
-import { listensOnTcp } from "@bureau/kit/process-table";
+import { machineSessionFile } from "@bureau/os/layout";
+import { listensOnTcp } from "@bureau/os/process-table";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 type Status = { homeserver: { pid: number; url: string; listen: string | null }; machine: { state: string } };

@@ -11,8 +11,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { faultOf, readHostEnvironment } from "@bureau/kit/host-environment";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+import { faultOf, readHostEnvironment } from "@bureau/os/host-environment";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import type { Manifest } from "../scripts/build.ts";
 import { makeHostEnv } from "../scripts/host-env.ts";

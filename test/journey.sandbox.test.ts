@@ -1,7 +1,7 @@
 /** The main job, end to end: what a person types first, with the real programs. */
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
-import { isAlive } from "@bureau/kit/process-table";
+import { isAlive } from "@bureau/os/process-table";
 import { processesOf } from "@bureau/testkit/bureau";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 

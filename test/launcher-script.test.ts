@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { argumentsOf } from "@bureau/kit/process-table";
+import { argumentsOf } from "@bureau/os/process-table";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
 

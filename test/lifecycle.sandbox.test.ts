@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { findByArguments, findProcesses, signalProcess } from "@bureau/kit/process-table";
+import { findByArguments, findProcesses, signalProcess } from "@bureau/os/process-table";
 import { parseRoomAlias } from "@bureau/schema/refs";
 import { bureauCommand, createBureau } from "@bureau/testkit/bureau";
 

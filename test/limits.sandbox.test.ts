@@ -3,9 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { machineSessionFile } from "@bureau/kit/layout";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readMachineSession } from "@bureau/matrix/session-file";
+import { machineSessionFile } from "@bureau/os/layout";
 import { bureauCommand, createBureau, processesOf } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
 

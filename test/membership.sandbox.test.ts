@@ -1,7 +1,7 @@
 /** A machine of a rootless Bureau leaves its fleet, is cut off, and comes back, through the commands a person types. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { findInhabitants } from "@bureau/kit/mounts";
-import { isAlive } from "@bureau/kit/process-table";
+import { findInhabitants } from "@bureau/os/mounts";
+import { isAlive } from "@bureau/os/process-table";
 import { eventTypes } from "@bureau/schema/events";
 import { parseRoomAlias } from "@bureau/schema/refs";
 import { bureauCommand, createBureau, type TestBureau } from "@bureau/testkit/bureau";

@@ -24,11 +24,11 @@ import {
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
-import { ensureAdministrator } from "../packages/cli/src/instance/administrator.ts";
-import { configPlace, readAssignments } from "../packages/cli/src/instance/machine-config.ts";
-import { ensureFleet, ensureNamespace } from "../packages/cli/src/instance/namespace-setup.ts";
-import { roomOf } from "../packages/cli/src/instance/places.ts";
-import { provisionMachine } from "../packages/cli/src/instance/provision.ts";
+import { configPlace, readAssignments } from "../packages/control/src/machines/machine-config.ts";
+import { provisionMachine } from "../packages/control/src/machines/provision.ts";
+import { ensureAdministrator } from "../packages/control/src/principals/administrator.ts";
+import { ensureFleet, ensureNamespace } from "../packages/control/src/rooms/namespace-setup.ts";
+import { roomOf } from "../packages/control/src/rooms/places.ts";
 
 setDefaultTimeout(60_000);
 

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { sandboxPaths } from "@bureau/kit/layout";
-import { findByArguments, identify, signalProcess } from "@bureau/kit/process-table";
+import { sandboxPaths } from "@bureau/os/layout";
+import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";
 import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 

@@ -15,8 +15,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/kit/host-environment";
-import { evalCommand, runtimeCommand } from "@bureau/kit/runtime-command";
+import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
+import { evalCommand, runtimeCommand } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import type { programs } from "../scripts/programs.ts";
 

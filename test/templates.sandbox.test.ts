@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { identify, signalProcess } from "@bureau/kit/process-table";
+import { identify, signalProcess } from "@bureau/os/process-table";
 import { notices } from "@bureau/schema/events";
 import { aliasOf, parseMachine, rooms, serverOf } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";

@@ -25,20 +25,20 @@ import {
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { eventually } from "@bureau/testkit/use-bureau";
-import { ensureAdministrator } from "../packages/cli/src/instance/administrator.ts";
 import {
   configPlace,
   editAssignment,
   readAssignments,
   readDesiredVersion,
-} from "../packages/cli/src/instance/machine-config.ts";
-import { ensureFleet, ensureNamespace } from "../packages/cli/src/instance/namespace-setup.ts";
-import { roomOf, roomOfFleet } from "../packages/cli/src/instance/places.ts";
-import { provisionMachine } from "../packages/cli/src/instance/provision.ts";
-import { readUnlessLater } from "../packages/cli/src/upgrade/rollout-order.ts";
-import { isUnderWay } from "../packages/cli/src/upgrade/rollout-plan.ts";
-import { createRollout, listRollouts, readRollout } from "../packages/cli/src/upgrade/rollout-store.ts";
-import { readMachineVersion } from "../packages/cli/src/upgrade/upgrade-request.ts";
+} from "../packages/control/src/machines/machine-config.ts";
+import { provisionMachine } from "../packages/control/src/machines/provision.ts";
+import { ensureAdministrator } from "../packages/control/src/principals/administrator.ts";
+import { readUnlessLater } from "../packages/control/src/rollouts/rollout-order.ts";
+import { isUnderWay } from "../packages/control/src/rollouts/rollout-plan.ts";
+import { createRollout, listRollouts, readRollout } from "../packages/control/src/rollouts/rollout-store.ts";
+import { readMachineVersion } from "../packages/control/src/rollouts/upgrade-request.ts";
+import { ensureFleet, ensureNamespace } from "../packages/control/src/rooms/namespace-setup.ts";
+import { roomOf, roomOfFleet } from "../packages/control/src/rooms/places.ts";
 
 setDefaultTimeout(60_000);
 

@@ -2,7 +2,7 @@
 import { describe, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { jsSdkPackages } from "@bureau/testkit/js-sdk";
 import { useBureau } from "@bureau/testkit/use-bureau";
 import { talkTo, workspaceOf } from "./client-journey.ts";

@@ -14,13 +14,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { exitCodes } from "@bureau/kit/lifecycle";
-import { findInhabitants } from "@bureau/kit/mounts";
-import { findByArguments, isAlive, type ProcessId } from "@bureau/kit/process-table";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession } from "@bureau/matrix/session-file";
+import { exitCodes } from "@bureau/os/lifecycle";
+import { findInhabitants } from "@bureau/os/mounts";
+import { findByArguments, isAlive, type ProcessId } from "@bureau/os/process-table";
 import { eventTypes } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -32,7 +32,7 @@ import {
 } from "@bureau/schema/refs";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { openTerminal } from "../../packages/cli/src/command/terminal.ts";
-import { decommissionMachine } from "../../packages/cli/src/instance/decommission.ts";
+import { decommissionMachine } from "../../packages/control/src/machines/decommission.ts";
 import { Host } from "./host.ts";
 import { Person } from "./person.ts";
 
@@ -454,7 +454,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
             homeserver: homeserver.url,
             token: homeserver.adminToken ?? stored.token,
           }),
-          terminal: openTerminal({}),
+          steps: openTerminal({}),
           clock: systemClock,
         });
       const error = await ask(false).catch((thrown: unknown) => thrown);

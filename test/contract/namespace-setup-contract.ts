@@ -23,26 +23,29 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
-import { ensureAdministrator } from "../../packages/cli/src/instance/administrator.ts";
 import {
   configFaults,
   configPlace,
   editAssignment,
   readAssignments,
   repairConfig,
-} from "../../packages/cli/src/instance/machine-config.ts";
-import { repairMachineRooms } from "../../packages/cli/src/instance/machine-room-repair.ts";
-import { listMachines } from "../../packages/cli/src/instance/machines.ts";
+} from "../../packages/control/src/machines/machine-config.ts";
+import { repairMachineRooms } from "../../packages/control/src/machines/machine-room-repair.ts";
+import { listMachines } from "../../packages/control/src/machines/machines.ts";
+import { provisionMachine } from "../../packages/control/src/machines/provision.ts";
+import { ensureAdministrator } from "../../packages/control/src/principals/administrator.ts";
+import { createPrincipal } from "../../packages/control/src/principals/principal.ts";
 import {
   ensureFleet,
   ensureNamespace,
   ensureRoom,
   publishBuiltinTemplates,
-} from "../../packages/cli/src/instance/namespace-setup.ts";
-import { roomOf } from "../../packages/cli/src/instance/places.ts";
-import { createPrincipal } from "../../packages/cli/src/instance/principal.ts";
-import { provisionMachine } from "../../packages/cli/src/instance/provision.ts";
-import { readResolvedTemplate, requireTemplate } from "../../packages/cli/src/instance/template-store.ts";
+} from "../../packages/control/src/rooms/namespace-setup.ts";
+import { roomOf } from "../../packages/control/src/rooms/places.ts";
+import {
+  readResolvedTemplate,
+  requireTemplate,
+} from "../../packages/control/src/templates/template-store.ts";
 
 const namespace = parseNamespace("bureau");
 const fleet = fleetLocalpart(namespace, "local");

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startHomeserver } from "@bureau/homeserver/homeserver";
 import { systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/kit/log";
 import { Secret } from "@bureau/kit/secret";
+import { silentLog } from "@bureau/os/log";
 import { synapsePython } from "@bureau/testkit/synapse";
 import { registerUser } from "./matrix-caller.ts";
 

@@ -6,9 +6,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { tmuxSocket } from "@bureau/kit/layout";
 import { TestLauncher } from "@bureau/launcher/launcher-fixture";
 import { groupOf } from "@bureau/launcher/limits/control-groups";
+import { tmuxSocket } from "@bureau/os/layout";
 
 /** `terminals`: a pipe that takes the socket's path for a terminal server that was put into its group before. */
 const [who = "", build = "", terminals] = process.argv.slice(2);

@@ -6,7 +6,7 @@ import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { debianKernel } from "./debian-kernel.ts";
 import { runGuest } from "./guest.ts";
 

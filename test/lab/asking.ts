@@ -1,5 +1,5 @@
 /** Somebody who asks a machine's sockets over and over, as fast as they are answered, and counts who turned them away. */
-import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { quote } from "./execute.ts";
 import { buildInside, type Machine } from "./machine.ts";
 

@@ -12,8 +12,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { identify, signalProcess } from "@bureau/kit/process-table";
 import { waitFor } from "@bureau/kit/wait-for";
+import { identify, signalProcess } from "@bureau/os/process-table";
 
 /** Groups can be removed a moment after their last process ended. */
 const REMOVAL_MS_MAX = 5_000;

@@ -4,9 +4,9 @@
  */
 
 import { expect, test } from "bun:test";
-import { checkTable } from "@bureau/cli/doctor/check-table";
-import { hostFolders, unitFiles } from "@bureau/cli/system/units";
-import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { checkTable } from "@bureau/host/doctor/check-table";
+import { hostFolders, unitFiles } from "@bureau/host/system/units";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { bureau, complaints, examine, LabFleet, repair } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";
 

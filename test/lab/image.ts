@@ -27,7 +27,7 @@ import {
 import { dirname, join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { waitForFileLock } from "@bureau/kit/file-lock";
+import { waitForFileLock } from "@bureau/os/file-lock";
 import { testCache } from "@bureau/testkit/test-cache";
 import { execute, executeOk } from "./execute.ts";
 

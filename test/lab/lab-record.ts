@@ -8,8 +8,8 @@
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { readIfPresent, writeAtomically } from "@bureau/kit/durable-file";
-import { isAlive, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
+import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
+import { isAlive, signalProcess, waitUntilGone } from "@bureau/os/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { removeCgroups } from "./cgroup.ts";

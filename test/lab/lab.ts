@@ -20,7 +20,7 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert, BureauError } from "@bureau/kit/errors";
-import { identify } from "@bureau/kit/process-table";
+import { identify } from "@bureau/os/process-table";
 import { currentBuild } from "../../scripts/build.ts";
 import { machineCgroup, removeCgroups } from "./cgroup.ts";
 import { makeDisk } from "./disk.ts";

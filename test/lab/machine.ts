@@ -8,9 +8,9 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { assert, BureauError, messageOf } from "@bureau/kit/errors";
-import { identify, type ProcessId, signalProcess } from "@bureau/kit/process-table";
-import { runtimeArguments } from "@bureau/kit/runtime-command";
 import { waitFor } from "@bureau/kit/wait-for";
+import { identify, type ProcessId, signalProcess } from "@bureau/os/process-table";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { isPopulated, killCgroup, makeCgroup, removeTree } from "./cgroup.ts";
 import type { Enclosure } from "./enclosure.ts";
 import { type CommandResult, describe, lastLines, quote } from "./execute.ts";

@@ -4,7 +4,7 @@
  */
 import { afterAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
-import { tmuxSession } from "@bureau/kit/layout";
+import { tmuxSession } from "@bureau/os/layout";
 import { parseAccountLocalpart } from "@bureau/schema/refs";
 import { HostEnvironments } from "../upgrade/host-environments.ts";
 import { connecting, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { childrenOf, identify, isAlive, type ProcessId } from "@bureau/kit/process-table";
+import { childrenOf, identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import { killExcept, makeCgroup, removeTree } from "./cgroup.ts";
 import { type CommandResult, execute, quote } from "./execute.ts";
 

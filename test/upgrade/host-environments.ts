@@ -17,7 +17,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { digestOfProgram, runtimeOf } from "@bureau/kit/host-environment";
+import { digestOfProgram, runtimeOf } from "@bureau/os/host-environment";
 
 const newest = resolve(import.meta.dirname, "../../dist/current");
 

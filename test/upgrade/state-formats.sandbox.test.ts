@@ -16,10 +16,10 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
-import { daemonStateFile, sandboxPaths, specHistoryDir, upgradeStateFile } from "@bureau/kit/layout";
-import { argumentsOf, identify, signalProcess } from "@bureau/kit/process-table";
-import { programIn } from "@bureau/kit/runtime-command";
-import type { StateFormats } from "@bureau/kit/state-format";
+import { daemonStateFile, sandboxPaths, specHistoryDir, upgradeStateFile } from "@bureau/os/layout";
+import { argumentsOf, identify, signalProcess } from "@bureau/os/process-table";
+import { programIn } from "@bureau/os/runtime-command";
+import type { StateFormats } from "@bureau/os/state-format";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
 import { bureauCommand, createBureau, type TestBureau } from "@bureau/testkit/bureau";

@@ -5,7 +5,7 @@ import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import { aliasOf, type RoomId, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
-import { requireInstance } from "../../packages/cli/src/instance/instance.ts";
+import { requireInstance } from "../../packages/instance/src/instance.ts";
 
 const ANSWER_MS_MAX = 60_000;
 

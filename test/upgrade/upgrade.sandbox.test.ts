@@ -12,10 +12,10 @@ import {
 } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { callCbor } from "@bureau/kit/cbor-socket";
-import { daemonWatchFile, launcherSocket, observeSocket } from "@bureau/kit/layout";
-import { argumentsOf, childrenOf, identify } from "@bureau/kit/process-table";
-import { runtimeArguments } from "@bureau/kit/runtime-command";
+import { callCbor } from "@bureau/os/cbor-socket";
+import { daemonWatchFile, launcherSocket, observeSocket } from "@bureau/os/layout";
+import { argumentsOf, childrenOf, identify } from "@bureau/os/process-table";
+import { runtimeArguments } from "@bureau/os/runtime-command";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { TestBureau } from "@bureau/testkit/bureau";

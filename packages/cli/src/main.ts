@@ -1,6 +1,6 @@
 /** The `bureau` command. */
 import { onRateLimitWait } from "@bureau/kit/rate-limit";
-import { useAbsolutePath } from "@bureau/kit/search-path";
+import { useAbsolutePath } from "@bureau/os/search-path";
 import { useEgressOfPerson } from "./command/person-egress.ts";
 import { runCommand } from "./command/run.ts";
 import { openTerminal } from "./command/terminal.ts";

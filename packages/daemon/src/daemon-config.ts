@@ -2,8 +2,8 @@
 import { resolve } from "node:path";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
-import { type MachineConfig, parseMachineFlags } from "@bureau/kit/machine-flags";
+import { systemHost } from "@bureau/os/layout";
+import { type MachineConfig, parseMachineFlags } from "@bureau/os/machine-flags";
 
 /** `homeserverUrl` may be empty: then the session file's address is used. */
 export type DaemonConfig = MachineConfig & {

@@ -1,8 +1,8 @@
 /** Every file in the state folder whose shape is the daemon's own, brought to the format this build writes. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { daemonStateFile, type Layout, specHistoryDir, upgradeStateFile } from "@bureau/kit/layout";
-import { type StateFile, settleStateFormat } from "@bureau/kit/state-format";
+import { daemonStateFile, type Layout, specHistoryDir, upgradeStateFile } from "@bureau/os/layout";
+import { type StateFile, settleStateFormat } from "@bureau/os/state-format";
 
 /** @throws BureauError when one is of a format that this build does not know; then nothing was touched */
 export function settleDaemonFiles(layout: Layout): void {

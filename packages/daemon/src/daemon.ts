@@ -14,6 +14,12 @@
 import { backoffOf, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { version } from "@bureau/kit/version";
+import { inTime } from "@bureau/kit/wait-for";
+import { isRevoked } from "@bureau/matrix/matrix-error";
+import { RoomStateStore } from "@bureau/matrix/room-state";
+import { MatrixSession } from "@bureau/matrix/session";
+import { readMachineSession } from "@bureau/matrix/session-file";
 import {
   daemonStateFile,
   launcherSocket,
@@ -22,15 +28,9 @@ import {
   observeSocket,
   specHistoryDir,
   unsentNoticesFile,
-} from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
-import { inheritedSocket } from "@bureau/kit/systemd";
-import { version } from "@bureau/kit/version";
-import { inTime } from "@bureau/kit/wait-for";
-import { isRevoked } from "@bureau/matrix/matrix-error";
-import { RoomStateStore } from "@bureau/matrix/room-state";
-import { MatrixSession } from "@bureau/matrix/session";
-import { readMachineSession } from "@bureau/matrix/session-file";
+} from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
+import { inheritedSocket } from "@bureau/os/systemd";
 import {
   type AccountLocalpart,
   localpartBytesMaxFor,

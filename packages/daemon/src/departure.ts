@@ -6,9 +6,9 @@
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { type Clock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineDecommissioned } from "@bureau/schema/events";
 import { stateKeyOf } from "@bureau/schema/refs";
 import type { Decommission } from "./desired/decommission.ts";

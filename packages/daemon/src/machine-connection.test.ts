@@ -1,11 +1,11 @@
 /** What a homeserver that was restored from a backup has forgotten. No running one does that at will: the session is played. */
 import { expect, test } from "bun:test";
 import { standardBackoff } from "@bureau/kit/backoff";
-import { silentLog } from "@bureau/kit/log";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { parseSyncResponse } from "@bureau/matrix/sync-response";
+import { silentLog } from "@bureau/os/log";
 import { parseMachine, parseRoomId, parseServerName, type RoomId, type UserId } from "@bureau/schema/refs";
 import { readHardware } from "./hardware/machine-info.ts";
 import { MachineConnection } from "./machine-connection.ts";

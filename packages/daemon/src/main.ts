@@ -1,11 +1,11 @@
 /** `bureau-daemon`: flags, then the daemon until it is told to stop or the machine is revoked. */
 import { systemClock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import { reapInheritedChildren } from "@bureau/kit/exec";
-import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
-import { configOrExit } from "@bureau/kit/machine-flags";
 import { onRateLimitWait } from "@bureau/kit/rate-limit";
-import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
+import { reapInheritedChildren } from "@bureau/os/exec";
+import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
+import { configOrExit } from "@bureau/os/machine-flags";
+import { feedWatchdog, notifyServiceManager } from "@bureau/os/systemd";
 import { startDaemon } from "./daemon.ts";
 import { parseDaemonFlags } from "./daemon-config.ts";
 

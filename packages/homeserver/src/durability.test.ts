@@ -4,7 +4,7 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 import { at, Caller, encode, eventsAt, registerUser } from "../../../test/contract/matrix-caller.ts";
 
 const cleanups: (() => void | Promise<void>)[] = [];

@@ -5,8 +5,8 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/kit/log";
 import { Secret } from "@bureau/kit/secret";
+import { silentLog } from "@bureau/os/log";
 import {
   at,
   Caller,

@@ -3,8 +3,8 @@
  * Matrix Client-Server API that Bureau and ordinary clients need; it does not federate and stores no media.
  */
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
 import type { Secret } from "@bureau/kit/secret";
+import type { Log } from "@bureau/os/log";
 import { Accounts } from "./auth/accounts.ts";
 import { InteractiveAuth } from "./auth/interactive-auth.ts";
 import { Sessions } from "./auth/sessions.ts";

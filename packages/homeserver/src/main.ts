@@ -2,7 +2,7 @@
 import { writeSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
-import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
+import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
 import { parseFlags } from "./flags.ts";
 import { type HomeserverConfig, startHomeserver } from "./homeserver.ts";
 

@@ -5,10 +5,10 @@
  */
 import { constants } from "node:os";
 import { isatty } from "node:tty";
-import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "@bureau/kit/bridge";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import { exitCodes } from "@bureau/kit/lifecycle";
-import { catchesSignal } from "@bureau/kit/process-table";
+import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "@bureau/os/bridge";
+import { exitCodes } from "@bureau/os/lifecycle";
+import { catchesSignal } from "@bureau/os/process-table";
 
 const defaultPort = 8642;
 const help = `Usage: bureau-bridge [--listen ADDRESS] [--connect ADDRESS] [-- COMMAND [ARGUMENT…]]

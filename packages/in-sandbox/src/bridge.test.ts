@@ -2,8 +2,8 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
-import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "@bureau/kit/bridge";
-import { evalCommand, runtimeCommand } from "@bureau/kit/runtime-command";
+import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "@bureau/os/bridge";
+import { evalCommand, runtimeCommand } from "@bureau/os/runtime-command";
 import { eventually } from "@bureau/testkit/use-bureau";
 
 const folder = mkdtempSync("/tmp/bb-");

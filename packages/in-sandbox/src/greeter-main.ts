@@ -1,7 +1,7 @@
 /** `bureau-greeter`: reads its payload, finds its proxy, and greets. SIGHUP makes it read the payload again. */
 import { readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
-import { insidePaths } from "@bureau/kit/layout";
+import { insidePaths } from "@bureau/os/layout";
 import { Greeter, parsePayload } from "./greeter.ts";
 import { ProxyClient } from "./proxy-client.ts";
 

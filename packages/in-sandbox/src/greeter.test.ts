@@ -3,10 +3,10 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { silentLog } from "@bureau/kit/log";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
 import { registerWithToken } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
+import { silentLog } from "@bureau/os/log";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 import { startProxy } from "@bureau/proxy/proxy";
 import { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { RoomId, UserId } from "@bureau/schema/refs";

@@ -1,9 +1,9 @@
 /** A program's own proxy, seen from inside its sandbox: identity and Matrix in single calls (wire facts, section 7.2). */
 
 import { systemClock } from "@bureau/kit/clock";
-import { viaSocket } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
+import { viaSocket } from "@bureau/os/egress";
 import { jsonObject, parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 

@@ -4,33 +4,36 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { callCbor } from "@bureau/kit/cbor-socket";
+import { repairMachineRooms } from "@bureau/control/machines/machine-room-repair";
+import { provisionMachine } from "@bureau/control/machines/provision";
+import {
+  type Credentials,
+  ensureAdministrator,
+  writeCredentials,
+} from "@bureau/control/principals/administrator";
+import type { Note } from "@bureau/control/rooms/found-room";
+import { ensureFleet, ensureNamespace, type NamespaceRooms } from "@bureau/control/rooms/namespace-setup";
+import { warnOf } from "@bureau/control/warn-of-ignored";
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { canonicalJson } from "@bureau/kit/digest";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { isBureauError } from "@bureau/kit/errors";
-import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/kit/layout";
+import { describeLimits } from "@bureau/kit/limits-report";
+import { runStep, type Steps } from "@bureau/kit/run-step";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, writeOperatorSession } from "@bureau/matrix/session-file";
+import { callCbor } from "@bureau/os/cbor-socket";
+import { machineReport } from "@bureau/os/daemon-client";
+import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/os/layout";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { InputError } from "@bureau/schema/parse";
-import { runStep } from "../command/run-step.ts";
-import type { Terminal } from "../command/terminal.ts";
-import { type Credentials, ensureAdministrator, writeCredentials } from "./administrator.ts";
-import { machineReport } from "./daemon-client.ts";
 import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
-import type { Note } from "./found-room.ts";
 import { type NetworkChange, startHomeserver } from "./homeserver-start.ts";
 import { findInstance, type Instance, portOf } from "./instance.ts";
-import { describeLimits } from "./limits-report.ts";
-import { repairMachineRooms } from "./machine-room-repair.ts";
-import { ensureFleet, ensureNamespace, type NamespaceRooms } from "./namespace-setup.ts";
-import { warnOf } from "./operator.ts";
 import { bwrapFault, probeSandbox, thisHost } from "./probe.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
-import { provisionMachine } from "./provision.ts";
 import { bootstrapFile, hasJoined } from "./supervisor.ts";
 import { takeTurn } from "./supervisor-lock.ts";
 
@@ -39,7 +42,7 @@ const LAUNCHER_MS_MAX = 5_000;
 
 export type BringUp = {
   readonly layout: InstanceLayout;
-  readonly terminal: Terminal;
+  readonly steps: Steps;
   readonly network: NetworkChange;
   /** Makes sure a supervisor answers on the instance's socket. */
   readonly ensureSupervisor: () => Promise<void>;
@@ -56,40 +59,40 @@ export type UpResult = {
 };
 
 export async function bringUp(options: BringUp): Promise<UpResult> {
-  const { layout, terminal } = options;
+  const { layout, steps } = options;
   const clock = options.clock ?? systemClock;
   const firstRun = findInstance(layout) === undefined;
   const { bwrap } = await runStep(
-    terminal,
+    steps,
     "This machine can make sandboxes without root",
     async () => probeSandbox(thisHost),
     (found) => `This machine can make sandboxes without root (bubblewrap ${found.bwrap}, tmux ${found.tmux})`,
   );
   const weakness = bwrapFault(thisHost, bwrap);
-  if (weakness !== undefined) terminal.say(`  bubblewrap ${weakness.fault}\n  ${weakness.hint}`);
+  if (weakness !== undefined) steps.say(`  bubblewrap ${weakness.fault}\n  ${weakness.hint}`);
   makeFolders(layout);
   // A second one would provision again what the first has, whose launcher then finds nothing to join with.
-  using _turn = await takeTurn(layout, terminal, clock);
+  using _turn = await takeTurn(layout, steps, clock);
   await options.ensureSupervisor();
   const instance = await runStep(
-    terminal,
+    steps,
     "Homeserver",
     () => startHomeserver(layout, options.network, clock),
     describeHomeserver,
   );
-  const { session, credentials } = await runStep(terminal, "Administrator account", () =>
-    administrator(instance, terminal),
+  const { session, credentials } = await runStep(steps, "Administrator account", () =>
+    administrator(instance, steps),
   );
-  const made = await runStep(terminal, `Rooms and templates of ${instance.fleet}`, (shown) =>
+  const made = await runStep(steps, `Rooms and templates of ${instance.fleet}`, (shown) =>
     prepareFleet(session, instance, shown.note),
   );
   recordRooms(layout.credentialFile, credentials, made);
-  await runStep(terminal, `Machine ${instance.machine}`, (shown) =>
+  await runStep(steps, `Machine ${instance.machine}`, (shown) =>
     joinMachine(session, credentials, instance, shown.note),
   );
-  await runStep(terminal, "Launcher and daemon", () => startMachine(instance, clock));
+  await runStep(steps, "Launcher and daemon", () => startMachine(instance, clock));
   const greeter = await runStep(
-    terminal,
+    steps,
     "First agent: greeter",
     () => ensureGreeter(session, credentials, instance, made),
     (user) => `First agent: ${user === undefined ? "destroyed, and stays so" : "greeter"}`,
@@ -98,15 +101,14 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
     greeter === undefined
       ? undefined
       : await runStep(
-          terminal,
+          steps,
           "Waiting for the greeter to speak",
           () => waitForGreeting(session, instance, made, greeter, clock),
           (text) => `The greeter says: ${text}`,
         );
-  const settled = await runStep(terminal, "Agents", () => settleAgents(layout, clock), describeAgents);
+  const settled = await runStep(steps, "Agents", () => settleAgents(layout, clock), describeAgents);
   const { limits } = settled.machine;
-  if (limits !== undefined && limits.level !== "enforced")
-    terminal.say(`! Agents: ${describeLimits(limits)}`);
+  if (limits !== undefined && limits.level !== "enforced") steps.say(`! Agents: ${describeLimits(limits)}`);
   return {
     instance,
     report: settled,
@@ -139,14 +141,14 @@ function makeFolders(layout: InstanceLayout): void {
 
 async function administrator(
   instance: Instance,
-  terminal: Terminal,
+  steps: Steps,
 ): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const { layout } = instance;
   const admin = await ensureAdministrator({
     homeserver: instance.homeserverUrl,
     registrationToken: (readIfPresent(layout.registrationTokenFile) ?? "").trim(),
     credentialFile: layout.credentialFile,
-    onIgnored: warnOf(terminal),
+    onIgnored: warnOf(steps),
   });
   if (!holdsSession(layout.sessionFile))
     writeOperatorSession(layout.sessionFile, {

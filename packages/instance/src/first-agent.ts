@@ -1,18 +1,18 @@
 /** The greeter: the agent a person meets first, and the proof that everything between them works. */
 
+import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
+import type { Credentials } from "@bureau/control/principals/administrator";
+import { createPrincipal } from "@bureau/control/principals/principal";
+import type { NamespaceRooms } from "@bureau/control/rooms/namespace-setup";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { machineReport } from "@bureau/os/daemon-client";
 import { eventTypes } from "@bureau/schema/events";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { principalLocalpart, rooms, serverOf, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
-import type { Credentials } from "./administrator.ts";
-import { machineReport } from "./daemon-client.ts";
 import type { Instance } from "./instance.ts";
-import { configPlace, readAssignments } from "./machine-config.ts";
-import type { NamespaceRooms } from "./namespace-setup.ts";
-import { createPrincipal } from "./principal.ts";
 
 /** Starting takes a second; a crowded machine is given a minute. */
 const SPEAK_MS_MAX = 60_000;

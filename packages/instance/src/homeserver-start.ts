@@ -4,12 +4,12 @@
  * of the instance passes there.
  */
 import type { Clock } from "@bureau/kit/clock";
-import type { EgressSettings } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
-import type { InstanceLayout } from "@bureau/kit/layout";
-import { findByArguments, listensOnTcp, signalProcess, waitUntilGone } from "@bureau/kit/process-table";
 import { waitFor } from "@bureau/kit/wait-for";
 import { serverVersions } from "@bureau/matrix/auth";
+import type { EgressSettings } from "@bureau/os/egress";
+import type { InstanceLayout } from "@bureau/os/layout";
+import { findByArguments, listensOnTcp, signalProcess, waitUntilGone } from "@bureau/os/process-table";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { createInstance, findInstance, homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 import { moveToSocket } from "./move-to-socket.ts";

@@ -3,10 +3,10 @@
  * what every later command reads to know which homeserver, fleet and machine it is about.
  */
 import { hostname } from "node:os";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
-import { type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
 import { BureauError } from "@bureau/kit/errors";
-import { defaultHome, type InstanceLayout, instanceLayout } from "@bureau/kit/layout";
+import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import { type EgressSettings, noEgressSettings } from "@bureau/os/egress";
+import { defaultHome, type InstanceLayout, instanceLayout } from "@bureau/os/layout";
 import { addressOfSocket, HomeserverAddressSchema, socketOf } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";
 import {

@@ -2,19 +2,19 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { machineSessionFile } from "@bureau/kit/layout";
+import { storedSession } from "@bureau/cli/command/operator";
+import { openTerminal } from "@bureau/cli/command/terminal";
+import { readCredentials, writeCredentials } from "@bureau/control/principals/administrator";
 import {
   readMachineSession,
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
 } from "@bureau/matrix/session-file";
+import { machineSessionFile } from "@bureau/os/layout";
 import type { UserId } from "@bureau/schema/refs";
-import { openTerminal } from "../command/terminal.ts";
-import { readCredentials, writeCredentials } from "./administrator.ts";
 import { createInstance, findInstance, homeserverAddress, layoutFor, writeInstance } from "./instance.ts";
 import { moveToSocket } from "./move-to-socket.ts";
-import { storedSession } from "./operator.ts";
 
 let home: string;
 beforeEach(() => {

@@ -3,14 +3,14 @@
  * written again. `instance.json` comes last, so that an interruption is made good by the next `bureau up`.
  */
 import { existsSync } from "node:fs";
-import { machineSessionFile } from "@bureau/kit/layout";
+import { readCredentials, writeCredentials } from "@bureau/control/principals/administrator";
 import {
   readMachineSession,
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
 } from "@bureau/matrix/session-file";
-import { readCredentials, writeCredentials } from "./administrator.ts";
+import { machineSessionFile } from "@bureau/os/layout";
 import { homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 
 /** The instance must be down. A session that leads to another homeserver stays as it is. */

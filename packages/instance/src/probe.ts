@@ -3,9 +3,10 @@
  * namespaces an agent gets. Where it cannot be done the answer names the reason and the remedy; there is no
  * fallback that runs anything unsandboxed.
  */
-import { readIfPresent } from "@bureau/kit/durable-file";
+
 import { BureauError } from "@bureau/kit/errors";
-import { hidesProcesses } from "@bureau/kit/mounts";
+import { readIfPresent } from "@bureau/os/durable-file";
+import { hidesProcesses } from "@bureau/os/mounts";
 
 /** What the probe may ask of the host; tests hand in hosts that refuse. */
 export type Host = {

@@ -6,9 +6,9 @@ import { closeSync, mkdirSync, openSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { type BackoffPolicy, delayMs } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import { exitCodes } from "@bureau/kit/lifecycle";
-import type { Log } from "@bureau/kit/log";
-import { identify, isAlive, type ProcessId, stopProcess, waitUntilGone } from "@bureau/kit/process-table";
+import { exitCodes } from "@bureau/os/lifecycle";
+import type { Log } from "@bureau/os/log";
+import { identify, isAlive, type ProcessId, stopProcess, waitUntilGone } from "@bureau/os/process-table";
 
 export type ProgramPlan = {
   readonly name: string;

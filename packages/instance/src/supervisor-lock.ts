@@ -8,13 +8,12 @@
 import { ftruncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
-import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { type FileLock, tryFileLock, waitForFileLock } from "@bureau/kit/file-lock";
-import type { InstanceLayout } from "@bureau/kit/layout";
-import { identify, type ProcessId, signalProcess, stopProcess } from "@bureau/kit/process-table";
-import { runStep } from "../command/run-step.ts";
-import type { Terminal } from "../command/terminal.ts";
+import { runStep, type Steps } from "@bureau/kit/run-step";
+import { readIfPresent } from "@bureau/os/durable-file";
+import { type FileLock, tryFileLock, waitForFileLock } from "@bureau/os/file-lock";
+import type { InstanceLayout } from "@bureau/os/layout";
+import { identify, type ProcessId, signalProcess, stopProcess } from "@bureau/os/process-table";
 import { stopSupervisor } from "./supervisor-wire.ts";
 
 /** Another `bureau up` takes seconds; its own steps give up within this. */
@@ -27,11 +26,7 @@ const SETTLE_MS_MAX = 2_000;
 const lockFile = (layout: InstanceLayout): string => join(layout.home, "supervisor.lock");
 
 /** Waits until no other `bureau up` or `bureau down` of the instance is under way. @throws BureauError `conflict` */
-export async function takeTurn(
-  layout: InstanceLayout,
-  terminal: Terminal,
-  clock: Clock,
-): Promise<Disposable> {
+export async function takeTurn(layout: InstanceLayout, steps: Steps, clock: Clock): Promise<Disposable> {
   const file = join(layout.home, "up.lock");
   const wait = async (): Promise<Disposable> => {
     const turn = await waitForFileLock(file, TURN_MS_MAX, clock);
@@ -40,7 +35,7 @@ export async function takeTurn(
       hint: "bureau status shows its progress",
     });
   };
-  return tryFileLock(file) ?? (await runStep(terminal, "Waiting for another bureau up or down", wait));
+  return tryFileLock(file) ?? (await runStep(steps, "Waiting for another bureau up or down", wait));
 }
 
 /** The lock of a running supervisor; undefined when another one runs. */

@@ -2,11 +2,11 @@
 
 import { parseArgs } from "node:util";
 import { BureauError } from "@bureau/kit/errors";
-import { runProgram } from "@bureau/kit/lifecycle";
-import { useAbsolutePath } from "@bureau/kit/search-path";
-import { layoutFor } from "./instance/instance.ts";
-import { programsDir } from "./instance/programs-dir.ts";
-import { runSupervisor } from "./instance/supervisor.ts";
+import { runProgram } from "@bureau/os/lifecycle";
+import { programsDir } from "@bureau/os/programs-dir";
+import { useAbsolutePath } from "@bureau/os/search-path";
+import { layoutFor } from "./instance.ts";
+import { runSupervisor } from "./supervisor.ts";
 
 await runProgram("bureau-supervisor", async ({ log, signal, args }) => {
   const { values } = parseArgs({ args, options: { home: { type: "string" } } });

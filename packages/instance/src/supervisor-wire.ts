@@ -1,7 +1,7 @@
 /** What `bureau up`, `down` and `status` say to the supervisor, over supervisor.sock in CBOR. */
 
-import { callCbor } from "@bureau/kit/cbor-socket";
-import type { InstanceLayout } from "@bureau/kit/layout";
+import { callCbor } from "@bureau/os/cbor-socket";
+import type { InstanceLayout } from "@bureau/os/layout";
 import { list } from "@bureau/schema/parse";
 import * as v from "valibot";
 

@@ -7,18 +7,18 @@
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { faultOfPlace } from "@bureau/kit/build-place";
-import { action, serveCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
-import { environmentOfEgress } from "@bureau/kit/egress";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import type { InstanceLayout } from "@bureau/kit/layout";
-import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/kit/layout";
-import { aborted } from "@bureau/kit/lifecycle";
-import type { Log } from "@bureau/kit/log";
-import { findInhabitants } from "@bureau/kit/mounts";
-import { realPath } from "@bureau/kit/own-build";
+import { faultOfPlace } from "@bureau/os/build-place";
+import { action, serveCbor } from "@bureau/os/cbor-socket";
+import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
+import { environmentOfEgress } from "@bureau/os/egress";
+import type { InstanceLayout } from "@bureau/os/layout";
+import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/os/layout";
+import { aborted } from "@bureau/os/lifecycle";
+import type { Log } from "@bureau/os/log";
+import { findInhabitants } from "@bureau/os/mounts";
+import { realPath } from "@bureau/os/own-build";
 import {
   descendantsOf,
   findByArguments,
@@ -26,8 +26,8 @@ import {
   type ProcessId,
   signalProcess,
   waitUntilGone,
-} from "@bureau/kit/process-table";
-import { removeTree } from "@bureau/kit/remove-tree";
+} from "@bureau/os/process-table";
+import { removeTree } from "@bureau/os/remove-tree";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { type Instance, listenFlags, requireInstance } from "./instance.ts";

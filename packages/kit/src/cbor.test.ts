@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import { evalCommand } from "@bureau/os/runtime-command";
 import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
 import { BureauError } from "./errors.ts";
-import { evalCommand } from "./runtime-command.ts";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { inspect } from "node:util";
-import { createLog } from "./log.ts";
+import { createLog } from "@bureau/os/log";
 import { Secret } from "./secret.ts";
 
 test("a secret shows only when it is revealed", () => {

@@ -3,7 +3,7 @@
  * any POSIX shell or fish. Both read everything in single quotes as it stands, but fish not a backslash; in double
  * quotes both read `'` and `\\` alike. So those two are quoted doubly, all the rest singly.
  */
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError } from "./errors.ts";
 
 const plain = /^[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+:,./=-]*$/u;
 

@@ -1,9 +1,10 @@
 /** What the launcher answers on its socket: each action's schema tied to the act it stands for. */
-import { type Action, type ActionContext, action } from "@bureau/kit/cbor-socket";
+
 import { BureauError } from "@bureau/kit/errors";
-import { tmuxSession } from "@bureau/kit/layout";
-import { catchesSignal, isAlive, signalProcess } from "@bureau/kit/process-table";
 import { version } from "@bureau/kit/version";
+import { type Action, type ActionContext, action } from "@bureau/os/cbor-socket";
+import { tmuxSession } from "@bureau/os/layout";
+import { catchesSignal, isAlive, signalProcess } from "@bureau/os/process-table";
 import { type LauncherAction, type LauncherResponse, launcherRequests } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import type { PrincipalLock } from "./principal-lock.ts";

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { tmuxSocket } from "@bureau/kit/layout";
-import { argumentsOf, childrenOf, findByArguments } from "@bureau/kit/process-table";
+import { tmuxSocket } from "@bureau/os/layout";
+import { argumentsOf, childrenOf, findByArguments } from "@bureau/os/process-table";
 import { PROXY_COMMAND, TestLauncher } from "./launcher-fixture.ts";
 
 /** What `Accept=yes` does: one program for each connection, which is its standard input and output. */

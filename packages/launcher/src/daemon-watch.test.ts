@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { daemonWatchFile, type Layout } from "@bureau/kit/layout";
-import { silentLog } from "@bureau/kit/log";
-import { identify, type ProcessId, waitUntilGone } from "@bureau/kit/process-table";
+import { daemonWatchFile, type Layout } from "@bureau/os/layout";
+import { silentLog } from "@bureau/os/log";
+import { identify, type ProcessId, waitUntilGone } from "@bureau/os/process-table";
 import { DaemonWatch } from "./daemon-watch.ts";
 
 const SOON_MS = 150;

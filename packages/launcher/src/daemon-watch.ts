@@ -8,11 +8,11 @@
 import { rmSync } from "node:fs";
 import { uptime } from "node:os";
 import type { Clock } from "@bureau/kit/clock";
-import { readIfPresent, writeAtomically } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import { daemonWatchFile, type Layout } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
-import { isAlive, type ProcessId, signalProcess } from "@bureau/kit/process-table";
+import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
+import { daemonWatchFile, type Layout } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
+import { isAlive, type ProcessId, signalProcess } from "@bureau/os/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 

@@ -1,8 +1,8 @@
 /** One launcher a state folder: the lock is held by an open file for the process's life, so a crash releases it. */
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/kit/file-lock";
-import { type Layout, makePrivateDir } from "@bureau/kit/layout";
+import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/os/file-lock";
+import { type Layout, makePrivateDir } from "@bureau/os/layout";
 
 /** Where the version before this one in the same process says which of its open files holds the lock. */
 const LOCK_FD = "BUREAU_LOCK_FD";

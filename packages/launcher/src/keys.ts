@@ -7,11 +7,11 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { type Layout, machineKeyFile, machinePublicKeyFile, systemHost } from "@bureau/kit/layout";
 import { Secret } from "@bureau/kit/secret";
-import { credentialFile } from "@bureau/kit/systemd";
+import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import { type Layout, machineKeyFile, machinePublicKeyFile, systemHost } from "@bureau/os/layout";
+import { credentialFile } from "@bureau/os/systemd";
 import { parseJson } from "@bureau/schema/parse";
 import type { MachineLocalpart } from "@bureau/schema/refs";
 import type { Decrypter } from "age-encryption";

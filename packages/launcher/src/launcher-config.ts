@@ -2,11 +2,11 @@
 
 import { resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { groupIdOf } from "@bureau/kit/group-id";
-import { systemHost } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
-import { type MachineConfig, parseMachineFlags } from "@bureau/kit/machine-flags";
-import { ownBuild } from "@bureau/kit/own-build";
+import { groupIdOf } from "@bureau/os/group-id";
+import { systemHost } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
+import { type MachineConfig, parseMachineFlags } from "@bureau/os/machine-flags";
+import { ownBuild } from "@bureau/os/own-build";
 import { LOCALPART_BYTES_MAX, localpartBytesMaxFor } from "@bureau/schema/refs";
 
 export type LauncherConfig = MachineConfig & {

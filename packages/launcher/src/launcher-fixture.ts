@@ -5,9 +5,9 @@
 
 import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { callCbor } from "@bureau/kit/cbor-socket";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { writeDurably } from "@bureau/kit/durable-file";
+import { callCbor } from "@bureau/os/cbor-socket";
+import { writeDurably } from "@bureau/os/durable-file";
 import {
   type Layout,
   launcherSocket,
@@ -15,8 +15,8 @@ import {
   type SandboxPaths,
   sandboxPaths,
   tmuxSocket,
-} from "@bureau/kit/layout";
-import { createLog } from "@bureau/kit/log";
+} from "@bureau/os/layout";
+import { createLog } from "@bureau/os/log";
 import {
   argumentsOf,
   findByArguments,
@@ -25,8 +25,8 @@ import {
   signalProcess,
   stopProcess,
   waitUntilGone,
-} from "@bureau/kit/process-table";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+} from "@bureau/os/process-table";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 import {
   type LauncherAction,
   type LauncherRequest,

@@ -11,11 +11,11 @@ import {
 } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { callCbor } from "@bureau/kit/cbor-socket";
 import { systemClock } from "@bureau/kit/clock";
-import { launcherSocket, tmuxSocket } from "@bureau/kit/layout";
-import { findInhabitants } from "@bureau/kit/mounts";
-import { findByArguments, identify, signalProcess } from "@bureau/kit/process-table";
+import { callCbor } from "@bureau/os/cbor-socket";
+import { launcherSocket, tmuxSocket } from "@bureau/os/layout";
+import { findInhabitants } from "@bureau/os/mounts";
+import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";
 import { unknown } from "valibot";
 import { TestLauncher } from "./launcher-fixture.ts";
 

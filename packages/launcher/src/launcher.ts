@@ -4,13 +4,13 @@
  */
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
-import { type CborServer, serveCbor } from "@bureau/kit/cbor-socket";
 import type { Clock } from "@bureau/kit/clock";
-import { digestOf } from "@bureau/kit/digest";
-import { removeTemporariesIn } from "@bureau/kit/durable-file";
-import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
-import { inheritedSocket } from "@bureau/kit/systemd";
+import { type CborServer, serveCbor } from "@bureau/os/cbor-socket";
+import { digestOf } from "@bureau/os/digest";
+import { removeTemporariesIn } from "@bureau/os/durable-file";
+import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
+import { inheritedSocket } from "@bureau/os/systemd";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
 import { loadAge, type MachineKey } from "./keys.ts";

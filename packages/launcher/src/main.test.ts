@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 
 const root = mkdtempSync("/tmp/lm-");
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -1,13 +1,13 @@
 /** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { reapInheritedChildren } from "@bureau/kit/exec";
-import { machineKeyFile, machineSessionFile } from "@bureau/kit/layout";
-import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/kit/lifecycle";
-import { configOrExit } from "@bureau/kit/machine-flags";
-import { joinSessionKeyring, makeUndumpable } from "@bureau/kit/posix";
 import { onRateLimitWait } from "@bureau/kit/rate-limit";
-import { feedWatchdog, notifyServiceManager } from "@bureau/kit/systemd";
+import { reapInheritedChildren } from "@bureau/os/exec";
+import { machineKeyFile, machineSessionFile } from "@bureau/os/layout";
+import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
+import { configOrExit } from "@bureau/os/machine-flags";
+import { joinSessionKeyring, makeUndumpable } from "@bureau/os/posix";
+import { feedWatchdog, notifyServiceManager } from "@bureau/os/systemd";
 import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
 import { forgetOldLife } from "./first-boot/join-again.ts";
 import { takeInstanceLock } from "./instance-lock.ts";

@@ -4,8 +4,8 @@ import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { findByArguments } from "@bureau/kit/process-table";
 import { waitFor } from "@bureau/kit/wait-for";
+import { findByArguments } from "@bureau/os/process-table";
 import { childProxies, type OpenProxy, socketProxies } from "./proxy-channel.ts";
 
 const cleanUps: (() => void)[] = [];

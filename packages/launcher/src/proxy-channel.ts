@@ -4,10 +4,10 @@
  * it has begun, is sent what it is to be, and says `ready`. Proxies outlive us in both.
  */
 import type { Socket } from "node:net";
-import { dial } from "@bureau/kit/dial";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import { aborted } from "@bureau/kit/lifecycle";
-import { identify, type ProcessId } from "@bureau/kit/process-table";
+import { dial } from "@bureau/os/dial";
+import { aborted } from "@bureau/os/lifecycle";
+import { identify, type ProcessId } from "@bureau/os/process-table";
 
 /** A line of a proxy is `pid 12345` or `ready`; anything longer is not a proxy. */
 const LINE_BYTES_MAX = 4_096;

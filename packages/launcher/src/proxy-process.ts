@@ -7,8 +7,8 @@
 import { encodeCbor } from "@bureau/kit/cbor";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
-import { findByArguments, isAlive, type ProcessId, stopProcess } from "@bureau/kit/process-table";
+import type { Log } from "@bureau/os/log";
+import { findByArguments, isAlive, type ProcessId, stopProcess } from "@bureau/os/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
 

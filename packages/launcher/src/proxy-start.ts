@@ -1,7 +1,8 @@
 /** What a proxy is told, made from what the daemon asks for and what the credential bundle holds. */
-import { egressOfEnvironment } from "@bureau/kit/egress";
+
 import { BureauError } from "@bureau/kit/errors";
-import { type SandboxPaths, sandboxPaths } from "@bureau/kit/layout";
+import { egressOfEnvironment } from "@bureau/os/egress";
+import { type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import type { LauncherRequest } from "@bureau/schema/launcher-ipc";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";

@@ -7,10 +7,11 @@
  * the launcher that watches (daemon-watch.ts).
  */
 
-import { faultOfPlace } from "@bureau/kit/build-place";
-import type { CborServer } from "@bureau/kit/cbor-socket";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import { replaceProcess } from "@bureau/kit/exec";
+import { inTime } from "@bureau/kit/wait-for";
+import { faultOfPlace } from "@bureau/os/build-place";
+import type { CborServer } from "@bureau/os/cbor-socket";
+import { replaceProcess } from "@bureau/os/exec";
 import {
   argumentsFor,
   contentOf,
@@ -19,17 +20,16 @@ import {
   readHostEnvironment,
   runtimeOf,
   wholeFaultOf,
-} from "@bureau/kit/host-environment";
-import type { Log } from "@bureau/kit/log";
-import type { ProcessId } from "@bureau/kit/process-table";
-import { pingWatchdog } from "@bureau/kit/systemd";
-import { inTime } from "@bureau/kit/wait-for";
+} from "@bureau/os/host-environment";
+import type { Log } from "@bureau/os/log";
+import type { ProcessId } from "@bureau/os/process-table";
+import { pingWatchdog } from "@bureau/os/systemd";
 import {
   bootId,
   clearWatchdogRecord,
   readWatchdogRecord,
   writeWatchdogRecord,
-} from "@bureau/kit/watchdog-record";
+} from "@bureau/os/watchdog-record";
 import { DaemonWatch } from "./daemon-watch.ts";
 import { lockVariable } from "./instance-lock.ts";
 import type { PrincipalLock } from "./principal-lock.ts";

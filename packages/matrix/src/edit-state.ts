@@ -4,9 +4,9 @@
  * is put back on top. What nobody changed stays as it came, known to us or not.
  *
  * Of two at the same moment nothing is lost. Of three it may be: when one writes on what it read before another's write,
- * a third cannot tell that from taking back what the other wrote. Whoever shares a host takes turns (kit/file-lock).
+ * a third cannot tell that from taking back what the other wrote. Whoever shares a host takes turns (os/file-lock).
  */
-import { canonicalJson } from "@bureau/kit/digest";
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import { BureauError } from "@bureau/kit/errors";
 import { type EventId, parseEventId, type RoomId } from "@bureau/schema/refs";
 import type { MatrixSession } from "./session.ts";

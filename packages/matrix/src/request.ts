@@ -4,10 +4,10 @@
  * homeserver says so.
  */
 import { systemClock } from "@bureau/kit/clock";
-import { type EgressOptions, egressTo } from "@bureau/kit/egress";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { refusedBecause } from "@bureau/kit/refused-because";
+import { type EgressOptions, egressTo } from "@bureau/os/egress";
 import { hintOf, isRateLimit, MatrixError, refusedCode } from "./matrix-error.ts";
 
 /** How requests leave the process; the global `fetch` is one. */

@@ -2,8 +2,9 @@
  * Sessions at rest: 0600 JSON files, written durably (wire facts, section 9.3). The machine's and the operator's differ
  * in one field's name; both read to the same thing.
  */
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+
 import { BureauError } from "@bureau/kit/errors";
+import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
 import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";

@@ -7,7 +7,7 @@
  * away altogether has what it sent carried to its end; nobody stays open for it beyond that.
  */
 import { chmodSync, lstatSync, rmSync } from "node:fs";
-import { BureauError, errnoOf, isBureauError, messageOf } from "./errors.ts";
+import { BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
 
 export type Endpoint =
   | { readonly kind: "tcp"; readonly host: string; readonly port: number }

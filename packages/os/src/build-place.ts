@@ -5,10 +5,10 @@
  */
 import { lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { errnoOf, messageOf } from "./errors.ts";
+import { errnoOf, messageOf } from "@bureau/kit/errors";
+import { isInStore } from "@bureau/kit/nix-store-path";
 import { type Layout, systemHost, systemLayout } from "./layout.ts";
 import { within } from "./mounts.ts";
-import { isInStore } from "./nix-store-path.ts";
 import { realPath } from "./own-build.ts";
 
 /** Links on one way; the kernel has the same limit (path_resolution(7)). */

@@ -11,16 +11,16 @@
  */
 import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
+import { CborScanner, decodeCbor, encodeCbor } from "@bureau/kit/cbor";
+import { BureauError, type ErrorCode, messageOf } from "@bureau/kit/errors";
+import { inTime } from "@bureau/kit/wait-for";
 import { InputError, parse } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { boolean, type GenericSchema, type InferOutput, object, optional, string, unknown } from "valibot";
-import { CborScanner, decodeCbor, encodeCbor } from "./cbor.ts";
 import { dial, type Peer } from "./dial.ts";
-import { BureauError, type ErrorCode, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { duplicate, hasHungUp, listenAt } from "./posix.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
-import { inTime } from "./wait-for.ts";
 
 /** 1 MiB each way (section 6.1). */
 export const MESSAGE_BYTES_MAX = 1024 * 1024;

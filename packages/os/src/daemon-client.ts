@@ -2,7 +2,6 @@
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "@bureau/kit/errors";
-import { type Layout, observeSocket, systemHost, systemLayout } from "@bureau/kit/layout";
 import {
   type LogsReplySchema,
   LogsReplySchema as logsReply,
@@ -14,9 +13,13 @@ import {
 } from "@bureau/schema/observe-wire";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { unitStates } from "../system/systemctl.ts";
-import { daemonUnit, REVOKED } from "../system/units.ts";
-import { startHint } from "./installation.ts";
+import { type Layout, observeSocket, systemHost, systemLayout } from "./layout.ts";
+import { unitStates } from "./systemctl.ts";
+import { daemonUnit, REVOKED } from "./unit-names.ts";
+
+/** The next command when no program answers: on a joined machine, not a second Bureau beside its own. */
+export const startHint = (layout: Layout): string =>
+  layout.runDir === systemLayout.runDir ? "sudo bureau machine doctor says why" : "bureau up";
 
 /** Longer than the daemon's own deadline for a token check (wire facts, section 8.1). */
 const ANSWER_MS_MAX = 15_000;

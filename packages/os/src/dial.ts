@@ -1,6 +1,6 @@
 /** Connecting to a unix socket of this host: at once, or with the reason why not. */
 import { connect, type Socket } from "node:net";
-import { BureauError, errnoOf, messageOf } from "./errors.ts";
+import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 
 /** It either works at once or not (section 6.1). */
 const DIAL_MS_MAX = 5_000;

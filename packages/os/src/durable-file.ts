@@ -15,7 +15,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { errnoOf } from "./errors.ts";
+import { errnoOf } from "@bureau/kit/errors";
 
 /** Replaces `path` with `content`; `mode` is exact, whatever the umask. */
 export function writeDurably(path: string, content: string | Uint8Array, mode: number): void {

@@ -11,8 +11,8 @@
 import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { rootCertificates } from "node:tls";
+import { BureauError, messageOf } from "@bureau/kit/errors";
 import { socketOf } from "@bureau/schema/homeserver-address";
-import { BureauError, messageOf } from "./errors.ts";
 
 /** Empty strings: not set. */
 export type EgressSettings = {

@@ -1,6 +1,6 @@
 /** Locks between processes: a file whose lock the kernel lets go of when its holder ends, however it ends. */
 import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
-import type { Clock } from "./clock.ts";
+import type { Clock } from "@bureau/kit/clock";
 import { setCloseOnExec, tryLock } from "./posix.ts";
 
 export type FileLock = Disposable & {

@@ -14,10 +14,10 @@
 import { createHash } from "node:crypto";
 import { createReadStream, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { replaceWith } from "./durable-file.ts";
-import { BureauError, errnoOf, messageOf } from "./errors.ts";
 import { ownBuild, realPath } from "./own-build.ts";
 import { firstFormats, type StateFormats } from "./state-format.ts";
 

@@ -11,13 +11,13 @@ import {
 } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { BureauError } from "@bureau/kit/errors";
 import {
   localpartBytesMaxFor,
   parseAccountLocalpart,
   parseFleet,
   SOCKET_PATH_BYTES_MAX,
 } from "@bureau/schema/refs";
-import { BureauError } from "./errors.ts";
 import {
   defaultHome,
   fleetRunDir,

@@ -13,6 +13,8 @@ import { createHash } from "node:crypto";
 import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import { BureauError } from "@bureau/kit/errors";
+import { fileError } from "@bureau/kit/file-error";
 import {
   type AccountLocalpart,
   type FleetLocalpart,
@@ -22,8 +24,6 @@ import {
   principalType,
   sanitised,
 } from "@bureau/schema/refs";
-import { BureauError } from "./errors.ts";
-import { fileError } from "./file-error.ts";
 import { realPath } from "./own-build.ts";
 
 /** The folders of one installation on one host. */

@@ -2,9 +2,10 @@
  * How every Bureau program starts and stops: `runProgram` gives `main` an AbortSignal that fires on SIGTERM or
  * SIGINT, logs what it throws once, and is the only caller of `process.exit`.
  */
+
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import { unlessOfFile } from "@bureau/kit/file-error";
 import { configureEgress, egressOfEnvironment, takeProxyVariables } from "./egress.ts";
-import { BureauError, messageOf } from "./errors.ts";
-import { unlessOfFile } from "./file-error.ts";
 import { createLog, type Log } from "./log.ts";
 
 /** Exit codes of long-running programs. Supervisors match on them. */

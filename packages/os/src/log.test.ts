@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { BureauError } from "./errors.ts";
+import { BureauError } from "@bureau/kit/errors";
 import { createLog, type LogFields } from "./log.ts";
 import { evalCommand } from "./runtime-command.ts";
 

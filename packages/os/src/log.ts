@@ -3,8 +3,8 @@
  * A `Secret` in a field prints as its placeholder; nothing else is redacted, so never log a raw credential.
  */
 import { writeSync } from "node:fs";
-import { isBureauError, messageOf } from "./errors.ts";
-import { harmlessJson } from "./harmless.ts";
+import { isBureauError, messageOf } from "@bureau/kit/errors";
+import { harmlessJson } from "@bureau/kit/harmless";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFields = Record<string, unknown>;

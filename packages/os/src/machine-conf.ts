@@ -2,6 +2,8 @@
  * `/etc/bureau/machine.conf`: which machine of which fleet a system installation is (wire facts, section 9.1). Lines of
  * `KEY=VALUE`, comments and blank lines between them; systemd reads it as an EnvironmentFile.
  */
+
+import { BureauError, messageOf } from "@bureau/kit/errors";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
@@ -14,7 +16,6 @@ import {
 } from "@bureau/schema/refs";
 import { readIfPresent } from "./durable-file.ts";
 import { type EgressSettings, egressKeys, noEgressSettings, parseProxy } from "./egress.ts";
-import { BureauError, messageOf } from "./errors.ts";
 import { systemHost } from "./layout.ts";
 
 export type MachineConf = EgressSettings & {

@@ -4,6 +4,8 @@
  */
 import { resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { version } from "@bureau/kit/version";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
@@ -16,10 +18,8 @@ import {
   RefError,
   type ServerName,
 } from "@bureau/schema/refs";
-import { BureauError, isBureauError, messageOf } from "./errors.ts";
 import { type Layout, systemLayout } from "./layout.ts";
 import { exitCodes, type ProgramContext } from "./lifecycle.ts";
-import { version } from "./version.ts";
 
 export type MachineConfig = {
   readonly layout: Layout;

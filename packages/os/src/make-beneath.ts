@@ -3,7 +3,7 @@
  * through no link, so that nothing they put on the way, before or meanwhile, leads out of it.
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync } from "node:fs";
-import { errnoOf } from "./errors.ts";
+import { errnoOf } from "@bureau/kit/errors";
 import { openBeneath, openHandle } from "./open-beneath.ts";
 
 export type Wanted = {

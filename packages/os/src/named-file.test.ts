@@ -2,11 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { root } from "../tree/root.ts";
-import { allCommands } from "./help.ts";
+import { allCommands } from "@bureau/cli/command/help";
+import { runCommand } from "@bureau/cli/command/run";
+import { openTerminal, type Terminal } from "@bureau/cli/command/terminal";
+import { root } from "@bureau/cli/tree/root";
 import { readNamed, readNamedIfPresent, readNamedSecret, writeNamed } from "./named-file.ts";
-import { runCommand } from "./run.ts";
-import { openTerminal, type Terminal } from "./terminal.ts";
 
 let dir = "";
 beforeAll(() => {

@@ -4,9 +4,9 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
-import { writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { describeErrno, fileError } from "@bureau/kit/file-error";
+import { writeDurably } from "./durable-file.ts";
 
 /** More than any template, credential or token; a device or a log that was named by mistake ends here. */
 const NAMED_BYTES_MAX = 1_048_576;

@@ -2,7 +2,7 @@
 import { dlopen, FFIType, ptr, read } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { constants as osConstants } from "node:os";
-import { BureauError } from "./errors.ts";
+import { BureauError } from "@bureau/kit/errors";
 
 const openLibc = () =>
   dlopen("libc.so.6", {

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { systemClock } from "./clock.ts";
+import { systemClock } from "@bureau/kit/clock";
 import {
   argumentsOf,
   catchesSignal,

@@ -3,8 +3,8 @@
  * kernel gave to somebody else is never mistaken for ours, nor killed.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import type { Clock } from "./clock.ts";
-import { errnoOf } from "./errors.ts";
+import type { Clock } from "@bureau/kit/clock";
+import { errnoOf } from "@bureau/kit/errors";
 
 /** A process, for good: no other process ever has the same pair until the machine reboots. */
 export type ProcessId = {

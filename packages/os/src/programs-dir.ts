@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { ownBuild } from "@bureau/kit/own-build";
+import { ownBuild } from "./own-build.ts";
 
 /** `dist/`, with `bin/`, `lib/`, `runtime/` in it. @throws BureauError `unsupported` when run from anywhere else */
 export function programsDir(): string {

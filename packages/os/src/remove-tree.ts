@@ -3,7 +3,7 @@
  * the longest path. Uses chmod and rm, because both walk by open folders and follow no links.
  */
 import { rmSync } from "node:fs";
-import { BureauError } from "./errors.ts";
+import { BureauError } from "@bureau/kit/errors";
 
 /** Their complaints name paths of any length, and the reason last. */
 const COMPLAINT_CHARS_MAX = 200;

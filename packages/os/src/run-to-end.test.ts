@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { isBureauError } from "./errors.ts";
+import { isBureauError } from "@bureau/kit/errors";
 import { runToEnd } from "./run-to-end.ts";
 
 const sh = (script: string, options: Partial<Parameters<typeof runToEnd>[1]> = {}) =>

@@ -3,7 +3,7 @@
  * takes too long or whoever asked goes away. Once it has been stopped nobody who still holds its output, a child of its
  * for one, keeps the caller waiting.
  */
-import { BureauError } from "./errors.ts";
+import { BureauError } from "@bureau/kit/errors";
 
 export type Ran = {
   /** 128 + n when signal n ended it. */

@@ -1,7 +1,7 @@
 /** What a killed server leaves behind: its socket file, on which nobody can listen until it is gone. */
 import { lstatSync, rmSync } from "node:fs";
 import { connect } from "node:net";
-import { BureauError, errnoOf, messageOf } from "./errors.ts";
+import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 
 /**
  * Removes a socket file that nobody listens on.

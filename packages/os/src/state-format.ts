@@ -9,10 +9,10 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { InputError, parse, parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { readIfPresent, writeDurably } from "./durable-file.ts";
-import { BureauError, isBureauError } from "./errors.ts";
 import { knownFormats, type StateKind, WRITTEN_FORMAT } from "./state-formats.ts";
 
 /** What a build's manifest says of itself. */

@@ -3,10 +3,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "./clock.ts";
+import { systemClock } from "@bureau/kit/clock";
+import { waitFor } from "@bureau/kit/wait-for";
 import { runtimeCommand } from "./runtime-command.ts";
 import { credentialFile, feedWatchdog, inheritedSocket, notifyServiceManager } from "./systemd.ts";
-import { waitFor } from "./wait-for.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sd-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

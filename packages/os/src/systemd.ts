@@ -4,7 +4,7 @@
  * else, so a rootless program runs the same code.
  */
 import { join } from "node:path";
-import { BureauError } from "./errors.ts";
+import { BureauError } from "@bureau/kit/errors";
 import { sendDatagram, setCloseOnExec } from "./posix.ts";
 
 type Env = Record<string, string | undefined>;

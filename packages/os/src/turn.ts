@@ -1,8 +1,8 @@
 /** Commands of one user on one host take turns at editing what is in Matrix, which has no compare-and-set. */
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { waitForFileLock } from "@bureau/kit/file-lock";
-import { userLockFile } from "@bureau/kit/layout";
+import { waitForFileLock } from "./file-lock.ts";
+import { userLockFile } from "./layout.ts";
 
 /** An edit takes milliseconds; of thirty commands at once on a busy homeserver, the last waits its seconds. */
 const TURN_MS_MAX = 60_000;

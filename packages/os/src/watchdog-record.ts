@@ -5,9 +5,9 @@
  */
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
 import { parse, parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { decodeCbor, encodeCbor } from "./cbor.ts";
 import { writeAtomically } from "./durable-file.ts";
 import type { Layout } from "./layout.ts";
 

@@ -5,8 +5,8 @@
  * Only invitations by users of the principal's own homeserver count: what others write is not for it to read unasked. Every
  * failure is a line in the log: no program is kept from starting by it.
  */
-import { egressTo } from "@bureau/kit/egress";
-import type { Log } from "@bureau/kit/log";
+import { egressTo } from "@bureau/os/egress";
+import type { Log } from "@bureau/os/log";
 import { parse } from "@bureau/schema/parse";
 import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import { parseUserId, serverOf, type UserId } from "@bureau/schema/refs";

@@ -3,7 +3,7 @@
  * before anything changes; a refused request leaves everything as it was. No reply or error holds a credential.
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Log } from "@bureau/os/log";
 import { parse } from "@bureau/schema/parse";
 import {
   AdminCredentialsSchema,

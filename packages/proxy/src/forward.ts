@@ -5,8 +5,9 @@
  * followed, so that a credential goes only where it was meant to; bodies are not decoded; when one side leaves, the
  * other is aborted; there is no overall deadline, because long polls and event streams have none.
  */
-import type { EgressOptions } from "@bureau/kit/egress";
+
 import { BureauError, errnoOf } from "@bureau/kit/errors";
+import type { EgressOptions } from "@bureau/os/egress";
 import { type InFlight, whenOver } from "./in-flight.ts";
 
 /** Headers that belong to one connection (wire facts, section 7.4, and RFC 9110, section 7.6.1). */

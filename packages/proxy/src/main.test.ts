@@ -12,8 +12,8 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
-import { argumentsOf, catchesSignal } from "@bureau/kit/process-table";
-import { runtimeCommand } from "@bureau/kit/runtime-command";
+import { argumentsOf, catchesSignal } from "@bureau/os/process-table";
+import { runtimeCommand } from "@bureau/os/runtime-command";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 
 const folder = mkdtempSync("/tmp/bpm-");

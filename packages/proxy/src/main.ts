@@ -8,8 +8,8 @@
 import { writeSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { aborted, runProgram } from "@bureau/kit/lifecycle";
-import { makeUndumpable } from "@bureau/kit/posix";
+import { aborted, runProgram } from "@bureau/os/lifecycle";
+import { makeUndumpable } from "@bureau/os/posix";
 import { acceptInvitations } from "./accept-invitations.ts";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";

@@ -2,8 +2,9 @@
  * The one way to the homeserver: every Matrix request, raw or through `/v1/matrix`, is judged by the policy, stripped
  * of whatever identity the caller claims, given the principal's own, and forwarded exactly as it was judged.
  */
-import { egressTo } from "@bureau/kit/egress";
+
 import { BureauError } from "@bureau/kit/errors";
+import { egressTo } from "@bureau/os/egress";
 import { type ForwardOptions, forward } from "./forward.ts";
 import { HOMESERVER } from "./in-flight.ts";
 import { judgeMatrixRequest } from "./matrix-policy.ts";

@@ -1,7 +1,7 @@
 /** For tests: a proxy on real sockets in a temp folder, and a raw HTTP client that sends a target as it is written. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import { type ProxyStart, ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import * as v from "valibot";
 import { startProxy } from "./proxy.ts";

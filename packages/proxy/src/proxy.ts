@@ -7,9 +7,9 @@
  */
 import { lstatSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { configureEgress, noEgressSettings } from "@bureau/kit/egress";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import { configureEgress, noEgressSettings } from "@bureau/os/egress";
+import type { Log } from "@bureau/os/log";
 import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { InferOutput } from "valibot";
 import { warnOfInterceptors } from "./admin.ts";

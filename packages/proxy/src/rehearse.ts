@@ -6,7 +6,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
 

@@ -10,7 +10,7 @@
  * ```
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Log } from "@bureau/os/log";
 import { serverOf } from "@bureau/schema/refs";
 import { adminPrefix, serveAdmin } from "./admin.ts";
 import { forwardMatrix } from "./matrix-gateway.ts";

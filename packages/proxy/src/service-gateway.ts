@@ -2,8 +2,9 @@
  * `/http/<service>/<path>`: a declared service, with the principal's credentials put in and the caller's own values of
  * those headers thrown away.
  */
-import { viaNetwork, viaSocket } from "@bureau/kit/egress";
+
 import { BureauError } from "@bureau/kit/errors";
+import { viaNetwork, viaSocket } from "@bureau/os/egress";
 import { forward, requestHeaders } from "./forward.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { segmentsOf, type Target } from "./request-target.ts";

@@ -7,11 +7,11 @@
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { type Bridge, startBridge, type Target } from "@bureau/kit/bridge";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { insidePaths } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
-import { openBeneath, openHandle } from "@bureau/kit/open-beneath";
+import { type Bridge, startBridge, type Target } from "@bureau/os/bridge";
+import { insidePaths } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
+import { openBeneath, openHandle } from "@bureau/os/open-beneath";
 
 /** For the group of the folder it lies in: the operators (specification, "Proxy Config Directories"). */
 const SOCKET_MODE = 0o660;

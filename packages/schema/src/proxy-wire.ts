@@ -26,7 +26,7 @@ export const ProxyStartSchema = v.object({
   credentials: v.optional(mapOf(v.string())),
   grants: v.optional(list(GrantSchema)),
   services: v.optional(mapOf(ProxyServiceSchema)),
-  /** How it reaches upstreams: kit/egress. Empty strings: not set. */
+  /** How it reaches upstreams: os/egress. Empty strings: not set. */
   egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
   fleet: v.optional(v.string()),
   machine: v.optional(v.string()),

@@ -5,10 +5,10 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type InstanceLayout, instanceLayout } from "@bureau/kit/layout";
-import { findByArguments, type ProcessId } from "@bureau/kit/process-table";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession } from "@bureau/matrix/session-file";
+import { type InstanceLayout, instanceLayout } from "@bureau/os/layout";
+import { findByArguments, type ProcessId } from "@bureau/os/process-table";
 
 export type CommandResult = { readonly code: number; readonly stdout: string; readonly stderr: string };
 

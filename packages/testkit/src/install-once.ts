@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { waitForFileLock } from "@bureau/kit/file-lock";
+import { waitForFileLock } from "@bureau/os/file-lock";
 import { testCache } from "./test-cache.ts";
 
 /** Pip downloads and unpacks some 60 MB for Synapse. */

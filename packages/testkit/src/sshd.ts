@@ -7,8 +7,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { childrenOf } from "@bureau/kit/process-table";
 import { waitFor } from "@bureau/kit/wait-for";
+import { childrenOf } from "@bureau/os/process-table";
 
 export type Sshd = AsyncDisposable & {
   readonly user: string;

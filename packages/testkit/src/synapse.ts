@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import { childrenOf, identify, signalProcess } from "@bureau/kit/process-table";
+import { childrenOf, identify, signalProcess } from "@bureau/os/process-table";
 import { installOnce, runInstaller } from "./install-once.ts";
 
 export type Synapse = AsyncDisposable & {

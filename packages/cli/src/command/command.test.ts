@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { BureauError } from "@bureau/kit/errors";
+import { editDistance, instead, nearest } from "@bureau/kit/nearest";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { root } from "../tree/root.ts";
 import { type Command, type CommandGroup, isGroup, UsageError } from "./command.ts";
 import { allCommands, commandHelp } from "./help.ts";
-import { editDistance, instead, nearest } from "./nearest.ts";
 import { runCommand } from "./run.ts";
 import type { Terminal } from "./terminal.ts";
 

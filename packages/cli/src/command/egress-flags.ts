@@ -1,8 +1,8 @@
 /** `--https-proxy`, `--no-proxy`, `--ca-certs`: how an installation's programs reach the network. */
 import { resolve } from "node:path";
-import { type EgressSettings, parseProxy, readCertificates } from "@bureau/kit/egress";
 import { messageOf } from "@bureau/kit/errors";
-import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import { type EgressSettings, parseProxy, readCertificates } from "@bureau/os/egress";
+import { type Invocation, stringFlag, UsageError } from "./command.ts";
 
 /** The given settings; an empty value removes one. @throws UsageError */
 export function egressFlags(invocation: Invocation): {

@@ -2,12 +2,11 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { noEgressSettings } from "@bureau/kit/egress";
-import { formatMachineConf } from "@bureau/kit/machine-conf";
+import { createInstance, layoutFor } from "@bureau/instance/instance";
+import { noEgressSettings } from "@bureau/os/egress";
+import { formatMachineConf } from "@bureau/os/machine-conf";
 import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
-import type { Invocation } from "../command/command.ts";
-import { openTerminal } from "../command/terminal.ts";
-import { createInstance, layoutFor } from "./instance.ts";
+import type { Invocation } from "./command.ts";
 import {
   credentialFile,
   defaultFleet,
@@ -17,6 +16,7 @@ import {
   principalOf,
   sessionFile,
 } from "./operator.ts";
+import { openTerminal } from "./terminal.ts";
 
 let dir = "";
 beforeEach(() => {

@@ -2,16 +2,22 @@
  * Who the commands act as, and where: session, homeserver, machine. Each value falls back from flag to credential file
  * to the instance's session to the person's (wire facts, section 10.1). A token is only ever read from a file.
  */
+
 import { join } from "node:path";
-import { readIfPresent } from "@bureau/kit/durable-file";
+import type { AccountKeys } from "@bureau/control/machines/machine-agents";
+import { type Credentials, readCredentials } from "@bureau/control/principals/administrator";
+import { noRoom, roomOf } from "@bureau/control/rooms/places";
+import { warnOf } from "@bureau/control/warn-of-ignored";
+import { type Instance, layoutFor, portOf, requireInstance } from "@bureau/instance/instance";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import type { InstanceLayout } from "@bureau/kit/layout";
-import { userFolder } from "@bureau/kit/layout";
-import { findByArguments, listensOnTcp } from "@bureau/kit/process-table";
-import type { OnIgnored } from "@bureau/matrix/room-state";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
+import { readIfPresent } from "@bureau/os/durable-file";
+import type { InstanceLayout } from "@bureau/os/layout";
+import { userFolder } from "@bureau/os/layout";
+import { readNamedSecret } from "@bureau/os/named-file";
+import { findByArguments, listensOnTcp } from "@bureau/os/process-table";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   aliasOf,
@@ -35,14 +41,8 @@ import {
   type RoomId,
   serverOf,
 } from "@bureau/schema/refs";
-import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { readNamedSecret } from "../command/named-file.ts";
-import type { Terminal } from "../command/terminal.ts";
-import { type Credentials, readCredentials } from "./administrator.ts";
+import { type Invocation, stringFlag, UsageError } from "./command.ts";
 import { findInstallation } from "./installation.ts";
-import { type Instance, layoutFor, portOf, requireInstance } from "./instance.ts";
-import type { AccountKeys } from "./machine-agents.ts";
-import { noRoom, roomOf } from "./places.ts";
 
 export const DEFAULT_NAMESPACE = parseNamespace("bureau");
 
@@ -126,12 +126,6 @@ function loginHint(invocation: Invocation): string {
 
 export const openSession = (invocation: Invocation): MatrixSession =>
   new MatrixSession({ ...storedSession(invocation), onIgnored: warnOf(invocation.terminal) });
-
-/** Says of an event that does not count that it was left out. */
-export const warnOf =
-  (terminal: Terminal): OnIgnored =>
-  (sentence) =>
-    terminal.say(`warning: ${sentence}`);
 
 /** Who may change accounts at the homeserver: a server admin whose token is in a file, else whoever runs the command. */
 export function serverAdmin(invocation: Invocation): ServerAdmin {

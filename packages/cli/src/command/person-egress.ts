@@ -8,8 +8,8 @@ import {
   egressKeys,
   noEgressSettings,
   takeProxyVariables,
-} from "@bureau/kit/egress";
-import { machineConfPath, readMachineConf } from "@bureau/kit/machine-conf";
+} from "@bureau/os/egress";
+import { machineConfPath, readMachineConf } from "@bureau/os/machine-conf";
 
 export function useEgressOfPerson(env: Record<string, string | undefined>): void {
   const shell = takeProxyVariables(env);

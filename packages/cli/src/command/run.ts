@@ -6,12 +6,12 @@
 import { parseArgs } from "node:util";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { unlessOfFile } from "@bureau/kit/file-error";
+import { nearest } from "@bureau/kit/nearest";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { type Command, type CommandGroup, commonFlags, type Flag, isGroup, UsageError } from "./command.ts";
 import { checkFlags } from "./flag-rules.ts";
 import { commandHelp, groupHelp } from "./help.ts";
-import { nearest } from "./nearest.ts";
 import { sayNext } from "./say-next.ts";
 import type { Terminal } from "./terminal.ts";
 import { asTyped } from "./typed-command.ts";

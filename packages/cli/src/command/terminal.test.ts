@@ -1,7 +1,7 @@
 /** Output as a real terminal gets it: `script` makes one. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { evalCommand } from "@bureau/kit/runtime-command";
+import { evalCommand } from "@bureau/os/runtime-command";
 
 const forged = "\u001b]0;mine\u0007 \u001b[31mred\u001b[0m \u009b2J";
 

@@ -7,27 +7,15 @@
  */
 import { fstatSync, writeSync } from "node:fs";
 import { harmless, harmlessJson, harmlessLine } from "@bureau/kit/harmless";
+import type { Step, Steps } from "@bureau/kit/run-step";
 
-export type Step = {
-  /** Replaces what the step says it is doing. */
-  update(text: string): void;
-  /** A line that stays, while the step goes on. */
-  note(text: string): void;
-  done(text?: string): void;
-  fail(text?: string): void;
-};
-
-export type Terminal = {
+export type Terminal = Steps & {
   /** A line of the result. */
   print(line: string): void;
   /** The result as JSON, two spaces deep. */
   json(value: unknown): void;
-  /** A line for the person, not part of the result. */
-  say(line: string): void;
   /** The same, as a line of the step in progress when there is one. */
   note(line: string): void;
-  /** Begins a step that may take a while. */
-  step(text: string): Step;
   /** Rows in aligned columns under a heading. */
   table(heading: readonly string[], rows: readonly (readonly string[])[]): void;
   readonly style: Style;

@@ -4,9 +4,9 @@
  */
 import { existsSync, realpathSync } from "node:fs";
 import { join } from "node:path";
-import { systemHost } from "@bureau/kit/layout";
-import { programsDir } from "../instance/programs-dir.ts";
-import { shellWord } from "../remote/shell-words.ts";
+import { shellWord } from "@bureau/kit/shell-words";
+import { systemHost } from "@bureau/os/layout";
+import { programsDir } from "@bureau/os/programs-dir";
 import { root } from "../tree/root.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;

@@ -1,9 +1,13 @@
 /** `bureau agent create`: a new agent, running when the command returns. */
 
+import { whyAway } from "@bureau/control/machines/machines";
+import { createPrincipal } from "@bureau/control/principals/principal";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import type { Step } from "@bureau/kit/run-step";
 import { checkContent } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { readNamedSecret } from "@bureau/os/named-file";
 import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import {
@@ -18,11 +22,6 @@ import {
 } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
-import { readNamedSecret } from "../command/named-file.ts";
-import { sayNext } from "../command/say-next.ts";
-import type { Step } from "../command/terminal.ts";
-import { asTyped } from "../command/typed-command.ts";
-import { whyAway } from "../instance/machines.ts";
 import {
   administratorCredentials,
   isHere,
@@ -31,8 +30,9 @@ import {
   principalOf,
   roomArgument,
   serverAdmin,
-} from "../instance/operator.ts";
-import { createPrincipal } from "../instance/principal.ts";
+} from "../command/operator.ts";
+import { sayNext } from "../command/say-next.ts";
+import { asTyped } from "../command/typed-command.ts";
 import { reportAgent, waitUntilSettled } from "./agent-report.ts";
 
 export async function run(invocation: Invocation): Promise<number> {

@@ -1,9 +1,10 @@
 /** `bureau agent destroy`: stops an agent and removes what it was given. */
 
+import { whyAway } from "@bureau/control/machines/machines";
+import { destroyPrincipal } from "@bureau/control/principals/principal";
 import { systemClock } from "@bureau/kit/clock";
 import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { whyAway } from "../instance/machines.ts";
 import {
   accountKeys,
   isHere,
@@ -11,8 +12,7 @@ import {
   openSession,
   principalOf,
   serverAdmin,
-} from "../instance/operator.ts";
-import { destroyPrincipal } from "../instance/principal.ts";
+} from "../command/operator.ts";
 import { waitUntilGone } from "./agent-report.ts";
 
 export async function run(invocation: Invocation): Promise<number> {

@@ -1,8 +1,9 @@
 /** `bureau agent list`: the principals assigned to a machine and the state of each. */
+
+import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { machineOf, openSession } from "../command/operator.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { configPlace, readAssignments } from "../instance/machine-config.ts";
-import { machineOf, openSession } from "../instance/operator.ts";
 import { sayUnreadable, withStates } from "./agent-states.ts";
 
 export async function run(invocation: Invocation): Promise<void> {

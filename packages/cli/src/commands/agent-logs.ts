@@ -1,14 +1,14 @@
 /** `bureau agent logs`: the last lines of an agent's terminal, also of one that has ended. */
 
+import { findMachine } from "@bureau/control/machines/machines";
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { shellLine } from "@bureau/kit/shell-words";
+import { agentLogs } from "@bureau/os/daemon-client";
+import { systemHost } from "@bureau/os/layout";
 import { accountOf, type MachineLocalpart } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { agentLogs } from "../instance/daemon-client.ts";
-import { requireInstallation } from "../instance/installation.ts";
-import { findMachine } from "../instance/machines.ts";
-import { isHere, machineOf, openSession, principalOf, storedSession } from "../instance/operator.ts";
-import { shellLine } from "../remote/shell-words.ts";
+import { requireInstallation } from "../command/installation.ts";
+import { isHere, machineOf, openSession, principalOf, storedSession } from "../command/operator.ts";
 
 const LINES_DEFAULT = 200;
 

@@ -2,14 +2,14 @@
 
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { describeLimits } from "@bureau/kit/limits-report";
 import { waitFor } from "@bureau/kit/wait-for";
+import { machineReport } from "@bureau/os/daemon-client";
 import type { SandboxConfinement } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
-import { machineReport } from "../instance/daemon-client.ts";
-import { requireInstallation } from "../instance/installation.ts";
-import { describeLimits } from "../instance/limits-report.ts";
+import { requireInstallation } from "../command/installation.ts";
 
 /** Creating a sandbox takes milliseconds, a busy machine seconds. */
 const SETTLE_MS_MAX = 30_000;

@@ -1,11 +1,11 @@
 /** `bureau agent show`: an agent's assignment and what it is doing. */
 
+import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
+import { notAssigned } from "@bureau/control/principals/principal";
 import { serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { machineOf, openSession, principalOf } from "../command/operator.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { configPlace, readAssignments } from "../instance/machine-config.ts";
-import { machineOf, openSession, principalOf } from "../instance/operator.ts";
-import { notAssigned } from "../instance/principal.ts";
 import { describeSandbox } from "./agent-report.ts";
 import { withStates } from "./agent-states.ts";
 

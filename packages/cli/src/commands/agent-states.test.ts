@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { isOnline, type ListedMachine, offlineSince } from "@bureau/control/machines/machines";
 import { parseFleet, parseMachine, parseUserId } from "@bureau/schema/refs";
-import { isOnline, type ListedMachine, offlineSince } from "../instance/machines.ts";
 import { statesThere } from "./agent-states.ts";
 
 const now = Date.parse("2026-01-31T09:30:00Z");

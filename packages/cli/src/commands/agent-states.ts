@@ -2,20 +2,21 @@
  * The states of assigned principals. Assignments are the desired state; the actual state comes from the daemon on this
  * machine, and from the last heartbeat of other machines.
  */
+
+import { isOnline, type ListedMachine, offlineSince, seenMachine } from "@bureau/control/machines/machines";
+import { isAway } from "@bureau/control/unless-away";
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { machineReport } from "@bureau/os/daemon-client";
 import type { PrincipalAssignment } from "@bureau/schema/events";
 import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
-import { withAge } from "../command/age.ts";
 import type { Invocation } from "../command/command.ts";
+import { findInstallation } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { machineReport } from "../instance/daemon-client.ts";
-import { findInstallation } from "../instance/installation.ts";
-import { isOnline, type ListedMachine, offlineSince, seenMachine } from "../instance/machines.ts";
-import { isAway } from "../instance/unless-away.ts";
 import { reportAgent } from "./agent-report.ts";
 
 type Reported = ReturnType<typeof reportAgent>;

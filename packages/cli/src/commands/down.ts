@@ -1,12 +1,13 @@
 /** `bureau down`: stops everything an instance runs. */
+
+import { findInstance } from "@bureau/instance/instance";
+import { sweep } from "@bureau/instance/supervisor";
+import { replaceSupervisor, takeTurn, tellToStop } from "@bureau/instance/supervisor-lock";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { findInstallation } from "../instance/installation.ts";
-import { findInstance } from "../instance/instance.ts";
-import { layoutOf } from "../instance/operator.ts";
-import { sweep } from "../instance/supervisor.ts";
-import { replaceSupervisor, takeTurn, tellToStop } from "../instance/supervisor-lock.ts";
+import { findInstallation } from "../command/installation.ts";
+import { layoutOf } from "../command/operator.ts";
 
 const STOP_SYSTEM =
   "this host is a machine of a fleet; to stop its programs: sudo systemctl stop bureau-daemon bureau-launcher";

@@ -1,12 +1,13 @@
 /** `bureau fleet cache`: where the machines of a fleet fetch store paths from. */
-import { systemHost } from "@bureau/kit/layout";
+
+import { roomOfFleet } from "@bureau/control/rooms/places";
+import { systemHost } from "@bureau/os/layout";
 import { eventTypes, type FleetCache, FleetCacheSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import { parseFleet } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
-import { openSession } from "../instance/operator.ts";
-import { roomOfFleet } from "../instance/places.ts";
+import { openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -1,10 +1,11 @@
 /** `bureau fleet create`: the rooms of a fleet. */
+
+import { ensureFleet } from "@bureau/control/rooms/namespace-setup";
+import { requireAccounts } from "@bureau/control/rooms/people";
+import { runStep } from "@bureau/kit/run-step";
 import { parseFleet, parseUserId } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag } from "../command/command.ts";
-import { runStep } from "../command/run-step.ts";
-import { ensureFleet } from "../instance/namespace-setup.ts";
-import { openSession } from "../instance/operator.ts";
-import { requireAccounts } from "../instance/people.ts";
+import { openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

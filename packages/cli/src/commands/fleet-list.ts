@@ -1,9 +1,10 @@
 /** `bureau fleet list`: the fleets of a namespace. */
+
+import { listMachines } from "@bureau/control/machines/machines";
+import { listFleets } from "@bureau/control/rooms/places";
 import { parseNamespace } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { listMachines } from "../instance/machines.ts";
-import { namespaceOfInvocation, openSession } from "../instance/operator.ts";
-import { listFleets } from "../instance/places.ts";
+import { namespaceOfInvocation, openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

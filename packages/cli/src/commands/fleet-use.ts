@@ -1,12 +1,12 @@
 /** `bureau fleet use`: which fleet a person's commands are about, on a host that is itself no machine of one. */
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import { writeDurably } from "@bureau/kit/durable-file";
+import { roomOfFleet } from "@bureau/control/rooms/places";
 import { BureauError } from "@bureau/kit/errors";
+import { writeDurably } from "@bureau/os/durable-file";
 import { fleetOf, parseFleet } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { fleetFile, openSession, thisMachine } from "../instance/operator.ts";
-import { roomOfFleet } from "../instance/places.ts";
+import { fleetFile, openSession, thisMachine } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -5,11 +5,11 @@ import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { writeOperatorSession } from "@bureau/matrix/session-file";
+import { readNamedSecret } from "@bureau/os/named-file";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { readNamedSecret } from "../command/named-file.ts";
-import { findInstallation } from "../instance/installation.ts";
-import { addressFlag, sessionFile } from "../instance/operator.ts";
+import { findInstallation } from "../command/installation.ts";
+import { addressFlag, sessionFile } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal, args } = invocation;

@@ -1,10 +1,11 @@
 /** `bureau machine config`: shows fields of a machine's configuration that cannot be read, and removes them. */
+
+import { configFaults, configPlace, repairConfig } from "@bureau/control/machines/machine-config";
 import type { StateContent } from "@bureau/matrix/edit-state";
 import { eventTypes } from "@bureau/schema/events";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { configFaults, configPlace, repairConfig } from "../instance/machine-config.ts";
-import { machineOf, openSession } from "../instance/operator.ts";
 
 export async function run(invocation: Invocation): Promise<number> {
   const { terminal } = invocation;

@@ -1,10 +1,11 @@
 /** `bureau machine decommission`: a machine stops what it runs and leaves the fleet. */
+
+import { decommissionMachine } from "@bureau/control/machines/decommission";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import { DECOMMISSION_GRACE_SECONDS_MAX } from "@bureau/schema/events";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { decommissionMachine } from "../instance/decommission.ts";
-import { accountKeys, machineOf, openSession, serverAdmin } from "../instance/operator.ts";
+import { accountKeys, machineOf, openSession, serverAdmin } from "../command/operator.ts";
 import { reportRemoval } from "./machine-removal-report.ts";
 
 const GRACE_DEFAULT = "60s";
@@ -20,7 +21,7 @@ export async function run(invocation: Invocation): Promise<number> {
     force: booleanFlag(invocation, "force"),
     ...(purges ? { purge: accountKeys(invocation) } : {}),
     admin: serverAdmin(invocation),
-    terminal,
+    steps: terminal,
   });
   return reportRemoval(terminal, result, {
     gone: "has left the fleet",

@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { type FileLock, tryFileLock } from "@bureau/kit/file-lock";
+import { type FileLock, tryFileLock } from "@bureau/os/file-lock";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { typedCommand } from "../command/typed-command.ts";
 import { type Deployed, deploy } from "../deploy/deploy.ts";

@@ -1,24 +1,30 @@
 /** `bureau machine doctor`: looks at an installation, repairs it, undoes a repair, removes it. */
 import { rmSync } from "node:fs";
+import { changesOf, describeAction, type Step } from "@bureau/host/doctor/action";
+import { lastBackups, undoLast } from "@bureau/host/doctor/backups";
+import type { Check, CheckResult } from "@bureau/host/doctor/check";
+import { checkTable } from "@bureau/host/doctor/check-table";
+import { examine, examineSettled, type Fixed, fix, lockHost, planOf } from "@bureau/host/doctor/doctor";
+import {
+  ELEVATED_EXIT_BASE,
+  ELEVATED_JOINED,
+  requireTrustworthy,
+  runElevated,
+} from "@bureau/host/doctor/elevate";
+import { openHostView } from "@bureau/host/doctor/host-view";
+import { openRecord } from "@bureau/host/doctor/install-record";
+import { introductionOf } from "@bureau/host/doctor/introduction";
+import { runCommand } from "@bureau/host/doctor/run-command";
+import type { Subject } from "@bureau/host/doctor/subject";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
+import { nearest } from "@bureau/kit/nearest";
+import { shellLine } from "@bureau/kit/shell-words";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
-import { nearest } from "../command/nearest.ts";
 import { asTyped, typedCommand } from "../command/typed-command.ts";
-import { describeAction, type Step } from "../doctor/action.ts";
-import { lastBackups, undoLast } from "../doctor/backups.ts";
-import type { Check, CheckResult } from "../doctor/check.ts";
-import { checkTable } from "../doctor/check-table.ts";
-import { examine, examineSettled, type Fixed, fix, lockHost, planOf } from "../doctor/doctor.ts";
-import { changesOf, planDigest, printPlan, printResults, toJson } from "../doctor/doctor-report.ts";
-import { ELEVATED_EXIT_BASE, ELEVATED_JOINED, requireTrustworthy, runElevated } from "../doctor/elevate.ts";
-import { openHostView } from "../doctor/host-view.ts";
-import { openRecord } from "../doctor/install-record.ts";
-import { introductionOf } from "../doctor/introduction.ts";
-import { runCommand } from "../doctor/run-command.ts";
-import { type Subject, subjectOf } from "../doctor/subject.ts";
+import { planDigest, printPlan, printResults, toJson } from "../doctor/doctor-report.ts";
+import { subjectOf } from "../doctor/subject.ts";
 import { flagWords } from "../remote/flag-words.ts";
 import { remoteDoctor } from "../remote/remote-doctor.ts";
-import { shellLine } from "../remote/shell-words.ts";
 import { targetArgument } from "../remote/target-argument.ts";
 import { uninstall } from "./machine-uninstall.ts";
 import { untilSignal } from "./until-signal.ts";

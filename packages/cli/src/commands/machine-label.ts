@@ -1,15 +1,16 @@
 /** `bureau machine label`: what operators say of a machine, for choosing among them. */
+
+import { configPlace } from "@bureau/control/machines/machine-config";
+import { roomOf } from "@bureau/control/rooms/places";
 import { BureauError } from "@bureau/kit/errors";
 import type { StateContent } from "@bureau/matrix/edit-state";
 import { editMachineInfo, labelsOf } from "@bureau/matrix/machine-info";
+import { takeTurn } from "@bureau/os/turn";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { fleetOf, rooms, serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
-import { configPlace } from "../instance/machine-config.ts";
-import { machineOf, openSession } from "../instance/operator.ts";
-import { roomOf } from "../instance/places.ts";
-import { takeTurn } from "../instance/turn.ts";
+import { machineOf, openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal, args } = invocation;

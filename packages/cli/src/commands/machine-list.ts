@@ -1,16 +1,17 @@
 /** `bureau machine list`: the machines that have joined the fleet. */
+
+import { configPlace } from "@bureau/control/machines/machine-config";
+import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/machines";
+import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
+import { versionName } from "@bureau/control/rollouts/upgrade-target";
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
-import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { configPlace } from "../instance/machine-config.ts";
-import { isOnline, type ListedMachine, listMachines } from "../instance/machines.ts";
-import { defaultFleet, openSession } from "../instance/operator.ts";
-import { readMachineVersion } from "../upgrade/upgrade-request.ts";
-import { versionName } from "../upgrade/upgrade-target.ts";
+import { defaultFleet, openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -1,15 +1,15 @@
 /** `bureau machine provision`: an account, rooms and a bootstrap file for a machine that is not there yet. */
 import { resolve } from "node:path";
+import { bootstrapText } from "@bureau/control/machines/bootstrap-file";
+import { type Provisioned, provisionMachine } from "@bureau/control/machines/provision";
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
+import { runStep } from "@bureau/kit/run-step";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import { accountOf, type MachineLocalpart, principalName } from "@bureau/schema/refs";
-import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { runStep } from "../command/run-step.ts";
-import { typedCommand } from "../command/typed-command.ts";
-import { bootstrapText } from "../instance/bootstrap-file.ts";
 import {
   addressFlag,
   administratorCredentials,
@@ -17,8 +17,8 @@ import {
   machineOf,
   openSession,
   serverAdmin,
-} from "../instance/operator.ts";
-import { type Provisioned, provisionMachine } from "../instance/provision.ts";
+} from "../command/operator.ts";
+import { typedCommand } from "../command/typed-command.ts";
 
 const STDOUT = "-";
 

@@ -1,7 +1,8 @@
 /** What decommission and revoke tell the person at the end. */
+
+import type { AgentFate } from "@bureau/control/machines/decommission";
 import { localpartOf } from "@bureau/schema/refs";
 import type { Terminal } from "../command/terminal.ts";
-import type { AgentFate } from "../instance/decommission.ts";
 
 type Outcome = {
   readonly machine: string;

@@ -1,7 +1,8 @@
 /** `bureau machine revoke`: cuts off a machine that is no longer trusted. */
+
+import { revokeMachine } from "@bureau/control/machines/revoke";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../instance/operator.ts";
-import { revokeMachine } from "../instance/revoke.ts";
+import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../command/operator.ts";
 import { reportRemoval } from "./machine-removal-report.ts";
 
 export async function run(invocation: Invocation): Promise<number> {
@@ -13,7 +14,7 @@ export async function run(invocation: Invocation): Promise<number> {
     admin: serverAdmin(invocation),
     keys: accountKeysIfAtHand(invocation),
     purge: booleanFlag(invocation, "purge-agents"),
-    terminal,
+    steps: terminal,
   });
   const { account, agents, problems } = result;
   const hasFailed = problems.length > 0 || agents.some((agent) => agent.account === "failed");

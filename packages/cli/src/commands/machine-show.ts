@@ -1,14 +1,15 @@
 /** `bureau machine show`: hardware, state and assignments of one machine. */
+
+import { configPlace, readAssignments, readDesiredVersion } from "@bureau/control/machines/machine-config";
+import { findMachine, isOnline, type ListedMachine } from "@bureau/control/machines/machines";
+import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { fleetOf } from "@bureau/schema/refs";
-import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { machineOf, openSession } from "../command/operator.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { configPlace, readAssignments, readDesiredVersion } from "../instance/machine-config.ts";
-import { findMachine, isOnline, type ListedMachine } from "../instance/machines.ts";
-import { machineOf, openSession } from "../instance/operator.ts";
-import { readMachineVersion } from "../upgrade/upgrade-request.ts";
 import { sayUnreadable, withStates } from "./agent-states.ts";
 import { printVersion } from "./version-report.ts";
 

@@ -1,13 +1,9 @@
 /** `bureau machine uninstall`, also `bureau machine doctor --uninstall`. */
 
 import { existsSync, realpathSync } from "node:fs";
-import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
-import { booleanFlag, type Invocation } from "../command/command.ts";
-import { sayNext } from "../command/say-next.ts";
-import { lockHost } from "../doctor/doctor.ts";
-import { requireTrustworthy, runElevated } from "../doctor/elevate.ts";
-import { type InstallRecord, readRecord } from "../doctor/install-record.ts";
+import { lockHost } from "@bureau/host/doctor/doctor";
+import { requireTrustworthy, runElevated } from "@bureau/host/doctor/elevate";
+import { type InstallRecord, readRecord } from "@bureau/host/doctor/install-record";
 import {
   dataHeld,
   foreseeUninstall,
@@ -18,10 +14,14 @@ import {
   type UninstallOptions,
   uninstallAll,
   whyUserStays,
-} from "../doctor/uninstall.ts";
-import { findInstallation } from "../instance/installation.ts";
-import { programsDir } from "../instance/programs-dir.ts";
-import { shellWord } from "../remote/shell-words.ts";
+} from "@bureau/host/doctor/uninstall";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { shellWord } from "@bureau/kit/shell-words";
+import { systemHost } from "@bureau/os/layout";
+import { programsDir } from "@bureau/os/programs-dir";
+import { booleanFlag, type Invocation } from "../command/command.ts";
+import { findInstallation } from "../command/installation.ts";
+import { sayNext } from "../command/say-next.ts";
 
 /** Exit code 0: done; 1: something could not be removed, or a decision is missing. */
 export async function run(invocation: Invocation): Promise<number> {

@@ -1,24 +1,10 @@
 /** `bureau machine upgrade --all`, `--label`, `--resume`: a rollout is begun, or gone on with, and driven. */
 
-import { systemClock } from "@bureau/kit/clock";
-import { canonicalJson } from "@bureau/kit/digest";
-import { parseDuration } from "@bureau/kit/duration";
-import { BureauError } from "@bureau/kit/errors";
-import { tryFileLock } from "@bureau/kit/file-lock";
-import { userLockFile } from "@bureau/kit/layout";
-import type { MatrixSession } from "@bureau/matrix/session";
-import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
-import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
-import { parseLabel } from "../command/key-value.ts";
-import { sayNext } from "../command/say-next.ts";
-import { configPlace } from "../instance/machine-config.ts";
-import { isOnline, type ListedMachine, listMachines } from "../instance/machines.ts";
-import { defaultFleet, isHere, openSession } from "../instance/operator.ts";
-import { roomOfFleet } from "../instance/places.ts";
-import { type DriveOptions, driveRollout } from "../upgrade/rollout-driver.ts";
-import { isOpen, notOver, readUnlessLater } from "../upgrade/rollout-order.ts";
-import { isTurningBack, isUnderWay, resumeRollout } from "../upgrade/rollout-plan.ts";
+import { configPlace } from "@bureau/control/machines/machine-config";
+import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/machines";
+import { type DriveOptions, driveRollout } from "@bureau/control/rollouts/rollout-driver";
+import { isOpen, notOver, readUnlessLater } from "@bureau/control/rollouts/rollout-order";
+import { isTurningBack, isUnderWay, resumeRollout } from "@bureau/control/rollouts/rollout-plan";
 import {
   createRollout,
   listRollouts,
@@ -27,10 +13,24 @@ import {
   readRollout,
   type StoredRollout,
   writeRollout,
-} from "../upgrade/rollout-store.ts";
-import { previewLines } from "../upgrade/upgrade-preview.ts";
-import { readMachineVersion } from "../upgrade/upgrade-request.ts";
-import type { UpgradeTarget } from "../upgrade/upgrade-target.ts";
+} from "@bureau/control/rollouts/rollout-store";
+import { previewLines } from "@bureau/control/rollouts/upgrade-preview";
+import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
+import type { UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
+import { roomOfFleet } from "@bureau/control/rooms/places";
+import { canonicalJson } from "@bureau/kit/canonical-json";
+import { systemClock } from "@bureau/kit/clock";
+import { parseDuration } from "@bureau/kit/duration";
+import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { tryFileLock } from "@bureau/os/file-lock";
+import { userLockFile } from "@bureau/os/layout";
+import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
+import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
+import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { parseLabel } from "../command/key-value.ts";
+import { defaultFleet, isHere, openSession } from "../command/operator.ts";
+import { sayNext } from "../command/say-next.ts";
 import { previewOne, requestedTarget, TIMEOUT_DEFAULT } from "./machine-upgrade.ts";
 import { countsOf, outcomeOf, printRollout, rolloutJson, shortName } from "./rollout-report.ts";
 import { untilSignal } from "./until-signal.ts";

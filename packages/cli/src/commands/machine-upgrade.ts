@@ -1,24 +1,15 @@
 /** `bureau machine upgrade`: machines are told to run other binaries, or again those they ran before. */
 
-import { systemClock } from "@bureau/kit/clock";
-import { parseDuration } from "@bureau/kit/duration";
-import { messageOf } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
-import type { MachineVersion } from "@bureau/schema/events";
-import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
-import { sayNext } from "../command/say-next.ts";
-import { type ConfigPlace, configPlace, readAssignments } from "../instance/machine-config.ts";
-import { whyAway } from "../instance/machines.ts";
-import { isHere, machineOf, openSession } from "../instance/operator.ts";
-import { followUpgrade, type UpgradeOutcome } from "../upgrade/follow-upgrade.ts";
-import { previewLines, previewUpgrade, type UpgradePreview } from "../upgrade/upgrade-preview.ts";
+import { type ConfigPlace, configPlace, readAssignments } from "@bureau/control/machines/machine-config";
+import { whyAway } from "@bureau/control/machines/machines";
+import { followUpgrade, type UpgradeOutcome } from "@bureau/control/rollouts/follow-upgrade";
+import { previewLines, previewUpgrade, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
 import {
   newRequestId,
   readMachineVersion,
   requestVersion,
   rollbackTarget,
-} from "../upgrade/upgrade-request.ts";
+} from "@bureau/control/rollouts/upgrade-request";
 import {
   assumeTarget,
   nameOf,
@@ -26,7 +17,16 @@ import {
   requireReachable,
   runsAlready,
   type UpgradeTarget,
-} from "../upgrade/upgrade-target.ts";
+} from "@bureau/control/rollouts/upgrade-target";
+import { systemClock } from "@bureau/kit/clock";
+import { parseDuration } from "@bureau/kit/duration";
+import { messageOf } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import type { MachineVersion } from "@bureau/schema/events";
+import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
+import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
+import { isHere, machineOf, openSession } from "../command/operator.ts";
+import { sayNext } from "../command/say-next.ts";
 import { resumeRollouts, upgradeMany } from "./machine-upgrade-many.ts";
 import { untilSignal } from "./until-signal.ts";
 

@@ -1,7 +1,7 @@
 /** `bureau matrix messages`: the last messages of a room, oldest first. */
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { openSession, roomArgument } from "../instance/operator.ts";
+import { openSession, roomArgument } from "../command/operator.ts";
 
 const LIMIT_DEFAULT = 20;
 

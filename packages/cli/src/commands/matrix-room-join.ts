@@ -4,8 +4,8 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import type { RoomId } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { openSession, roomArgument } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { openSession, roomArgument } from "../instance/operator.ts";
 
 type Open = { readonly room_id: RoomId; readonly alias: string; readonly invited_by: string };
 

@@ -1,6 +1,6 @@
 /** `bureau matrix send`: a text message to a room. */
 import { booleanFlag, type Invocation, UsageError } from "../command/command.ts";
-import { openSession, roomArgument } from "../instance/operator.ts";
+import { openSession, roomArgument } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const [typed = "", ...words] = invocation.args;

@@ -4,26 +4,27 @@
  */
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { BureauError } from "@bureau/kit/errors";
-import { MatrixError } from "@bureau/matrix/matrix-error";
-import { NO_RATE_LIMIT, ServerAdmin } from "@bureau/matrix/server-admin";
-import type { MatrixSession } from "@bureau/matrix/session";
-import { writeOperatorSession } from "@bureau/matrix/session-file";
-import { parseNamespace, parseServerName, parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
-import { readNamedSecret } from "../command/named-file.ts";
-import { runStep } from "../command/run-step.ts";
-import { asTyped } from "../command/typed-command.ts";
+import { repairFleets } from "@bureau/control/machines/machine-room-repair";
 import {
   ADMIN_NAME,
   type Credentials,
   ensureAdministrator,
   writeCredentials,
-} from "../instance/administrator.ts";
-import { repairFleets } from "../instance/machine-room-repair.ts";
-import { ensureNamespace } from "../instance/namespace-setup.ts";
-import { addressFlag, credentialFile, sessionFile, warnOf } from "../instance/operator.ts";
-import { requireAccounts } from "../instance/people.ts";
+} from "@bureau/control/principals/administrator";
+import { ensureNamespace } from "@bureau/control/rooms/namespace-setup";
+import { requireAccounts } from "@bureau/control/rooms/people";
+import { warnOf } from "@bureau/control/warn-of-ignored";
+import { BureauError } from "@bureau/kit/errors";
+import { runStep } from "@bureau/kit/run-step";
+import { MatrixError } from "@bureau/matrix/matrix-error";
+import { NO_RATE_LIMIT, ServerAdmin } from "@bureau/matrix/server-admin";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { writeOperatorSession } from "@bureau/matrix/session-file";
+import { readNamedSecret } from "@bureau/os/named-file";
+import { parseNamespace, parseServerName, parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
+import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { addressFlag, credentialFile, sessionFile } from "../command/operator.ts";
+import { asTyped } from "../command/typed-command.ts";
 
 /** The reference's own default (wire facts, section 10.10). */
 const HOMESERVER_DEFAULT = "http://localhost:6167";

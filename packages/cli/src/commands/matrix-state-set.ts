@@ -1,8 +1,9 @@
 /** `bureau matrix state set`: writes one state event. */
+
+import { readNamed } from "@bureau/os/named-file";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { readNamed } from "../command/named-file.ts";
-import { openSession, roomArgument } from "../instance/operator.ts";
+import { openSession, roomArgument } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);

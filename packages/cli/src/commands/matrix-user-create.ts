@@ -1,17 +1,13 @@
 /** `bureau matrix user create`: an account that a person logs in to, in the rooms where people meet. */
+
+import { createPerson, invitePerson, personOf, personRooms } from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
+import { runStep } from "@bureau/kit/run-step";
+import { readNamedSecret } from "@bureau/os/named-file";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { readNamedSecret } from "../command/named-file.ts";
-import { runStep } from "../command/run-step.ts";
+import { accountKeysIfAtHand, namespaceOfInvocation, openSession, serverAdmin } from "../command/operator.ts";
 import { asTyped } from "../command/typed-command.ts";
-import {
-  accountKeysIfAtHand,
-  namespaceOfInvocation,
-  openSession,
-  serverAdmin,
-} from "../instance/operator.ts";
-import { createPerson, invitePerson, personOf, personRooms } from "../instance/people.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

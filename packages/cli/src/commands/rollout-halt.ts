@@ -1,13 +1,14 @@
 /** `bureau rollout halt`: a rollout begins nothing more; machines under way finish. */
+
+import { currentRollout } from "@bureau/control/rollouts/rollout-driver";
+import { haltRollout, isUnderWay } from "@bureau/control/rollouts/rollout-plan";
+import { readRollout, writeRollout } from "@bureau/control/rollouts/rollout-store";
+import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defaultFleet, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { defaultFleet, openSession } from "../instance/operator.ts";
-import { roomOfFleet } from "../instance/places.ts";
-import { currentRollout } from "../upgrade/rollout-driver.ts";
-import { haltRollout, isUnderWay } from "../upgrade/rollout-plan.ts";
-import { readRollout, writeRollout } from "../upgrade/rollout-store.ts";
 import { countsOf, rolloutJson } from "./rollout-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {

@@ -1,10 +1,11 @@
 /** `bureau rollout list`: the rollouts of a fleet, newest first. */
+
+import { currentRollout } from "@bureau/control/rollouts/rollout-driver";
+import { listRollouts } from "@bureau/control/rollouts/rollout-store";
+import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemClock } from "@bureau/kit/clock";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { defaultFleet, openSession } from "../instance/operator.ts";
-import { roomOfFleet } from "../instance/places.ts";
-import { currentRollout } from "../upgrade/rollout-driver.ts";
-import { listRollouts } from "../upgrade/rollout-store.ts";
+import { defaultFleet, openSession } from "../command/operator.ts";
 import { countsOf, rolloutJson, versionOf } from "./rollout-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {

@@ -1,8 +1,9 @@
 /** A rollout in words, in a table, and as JSON. */
+
+import { versionName } from "@bureau/control/rollouts/upgrade-target";
 import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
 import type { Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { versionName } from "../upgrade/upgrade-target.ts";
 
 /** `3 of 12 succeeded, 2 upgrading, 1 failed`. */
 export function countsOf({ machines }: Rollout): string {

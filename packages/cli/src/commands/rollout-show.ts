@@ -1,11 +1,12 @@
 /** `bureau rollout show`: one rollout and each of its machines. */
+
+import { currentRollout } from "@bureau/control/rollouts/rollout-driver";
+import { readRollout } from "@bureau/control/rollouts/rollout-store";
+import { roomOfFleet } from "@bureau/control/rooms/places";
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
-import { withAge } from "../command/age.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { defaultFleet, openSession } from "../instance/operator.ts";
-import { roomOfFleet } from "../instance/places.ts";
-import { currentRollout } from "../upgrade/rollout-driver.ts";
-import { readRollout } from "../upgrade/rollout-store.ts";
+import { defaultFleet, openSession } from "../command/operator.ts";
 import { countsOf, printRollout, rolloutJson, versionOf } from "./rollout-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {

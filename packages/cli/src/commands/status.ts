@@ -1,18 +1,19 @@
 /** `bureau status`: what this machine runs, from its own sockets; works while the homeserver is away. */
 
+import type { Installation } from "@bureau/host/installation";
+import type { Instance } from "@bureau/instance/instance";
+import { supervisorStatus } from "@bureau/instance/supervisor-wire";
 import { type BureauError, isBureauError } from "@bureau/kit/errors";
-import { systemLayout } from "@bureau/kit/layout";
+import { machineReport } from "@bureau/os/daemon-client";
+import { systemLayout } from "@bureau/os/layout";
+import { type UnitState, unitStates } from "@bureau/os/systemctl";
+import { daemonUnit, launcherUnit, REVOKED } from "@bureau/os/unit-names";
 import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { requireInstallation } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { machineReport } from "../instance/daemon-client.ts";
-import { type Installation, requireInstallation } from "../instance/installation.ts";
-import type { Instance } from "../instance/instance.ts";
-import { supervisorStatus } from "../instance/supervisor-wire.ts";
-import { type UnitState, unitStates } from "../system/systemctl.ts";
-import { daemonUnit, launcherUnit, REVOKED } from "../system/units.ts";
 
 /** One program as `status --json` shows it. */
 type ProgramStatus = { readonly state: string; readonly pid: number | null; readonly restarts: number };

@@ -1,9 +1,10 @@
 /** `bureau template impact`: who in the fleet is made from a template. */
+
+import { templateImpact } from "@bureau/control/templates/template-impact";
+import { requireTemplate } from "@bureau/control/templates/template-store";
 import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defaultFleet, openSession } from "../command/operator.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { defaultFleet, openSession } from "../instance/operator.ts";
-import { templateImpact } from "../instance/template-impact.ts";
-import { requireTemplate } from "../instance/template-store.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -4,7 +4,7 @@ import { rooms } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
 import * as v from "valibot";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { namespaceOfInvocation, openSession, roomArgument } from "../instance/operator.ts";
+import { namespaceOfInvocation, openSession, roomArgument } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

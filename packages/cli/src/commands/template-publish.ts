@@ -1,16 +1,20 @@
 /** `bureau template publish`: checks a template and what it inherits from, then writes it to its room. */
 
+import { roomOf } from "@bureau/control/rooms/places";
+import {
+  readResolvedTemplate,
+  refuseUnknownFields,
+  templateHint,
+} from "@bureau/control/templates/template-store";
 import { BureauError } from "@bureau/kit/errors";
 import { checkEvent } from "@bureau/matrix/event-content";
+import { readNamed } from "@bureau/os/named-file";
 import { eventTypes } from "@bureau/schema/events";
 import { jsonObject, parse, parseJson } from "@bureau/schema/parse";
 import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { readNamed } from "../command/named-file.ts";
-import { openSession } from "../instance/operator.ts";
-import { roomOf } from "../instance/places.ts";
-import { readResolvedTemplate, refuseUnknownFields, templateHint } from "../instance/template-store.ts";
+import { openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -1,9 +1,10 @@
 /** `bureau template show`: a template as it will be used, or with --raw as it was written. */
+
+import { readResolvedTemplate, readTemplate, templateHint } from "@bureau/control/templates/template-store";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { openSession } from "../instance/operator.ts";
-import { readResolvedTemplate, readTemplate, templateHint } from "../instance/template-store.ts";
+import { openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const reference = invocation.args[0] ?? "";

@@ -1,23 +1,35 @@
 /** `bureau template update`: changes fields of a template, says whom that touches, and follows what becomes of them. */
-import { systemClock } from "@bureau/kit/clock";
-import { canonicalJson } from "@bureau/kit/digest";
-import { parseDuration } from "@bureau/kit/duration";
-import { BureauError } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
-import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
-import { asTyped } from "../command/typed-command.ts";
-import { followUpdate, isFollowed, type Marks, markRooms, type Outcome } from "../instance/follow-update.ts";
-import { defaultFleet, openSession } from "../instance/operator.ts";
+
+import {
+  followUpdate,
+  isFollowed,
+  type Marks,
+  markRooms,
+  type Outcome,
+} from "@bureau/control/templates/follow-update";
 import {
   editedTemplate,
   storedTemplate,
   type TemplateEdit,
   withField,
   writeEdit,
-} from "../instance/template-edit.ts";
-import { type Effect, type Impact, type Touched, templateImpact } from "../instance/template-impact.ts";
-import { readResolvedTemplate, refuseUnknownFields } from "../instance/template-store.ts";
+} from "@bureau/control/templates/template-edit";
+import {
+  type Effect,
+  type Impact,
+  type Touched,
+  templateImpact,
+} from "@bureau/control/templates/template-impact";
+import { readResolvedTemplate, refuseUnknownFields } from "@bureau/control/templates/template-store";
+import { canonicalJson } from "@bureau/kit/canonical-json";
+import { systemClock } from "@bureau/kit/clock";
+import { parseDuration } from "@bureau/kit/duration";
+import { BureauError } from "@bureau/kit/errors";
+import type { MatrixSession } from "@bureau/matrix/session";
+import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
+import { defaultFleet, openSession } from "../command/operator.ts";
+import { asTyped } from "../command/typed-command.ts";
 
 /** Grace, threshold and rollback of a health check with the wire's defaults take about two minutes. */
 const WAIT_DEFAULT = "5m";

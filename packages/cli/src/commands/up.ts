@@ -1,25 +1,25 @@
 /** `bureau up`: a living Bureau on this machine, without root. */
 import { existsSync, openSync } from "node:fs";
 import { join } from "node:path";
+import { bringUp, type UpResult } from "@bureau/instance/bring-up";
+import type { NetworkChange } from "@bureau/instance/homeserver-start";
+import { runSupervisor } from "@bureau/instance/supervisor";
+import { replaceSupervisor } from "@bureau/instance/supervisor-lock";
+import { supervisorStatus } from "@bureau/instance/supervisor-wire";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import type { InstanceLayout } from "@bureau/kit/layout";
-import { makePrivateDir } from "@bureau/kit/layout";
-import { createLog } from "@bureau/kit/log";
-import { machineConfPath } from "@bureau/kit/machine-conf";
+import { shellWord } from "@bureau/kit/shell-words";
 import { waitFor } from "@bureau/kit/wait-for";
+import type { InstanceLayout } from "@bureau/os/layout";
+import { makePrivateDir } from "@bureau/os/layout";
+import { createLog } from "@bureau/os/log";
+import { machineConfPath } from "@bureau/os/machine-conf";
+import { programsDir } from "@bureau/os/programs-dir";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
+import { egressFlags } from "../command/egress-flags.ts";
+import { layoutOf } from "../command/operator.ts";
 import { asTyped, typedCommand } from "../command/typed-command.ts";
-import { bringUp, type UpResult } from "../instance/bring-up.ts";
-import { egressFlags } from "../instance/egress-flags.ts";
-import type { NetworkChange } from "../instance/homeserver-start.ts";
-import { layoutOf } from "../instance/operator.ts";
-import { programsDir } from "../instance/programs-dir.ts";
-import { runSupervisor } from "../instance/supervisor.ts";
-import { replaceSupervisor } from "../instance/supervisor-lock.ts";
-import { supervisorStatus } from "../instance/supervisor-wire.ts";
-import { shellWord } from "../remote/shell-words.ts";
 import { statusOf } from "./status.ts";
 
 /** A supervisor only opens a socket; one that has not by then never will. */
@@ -31,7 +31,7 @@ export async function run(invocation: Invocation): Promise<void> {
   using _interrupt = sayWhenInterrupted(invocation);
   const result = await bringUp({
     layout,
-    terminal: invocation.terminal,
+    steps: invocation.terminal,
     network: networkFlags(invocation),
     ensureSupervisor: () => ensureSupervisor(layout, invocation.env),
   });
@@ -127,7 +127,7 @@ async function runInForeground(invocation: Invocation, layout: InstanceLayout): 
       await waitFor(() => answers(layout), { timeoutMs: SUPERVISOR_MS_MAX, clock: systemClock });
     };
     const result = await Promise.race([
-      bringUp({ layout, terminal, network: networkFlags(invocation), ensureSupervisor: ready }),
+      bringUp({ layout, steps: terminal, network: networkFlags(invocation), ensureSupervisor: ready }),
       supervised.then(() => undefined),
     ]);
     if (result !== undefined) {

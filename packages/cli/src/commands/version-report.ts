@@ -1,10 +1,11 @@
 /** Which binaries a machine runs and what became of requests for others, for a person. */
+
+import { versionName } from "@bureau/control/rollouts/upgrade-target";
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
-import { withAge } from "../command/age.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { versionName } from "../upgrade/upgrade-target.ts";
 
 const LABEL_WIDTH = 18;
 

@@ -1,8 +1,8 @@
 /** `bureau version`: which build this is. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { programsDir } from "@bureau/os/programs-dir";
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { programsDir } from "../instance/programs-dir.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const manifest = JSON.parse(readFileSync(join(programsDir(), "build.json"), "utf8")) as {

@@ -1,6 +1,6 @@
 /** `bureau whoami`: whose session the commands use, as the homeserver sees it. */
 import { booleanFlag, type Invocation } from "../command/command.ts";
-import { openSession } from "../instance/operator.ts";
+import { openSession } from "../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);

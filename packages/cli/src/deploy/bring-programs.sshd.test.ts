@@ -25,7 +25,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readHostEnvironment } from "@bureau/kit/host-environment";
+import { readHostEnvironment } from "@bureau/os/host-environment";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { type Sshd, sshdProgram, startSshd } from "@bureau/testkit/sshd";
 import type { HostShell } from "../remote/host-shell.ts";

@@ -13,7 +13,7 @@ import { createReadStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { readHostEnvironment } from "@bureau/kit/host-environment";
+import { readHostEnvironment } from "@bureau/os/host-environment";
 import { parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { type HostShell, quote, runOrThrow } from "../remote/host-shell.ts";

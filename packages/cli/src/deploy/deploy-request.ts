@@ -2,7 +2,9 @@
 
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { userFolder } from "@bureau/kit/layout";
+import { shellLine } from "@bureau/kit/shell-words";
+import { userFolder } from "@bureau/os/layout";
+import { programsDir } from "@bureau/os/programs-dir";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import {
   type FleetLocalpart,
@@ -13,11 +15,9 @@ import {
   serverOf,
 } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defaultFleet, storedSession } from "../command/operator.ts";
 import { typedCommand } from "../command/typed-command.ts";
-import { defaultFleet, storedSession } from "../instance/operator.ts";
-import { programsDir } from "../instance/programs-dir.ts";
 import { flagWords } from "../remote/flag-words.ts";
-import { shellLine } from "../remote/shell-words.ts";
 import type { Target } from "../remote/target.ts";
 import { targetArgument } from "../remote/target-argument.ts";
 

@@ -8,19 +8,19 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { ListedMachine } from "@bureau/control/machines/machines";
+import { findMachine } from "@bureau/control/machines/machines";
+import { provisionMachine } from "@bureau/control/machines/provision";
+import { machineNameFrom } from "@bureau/instance/instance";
 import type { Clock } from "@bureau/kit/clock";
-import { readIfPresent, removeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import { makePrivateDir } from "@bureau/kit/layout";
+import { readIfPresent, removeDurably } from "@bureau/os/durable-file";
+import { makePrivateDir } from "@bureau/os/layout";
 import { type MachineLocalpart, machineLocalpart, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { askPassword } from "../command/ask-password.ts";
 import type { Invocation } from "../command/command.ts";
-import { machineNameFrom } from "../instance/instance.ts";
-import type { ListedMachine } from "../instance/machines.ts";
-import { findMachine } from "../instance/machines.ts";
-import { administratorCredentials, openSession, serverAdmin } from "../instance/operator.ts";
-import { provisionMachine } from "../instance/provision.ts";
+import { administratorCredentials, openSession, serverAdmin } from "../command/operator.ts";
 import { type HostShell, lastLines } from "../remote/host-shell.ts";
 import { localShell } from "../remote/local.ts";
 import { isInteractive, openShell } from "../remote/open-shell.ts";

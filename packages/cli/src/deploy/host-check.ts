@@ -3,7 +3,7 @@
  * nothing of ours is there yet. It prints `KEY=VALUE` lines behind a marker, because a login may print anything first.
  */
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { systemHost } from "@bureau/os/layout";
 import { parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { type HostShell, quote } from "../remote/host-shell.ts";

@@ -1,7 +1,7 @@
 /**
  * Whether a host can become a machine: every reason why not, at once, each with what to do about it. Pure.
  */
-import { systemHost } from "@bureau/kit/layout";
+import { systemHost } from "@bureau/os/layout";
 import type { MachineLocalpart } from "@bureau/schema/refs";
 import type { HostFacts } from "./host-check.ts";
 

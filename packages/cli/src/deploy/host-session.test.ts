@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Ran } from "@bureau/kit/run-to-end";
+import type { Ran } from "@bureau/os/run-to-end";
 import { localShell } from "../remote/local.ts";
 import { hasSession } from "./host-session.ts";
 import type { Root } from "./privilege.ts";

@@ -1,6 +1,6 @@
 /** Whether a machine's first boot is complete on its host: its session is the last thing that is written there. */
 import { BureauError } from "@bureau/kit/errors";
-import { machineSessionFile, systemLayout } from "@bureau/kit/layout";
+import { machineSessionFile, systemLayout } from "@bureau/os/layout";
 import { quote } from "../remote/host-shell.ts";
 import type { Root } from "./privilege.ts";
 

@@ -5,8 +5,8 @@
 
 import { realpathSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
-import { readHostEnvironment } from "@bureau/kit/host-environment";
 import { isInStore, isStorePath, nixStore } from "@bureau/kit/nix-store-path";
+import { readHostEnvironment } from "@bureau/os/host-environment";
 import { type HostShell, runOrThrow } from "../remote/host-shell.ts";
 import type { SshShell } from "../remote/ssh.ts";
 import { formatTarget, type SshTarget } from "../remote/target.ts";

@@ -4,8 +4,8 @@
  * alone first: a wrong one would make sudo read on, into what is meant for the command.
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Ran, RunOptions } from "@bureau/kit/run-to-end";
 import { Secret } from "@bureau/kit/secret";
+import type { Ran, RunOptions } from "@bureau/os/run-to-end";
 import type { HostShell } from "../remote/host-shell.ts";
 import type { HostFacts } from "./host-check.ts";
 

@@ -1,9 +1,10 @@
 /** A machine's first heartbeat after a deploy. */
+
+import { findMachine, type ListedMachine } from "@bureau/control/machines/machines";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineLocalpart } from "@bureau/schema/refs";
-import { findMachine, type ListedMachine } from "../instance/machines.ts";
 
 /** A heartbeat is written when the daemon starts, then every 30 s or more often; one may be lost, and 15 s are a slow homeserver's. */
 export const HEARTBEAT_MS_MAX = 75_000;

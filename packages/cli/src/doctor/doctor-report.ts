@@ -1,10 +1,18 @@
 /** What a doctor found, as text for people and as JSON for everybody else. */
-import { digestOf } from "@bureau/kit/digest";
+
+import { type Change, describeAction, type Step } from "@bureau/host/doctor/action";
+import { adviceOn } from "@bureau/host/doctor/advice";
+import {
+  type Check,
+  type CheckResult,
+  checkGroups,
+  type Finding,
+  type Status,
+} from "@bureau/host/doctor/check";
+import { type Summary, summarise } from "@bureau/host/doctor/run-checks";
+import { digestOf } from "@bureau/os/digest";
 import type { Style, Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { describeAction, type Step } from "./action.ts";
-import { type Check, type CheckResult, checkGroups, type Finding, type Status } from "./check.ts";
-import { type Summary, summarise } from "./run-checks.ts";
 
 /** The stable schema of `--json`. */
 export type DoctorJson = {
@@ -24,12 +32,6 @@ export type DoctorJson = {
   readonly dry_run?: boolean;
   readonly interrupted?: boolean;
 };
-
-/** One act, and the checks it is for. */
-export type Change = { readonly id: string; readonly what: string };
-
-export const changesOf = (steps: readonly Step[]): Change[] =>
-  steps.flatMap(({ action, checks }) => checks.map((id) => ({ id, what: describeAction(action) })));
 
 export function toJson(
   results: readonly CheckResult[],
@@ -57,19 +59,6 @@ function fixText(check: Check, finding: Finding): string | null {
     return asTyped(`bureau machine doctor --fix (${summary(actions.map(describeAction))})`);
   const advice = adviceOn(check, finding);
   return advice === undefined ? null : asTyped(advice);
-}
-
-const BY_HAND = /^by hand:? ?/;
-
-/** The next step for the user: every failed check has one. */
-export function adviceOn(
-  { id, repair }: Pick<Check, "id" | "repair">,
-  { status, hint = "" }: Finding,
-): string | undefined {
-  if (hint !== "") return hint;
-  const byHand = BY_HAND.test(repair) ? repair.replace(BY_HAND, "") : "";
-  if (byHand !== "") return byHand;
-  return status === "fail" ? `reach the expected state (${id} in docs/doctor.md)` : undefined;
 }
 
 /** Lines of one fix that are spelled out. */

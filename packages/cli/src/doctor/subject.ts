@@ -3,30 +3,25 @@
  * bootstrap file, which wins over what the host says already.
  */
 import { existsSync, readFileSync, realpathSync } from "node:fs";
-import { type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
+import type { Subject } from "@bureau/host/doctor/subject";
+import { findInstance, type Instance, requireInstance } from "@bureau/instance/instance";
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { type EgressSettings, noEgressSettings } from "@bureau/os/egress";
+import { systemHost } from "@bureau/os/layout";
 import {
   formatMachineConf,
   type MachineConf,
   parseMachineConf,
   readMachineConf,
-} from "@bureau/kit/machine-conf";
+} from "@bureau/os/machine-conf";
+import { readNamed, readNamedIfPresent } from "@bureau/os/named-file";
+import { programsDir } from "@bureau/os/programs-dir";
 import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { readNamed, readNamedIfPresent } from "../command/named-file.ts";
-import { egressFlags } from "../instance/egress-flags.ts";
-import { findInstance, type Instance, requireInstance } from "../instance/instance.ts";
-import { layoutOf } from "../instance/operator.ts";
-import { programsDir } from "../instance/programs-dir.ts";
-import type { ViewOptions } from "./host-view.ts";
-
-export type Subject = Omit<ViewOptions, "clock"> & {
-  /** The bootstrap file's text. */
-  readonly bootstrap: string | undefined;
-};
+import { egressFlags } from "../command/egress-flags.ts";
+import { layoutOf } from "../command/operator.ts";
 
 const BootstrapSchema = v.looseObject({
   homeserver_url: v.string(),

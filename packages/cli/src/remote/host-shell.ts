@@ -4,7 +4,7 @@
  * before a person sees it: a host that is being set up is not trusted with the operator's terminal.
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Ran, RunOptions } from "@bureau/kit/run-to-end";
+import type { Ran, RunOptions } from "@bureau/os/run-to-end";
 
 export type HostShell = AsyncDisposable & {
   /** For sentences: `root@new-host`, `this machine`. */

@@ -1,5 +1,5 @@
 /** {@link HostShell} for this machine: programs run as they are. */
-import { runToEnd } from "@bureau/kit/run-to-end";
+import { runToEnd } from "@bureau/os/run-to-end";
 import type { HostShell } from "./host-shell.ts";
 
 export function localShell(options: { readonly signal?: AbortSignal } = {}): HostShell {

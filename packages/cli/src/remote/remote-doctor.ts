@@ -3,10 +3,10 @@
  * prints and its exit code are passed through as they are.
  */
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { systemHost } from "@bureau/os/layout";
+import { readNamed } from "@bureau/os/named-file";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { readNamed } from "../command/named-file.ts";
 import { becomeRoot, privilegeOf } from "../deploy/privilege.ts";
 import { flagWords } from "./flag-words.ts";
 import { type HostShell, withoutControls } from "./host-shell.ts";

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
-import { findByArguments } from "@bureau/kit/process-table";
+import { findByArguments } from "@bureau/os/process-table";
 import { type Sshd, sshdProgram, startSshd } from "@bureau/testkit/sshd";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { runOrThrow } from "./host-shell.ts";

@@ -10,10 +10,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { type RunOptions, runToEnd } from "@bureau/kit/run-to-end";
+import { shellLine } from "@bureau/kit/shell-words";
 import { inTime } from "@bureau/kit/wait-for";
+import { type RunOptions, runToEnd } from "@bureau/os/run-to-end";
 import { type HostShell, lastLines } from "./host-shell.ts";
-import { shellLine } from "./shell-words.ts";
 import type { SshTarget } from "./target.ts";
 
 export type SshOptions = {

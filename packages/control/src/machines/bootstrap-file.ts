@@ -2,9 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { type Clock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { readNamedIfPresent, writeNamed } from "@bureau/os/named-file";
 import { fleetOf, type MachineLocalpart, type ServerName } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { readNamedIfPresent, writeNamed } from "../command/named-file.ts";
 
 const BootstrapSchema = v.object({
   homeserver_url: v.string(),

@@ -9,6 +9,7 @@
 import { randomBytes } from "node:crypto";
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { runStep, type Steps } from "@bureau/kit/run-step";
 import { waitFor } from "@bureau/kit/wait-for";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import type { AdminAnswer, ServerAdmin } from "@bureau/matrix/server-admin";
@@ -34,11 +35,9 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
-import { runStep } from "../command/run-step.ts";
-import type { Terminal } from "../command/terminal.ts";
+import { type FoundRoom, findMachineRooms, membershipOf } from "../rooms/machine-rooms.ts";
 import { type AccountKeys, agentsOf, assignedElsewhere, closeAgentAccount } from "./machine-agents.ts";
 import { attempt, clearState, finishRemoval, kickEverywhere, type Removal } from "./machine-removal.ts";
-import { type FoundRoom, findMachineRooms, membershipOf } from "./machine-rooms.ts";
 import { listMachines } from "./machines.ts";
 
 /** What a machine may take beyond its grace: seeing the request, killing what does not listen, saying so. */
@@ -56,7 +55,7 @@ export type DecommissionOptions = {
   /** Close its agents' accounts too. */
   readonly purge?: AccountKeys;
   readonly admin: ServerAdmin;
-  readonly terminal: Terminal;
+  readonly steps: Steps;
   readonly clock?: Clock;
   /** Instead of {@link ANSWER_MS_MAX}. */
   readonly answerMs?: number;
@@ -86,7 +85,7 @@ export type Decommissioned = {
 
 /** @throws BureauError `not-found` for a machine nobody knows, `timeout` when it does not answer */
 export async function decommissionMachine(options: DecommissionOptions): Promise<Decommissioned> {
-  const { session, machine, terminal } = options;
+  const { session, machine, steps } = options;
   const user = userIdOf(machine, serverOf(session.userId));
   const config = await knownMachine(session, machine);
   const found = await findMachineRooms(session, machine);
@@ -94,9 +93,9 @@ export async function decommissionMachine(options: DecommissionOptions): Promise
   const agents = await agentsOf(session, machine);
   const drained = await drain(options, config, user);
   const fates = await settleAgents(options, removal, agents);
-  const { all } = await runStep(terminal, "Clearing what the rooms say about it", () => clearState(removal));
+  const { all } = await runStep(steps, "Clearing what the rooms say about it", () => clearState(removal));
   const kicked = await runStep(
-    terminal,
+    steps,
     "Removing it from its rooms",
     () => kickEverywhere(removal),
     (from) => (from.length === 0 ? "It is in no room any more" : `Removed from ${from.length} rooms`),
@@ -135,14 +134,14 @@ async function drain(
   config: RoomId,
   user: UserId,
 ): Promise<Pick<Decommissioned, "drain" | "stopped">> {
-  const { session, machine, terminal, graceSeconds } = options;
+  const { session, machine, steps, graceSeconds } = options;
   const name = localpartOf(user).split("/").slice(4).join("/");
   // One that never came, or is out already, has nothing to stop.
   const isThere = (await membershipOf(session, config, user)) === "join";
   if (options.offline || !isThere) return { drain: "not-asked", stopped: null };
   const answerMs = options.answerMs ?? ANSWER_MS_MAX;
   const stopped = await runStep(
-    terminal,
+    steps,
     `Waiting for ${name} to stop its agents (${graceSeconds} s grace)`,
     async () => {
       const request = await ask(options, config, user);
@@ -213,10 +212,10 @@ async function settleAgents(
   removal: Removal,
   agents: readonly UserId[],
 ): Promise<AgentFate[]> {
-  const { purge, terminal, session, machine, admin } = options;
+  const { purge, steps, session, machine, admin } = options;
   if (purge === undefined || agents.length === 0)
     return Promise.all(agents.map((user_id) => keptFate(admin, user_id)));
-  return runStep(terminal, `Closing the accounts of ${agents.length} agents`, async () => {
+  return runStep(steps, `Closing the accounts of ${agents.length} agents`, async () => {
     const elsewhere = await assignedElsewhere(session, machine, agents);
     const fates: AgentFate[] = [];
     for (const user_id of agents) {
@@ -248,8 +247,8 @@ async function lockAccount(
   options: DecommissionOptions,
   removal: Removal,
 ): Promise<Decommissioned["account"]> {
-  const { admin, terminal } = options;
-  const shown = terminal.step("Locking its account");
+  const { admin, steps } = options;
+  const shown = steps.step("Locking its account");
   const answer = await attempt(removal, "lock its account", () => lock(admin, removal.user));
   if (answer?.kind === "done") {
     shown.done("Its account is locked");

@@ -14,7 +14,7 @@ import {
   userOfStateKey,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
-import { principalPassword } from "./administrator.ts";
+import { principalPassword } from "../principals/administrator.ts";
 import { configPlace, readAssignments, readClearedAssignments } from "./machine-config.ts";
 import { listMachines } from "./machines.ts";
 

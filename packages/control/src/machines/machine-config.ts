@@ -13,6 +13,7 @@ import {
   type StateContent,
 } from "@bureau/matrix/edit-state";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { takeTurn } from "@bureau/os/turn";
 import {
   type BureauVersion,
   BureauVersionSchema,
@@ -34,8 +35,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { roomOf } from "./places.ts";
-import { takeTurn } from "./turn.ts";
+import { roomOf } from "../rooms/places.ts";
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };
 

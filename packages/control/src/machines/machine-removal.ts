@@ -8,8 +8,8 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared, ServiceSchema } from "@bureau/schema/events";
 import { type MachineLocalpart, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
-import { type FoundRoom, isMember, membershipOf } from "./machine-rooms.ts";
-import type { RoomKind } from "./room-catalogue.ts";
+import { type FoundRoom, isMember, membershipOf } from "../rooms/machine-rooms.ts";
+import type { RoomKind } from "../rooms/room-catalogue.ts";
 
 export type Removal = {
   readonly session: MatrixSession;

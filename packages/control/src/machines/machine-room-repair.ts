@@ -7,12 +7,12 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, PowerLevelsSchema } from "@bureau/schema/events";
 import { aliasOf, type MachineLocalpart, type Namespace, type RoomId, serverOf } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
-import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
+import { completeLevels, type Note, stateOfOurs } from "../rooms/found-room.ts";
+import { ownRooms } from "../rooms/machine-rooms.ts";
+import { ensureFleet } from "../rooms/namespace-setup.ts";
+import { listFleets } from "../rooms/places.ts";
 import { isAgentOf } from "./machine-agents.ts";
-import { ownRooms } from "./machine-rooms.ts";
 import { listMachines } from "./machines.ts";
-import { ensureFleet } from "./namespace-setup.ts";
-import { listFleets } from "./places.ts";
 
 /** The rooms of every fleet of a namespace, and of their machines. */
 export async function repairFleets(session: MatrixSession, namespace: Namespace, note: Note): Promise<void> {

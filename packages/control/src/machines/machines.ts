@@ -1,5 +1,6 @@
 /** The machines of a fleet as its machine room shows them, and whether each of them lives. */
 
+import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
@@ -20,8 +21,7 @@ import {
   userOfStateKey,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { withAge } from "../command/age.ts";
-import { roomOf } from "./places.ts";
+import { roomOf } from "../rooms/places.ts";
 
 export type ListedMachine = {
   /** Full localpart. */

@@ -8,13 +8,13 @@
  * left, or never came: a machine that is at work keeps its password.
  */
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { removeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { NO_RATE_LIMIT, type ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
+import { removeDurably } from "@bureau/os/durable-file";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -27,12 +27,12 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
+import { stateOfOurs } from "../rooms/found-room.ts";
+import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "../rooms/machine-rooms.ts";
+import { ensureMachineRooms } from "../rooms/namespace-setup.ts";
+import { roomOf } from "../rooms/places.ts";
+import { machineLevel, type RoomKind } from "../rooms/room-catalogue.ts";
 import { type Bootstrap, hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
-import { stateOfOurs } from "./found-room.ts";
-import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "./machine-rooms.ts";
-import { ensureMachineRooms } from "./namespace-setup.ts";
-import { roomOf } from "./places.ts";
-import { machineLevel, type RoomKind } from "./room-catalogue.ts";
 
 export type ProvisionOptions = {
   readonly session: MatrixSession;

@@ -7,14 +7,14 @@
  */
 import { createHash } from "node:crypto";
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
+import { runStep, type Steps } from "@bureau/kit/run-step";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { type CredentialRevocation, eventTypes } from "@bureau/schema/events";
 import { type MachineLocalpart, stateKeyOf, type UserId } from "@bureau/schema/refs";
-import { runStep } from "../command/run-step.ts";
-import type { Terminal } from "../command/terminal.ts";
+import { findMachineRooms } from "../rooms/machine-rooms.ts";
 import { type AgentFate, knownMachine, removalOf } from "./decommission.ts";
 import {
   type AccountKeys,
@@ -24,7 +24,6 @@ import {
   logOutAgent,
 } from "./machine-agents.ts";
 import { attempt, clearState, finishRemoval, kickEverywhere, type Removal } from "./machine-removal.ts";
-import { findMachineRooms } from "./machine-rooms.ts";
 
 export type RevokeOptions = {
   readonly session: MatrixSession;
@@ -35,7 +34,7 @@ export type RevokeOptions = {
   readonly keys: AccountKeys | undefined;
   /** Close its agents' accounts, instead of only ending their sessions. */
   readonly purge: boolean;
-  readonly terminal: Terminal;
+  readonly steps: Steps;
   readonly clock?: Clock;
 };
 
@@ -52,26 +51,26 @@ export type Revoked = {
 
 /** @throws BureauError `not-found` for a machine nobody knows */
 export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
-  const { session, machine, terminal } = options;
+  const { session, machine, steps } = options;
   await knownMachine(session, machine);
   const found = await findMachineRooms(session, machine);
   const removal = removalOf(session, machine, found, "machine credentials revoked");
   // Who they are is read first: afterwards the rooms do not say it any more.
   const agents = (await attempt(removal, "find out its agents", () => agentsOf(session, machine))) ?? [];
   const account = await runStep(
-    terminal,
+    steps,
     "Closing its account",
     () => closeAccount(options, removal),
     (closed) => (closed === "deactivated" ? "Its account is closed" : "Its account could not be closed"),
   );
   const kicked = await runStep(
-    terminal,
+    steps,
     "Removing it from its rooms",
     () => kickEverywhere(removal),
     ({ length }) => `Removed from ${length} rooms`,
   );
-  const cleared = await runStep(terminal, "Clearing what the rooms say about it", () => clearState(removal));
-  await runStep(terminal, "Publishing the revocation", () =>
+  const cleared = await runStep(steps, "Clearing what the rooms say about it", () => clearState(removal));
+  await runStep(steps, "Publishing the revocation", () =>
     publish(options, removal, agents, cleared.credentialKeys, account),
   );
   const fates = await endAgents(options, removal, agents);
@@ -153,9 +152,9 @@ async function endAgents(
   removal: Removal,
   agents: readonly UserId[],
 ): Promise<AgentFate[]> {
-  const { keys, purge, session, machine, admin, terminal } = options;
+  const { keys, purge, session, machine, admin, steps } = options;
   if (agents.length === 0) return [];
-  return runStep(terminal, `Ending the sessions of its ${agents.length} agents`, async () => {
+  return runStep(steps, `Ending the sessions of its ${agents.length} agents`, async () => {
     const elsewhere = await assignedElsewhere(session, machine, agents);
     const fates: AgentFate[] = [];
     for (const user_id of agents) {

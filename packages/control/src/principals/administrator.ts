@@ -8,6 +8,7 @@ import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
+import { readNamedIfPresent, writeNamed } from "@bureau/os/named-file";
 import {
   localpartOf,
   type PrincipalLocalpart,
@@ -15,7 +16,6 @@ import {
   parseUserId,
   type RoomId,
 } from "@bureau/schema/refs";
-import { readNamedIfPresent, writeNamed } from "../command/named-file.ts";
 
 export const ADMIN_NAME = "bureau-admin";
 

@@ -6,6 +6,7 @@
 
 import { systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { instead } from "@bureau/kit/nearest";
 import type { Granted } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { RateLimit, ServerAdmin } from "@bureau/matrix/server-admin";
@@ -29,13 +30,17 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
-import { instead } from "../command/nearest.ts";
+import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.ts";
+import {
+  type ConfigPlace,
+  configPlace,
+  editAssignment,
+  readAssignments,
+} from "../machines/machine-config.ts";
+import { inviteUnlessThere } from "../machines/provision.ts";
+import { roomOf } from "../rooms/places.ts";
+import { requireTemplate } from "../templates/template-store.ts";
 import { principalPassword, registerOrLogin } from "./administrator.ts";
-import { type AccountKeys, closeAgentAccount } from "./machine-agents.ts";
-import { type ConfigPlace, configPlace, editAssignment, readAssignments } from "./machine-config.ts";
-import { roomOf } from "./places.ts";
-import { inviteUnlessThere } from "./provision.ts";
-import { requireTemplate } from "./template-store.ts";
 
 /** For an agent at work; a stock homeserver's is one for a person at a keyboard. Still a limit, so that none floods a room. */
 const RATE_LIMIT: RateLimit = { perSecond: 10, burst: 100 };

@@ -5,8 +5,8 @@
 import type { Clock } from "@bureau/kit/clock";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion, UpgradeStep } from "@bureau/schema/events";
-import { type ConfigPlace, readDesiredVersion } from "../instance/machine-config.ts";
-import { unlessAborted, unlessAway } from "../instance/unless-away.ts";
+import { type ConfigPlace, readDesiredVersion } from "../machines/machine-config.ts";
+import { unlessAborted, unlessAway } from "../unless-away.ts";
 import { readMachineVersion } from "./upgrade-request.ts";
 
 /** A step takes from tens of milliseconds to minutes; one small read at a time is no load. */

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { instead } from "@bureau/kit/nearest";
 import { EDIT_ATTEMPTS_MAX, keepsChanging, replaceState } from "@bureau/matrix/edit-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
@@ -9,7 +10,6 @@ import { parse } from "@bureau/schema/parse";
 import type { RoomId } from "@bureau/schema/refs";
 import { type Rollout, RolloutSchema } from "@bureau/schema/rollout";
 import { safeParse } from "valibot";
-import { instead } from "../command/nearest.ts";
 import { mergeRollouts } from "./rollout-plan.ts";
 
 /** An event has 64 KiB (Matrix specification, size limits); some of it is not content. */

@@ -11,7 +11,7 @@ import {
 } from "@bureau/schema/events";
 import type { UserId } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
-import { type ConfigPlace, editDesiredVersion } from "../instance/machine-config.ts";
+import { type ConfigPlace, editDesiredVersion } from "../machines/machine-config.ts";
 import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
 /** What the machine last said runs on it; undefined when it never did, in a way that can be read. */

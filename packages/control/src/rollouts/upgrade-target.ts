@@ -5,10 +5,10 @@
  */
 import { existsSync, realpathSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
-import { digestOf } from "@bureau/kit/digest";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { type HostEnvironment, readHostEnvironment } from "@bureau/kit/host-environment";
 import { isStorePath } from "@bureau/kit/nix-store-path";
+import { digestOf } from "@bureau/os/digest";
+import { type HostEnvironment, readHostEnvironment } from "@bureau/os/host-environment";
 import type { MachineVersion } from "@bureau/schema/events";
 import { InputError } from "@bureau/schema/parse";
 

@@ -2,11 +2,13 @@
  * Makes what a namespace and a fleet consist of: rooms with their aliases and power levels, the namespace's space, and
  * the built-in templates. Everything is found before it is made, so running it again changes nothing.
  */
+
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import { systemClock } from "@bureau/kit/clock";
-import { canonicalJson, digestOf } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { digestOf } from "@bureau/os/digest";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -26,7 +28,7 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import { builtinTemplates } from "./builtin-templates.ts";
+import { builtinTemplates } from "../templates/builtin-templates.ts";
 import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
 import { isMember } from "./machine-rooms.ts";
 import { machineLevel, powerLevels, type RoomKind } from "./room-catalogue.ts";

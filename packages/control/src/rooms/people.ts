@@ -22,9 +22,9 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
-import type { AccountKeys } from "./machine-agents.ts";
+import type { AccountKeys } from "../machines/machine-agents.ts";
+import { listMachines } from "../machines/machines.ts";
 import { isMember, membershipOf, ownRooms } from "./machine-rooms.ts";
-import { listMachines } from "./machines.ts";
 import { listFleets, roomOf } from "./places.ts";
 
 /** Characters of a person's name; a name with a slash is a place in a namespace. */

@@ -3,6 +3,7 @@
  * machine) and the existing ones.
  */
 import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { instead } from "@bureau/kit/nearest";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
@@ -28,7 +29,6 @@ import {
   userOfStateKey,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { instead } from "../command/nearest.ts";
 
 /** Rooms by their places, for callers that need IDs. @throws BureauError `not-found` */
 export async function roomOf(

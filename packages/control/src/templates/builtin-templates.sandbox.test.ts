@@ -1,7 +1,7 @@
 /** The built-in templates under a launcher that mounts what a template says and no more, as the reference's does. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { runToEnd } from "@bureau/kit/run-to-end";
+import { runToEnd } from "@bureau/os/run-to-end";
 import type { Mount } from "@bureau/schema/template";
 import { resolveTemplate } from "@bureau/schema/template-resolution";
 import { builtinTemplates } from "./builtin-templates.ts";

@@ -9,8 +9,8 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { notices } from "@bureau/schema/events";
 import type { RoomId } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { unlessAway } from "../unless-away.ts";
 import type { Touched } from "./template-impact.ts";
-import { unlessAway } from "./unless-away.ts";
 
 /** Messages of one room that are looked at: a machine with more to say than that is read again. */
 const MESSAGES_MAX = 200;

@@ -10,7 +10,7 @@ import { eventTypes, isCleared } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
 import { type EventId, parseEventId, parseStateRef, serverOf } from "@bureau/schema/refs";
 import { type Template, TemplateSchema } from "@bureau/schema/template";
-import { roomOf } from "./places.ts";
+import { roomOf } from "../rooms/places.ts";
 import { refuseUnknownFields, templateHint } from "./template-store.ts";
 
 /** From what is to what should be. */

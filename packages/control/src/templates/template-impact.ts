@@ -3,8 +3,9 @@
  * inherits from it; read from the machines' configurations, as far as whoever asks may read them. With a draft of the
  * template also what the change would do to each, by the same rules as the daemon's.
  */
+
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import { systemClock } from "@bureau/kit/clock";
-import { canonicalJson } from "@bureau/kit/digest";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { PrincipalAssignment } from "@bureau/schema/events";
@@ -21,8 +22,8 @@ import {
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import { mergeTemplates, type Template } from "@bureau/schema/template";
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
-import { type ConfigPlace, configPlace, readAssignments } from "./machine-config.ts";
-import { isOnline, listMachines, offlineSince } from "./machines.ts";
+import { type ConfigPlace, configPlace, readAssignments } from "../machines/machine-config.ts";
+import { isOnline, listMachines, offlineSince } from "../machines/machines.ts";
 import { readTemplate } from "./template-store.ts";
 
 /** Templates that are read for one question. */

@@ -1,14 +1,14 @@
 /** Templates as they stand in Matrix rooms, read for the CLI. */
 
 import { BureauError } from "@bureau/kit/errors";
+import { instead } from "@bureau/kit/nearest";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { type Template, TemplateSchema } from "@bureau/schema/template";
 import { gatherTemplates, type Resolution, resolveTemplate } from "@bureau/schema/template-resolution";
-import { instead } from "../command/nearest.ts";
-import { roomOf } from "./places.ts";
+import { roomOf } from "../rooms/places.ts";
 
 type Found = { readonly template: Template } | { readonly problem: string };
 

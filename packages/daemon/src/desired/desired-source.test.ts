@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/kit/log";
 import { RoomStateStore } from "@bureau/matrix/room-state";
+import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
 import type { Notice } from "../notices/notice.ts";

@@ -4,8 +4,9 @@
  * is told of once. Only a configuration that says "nothing" means nothing, and a request that the machine leave, which
  * goes before any configuration.
  */
-import type { Log } from "@bureau/kit/log";
+
 import type { RoomStates } from "@bureau/matrix/room-state";
+import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineConfig, MachineConfigSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import {

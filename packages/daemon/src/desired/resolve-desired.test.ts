@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { canonicalJson, digestOf } from "@bureau/kit/digest";
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import { RoomStateStore } from "@bureau/matrix/room-state";
+import { digestOf } from "@bureau/os/digest";
 import { eventTypes, type MachineConfig } from "@bureau/schema/events";
 import {
   parseAccountLocalpart,

@@ -5,7 +5,7 @@
  * if it were not there. What cannot be decided never reads as "should not run".
  */
 
-import { digestOf } from "@bureau/kit/digest";
+import { digestOf } from "@bureau/os/digest";
 import { type AuthorizationPolicy, joinPolicies } from "@bureau/schema/authorization";
 import { contentMatches } from "@bureau/schema/content-match";
 import {

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { childrenOf, cpuTicksOf, identify } from "@bureau/kit/process-table";
+import { childrenOf, cpuTicksOf, identify } from "@bureau/os/process-table";
 import type { MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { readMeminfo } from "./machine-info.ts";

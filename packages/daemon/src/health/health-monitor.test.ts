@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parseAccountLocalpart } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";

@@ -5,9 +5,10 @@
  * What is known belongs to one run of a sandbox. The next run starts knowing nothing, also when its principal was
  * unhealthy a moment ago.
  */
+
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Clock } from "@bureau/kit/clock";
-import { canonicalJson } from "@bureau/kit/digest";
-import type { Log } from "@bureau/kit/log";
+import type { Log } from "@bureau/os/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { AccountLocalpart } from "@bureau/schema/refs";

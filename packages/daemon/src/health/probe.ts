@@ -5,10 +5,10 @@
  */
 import { closeSync, lstatSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { callCbor } from "@bureau/kit/cbor-socket";
-import { viaSocket } from "@bureau/kit/egress";
 import { errnoOf, messageOf } from "@bureau/kit/errors";
-import { insidePaths, type Layout, sandboxPaths } from "@bureau/kit/layout";
+import { callCbor } from "@bureau/os/cbor-socket";
+import { viaSocket } from "@bureau/os/egress";
+import { insidePaths, type Layout, sandboxPaths } from "@bureau/os/layout";
 import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
 import * as v from "valibot";
 import type { CheckPlan } from "./health-check.ts";

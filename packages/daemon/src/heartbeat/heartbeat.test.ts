@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import { parseEventId, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import { runHeartbeat } from "./heartbeat.ts";
 

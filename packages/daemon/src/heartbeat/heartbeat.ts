@@ -3,9 +3,9 @@
  * fleet controller calls a machine suspect after 30 s of silence and offline after 90 s, so the interval is at most 30 s.
  */
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parseAccountLocalpart, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";

@@ -2,9 +2,10 @@
  * Publishes a machine's facts and its key. A user who may write to the machine room may replace these events. The
  * replacement does not count for readers, but hides the original. So the daemon checks them regularly and writes them again.
  */
-import type { Log } from "@bureau/kit/log";
+
 import { isRevoked, isTransient } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import type { RoomId } from "@bureau/schema/refs";
 import type { HardwareFacts } from "../hardware/machine-info.ts";
 import { publishMachineInfo } from "./publish-machine-info.ts";

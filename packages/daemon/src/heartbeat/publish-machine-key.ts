@@ -2,8 +2,9 @@
  * The launcher publishes the machine's key once, when it joins. Who may write to the machine room may put another in its
  * place. No reader accepts that one, and no credential can be sealed for this machine: so the daemon restores its own.
  */
-import { readIfPresent } from "@bureau/kit/durable-file";
+
 import type { MatrixSession } from "@bureau/matrix/session";
+import { readIfPresent } from "@bureau/os/durable-file";
 import { eventTypes, MachineKeySchema } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";

@@ -1,7 +1,8 @@
 /** The admin sockets of this machine's proxies (wire facts, section 7.3): where changed grants are pushed. */
-import { viaSocket } from "@bureau/kit/egress";
+
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import { type Layout, sandboxPaths } from "@bureau/kit/layout";
+import { viaSocket } from "@bureau/os/egress";
+import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import type { Grant } from "@bureau/schema/authorization";
 import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
 

@@ -6,8 +6,8 @@
 import { randomUUID } from "node:crypto";
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
+import type { Log } from "@bureau/os/log";
 import { Wakeup } from "../wakeup.ts";
 import type { Notice } from "./notice.ts";
 

@@ -4,8 +4,8 @@
  * over a version that crashes first.
  */
 import { rmSync } from "node:fs";
-import { readIfPresent, writeAtomically } from "@bureau/kit/durable-file";
-import type { Log } from "@bureau/kit/log";
+import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
+import type { Log } from "@bureau/os/log";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import type { Notice } from "./notice.ts";

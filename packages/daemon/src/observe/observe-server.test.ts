@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import { OBSERVE_LINE_BYTES_MAX } from "@bureau/schema/observe-wire";
 import { type ObserveAction, serveObserve } from "./observe-server.ts";
 

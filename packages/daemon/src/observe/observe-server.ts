@@ -6,10 +6,10 @@
 import { chownSync, statSync } from "node:fs";
 import type { Socket } from "node:net";
 import { dirname } from "node:path";
-import { type CborServer, type ListenPlace, startAccepting } from "@bureau/kit/cbor-socket";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
+import { type CborServer, type ListenPlace, startAccepting } from "@bureau/os/cbor-socket";
+import type { Log } from "@bureau/os/log";
 import { type ObserveRequest, ObserveRequestSchema } from "@bureau/schema/observe-wire";
 import { InputError, parseJson } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";

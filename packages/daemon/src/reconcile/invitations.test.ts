@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import { type AccountLocalpart, parseAccountLocalpart, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { Invitations, roomsOf } from "./invitations.ts";

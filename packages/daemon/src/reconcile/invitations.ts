@@ -6,8 +6,8 @@
  * Best effort: a machine may lack the level, a homeserver may be down. A failure does not keep a principal from starting.
  */
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import {
   type AccountLocalpart,
   parseRoomId,

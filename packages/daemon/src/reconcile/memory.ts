@@ -3,9 +3,10 @@
  * a reboot, so only that is on disk; it is there before the launcher's record of the exit is cleared, so that a crash
  * between the two is an exit seen twice, never one forgotten.
  */
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
+
 import { BureauError } from "@bureau/kit/errors";
-import { decodeState, encodeState, isTooNew } from "@bureau/kit/state-format";
+import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
 import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
 import * as v from "valibot";
 import type { GoodSpec } from "./spec-history.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parseAccountLocalpart, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";

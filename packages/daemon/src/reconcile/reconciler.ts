@@ -8,7 +8,7 @@
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Log } from "@bureau/os/log";
 import type { LimitsFact, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { AccountLocalpart, UserId } from "@bureau/schema/refs";

@@ -2,7 +2,7 @@
  * Which configuration a principal runs: what is asked for, or the last one that worked while what is asked for is known
  * not to. Pure.
  */
-import { canonicalJson } from "@bureau/kit/digest";
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { WantedSandbox } from "../desired/desired.ts";
 import { credentialsOf, specDigest, structureOf } from "../desired/digests.ts";

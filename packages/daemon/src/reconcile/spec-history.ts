@@ -7,9 +7,9 @@
  */
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
-import type { Log } from "@bureau/kit/log";
-import { decodeState, encodeState, isTooNew } from "@bureau/kit/state-format";
+import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
+import type { Log } from "@bureau/os/log";
+import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
 import { SandboxSpecSchema } from "@bureau/schema/launcher-ipc";
 import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
 import { HealthCheckSchema } from "@bureau/schema/template";

@@ -1,8 +1,8 @@
 /** The rooms every machine is in: found and joined at start (wire facts, section 9.14). */
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import {
   aliasOf,
   fleetOf,

@@ -4,9 +4,9 @@
  */
 import { delayMs } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
 import { isTransient } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import type { RoomAlias, RoomId } from "@bureau/schema/refs";
 import type { RoomLookup } from "../desired/snapshot.ts";
 

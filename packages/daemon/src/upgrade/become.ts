@@ -3,11 +3,11 @@
  * is handed on, so that nobody who asks something meanwhile is refused.
  */
 import type { Clock } from "@bureau/kit/clock";
-import { replaceProcess } from "@bureau/kit/exec";
-import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/kit/host-environment";
-import type { Log } from "@bureau/kit/log";
-import { pingWatchdog } from "@bureau/kit/systemd";
 import { waitFor } from "@bureau/kit/wait-for";
+import { replaceProcess } from "@bureau/os/exec";
+import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
+import type { Log } from "@bureau/os/log";
+import { pingWatchdog } from "@bureau/os/systemd";
 import type { Outbox } from "../notices/outbox.ts";
 import { keepUnsent } from "../notices/unsent.ts";
 import type { ObserveServer } from "../observe/observe-server.ts";

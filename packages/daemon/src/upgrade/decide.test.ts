@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { WatchdogRecord } from "@bureau/kit/watchdog-record";
+import type { WatchdogRecord } from "@bureau/os/watchdog-record";
 import { CUT_OFF_MAX, decideAtStart, ENDED, type Start } from "./decide.ts";
 import {
   type CurrentUpgrade,

@@ -2,7 +2,7 @@
  * Who am I, and what follows from it: pure, from what was written before the last program ended. Every crash lands here,
  * because whichever version starts next asks this first.
  */
-import type { WatchdogRecord } from "@bureau/kit/watchdog-record";
+import type { WatchdogRecord } from "@bureau/os/watchdog-record";
 import type { UpgradeState } from "./upgrade-state.ts";
 
 export type Start =

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { LauncherUpgrade } from "./launcher-upgrade.ts";
 import { upgradeTimes } from "./upgrade-times.ts";

@@ -1,9 +1,9 @@
 /** The launcher's part of an upgrade, seen from the daemon, which watches over it from outside. */
 import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
-import { type HeldProcess, holdProcess } from "@bureau/kit/posix";
-import { identify } from "@bureau/kit/process-table";
+import type { Log } from "@bureau/os/log";
+import { type HeldProcess, holdProcess } from "@bureau/os/posix";
+import { identify } from "@bureau/os/process-table";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { UpgradeTimes } from "./upgrade-times.ts";

@@ -1,5 +1,5 @@
 /** `m.bureau.machine_version`, from what is remembered and what runs. Pure. */
-import type { HostEnvironment } from "@bureau/kit/host-environment";
+import type { HostEnvironment } from "@bureau/os/host-environment";
 import type { MachineVersion } from "@bureau/schema/events";
 import type { LauncherStatus } from "./launcher-upgrade.ts";
 import type { UpgradeState } from "./upgrade-state.ts";

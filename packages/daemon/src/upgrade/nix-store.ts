@@ -8,11 +8,11 @@
  */
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
-import { viaNetwork } from "@bureau/kit/egress";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import { versionRootsDir } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
 import { isStorePath, nixStore } from "@bureau/kit/nix-store-path";
+import { viaNetwork } from "@bureau/os/egress";
+import { versionRootsDir } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
 import type { FleetCache } from "@bureau/schema/events";
 import { runBriefly } from "./run-briefly.ts";
 

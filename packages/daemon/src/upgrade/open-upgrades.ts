@@ -1,7 +1,8 @@
 /** The upgrader and what speaks for it, put together from the daemon's parts. */
-import { ownHostEnvironment } from "@bureau/kit/host-environment";
+
 import type { RoomView } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { ownHostEnvironment } from "@bureau/os/host-environment";
 import { eventTypes, type FleetCache, MachineVersionSchema } from "@bureau/schema/events";
 import { stateKeyOf } from "@bureau/schema/refs";
 import * as v from "valibot";

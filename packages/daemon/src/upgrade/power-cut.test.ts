@@ -8,7 +8,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
-import { silentLog } from "@bureau/kit/log";
+import { silentLog } from "@bureau/os/log";
 import { type Change, cutPower, recordChanges, survivals } from "./recorded-disk.ts";
 import { readUpgradeState } from "./upgrade-state.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./upgrade-world.ts";

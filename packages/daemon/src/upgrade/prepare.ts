@@ -1,18 +1,18 @@
 /** Before anything is changed: is the new version here, whole, and does it run on this machine at all? */
 import { existsSync, realpathSync } from "node:fs";
-import { faultOfPlace } from "@bureau/kit/build-place";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import { isStorePath } from "@bureau/kit/nix-store-path";
+import { faultOfPlace } from "@bureau/os/build-place";
 import {
   argumentsFor,
   type HostEnvironment,
   readHostEnvironment,
   runtimeOf,
   wholeFaultOf,
-} from "@bureau/kit/host-environment";
-import type { Layout } from "@bureau/kit/layout";
-import { isStorePath } from "@bureau/kit/nix-store-path";
-import { realPath } from "@bureau/kit/own-build";
-import { faultBetween, stateFormats } from "@bureau/kit/state-format";
+} from "@bureau/os/host-environment";
+import type { Layout } from "@bureau/os/layout";
+import { realPath } from "@bureau/os/own-build";
+import { faultBetween, stateFormats } from "@bureau/os/state-format";
 import { InputError } from "@bureau/schema/parse";
 import { type FetchOptions, fetchStorePath } from "./nix-store.ts";
 import { runBriefly } from "./run-briefly.ts";

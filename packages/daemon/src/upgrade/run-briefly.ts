@@ -1,6 +1,6 @@
 /** A program that is run to its end, with a limit on its time; what it said is kept. */
 import { messageOf } from "@bureau/kit/errors";
-import { runToEnd } from "@bureau/kit/run-to-end";
+import { runToEnd } from "@bureau/os/run-to-end";
 
 const OUTPUT_CHARS_MAX = 600;
 

@@ -4,8 +4,8 @@
  * done as soon as there is room.
  */
 import type { Clock } from "@bureau/kit/clock";
-import { type Layout, upgradeStateFile } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
+import { type Layout, upgradeStateFile } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
 import {
   bootId,
   clearWatchdogRecord,
@@ -13,7 +13,7 @@ import {
   takeWentBack,
   type WatchdogRecord,
   writeWatchdogRecord,
-} from "@bureau/kit/watchdog-record";
+} from "@bureau/os/watchdog-record";
 import type { MachineVersion } from "@bureau/schema/events";
 import { readUpgradeState, recalled, type UpgradeState, writeUpgradeState } from "./upgrade-state.ts";
 

@@ -3,9 +3,9 @@
  * way and how far it got, and what became of earlier ones. Written before each step, so that a program that starts after
  * any crash knows where it is.
  */
-import { readIfPresent, writeDurably } from "@bureau/kit/durable-file";
-import type { Log } from "@bureau/kit/log";
-import { decodeState, encodeState, isTooNew } from "@bureau/kit/state-format";
+import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import type { Log } from "@bureau/os/log";
+import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
 import {
   type MachineVersion,
   upgradeSteps,

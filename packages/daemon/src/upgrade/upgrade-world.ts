@@ -14,9 +14,9 @@ import {
 import { dirname, join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { digestOfProgram, readHostEnvironment, runtimeOf } from "@bureau/kit/host-environment";
-import type { Layout } from "@bureau/kit/layout";
-import { silentLog } from "@bureau/kit/log";
+import { digestOfProgram, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
+import type { Layout } from "@bureau/os/layout";
+import { silentLog } from "@bureau/os/log";
 import type { MachineVersion } from "@bureau/schema/events";
 import { parseAccountLocalpart } from "@bureau/schema/refs";
 import type { Launcher } from "../launcher/launcher-client.ts";

@@ -23,11 +23,11 @@ import {
   leadsTo,
   moveBootLink,
   readHostEnvironment,
-} from "@bureau/kit/host-environment";
-import type { Layout } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
-import { formatsIn } from "@bureau/kit/state-format";
-import { bootId, wentBackVariable } from "@bureau/kit/watchdog-record";
+} from "@bureau/os/host-environment";
+import type { Layout } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
+import { formatsIn } from "@bureau/os/state-format";
+import { bootId, wentBackVariable } from "@bureau/os/watchdog-record";
 import type { FleetCache, MachineVersion, UpgradeStep } from "@bureau/schema/events";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { type Notice, notice } from "../notices/notice.ts";

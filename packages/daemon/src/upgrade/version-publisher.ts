@@ -1,10 +1,10 @@
 /** Says in the config room which versions run here, and how far a request has got; the latest word wins. */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Clock } from "@bureau/kit/clock";
-import { canonicalJson } from "@bureau/kit/digest";
-import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf } from "@bureau/schema/refs";
 import { Wakeup } from "../wakeup.ts";

@@ -1,6 +1,7 @@
 /** Which version this machine is asked to run, from its configuration as it is in its room. */
-import { digestOf } from "@bureau/kit/digest";
+
 import type { RoomView } from "@bureau/matrix/room-state";
+import { digestOf } from "@bureau/os/digest";
 import { type BureauVersion, BureauVersionSchema, eventTypes } from "@bureau/schema/events";
 import * as v from "valibot";
 import type { UpgradeRequest } from "./upgrade-state.ts";

@@ -4,8 +4,8 @@
  * 500 M_UNKNOWN, is logged once here, and does not stop the server.
  */
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
-import { clearStaleSocket } from "@bureau/kit/stale-socket";
+import type { Log } from "@bureau/os/log";
+import { clearStaleSocket } from "@bureau/os/stale-socket";
 import { addressOfSocket, type ListenAddress } from "@bureau/schema/homeserver-address";
 import type { Session, Sessions } from "../auth/sessions.ts";
 import { isDiskFull } from "../store/database.ts";

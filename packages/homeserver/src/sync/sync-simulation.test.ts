@@ -8,8 +8,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/kit/log";
 import { Secret } from "@bureau/kit/secret";
+import { silentLog } from "@bureau/os/log";
 import {
   at,
   type EventJson,

@@ -5,9 +5,9 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { removeDurably, removeTemporaries } from "@bureau/kit/durable-file";
-import { systemHost } from "@bureau/kit/layout";
-import { lockAccountFiles } from "@bureau/kit/posix";
+import { removeDurably, removeTemporaries } from "@bureau/os/durable-file";
+import { systemHost } from "@bureau/os/layout";
+import { lockAccountFiles } from "@bureau/os/posix";
 import { replaceFile } from "../system/root-files.ts";
 import { readAccounts } from "./accounts.ts";
 import { type Backups, restore } from "./backups.ts";

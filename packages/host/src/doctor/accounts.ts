@@ -1,7 +1,7 @@
 /** The host's users and groups, as /etc/passwd and /etc/group say. */
 import { readFileSync } from "node:fs";
-import { readIfPresent } from "@bureau/kit/durable-file";
-import { systemHost } from "@bureau/kit/layout";
+import { readIfPresent } from "@bureau/os/durable-file";
+import { systemHost } from "@bureau/os/layout";
 
 export type User = {
   readonly name: string;

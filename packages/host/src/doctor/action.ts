@@ -2,7 +2,7 @@
  * What `--fix` may do to a host, as data: checks name actions, the plan orders them, the executor applies them. A new
  * repair is a kind here and a case in `apply-action.ts`; nothing else touches the host.
  */
-import { canonicalJson } from "@bureau/kit/digest";
+import { canonicalJson } from "@bureau/kit/canonical-json";
 
 export type Action =
   /** Installs a package of the host's distribution. */
@@ -136,3 +136,9 @@ export function describeAction(action: Action): string {
       return "let the host set its clock by the network (timedatectl set-ntp true)";
   }
 }
+
+/** One act, and the checks it is for. */
+export type Change = { readonly id: string; readonly what: string };
+
+export const changesOf = (steps: readonly Step[]): Change[] =>
+  steps.flatMap(({ action, checks }) => checks.map((id) => ({ id, what: describeAction(action) })));

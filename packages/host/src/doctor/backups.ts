@@ -16,9 +16,9 @@ import {
   symlinkSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { replaceWith, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { replaceWith, writeDurably } from "@bureau/os/durable-file";
+import { systemHost } from "@bureau/os/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { forRoot, readFileItself, replaceFile, setOwnership, writeNewFile } from "../system/root-files.ts";

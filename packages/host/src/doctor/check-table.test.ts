@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
+import { type EgressSettings, noEgressSettings } from "@bureau/os/egress";
 import type { Finding } from "./check.ts";
 import { checkTable } from "./check-table.ts";
 import { remedies } from "./checks/system-checks.ts";

@@ -5,16 +5,24 @@
 import { closeSync, openSync } from "node:fs";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
-import { tryLock } from "@bureau/kit/posix";
 import { waitFor } from "@bureau/kit/wait-for";
-import { machineReport } from "../instance/daemon-client.ts";
-import { type UnitState, unitStates } from "../system/systemctl.ts";
-import { daemonUnit, unitFiles } from "../system/units.ts";
-import { type Action, actionKey, describeAction, planSteps, type Step } from "./action.ts";
+import { machineReport } from "@bureau/os/daemon-client";
+import { tryLock } from "@bureau/os/posix";
+import { type UnitState, unitStates } from "@bureau/os/systemctl";
+import { daemonUnit } from "@bureau/os/unit-names";
+import { unitFiles } from "../system/units.ts";
+import {
+  type Action,
+  actionKey,
+  type Change,
+  changesOf,
+  describeAction,
+  planSteps,
+  type Step,
+} from "./action.ts";
 import { applyAction, type FixContext } from "./apply-action.ts";
 import { Backups } from "./backups.ts";
 import type { Check, CheckResult } from "./check.ts";
-import { type Change, changesOf } from "./doctor-report.ts";
 import { openHostView } from "./host-view.ts";
 import { openRecord } from "./install-record.ts";
 import { runChecks } from "./run-checks.ts";

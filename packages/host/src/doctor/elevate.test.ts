@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { evalCommand } from "@bureau/kit/runtime-command";
+import { evalCommand } from "@bureau/os/runtime-command";
 
 const program = `import { hasTerminal } from ${JSON.stringify(join(import.meta.dir, "elevate.ts"))};
 console.log((hasTerminal() ? "somebody" : "nobody") + ", " + (process.stdin.isTTY === true));`;

@@ -6,8 +6,8 @@
 import { closeSync, constants, lstatSync, openSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
-import { shellLine } from "../remote/shell-words.ts";
+import { shellLine } from "@bureau/kit/shell-words";
+import { systemHost } from "@bureau/os/layout";
 import { readAccounts } from "./accounts.ts";
 
 /** What the doctor under sudo adds to its exit code, so that sudo's own failures can be told from it. */

@@ -3,7 +3,7 @@
  * whatever has become of the rest meanwhile.
  */
 import { chownSync } from "node:fs";
-import { readIfPresent, removeDurably, writeDurably } from "@bureau/kit/durable-file";
+import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
 import { look } from "./look.ts";
 
 const BEGIN = "# Bureau: written by bureau machine doctor --fix";

@@ -1,8 +1,9 @@
 /** One unauthenticated question to a homeserver: does it answer, and what time does it have. */
-import { egressTo } from "@bureau/kit/egress";
+
 import { messageOf } from "@bureau/kit/errors";
 import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { path } from "@bureau/matrix/request";
+import { egressTo } from "@bureau/os/egress";
 
 export type HomeserverAnswer = {
   readonly url: string;

@@ -3,17 +3,18 @@
  * a whole doctor is one question to systemd, one to the daemon and one to the homeserver. A view is of one moment: the
  * next round of a fix opens a new one.
  */
+
+import type { Instance } from "@bureau/instance/instance";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { configureEgress, type EgressSettings, noEgressSettings } from "@bureau/kit/egress";
 import { type BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
-import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
-import { type MachineConf, parseMachineConf } from "@bureau/kit/machine-conf";
 import { readMachineSession, type StoredSession } from "@bureau/matrix/session-file";
+import { machineReport } from "@bureau/os/daemon-client";
+import { configureEgress, type EgressSettings, noEgressSettings } from "@bureau/os/egress";
+import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/os/layout";
+import { type MachineConf, parseMachineConf } from "@bureau/os/machine-conf";
+import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";
-import { machineReport } from "../instance/daemon-client.ts";
-import type { Instance } from "../instance/instance.ts";
-import { type UnitState, unitStates } from "../system/systemctl.ts";
 import { unitFiles } from "../system/units.ts";
 import { type Accounts, readAccounts } from "./accounts.ts";
 import { askHomeserver, type HomeserverAnswer } from "./homeserver-probe.ts";

@@ -6,9 +6,9 @@
  * The first entry about a thing stays: it tells what was there before Bureau came.
  */
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { readIfPresent, removeTemporaries, writeDurably } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { readIfPresent, removeTemporaries, writeDurably } from "@bureau/os/durable-file";
+import { systemHost } from "@bureau/os/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { look } from "./look.ts";

@@ -12,11 +12,11 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { syncPath } from "@bureau/kit/durable-file";
-import { type HostEnvironment, readHostEnvironment } from "@bureau/kit/host-environment";
-import { systemHost } from "@bureau/kit/layout";
 import { isInStore } from "@bureau/kit/nix-store-path";
-import { realPath } from "@bureau/kit/own-build";
+import { syncPath } from "@bureau/os/durable-file";
+import { type HostEnvironment, readHostEnvironment } from "@bureau/os/host-environment";
+import { systemHost } from "@bureau/os/layout";
+import { realPath } from "@bureau/os/own-build";
 
 /** The build at `path`, links followed. @throws as {@link readHostEnvironment} */
 export const buildAt = (path: string): HostEnvironment => readHostEnvironment(realPath(path) ?? path);

@@ -1,5 +1,5 @@
 /** The state of a host that has not joined a fleet, in one line, with the command to join. */
-import { systemHost } from "@bureau/kit/layout";
+import { systemHost } from "@bureau/os/layout";
 import type { HostView } from "./host-view.ts";
 import { look } from "./look.ts";
 

@@ -5,9 +5,9 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
-import { versionRootsDir } from "@bureau/kit/layout";
-import { identify } from "@bureau/kit/process-table";
-import { unitStates } from "../system/systemctl.ts";
+import { versionRootsDir } from "@bureau/os/layout";
+import { identify } from "@bureau/os/process-table";
+import { unitStates } from "@bureau/os/systemctl";
 import { look, targetOf, textOf } from "./look.ts";
 import { runCommand } from "./run-command.ts";
 

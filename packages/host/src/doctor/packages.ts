@@ -1,6 +1,6 @@
 /** The host's package manager, for the two programs sandboxes need. */
 import { BureauError } from "@bureau/kit/errors";
-import type { Ran } from "@bureau/kit/run-to-end";
+import type { Ran } from "@bureau/os/run-to-end";
 import type { InstallRecord } from "./install-record.ts";
 import { hasProgram, mustRun, runCommand } from "./run-command.ts";
 

@@ -3,7 +3,7 @@
  * Ctrl-C does not reach them: what was begun ends in order.
  */
 import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { type Ran, runToEnd } from "@bureau/kit/run-to-end";
+import { type Ran, runToEnd } from "@bureau/os/run-to-end";
 
 /** Enough for anything but package managers, which give their own. */
 const RUN_MS_MAX = 60_000;

@@ -15,10 +15,10 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { removeDurably, removeTemporaries, syncPath } from "@bureau/kit/durable-file";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { systemHost, systemLayout } from "@bureau/kit/layout";
-import { identify, type ProcessId, stopProcess } from "@bureau/kit/process-table";
+import { removeDurably, removeTemporaries, syncPath } from "@bureau/os/durable-file";
+import { systemHost, systemLayout } from "@bureau/os/layout";
+import { identify, type ProcessId, stopProcess } from "@bureau/os/process-table";
 import { firstBootUnit } from "../system/first-boot.ts";
 import { setOwnership } from "../system/root-files.ts";
 import { unitFiles } from "../system/units.ts";

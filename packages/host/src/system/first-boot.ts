@@ -5,8 +5,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { machineSessionFile, systemHost, systemLayout } from "@bureau/kit/layout";
-import type { MachineConf } from "@bureau/kit/machine-conf";
+import { machineSessionFile, systemHost, systemLayout } from "@bureau/os/layout";
+import type { MachineConf } from "@bureau/os/machine-conf";
 import { mustRun, runCommand } from "../doctor/run-command.ts";
 import { forRoot, replaceFile } from "./root-files.ts";
 

@@ -12,7 +12,7 @@ import {
   readFileSync,
   writeFileSync,
 } from "node:fs";
-import { replaceWith } from "@bureau/kit/durable-file";
+import { replaceWith } from "@bureau/os/durable-file";
 
 export type Ownership = { readonly uid: number; readonly gid: number; readonly mode: number };
 

@@ -13,7 +13,7 @@
  *
  * The sockets belong to systemd: they stay open while a service is replaced, so no client is ever refused.
  */
-import { systemHost, systemLayout } from "@bureau/kit/layout";
+import { systemHost, systemLayout } from "@bureau/os/layout";
 
 export type HostFile = { readonly path: string; readonly text: string };
 
@@ -330,13 +330,6 @@ function unit(name: string, text: string, when: { enabled: boolean; active: bool
   const written = "# Written by bureau machine doctor --fix, which puts it back when it is changed.\n";
   return { name, path: `${systemHost.unitDir}/${name}`, text: written + text, ...when };
 }
-
-export const launcherUnit = "bureau-launcher.service";
-export const daemonUnit = "bureau-daemon.service";
-/** The daemon's exit code when the homeserver closed this machine's account or session; nothing starts it again. */
-export const REVOKED = 77;
-/** Whose end is the end of every sandbox. */
-export const terminalsUnit = "bureau-terminals.service";
 
 /** A socket of the installation: the specification's table "Socket Permissions". */
 export type HostSocket = {

@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { join } from "node:path";
 import { startHomeserver } from "@bureau/homeserver/homeserver";
 import { systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/kit/log";
 import { Secret } from "@bureau/kit/secret";
+import { silentLog } from "@bureau/os/log";
 import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
 import type { LauncherConfig } from "../launcher-config.ts";

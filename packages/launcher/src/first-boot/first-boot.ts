@@ -8,10 +8,10 @@
 import { existsSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import { writeDurably } from "@bureau/kit/durable-file";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import { type Layout, machineSessionFile, makePrivateDir } from "@bureau/kit/layout";
-import type { Log } from "@bureau/kit/log";
+import { writeDurably } from "@bureau/os/durable-file";
+import { type Layout, machineSessionFile, makePrivateDir } from "@bureau/os/layout";
+import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineKey as PublishedKey } from "@bureau/schema/events";
 import { aliasOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { loadOrMakeMachineKey, type MachineKey, sha256Hex } from "../keys.ts";

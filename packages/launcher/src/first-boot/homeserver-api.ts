@@ -3,10 +3,10 @@
  * moment of its life, so this stays small and knows nothing of sync or rooms beyond their aliases.
  */
 import { systemClock } from "@bureau/kit/clock";
-import { egressTo } from "@bureau/kit/egress";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { refusedBecause } from "@bureau/kit/refused-because";
+import { egressTo } from "@bureau/os/egress";
 import { parse } from "@bureau/schema/parse";
 import {
   array,

@@ -4,9 +4,9 @@
  * from the boot that made the session is removed. Whatever else is wrong with it, the machine goes on as it is.
  */
 import { existsSync } from "node:fs";
-import { removeDurably } from "@bureau/kit/durable-file";
 import { messageOf } from "@bureau/kit/errors";
-import { machineKeyFile, machinePublicKeyFile, machineSessionFile } from "@bureau/kit/layout";
+import { removeDurably } from "@bureau/os/durable-file";
+import { machineKeyFile, machinePublicKeyFile, machineSessionFile } from "@bureau/os/layout";
 import type { LauncherConfig } from "../launcher-config.ts";
 import { readBootstrapSource } from "./bootstrap-source.ts";
 import { type FirstBootDeps, hasBooted, isWrongPassword, removeBootstrapFile } from "./first-boot.ts";

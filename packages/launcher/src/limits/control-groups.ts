@@ -12,7 +12,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { basename, dirname, join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
-import { identify, isAlive, type ProcessId } from "@bureau/kit/process-table";
+import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 import { PIDS_OF_BWRAP, type ResourceLimits } from "./resource-limits.ts";
 

@@ -1,5 +1,5 @@
 /** The resource limits of a sandbox. Pure: from its template, with defaults from the size of the host. */
-import type { ProcessLimit } from "@bureau/kit/posix";
+import type { ProcessLimit } from "@bureau/os/posix";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 
 export type ResourceLimits = {

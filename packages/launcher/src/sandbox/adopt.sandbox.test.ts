@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { callCbor } from "@bureau/kit/cbor-socket";
 import { systemClock } from "@bureau/kit/clock";
-import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/kit/layout";
-import { findInhabitants } from "@bureau/kit/mounts";
+import { callCbor } from "@bureau/os/cbor-socket";
+import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/os/layout";
+import { findInhabitants } from "@bureau/os/mounts";
 import {
   childrenOf,
   findByArguments,
@@ -13,7 +13,7 @@ import {
   signalProcess,
   stopProcess,
   waitUntilGone,
-} from "@bureau/kit/process-table";
+} from "@bureau/os/process-table";
 import { unknown } from "valibot";
 import { TestLauncher } from "../launcher-fixture.ts";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";

@@ -5,9 +5,9 @@
  */
 import { existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { tmuxSession } from "@bureau/kit/layout";
-import { isAlive } from "@bureau/kit/process-table";
-import { removeTree } from "@bureau/kit/remove-tree";
+import { tmuxSession } from "@bureau/os/layout";
+import { isAlive } from "@bureau/os/process-table";
+import { removeTree } from "@bureau/os/remove-tree";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
 import { findRecords, isWhole, type SandboxRecord } from "./record.ts";

@@ -15,10 +15,10 @@ import {
 import { totalmem } from "node:os";
 import { join } from "node:path";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import { insidePaths, tmuxSession } from "@bureau/kit/layout";
-import { mountsOf } from "@bureau/kit/mounts";
-import { limitProcess, makeFifo } from "@bureau/kit/posix";
-import { identify, isAlive, type ProcessId } from "@bureau/kit/process-table";
+import { insidePaths, tmuxSession } from "@bureau/os/layout";
+import { mountsOf } from "@bureau/os/mounts";
+import { limitProcess, makeFifo } from "@bureau/os/posix";
+import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type AccountLocalpart, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
 import { type SecurityException, securityExceptions } from "@bureau/schema/template";

@@ -5,8 +5,8 @@
  */
 import { rmSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
-import { type SandboxPaths, tmuxSession } from "@bureau/kit/layout";
-import { isAlive, type ProcessId } from "@bureau/kit/process-table";
+import { type SandboxPaths, tmuxSession } from "@bureau/os/layout";
+import { isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import { accountOf, exitOf, lostExit, saveLastScreen, settledScreen } from "./exit-account.ts";

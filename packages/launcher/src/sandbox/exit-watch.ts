@@ -7,8 +7,8 @@
  */
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import { basename } from "node:path";
-import type { SandboxPaths } from "@bureau/kit/layout";
-import { isAlive } from "@bureau/kit/process-table";
+import type { SandboxPaths } from "@bureau/os/layout";
+import { isAlive } from "@bureau/os/process-table";
 import type { AccountLocalpart } from "@bureau/schema/refs";
 import type { SandboxRecord } from "./record.ts";
 

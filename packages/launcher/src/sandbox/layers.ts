@@ -3,7 +3,7 @@
  * What cannot be read does not hold.
  */
 import { readFileSync, readlinkSync } from "node:fs";
-import { mountsOf } from "@bureau/kit/mounts";
+import { mountsOf } from "@bureau/os/mounts";
 import type { SandboxLayers } from "@bureau/schema/launcher-ipc";
 
 const NAMESPACES = ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] as const;

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { parseMountinfo } from "@bureau/kit/mounts";
+import { parseMountinfo } from "@bureau/os/mounts";
 import { findStrayMount } from "./mount-check.ts";
 
 const line = (device: string, root: string, point: string): string =>

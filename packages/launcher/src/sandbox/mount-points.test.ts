@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { removeTree } from "@bureau/kit/remove-tree";
+import { removeTree } from "@bureau/os/remove-tree";
 import { makeMountPoint, nestedPoints } from "./mount-points.ts";
 import type { ResolvedMount } from "./mount-policy.ts";
 

@@ -7,8 +7,8 @@
 import { statSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { makeBeneath, type Wanted } from "@bureau/kit/make-beneath";
-import { within } from "@bureau/kit/mounts";
+import { makeBeneath, type Wanted } from "@bureau/os/make-beneath";
+import { within } from "@bureau/os/mounts";
 import type { ResolvedMount } from "./mount-policy.ts";
 
 export type MountPoint = {

@@ -10,9 +10,9 @@
 import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { insidePaths, type Layout } from "@bureau/kit/layout";
-import { makeBeneath } from "@bureau/kit/make-beneath";
-import { within } from "@bureau/kit/mounts";
+import { insidePaths, type Layout } from "@bureau/os/layout";
+import { makeBeneath } from "@bureau/os/make-beneath";
+import { within } from "@bureau/os/mounts";
 import type { Mount } from "@bureau/schema/template";
 
 export type MountPolicy = {

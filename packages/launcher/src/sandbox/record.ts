@@ -4,9 +4,9 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { readIfPresent, writeAtomically, writeDurably } from "@bureau/kit/durable-file";
-import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/kit/layout";
-import { decodeState, encodeState, isTooNew, settleStateFormat } from "@bureau/kit/state-format";
+import { readIfPresent, writeAtomically, writeDurably } from "@bureau/os/durable-file";
+import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/os/layout";
+import { decodeState, encodeState, isTooNew, settleStateFormat } from "@bureau/os/state-format";
 import {
   SandboxConfinementSchema,
   SandboxDigestsSchema,

@@ -11,11 +11,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { writeAtomically } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import type { SandboxPaths } from "@bureau/kit/layout";
-import type { ProcessId } from "@bureau/kit/process-table";
-import { removeTree } from "@bureau/kit/remove-tree";
+import { writeAtomically } from "@bureau/os/durable-file";
+import type { SandboxPaths } from "@bureau/os/layout";
+import type { ProcessId } from "@bureau/os/process-table";
+import { removeTree } from "@bureau/os/remove-tree";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { CredentialBundle } from "../keys.ts";
 

@@ -4,10 +4,10 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
-import { readIfPresent } from "@bureau/kit/durable-file";
 import { BureauError } from "@bureau/kit/errors";
-import type { SandboxPaths } from "@bureau/kit/layout";
-import { findInhabitants } from "@bureau/kit/mounts";
+import { readIfPresent } from "@bureau/os/durable-file";
+import type { SandboxPaths } from "@bureau/os/layout";
+import { findInhabitants } from "@bureau/os/mounts";
 import {
   argumentsOf,
   childrenOf,
@@ -17,7 +17,7 @@ import {
   type ProcessId,
   signalProcess,
   waitUntilGone,
-} from "@bureau/kit/process-table";
+} from "@bureau/os/process-table";
 import type { SandboxProcesses } from "./record.ts";
 
 /** From the pane's start to the program's. bubblewrap needs milliseconds; a host out of memory may need seconds. */

@@ -2,9 +2,9 @@
  * Every sandbox the launcher knows, in memory and on disk alike, and the revision that `wait` watches. Of a sandbox being
  * created the list has no more than its principal; one being destroyed is until nothing of it is left.
  */
-import { type Layout, sandboxPaths } from "@bureau/kit/layout";
-import { isAlive } from "@bureau/kit/process-table";
-import { removeTree } from "@bureau/kit/remove-tree";
+import { type Layout, sandboxPaths } from "@bureau/os/layout";
+import { isAlive } from "@bureau/os/process-table";
+import { removeTree } from "@bureau/os/remove-tree";
 import type { SandboxList } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
 import { type SandboxRecord, statusOf, writeRecord } from "./record.ts";

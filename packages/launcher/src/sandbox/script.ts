@@ -9,7 +9,7 @@
  * whole group (kill 0). It outlives those that end a program, to write down how the program ended.
  */
 import { join } from "node:path";
-import type { SandboxPaths } from "@bureau/kit/layout";
+import type { SandboxPaths } from "@bureau/os/layout";
 
 /**
  * A named pipe: bubblewrap, with all mounts made, reads from it before it runs the program. The launcher looks at the

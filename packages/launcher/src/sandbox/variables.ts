@@ -3,7 +3,7 @@
  * mount of a path that still holds `${…}` is never what somebody meant. `$${` is a literal `${`.
  */
 import { BureauError } from "@bureau/kit/errors";
-import { insidePaths, type Layout } from "@bureau/kit/layout";
+import { insidePaths, type Layout } from "@bureau/os/layout";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { AccountLocalpart, FleetLocalpart, MachineLocalpart, ServerName } from "@bureau/schema/refs";
 import { PANE_TERM } from "../terminal/tmux.ts";

@@ -5,11 +5,11 @@
  * Sessions are addressed exactly (`=name`): tmux would otherwise take a prefix for a name.
  */
 import type { Clock } from "@bureau/kit/clock";
-import { writeAtomically } from "@bureau/kit/durable-file";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
-import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/kit/layout";
-import { argumentsOf, findByArguments, signalProcess } from "@bureau/kit/process-table";
-import { type Ran, runToEnd } from "@bureau/kit/run-to-end";
+import { writeAtomically } from "@bureau/os/durable-file";
+import { type Layout, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
+import { argumentsOf, findByArguments, signalProcess } from "@bureau/os/process-table";
+import { type Ran, runToEnd } from "@bureau/os/run-to-end";
 import { type Scope, scopeOf } from "./scope.ts";
 import { TmuxControl } from "./tmux-control.ts";
 

@@ -1,16 +1,10 @@
 /** What root wrote once: which machine this is, what systemd makes at boot, and how the machine's key is kept. */
 import { existsSync, readFileSync } from "node:fs";
-import { machineKeyFile, systemHost } from "@bureau/kit/layout";
-import { formatMachineConf, type MachineConf } from "@bureau/kit/machine-conf";
+import { machineKeyFile, systemHost } from "@bureau/os/layout";
+import { formatMachineConf, type MachineConf } from "@bureau/os/machine-conf";
+import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
 import { hostSecret } from "../../system/first-boot.ts";
-import {
-  daemonUnit,
-  type HostFile,
-  launcherUnit,
-  profileFile,
-  sysusersFile,
-  tmpfilesFile,
-} from "../../system/units.ts";
+import { type HostFile, profileFile, sysusersFile, tmpfilesFile } from "../../system/units.ts";
 import type { Action } from "../action.ts";
 import { type Check, type Finding, fail, hidden, pass, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";

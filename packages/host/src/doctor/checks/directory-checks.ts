@@ -1,5 +1,5 @@
 /** Every folder of the installation: there, with its owner, group and mode (specification, "Directory Ownership"). */
-import { systemHost, systemLayout } from "@bureau/kit/layout";
+import { systemHost, systemLayout } from "@bureau/os/layout";
 import { type HostFolder, hostFolders } from "../../system/units.ts";
 import { type Check, type Finding, fail, hidden, pass } from "../check.ts";
 import type { HostView } from "../host-view.ts";

@@ -1,7 +1,7 @@
 /** What else must be right around Bureau: space, time, Nix. */
 import { existsSync, type StatsFs, statfsSync } from "node:fs";
 import { dirname } from "node:path";
-import { systemHost } from "@bureau/kit/layout";
+import { systemHost } from "@bureau/os/layout";
 import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { runCommand } from "../run-command.ts";

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import type { UnitState } from "../../system/systemctl.ts";
+import type { UnitState } from "@bureau/os/systemctl";
 import { unitFiles } from "../../system/units.ts";
 import { describeAction } from "../action.ts";
+import { adviceOn } from "../advice.ts";
 import type { Check, Finding } from "../check.ts";
 import { checkTable } from "../check-table.ts";
 import { planOf } from "../doctor.ts";
-import { adviceOn } from "../doctor-report.ts";
 import type { HostView } from "../host-view.ts";
 import { runChecks } from "../run-checks.ts";
 import { joinAgain } from "./joining.ts";

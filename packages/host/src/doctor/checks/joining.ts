@@ -1,6 +1,7 @@
 /** The actions to join and to join again, shared by several checks. */
-import { machineSessionFile } from "@bureau/kit/layout";
-import { daemonUnit, launcherUnit, unitFiles } from "../../system/units.ts";
+import { machineSessionFile } from "@bureau/os/layout";
+import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
+import { unitFiles } from "../../system/units.ts";
 import type { Action } from "../action.ts";
 import type { Finding } from "../check.ts";
 import type { HostView } from "../host-view.ts";

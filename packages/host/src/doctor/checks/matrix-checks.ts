@@ -1,12 +1,13 @@
 /** The machine at its homeserver: reachable, the machine known there, its config room there, its session and key valid. */
-import { readCertificates } from "@bureau/kit/egress";
+
 import { isBureauError } from "@bureau/kit/errors";
-import { machinePublicKeyFile, machineSessionFile } from "@bureau/kit/layout";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
+import { readCertificates } from "@bureau/os/egress";
+import { machinePublicKeyFile, machineSessionFile } from "@bureau/os/layout";
+import { daemonUnit, REVOKED } from "@bureau/os/unit-names";
 import { eventTypes } from "@bureau/schema/events";
 import { aliasOf, fleetOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { daemonUnit, REVOKED } from "../../system/units.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import { askAlias } from "../homeserver-probe.ts";
 import type { HostView } from "../host-view.ts";

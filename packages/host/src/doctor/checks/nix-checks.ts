@@ -4,11 +4,11 @@
  */
 
 import { existsSync, readFileSync } from "node:fs";
-import { viaNetwork } from "@bureau/kit/egress";
 import { isBureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
+import { viaNetwork } from "@bureau/os/egress";
+import { systemHost } from "@bureau/os/layout";
+import { daemonUnit } from "@bureau/os/unit-names";
 import type { MachineReport } from "@bureau/schema/observe-wire";
-import { daemonUnit } from "../../system/units.ts";
 import type { Action } from "../action.ts";
 import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";

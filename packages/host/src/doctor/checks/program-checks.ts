@@ -2,8 +2,8 @@
 import { realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
-import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/kit/host-environment";
-import { systemHost } from "@bureau/kit/layout";
+import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/os/host-environment";
+import { systemHost } from "@bureau/os/layout";
 import type { Action } from "../action.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";

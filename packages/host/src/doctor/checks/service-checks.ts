@@ -2,12 +2,12 @@
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { type BureauError, isBureauError } from "@bureau/kit/errors";
-import { sandboxPaths, systemHost } from "@bureau/kit/layout";
-import { evalCommand } from "@bureau/kit/runtime-command";
+import { describeLimits } from "@bureau/kit/limits-report";
+import { sandboxPaths, systemHost } from "@bureau/os/layout";
+import { evalCommand } from "@bureau/os/runtime-command";
+import { daemonUnit } from "@bureau/os/unit-names";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import { type FleetLocalpart, fleetOf, parseAccountLocalpart, principalType } from "@bureau/schema/refs";
-import { describeLimits } from "../../instance/limits-report.ts";
-import { daemonUnit } from "../../system/units.ts";
 import { asOperator } from "../accounts.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";

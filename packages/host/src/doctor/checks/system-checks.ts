@@ -1,7 +1,5 @@
 /** The host itself: accounts, kernel, the programs sandboxes are made with. */
 import { existsSync, readFileSync } from "node:fs";
-import { isBureauError } from "@bureau/kit/errors";
-import { systemHost } from "@bureau/kit/layout";
 import {
   bwrapFault,
   type Host,
@@ -9,7 +7,9 @@ import {
   requireBwrap,
   requireTmux,
   thisHost,
-} from "../../instance/probe.ts";
+} from "@bureau/instance/probe";
+import { isBureauError } from "@bureau/kit/errors";
+import { systemHost } from "@bureau/os/layout";
 import { sysusersFile } from "../../system/units.ts";
 import { asSystemUser, sessionGroups } from "../accounts.ts";
 import type { Action } from "../action.ts";

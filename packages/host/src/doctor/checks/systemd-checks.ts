@@ -1,6 +1,7 @@
 /** Units and socket units: installed as this version writes them, enabled, running. */
-import { isTemplate } from "../../system/systemctl.ts";
-import { REVOKED, terminalsUnit, type UnitFile, unitFiles } from "../../system/units.ts";
+import { isTemplate } from "@bureau/os/systemctl";
+import { REVOKED, terminalsUnit } from "@bureau/os/unit-names";
+import { type UnitFile, unitFiles } from "../../system/units.ts";
 import type { Action } from "../action.ts";
 import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";

@@ -1,8 +1,8 @@
 /** Running programs are of the build that the boot link names. */
 import { readlinkSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
-import { argumentsOf } from "@bureau/kit/process-table";
-import { programIn } from "@bureau/kit/runtime-command";
+import { argumentsOf } from "@bureau/os/process-table";
+import { programIn } from "@bureau/os/runtime-command";
 import { type Check, type Finding, fail, hidden, pass, skip } from "../check.ts";
 import type { HostView } from "../host-view.ts";
 import { buildAt, buildOfProcessPath } from "../installed-build.ts";

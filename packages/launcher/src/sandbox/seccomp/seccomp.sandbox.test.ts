@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { tmuxSession, tmuxSocket } from "@bureau/kit/layout";
+import { tmuxSession, tmuxSocket } from "@bureau/os/layout";
 import { parseAccountLocalpart } from "@bureau/schema/refs";
 import { type SpecInput, TestLauncher } from "../../launcher-fixture.ts";
 import { denyList } from "./deny-list.ts";

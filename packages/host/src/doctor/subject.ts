@@ -1,0 +1,7 @@
+/** What a doctor is about: which installation, which machine, which operator. */
+import type { ViewOptions } from "./host-view.ts";
+
+export type Subject = Omit<ViewOptions, "clock"> & {
+  /** The bootstrap file's text. */
+  readonly bootstrap: string | undefined;
+};
