@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeF
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sandboxPaths } from "@bureau/os/layout";
-import { parseAccountLocalpart, parseFleet, parseRoomAlias } from "@bureau/schema/refs";
+import { parseFleet, parsePrincipalName, parseRoomAlias } from "@bureau/schema/refs";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { type Figure, figure, quantile } from "./statistics.ts";
 
@@ -88,9 +88,7 @@ async function timeCreate(
   assignment: Assignment,
   others: readonly unknown[],
 ): Promise<number> {
-  const account = parseAccountLocalpart(
-    assignment.principal.split("/").slice(3).join("/").split(":")[0] ?? "",
-  );
+  const account = parsePrincipalName(assignment.principal.split("/").slice(3).join("/").split(":")[0] ?? "");
   const file = join(bureau.layout.workspaceRoot, "home", account, "first");
   mkdirSync(join(file, ".."), { recursive: true });
   rmSync(file, { force: true });

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sandboxPaths } from "@bureau/os/layout";
 import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";
-import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
+import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 const running = useBureau();
@@ -15,7 +15,7 @@ const listing = async (): Promise<string | undefined> => {
   const { listen } = sandboxPaths(
     running().layout,
     parseFleet("bureau/fleet/local"),
-    parseAccountLocalpart("service/web"),
+    parsePrincipalName("service/web"),
   );
   const answer = await fetch("http://service/", { unix: join(listen, "service.sock") }).catch(
     () => undefined,

@@ -5,7 +5,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { tmuxSession } from "@bureau/os/layout";
-import { parseAccountLocalpart } from "@bureau/schema/refs";
+import { parsePrincipalName } from "@bureau/schema/refs";
 import { HostEnvironments } from "../upgrade/host-environments.ts";
 import { connecting, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import type { Census } from "./inside/census.ts";
@@ -129,7 +129,7 @@ async function steady(): Promise<Record<string, unknown>> {
 }
 
 async function counted(): Promise<number[]> {
-  const session = tmuxSession(parseAccountLocalpart("agent/counter"));
+  const session = tmuxSession(parsePrincipalName("agent/counter"));
   const screen = await m1().ok(
     `tmux -N -S /run/bureau/tmux.sock capture-pane -p -J -S -50000 -t '=${session}:'`,
     { user: "bureau" },

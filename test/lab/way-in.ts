@@ -80,7 +80,7 @@ export class WayIn {
   #login(command: string, user: string, options: RunOptions): string[] {
     const first = this.firstProcess();
     if (first === undefined) throw new BureauError("conflict", `Cannot run "${command}": the machine is off`);
-    const account = accountOf(first, user);
+    const account = principalNameOf(first, user);
     const variables = {
       HOME: account.home,
       USER: user,
@@ -112,7 +112,7 @@ export const inGroup = (group: string, command: readonly string[]): string[] => 
 const goTo = (cwd: string | undefined, home: string): string =>
   cwd === undefined ? `cd -- ${quote(home)} 2> /dev/null || cd /` : `cd -- ${quote(cwd)} || exit 1`;
 
-function accountOf(first: ProcessId, user: string): { uid: string; gid: string; home: string } {
+function principalNameOf(first: ProcessId, user: string): { uid: string; gid: string; home: string } {
   for (const line of readFileSync(`/proc/${first.pid}/root/etc/passwd`, "utf8").split("\n")) {
     const [name, , uid, gid, , home] = line.split(":");
     if (name === user && uid !== undefined && gid !== undefined) return { uid, gid, home: home || "/" };

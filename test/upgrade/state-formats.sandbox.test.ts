@@ -21,7 +21,7 @@ import { argumentsOf, identify, signalProcess } from "@bureau/os/process-table";
 import { programIn } from "@bureau/os/runtime-command";
 import type { StateFormats } from "@bureau/os/state-format";
 import type { MachineReport } from "@bureau/schema/observe-wire";
-import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
+import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
 import { bureauCommand, createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { buildInto } from "../../scripts/build.ts";
@@ -118,7 +118,7 @@ const upgrade = async (path: string): Promise<Upgraded> => {
 
 const record = (): string => {
   const { fleet } = JSON.parse(readFileSync(bureau.layout.instanceFile, "utf8")) as { fleet: string };
-  return sandboxPaths(bureau.layout, parseFleet(fleet), parseAccountLocalpart("agent/worker")).record;
+  return sandboxPaths(bureau.layout, parseFleet(fleet), parsePrincipalName("agent/worker")).record;
 };
 const formatOf = (path: string): number =>
   (JSON.parse(readFileSync(path, "utf8")) as { version: number }).version;

@@ -32,9 +32,9 @@ import {
 import type { Log } from "@bureau/os/log";
 import { inheritedSocket } from "@bureau/os/systemd";
 import {
-  type AccountLocalpart,
   localpartBytesMaxFor,
   type MachineLocalpart,
+  type PrincipalName,
   principalLocalpart,
   type UserId,
   userIdOf,
@@ -188,7 +188,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const { clock, log, random } = deps;
   const { layout, machine, serverName: server, fleet, statusIntervalMs: intervalMs } = config;
   const { session, userId } = openSession(config);
-  const userOf = (account: AccountLocalpart) => userIdOf(principalLocalpart(fleet, account), server);
+  const userOf = (account: PrincipalName) => userIdOf(principalLocalpart(fleet, account), server);
   const startedAt = clock.now();
   const outbox = new Outbox({ clock, log, random, ...takeUnsent(unsentNoticesFile(layout), log) });
   const notify = outbox.post.bind(outbox);

@@ -6,7 +6,7 @@ import { type Action, type ActionContext, action } from "@bureau/os/cbor-socket"
 import { tmuxSession } from "@bureau/os/layout";
 import { catchesSignal, isAlive, signalProcess } from "@bureau/os/process-table";
 import { type LauncherAction, type LauncherResponse, launcherRequests } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import type { PrincipalLock } from "./principal-lock.ts";
 import { openBundle, type ProxyGrants, proxyStartOf } from "./proxy-start.ts";
 import type { Renewal } from "./renewal.ts";
@@ -35,7 +35,7 @@ export function launcherActions(
   const startedAt = host.clock.now();
   const requests = launcherRequests;
   const change = <T>(
-    principal: AccountLocalpart,
+    principal: PrincipalName,
     caller: ActionContext | undefined,
     act: () => Promise<T>,
   ): Promise<T> =>
@@ -114,7 +114,7 @@ function requireCaller(gone: AbortSignal): void {
   if (gone.aborted) throw new BureauError("failed", "Nothing was done: whoever asked for it has gone");
 }
 
-function runningRecord(host: SandboxHost, principal: AccountLocalpart, act: string): SandboxRecord {
+function runningRecord(host: SandboxHost, principal: PrincipalName, act: string): SandboxRecord {
   const record = host.table.get(principal);
   if (record === undefined)
     throw new BureauError("not-found", `Cannot ${act} of "${principal}": it has no sandbox`);
@@ -123,7 +123,7 @@ function runningRecord(host: SandboxHost, principal: AccountLocalpart, act: stri
   return record;
 }
 
-async function signalSandbox(host: SandboxHost, principal: AccountLocalpart, signal: number): Promise<void> {
+async function signalSandbox(host: SandboxHost, principal: PrincipalName, signal: number): Promise<void> {
   const { processes } = runningRecord(host, principal, "signal the program");
   if (processes?.program === undefined || !signalProcess(processes.program, signal))
     throw new BureauError("conflict", `Cannot signal the program of "${principal}": it has ended`);
@@ -132,7 +132,7 @@ async function signalSandbox(host: SandboxHost, principal: AccountLocalpart, sig
 /** A new proxy on the sockets of the old; the sandbox sees it at the same path. */
 async function restartProxy(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   grants: ProxyGrants,
 ): Promise<LauncherResponse<"restart-proxy">> {
   const record = runningRecord(host, principal, "restart the proxy");
@@ -160,7 +160,7 @@ async function restartProxy(
 
 async function captureOutput(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   lines: number,
 ): Promise<LauncherResponse<"capture-output">> {
   const live = host.table.get(principal)?.phase === "running";

@@ -34,7 +34,7 @@ import {
   launcherResponses,
   type SandboxStatus,
 } from "@bureau/schema/launcher-ipc";
-import { parseAccountLocalpart, parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
+import { parseFleet, parseMachine, parsePrincipalName, parseServerName } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
 import type { BaseIssue, BaseSchema } from "valibot";
 import { loadOrMakeMachineKey, type MachineKey } from "./keys.ts";
@@ -197,7 +197,7 @@ export class TestLauncher implements AsyncDisposable {
   }
 
   paths(principal: string): SandboxPaths {
-    return sandboxPaths(this.layout, this.config.fleet, parseAccountLocalpart(principal));
+    return sandboxPaths(this.layout, this.config.fleet, parsePrincipalName(principal));
   }
 
   async status(principal: string): Promise<SandboxStatus | undefined> {

@@ -11,7 +11,7 @@ import { removeTemporariesIn } from "@bureau/os/durable-file";
 import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
 import type { Log } from "@bureau/os/log";
 import { inheritedSocket } from "@bureau/os/systemd";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
 import { loadAge, type MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
@@ -121,9 +121,9 @@ function makeHost(
     onExit: (principal) => ended(principal),
     onProxyChange: () => table.changed(),
   });
-  const ending = new Set<AccountLocalpart>();
+  const ending = new Set<PrincipalName>();
   /** Told again each second for as long as it takes; others who wait for the principal's lock need not stand behind all. */
-  const ended = (principal: AccountLocalpart): void => {
+  const ended = (principal: PrincipalName): void => {
     if (ending.has(principal)) return;
     ending.add(principal);
     void lock
@@ -131,7 +131,7 @@ function makeHost(
       .catch((error: unknown) => log.error("cannot record an exit", { principal, error }))
       .finally(() => ending.delete(principal));
   };
-  const clearLater = (principal: AccountLocalpart): void =>
+  const clearLater = (principal: PrincipalName): void =>
     void retry(
       () =>
         lock.run(principal, async () => {

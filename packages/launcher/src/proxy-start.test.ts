@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { parseAccountLocalpart } from "@bureau/schema/refs";
+import { parsePrincipalName } from "@bureau/schema/refs";
 import { parseLauncherFlags } from "./launcher-config.ts";
 import { proxyStartOf } from "./proxy-start.ts";
 
-const principal = parseAccountLocalpart("agent/demo");
+const principal = parsePrincipalName("agent/demo");
 
 function homeserverOf(own: string, sealed: string | undefined): string | undefined {
   const config = parseLauncherFlags(["--machine-name", "acme/fleet/prod/machine/box", "--homeserver", own]);

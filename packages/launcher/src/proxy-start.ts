@@ -6,7 +6,7 @@ import { type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import type { LauncherRequest } from "@bureau/schema/launcher-ipc";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
-import { type AccountLocalpart, aliasOf, principalLocalpart, userIdOf } from "@bureau/schema/refs";
+import { aliasOf, type PrincipalName, principalLocalpart, userIdOf } from "@bureau/schema/refs";
 import type { CredentialBundle, MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 
@@ -28,7 +28,7 @@ export async function openBundle(key: MachineKey, sealed: string | undefined): P
 
 export function proxyStartOf(
   config: LauncherConfig,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   grants: ProxyGrants,
   bundle: CredentialBundle,
 ): ProxyStart {

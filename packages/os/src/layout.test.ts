@@ -14,8 +14,8 @@ import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import {
   localpartBytesMaxFor,
-  parseAccountLocalpart,
   parseFleet,
+  parsePrincipalName,
   SOCKET_PATH_BYTES_MAX,
 } from "@bureau/schema/refs";
 import {
@@ -42,7 +42,7 @@ describe("the system's places", () => {
       ["/run/bureau/launcher.sock", "/run/bureau/observe.sock", "/var/lib/bureau/machine-key.txt"],
     );
     expect(fleetRunDir(systemLayout, fleet)).toBe("/run/bureau/fleet/prod");
-    const paths = sandboxPaths(systemLayout, fleet, parseAccountLocalpart("agent/code/reviewer"));
+    const paths = sandboxPaths(systemLayout, fleet, parsePrincipalName("agent/code/reviewer"));
     expect([paths.proxyLink, paths.adminSocket]).toEqual([
       "/run/bureau/fleet/prod/agent/code/reviewer.proxy.sock",
       "/run/bureau/fleet/prod/agent/code/reviewer.admin.sock",
@@ -55,7 +55,7 @@ describe("the system's places", () => {
 
   test("of two principals are never the same", () => {
     const names = ["agent/a-b", "agent/a/b", "agent/a.b", "agent/a_b", "agent-a/b", "service/a-b"];
-    const accounts = names.map(parseAccountLocalpart);
+    const accounts = names.map(parsePrincipalName);
     for (const place of [
       (account: (typeof accounts)[number]) => sandboxPaths(systemLayout, fleet, account).dir,
       (account: (typeof accounts)[number]) => sandboxPaths(systemLayout, fleet, account).adminSocket,
@@ -66,8 +66,8 @@ describe("the system's places", () => {
   });
 
   test("a tmux session's name has neither dot nor colon", () => {
-    expect(tmuxSession(parseAccountLocalpart("agent/a.b"))).toBe("bureau/agent/a~b");
-    expect(systemdScope(parseAccountLocalpart("agent/code/reviewer"))).toBe("bureau-agent-code-reviewer");
+    expect(tmuxSession(parsePrincipalName("agent/a.b"))).toBe("bureau/agent/a~b");
+    expect(systemdScope(parsePrincipalName("agent/code/reviewer"))).toBe("bureau-agent-code-reviewer");
   });
 });
 

@@ -16,11 +16,11 @@ import { basename, dirname, join, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { fileError } from "@bureau/kit/file-error";
 import {
-  type AccountLocalpart,
   type FleetLocalpart,
   fleetName,
   localpartBytesMaxFor,
-  principalName,
+  nameWithoutType,
+  type PrincipalName,
   principalType,
   sanitised,
 } from "@bureau/schema/refs";
@@ -255,7 +255,7 @@ export const upgradeStateFile = (layout: Layout): string => join(layout.stateDir
 /** Links that keep versions in the Nix store, beside the boot link; one a store path, by its name. */
 export const versionRootsDir = (bootLink: string): string => join(dirname(bootLink), "nix-roots");
 /** Last screens of principals whose sandbox is gone. */
-export const lastOutputFile = (layout: Layout, account: AccountLocalpart): string =>
+export const lastOutputFile = (layout: Layout, account: PrincipalName): string =>
   join(layout.stateDir, "last-output", `${account.replaceAll("/", "+")}.txt`);
 
 export const fleetRunDir = (layout: Layout, fleet: FleetLocalpart): string =>
@@ -298,11 +298,11 @@ export type SandboxPaths = {
 /**
  * `+` joins the segments of a sandbox's folder, because a dash may be in a name: `agent/a-b` and `agent/a/b` are two.
  */
-export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: AccountLocalpart): SandboxPaths {
+export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: PrincipalName): SandboxPaths {
   const base = fleetRunDir(layout, fleet);
   const dir = join(base, "sandbox", account.replaceAll("/", "+"));
   const inside = join(dir, "inside");
-  const stem = join(base, principalType(account), principalName(account));
+  const stem = join(base, principalType(account), nameWithoutType(account));
   return {
     dir,
     inside,
@@ -327,9 +327,9 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Acc
 }
 
 /** The name of a principal's tmux session. tmux forbids `.` and `:`, so a dot is written `~`, which no name holds. */
-export const tmuxSession = (account: AccountLocalpart): string => `bureau/${account.replaceAll(".", "~")}`;
+export const tmuxSession = (account: PrincipalName): string => `bureau/${account.replaceAll(".", "~")}`;
 
-export const systemdScope = (account: AccountLocalpart): string => `bureau-${sanitised(account)}`;
+export const systemdScope = (account: PrincipalName): string => `bureau-${sanitised(account)}`;
 
 /** Paths as a sandboxed program sees them (wire facts, section 1.7). */
 export const insidePaths = {

@@ -12,7 +12,7 @@ test("every action has a request and a response", () => {
   expect(Object.keys(launcherRequests).sort()).toEqual(Object.keys(launcherResponses).sort());
 });
 
-test("a principal is an account localpart, never a path that leaves its folder", () => {
+test("a principal is a principal name, never a path that leaves its folder", () => {
   expect(parse(launcherRequests["create-sandbox"], create, "r").sandbox_spec.command).toEqual([]);
   for (const principal of ["", "x", "../x", "agent/../../etc", "agent/.x", "@agent/x:s", "agent/X", 5])
     expect(() => parse(launcherRequests["create-sandbox"], { ...create, principal }, "r")).toThrow(

@@ -9,7 +9,7 @@
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
 import { jsonObject, list, mapOf, ref } from "./parse.ts";
-import { parseAccountLocalpart } from "./refs.ts";
+import { parsePrincipalName } from "./refs.ts";
 import {
   MountSchema,
   NamespacesSchema,
@@ -20,7 +20,7 @@ import {
 } from "./template.ts";
 
 const integer = v.pipe(v.number(), v.integer());
-const account = ref(parseAccountLocalpart);
+const account = ref(parsePrincipalName);
 const payload = jsonObject;
 
 /** A resolved template and assignment: everything needed to build one sandbox. */
@@ -186,7 +186,7 @@ export const SandboxListSchema = v.object({
   revision: integer,
   sandboxes: list(SandboxStatusSchema),
   /** Principals whose sandbox is being made, or what is left of one cleared away, perhaps for a caller who has gone. */
-  creating: v.optional(v.array(ref(parseAccountLocalpart))),
+  creating: v.optional(v.array(ref(parsePrincipalName))),
   /** Of sandboxes made now; older launchers do not say, nor does an answer to `wait`. */
   limits: v.optional(LimitsFactSchema),
 });

@@ -15,7 +15,7 @@ export const ObserveRequestSchema = v.object({
   action: v.optional(v.string()),
   /** A Matrix access token; the daemon asks the homeserver whose it is. */
   token: v.optional(v.string()),
-  /** Account localpart, `agent/x`. */
+  /** Principal name, `agent/x`. */
   principal: v.optional(v.string()),
   /** `logs`: how many lines. */
   lines: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000))),
@@ -44,7 +44,7 @@ export const healthStates = [
 ] as const;
 
 export const PrincipalReportSchema = v.object({
-  /** Account localpart. */
+  /** Principal name. */
   name: v.string(),
   user_id: v.string(),
   state: v.picklist(principalStates),

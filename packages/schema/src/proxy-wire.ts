@@ -5,13 +5,13 @@
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
 import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
-import { parseAccountLocalpart, parseUserId } from "./refs.ts";
+import { parsePrincipalName, parseUserId } from "./refs.ts";
 import { ProxyServiceSchema } from "./template.ts";
 
 /** One CBOR map, then end of file. A proxy that reads less than a whole one exits without having listened. */
 export const ProxyStartSchema = v.object({
   /** `agent/x`, for logs. */
-  principal: ref(parseAccountLocalpart),
+  principal: ref(parsePrincipalName),
   /** The socket the sandbox sees. */
   socket_path: v.string(),
   /** The socket only this machine's daemon uses. */
@@ -54,7 +54,7 @@ export const AdminCredentialsSchema = mapOf(v.string());
 
 /** A service as GET /v1/services shows it and PUT /v1/admin/directory sets it. */
 export const DirectoryEntrySchema = v.object({
-  localpart: ref(parseAccountLocalpart),
+  localpart: ref(parsePrincipalName),
   principal: ref(parseUserId),
   machine: ref(parseUserId),
   /** Names of its endpoints (`cbor`, `http`), sorted. */

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test";
 import {
-  accountOf,
   aliasOf,
   fleetLocalpart,
   fleetName,
@@ -11,20 +10,21 @@ import {
   localpartOf,
   machineLocalpart,
   namespaceOf,
-  parseAccountLocalpart,
+  nameWithoutType,
   parseEventId,
   parseFleet,
   parseLocalpart,
   parseMachine,
   parseNamespace,
   parsePrincipal,
+  parsePrincipalName,
   parseRoomAlias,
   parseRoomId,
   parseServerName,
   parseStateRef,
   parseUserId,
   principalLocalpart,
-  principalName,
+  principalNameOf,
   principalOfUser,
   principalType,
   RefError,
@@ -89,11 +89,11 @@ describe("identities", () => {
     refuses(parsePrincipal, ["b/fleet/p/agent", "agent/x", "b/c/p/agent/x"]);
   });
 
-  test("an account localpart has a type and a name", () => {
-    const account = parseAccountLocalpart("agent/code/reviewer");
-    expect([principalType(account), principalName(account)]).toEqual(["agent", "code/reviewer"]);
+  test("a principal name has a type and a name", () => {
+    const account = parsePrincipalName("agent/code/reviewer");
+    expect([principalType(account), nameWithoutType(account)]).toEqual(["agent", "code/reviewer"]);
     expect(sanitised(account)).toBe("agent-code-reviewer");
-    refuses(parseAccountLocalpart, ["agent", "", "agent/", "/agent"]);
+    refuses(parsePrincipalName, ["agent", "", "agent/", "/agent"]);
   });
 
   test("builders and their inverses agree", () => {
@@ -107,7 +107,7 @@ describe("identities", () => {
     ]);
     expect([namespaceOf(machine), fleetName(fleet)] as string[]).toEqual(["bureau", "prod"]);
     expect([fleetOf(machine), fleetOf(principal)]).toEqual([fleet, fleet]);
-    expect([accountOf(machine), accountOf(principal)] as string[]).toEqual([
+    expect([principalNameOf(machine), principalNameOf(principal)] as string[]).toEqual([
       "machine/gpu-box",
       "agent/code/reviewer",
     ]);

@@ -8,7 +8,7 @@
  * namespace   bureau
  * fleet       bureau/fleet/prod
  * machine     bureau/fleet/prod/machine/gpu-box
- * principal   bureau/fleet/prod/agent/code/reviewer      type "agent", account localpart "agent/code/reviewer"
+ * principal   bureau/fleet/prod/agent/code/reviewer      type "agent", principal name "agent/code/reviewer"
  * user ID     @bureau/fleet/prod/agent/code/reviewer:bureau.local
  * alias       #bureau/fleet/prod/machine/gpu-box:bureau.local
  * state key   bureau/fleet/prod/agent/code/reviewer:bureau.local     (the user ID without its "@")
@@ -29,7 +29,7 @@ export type MachineLocalpart = Localpart & Brand<"MachineLocalpart">;
 /** `<fleet>/<type>/<name…>`: an agent, a service, or any other entity that runs in a sandbox. */
 export type PrincipalLocalpart = Localpart & Brand<"PrincipalLocalpart">;
 /** `<type>/<name…>`: a principal without its fleet; what sockets, tmux sessions and the launcher call it. */
-export type AccountLocalpart = Localpart & Brand<"AccountLocalpart">;
+export type PrincipalName = Localpart & Brand<"PrincipalName">;
 /** `bureau.local`, may carry a port. */
 export type ServerName = Brand<"ServerName">;
 /** `@localpart:server`. */
@@ -127,10 +127,10 @@ export function parsePrincipal(value: string): PrincipalLocalpart {
 }
 
 /** `<type>/<name…>`. @throws RefError */
-export function parseAccountLocalpart(value: string): AccountLocalpart {
-  if (parseLocalpart(value, "account localpart").split("/").length < 2)
-    throw new RefError("account localpart", value, "it must be <type>/<name>");
-  return value as AccountLocalpart;
+export function parsePrincipalName(value: string): PrincipalName {
+  if (parseLocalpart(value, "principal name").split("/").length < 2)
+    throw new RefError("principal name", value, "it must be <type>/<name>");
+  return value as PrincipalName;
 }
 
 /** @throws RefError */
@@ -218,7 +218,7 @@ export const machineLocalpart = (fleet: FleetLocalpart, name: string): MachineLo
   parseMachine(`${fleet}/machine/${name}`);
 /** @throws RefError */
 export const principalLocalpart = (fleet: FleetLocalpart, account: string): PrincipalLocalpart =>
-  parsePrincipal(`${fleet}/${parseAccountLocalpart(account)}`);
+  parsePrincipal(`${fleet}/${parsePrincipalName(account)}`);
 
 export const namespaceOf = (fleet: FleetLocalpart | MachineLocalpart): Namespace =>
   fleet.slice(0, fleet.indexOf("/")) as Namespace;
@@ -230,18 +230,18 @@ export const fleetName = (fleet: FleetLocalpart): string => fleet.slice(fleet.la
 export const fleetOf = (entity: MachineLocalpart | PrincipalLocalpart): FleetLocalpart =>
   entity.split("/").slice(0, 3).join("/") as FleetLocalpart;
 /** `agent/code/reviewer` of `bureau/fleet/prod/agent/code/reviewer`. */
-export const accountOf = (entity: MachineLocalpart | PrincipalLocalpart): AccountLocalpart =>
-  entity.split("/").slice(3).join("/") as AccountLocalpart;
-/** `agent`, `service`, … : the first segment of an account localpart. */
-export const principalType = (account: AccountLocalpart): string => account.slice(0, account.indexOf("/"));
+export const principalNameOf = (entity: MachineLocalpart | PrincipalLocalpart): PrincipalName =>
+  entity.split("/").slice(3).join("/") as PrincipalName;
+/** `agent`, `service`, … : the first segment of a principal name. */
+export const principalType = (account: PrincipalName): string => account.slice(0, account.indexOf("/"));
 /** What follows the type: `code/reviewer`. */
-export const principalName = (account: AccountLocalpart): string => account.slice(account.indexOf("/") + 1);
+export const nameWithoutType = (account: PrincipalName): string => account.slice(account.indexOf("/") + 1);
 
 /** The principal a user ID stands for. @throws RefError when its localpart is not a principal's */
 export const principalOfUser = (user: UserId): PrincipalLocalpart => parsePrincipal(localpartOf(user));
 
 /** A name for folders and systemd scopes: slashes become dashes. Not reversible, not unique across types. */
-export const sanitised = (account: AccountLocalpart): string => account.replaceAll("/", "-");
+export const sanitised = (account: PrincipalName): string => account.replaceAll("/", "-");
 
 /** Longest localpart whose sockets still fit below `runDir`; 0 when not even one byte does. */
 export const localpartBytesMaxFor = (runDir: string): number =>

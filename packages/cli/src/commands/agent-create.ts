@@ -11,10 +11,10 @@ import { readNamedSecret } from "@bureau/os/named-file";
 import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import {
-  accountOf,
   type MachineLocalpart,
   namespaceOf,
   parseStateRef,
+  principalNameOf,
   principalOfUser,
   type RoomId,
   rooms,
@@ -52,7 +52,7 @@ export async function run(invocation: Invocation): Promise<number> {
     ...payloadFlag(invocation),
     ...restartFlag(invocation),
   };
-  const shown = terminal.step(`Creating ${accountOf(principal)} on ${machine}`);
+  const shown = terminal.step(`Creating ${principalNameOf(principal)} on ${machine}`);
   try {
     const { user, sentAt } = await createPrincipal({
       session,
@@ -68,7 +68,7 @@ export async function run(invocation: Invocation): Promise<number> {
     if (!isHere(invocation, machine))
       return await leaveToMachine(invocation, session, shown, { machine, user });
     if (booleanFlag(invocation, "no-wait")) return assigned(invocation, shown, { machine, user });
-    shown.update(`Waiting for ${machine} to start ${accountOf(principal)}`);
+    shown.update(`Waiting for ${machine} to start ${principalNameOf(principal)}`);
     const report = await waitUntilSettled(invocation, user, sentAt, systemClock);
     const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
     const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${asTyped(report.reason)}`}`;
@@ -86,7 +86,7 @@ type Assigned = { readonly machine: MachineLocalpart; readonly user: UserId };
 
 /** The exit code. `reason` says why the machine does not start it now. */
 function assigned(invocation: Invocation, shown: Step, { machine, user }: Assigned, reason?: string): number {
-  const name = accountOf(principalOfUser(user));
+  const name = principalNameOf(principalOfUser(user));
   const isFault = reason !== undefined && !booleanFlag(invocation, "no-wait");
   const sentence = `Assigned ${name} to ${machine}${reason === undefined ? "" : `, which ${reason} and starts it when it is back`}`;
   if (isFault) shown.fail(sentence);

@@ -3,7 +3,7 @@
 import { whyAway } from "@bureau/control/machines/machines";
 import { destroyPrincipal } from "@bureau/control/principals/principal";
 import { systemClock } from "@bureau/kit/clock";
-import { accountOf, serverOf, userIdOf } from "@bureau/schema/refs";
+import { principalNameOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import {
   accountKeys,
@@ -21,7 +21,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const machine = machineOf(invocation);
   const principal = principalOf(machine, invocation.args[0] ?? "");
   const purge = booleanFlag(invocation, "purge");
-  const step = terminal.step(`Destroying ${accountOf(principal)}`);
+  const step = terminal.step(`Destroying ${principalNameOf(principal)}`);
   try {
     await destroyPrincipal({
       session,
@@ -41,11 +41,11 @@ export async function run(invocation: Invocation): Promise<number> {
     const ok = away === undefined || !isWaiting;
     const end = ok ? step.done : step.fail;
     end(
-      `${accountOf(principal)} ${fate(machine, here && isWaiting, away)}${purge ? "; its account is closed" : ""}`,
+      `${principalNameOf(principal)} ${fate(machine, here && isWaiting, away)}${purge ? "; its account is closed" : ""}`,
     );
     if (booleanFlag(invocation, "json"))
       terminal.json({
-        ...{ ok, principal: accountOf(principal), purged: purge, stopped: here && isWaiting },
+        ...{ ok, principal: principalNameOf(principal), purged: purge, stopped: here && isWaiting },
         ...(away === undefined ? {} : { reason: `${machine} ${away}` }),
       });
     return ok ? 0 : 1;

@@ -5,7 +5,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { shellLine } from "@bureau/kit/shell-words";
 import { agentLogs } from "@bureau/os/daemon-client";
 import { systemHost } from "@bureau/os/layout";
-import { accountOf, type MachineLocalpart } from "@bureau/schema/refs";
+import { type MachineLocalpart, principalNameOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { requireInstallation } from "../command/installation.ts";
 import { isHere, machineOf, openSession, principalOf, storedSession } from "../command/operator.ts";
@@ -15,7 +15,7 @@ const LINES_DEFAULT = 200;
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const machine = machineOf(invocation);
-  const principal = accountOf(principalOf(machine, invocation.args[0] ?? ""));
+  const principal = principalNameOf(principalOf(machine, invocation.args[0] ?? ""));
   const typed = stringFlag(invocation, "lines");
   const lines = typed === undefined ? LINES_DEFAULT : Number(typed);
   if (!Number.isInteger(lines) || lines < 1 || lines > 50_000)

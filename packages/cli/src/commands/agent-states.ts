@@ -11,7 +11,7 @@ import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { machineReport } from "@bureau/os/daemon-client";
 import type { PrincipalAssignment } from "@bureau/schema/events";
-import { accountOf, type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
+import { type MachineLocalpart, principalNameOf, principalOfUser } from "@bureau/schema/refs";
 import type { Invocation } from "../command/command.ts";
 import { findInstallation } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
@@ -39,7 +39,7 @@ export async function withStates(
     .map((assignment): ListedAgent => {
       const seen = stateOf(assignment);
       if ("name" in seen) return seen;
-      const principal = accountOf(principalOfUser(assignment.principal));
+      const principal = principalNameOf(principalOfUser(assignment.principal));
       return {
         name: principal.replace(/^agent\//, ""),
         principal,

@@ -8,7 +8,7 @@ import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";
 import { socketOf } from "@bureau/schema/homeserver-address";
-import { accountOf, type MachineLocalpart, principalName } from "@bureau/schema/refs";
+import { type MachineLocalpart, nameWithoutType, principalNameOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import {
   addressFlag,
@@ -25,7 +25,7 @@ const STDOUT = "-";
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
   const machine = machineOf(invocation, invocation.args[0]);
-  const name = principalName(accountOf(machine)).replaceAll("/", "-");
+  const name = nameWithoutType(principalNameOf(machine)).replaceAll("/", "-");
   const output = stringFlag(invocation, "output") ?? `bootstrap-${name}.json`;
   const file = output === STDOUT ? undefined : resolve(output);
   const expires = stringFlag(invocation, "expires");

@@ -15,11 +15,11 @@ import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/
 import { socketOf } from "@bureau/schema/homeserver-address";
 import { parse } from "@bureau/schema/parse";
 import {
-  accountOf,
   fleetOf,
   type MachineLocalpart,
   namespaceOf,
   type PrincipalLocalpart,
+  principalNameOf,
   principalOfUser,
   principalType,
   type RoomId,
@@ -107,7 +107,7 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
     const membership = await inviteUnlessThere(session, room, account.userId);
     if (membership !== "join") await own.joinRoom(room);
   }
-  if (principalType(accountOf(principal)) === "service")
+  if (principalType(principalNameOf(principal)) === "service")
     await inviteToServiceRooms(session, machine, account.userId);
   const sealed = await sealedCredentials(options, account, recipient);
   await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
@@ -177,8 +177,8 @@ export function notAssigned(
   principal: PrincipalLocalpart,
   assignments: readonly PrincipalAssignment[],
 ): BureauError {
-  const name = accountOf(principal);
-  const known = assignments.map((one) => accountOf(principalOfUser(one.principal)));
+  const name = principalNameOf(principal);
+  const known = assignments.map((one) => principalNameOf(principalOfUser(one.principal)));
   const ownName = (account: string): string => account.slice(account.indexOf("/") + 1);
   const sibling = known.find((one) => ownName(one) === ownName(name));
   const message = `"${name}" is not assigned to "${machine}"`;

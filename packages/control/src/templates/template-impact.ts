@@ -10,12 +10,12 @@ import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { PrincipalAssignment } from "@bureau/schema/events";
 import {
-  accountOf,
   type FleetLocalpart,
   formatStateRef,
   type MachineLocalpart,
   parseMachine,
   parseStateRef,
+  principalNameOf,
   principalOfUser,
   serverOf,
 } from "@bureau/schema/refs";
@@ -37,7 +37,7 @@ export type Effect = "restart" | "payload" | "check" | "none" | "stopped" | "bro
 
 export type Touched = {
   readonly machine: MachineLocalpart;
-  /** Account localpart. */
+  /** Principal name. */
   readonly principal: string;
   readonly template: string;
   /** Undefined when no change was asked about. */
@@ -86,7 +86,7 @@ export async function templateImpact(
       touched.push({
         ...{ machine, template: assignment.template, assignment, place },
         ...away,
-        principal: accountOf(principalOfUser(assignment.principal)),
+        principal: principalNameOf(principalOfUser(assignment.principal)),
         ...(draft === undefined ? { effect: undefined } : effectOf(assignment, templates, target, draft)),
       });
     }

@@ -3,7 +3,7 @@
  * side only (wire facts, section 3.9): its allowances and the machine's default ones. Nothing known, nothing allowed.
  */
 import { checkAllowances, type Decision } from "@bureau/schema/authorization";
-import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { PrincipalName, UserId } from "@bureau/schema/refs";
 import type { Desired } from "../desired/desired.ts";
 
 /** May `actor` do `action` to `target`? A principal that is not assigned here has the machine's default policy only. */
@@ -11,7 +11,7 @@ export function authorize(
   desired: Desired | undefined,
   actor: UserId,
   action: "observe" | "observe/read-write",
-  target: AccountLocalpart,
+  target: PrincipalName,
 ): Decision {
   if (desired === undefined) return { allowed: false, reason: "no matching allowance on target" };
   const policy = desired.principals.get(target)?.policy ?? desired.defaultPolicy;

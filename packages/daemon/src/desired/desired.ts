@@ -5,7 +5,7 @@
 import type { AuthorizationPolicy, Grant } from "@bureau/schema/authorization";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart, RoomAlias, RoomId, UserId } from "@bureau/schema/refs";
+import type { PrincipalName, RoomAlias, RoomId, UserId } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Decommission } from "./decommission.ts";
@@ -40,7 +40,7 @@ export type DesiredOutcome =
   | { readonly kind: "unresolved"; readonly reason: string };
 
 export type DesiredPrincipal = {
-  readonly account: AccountLocalpart;
+  readonly account: PrincipalName;
   readonly userId: UserId;
   /** The reference as assigned; empty when it has none, or could not be read. */
   readonly template: string;
@@ -51,7 +51,7 @@ export type DesiredPrincipal = {
 };
 
 export type Desired = {
-  readonly principals: ReadonlyMap<AccountLocalpart, DesiredPrincipal>;
+  readonly principals: ReadonlyMap<PrincipalName, DesiredPrincipal>;
   readonly defaultPolicy: AuthorizationPolicy;
   /** Faults of the configuration itself, each a sentence: for `m.bureau.config_invalid`. */
   readonly faults: readonly string[];

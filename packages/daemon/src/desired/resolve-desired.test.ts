@@ -4,8 +4,8 @@ import { RoomStateStore } from "@bureau/matrix/room-state";
 import { digestOf } from "@bureau/os/digest";
 import { eventTypes, type MachineConfig } from "@bureau/schema/events";
 import {
-  parseAccountLocalpart,
   parseMachine,
+  parsePrincipalName,
   parseRoomAlias,
   parseRoomId,
   parseServerName,
@@ -68,7 +68,7 @@ class World {
 
   /** The outcome of one assignment of `agent/a`. */
   one(changes: Record<string, unknown> = {}, rest: Partial<MachineConfig> = {}): DesiredPrincipal {
-    const found = this.resolve([assignment(changes)], rest).principals.get(parseAccountLocalpart("agent/a"));
+    const found = this.resolve([assignment(changes)], rest).principals.get(parsePrincipalName("agent/a"));
     if (found === undefined) throw new Error("agent/a is not there");
     return found;
   }
@@ -261,13 +261,13 @@ describe("one bad assignment", () => {
 
   test("twice of the same principal is neither of them", () => {
     const { principals, faults } = new World().resolve([assignment(), assignment(), assignment()]);
-    expect(principals.get(parseAccountLocalpart("agent/a"))?.outcome.kind).toBe("failed");
+    expect(principals.get(parsePrincipalName("agent/a"))?.outcome.kind).toBe("failed");
     expect(faults).toHaveLength(1);
   });
 
   test("whose sockets would not fit fails", () => {
     const { principals, faults } = new World().resolve([assignment()], {}, 20);
-    expect(principals.get(parseAccountLocalpart("agent/a"))?.outcome.kind).toBe("failed");
+    expect(principals.get(parsePrincipalName("agent/a"))?.outcome.kind).toBe("failed");
     expect(faults[0]).toContain("20 bytes");
   });
 

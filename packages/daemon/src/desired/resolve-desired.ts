@@ -18,10 +18,10 @@ import {
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
-  type AccountLocalpart,
-  accountOf,
   fleetOf,
+  type PrincipalName,
   parseUserId,
+  principalNameOf,
   principalOfUser,
   type RoomAlias,
   type RoomId,
@@ -39,7 +39,7 @@ import { templateOf } from "./resolve-template.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 export function resolveDesired(snapshot: Snapshot): Desired {
-  const principals = new Map<AccountLocalpart, DesiredPrincipal>();
+  const principals = new Map<PrincipalName, DesiredPrincipal>();
   const faults: string[] = [];
   const needs: Needs = { aliases: new Set(), conditions: [] };
   const defaultPolicy = snapshot.config.default_policy ?? {};
@@ -75,7 +75,7 @@ export function resolveDesired(snapshot: Snapshot): Desired {
 type Needs = { readonly aliases: Set<RoomAlias>; readonly conditions: StateName[] };
 
 type Entry = {
-  readonly identity?: { readonly account: AccountLocalpart; readonly userId: UserId };
+  readonly identity?: { readonly account: PrincipalName; readonly userId: UserId };
   /** Absent when it cannot be used. */
   readonly assignment?: PrincipalAssignment;
   readonly fault?: string;
@@ -93,12 +93,12 @@ function readAssignment(raw: unknown, where: string, snapshot: Snapshot): Entry 
   }
   const userId = assignment?.principal ?? claimedUser(raw);
   if (userId === undefined) return { fault: fault ?? `${where} names no principal` };
-  let account: AccountLocalpart;
+  let account: PrincipalName;
   try {
     const principal = principalOfUser(userId);
     if (fleetOf(principal) !== fleetOf(snapshot.machine) || serverOf(userId) !== snapshot.server)
       return { fault: `${where}: ${userId} does not belong to the fleet of this machine` };
-    account = accountOf(principal);
+    account = principalNameOf(principal);
     if (Buffer.byteLength(principal) > snapshot.localpartBytesMax)
       return {
         identity: { account, userId },
@@ -124,7 +124,7 @@ function claimedUser(raw: unknown): UserId | undefined {
 
 function resolvePrincipal(
   assignment: PrincipalAssignment,
-  account: AccountLocalpart,
+  account: PrincipalName,
   defaultPolicy: AuthorizationPolicy,
   snapshot: Snapshot,
   needs: Needs,

@@ -6,7 +6,7 @@ import { readIfPresent } from "@bureau/os/durable-file";
 import { argumentsOf } from "@bureau/os/process-table";
 import { MachineInfoSchema } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
-import { parseAccountLocalpart, parseUserId } from "@bureau/schema/refs";
+import { parsePrincipalName, parseUserId } from "@bureau/schema/refs";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { readHardware } from "./machine-info.ts";
 import { UsageMeter } from "./usage.ts";
@@ -67,7 +67,7 @@ test("a principal is starting at first, then busy or idle by what its processes 
   const spin = Bun.spawn(["/bin/sh", "-c", "while :; do :; done"]);
   const sleep = Bun.spawn(["/bin/sleep", "60"]);
   const sandbox = (name: string, pid: number) => ({
-    principal: parseAccountLocalpart(name),
+    principal: parsePrincipalName(name),
     digests: { spec: "s", payload: "p" },
     state: "running" as const,
     pid,

@@ -23,7 +23,7 @@ export type Usage = {
   readonly cpuPercent: number;
   readonly memoryUsedMb: number;
   readonly uptimeSeconds: number;
-  /** By account localpart. */
+  /** By principal name. */
   readonly principals: ReadonlyMap<string, PrincipalUse>;
 };
 

@@ -1,12 +1,12 @@
 import { expect, test } from "bun:test";
 import { silentLog } from "@bureau/os/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parseAccountLocalpart } from "@bureau/schema/refs";
+import { parsePrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import { TurnedClock } from "../simulator/turned-clock.ts";
 import { HealthMonitor, STEADY_MS } from "./health-monitor.ts";
 
-const account = parseAccountLocalpart("service/a");
+const account = parsePrincipalName("service/a");
 const check: HealthCheck = { type: "socket", interval_seconds: 10 };
 
 /** One principal, watched from its start. */

@@ -11,7 +11,7 @@ import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/os/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import { checkPlan } from "./health-check.ts";
 import type { Probe } from "./probe.ts";
@@ -48,7 +48,7 @@ const runOf = (sandbox: SandboxStatus): string => `${sandbox.started_at} ${sandb
 
 export class HealthMonitor implements Disposable {
   readonly #deps: HealthMonitorDeps;
-  readonly #entries = new Map<AccountLocalpart, Entry>();
+  readonly #entries = new Map<PrincipalName, Entry>();
 
   constructor(deps: HealthMonitorDeps) {
     this.#deps = deps;
@@ -67,7 +67,7 @@ export class HealthMonitor implements Disposable {
    */
   follow(
     actual: readonly SandboxStatus[],
-    checks: ReadonlyMap<AccountLocalpart, HealthCheck | undefined>,
+    checks: ReadonlyMap<PrincipalName, HealthCheck | undefined>,
   ): void {
     const live = new Map(
       actual.filter(({ state }) => state === "running").map((sandbox) => [sandbox.principal, sandbox]),
@@ -86,7 +86,7 @@ export class HealthMonitor implements Disposable {
     for (const [account, entry] of this.#entries) this.#drop(account, entry);
   }
 
-  #drop(account: AccountLocalpart, entry: Entry): void {
+  #drop(account: PrincipalName, entry: Entry): void {
     entry.stop.abort();
     this.#entries.delete(account);
   }

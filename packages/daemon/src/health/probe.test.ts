@@ -5,13 +5,13 @@ import { dirname, join } from "node:path";
 import { action, type CborServer, serveCbor } from "@bureau/os/cbor-socket";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
-import { parseAccountLocalpart, parseFleet } from "@bureau/schema/refs";
+import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
 import { object } from "valibot";
 import { type CheckPlan, checkPlan } from "./health-check.ts";
 import { openProbe } from "./probe.ts";
 
 const fleet = parseFleet("bureau/fleet/test");
-const account = parseAccountLocalpart("service/a");
+const account = parsePrincipalName("service/a");
 let root: string;
 let layout: Layout;
 beforeEach(() => {
@@ -78,7 +78,7 @@ test("a service that does not answer in time is unhealthy", async () => {
 
 test("a link in the sandbox's folder is not followed to somebody else's socket", async () => {
   await using _server = await service(async () => ({ healthy: true }));
-  const other = parseAccountLocalpart("service/b");
+  const other = parsePrincipalName("service/b");
   const { listen } = sandboxPaths(layout, fleet, other);
   mkdirSync(listen, { recursive: true });
   symlinkSync(join(paths().listen, "service.sock"), join(listen, "service.sock"));

@@ -9,13 +9,13 @@ import { errnoOf, messageOf } from "@bureau/kit/errors";
 import { callCbor } from "@bureau/os/cbor-socket";
 import { viaSocket } from "@bureau/os/egress";
 import { insidePaths, type Layout, sandboxPaths } from "@bureau/os/layout";
-import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
+import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
 import * as v from "valibot";
 import type { CheckPlan } from "./health-check.ts";
 
 /** What is wrong with it, for a person; undefined when nothing is. Never rejects. */
 export type Probe = (
-  account: AccountLocalpart,
+  account: PrincipalName,
   check: CheckPlan,
   signal: AbortSignal,
 ) => Promise<string | undefined>;

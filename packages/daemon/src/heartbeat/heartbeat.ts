@@ -8,7 +8,7 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parseAccountLocalpart, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
+import { parsePrincipalName, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import { type Usage, UsageMeter } from "../hardware/usage.ts";
 
 export type HeartbeatDeps = {
@@ -19,7 +19,7 @@ export type HeartbeatDeps = {
   /** Publishes again events that others have displaced. */
   readonly publishFacts: () => Promise<void>;
   readonly sandboxes: () => readonly SandboxStatus[];
-  readonly userOf: (account: ReturnType<typeof parseAccountLocalpart>) => UserId;
+  readonly userOf: (account: ReturnType<typeof parsePrincipalName>) => UserId;
   readonly clock: Clock;
   readonly log: Log;
 };
@@ -54,7 +54,7 @@ export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Pr
 
 function statusOf(deps: HeartbeatDeps, usage: Usage, sandboxes: readonly SandboxStatus[]): MachineStatus {
   const principals = [...usage.principals].map(
-    ([account, use]) => [deps.userOf(parseAccountLocalpart(account)), use] as const,
+    ([account, use]) => [deps.userOf(parsePrincipalName(account)), use] as const,
   );
   return {
     principal: deps.machine,

@@ -4,14 +4,14 @@ import { BureauError, messageOf } from "@bureau/kit/errors";
 import { viaSocket } from "@bureau/os/egress";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import type { Grant } from "@bureau/schema/authorization";
-import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
+import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
 
 /** Time for one request (wire facts, section 12.1). */
 const CALL_MS_MAX = 10_000;
 
 export type ProxyAdmin = {
   /** Replaces all grants of a principal's proxy. @throws BureauError */
-  putGrants(account: AccountLocalpart, grants: readonly Grant[]): Promise<void>;
+  putGrants(account: PrincipalName, grants: readonly Grant[]): Promise<void>;
 };
 
 export function openProxyAdmin(layout: Layout, fleet: FleetLocalpart): ProxyAdmin {

@@ -1,7 +1,7 @@
 /** The daemon's messages to the config room (wire facts, section 4.3): one builder each, with the wire's fields. */
 import { notices } from "@bureau/schema/events";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 
 /** Content of an `m.room.message`. `body` is for people, the other fields for programs. */
 export type Notice = Readonly<Record<string, unknown>> & { readonly msgtype: string; readonly body: string };
@@ -12,7 +12,7 @@ const OUTPUT_LINES_MAX = 50;
 const OUTPUT_CHARS_MAX = 24_000;
 const ERROR_CHARS_MAX = 4_000;
 
-type Account = AccountLocalpart;
+type Account = PrincipalName;
 const cut = (text: string): string =>
   text.length > ERROR_CHARS_MAX ? `${text.slice(0, ERROR_CHARS_MAX)}…` : text;
 

@@ -2,9 +2,9 @@
 import { BureauError } from "@bureau/kit/errors";
 import type { LogsReplySchema, MachineReport, ObserveRequest } from "@bureau/schema/observe-wire";
 import {
-  type AccountLocalpart,
   type MachineLocalpart,
-  parseAccountLocalpart,
+  type PrincipalName,
+  parsePrincipalName,
   type UserId,
 } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
@@ -47,7 +47,7 @@ async function listFor(deps: ObserveDeps, actor: UserId, request: ObserveRequest
   const desired = await deps.desired();
   const report = await deps.report();
   const principals = report.principals
-    ?.filter(({ name }) => authorize(desired, actor, "observe", parseAccountLocalpart(name)).allowed)
+    ?.filter(({ name }) => authorize(desired, actor, "observe", parsePrincipalName(name)).allowed)
     .map(({ name, state }) => ({
       localpart: name,
       machine: deps.machine,
@@ -66,7 +66,7 @@ async function logsFor(
 ): Promise<InferOutput<typeof LogsReplySchema>> {
   if (request.principal === undefined || request.principal === "")
     throw new BureauError("invalid-input", "The request names no principal");
-  const principal: AccountLocalpart = parseAccountLocalpart(request.principal);
+  const principal: PrincipalName = parsePrincipalName(request.principal);
   const decision = authorize(await deps.desired(), actor, "observe", principal);
   if (!decision.allowed)
     throw new BureauError("forbidden", `${actor} may not observe "${principal}": ${decision.reason}`, {

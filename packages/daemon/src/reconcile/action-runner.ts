@@ -4,7 +4,7 @@
  */
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import { notice } from "../notices/notice.ts";
 import { freshMemory, noAttempts } from "./memory.ts";
 import { type Action, completionOf, leaves, nextAttempt } from "./plan.ts";
@@ -31,7 +31,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set(["forbidden", "invalid-input"])
 export class ActionRunner {
   readonly #deps: ReconcilerDeps;
   /** The start error last told of each principal. */
-  readonly #told = new Map<AccountLocalpart, string>();
+  readonly #told = new Map<PrincipalName, string>();
 
   constructor(deps: ReconcilerDeps) {
     this.#deps = deps;
@@ -183,14 +183,14 @@ export class ActionRunner {
   }
 
   /** Towards {@link TRIAL_FAILURES_MAX}. A launcher that is away says nothing about what it was to start. */
-  #countFailure(account: AccountLocalpart, key: string): void {
+  #countFailure(account: PrincipalName, key: string): void {
     const { memory } = this.#deps;
     const { trial } = memory.of(account);
     memory.update(account, { trial: { key, failures: trial.key === key ? trial.failures + 1 : 1 } });
   }
 
   /** Without it there is nothing to go back to; that is no reason not to do as asked. */
-  #keep(account: AccountLocalpart, good: GoodSpec): void {
+  #keep(account: PrincipalName, good: GoodSpec): void {
     try {
       this.#deps.history.keep(account, good);
     } catch (error) {
@@ -281,7 +281,7 @@ export class ActionRunner {
   }
 
   /** Gone already is as good as removed. */
-  async #remove(account: AccountLocalpart, graceMs = this.#deps.graceMs): Promise<SandboxExit | undefined> {
+  async #remove(account: PrincipalName, graceMs = this.#deps.graceMs): Promise<SandboxExit | undefined> {
     const { launcher, onRemoval } = this.#deps;
     onRemoval(account);
     try {

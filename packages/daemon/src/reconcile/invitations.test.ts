@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
 import { silentLog } from "@bureau/os/log";
-import { type AccountLocalpart, parseAccountLocalpart, parseRoomId, parseUserId } from "@bureau/schema/refs";
+import { type PrincipalName, parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { Invitations, roomsOf } from "./invitations.ts";
 
@@ -13,11 +13,11 @@ const rooms = {
   system: room("system"),
   fleetServices: room("services"),
 };
-const agent = parseAccountLocalpart("agent/a");
-const service = parseAccountLocalpart("service/web");
+const agent = parsePrincipalName("agent/a");
+const service = parsePrincipalName("service/web");
 const sandbox = (payload = {}, workspace?: ReturnType<typeof room>): WantedSandbox =>
   ({ spec: { command: [], payload }, workspace }) as unknown as WantedSandbox;
-const principal = (account: AccountLocalpart): DesiredPrincipal =>
+const principal = (account: PrincipalName): DesiredPrincipal =>
   ({
     account,
     userId: parseUserId(`@bureau/fleet/test/${account}:bureau.test`),

@@ -9,7 +9,7 @@ import type { Clock } from "@bureau/kit/clock";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { Log } from "@bureau/os/log";
 import {
-  type AccountLocalpart,
+  type PrincipalName,
   parseRoomId,
   principalType,
   type RoomId,
@@ -66,7 +66,7 @@ export class Invitations {
 
 /** Pure. The rooms a principal works in. */
 export function roomsOf(
-  account: AccountLocalpart,
+  account: PrincipalName,
   { spec, workspace }: Pick<WantedSandbox, "spec" | "workspace">,
   rooms: MachineRooms | undefined,
 ): RoomId[] {

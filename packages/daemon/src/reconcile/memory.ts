@@ -7,7 +7,7 @@
 import { BureauError } from "@bureau/kit/errors";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
 import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
-import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
 import * as v from "valibot";
 import type { GoodSpec } from "./spec-history.ts";
 
@@ -79,8 +79,8 @@ export const completionFile = (path: string): CompletionFile => ({
 
 export class Memory {
   readonly #file: CompletionFile;
-  readonly #completed: Map<AccountLocalpart, Completion>;
-  readonly #principals = new Map<AccountLocalpart, PrincipalMemory>();
+  readonly #completed: Map<PrincipalName, Completion>;
+  readonly #principals = new Map<PrincipalName, PrincipalMemory>();
 
   /** @throws BureauError when the file is there and cannot be read: guessing would run finished work again */
   constructor(file: CompletionFile) {
@@ -92,7 +92,7 @@ export class Memory {
           ? undefined
           : decodeState("completions", StateFileSchema, text, "the daemon's state file");
       this.#completed = new Map(
-        Object.entries(state?.completed ?? {}).map(([name, done]) => [parseAccountLocalpart(name), done]),
+        Object.entries(state?.completed ?? {}).map(([name, done]) => [parsePrincipalName(name), done]),
       );
     } catch (error) {
       if (isTooNew(error)) throw error;
@@ -103,42 +103,42 @@ export class Memory {
     }
   }
 
-  of(account: AccountLocalpart): PrincipalMemory {
+  of(account: PrincipalName): PrincipalMemory {
     return this.#principals.get(account) ?? freshMemory;
   }
 
-  completion(account: AccountLocalpart): Completion | undefined {
+  completion(account: PrincipalName): Completion | undefined {
     return this.#completed.get(account);
   }
 
-  has(account: AccountLocalpart): boolean {
+  has(account: PrincipalName): boolean {
     return this.#principals.has(account) || this.#completed.has(account);
   }
 
-  accounts(): AccountLocalpart[] {
+  accounts(): PrincipalName[] {
     return [...new Set([...this.#principals.keys(), ...this.#completed.keys()])];
   }
 
-  update(account: AccountLocalpart, change: Partial<PrincipalMemory>): void {
+  update(account: PrincipalName, change: Partial<PrincipalMemory>): void {
     this.#principals.set(account, { ...this.of(account), ...change });
   }
 
-  replace(account: AccountLocalpart, memory: PrincipalMemory): void {
+  replace(account: PrincipalName, memory: PrincipalMemory): void {
     this.#principals.set(account, memory);
   }
 
   /** Durable when it returns. */
-  complete(account: AccountLocalpart, completion: Completion): void {
+  complete(account: PrincipalName, completion: Completion): void {
     this.#completed.set(account, completion);
     this.#save();
   }
 
   /** Its work may run again. */
-  uncomplete(account: AccountLocalpart): void {
+  uncomplete(account: PrincipalName): void {
     if (this.#completed.delete(account)) this.#save();
   }
 
-  forget(account: AccountLocalpart): void {
+  forget(account: PrincipalName): void {
     this.#principals.delete(account);
     this.uncomplete(account);
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { silentLog } from "@bureau/os/log";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parseAccountLocalpart, parseRoomId, parseUserId } from "@bureau/schema/refs";
+import { parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { Health } from "../health/health-monitor.ts";
 import { Memory } from "./memory.ts";
@@ -9,7 +9,7 @@ import { type Action, type Busy, type Plan, plan, STABLE_MS } from "./plan.ts";
 import { goodSpecOf, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import { SpecHistory } from "./spec-history.ts";
 
-const agent = parseAccountLocalpart("agent/a");
+const agent = parsePrincipalName("agent/a");
 const userOf = (account: string) => parseUserId(`@bureau/fleet/test/${account}:bureau.test`);
 const NOW = 1_000_000;
 

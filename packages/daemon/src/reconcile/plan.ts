@@ -10,7 +10,7 @@ import type { Grant } from "@bureau/schema/authorization";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport, principalStates } from "@bureau/schema/observe-wire";
-import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { PrincipalName, UserId } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { structureOf } from "../desired/digests.ts";
@@ -38,7 +38,7 @@ type Replaced = { readonly have: SandboxStatus; readonly policy: RestartPolicy }
 export type Action =
   | {
       readonly kind: "create";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly want: DesiredPrincipal;
       readonly sandbox: WantedSandbox;
       /** It is not what was asked for, because that had failed. */
@@ -47,7 +47,7 @@ export type Action =
   /** `undesired`: it should not run. `cleared`: only the record of an exit is left. */
   | {
       readonly kind: "destroy";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly why: "undesired" | "cleared";
       /** Instead of the machine's own grace. */
       readonly graceMs?: number;
@@ -55,7 +55,7 @@ export type Action =
   /** It should run, but otherwise than it does. */
   | {
       readonly kind: "destroy";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly why: "changed";
       readonly replaced: Replaced;
       /** What runs now and has worked so far: kept, to go back to. */
@@ -64,7 +64,7 @@ export type Action =
   /** It runs and does not work. */
   | {
       readonly kind: "destroy";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly why: "unhealthy";
       readonly reason: string;
       readonly replaced: Replaced;
@@ -73,48 +73,48 @@ export type Action =
   /** An exit is taken in and its record cleared. */
   | {
       readonly kind: "collect";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly exit: SandboxExit;
       readonly verdict: Verdict;
     }
-  | { readonly kind: "update-payload"; readonly account: AccountLocalpart; readonly sandbox: WantedSandbox }
+  | { readonly kind: "update-payload"; readonly account: PrincipalName; readonly sandbox: WantedSandbox }
   | {
       readonly kind: "restart-proxy";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly sandbox: WantedSandbox;
       readonly proxy: PrincipalMemory["proxy"];
     }
   | {
       readonly kind: "push-grants";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly grants: Grant[];
       readonly digest: string;
     }
   /** Nothing is remembered of it any more. */
-  | { readonly kind: "forget"; readonly account: AccountLocalpart }
+  | { readonly kind: "forget"; readonly account: PrincipalName }
   /** Its completed work may run again: its configuration was switched off. */
-  | { readonly kind: "uncomplete"; readonly account: AccountLocalpart }
+  | { readonly kind: "uncomplete"; readonly account: PrincipalName }
   /** It works: this is what a later configuration is rolled back to. */
   | {
       readonly kind: "keep";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       readonly good: GoodSpec;
       /** The template, when it has replaced something else that worked. */
       readonly news: string | undefined;
     }
   /** It failed where another had worked: that runs again, and this is not tried until something else is asked for. */
-  | { readonly kind: "reject"; readonly account: AccountLocalpart; readonly rejected: Rejection }
+  | { readonly kind: "reject"; readonly account: PrincipalName; readonly rejected: Rejection }
   /** Something else than what was rejected is asked for. */
   | {
       readonly kind: "readmit";
-      readonly account: AccountLocalpart;
+      readonly account: PrincipalName;
       /** The template, when what is asked for is what runs and has worked already. */
       readonly news: string | undefined;
     }
   /** What it was rolled back to does not work either: what is asked for is tried again, like a crash. */
-  | { readonly kind: "give-up"; readonly account: AccountLocalpart; readonly reason: string }
+  | { readonly kind: "give-up"; readonly account: PrincipalName; readonly reason: string }
   /** What had worked runs again. */
-  | { readonly kind: "announce"; readonly account: AccountLocalpart; readonly rejected: Rejection };
+  | { readonly kind: "announce"; readonly account: PrincipalName; readonly rejected: Rejection };
 
 /** What an action under way makes of its principal, for reports. */
 export type Busy = "starting" | "stopping" | "running";
@@ -127,12 +127,12 @@ export type PlanInput = {
   readonly history: Pick<SpecHistory, "of" | "accounts">;
   readonly health: Pick<HealthMonitor, "of">;
   /** Principals with an action under way, or one that ended after `actual` was asked for. */
-  readonly busy: ReadonlyMap<AccountLocalpart, Busy>;
+  readonly busy: ReadonlyMap<PrincipalName, Busy>;
   /** Milliseconds of the monotonic clock: everything remembered to be due is on it. */
   readonly now: number;
   /** In [0, 1): spreads retries. */
   readonly jitter: number;
-  readonly userOf: (account: AccountLocalpart) => UserId;
+  readonly userOf: (account: PrincipalName) => UserId;
 };
 
 export type Plan = {
@@ -142,7 +142,7 @@ export type Plan = {
   readonly wakeAt: number | undefined;
   readonly reports: readonly PrincipalReport[];
   /** How to watch what runs as it should; undefined for a template without a health check. */
-  readonly checks: ReadonlyMap<AccountLocalpart, HealthCheck | undefined>;
+  readonly checks: ReadonlyMap<PrincipalName, HealthCheck | undefined>;
   /** The machine was asked to leave, and nothing runs any more. */
   readonly drained: boolean;
 };
@@ -177,10 +177,10 @@ const order: Record<Action["kind"], number> = {
 
 export function plan(input: PlanInput): Plan {
   const actual = new Map(input.actual.map((sandbox) => [sandbox.principal, sandbox]));
-  const wanted = input.desired?.principals ?? new Map<AccountLocalpart, DesiredPrincipal>();
+  const wanted = input.desired?.principals ?? new Map<PrincipalName, DesiredPrincipal>();
   const actions: Action[] = [];
   const reports: PrincipalReport[] = [];
-  const checks = new Map<AccountLocalpart, HealthCheck | undefined>();
+  const checks = new Map<PrincipalName, HealthCheck | undefined>();
   let wakeAt: number | undefined;
   for (const account of new Set([...wanted.keys(), ...actual.keys()])) {
     const want = wanted.get(account);
@@ -205,7 +205,7 @@ export function plan(input: PlanInput): Plan {
 }
 
 type Case = {
-  readonly account: AccountLocalpart;
+  readonly account: PrincipalName;
   readonly want: DesiredPrincipal | undefined;
   readonly have: SandboxStatus | undefined;
   readonly memory: PrincipalMemory;
@@ -316,7 +316,7 @@ function absent({ account, want, memory }: Case, choice: Choice, input: PlanInpu
 }
 
 /** It failed: which other configuration is next, if there is one. */
-function failed(account: AccountLocalpart, choice: Choice, reason: string): Action | undefined {
+function failed(account: PrincipalName, choice: Choice, reason: string): Action | undefined {
   if (choice.onTrial)
     return { kind: "reject", account, rejected: { key: keyOf(choice.sandbox), reason, announced: false } };
   return choice.isDoubtful ? { kind: "give-up", account, reason } : undefined;
@@ -498,7 +498,7 @@ const exitOf = (have: SandboxStatus): SandboxExit =>
   };
 
 function report(
-  account: AccountLocalpart,
+  account: PrincipalName,
   want: DesiredPrincipal | undefined,
   have: SandboxStatus | undefined,
   decision: Decision,

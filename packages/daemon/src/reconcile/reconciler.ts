@@ -11,7 +11,7 @@ import { messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/os/log";
 import type { LimitsFact, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
-import type { AccountLocalpart, UserId } from "@bureau/schema/refs";
+import type { PrincipalName, UserId } from "@bureau/schema/refs";
 import type { Decommission } from "../desired/decommission.ts";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { HealthMonitor } from "../health/health-monitor.ts";
@@ -44,7 +44,7 @@ export type ReconcilerDeps = {
   /** What should run, from the rooms as they are now; undefined while nobody knows. */
   readonly desired: () => Desired | undefined;
   readonly notify: (notice: Notice) => void;
-  readonly userOf: (account: AccountLocalpart) => UserId;
+  readonly userOf: (account: PrincipalName) => UserId;
   /** The machine was asked to leave and nothing runs any more; `stopped` sandboxes did. Called at every look. */
   readonly onDrained: (decommission: Decommission, stopped: number) => void;
   /** Done before a sandbox is made; it never rejects, and does not take long. */
@@ -52,7 +52,7 @@ export type ReconcilerDeps = {
   /** A sandbox is gone, or another took its place. */
   readonly onGone?: () => void;
   /** Called before a sandbox is removed, and once it is gone or could not be removed. */
-  readonly onRemoval: (account: AccountLocalpart) => void;
+  readonly onRemoval: (account: PrincipalName) => void;
   /** Between SIGTERM and SIGKILL. */
   readonly graceMs: number;
   readonly clock: Clock;
@@ -79,12 +79,12 @@ export class Reconciler {
   readonly #deps: ReconcilerDeps;
   readonly #runner: ActionRunner;
   readonly #wakeup: Wakeup;
-  readonly #underWay = new Map<AccountLocalpart, { readonly busy: Busy; readonly done: Promise<void> }>();
+  readonly #underWay = new Map<PrincipalName, { readonly busy: Busy; readonly done: Promise<void> }>();
   /** The fault last told of each principal that cannot start as configured. */
-  readonly #told = new Map<AccountLocalpart, string>();
+  readonly #told = new Map<PrincipalName, string>();
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
   /** Stopped because the machine was asked to leave. */
-  readonly #drained = new Set<AccountLocalpart>();
+  readonly #drained = new Set<PrincipalName>();
   #adopted = false;
   #listFailures = 0;
   #halted = false;

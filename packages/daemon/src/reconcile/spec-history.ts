@@ -11,7 +11,7 @@ import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-f
 import type { Log } from "@bureau/os/log";
 import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
 import { SandboxSpecSchema } from "@bureau/schema/launcher-ipc";
-import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
 import { HealthCheckSchema } from "@bureau/schema/template";
 import * as v from "valibot";
 
@@ -48,14 +48,13 @@ const nothing: SpecRecord = {};
 /** Where records are kept. */
 export type HistoryFiles = {
   read(): Iterable<readonly [name: string, text: string]>;
-  write(account: AccountLocalpart, text: string): void;
-  remove(account: AccountLocalpart): void;
+  write(account: PrincipalName, text: string): void;
+  remove(account: PrincipalName): void;
 };
 
 export function historyFiles(folder: string): HistoryFiles {
   const suffix = ".json";
-  const pathOf = (account: AccountLocalpart): string =>
-    join(folder, `${account.replaceAll("/", "+")}${suffix}`);
+  const pathOf = (account: PrincipalName): string => join(folder, `${account.replaceAll("/", "+")}${suffix}`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   return {
     read: () =>
@@ -72,7 +71,7 @@ export function historyFiles(folder: string): HistoryFiles {
 
 export class SpecHistory {
   readonly #files: HistoryFiles;
-  readonly #records = new Map<AccountLocalpart, SpecRecord>();
+  readonly #records = new Map<PrincipalName, SpecRecord>();
 
   /**
    * A record that cannot be read is left out: there is then nothing to go back to, and nothing else is lost.
@@ -88,46 +87,46 @@ export class SpecHistory {
           text,
           `the history of "${name}"`,
         );
-        this.#records.set(parseAccountLocalpart(name), { good, rejected });
+        this.#records.set(parsePrincipalName(name), { good, rejected });
       } catch (error) {
         if (isTooNew(error)) throw error;
         log.warn("cannot read what a principal ran before; it cannot be rolled back", { name, error });
       }
   }
 
-  of(account: AccountLocalpart): SpecRecord {
+  of(account: PrincipalName): SpecRecord {
     return this.#records.get(account) ?? nothing;
   }
 
-  accounts(): AccountLocalpart[] {
+  accounts(): PrincipalName[] {
     return [...this.#records.keys()];
   }
 
   /** This works: it is what a later one is rolled back to. */
-  keep(account: AccountLocalpart, good: GoodSpec): void {
+  keep(account: PrincipalName, good: GoodSpec): void {
     this.#save(account, { ...this.of(account), good });
   }
 
   /** That did not work. */
-  reject(account: AccountLocalpart, rejected: Rejection): void {
+  reject(account: PrincipalName, rejected: Rejection): void {
     this.#save(account, { ...this.of(account), rejected });
   }
 
   /** Neither the rejected one nor the one before it works: only what is asked for is left to try. */
-  giveUp(account: AccountLocalpart): void {
+  giveUp(account: PrincipalName): void {
     this.forget(account);
   }
 
   /** Something else is asked for, so whatever was rejected may be tried again. */
-  readmit(account: AccountLocalpart): void {
+  readmit(account: PrincipalName): void {
     this.#save(account, { good: this.of(account).good });
   }
 
-  forget(account: AccountLocalpart): void {
+  forget(account: PrincipalName): void {
     if (this.#records.delete(account)) this.#files.remove(account);
   }
 
-  #save(account: AccountLocalpart, record: SpecRecord): void {
+  #save(account: PrincipalName, record: SpecRecord): void {
     this.#records.set(account, record);
     this.#files.write(account, encodeState("spec-history", record));
   }

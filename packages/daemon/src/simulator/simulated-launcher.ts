@@ -11,7 +11,7 @@ import type {
   SandboxExit,
   SandboxList,
 } from "@bureau/schema/launcher-ipc";
-import { type AccountLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
 import type { Probe } from "../health/probe.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
@@ -19,7 +19,7 @@ import type { SeededRandom } from "./seeded-random.ts";
 import type { TurnedClock } from "./turned-clock.ts";
 
 export type SimulatedSandbox = {
-  readonly account: AccountLocalpart;
+  readonly account: PrincipalName;
   digests: { spec: string; payload: string };
   /** What the program would see. */
   command: readonly string[];
@@ -41,9 +41,9 @@ export type SimulatedSandbox = {
 type Create = LauncherRequest<"create-sandbox">;
 
 export class SimulatedLauncher {
-  readonly sandboxes = new Map<AccountLocalpart, SimulatedSandbox>();
+  readonly sandboxes = new Map<PrincipalName, SimulatedSandbox>();
   /** Being made, whoever may have asked for them. */
-  readonly #creating = new Set<AccountLocalpart>();
+  readonly #creating = new Set<PrincipalName>();
   up = true;
   /** Chance that a start fails, like one whose binary is missing. */
   startFailure = 0;
@@ -63,14 +63,14 @@ export class SimulatedLauncher {
     isDead: () => boolean,
     observe: (
       action: LauncherAction,
-      account: AccountLocalpart,
+      account: PrincipalName,
       about: { readonly isAlone: boolean; readonly request: object },
     ) => void,
   ): Launcher {
-    const underWay = new Set<AccountLocalpart>();
+    const underWay = new Set<PrincipalName>();
     return {
       call: async (action, request) => {
-        const account = "principal" in request ? parseAccountLocalpart(request.principal) : undefined;
+        const account = "principal" in request ? parsePrincipalName(request.principal) : undefined;
         if (isDead()) return await never();
         if (account !== undefined) observe(action, account, { isAlone: !underWay.has(account), request });
         if (account !== undefined) underWay.add(account);
@@ -88,7 +88,7 @@ export class SimulatedLauncher {
     };
   }
 
-  isCreating(account: AccountLocalpart): boolean {
+  isCreating(account: PrincipalName): boolean {
     return this.#creating.has(account);
   }
 
@@ -106,7 +106,7 @@ export class SimulatedLauncher {
   }
 
   /** A program goes on and does not work, or works again. */
-  fallIll(account: AccountLocalpart, sick: boolean): void {
+  fallIll(account: PrincipalName, sick: boolean): void {
     const sandbox = this.sandboxes.get(account);
     if (sandbox === undefined) return;
     sandbox.sick = sick;
@@ -125,7 +125,7 @@ export class SimulatedLauncher {
   }
 
   /** A program ends by itself. */
-  exit(account: AccountLocalpart, code: number): void {
+  exit(account: PrincipalName, code: number): void {
     const sandbox = this.sandboxes.get(account);
     if (sandbox?.state !== "running" || sandbox.stopping) return;
     sandbox.state = "exited";
@@ -134,7 +134,7 @@ export class SimulatedLauncher {
     this.#change();
   }
 
-  killProxy(account: AccountLocalpart): void {
+  killProxy(account: PrincipalName): void {
     const sandbox = this.sandboxes.get(account);
     if (sandbox?.state !== "running") return;
     sandbox.proxyAlive = false;
@@ -211,7 +211,7 @@ export class SimulatedLauncher {
   }
 
   async #create(request: Create): Promise<object> {
-    const account = parseAccountLocalpart(request.principal);
+    const account = parsePrincipalName(request.principal);
     if (this.sandboxes.has(account) || this.#creating.has(account))
       throw new BureauError("conflict", `${account} has a sandbox`);
     this.#creating.add(account);
@@ -241,7 +241,7 @@ export class SimulatedLauncher {
   }
 
   async #destroy(request: LauncherRequest<"destroy-sandbox">): Promise<object> {
-    const account = parseAccountLocalpart(request.principal);
+    const account = parsePrincipalName(request.principal);
     const sandbox = this.sandboxes.get(account);
     if (sandbox === undefined) throw new BureauError("not-found", `${account} has no sandbox`);
     const { exit } = sandbox;
@@ -270,7 +270,7 @@ export class SimulatedLauncher {
   }
 
   #running(principal: string): SimulatedSandbox {
-    const sandbox = this.sandboxes.get(parseAccountLocalpart(principal));
+    const sandbox = this.sandboxes.get(parsePrincipalName(principal));
     if (sandbox?.state !== "running") throw new BureauError("conflict", `${principal} does not run`);
     return sandbox;
   }

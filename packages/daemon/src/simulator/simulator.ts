@@ -9,9 +9,9 @@ import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";
 import type { LauncherAction, LauncherRequest } from "@bureau/schema/launcher-ipc";
 import {
-  type AccountLocalpart,
-  parseAccountLocalpart,
+  type PrincipalName,
   parseMachine,
+  parsePrincipalName,
   parseServerName,
   stateKeyOf,
   type UserId,
@@ -36,8 +36,8 @@ const userOf = (account: string): UserId => userIdOf(`bureau/fleet/test/${accoun
 const machineKey = stateKeyOf(userIdOf(machine, server));
 
 /** Work under `never`, and principals that always run. */
-const jobs = ["agent/job-a", "agent/job-b", "agent/job-c"].map(parseAccountLocalpart);
-const agents = ["agent/x", "agent/y", "agent/z", "agent/w"].map(parseAccountLocalpart);
+const jobs = ["agent/job-a", "agent/job-b", "agent/job-c"].map(parsePrincipalName);
+const agents = ["agent/x", "agent/y", "agent/z", "agent/w"].map(parsePrincipalName);
 const accounts = [...jobs, ...agents];
 
 /** What the operator means by one principal. */
@@ -79,7 +79,7 @@ export class Simulator {
   readonly #clock = new TurnedClock();
   readonly #rooms = new SimulatedRooms();
   readonly #launcher: SimulatedLauncher;
-  readonly #intents = new Map<AccountLocalpart, Intent>();
+  readonly #intents = new Map<PrincipalName, Intent>();
   readonly #templates = new Map<string, number | undefined>([["t", 1]]);
   #versions = 1;
   #condition: number | undefined;
@@ -91,12 +91,12 @@ export class Simulator {
   #disk: string | undefined;
   #daemon: Daemon | undefined;
   /** Requests of dead daemons may still be carried out: principals whose sandbox may appear out of nowhere. */
-  readonly #strays = new Set<AccountLocalpart>();
+  readonly #strays = new Set<PrincipalName>();
   /** Work that ended by itself: `account payload template`. It must not begin again. */
   /** Versions of the template whose program never works. */
   readonly #badVersions = new Set<string>();
   /** The spec history on the disk, and how often something was rejected. */
-  readonly #history = new Map<AccountLocalpart, string>();
+  readonly #history = new Map<PrincipalName, string>();
   rejections = 0;
   readonly #done = new Set<string>();
   /** Work that was done, but that the daemon may have been told to do again, or not have seen end. */
@@ -184,7 +184,7 @@ export class Simulator {
     this.#writeConfig();
   }
 
-  #toggleAssigned(account: AccountLocalpart, intent: Intent): void {
+  #toggleAssigned(account: PrincipalName, intent: Intent): void {
     // Taken out and put in again it is new work, if the daemon came to see it.
     this.#forgetDone(account);
     this.#change(() => {
@@ -192,14 +192,14 @@ export class Simulator {
     });
   }
 
-  #toggleAutoStart(account: AccountLocalpart, intent: Intent): void {
+  #toggleAutoStart(account: PrincipalName, intent: Intent): void {
     this.#forgetDone(account);
     this.#change(() => {
       intent.autoStart = this.#usually(intent.autoStart);
     });
   }
 
-  #rotate(account: AccountLocalpart, intent: Intent): void {
+  #rotate(account: PrincipalName, intent: Intent): void {
     intent.credentials = this.#random.chance(0.15) ? undefined : this.#random.below(1_000);
     this.#writeCredentials(account);
   }
@@ -246,7 +246,7 @@ export class Simulator {
     return this.#rooms.write("config", eventTypes.machineDecommission, machineKey, content);
   }
 
-  #exit(account: AccountLocalpart, code: number): void {
+  #exit(account: PrincipalName, code: number): void {
     const sandbox = this.#launcher.sandboxes.get(account);
     if (sandbox?.state !== "running" || sandbox.stopping) return;
     this.#launcher.exit(account, code);
@@ -261,15 +261,15 @@ export class Simulator {
     this.#unclear.delete(work);
   }
 
-  #fallIll(account: AccountLocalpart): void {
+  #fallIll(account: PrincipalName): void {
     this.#launcher.fallIll(account, this.#launcher.sandboxes.get(account)?.sick !== true);
   }
 
-  #workOf(account: AccountLocalpart): string {
+  #workOf(account: PrincipalName): string {
     return `${account} ${this.#intents.get(account)?.payload} v${this.#templates.get("t")}`;
   }
 
-  #forgetDone(account: AccountLocalpart): void {
+  #forgetDone(account: PrincipalName): void {
     for (const work of this.#done) {
       if (!work.startsWith(`${account} `)) continue;
       this.#done.delete(work);
@@ -311,7 +311,7 @@ export class Simulator {
     });
   }
 
-  #writeCredentials(account: AccountLocalpart): void {
+  #writeCredentials(account: PrincipalName): void {
     const version = this.#intents.get(account)?.credentials;
     const content = {
       ...{ version: 1, principal: userOf(account), encrypted_for: [], keys: [], ciphertext: `c${version}` },
@@ -399,7 +399,7 @@ export class Simulator {
     const daemon = this.#daemon;
     if (daemon === undefined) return;
     for (const { name, state } of daemon.reconciler.view.reports)
-      if (state === "starting") this.#strays.add(parseAccountLocalpart(name));
+      if (state === "starting") this.#strays.add(parsePrincipalName(name));
     daemon.dead = true;
     daemon.stop.abort();
     daemon.directory[Symbol.dispose]();
@@ -418,7 +418,7 @@ export class Simulator {
   }
 
   /** What a daemon may never ask for. */
-  #check(action: LauncherAction, account: AccountLocalpart, request: object): void {
+  #check(action: LauncherAction, account: PrincipalName, request: object): void {
     const desired = this.#daemon?.source.latest;
     const fault = (text: string): void => {
       this.violations.push(`${this.#clock.now()} ${action} ${account}: ${text}`);
@@ -451,7 +451,7 @@ export class Simulator {
 
   /** Only what is sick may be stopped while it runs as it should. A job that was is left alone from then on. */
   #checkStop(
-    account: AccountLocalpart,
+    account: PrincipalName,
     sandbox: SimulatedSandbox,
     asked: WantedSandbox,
     fault: (text: string) => void,
@@ -462,7 +462,7 @@ export class Simulator {
   }
 
   /** What should run, given what is on the disk about what worked and what did not. */
-  #chosen(account: AccountLocalpart, asked: WantedSandbox): Choice {
+  #chosen(account: PrincipalName, asked: WantedSandbox): Choice {
     const policy = jobs.includes(account) ? "never" : "always";
     const onDisk = new SpecHistory(
       this.#historyFiles(() => true),
@@ -503,7 +503,7 @@ export class Simulator {
     await this.#clock.turn(CALM_MS);
   }
 
-  #compare(account: AccountLocalpart): void {
+  #compare(account: PrincipalName): void {
     const intent = this.#intents.get(account);
     const template = this.#templates.get("t");
     if (intent === undefined || template === undefined) return;

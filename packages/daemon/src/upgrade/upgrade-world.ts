@@ -18,12 +18,12 @@ import { digestOfProgram, readHostEnvironment, runtimeOf } from "@bureau/os/host
 import type { Layout } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
 import type { MachineVersion } from "@bureau/schema/events";
-import { parseAccountLocalpart } from "@bureau/schema/refs";
+import { parsePrincipalName } from "@bureau/schema/refs";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { upgradeTimes } from "./upgrade-times.ts";
 import { Upgrader } from "./upgrader.ts";
 
-const WORKER = parseAccountLocalpart("agent/worker");
+const WORKER = parsePrincipalName("agent/worker");
 const PROGRAMS = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];
 /** A wait this long is one for something to happen. */
 const FOREVER_MS = 3_600_000;

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { tmuxSession } from "@bureau/os/layout";
 import { isAlive } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
 import { findRecords, isWhole, type SandboxRecord } from "./record.ts";
 import { fleetFolder, pathsOf, type SandboxHost } from "./sandbox-host.ts";
@@ -19,7 +19,7 @@ export type Leftovers = {
   readonly whole: readonly SandboxRecord[];
   /** Those of them that ended unseen: until they are settled the table does not say what is so. */
   readonly ended: readonly SandboxRecord[];
-  readonly unfinished: readonly { readonly principal: AccountLocalpart; readonly record?: SandboxRecord }[];
+  readonly unfinished: readonly { readonly principal: PrincipalName; readonly record?: SandboxRecord }[];
   /** Entries among the sandboxes' folders that are none. */
   readonly strays: readonly string[];
 };
@@ -47,7 +47,7 @@ export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): 
   const orphans = await host.proxies.stopOrphans(whole.flatMap(({ proxy }) => proxy ?? []));
   if (orphans > 0) host.log.warn("stopped proxies that belong to no sandbox", { orphans });
   // One whose process will not die keeps no other from being looked after.
-  const settle = (principal: AccountLocalpart, work: Promise<void>): Promise<void> =>
+  const settle = (principal: PrincipalName, work: Promise<void>): Promise<void> =>
     work.catch((error: unknown) =>
       host.log.error("cannot settle what the launcher before left", { principal, error }),
     );
@@ -88,7 +88,7 @@ async function stopProxyOfEnded(host: SandboxHost, { phase, proxy }: SandboxReco
 
 async function clear(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   record: SandboxRecord | undefined,
 ): Promise<void> {
   host.log.warn("clearing a sandbox that was not finished", {

@@ -20,7 +20,7 @@ import { mountsOf } from "@bureau/os/mounts";
 import { limitProcess, makeFifo } from "@bureau/os/posix";
 import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
-import { type AccountLocalpart, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
+import { type PrincipalName, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
 import { type SecurityException, securityExceptions } from "@bureau/schema/template";
 import type * as v from "valibot";
 import type { CredentialBundle } from "../keys.ts";
@@ -29,7 +29,7 @@ import { settleGroups } from "../limits/settle-groups.ts";
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
-import { accountOf, settledScreen } from "./exit-account.ts";
+import { principalNameOf, settledScreen } from "./exit-account.ts";
 import { withoutHostTools } from "./host-tools.ts";
 import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
@@ -132,7 +132,7 @@ export async function createSandbox(
 
 /** Errors say which sandbox and which step; code and hint stay. */
 const stepsOf =
-  (principal: AccountLocalpart) =>
+  (principal: PrincipalName) =>
   async <T>(name: string, act: () => Promise<T>): Promise<T> => {
     try {
       return await act();
@@ -283,7 +283,7 @@ function sourcesOf(context: BwrapContext): string[] {
 /** Starts terminal and bubblewrap and checks what it mounted; the program waits. Returns the pane's shell. */
 async function buildSandbox(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   sources: readonly string[],
   plan: Plan,
 ): Promise<ProcessId> {
@@ -309,7 +309,7 @@ async function buildSandbox(
 }
 
 /** Returns the pid of the pane's shell. */
-async function startTerminal(host: SandboxHost, principal: AccountLocalpart, plan: Plan): Promise<number> {
+async function startTerminal(host: SandboxHost, principal: PrincipalName, plan: Plan): Promise<number> {
   const { tmux, clock, groups } = host;
   const paths = pathsOf(host, principal);
   const session = tmuxSession(principal);
@@ -341,7 +341,7 @@ async function startTerminal(host: SandboxHost, principal: AccountLocalpart, pla
 /** Opens the gate and waits until the program runs. */
 async function runProgram(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   shell: ProcessId,
 ): Promise<SandboxProcesses> {
   const paths = pathsOf(host, principal);
@@ -364,8 +364,8 @@ function openGate(path: string): void {
   rmSync(path);
 }
 
-async function notRun(host: SandboxHost, principal: AccountLocalpart): Promise<BureauError> {
+async function notRun(host: SandboxHost, principal: PrincipalName): Promise<BureauError> {
   const screen = await settledScreen(host, principal);
-  const said = accountOf(screen ?? "").trim() || "no output";
+  const said = principalNameOf(screen ?? "").trim() || "no output";
   return new BureauError("failed", `bubblewrap did not run the program: ${said}`);
 }

@@ -8,8 +8,8 @@ import { BureauError } from "@bureau/kit/errors";
 import { type SandboxPaths, tmuxSession } from "@bureau/os/layout";
 import { isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart } from "@bureau/schema/refs";
-import { accountOf, exitOf, lostExit, saveLastScreen, settledScreen } from "./exit-account.ts";
+import type { PrincipalName } from "@bureau/schema/refs";
+import { exitOf, lostExit, principalNameOf, saveLastScreen, settledScreen } from "./exit-account.ts";
 import type { SandboxRecord } from "./record.ts";
 import { groupName, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./sandbox-processes.ts";
@@ -29,7 +29,7 @@ export function hasEnded(host: SandboxHost, { principal, processes }: SandboxRec
 }
 
 /** Keeps an ended program's exit for `destroy-sandbox` to fetch; does nothing while it still runs. */
-export async function recordExit(host: SandboxHost, principal: AccountLocalpart): Promise<void> {
+export async function recordExit(host: SandboxHost, principal: PrincipalName): Promise<void> {
   const record = host.table.get(principal);
   if (record?.phase !== "running" || !hasEnded(host, record)) return;
   const paths = pathsOf(host, principal);
@@ -46,7 +46,7 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
   await killProcesses(left, host.clock);
   const screen = await settledScreen(host, principal);
   if (screen !== undefined) saveLastScreen(host, principal, screen);
-  const output = exit.code !== 0 && screen !== undefined ? { output: accountOf(screen) } : {};
+  const output = exit.code !== 0 && screen !== undefined ? { output: principalNameOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
   // Not before: should any of this fail, the next sweep tries again.
   host.watch.delete(principal);
@@ -58,7 +58,7 @@ export async function recordExit(host: SandboxHost, principal: AccountLocalpart)
 }
 
 /** Names the limit that ended the sandbox: the signal alone does not explain it. */
-function withCause(host: SandboxHost, principal: AccountLocalpart, exit: SandboxExit): SandboxExit {
+function withCause(host: SandboxHost, principal: PrincipalName, exit: SandboxExit): SandboxExit {
   if (exit.code === 0 || !host.groups.ranOutOfMemory(groupName(principal))) return exit;
   return { ...exit, description: `${exit.description}: it used all the memory its template allows it` };
 }
@@ -66,7 +66,7 @@ function withCause(host: SandboxHost, principal: AccountLocalpart, exit: Sandbox
 /** Ends the program, politely unless `force`, and removes everything. @throws BureauError `not-found` */
 export async function destroySandbox(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   options: { readonly force: boolean; readonly graceMs: number },
 ): Promise<SandboxExit | undefined> {
   const record = host.table.get(principal);
@@ -160,7 +160,7 @@ async function until(host: SandboxHost, condition: () => boolean, timeoutMs: num
  */
 export async function clearSandbox(
   host: SandboxHost,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   proxy?: ProcessId,
 ): Promise<void> {
   const paths = pathsOf(host, principal);

@@ -6,7 +6,7 @@ import type { Clock } from "@bureau/kit/clock";
 import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
 import { type Layout, lastOutputFile, tmuxSession } from "@bureau/os/layout";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import type { SandboxHost } from "./sandbox-host.ts";
 
 /** Lines of the terminal in an exit's account (section 12.2). */
@@ -45,7 +45,7 @@ export const lostExit = (why: string, clock: Clock): SandboxExit => ({
  */
 export async function settledScreen(
   { tmux, clock, log }: Pick<SandboxHost, "tmux" | "clock" | "log">,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
 ): Promise<string | undefined> {
   try {
     for (let attempt = 1; ; attempt++) {
@@ -60,7 +60,7 @@ export async function settledScreen(
 }
 
 /** The end of a screen, as it goes into an exit's account. */
-export const accountOf = (screen: string): string =>
+export const principalNameOf = (screen: string): string =>
   tail(screen.split("\n").slice(-OUTPUT_LINES_MAX).join("\n"), OUTPUT_BYTES_MAX);
 
 /** The last `bytesMax` bytes of a text, from the start of a line. */
@@ -75,7 +75,7 @@ export function tail(text: string, bytesMax: number): string {
 /** Never throws: a full disk is no reason to keep what has ended, or its proxy. */
 export function saveLastScreen(
   { config: { layout }, log }: Pick<SandboxHost, "config" | "log">,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   screen: string,
 ): void {
   const path = lastOutputFile(layout, principal);
@@ -87,5 +87,5 @@ export function saveLastScreen(
   }
 }
 
-export const readLastScreen = (layout: Layout, principal: AccountLocalpart): string | undefined =>
+export const readLastScreen = (layout: Layout, principal: PrincipalName): string | undefined =>
   readIfPresent(lastOutputFile(layout, principal));

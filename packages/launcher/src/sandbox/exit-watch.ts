@@ -9,36 +9,36 @@ import { existsSync, type FSWatcher, watch } from "node:fs";
 import { basename } from "node:path";
 import type { SandboxPaths } from "@bureau/os/layout";
 import { isAlive } from "@bureau/os/process-table";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import type { SandboxRecord } from "./record.ts";
 
 const SWEEP_MS = 1_000;
 
 export type ExitWatchOptions = {
-  readonly record: (principal: AccountLocalpart) => SandboxRecord | undefined;
-  readonly paths: (principal: AccountLocalpart) => SandboxPaths;
+  readonly record: (principal: PrincipalName) => SandboxRecord | undefined;
+  readonly paths: (principal: PrincipalName) => SandboxPaths;
   /** The program seems to have ended. */
-  readonly onExit: (principal: AccountLocalpart) => void;
+  readonly onExit: (principal: PrincipalName) => void;
   /** A proxy has died, or a dead one is back. */
-  readonly onProxyChange: (principal: AccountLocalpart) => void;
+  readonly onProxyChange: (principal: PrincipalName) => void;
 };
 
 type Watched = { readonly watcher: FSWatcher | undefined; missing: boolean; proxyAlive: boolean };
 
 export class ExitWatch implements Disposable {
-  readonly #watched = new Map<AccountLocalpart, Watched>();
+  readonly #watched = new Map<PrincipalName, Watched>();
   #timer: ReturnType<typeof setInterval> | undefined;
   constructor(readonly options: ExitWatchOptions) {}
 
   /** Watches a running sandbox; looks at once, so that an exit before this call is seen. */
-  add(principal: AccountLocalpart): void {
+  add(principal: PrincipalName): void {
     this.delete(principal);
     this.#watched.set(principal, { watcher: this.#watchFile(principal), missing: false, proxyAlive: true });
     this.#timer ??= setInterval(() => this.sweep(), SWEEP_MS);
     this.#look(principal);
   }
 
-  delete(principal: AccountLocalpart): void {
+  delete(principal: PrincipalName): void {
     this.#watched.get(principal)?.watcher?.close();
     this.#watched.delete(principal);
     if (this.#watched.size > 0) return;
@@ -55,7 +55,7 @@ export class ExitWatch implements Disposable {
     for (const principal of [...this.#watched.keys()]) this.delete(principal);
   }
 
-  #watchFile(principal: AccountLocalpart): FSWatcher | undefined {
+  #watchFile(principal: PrincipalName): FSWatcher | undefined {
     const { dir, exitCode } = this.options.paths(principal);
     try {
       const watcher = watch(dir, (_event, name) => {
@@ -69,7 +69,7 @@ export class ExitWatch implements Disposable {
     }
   }
 
-  #look(principal: AccountLocalpart): void {
+  #look(principal: PrincipalName): void {
     const entry = this.#watched.get(principal);
     const record = this.options.record(principal);
     if (entry === undefined || record?.phase !== "running") return;

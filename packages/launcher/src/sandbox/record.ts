@@ -14,7 +14,7 @@ import {
   type SandboxStatus,
 } from "@bureau/schema/launcher-ipc";
 import { ref } from "@bureau/schema/parse";
-import { type AccountLocalpart, type FleetLocalpart, parseAccountLocalpart } from "@bureau/schema/refs";
+import { type FleetLocalpart, type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
 import * as v from "valibot";
 
 const integer = v.pipe(v.number(), v.integer());
@@ -36,7 +36,7 @@ export type SandboxProcesses = v.InferOutput<typeof SandboxProcessesSchema>;
 export const SandboxRecordSchema = v.object({
   /** Process ids mean nothing after a reboot; a run folder on disk survives one. */
   boot: v.string(),
-  principal: ref(parseAccountLocalpart),
+  principal: ref(parsePrincipalName),
   phase: v.picklist(["creating", "running", "exited"]),
   digests: SandboxDigestsSchema,
   /** Milliseconds since the epoch. */
@@ -63,7 +63,7 @@ export function writeRecord(path: string, record: SandboxRecord): void {
 
 /** A sandbox folder found on disk; `record` is undefined when it has none that can be read. */
 export type FoundSandbox = {
-  readonly principal: AccountLocalpart;
+  readonly principal: PrincipalName;
   readonly record: SandboxRecord | undefined;
 };
 
@@ -87,15 +87,15 @@ export function findRecords(
   return { sandboxes, strays };
 }
 
-function principalOfFolder(entry: string): AccountLocalpart | undefined {
+function principalOfFolder(entry: string): PrincipalName | undefined {
   try {
-    return parseAccountLocalpart(entry.replaceAll("+", "/"));
+    return parsePrincipalName(entry.replaceAll("+", "/"));
   } catch {
     return undefined;
   }
 }
 
-function readRecord(path: string, principal: AccountLocalpart): SandboxRecord | undefined {
+function readRecord(path: string, principal: PrincipalName): SandboxRecord | undefined {
   try {
     const text = readIfPresent(path);
     if (text === undefined) return undefined;

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { parseAccountLocalpart, parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
+import { parseFleet, parseMachine, parsePrincipalName, parseServerName } from "@bureau/schema/refs";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
 import { quote } from "./script.ts";
 import { expandVariables, templateVariables } from "./variables.ts";
 
-const agent = parseAccountLocalpart("agent/x");
+const agent = parsePrincipalName("agent/x");
 const variables = templateVariables(
   {
     layout: { runDir: "/r", stateDir: "/s", workspaceRoot: "/w", cacheRoot: "/c" },
@@ -60,7 +60,7 @@ describe("the environment inside", () => {
     expect(environment).not.toHaveProperty("BUREAU_SERVICE_SOCKET");
   });
   test("tells services where to listen", () => {
-    const service = parseAccountLocalpart("service/tickets");
+    const service = parsePrincipalName("service/tickets");
     expect(sandboxEnvironment({ command: [] }, service, variables, {})).toHaveProperty(
       "BUREAU_SERVICE_SOCKET",
       "/run/bureau/listen/service.sock",

@@ -2,7 +2,7 @@
 import { BureauError } from "@bureau/kit/errors";
 import { insidePaths } from "@bureau/os/layout";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
-import { type AccountLocalpart, principalType } from "@bureau/schema/refs";
+import { type PrincipalName, principalType } from "@bureau/schema/refs";
 import { PANE_TERM } from "../terminal/tmux.ts";
 import { expandVariables, type Variables } from "./variables.ts";
 
@@ -14,7 +14,7 @@ const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
  */
 export function sandboxEnvironment(
   spec: SandboxSpec,
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   variables: Variables,
   secrets: Readonly<Record<string, string>>,
 ): Record<string, string> {
@@ -42,7 +42,7 @@ export function sandboxEnvironment(
   return { ...environment, ...secrets, ...bureauNames(principal, variables) };
 }
 
-function bureauNames(principal: AccountLocalpart, variables: Variables): Record<string, string> {
+function bureauNames(principal: PrincipalName, variables: Variables): Record<string, string> {
   return {
     BUREAU_SANDBOX: "1",
     BUREAU_PROXY_SOCKET: insidePaths.proxySocket,

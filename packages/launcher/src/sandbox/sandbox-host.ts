@@ -2,7 +2,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { fleetRunDir, type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import type { Log } from "@bureau/os/log";
-import type { AccountLocalpart } from "@bureau/schema/refs";
+import type { PrincipalName } from "@bureau/schema/refs";
 import type { MachineKey } from "../keys.ts";
 import type { LauncherConfig } from "../launcher-config.ts";
 import type { ControlGroups } from "../limits/control-groups.ts";
@@ -28,16 +28,16 @@ export type SandboxHost = {
   readonly programs: SandboxPrograms;
   readonly hostTools: readonly HostTool[];
   /** Clears away later, and under its lock, what is left of a sandbox that could not be cleared away now. */
-  readonly clearLater: (principal: AccountLocalpart) => void;
+  readonly clearLater: (principal: PrincipalName) => void;
   /** Aborts when the launcher is told to stop. */
   readonly stopping: AbortSignal;
 };
 
-export const pathsOf = (host: Pick<SandboxHost, "config">, principal: AccountLocalpart): SandboxPaths =>
+export const pathsOf = (host: Pick<SandboxHost, "config">, principal: PrincipalName): SandboxPaths =>
   sandboxPaths(host.config.layout, host.config.fleet, principal);
 
 /** The name of a sandbox's control group. */
-export const groupName = (principal: AccountLocalpart): string => principal.replaceAll("/", "+");
+export const groupName = (principal: PrincipalName): string => principal.replaceAll("/", "+");
 
 export const fleetFolder = (host: Pick<SandboxHost, "config">): string =>
   fleetRunDir(host.config.layout, host.config.fleet);

@@ -6,14 +6,14 @@ import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { isAlive } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
 import type { SandboxList } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart, FleetLocalpart } from "@bureau/schema/refs";
+import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
 import { type SandboxRecord, statusOf, writeRecord } from "./record.ts";
 
 /** Terminal output in one list; more is left out, because a response has at most 1 MiB (section 6.1). */
 const OUTPUT_BYTES_MAX = 768 * 1024;
 
 export class SandboxTable {
-  readonly #records = new Map<AccountLocalpart, SandboxRecord>();
+  readonly #records = new Map<PrincipalName, SandboxRecord>();
   readonly #waiters = new Set<() => void>();
   #revision: number;
 
@@ -26,7 +26,7 @@ export class SandboxTable {
     this.#revision = firstRevision;
   }
 
-  get(principal: AccountLocalpart): SandboxRecord | undefined {
+  get(principal: PrincipalName): SandboxRecord | undefined {
     return this.#records.get(principal);
   }
 
@@ -43,7 +43,7 @@ export class SandboxTable {
   }
 
   /** Forgets the sandbox; its folder goes with it. */
-  remove(principal: AccountLocalpart): void {
+  remove(principal: PrincipalName): void {
     removeTree(sandboxPaths(this.layout, this.fleet, principal).dir);
     if (this.#records.delete(principal)) this.changed();
   }

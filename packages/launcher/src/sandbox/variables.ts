@@ -5,7 +5,7 @@
 import { BureauError } from "@bureau/kit/errors";
 import { insidePaths, type Layout } from "@bureau/os/layout";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
-import type { AccountLocalpart, FleetLocalpart, MachineLocalpart, ServerName } from "@bureau/schema/refs";
+import type { FleetLocalpart, MachineLocalpart, PrincipalName, ServerName } from "@bureau/schema/refs";
 import { PANE_TERM } from "../terminal/tmux.ts";
 
 export type Variables = Readonly<Record<string, string>>;
@@ -17,7 +17,7 @@ export function templateVariables(
     readonly serverName: ServerName;
     readonly fleet: FleetLocalpart;
   },
-  principal: AccountLocalpart,
+  principal: PrincipalName,
   payload: SandboxSpec["payload"],
 ): Variables {
   const fromPayload: Record<string, string> = {};

@@ -7,7 +7,7 @@ import { sandboxPaths, systemHost } from "@bureau/os/layout";
 import { evalCommand } from "@bureau/os/runtime-command";
 import { daemonUnit } from "@bureau/os/unit-names";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
-import { type FleetLocalpart, fleetOf, parseAccountLocalpart, principalType } from "@bureau/schema/refs";
+import { type FleetLocalpart, fleetOf, parsePrincipalName, principalType } from "@bureau/schema/refs";
 import { asOperator } from "../accounts.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
 import type { HostView } from "../host-view.ts";
@@ -163,7 +163,7 @@ async function serviceSockets(host: HostView): Promise<Finding> {
   if (isBureauError(report) || identity === undefined) return skip("the daemon does not answer");
   const services = report.principals
     .filter(({ state }) => state === "running")
-    .map(({ name }) => parseAccountLocalpart(name))
+    .map(({ name }) => parsePrincipalName(name))
     .filter((account) => principalType(account) === "service");
   const fleet: FleetLocalpart = fleetOf(identity.machine);
   const said = await Promise.all(

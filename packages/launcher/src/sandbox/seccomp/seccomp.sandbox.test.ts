@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from
 import { constants } from "node:os";
 import { join } from "node:path";
 import { tmuxSession, tmuxSocket } from "@bureau/os/layout";
-import { parseAccountLocalpart } from "@bureau/schema/refs";
+import { parsePrincipalName } from "@bureau/schema/refs";
 import { type SpecInput, TestLauncher } from "../../launcher-fixture.ts";
 import { denyList } from "./deny-list.ts";
 import { type Architecture, type SyscallName, syscallNumber } from "./syscall-numbers.ts";
@@ -150,7 +150,7 @@ describe("a program in a sandbox", () => {
   test("gets a signal when its terminal changes size", async () => {
     await launcher.create("agent/wide", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.02; done");
     await launcher.until("it is ready", async () => (await launcher.output("agent/wide")).includes("ready"));
-    const session = tmuxSession(parseAccountLocalpart("agent/wide"));
+    const session = tmuxSession(parsePrincipalName("agent/wide"));
     const resize = ["resize-window", "-t", `=${session}:`, "-x", "101", "-y", "33"];
     Bun.spawnSync(["tmux", "-S", tmuxSocket(launcher.layout), ...resize]);
     await launcher.until("it knows the new size", async () =>
