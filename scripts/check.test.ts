@@ -115,9 +115,9 @@ describe("dependency arrows", () => {
 describe("hygiene", () => {
   test("lets the command line print in one place only", () => {
     const line = "process.stdout.write(message);";
-    expect(checkHygiene("packages/cli/src/commands/a.ts", line, "/srv/bureau")).toHaveLength(1);
+    expect(checkHygiene("packages/cli/src/agent/a.ts", line, "/srv/bureau")).toHaveLength(1);
     expect(checkHygiene("packages/cli/src/command/terminal.ts", line, "/srv/bureau")).toEqual([]);
-    expect(checkHygiene("packages/cli/src/commands/a.ts", "terminal.print(message);", "/srv/bureau")).toEqual(
+    expect(checkHygiene("packages/cli/src/agent/a.ts", "terminal.print(message);", "/srv/bureau")).toEqual(
       [],
     );
   });

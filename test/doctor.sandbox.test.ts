@@ -1,7 +1,7 @@
 /** The doctor of a rootless instance: what applies to it, without root and without systemd. */
 import { expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
-import type { DoctorJson } from "@bureau/cli/doctor/doctor-report";
+import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
 import { useBureau } from "@bureau/testkit/use-bureau";
 import { complaints } from "./lab/fleet.ts";
 

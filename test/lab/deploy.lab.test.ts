@@ -1,7 +1,7 @@
 /** One command from the operator's machine makes a bare host a machine of the fleet, over ssh, and may be run again. */
 
 import { describe, expect, test } from "bun:test";
-import type { DoctorJson } from "@bureau/cli/doctor/doctor-report";
+import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
 import { FLEET, having, LabFleet } from "./fleet.ts";
 import type { Machine } from "./machine.ts";
 import { useLab } from "./use-lab.ts";

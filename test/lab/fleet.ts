@@ -2,7 +2,7 @@
  * A fleet in a lab, made with nothing but the commands a person types: a homeserver, an operator's machine `op` where
  * alice administers, and machines that join.
  */
-import type { DoctorJson } from "@bureau/cli/doctor/doctor-report";
+import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
 import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
 import { type CommandResult, quote } from "./execute.ts";

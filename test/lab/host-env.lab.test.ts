@@ -1,7 +1,7 @@
 /** The host environment with Nix: made without network or toolchain, one store path a program, the flake, sandboxes. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import type { DoctorJson } from "@bureau/cli/doctor/doctor-report";
+import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
 import { installed, LabFleet } from "./fleet.ts";
 import { buildInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";

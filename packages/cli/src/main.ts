@@ -4,7 +4,7 @@ import { useAbsolutePath } from "@bureau/os/search-path";
 import { useEgressOfPerson } from "./command/person-egress.ts";
 import { runCommand } from "./command/run.ts";
 import { openTerminal } from "./command/terminal.ts";
-import { root } from "./tree/root.ts";
+import { root } from "./command-tree.ts";
 
 // sudo and ssh are looked for here, too.
 useAbsolutePath();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { allCommands } from "@bureau/cli/command/help";
 import { runCommand } from "@bureau/cli/command/run";
 import { openTerminal, type Terminal } from "@bureau/cli/command/terminal";
-import { root } from "@bureau/cli/tree/root";
+import { root } from "@bureau/cli/command-tree";
 import { readNamed, readNamedIfPresent, readNamedSecret, writeNamed } from "./named-file.ts";
 
 let dir = "";

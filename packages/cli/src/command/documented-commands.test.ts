@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { root } from "../tree/root.ts";
+import { root } from "../command-tree.ts";
 import { type Command, type CommandGroup, commonFlags, isGroup } from "./command.ts";
 
 const repository = join(import.meta.dir, "../../../..");

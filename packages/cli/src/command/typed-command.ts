@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { shellWord } from "@bureau/kit/shell-words";
 import { systemHost } from "@bureau/os/layout";
 import { programsDir } from "@bureau/os/programs-dir";
-import { root } from "../tree/root.ts";
+import { root } from "../command-tree.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 

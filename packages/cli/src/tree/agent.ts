@@ -66,14 +66,14 @@ export const agent: CommandGroup = {
         "bureau agent create demo --command 'echo hello; sleep 1000'",
         "bureau agent create bureau/template:greeter --name doorman --json",
       ],
-      load: () => import("../commands/agent-create.ts"),
+      load: () => import("../agent/create.ts"),
     },
     {
       name: "list",
       summary: "List the agents assigned to a machine",
       flags: { ...sessionFlags, ...jsonFlag, ...machineFlag },
       examples: ["bureau agent list"],
-      load: () => import("../commands/agent-list.ts"),
+      load: () => import("../agent/list.ts"),
     },
     {
       name: "show",
@@ -81,7 +81,7 @@ export const agent: CommandGroup = {
       positionals: [{ name: "name", summary: "The agent" }],
       flags: { ...sessionFlags, ...jsonFlag, ...machineFlag },
       examples: ["bureau agent show demo"],
-      load: () => import("../commands/agent-show.ts"),
+      load: () => import("../agent/show.ts"),
     },
     {
       name: "logs",
@@ -96,7 +96,7 @@ export const agent: CommandGroup = {
         lines: { type: "string", short: "n", value: "N", summary: "How many lines (default: 200)" },
       },
       examples: ["bureau agent logs demo", "bureau agent logs demo -n 20"],
-      load: () => import("../commands/agent-logs.ts"),
+      load: () => import("../agent/logs.ts"),
     },
     {
       name: "destroy",
@@ -114,7 +114,7 @@ export const agent: CommandGroup = {
         "no-wait": { type: "boolean", summary: "Return before the machine has stopped it" },
       },
       examples: ["bureau agent destroy demo"],
-      load: () => import("../commands/agent-destroy.ts"),
+      load: () => import("../agent/destroy.ts"),
     },
   ],
 };

@@ -16,7 +16,7 @@ export const fleet: CommandGroup = {
         invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
       },
       examples: ["bureau fleet create bureau/fleet/prod --invite @alice:bureau.local"],
-      load: () => import("../commands/fleet-create.ts"),
+      load: () => import("../fleet/create.ts"),
     },
     {
       name: "list",
@@ -27,7 +27,7 @@ export const fleet: CommandGroup = {
         namespace: { type: "string", value: "NAME", summary: "The namespace (default: this machine's)" },
       },
       examples: ["bureau fleet list"],
-      load: () => import("../commands/fleet-list.ts"),
+      load: () => import("../fleet/list.ts"),
     },
     {
       name: "use",
@@ -36,7 +36,7 @@ export const fleet: CommandGroup = {
       positionals: [{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }],
       flags: { ...sessionFlags, ...jsonFlag },
       examples: ["bureau fleet use bureau/fleet/prod"],
-      load: () => import("../commands/fleet-use.ts"),
+      load: () => import("../fleet/use.ts"),
     },
     {
       name: "cache",
@@ -66,7 +66,7 @@ export const fleet: CommandGroup = {
         "bureau fleet cache bureau/fleet/prod",
         "bureau fleet cache bureau/fleet/prod --url http://cache.internal:8080 --public-key prod-1:s0XDn…=",
       ],
-      load: () => import("../commands/fleet-cache.ts"),
+      load: () => import("../fleet/cache.ts"),
     },
   ],
 };

@@ -189,7 +189,7 @@ export const machine: CommandGroup = {
       ],
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau machine list", "bureau machine list bureau/fleet/prod"],
-      load: () => import("../commands/machine-list.ts"),
+      load: () => import("../machine/list.ts"),
     },
     {
       name: "show",
@@ -199,7 +199,7 @@ export const machine: CommandGroup = {
       ],
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau machine show", "bureau machine show gpu-box --json"],
-      load: () => import("../commands/machine-show.ts"),
+      load: () => import("../machine/show.ts"),
     },
     {
       name: "config",
@@ -214,7 +214,7 @@ export const machine: CommandGroup = {
         repair: { type: "boolean", summary: "Remove what cannot be read" },
       },
       examples: ["bureau machine config", "bureau machine config gpu-box --repair"],
-      load: () => import("../commands/machine-config.ts"),
+      load: () => import("../machine/config.ts"),
     },
     {
       name: "label",
@@ -227,7 +227,7 @@ export const machine: CommandGroup = {
       ],
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau machine label gpu-box gpu=a100 ring=canary", "bureau machine label gpu-box ring="],
-      load: () => import("../commands/machine-label.ts"),
+      load: () => import("../machine/label.ts"),
     },
     {
       name: "deploy",
@@ -274,7 +274,7 @@ export const machine: CommandGroup = {
         "bureau machine deploy ssh://admin@10.0.0.7:2222 --machine-name gpu-box --dry-run",
         "bureau machine deploy local",
       ],
-      load: () => import("../commands/machine-deploy.ts"),
+      load: () => import("../machine/deploy.ts"),
     },
     {
       name: "upgrade",
@@ -289,7 +289,7 @@ export const machine: CommandGroup = {
         "bureau machine upgrade --all --host-env /nix/store/…-bureau-host-env --canary 1 --batch 5",
         "bureau machine upgrade --resume 20260131-093000-4f2a",
       ],
-      load: () => import("../commands/machine-upgrade.ts"),
+      load: () => import("../machine/upgrade.ts"),
     },
     {
       name: "provision",
@@ -323,7 +323,7 @@ export const machine: CommandGroup = {
         "bureau machine provision gpu-box --expires 24h",
         "bureau machine provision bureau/fleet/prod/machine/gpu-box --output - | ssh gpu-box 'umask 077; cat > bootstrap.json'",
       ],
-      load: () => import("../commands/machine-provision.ts"),
+      load: () => import("../machine/provision.ts"),
     },
     {
       name: "decommission",
@@ -357,7 +357,7 @@ export const machine: CommandGroup = {
         "bureau machine decommission gpu-box",
         "bureau machine decommission bureau/fleet/prod/machine/old --offline --purge-agents",
       ],
-      load: () => import("../commands/machine-decommission.ts"),
+      load: () => import("../machine/decommission.ts"),
     },
     {
       name: "revoke",
@@ -374,7 +374,7 @@ export const machine: CommandGroup = {
         "purge-agents": { type: "boolean", summary: "Close its agents' accounts, for good" },
       },
       examples: ["bureau machine revoke gpu-box --reason 'stolen'"],
-      load: () => import("../commands/machine-revoke.ts"),
+      load: () => import("../machine/revoke.ts"),
     },
     {
       name: "doctor",
@@ -397,7 +397,7 @@ export const machine: CommandGroup = {
         "bureau machine doctor --undo",
         "bureau machine doctor --uninstall --dry-run",
       ],
-      load: () => import("../commands/machine-doctor.ts"),
+      load: () => import("../machine/doctor.ts"),
     },
     {
       name: "uninstall",
@@ -409,7 +409,7 @@ export const machine: CommandGroup = {
         "bureau machine uninstall --dry-run",
         "bureau machine uninstall --remove-user --discard-data",
       ],
-      load: () => import("../commands/machine-uninstall.ts"),
+      load: () => import("../machine/uninstall.ts"),
     },
   ],
 };

@@ -59,7 +59,7 @@ export const matrix: CommandGroup = {
       examples: [
         "bureau matrix setup --homeserver https://matrix.example.org --registration-token-file token --credential-file creds",
       ],
-      load: () => import("../commands/matrix-setup.ts"),
+      load: () => import("../matrix/setup.ts"),
     },
     {
       name: "user",
@@ -84,14 +84,14 @@ export const matrix: CommandGroup = {
             },
           },
           examples: ["bureau matrix user create alice", "bureau matrix user create bob --operator"],
-          load: () => import("../commands/matrix-user-create.ts"),
+          load: () => import("../matrix/user/create.ts"),
         },
         {
           name: "list",
           summary: "List the people who can log in",
           flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag, ...adminTokenFlag },
           examples: ["bureau matrix user list"],
-          load: () => import("../commands/matrix-user-list.ts"),
+          load: () => import("../matrix/user/list.ts"),
         },
         {
           name: "invite",
@@ -103,7 +103,7 @@ export const matrix: CommandGroup = {
             "bureau matrix user invite alice",
             "bureau matrix user invite @bob:example.org --operator",
           ],
-          load: () => import("../commands/matrix-user-invite.ts"),
+          load: () => import("../matrix/user/invite.ts"),
         },
       ],
     },
@@ -116,7 +116,7 @@ export const matrix: CommandGroup = {
           summary: "List the rooms you are in",
           flags: { ...sessionFlags, ...jsonFlag },
           examples: ["bureau matrix room list"],
-          load: () => import("../commands/matrix-room-list.ts"),
+          load: () => import("../matrix/room/list.ts"),
         },
         {
           name: "members",
@@ -124,7 +124,7 @@ export const matrix: CommandGroup = {
           positionals: [{ name: "room", summary: "Alias, its localpart, or room ID" }],
           flags: { ...sessionFlags, ...jsonFlag },
           examples: ["bureau matrix room members bureau/lobby"],
-          load: () => import("../commands/matrix-room-members.ts"),
+          load: () => import("../matrix/room/members.ts"),
         },
         {
           name: "join",
@@ -134,7 +134,7 @@ export const matrix: CommandGroup = {
           ],
           flags: { ...sessionFlags, ...jsonFlag },
           examples: ["bureau matrix room join", "bureau matrix room join bureau/system bureau/template"],
-          load: () => import("../commands/matrix-room-join.ts"),
+          load: () => import("../matrix/room/join.ts"),
         },
         {
           name: "create",
@@ -148,7 +148,7 @@ export const matrix: CommandGroup = {
             invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
           },
           examples: ["bureau matrix room create team/build --name 'Build' --invite @alice:bureau.local"],
-          load: () => import("../commands/matrix-room-create.ts"),
+          load: () => import("../matrix/room/create.ts"),
         },
       ],
     },
@@ -174,7 +174,7 @@ export const matrix: CommandGroup = {
             },
           },
           examples: ["bureau matrix state get bureau/template m.bureau.template --key agent"],
-          load: () => import("../commands/matrix-state-get.ts"),
+          load: () => import("../matrix/state/get.ts"),
         },
         {
           name: "set",
@@ -190,7 +190,7 @@ export const matrix: CommandGroup = {
             key: { type: "string", value: "KEY", mayBeEmpty: true, summary: "State key (default: empty)" },
           },
           examples: [`bureau matrix state set bureau/lobby m.room.topic '{"topic":"Say hello"}'`],
-          load: () => import("../commands/matrix-state-set.ts"),
+          load: () => import("../matrix/state/set.ts"),
         },
       ],
     },
@@ -203,7 +203,7 @@ export const matrix: CommandGroup = {
       ],
       flags: { ...sessionFlags, ...jsonFlag },
       examples: ["bureau matrix send bureau/lobby hello"],
-      load: () => import("../commands/matrix-send.ts"),
+      load: () => import("../matrix/send.ts"),
     },
     {
       name: "messages",
@@ -215,7 +215,7 @@ export const matrix: CommandGroup = {
         limit: { type: "string", value: "N", summary: "How many (default: 20)" },
       },
       examples: ["bureau matrix messages bureau/lobby"],
-      load: () => import("../commands/matrix-messages.ts"),
+      load: () => import("../matrix/messages.ts"),
     },
   ],
 };

@@ -11,7 +11,7 @@ export const rollout: CommandGroup = {
       summary: "List the rollouts of the fleet",
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau rollout list"],
-      load: () => import("../commands/rollout-list.ts"),
+      load: () => import("../rollout/list.ts"),
     },
     {
       name: "show",
@@ -19,7 +19,7 @@ export const rollout: CommandGroup = {
       positionals: [{ name: "rollout", summary: "Its id" }],
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau rollout show 20260131-093000-4f2a"],
-      load: () => import("../commands/rollout-show.ts"),
+      load: () => import("../rollout/show.ts"),
     },
     {
       name: "halt",
@@ -27,7 +27,7 @@ export const rollout: CommandGroup = {
       positionals: [{ name: "rollout", summary: "Its id" }],
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau rollout halt 20260131-093000-4f2a"],
-      load: () => import("../commands/rollout-halt.ts"),
+      load: () => import("../rollout/halt.ts"),
     },
   ],
 };

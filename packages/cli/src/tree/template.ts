@@ -12,7 +12,7 @@ export const template: CommandGroup = {
       positionals: [{ name: "room", summary: "Room localpart (default: bureau/template)", optional: true }],
       flags: { ...sessionFlags, ...jsonFlag },
       examples: ["bureau template list"],
-      load: () => import("../commands/template-list.ts"),
+      load: () => import("../template/list.ts"),
     },
     {
       name: "show",
@@ -24,7 +24,7 @@ export const template: CommandGroup = {
         raw: { type: "boolean", summary: "Only what it says itself" },
       },
       examples: ["bureau template show bureau/template:agent"],
-      load: () => import("../commands/template-show.ts"),
+      load: () => import("../template/show.ts"),
     },
     {
       name: "publish",
@@ -38,7 +38,7 @@ export const template: CommandGroup = {
         "dry-run": { type: "boolean", summary: "Check and show, write nothing" },
       },
       examples: ["bureau template publish bureau/template:web --file web.json"],
-      load: () => import("../commands/template-publish.ts"),
+      load: () => import("../template/publish.ts"),
     },
     {
       name: "update",
@@ -83,7 +83,7 @@ export const template: CommandGroup = {
         "bureau template update bureau/template:claude-agent --environment /nix/store/…-claude --dry-run",
         "bureau template update bureau/template:web --set health_check.interval_seconds=5 --wait",
       ],
-      load: () => import("../commands/template-update.ts"),
+      load: () => import("../template/update.ts"),
     },
     {
       name: "impact",
@@ -91,7 +91,7 @@ export const template: CommandGroup = {
       positionals: [{ name: "ref", summary: "Template reference, bureau/template:agent" }],
       flags: { ...sessionFlags, ...jsonFlag, ...fleetFlag },
       examples: ["bureau template impact bureau/template:agent"],
-      load: () => import("../commands/template-impact.ts"),
+      load: () => import("../template/impact.ts"),
     },
   ],
 };

@@ -27,8 +27,8 @@ import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { isHere, machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { resumeRollouts, upgradeMany } from "./machine-upgrade-many.ts";
-import { untilSignal } from "./until-signal.ts";
+import { untilSignal } from "../command/until-signal.ts";
+import { resumeRollouts, upgradeMany } from "../rollout/start.ts";
 
 /** A machine rolls back by itself long before; prefetching may take its time. */
 export const TIMEOUT_DEFAULT = "5m";

@@ -7,10 +7,10 @@ import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { fleetOf } from "@bureau/schema/refs";
+import { sayUnreadable, withStates } from "../agent/agent-states.ts";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { sayUnreadable, withStates } from "./agent-states.ts";
 import { printVersion } from "./version-report.ts";
 
 export async function run(invocation: Invocation): Promise<void> {

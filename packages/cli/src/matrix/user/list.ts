@@ -1,8 +1,8 @@
 /** `bureau matrix user list`: the people who can log in. */
 
 import { listPeople } from "@bureau/control/rooms/people";
-import { booleanFlag, type Invocation } from "../command/command.ts";
-import { namespaceOfInvocation, openSession, serverAdmin } from "../command/operator.ts";
+import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { namespaceOfInvocation, openSession, serverAdmin } from "../../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

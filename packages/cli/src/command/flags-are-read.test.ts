@@ -5,8 +5,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { allCommands } from "../command/help.ts";
-import { root } from "./root.ts";
+import { root } from "../command-tree.ts";
+import { allCommands } from "./help.ts";
 
 type Module = {
   /** Name of a top-level declaration → its text. */
@@ -70,7 +70,7 @@ describe("each flag is read by its command", () => {
   for (const [path, command] of allCommands(root))
     test(path.join(" "), () => {
       const file = /import\("([^"]+)"\)/u.exec(String(command.load))?.[1] ?? "";
-      const read = stringsReached(join(import.meta.dir, file), "run");
+      const read = stringsReached(join(import.meta.dir, "..", file.replace(/^\.+\//u, "")), "run");
       const unread = Object.keys(command.flags ?? {}).filter(
         (flag) => !read.has(flag) && saysTheUsual[path.join(" ")] !== flag,
       );

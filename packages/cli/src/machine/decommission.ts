@@ -6,7 +6,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { DECOMMISSION_GRACE_SECONDS_MAX } from "@bureau/schema/events";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { accountKeys, machineOf, openSession, serverAdmin } from "../command/operator.ts";
-import { reportRemoval } from "./machine-removal-report.ts";
+import { reportRemoval } from "./removal-report.ts";
 
 const GRACE_DEFAULT = "60s";
 

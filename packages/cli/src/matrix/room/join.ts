@@ -3,9 +3,9 @@ import type { StateEvent } from "@bureau/matrix/event";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import type { RoomId } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation } from "../command/command.ts";
-import { openSession, roomArgument } from "../command/operator.ts";
-import { sayNext } from "../command/say-next.ts";
+import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { openSession, roomArgument } from "../../command/operator.ts";
+import { sayNext } from "../../command/say-next.ts";
 
 type Open = { readonly room_id: RoomId; readonly alias: string; readonly invited_by: string };
 

@@ -1,6 +1,6 @@
 /** `bureau matrix room members`: who has joined a room. */
-import { booleanFlag, type Invocation } from "../command/command.ts";
-import { openSession, roomArgument } from "../command/operator.ts";
+import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { openSession, roomArgument } from "../../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);

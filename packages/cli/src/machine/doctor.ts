@@ -21,13 +21,13 @@ import { nearest } from "@bureau/kit/nearest";
 import { shellLine } from "@bureau/kit/shell-words";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
 import { asTyped, typedCommand } from "../command/typed-command.ts";
-import { planDigest, printPlan, printResults, toJson } from "../doctor/doctor-report.ts";
-import { subjectOf } from "../doctor/subject.ts";
+import { untilSignal } from "../command/until-signal.ts";
 import { flagWords } from "../remote/flag-words.ts";
 import { remoteDoctor } from "../remote/remote-doctor.ts";
 import { targetArgument } from "../remote/target-argument.ts";
-import { uninstall } from "./machine-uninstall.ts";
-import { untilSignal } from "./until-signal.ts";
+import { planDigest, printPlan, printResults, toJson } from "./doctor-report.ts";
+import { subjectOf } from "./doctor-subject.ts";
+import { uninstall } from "./uninstall.ts";
 
 const exit = { ok: 0, failing: 1, interrupted: 3, signalled: 130 } as const;
 

@@ -1,9 +1,9 @@
 /** `bureau matrix user invite`: invites a person who has an account to the rooms of the namespace. */
 
 import { invitePerson, personOf, personRooms, requireAccounts } from "@bureau/control/rooms/people";
-import { booleanFlag, type Invocation } from "../command/command.ts";
-import { namespaceOfInvocation, openSession } from "../command/operator.ts";
-import { asTyped } from "../command/typed-command.ts";
+import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { namespaceOfInvocation, openSession } from "../../command/operator.ts";
+import { asTyped } from "../../command/typed-command.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

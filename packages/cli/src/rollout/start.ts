@@ -31,9 +31,9 @@ import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/c
 import { parseLabel } from "../command/key-value.ts";
 import { defaultFleet, isHere, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { previewOne, requestedTarget, TIMEOUT_DEFAULT } from "./machine-upgrade.ts";
+import { untilSignal } from "../command/until-signal.ts";
+import { previewOne, requestedTarget, TIMEOUT_DEFAULT } from "../machine/upgrade.ts";
 import { countsOf, outcomeOf, printRollout, rolloutJson, shortName } from "./rollout-report.ts";
-import { untilSignal } from "./until-signal.ts";
 
 const CANARY_DEFAULT = 1;
 const BATCH_DEFAULT = 5;

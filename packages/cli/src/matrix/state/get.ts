@@ -1,7 +1,7 @@
 /** `bureau matrix state get`: the current state of a room as JSON, from every sender. */
 import { BureauError } from "@bureau/kit/errors";
-import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { openSession, roomArgument } from "../command/operator.ts";
+import { type Invocation, stringFlag, UsageError } from "../../command/command.ts";
+import { openSession, roomArgument } from "../../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

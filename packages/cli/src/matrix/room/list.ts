@@ -1,6 +1,6 @@
 /** `bureau matrix room list`: the rooms the session's user is in. */
-import { booleanFlag, type Invocation } from "../command/command.ts";
-import { openSession } from "../command/operator.ts";
+import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { openSession } from "../../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

@@ -4,10 +4,15 @@ import { createPerson, invitePerson, personOf, personRooms } from "@bureau/contr
 import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";
 import { readNamedSecret } from "@bureau/os/named-file";
-import { askPassword } from "../command/ask-password.ts";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { accountKeysIfAtHand, namespaceOfInvocation, openSession, serverAdmin } from "../command/operator.ts";
-import { asTyped } from "../command/typed-command.ts";
+import { askPassword } from "../../command/ask-password.ts";
+import { booleanFlag, type Invocation, stringFlag } from "../../command/command.ts";
+import {
+  accountKeysIfAtHand,
+  namespaceOfInvocation,
+  openSession,
+  serverAdmin,
+} from "../../command/operator.ts";
+import { asTyped } from "../../command/typed-command.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const { terminal } = invocation;

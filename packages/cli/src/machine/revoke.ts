@@ -3,7 +3,7 @@
 import { revokeMachine } from "@bureau/control/machines/revoke";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../command/operator.ts";
-import { reportRemoval } from "./machine-removal-report.ts";
+import { reportRemoval } from "./removal-report.ts";
 
 export async function run(invocation: Invocation): Promise<number> {
   const { terminal } = invocation;

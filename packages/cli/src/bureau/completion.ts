@@ -1,7 +1,7 @@
 /** `bureau completion`: shell scripts made from the command tree. */
 import { BureauError } from "@bureau/kit/errors";
 import { type CommandGroup, commonFlags, type Invocation, isGroup } from "../command/command.ts";
-import { root } from "../tree/root.ts";
+import { root } from "../command-tree.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const shell = invocation.args[0] ?? "";

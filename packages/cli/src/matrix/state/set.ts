@@ -2,8 +2,8 @@
 
 import { readNamed } from "@bureau/os/named-file";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
-import { openSession, roomArgument } from "../command/operator.ts";
+import { booleanFlag, type Invocation, stringFlag } from "../../command/command.ts";
+import { openSession, roomArgument } from "../../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);

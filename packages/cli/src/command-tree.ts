@@ -1,11 +1,11 @@
 /** Every command of `bureau`, in the order people meet them. The implementations are imported when they are run. */
-import { type CommandGroup, egressFlagTable, homeFlag, jsonFlag, sessionFlags } from "../command/command.ts";
-import { agent } from "./agent.ts";
-import { fleet } from "./fleet.ts";
-import { machine } from "./machine.ts";
-import { matrix } from "./matrix.ts";
-import { rollout } from "./rollout.ts";
-import { template } from "./template.ts";
+import { type CommandGroup, egressFlagTable, homeFlag, jsonFlag, sessionFlags } from "./command/command.ts";
+import { agent } from "./tree/agent.ts";
+import { fleet } from "./tree/fleet.ts";
+import { machine } from "./tree/machine.ts";
+import { matrix } from "./tree/matrix.ts";
+import { rollout } from "./tree/rollout.ts";
+import { template } from "./tree/template.ts";
 
 export const root: CommandGroup = {
   name: "bureau",
@@ -33,21 +33,21 @@ export const root: CommandGroup = {
         "bureau up --listen 127.0.0.1:6167",
         "bureau up --home /srv/bureau-test --foreground",
       ],
-      load: () => import("../commands/up.ts"),
+      load: () => import("./bureau/up.ts"),
     },
     {
       name: "down",
       summary: "Stop everything the instance runs; its data stays",
       flags: { ...homeFlag, ...jsonFlag },
       examples: ["bureau down"],
-      load: () => import("../commands/down.ts"),
+      load: () => import("./bureau/down.ts"),
     },
     {
       name: "status",
       summary: "Show what this machine runs",
       flags: { ...homeFlag, ...jsonFlag },
       examples: ["bureau status", "bureau status --json"],
-      load: () => import("../commands/status.ts"),
+      load: () => import("./bureau/status.ts"),
     },
     {
       name: "login",
@@ -64,14 +64,14 @@ export const root: CommandGroup = {
         ...jsonFlag,
       },
       examples: ["bureau login alice", "pass bureau/alice | bureau login alice --password-file -"],
-      load: () => import("../commands/login.ts"),
+      load: () => import("./bureau/login.ts"),
     },
     {
       name: "whoami",
       summary: "Show whose session the commands use",
       flags: { ...sessionFlags, ...jsonFlag },
       examples: ["bureau whoami"],
-      load: () => import("../commands/whoami.ts"),
+      load: () => import("./bureau/whoami.ts"),
     },
     agent,
     machine,
@@ -84,14 +84,14 @@ export const root: CommandGroup = {
       summary: "Print a completion script for your shell",
       positionals: [{ name: "shell", summary: "bash, zsh or fish" }],
       examples: ["bureau completion bash > ~/.local/share/bash-completion/completions/bureau"],
-      load: () => import("../commands/completion.ts"),
+      load: () => import("./bureau/completion.ts"),
     },
     {
       name: "version",
       summary: "Print the version",
       flags: { ...jsonFlag },
       examples: ["bureau version"],
-      load: () => import("../commands/version.ts"),
+      load: () => import("./bureau/version.ts"),
     },
   ],
 };

@@ -4,8 +4,8 @@ import { requireAccounts } from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { aliasOf, parseLocalpart, parseUserId, serverOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
-import { openSession } from "../command/operator.ts";
+import { booleanFlag, type Invocation, listFlag, stringFlag } from "../../command/command.ts";
+import { openSession } from "../../command/operator.ts";
 
 export async function run(invocation: Invocation): Promise<void> {
   const session = openSession(invocation);
