@@ -31,10 +31,10 @@ describe("dependency arrows", () => {
       "packages/launcher/package.json": JSON.stringify({ dependencies: { "@bureau/kit": "*" } }),
       "packages/launcher/src/start.ts": imports,
       "packages/launcher/src/start.test.ts": imports,
-      "packages/launcher/src/fine.ts": 'import { log } from "@bureau/os/log";\nlog();\n',
+      "packages/launcher/src/fine.ts": 'import { log } from "@bureau/kit/log";\nlog();\n',
     });
     expect(checkPackages(root, files)).toEqual([
-      'packages/launcher/src/start.ts: imports "@bureau/matrix/session": launcher may import only kit and schema',
+      'packages/launcher/src/start.ts: imports "@bureau/matrix/session": launcher may import only os and kit and schema',
     ]);
   });
 

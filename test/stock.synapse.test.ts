@@ -98,7 +98,11 @@ describe("a stock Synapse with its admin's token", () => {
     }
     const logs = (): string => site.hosts.map((host) => host.logText("daemon")).join("");
     const started = (): Set<string | undefined> =>
-      new Set([...logs().matchAll(/"message":"started","principal":"([^"]+)"/g)].map(([, agent]) => agent));
+      new Set(
+        [...logs().matchAll(/"event":"principal.started","message":"[^"]*","principal":"([^"]+)"/g)].map(
+          ([, agent]) => agent,
+        ),
+      );
     await eventually(async () => (started().size === 10 ? true : undefined), {
       timeoutMs: COMMAND_MS_MAX,
       describe: logs,

@@ -53,7 +53,7 @@ export const WRITTEN_FORMAT = ${writes};
 const plugin = (writes: number): Bun.BunPlugin => ({
   name: "formats",
   setup(builder) {
-    builder.onLoad({ filter: /\/packages\/kit\/src\/state-formats\.ts$/u }, () => ({
+    builder.onLoad({ filter: /\/packages\/os\/src\/state-formats\.ts$/u }, () => ({
       contents: source(writes),
       loader: "ts",
     }));

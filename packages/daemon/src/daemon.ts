@@ -14,6 +14,7 @@
 import { backoffOf, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { version } from "@bureau/kit/version";
 import { inTime } from "@bureau/kit/wait-for";
 import { isRevoked } from "@bureau/matrix/matrix-error";
@@ -29,7 +30,6 @@ import {
   specHistoryDir,
   unsentNoticesFile,
 } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { inheritedSocket } from "@bureau/os/systemd";
 import {
   localpartBytesMaxFor,
@@ -136,9 +136,10 @@ export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promi
       hasFailed = true;
       if (!endsMachine(error)) return revoked.reject(error);
       if (upgrades?.upgrader.isOnTrial === true) return upgrades.upgrader.doubt(error).catch(revoked.reject);
-      deps.log.error("this machine was revoked; every sandbox is destroyed", { error });
+      deps.log.error("machine.revoked", "this machine was revoked; every sandbox is destroyed", { error });
       const gone = await reconciler.destroyEverything(EMERGENCY_MS_MAX);
-      if (!gone) deps.log.error("not every sandbox could be destroyed in time");
+      if (!gone)
+        deps.log.error("machine.revocation-incomplete", "not every sandbox could be destroyed in time");
       revoked.resolve(error);
     });
   const loops = [
@@ -159,7 +160,7 @@ export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promi
   departure.left.then(revoked.resolve);
   // Whoever holds the daemon may not be waiting yet when it ends.
   revoked.promise.catch(() => {});
-  deps.log.info("daemon ready", { machine: config.machine, version });
+  deps.log.info("daemon.ready", "daemon ready", { machine: config.machine, version });
   return {
     revoked: revoked.promise,
     settled: parts.settled,
@@ -282,7 +283,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
     async runAtHomeserver(rooms: MachineRooms, signal: AbortSignal) {
       const room = rooms.fleetMachines;
       const beat = { session, machine: userId, room, intervalMs, sandboxes, userOf, clock, log };
-      session.setPresence("online").catch((error: unknown) => log.debug("cannot set presence", { error }));
+      session.setPresence("online").catch(presenceFailed(log));
       await Promise.all([
         outbox.run(
           (content, txnId, by) => session.sendMessage(rooms.config, content, { txnId, signal: by }),
@@ -314,8 +315,13 @@ async function goOffline(connection: MachineConnection, session: MatrixSession, 
   if (connection.state.kind !== "online") return;
   await session
     .setPresence("offline", { message: "shutting down", timeoutMs: PRESENCE_MS_MAX })
-    .catch((error: unknown) => log.debug("cannot set presence", { error }));
+    .catch(presenceFailed(log));
 }
+
+const presenceFailed =
+  (log: Log) =>
+  (error: unknown): void =>
+    log.debug("presence.failed", "cannot set presence", { error });
 
 /** The status text that `systemctl status` shows. */
 const statusLines = (machine: MachineLocalpart, homeserver: string) => ({

@@ -6,9 +6,9 @@
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { type Clock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineDecommissioned } from "@bureau/schema/events";
 import { stateKeyOf } from "@bureau/schema/refs";
 import type { Decommission } from "./desired/decommission.ts";
@@ -72,15 +72,22 @@ export class Departure {
           content,
         );
         this.#hasAnswered = true;
-        log.info("decommissioned: everything was stopped, this machine leaves", { stopped });
+        log.info("machine.decommissioned", "decommissioned: everything was stopped, this machine leaves", {
+          stopped,
+        });
         await session
           .logout(true)
-          .catch((error: unknown) => log.warn("cannot end this machine's session", { error }));
+          .catch((error: unknown) =>
+            log.warn("machine.logout-failed", "cannot end this machine's session", { error }),
+          );
         return true;
       } catch (error) {
         if (isRevoked(error)) throw error;
         const waitMs = delayMs(standardBackoff, attempt, random);
-        log.warn("cannot say yet that everything was stopped", { error, waitMs });
+        log.warn("machine.decommission-unreported", "cannot say yet that everything was stopped", {
+          error,
+          waitMs,
+        });
         await clock.sleep(waitMs);
       }
     }

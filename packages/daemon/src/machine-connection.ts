@@ -110,9 +110,12 @@ export class MachineConnection {
         onSync: (response, initial) => this.#takeIn(response, initial ? open : undefined, rooms, signal),
         onConnection: (connected, error) => {
           if (!connected) {
-            log.warn("the homeserver is unreachable; agents keep running", { error });
+            log.warn("homeserver.unreachable", "the homeserver is unreachable; agents keep running", {
+              error,
+            });
             this.#disconnected(error);
-          } else if (this.#state.kind !== "online") log.info("in sync with the homeserver");
+          } else if (this.#state.kind !== "online")
+            log.info("homeserver.in-sync", "in sync with the homeserver");
         },
       });
     }
@@ -131,7 +134,7 @@ export class MachineConnection {
         if (!(error instanceof BureauError) || error.code === "invalid-input") throw error;
         this.#disconnected(error);
         const waitMs = delayMs(backoff, attempt, random);
-        log.warn("cannot begin at the homeserver yet", { error, waitMs });
+        log.warn("homeserver.start-failed", "cannot begin at the homeserver yet", { error, waitMs });
         await clock.sleep(waitMs, signal);
       }
     }
@@ -182,7 +185,7 @@ export class MachineConnection {
     this.#become({ kind: "online" });
     for (const [room, events] of response.invited)
       this.#answer(room, events, rooms, signal).catch((error: unknown) =>
-        log.warn("cannot accept an invitation", { room, error }),
+        log.warn("room.invitation-failed", "cannot accept an invitation", { room, error }),
       );
     if (initial !== undefined || isBack || changed.size > 0) this.#deps.onChange({ left, invited: false });
   }
@@ -206,10 +209,14 @@ export class MachineConnection {
       await retry(act, { clock, random, signal, isTransient, attemptsMax: ACCEPT_ATTEMPTS_MAX });
     } else if (!this.#strange.has(room) && this.#strange.size < STRANGE_MAX) {
       this.#strange.add(room);
-      log.warn("an invitation is not accepted: its sender is not an administrator of this fleet", {
-        room,
-        inviter,
-      });
+      log.warn(
+        "room.invitation-refused",
+        "an invitation is not accepted: its sender is not an administrator of this fleet",
+        {
+          room,
+          inviter,
+        },
+      );
     }
     this.#deps.onChange({ left: [], invited: true });
   }

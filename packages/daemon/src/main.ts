@@ -13,7 +13,9 @@ async function main(context: ProgramContext): Promise<number> {
   const config = configOrExit(context, parseDaemonFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
-  onRateLimitWait((wait) => log.info("the homeserver limits the request rate; waiting", wait));
+  onRateLimitWait((wait) =>
+    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
+  );
   using _children = reapInheritedChildren();
   using _watchdog = feedWatchdog();
   await using daemon = await startDaemon(config, {
@@ -24,7 +26,7 @@ async function main(context: ProgramContext): Promise<number> {
   const revoked = await Promise.race([daemon.revoked, aborted(signal)]);
   notifyServiceManager({ stopping: true });
   if (revoked === undefined) return exitCodes.ok;
-  log.error("this machine no longer belongs to its fleet; starting again cannot help", {
+  log.error("machine.left", "this machine no longer belongs to its fleet; starting again cannot help", {
     reason: messageOf(revoked),
     hint: "bureau machine uninstall removes it; bureau machine provision lets it join again",
   });

@@ -3,8 +3,8 @@
  * Matrix Client-Server API that Bureau and ordinary clients need; it does not federate and stores no media.
  */
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import type { Secret } from "@bureau/kit/secret";
-import type { Log } from "@bureau/os/log";
 import { Accounts } from "./auth/accounts.ts";
 import { InteractiveAuth } from "./auth/interactive-auth.ts";
 import { Sessions } from "./auth/sessions.ts";
@@ -79,7 +79,10 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
     const [first, ...others] = config.listen;
     const server = await startHttpServer(first, http);
     servers.push(server);
-    deps.log.info("homeserver listening", { url: server.url, serverName: config.serverName });
+    deps.log.info("homeserver.listening", "homeserver listening", {
+      url: server.url,
+      serverName: config.serverName,
+    });
     const stop = new AbortController();
     const opening = others.map(async (address) => {
       const opened = await openWhenFree(address, http, deps.clock, stop.signal);
@@ -116,10 +119,11 @@ async function openWhenFree(
   for (let isFirst = true; !stop.aborted; isFirst = false) {
     try {
       const server = await startHttpServer(address, http);
-      http.log.info("homeserver listening", { url: server.url });
+      http.log.info("homeserver.listening", "homeserver listening", { url: server.url });
       return server;
     } catch (error) {
-      if (isFirst) http.log.error("cannot listen; trying again", { address, error });
+      if (isFirst)
+        http.log.error("homeserver.listen-failed", "cannot listen; trying again", { address, error });
       await clock.sleep(LISTEN_RETRY_MS, stop).catch(() => {});
     }
   }

@@ -20,7 +20,7 @@ function flagsOrUsage(args: string[], log: ProgramContext["log"]): HomeserverCon
     return parseFlags(args);
   } catch (error) {
     if (!isBureauError(error)) throw error;
-    log.error(messageOf(error), { code: error.code, hint: error.hint });
+    log.error("program.failed", messageOf(error), { code: error.code, hint: error.hint });
     return undefined;
   }
 }

@@ -6,8 +6,8 @@ import { closeSync, mkdirSync, openSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { type BackoffPolicy, delayMs } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { exitCodes } from "@bureau/os/lifecycle";
-import type { Log } from "@bureau/os/log";
 import { identify, isAlive, type ProcessId, stopProcess, waitUntilGone } from "@bureau/os/process-table";
 
 export type ProgramPlan = {
@@ -96,12 +96,12 @@ export class SupervisedProgram {
       if (this.#stop.signal.aborted) return;
       this.#lastExit = code === undefined ? "ended" : `exited with ${code}`;
       if (code === exitCodes.revoked) {
-        this.#log.error("session revoked, not starting it again");
+        this.#log.error("program.revoked", "session revoked, not starting it again");
         return this.#set("revoked", undefined);
       }
       attempt = this.#clock.monotonic() - started > STABLE_MS ? 0 : attempt + 1;
       const waitMs = delayMs(restartBackoff, attempt);
-      this.#log.warn("program ended, starting it again", { exit: this.#lastExit, waitMs });
+      this.#log.warn("program.exited", "program ended, starting it again", { exit: this.#lastExit, waitMs });
       this.#set("backing-off", undefined);
       await this.#clock.sleep(waitMs, this.#stop.signal);
       this.#restarts++;
@@ -134,7 +134,10 @@ export class SupervisedProgram {
         detached: true,
       });
     } catch (error) {
-      this.#log.error("cannot start the program", { command: this.#plan.command[0], error });
+      this.#log.error("program.start-failed", "cannot start the program", {
+        command: this.#plan.command[0],
+        error,
+      });
       return undefined;
     } finally {
       if (output !== undefined) closeSync(output);
@@ -142,7 +145,7 @@ export class SupervisedProgram {
   }
 
   async #watch(left: ProcessId): Promise<undefined> {
-    this.#log.info("adopted", { pid: left.pid });
+    this.#log.info("program.adopted", "adopted", { pid: left.pid });
     this.#set("running", left);
     while (!this.#stop.signal.aborted && !(await waitUntilGone(left, 0, this.#clock)))
       await this.#clock.sleep(ADOPTED_POLL_MS, this.#stop.signal);
@@ -156,7 +159,7 @@ export class SupervisedProgram {
       this.#changed();
     } catch (error) {
       // Whoever is told may be at fault, a full disk say; what runs is looked after all the same.
-      this.#log.error("cannot tell of a change", { state, error });
+      this.#log.error("supervisor.notify-failed", "cannot tell of a change", { state, error });
     }
   }
 }

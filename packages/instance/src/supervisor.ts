@@ -9,6 +9,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { faultOfPlace } from "@bureau/os/build-place";
 import { action, serveCbor } from "@bureau/os/cbor-socket";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
@@ -16,7 +17,6 @@ import { environmentOfEgress } from "@bureau/os/egress";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { machineSessionFile, makePrivateDir, tmuxSocket } from "@bureau/os/layout";
 import { aborted } from "@bureau/os/lifecycle";
-import type { Log } from "@bureau/os/log";
 import { findInhabitants } from "@bureau/os/mounts";
 import { realPath } from "@bureau/os/own-build";
 import {
@@ -109,7 +109,7 @@ export async function runSupervisor(
       stop: action(supervisorRequests.stop, async () => stopAsked.abort()),
     },
   });
-  deps.log.info("supervising", { home: layout.home });
+  deps.log.info("supervisor.ready", "supervising", { home: layout.home });
   await aborted(stopping);
   for (const name of [...programNames].reverse()) await programs.get(name)?.stop();
   await sweep(layout, deps.clock ?? systemClock);
@@ -121,7 +121,10 @@ function bootPrograms({ layout, programsDir }: SupervisorConfig, log: Log): stri
   if (left === undefined) return programsDir;
   const fault = faultOfPlace(layout.currentPrograms, layout);
   if (fault === undefined) return left;
-  log.error("the version set by the last upgrade cannot be started", { path: left, reason: fault });
+  log.error("upgrade.boot-link-unusable", "the version set by the last upgrade cannot be started", {
+    path: left,
+    reason: fault,
+  });
   return programsDir;
 }
 

@@ -7,7 +7,7 @@ test("a secret shows only when it is revealed", () => {
   const secret = new Secret("hunter2");
   expect(secret.reveal()).toBe("hunter2");
   const lines: string[] = [];
-  createLog("t", { level: "info", write: (line) => lines.push(line) }).info("x", {
+  createLog("t", { level: "info", write: (line) => lines.push(line) }).info("test.done", "x", {
     secret,
     deep: [{ secret }],
   });

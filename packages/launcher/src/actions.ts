@@ -154,7 +154,7 @@ async function restartProxy(
     throw error;
   }
   host.watch.sweep();
-  host.log.info("proxy restarted", { principal, pid: proxy.pid });
+  host.log.info("proxy.restarted", "proxy restarted", { principal, pid: proxy.pid });
   return { proxy_pid: proxy.pid };
 }
 

@@ -9,9 +9,9 @@ import { rmSync } from "node:fs";
 import { uptime } from "node:os";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
 import { daemonWatchFile, type Layout } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { isAlive, type ProcessId, signalProcess } from "@bureau/os/process-table";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -75,9 +75,13 @@ export class DaemonWatch implements Disposable {
       this.#end();
       if (!signalProcess(daemon, "SIGKILL")) return;
       this.#ended = daemon.pid;
-      this.#deps.log.error("the daemon did not say in time that it works, and was ended", {
-        pid: daemon.pid,
-      });
+      this.#deps.log.error(
+        "upgrade.daemon-killed",
+        "the daemon did not say in time that it works, and was ended",
+        {
+          pid: daemon.pid,
+        },
+      );
     }, inMs);
     this.#watched = { daemon, timer };
   }
@@ -88,7 +92,10 @@ export class DaemonWatch implements Disposable {
       const text = readIfPresent(this.#file);
       return text === undefined ? undefined : parseJson(WatchSchema, text, this.#file);
     } catch (error) {
-      this.#deps.log.warn("which daemon was watched cannot be read", { file: this.#file, error });
+      this.#deps.log.warn("upgrade.watch-unreadable", "which daemon was watched cannot be read", {
+        file: this.#file,
+        error,
+      });
       return undefined;
     }
   }

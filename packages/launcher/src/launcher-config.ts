@@ -2,9 +2,9 @@
 
 import { resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { groupIdOf } from "@bureau/os/group-id";
 import { systemHost } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { type MachineConfig, parseMachineFlags } from "@bureau/os/machine-flags";
 import { ownBuild } from "@bureau/os/own-build";
 import { LOCALPART_BYTES_MAX, localpartBytesMaxFor } from "@bureau/schema/refs";
@@ -77,8 +77,12 @@ function groupId(name: string): number | undefined {
 export function warnOfLongRunDir(config: LauncherConfig, log: Log): void {
   const { runDir } = config.layout;
   if (localpartBytesMaxFor(runDir) < LOCALPART_BYTES_MAX)
-    log.warn("the run folder is long: principals with long names cannot be started", {
-      runDir,
-      localpartBytesMax: localpartBytesMaxFor(runDir),
-    });
+    log.warn(
+      "launcher.run-folder-long",
+      "the run folder is long: principals with long names cannot be started",
+      {
+        runDir,
+        localpartBytesMax: localpartBytesMaxFor(runDir),
+      },
+    );
 }

@@ -5,11 +5,11 @@
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { type CborServer, serveCbor } from "@bureau/os/cbor-socket";
 import { digestOf } from "@bureau/os/digest";
 import { removeTemporariesIn } from "@bureau/os/durable-file";
 import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { inheritedSocket } from "@bureau/os/systemd";
 import type { PrincipalName } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
@@ -81,7 +81,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   const socketIsOurs = passed?.isOurs ?? true;
   renewal.setServer(server, socketIsOurs);
   settled.resolve();
-  deps.log.info("launcher ready", { sandboxes: host.table.all().length });
+  deps.log.info("launcher.ready", "launcher ready", { sandboxes: host.table.all().length });
   return {
     async [Symbol.asyncDispose]() {
       stop.abort();
@@ -128,7 +128,9 @@ function makeHost(
     ending.add(principal);
     void lock
       .run(principal, () => recordExit(host, principal))
-      .catch((error: unknown) => log.error("cannot record an exit", { principal, error }))
+      .catch((error: unknown) =>
+        log.error("sandbox.exit-unrecorded", "cannot record an exit", { principal, error }),
+      )
       .finally(() => ending.delete(principal));
   };
   const clearLater = (principal: PrincipalName): void =>
@@ -140,7 +142,11 @@ function makeHost(
         }),
       {
         ...{ clock, signal: stopping, random: deps.random, isTransient: () => true },
-        onRetry: (error) => log.error("cannot clear away what is left of a sandbox", { principal, error }),
+        onRetry: (error) =>
+          log.error("sandbox.clear-failed", "cannot clear away what is left of a sandbox", {
+            principal,
+            error,
+          }),
       },
     ).catch(() => {});
   const onExit = (): void => watch.sweep();
@@ -166,7 +172,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
       if (host.table.get(principal) === undefined) return;
       await destroySandbox(host, principal, { force: false, graceMs: GRACE_MS }).catch(
         async (error: unknown) => {
-          host.log.error("cannot end a sandbox in order", { principal, error });
+          host.log.error("sandbox.stop-failed", "cannot end a sandbox in order", { principal, error });
           await clearSandbox(host, principal);
         },
       );

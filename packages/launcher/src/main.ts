@@ -25,7 +25,9 @@ async function main(context: ProgramContext): Promise<number> {
   if (typeof config === "number") return config;
   const { log, signal } = context;
   warnOfLongRunDir(config, log);
-  onRateLimitWait((wait) => log.info("the homeserver limits the request rate; waiting", wait));
+  onRateLimitWait((wait) =>
+    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
+  );
   joinSessionKeyring();
   using _children = reapInheritedChildren();
   using lock = takeInstanceLock(config.layout);

@@ -7,7 +7,7 @@
 import { encodeCbor } from "@bureau/kit/cbor";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import { findByArguments, isAlive, type ProcessId, stopProcess } from "@bureau/os/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
@@ -41,7 +41,9 @@ export class ProxyProcesses implements AsyncDisposable {
         return await this.#tell(spare, start);
       } catch (error) {
         // It may have died while it waited, which says nothing about this sandbox.
-        this.options.log.warn("the spare proxy did not start; trying a new one", { error });
+        this.options.log.warn("proxy.spare-failed", "the spare proxy did not start; trying a new one", {
+          error,
+        });
       }
     return await this.#tell(await this.options.open(["--sandbox", sandboxFolder]), start);
   }
@@ -75,7 +77,7 @@ export class ProxyProcesses implements AsyncDisposable {
       this.#spareId = spare.id;
       return spare;
     } catch (error) {
-      this.options.log.warn("cannot keep a spare proxy", { error });
+      this.options.log.warn("proxy.spare-failed", "cannot keep a spare proxy", { error });
       return undefined;
     }
   }

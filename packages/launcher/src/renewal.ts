@@ -8,6 +8,7 @@
  */
 
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
 import { faultOfPlace } from "@bureau/os/build-place";
 import type { CborServer } from "@bureau/os/cbor-socket";
@@ -21,7 +22,6 @@ import {
   runtimeOf,
   wholeFaultOf,
 } from "@bureau/os/host-environment";
-import type { Log } from "@bureau/os/log";
 import type { ProcessId } from "@bureau/os/process-table";
 import { pingWatchdog } from "@bureau/os/systemd";
 import {
@@ -160,7 +160,7 @@ export class Renewal implements Disposable {
       await endOwn(host);
       if (this.#stopped) return this.#fail("it is being stopped");
       if (left() === 0) return this.#fail(late);
-      log.info("this launcher is replaced", { by: programsDir });
+      log.info("launcher.exec", "this launcher is replaced", { by: programsDir });
       writeWatchdogRecord(layout, {
         component: "launcher",
         ...{ previous_binary: this.programsDir, new_binary: programsDir },
@@ -188,7 +188,9 @@ export class Renewal implements Disposable {
 
   #fail(reason: string): void {
     this.#fault = reason;
-    this.#deps.log.error("this launcher goes on: it could not be replaced", { reason });
+    this.#deps.log.error("launcher.exec-failed", "this launcher goes on: it could not be replaced", {
+      reason,
+    });
   }
 
   /** See {@link DaemonWatch.begin}. */

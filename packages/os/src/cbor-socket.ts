@@ -13,12 +13,12 @@ import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { CborScanner, decodeCbor, encodeCbor } from "@bureau/kit/cbor";
 import { BureauError, type ErrorCode, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
 import { InputError, parse } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { boolean, type GenericSchema, type InferOutput, object, optional, string, unknown } from "valibot";
 import { dial, type Peer } from "./dial.ts";
-import type { Log } from "./log.ts";
 import { duplicate, hasHungUp, listenAt } from "./posix.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
 
@@ -180,7 +180,7 @@ export async function startAccepting(options: AcceptOptions): Promise<Acceptor> 
     connections.add(socket);
     socket.on("close", () => connections.delete(socket));
     options.onConnection(socket).catch((error: unknown) => {
-      log.error("a connection failed", { error });
+      log.error("socket.connection-failed", "a connection failed", { error });
       socket.destroy();
     });
   };
@@ -192,7 +192,7 @@ export async function startAccepting(options: AcceptOptions): Promise<Acceptor> 
       made.once("error", reject);
       made.listen({ fd }, resolve);
     });
-    made.on("error", (error) => log.error("socket failed", { error }));
+    made.on("error", (error) => log.error("socket.failed", "socket failed", { error }));
     return made;
   };
   let server = await open();
@@ -204,7 +204,8 @@ export async function startAccepting(options: AcceptOptions): Promise<Acceptor> 
       const closed = stop();
       for (const socket of connections) socket.destroy();
       // The runtime may miss that a connection is closed; there is nobody left to wait for.
-      if (!(await inTime(closed, CLOSE_MS_MAX))) log.warn("not every connection was seen to close");
+      if (!(await inTime(closed, CLOSE_MS_MAX)))
+        log.warn("socket.close-incomplete", "not every connection was seen to close");
     },
     keep() {
       kept ??= duplicate(fd, FD_KEPT_LEAST);
@@ -254,7 +255,7 @@ async function serveConnection(socket: Socket, options: ServeOptions, closing: A
     response = encodeResponse(data === undefined ? { ok: true } : { ok: true, data });
   } catch (error) {
     if (!(error instanceof BureauError || error instanceof InputError || error instanceof RefError))
-      options.log.error("action failed", { error });
+      options.log.error("socket.action-failed", "action failed", { error });
     const text = messageOf(error).slice(0, ERROR_CHARS_MAX);
     response = encodeResponse({ ok: false, error: text, ...codeAndHint(error) });
   }

@@ -9,7 +9,7 @@ afterEach(() => {
 
 const imports = `
   import { runProgram, aborted, exitCodes } from ${JSON.stringify(`${import.meta.dir}/lifecycle.ts`)};
-  import { BureauError } from ${JSON.stringify(`${import.meta.dir}/errors.ts`)};`;
+  import { BureauError } from ${JSON.stringify(`${import.meta.dir}/../../kit/src/errors.ts`)};`;
 
 /** A program whose main is `body`; `run` gives its exit code, log lines and output. */
 function start(body: string, ...args: string[]) {

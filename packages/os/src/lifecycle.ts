@@ -5,8 +5,9 @@
 
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { unlessOfFile } from "@bureau/kit/file-error";
+import type { Log } from "@bureau/kit/log";
 import { configureEgress, egressOfEnvironment, takeProxyVariables } from "./egress.ts";
-import { createLog, type Log } from "./log.ts";
+import { createLog } from "./log.ts";
 
 /** Exit codes of long-running programs. Supervisors match on them. */
 export const exitCodes = {
@@ -31,7 +32,7 @@ export async function runProgram(
   const log = createLog(name);
   const stop = new AbortController();
   const onSignal = (received: NodeJS.Signals): void => {
-    log.info("stopping", { signal: received });
+    log.info("program.stopping", "stopping", { signal: received });
     stop.abort(new BureauError("failed", `received ${received}`));
   };
   process.on("SIGTERM", onSignal);
@@ -60,5 +61,9 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
 function logFailure(log: Log, error: unknown): void {
   const expected = error instanceof Error && "code" in error && "hint" in error;
   const stack = error instanceof Error ? error.stack : undefined;
-  log.error(messageOf(error), expected ? { code: error.code, hint: error.hint } : { stack });
+  log.error(
+    "program.failed",
+    messageOf(error),
+    expected ? { code: error.code, hint: error.hint } : { stack },
+  );
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { BureauError } from "@bureau/kit/errors";
-import { createLog, type LogFields } from "./log.ts";
+import type { LogFields } from "@bureau/kit/log";
+import { createLog } from "./log.ts";
 import { evalCommand } from "./runtime-command.ts";
 
 function capture(options: Parameters<typeof createLog>[1] = {}) {
@@ -14,34 +15,40 @@ function capture(options: Parameters<typeof createLog>[1] = {}) {
 }
 
 describe("log lines", () => {
-  test("are one JSON object each, with time, level, program, message and fields", () => {
+  test("are one JSON object each, with time, level, program, event, message and fields", () => {
     const { log, lines } = capture();
-    log.info("hello\nworld", { n: 1 });
-    expect(lines[0]).toMatchObject({ level: "info", program: "prog", message: "hello\nworld", n: 1 });
+    log.info("test.done", "hello\nworld", { n: 1 });
+    expect(lines[0]).toMatchObject({
+      level: "info",
+      program: "prog",
+      event: "test.done",
+      message: "hello\nworld",
+      n: 1,
+    });
     expect(String(lines[0]?.["time"])).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
   });
 
   test("below the level are not written", () => {
     const { log, lines } = capture({ level: "warn" });
-    log.debug("a");
-    log.info("b");
-    log.warn("c");
-    log.error("d");
+    log.debug("test.done", "a");
+    log.info("test.done", "b");
+    log.warn("test.done", "c");
+    log.error("test.done", "d");
     expect(lines.map((line) => line["level"])).toEqual(["warn", "error"]);
   });
 
   test("carry the fields and level of the log they come from", () => {
     const { log, lines } = capture({ level: "warn", fields: { a: 1 } });
     const inner = log.with({ b: 2 }).with({ a: 3 });
-    inner.info("quiet");
-    inner.warn("x");
+    inner.info("test.done", "quiet");
+    inner.warn("test.done", "x");
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatchObject({ a: 3, b: 2 });
   });
 
   test("show errors with their code, causes and hint", () => {
     const { log, lines } = capture();
-    log.error("x", {
+    log.error("test.done", "x", {
       error: new BureauError("conflict", "m", { hint: "h", cause: new Error("c") }),
       other: new TypeError("t"),
     });
@@ -58,9 +65,9 @@ describe("log lines", () => {
         throw new Error("no");
       },
     };
-    log.info("big", { big: 2n ** 70n });
-    log.info("circle", { circle });
-    log.info("throwing", { throwing });
+    log.info("test.done", "big", { big: 2n ** 70n });
+    log.info("test.done", "circle", { circle });
+    log.info("test.done", "throwing", { throwing });
     expect(lines.map((line) => line["message"])).toEqual(["big", "circle", "throwing"]);
     expect(lines[0]?.["big"]).toBe("1180591620717411303424");
   });
@@ -69,7 +76,7 @@ describe("log lines", () => {
 test("the level comes from BUREAU_LOG, and a word that is no level means info", async () => {
   const run = async (level: string): Promise<number> => {
     const script = `import { createLog } from ${JSON.stringify(`${import.meta.dir}/log.ts`)};
-      const log = createLog("p"); log.debug("1"); log.info("2"); log.warn("3"); log.error("4");`;
+      const log = createLog("p"); log.debug("test.done", "1"); log.info("test.done", "2"); log.warn("test.done", "3"); log.error("test.done", "4");`;
     const child = Bun.spawn(evalCommand(script), {
       env: { ...process.env, BUREAU_LOG: level },
       stderr: "pipe",

@@ -5,18 +5,7 @@
 import { writeSync } from "node:fs";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { harmlessJson } from "@bureau/kit/harmless";
-
-export type LogLevel = "debug" | "info" | "warn" | "error";
-export type LogFields = Record<string, unknown>;
-
-export type Log = {
-  debug(message: string, fields?: LogFields): void;
-  info(message: string, fields?: LogFields): void;
-  warn(message: string, fields?: LogFields): void;
-  error(message: string, fields?: LogFields): void;
-  /** A log that adds `fields` to every line. */
-  with(fields: LogFields): Log;
-};
+import type { Log, LogEvent, LogFields, LogLevel } from "@bureau/kit/log";
 
 const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
@@ -34,8 +23,15 @@ function toJson(line: LogFields): string {
       typeof value === "bigint" ? value.toString() : value,
     );
   } catch (error) {
-    const { time, level, program, message } = line;
-    return JSON.stringify({ time, level, program, message, fields: `not written: ${messageOf(error)}` });
+    const { time, level, program, event, message } = line;
+    return JSON.stringify({
+      time,
+      level,
+      program,
+      event,
+      message,
+      fields: `not written: ${messageOf(error)}`,
+    });
   }
 }
 
@@ -49,17 +45,17 @@ export function createLog(
     options.level ?? (fromEnv !== undefined && Object.hasOwn(rank, fromEnv) ? (fromEnv as LogLevel) : "info");
   const write = options.write ?? writeStderr;
   const base = { program, ...options.fields };
-  const emit = (at: LogLevel, message: string, fields: LogFields = {}): void => {
+  const emit = (at: LogLevel, event: LogEvent, message: string, fields: LogFields = {}): void => {
     if (rank[at] < rank[level]) return;
-    const line: LogFields = { time: new Date().toISOString(), level: at, ...base, message };
+    const line: LogFields = { time: new Date().toISOString(), level: at, ...base, event, message };
     for (const [key, value] of Object.entries(fields)) line[key] = plain(value);
     write(`${harmlessJson(toJson(line))}\n`);
   };
   return {
-    debug: (message, fields) => emit("debug", message, fields),
-    info: (message, fields) => emit("info", message, fields),
-    warn: (message, fields) => emit("warn", message, fields),
-    error: (message, fields) => emit("error", message, fields),
+    debug: (event, message, fields) => emit("debug", event, message, fields),
+    info: (event, message, fields) => emit("info", event, message, fields),
+    warn: (event, message, fields) => emit("warn", event, message, fields),
+    error: (event, message, fields) => emit("error", event, message, fields),
     with: (fields) => createLog(program, { ...options, level, fields: { ...options.fields, ...fields } }),
   };
 }
@@ -71,6 +67,6 @@ function writeStderr(line: string): void {
   try {
     writeSync(2, line);
   } catch {
-    // stderr is gone (its reader died): a daemon goes on without it.
+    // stderr is gone (its reader died): the daemon continues without it.
   }
 }

@@ -117,7 +117,11 @@ export function configOrExit<Config extends object>(
     return exitCodes.ok;
   } catch (error) {
     if (!(isBureauError(error) || error instanceof RefError)) throw error;
-    log.error(error.message, isBureauError(error) && error.hint !== "" ? { hint: error.hint } : {});
+    log.error(
+      "program.usage",
+      error.message,
+      isBureauError(error) && error.hint !== "" ? { hint: error.hint } : {},
+    );
     return exitCodes.usage;
   }
 }

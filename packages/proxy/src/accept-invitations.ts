@@ -5,8 +5,9 @@
  * Only invitations by users of the principal's own homeserver count: what others write is not for it to read unasked. Every
  * failure is a line in the log: no program is kept from starting by it.
  */
+
+import type { Log } from "@bureau/kit/log";
 import { egressTo } from "@bureau/os/egress";
-import type { Log } from "@bureau/os/log";
 import { parse } from "@bureau/schema/parse";
 import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import { parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
@@ -78,11 +79,12 @@ export async function acceptInvitations(
     const answer = await readJsonBody(await call("GET", `sync?${query}`), SYNC_BYTES_MAX);
     for (const room of roomsToJoin(parse(InvitationsSchema, answer, "answer to sync"), user))
       await call("POST", `join/${encodeURIComponent(room)}`).then(
-        () => log.info("invitation accepted", { room }),
-        (error: unknown) => log.warn("cannot accept an invitation", { room, error }),
+        () => log.info("room.invitation-accepted", "invitation accepted", { room }),
+        (error: unknown) =>
+          log.warn("room.invitation-failed", "cannot accept an invitation", { room, error }),
       );
   } catch (error) {
-    if (!signal.aborted) log.warn("cannot look for invitations", { error });
+    if (!signal.aborted) log.warn("room.invitations-unread", "cannot look for invitations", { error });
   }
 }
 

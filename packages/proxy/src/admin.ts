@@ -3,7 +3,7 @@
  * before anything changes; a refused request leaves everything as it was. No reply or error holds a credential.
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import { parse } from "@bureau/schema/parse";
 import {
   AdminCredentialsSchema,
@@ -41,7 +41,7 @@ export async function serveAdmin(
     }
     if (path === "authorization") {
       state.grants = await read(request, AdminGrantsSchema, "grants");
-      log.info("grants replaced", { grants: state.grants.length });
+      log.info("grants.replaced", "grants replaced", { grants: state.grants.length });
       return Response.json({ status: "ok", grants: state.grants.length });
     }
     if (path === "credentials") return putCredentials(state, request, log);
@@ -52,14 +52,14 @@ export async function serveAdmin(
 async function putService(state: ProxyState, request: Request, name: string, log: Log): Promise<Response> {
   const service = state.putService(name, await read(request, AdminServiceSchema, `service "${name}"`));
   const upstream = upstreamOf(service);
-  log.info("service set", { service: name, upstream });
+  log.info("upstream.set", "service set", { service: name, upstream });
   if (service.interceptorsIgnored) warnOfInterceptors(log, name);
   return Response.json({ name, upstream }, { status: 201 });
 }
 
 function deleteService(state: ProxyState, name: string, log: Log): Response {
   if (!state.services.delete(name)) throw new BureauError("not-found", `No proxy service "${name}"`);
-  log.info("service removed", { service: name });
+  log.info("upstream.removed", "service removed", { service: name });
   return Response.json({ status: "removed", name });
 }
 
@@ -68,14 +68,18 @@ async function putCredentials(state: ProxyState, request: Request, log: Log): Pr
   const values = parseSecretly(AdminCredentialsSchema, body, "credentials");
   state.replaceCredentials(values);
   const count = Object.keys(values).length;
-  log.info("credentials replaced", { credentials: count });
+  log.info("credentials.replaced", "credentials replaced", { credentials: count });
   return Response.json({ status: "ok", credentials: count });
 }
 
 export function warnOfInterceptors(log: Log, service: string): void {
-  log.warn("response_interceptors are not run by this proxy: no events will be sent for this service", {
-    service,
-  });
+  log.warn(
+    "upstream.interceptors-ignored",
+    "response_interceptors are not run by this proxy: no events will be sent for this service",
+    {
+      service,
+    },
+  );
 }
 
 function serviceName(encoded: string): string {

@@ -39,6 +39,6 @@ await runProgram("bureau-proxy", async ({ log, signal, args }) => {
     systemClock.sleep(INVITATIONS_MS_MAX),
   ]);
   writeSync(1, "ready\n");
-  ownLog.info("listening", { socket: config.socket_path });
+  ownLog.info("proxy.listening", "listening", { socket: config.socket_path });
   await aborted(signal);
 });

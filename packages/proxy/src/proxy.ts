@@ -8,8 +8,8 @@
 import { lstatSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { configureEgress, noEgressSettings } from "@bureau/os/egress";
-import type { Log } from "@bureau/os/log";
 import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { InferOutput } from "valibot";
 import { warnOfInterceptors } from "./admin.ts";
@@ -79,7 +79,7 @@ function listen(path: string, fetch: (request: Request) => Promise<Response>, lo
     development: false,
     fetch,
     error(error) {
-      log.error("request failed", { error });
+      log.error("request.failed", "request failed", { error });
       return renderRefusal("v1", error);
     },
   });

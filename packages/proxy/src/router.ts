@@ -10,7 +10,7 @@
  * ```
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import { serverOf } from "@bureau/schema/refs";
 import { adminPrefix, serveAdmin } from "./admin.ts";
 import { forwardMatrix } from "./matrix-gateway.ts";
@@ -43,7 +43,7 @@ export async function route(options: RouterOptions, request: Request): Promise<R
       throw new BureauError("unsupported", "WebSocket connections cannot pass this proxy; use plain HTTP");
     return await dispatch(options, request, target);
   } catch (error) {
-    if (codeOf(error) === undefined) options.log.error("request failed", { error });
+    if (codeOf(error) === undefined) options.log.error("request.failed", "request failed", { error });
     return renderRefusal(surface, error);
   }
 }

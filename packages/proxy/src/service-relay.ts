@@ -8,9 +8,9 @@
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { type Bridge, startBridge, type Target } from "@bureau/os/bridge";
 import { insidePaths } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { openBeneath, openHandle } from "@bureau/os/open-beneath";
 
 /** For the group of the folder it lies in: the operators (specification, "Proxy Config Directories"). */
@@ -33,7 +33,8 @@ export async function startServiceRelay({ socket, root, log }: ServiceRelayOptio
       listen: { kind: "unix", path: `/proc/self/fd/${folder}/${basename(socket)}` },
       connect: () => socketInside(root),
       mode: SOCKET_MODE,
-      onProblem: (problem) => log.debug("a connection to the service was not relayed", { error: problem }),
+      onProblem: (problem) =>
+        log.debug("relay.failed", "a connection to the service was not relayed", { error: problem }),
     });
     return {
       listening: { kind: "unix", path: socket },

@@ -5,8 +5,8 @@
  * goes before any configuration.
  */
 
+import type { Log } from "@bureau/kit/log";
 import type { RoomStates } from "@bureau/matrix/room-state";
-import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineConfig, MachineConfigSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
@@ -125,7 +125,7 @@ export class DesiredSource {
   #tell(faults: readonly string[]): void {
     for (const fault of faults) {
       if (this.#told.has(fault)) continue;
-      this.#deps.log.warn("the configuration of this machine has a fault", { fault });
+      this.#deps.log.warn("config.invalid", "the configuration of this machine has a fault", { fault });
       this.#deps.notify(notice.configInvalid(fault));
     }
     this.#told = new Set(faults);

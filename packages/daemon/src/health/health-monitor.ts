@@ -8,7 +8,7 @@
 
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName } from "@bureau/schema/refs";
@@ -123,7 +123,11 @@ export class HealthMonitor implements Disposable {
       if (reason === undefined) this.#set(entry, { state: "healthy", hasPassed: true });
       else {
         const state = failures >= plan.failuresMax ? "unhealthy" : "failing";
-        log.debug("a health check failed", { principal: sandbox.principal, failures, reason });
+        log.debug("health.failed", "a health check failed", {
+          principal: sandbox.principal,
+          failures,
+          reason,
+        });
         this.#set(entry, { state, hasPassed, reason });
       }
       await clock.sleep(plan.intervalMs, signal);

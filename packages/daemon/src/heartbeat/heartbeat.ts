@@ -3,9 +3,9 @@
  * fleet controller calls a machine suspect after 30 s of silence and offline after 90 s, so the interval is at most 30 s.
  */
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
@@ -46,7 +46,7 @@ export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Pr
     } catch (error) {
       if (signal.aborted) return;
       if (isRevoked(error)) throw error;
-      deps.log.debug("a heartbeat could not be sent", { error });
+      deps.log.debug("heartbeat.failed", "a heartbeat could not be sent", { error });
     }
     await deps.clock.sleep(deps.intervalMs, signal);
   }

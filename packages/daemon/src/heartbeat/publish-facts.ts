@@ -3,9 +3,9 @@
  * replacement does not count for readers, but hides the original. So the daemon checks them regularly and writes them again.
  */
 
+import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import type { RoomId } from "@bureau/schema/refs";
 import type { HardwareFacts } from "../hardware/machine-info.ts";
 import { publishMachineInfo } from "./publish-machine-info.ts";
@@ -26,9 +26,12 @@ export async function publishFacts(facts: Facts, room: RoomId): Promise<void> {
   try {
     await publishMachineInfo(session, room, session.userId, hardware, version);
     if (await publishMachineKey(session, room, session.userId, keyFile))
-      log.warn("this machine's published key was missing or wrong: published again");
+      log.warn(
+        "machine.key-republished",
+        "this machine's published key was missing or wrong: published again",
+      );
   } catch (error) {
     if (isTransient(error) || isRevoked(error)) throw error;
-    log.warn("cannot publish what this machine is", { error });
+    log.warn("machine.info-failed", "cannot publish what this machine is", { error });
   }
 }

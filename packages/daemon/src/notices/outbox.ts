@@ -6,8 +6,8 @@
 import { randomUUID } from "node:crypto";
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
-import type { Log } from "@bureau/os/log";
 import { Wakeup } from "../wakeup.ts";
 import type { Notice } from "./notice.ts";
 
@@ -76,7 +76,9 @@ export class Outbox {
         continue;
       }
       if (this.#dropped > 0)
-        this.#log.warn("messages were dropped while they could not be sent", { count: this.#dropped });
+        this.#log.warn("outbox.dropped", "messages were dropped while they could not be sent", {
+          count: this.#dropped,
+        });
       this.#dropped = 0;
       await this.#deliver(next, send, signal);
       // While it was sent, the limit may have pushed it out already.
@@ -93,7 +95,10 @@ export class Outbox {
         if (signal.aborted) return;
         if (isRevoked(error)) throw error;
         if (!isTransient(error)) {
-          this.#log.warn("a message was refused and is dropped", { msgtype: message.content.msgtype, error });
+          this.#log.warn("outbox.refused", "a message was refused and is dropped", {
+            msgtype: message.content.msgtype,
+            error,
+          });
           return;
         }
         const asked = error instanceof MatrixError ? error.retryAfterMs : undefined;

@@ -4,8 +4,8 @@
  * over a version that crashes first.
  */
 import { rmSync } from "node:fs";
+import type { Log } from "@bureau/kit/log";
 import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
-import type { Log } from "@bureau/os/log";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import type { Notice } from "./notice.ts";
@@ -25,7 +25,10 @@ export function keepUnsent(file: string, messages: readonly Message[], log: Log)
     if (messages.length === 0) rmSync(file, { force: true });
     else writeAtomically(file, JSON.stringify(messages), 0o600);
   } catch (error) {
-    log.warn("messages that are not sent yet are lost", { count: messages.length, error });
+    log.warn("outbox.unsent-lost", "messages that are not sent yet are lost", {
+      count: messages.length,
+      error,
+    });
   }
 }
 
@@ -39,7 +42,9 @@ export function takeUnsent(
     const text = readIfPresent(file);
     return { unsent: text === undefined ? [] : parseJson(UnsentSchema, text, file), onSent };
   } catch (error) {
-    log.warn("messages an earlier version had not sent cannot be read", { error });
+    log.warn("outbox.unsent-unreadable", "messages an earlier version had not sent cannot be read", {
+      error,
+    });
     return { unsent: [], onSent };
   }
 }

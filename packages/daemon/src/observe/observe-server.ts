@@ -7,9 +7,9 @@ import { chownSync, statSync } from "node:fs";
 import type { Socket } from "node:net";
 import { dirname } from "node:path";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
 import { type CborServer, type ListenPlace, startAccepting } from "@bureau/os/cbor-socket";
-import type { Log } from "@bureau/os/log";
 import { type ObserveRequest, ObserveRequestSchema } from "@bureau/schema/observe-wire";
 import { InputError, parseJson } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
@@ -71,7 +71,11 @@ function openToOperators(path: string, log: Log): void {
   try {
     chownSync(path, -1, gid);
   } catch (error) {
-    log.warn("cannot give the observe socket to the group of its folder; only we can use it", { error });
+    log.warn(
+      "observe.socket-group-failed",
+      "cannot give the observe socket to the group of its folder; only we can use it",
+      { error },
+    );
   }
 }
 
@@ -103,7 +107,7 @@ async function serveOne(
 
 function failure(error: unknown, log: Log): object {
   const expected = isBureauError(error) || error instanceof InputError || error instanceof RefError;
-  if (!expected) log.error("observe action failed", { error });
+  if (!expected) log.error("observe.action-failed", "observe action failed", { error });
   return {
     ok: false,
     error: messageOf(error),

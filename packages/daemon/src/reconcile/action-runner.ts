@@ -42,7 +42,10 @@ export class ActionRunner {
     try {
       this.#write(action);
     } catch (error) {
-      log.error("cannot write what is to be remembered", { principal: action.account, error });
+      log.error("reconcile.state-unwritten", "cannot write what is to be remembered", {
+        principal: action.account,
+        error,
+      });
     }
   }
 
@@ -65,7 +68,7 @@ export class ActionRunner {
         break;
       case "reject": {
         const { reason } = action.rejected;
-        log.warn("a configuration does not work; the one before it runs again", {
+        log.warn("principal.rolled-back", "a configuration does not work; the one before it runs again", {
           principal: account,
           reason,
         });
@@ -98,9 +101,12 @@ export class ActionRunner {
     try {
       await this.#act(action, template);
       if (action.kind !== "create") memory.update(account, { trouble: noAttempts });
-      log.debug("done", { principal: account, action: action.kind });
+      log.debug("reconcile.action-done", "done", { principal: account, action: action.kind });
     } catch (error) {
-      log.warn(`cannot ${action.kind} "${account}"`, { principal: account, error });
+      log.warn("reconcile.action-failed", `cannot ${action.kind} "${account}"`, {
+        principal: account,
+        error,
+      });
       if (action.kind === "create") this.#startFailed(action, error);
       else memory.update(account, { trouble: nextAttempt(memory.of(account).trouble, this.#moment()) });
       if (action.kind === "restart-proxy" && action.proxy.failures === 1)
@@ -154,7 +160,7 @@ export class ActionRunner {
       ran: goodSpecOf(sandbox, false),
     });
     this.#told.delete(account);
-    log.info("started", { principal: account });
+    log.info("principal.started", "started", { principal: account });
     // In a crash loop the exits are told of; saying each time that it started again would only bury them.
     // Going back is told of when the plan has seen that it runs.
     if (instead !== undefined) return;
@@ -194,7 +200,10 @@ export class ActionRunner {
     try {
       this.#deps.history.keep(account, good);
     } catch (error) {
-      this.#deps.log.error("cannot write what is to be remembered", { principal: account, error });
+      this.#deps.log.error("reconcile.state-unwritten", "cannot write what is to be remembered", {
+        principal: account,
+        error,
+      });
     }
   }
 
@@ -217,7 +226,7 @@ export class ActionRunner {
       notify(notice.healthCheck(account, "destroyed", action.reason));
     }
     memory.update(account, { changing: why === "changed" });
-    log.info("stopped", { principal: account, why });
+    log.info("principal.stopped", "stopped", { principal: account, why });
     if (why === "undesired") notify(notice.stopped(account));
   }
 
@@ -241,7 +250,7 @@ export class ActionRunner {
       if (verdict.isFailure) this.#countFailure(account, verdict.starts.key);
     }
     memory.update(account, { settledExitAt: exit.at, lastError: exit.description });
-    log.info("ended", { principal: account, code: exit.code, next: verdict.kind });
+    log.info("principal.exited", "ended", { principal: account, code: exit.code, next: verdict.kind });
     notify(notice.exited(account, exit));
     await this.#remove(account);
   }

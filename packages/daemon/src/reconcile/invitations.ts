@@ -6,8 +6,8 @@
  * Best effort: a machine may lack the level, a homeserver may be down. A failure does not keep a principal from starting.
  */
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import {
   type PrincipalName,
   parseRoomId,
@@ -59,7 +59,11 @@ export class Invitations {
       if (membership !== "join" && membership !== "invite") await session.inviteUser(room, user);
       this.#known.add(key);
     } catch (error) {
-      log.info("cannot invite a principal to a room it works in", { room, user, error });
+      log.info("room.invite-failed", "cannot invite a principal to a room it works in", {
+        room,
+        user,
+        error,
+      });
     }
   }
 }

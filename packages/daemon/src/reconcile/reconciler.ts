@@ -8,7 +8,7 @@
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import type { LimitsFact, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName, UserId } from "@bureau/schema/refs";
@@ -219,7 +219,7 @@ export class Reconciler {
       if (outcome.kind !== "failed") this.#told.delete(account);
       else if (this.#told.get(account) !== outcome.reason) {
         this.#told.set(account, outcome.reason);
-        this.#deps.log.warn("a principal cannot run as configured", {
+        this.#deps.log.warn("principal.invalid", "a principal cannot run as configured", {
           principal: account,
           reason: outcome.reason,
         });
@@ -230,7 +230,11 @@ export class Reconciler {
 
   #away(error: unknown): void {
     if (this.#view.launcherAway === undefined || this.#listFailures === 0)
-      this.#deps.log.warn("the launcher does not answer; nothing is changed until it does", { error });
+      this.#deps.log.warn(
+        "launcher.unreachable",
+        "the launcher does not answer; nothing is changed until it does",
+        { error },
+      );
     this.#view = { ...this.#view, launcherAway: messageOf(error) };
   }
 
@@ -289,7 +293,7 @@ export class Reconciler {
         );
         await Promise.race([destroyed, clock.sleep(deadline - clock.monotonic())]);
       } catch (error) {
-        log.error("cannot destroy every sandbox yet", { error });
+        log.error("reconcile.destroy-all-failed", "cannot destroy every sandbox yet", { error });
       }
       await clock.sleep(DESTROY_POLL_MS);
     }

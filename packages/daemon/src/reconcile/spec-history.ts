@@ -7,8 +7,8 @@
  */
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import type { Log } from "@bureau/kit/log";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
-import type { Log } from "@bureau/os/log";
 import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
 import { SandboxSpecSchema } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
@@ -90,7 +90,10 @@ export class SpecHistory {
         this.#records.set(parsePrincipalName(name), { good, rejected });
       } catch (error) {
         if (isTooNew(error)) throw error;
-        log.warn("cannot read what a principal ran before; it cannot be rolled back", { name, error });
+        log.warn("history.unreadable", "cannot read what a principal ran before; it cannot be rolled back", {
+          name,
+          error,
+        });
       }
   }
 

@@ -1,8 +1,8 @@
 /** The rooms every machine is in: found and joined at start (wire facts, section 9.14). */
 import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import {
   aliasOf,
   fleetOf,
@@ -57,7 +57,7 @@ export async function joinMachineRooms(
   const joinIfPossible = (localpart: Localpart): Promise<RoomId | undefined> =>
     join(localpart).catch((error: unknown) => {
       if (isTransient(error) || isRevoked(error)) throw error;
-      log.warn("cannot join a room of the fleet; going on without it", {
+      log.warn("room.join-failed", "cannot join a room of the fleet; going on without it", {
         room: aliasOf(localpart, server),
         error,
       });

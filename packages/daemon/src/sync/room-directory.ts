@@ -4,9 +4,9 @@
  */
 import { delayMs } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { isTransient } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import type { RoomAlias, RoomId } from "@bureau/schema/refs";
 import type { RoomLookup } from "../desired/snapshot.ts";
 
@@ -51,7 +51,7 @@ export class RoomDirectory {
       const entry: Entry = { lookup: { kind: "pending" }, retry: new AbortController() };
       this.#entries.set(alias, entry);
       this.#search(alias, entry).catch((error: unknown) =>
-        this.#deps.log.error("cannot look for a room", { alias, error }),
+        this.#deps.log.error("room.lookup-failed", "cannot look for a room", { alias, error }),
       );
     }
   }

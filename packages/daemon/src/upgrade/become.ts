@@ -3,10 +3,10 @@
  * is handed on, so that nobody who asks something meanwhile is refused.
  */
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { waitFor } from "@bureau/kit/wait-for";
 import { replaceProcess } from "@bureau/os/exec";
 import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
-import type { Log } from "@bureau/os/log";
 import { pingWatchdog } from "@bureau/os/systemd";
 import type { Outbox } from "../notices/outbox.ts";
 import { keepUnsent } from "../notices/unsent.ts";
@@ -62,7 +62,7 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
     if (deps.signal.aborted) return "this daemon was told to stop";
     const next = readHostEnvironment(path);
     keepUnsent(deps.unsentFile, outbox.unsent, log);
-    log.info("this daemon is replaced", { by: path });
+    log.info("daemon.exec", "this daemon is replaced", { by: path });
     pingWatchdog();
     const errno = replaceProcess({
       file: runtimeOf(path),

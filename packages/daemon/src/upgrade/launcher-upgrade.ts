@@ -1,7 +1,7 @@
 /** The launcher's part of an upgrade, seen from the daemon, which watches over it from outside. */
 import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import { type HeldProcess, holdProcess } from "@bureau/os/posix";
 import { identify } from "@bureau/os/process-table";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
@@ -130,7 +130,7 @@ export class LauncherUpgrade {
       status !== undefined && status.programs_dir !== path;
     let status = await this.#lookUntil((seen) => seen !== undefined, times.launcherProof);
     if (isBack(status)) return;
-    log.warn("the launcher goes back too", { to: previous });
+    log.warn("upgrade.launcher-rollback", "the launcher goes back too", { to: previous });
     if (status !== undefined) {
       await this.#hold(status.pid);
       const refused = await this.#ask(previous, requestId);
@@ -138,13 +138,17 @@ export class LauncherUpgrade {
         isBack(seen) || seen?.exec_fault !== undefined;
       if (refused === undefined) status = await this.#lookUntil(hasAnswered, times.launcherProof);
       if (isBack(status)) return;
-      log.warn("the launcher cannot go back by itself", {
+      log.warn("upgrade.launcher-rollback-failed", "the launcher cannot go back by itself", {
         reason: refused ?? status?.exec_fault ?? "it hangs",
       });
     }
     this.#end();
     if (!isBack(await this.#lookUntil(isBack, times.launcherProof)))
-      log.error("the launcher of the version that is taken back cannot be replaced", { path });
+      log.error(
+        "upgrade.launcher-stuck",
+        "the launcher of the version that is taken back cannot be replaced",
+        { path },
+      );
   }
 
   /** What the launcher says once that is what was waited for, or in the end. */
@@ -215,6 +219,6 @@ export class LauncherUpgrade {
   /** Whoever looks after it starts the version that is known to work. */
   #end(): void {
     if (this.#held?.kill() !== true) return;
-    this.#deps.log.error("the launcher was ended");
+    this.#deps.log.error("upgrade.launcher-killed", "the launcher was ended");
   }
 }

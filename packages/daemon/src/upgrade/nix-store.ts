@@ -9,10 +9,10 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { isStorePath, nixStore } from "@bureau/kit/nix-store-path";
 import { viaNetwork } from "@bureau/os/egress";
 import { versionRootsDir } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import type { FleetCache } from "@bureau/schema/events";
 import { runBriefly } from "./run-briefly.ts";
 
@@ -120,7 +120,7 @@ export async function keepStorePaths({ bootLink, wanted, isComplete, log }: Keep
     if (known.includes(name) || program === undefined) continue;
     const path = join(nixStore, name);
     const { code, said } = await addRoot(program, path, bootLink, KEEP_MS_MAX);
-    if (code !== 0) log.warn("Nix may collect a version that is needed", { path, said });
+    if (code !== 0) log.warn("nix.root-failed", "Nix may collect a version that is needed", { path, said });
   }
   if (!isComplete) return;
   for (const name of known)

@@ -4,8 +4,8 @@
  * done as soon as there is room.
  */
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { type Layout, upgradeStateFile } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import {
   bootId,
   clearWatchdogRecord,
@@ -80,7 +80,10 @@ export class UpgradeMemory {
       this.#isWritten = true;
       this.#hasComplained = false;
     } catch (error) {
-      if (!this.#hasComplained) log.error("what became of a version cannot be written down yet", { error });
+      if (!this.#hasComplained)
+        log.error("upgrade.outcome-unrecorded", "what became of a version cannot be written down yet", {
+          error,
+        });
       this.#hasComplained = true;
     }
   }

@@ -3,8 +3,9 @@
  * way and how far it got, and what became of earlier ones. Written before each step, so that a program that starts after
  * any crash knows where it is.
  */
+
+import type { Log } from "@bureau/kit/log";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
-import type { Log } from "@bureau/os/log";
 import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";
 import {
   type MachineVersion,
@@ -66,7 +67,11 @@ export function readUpgradeState(file: string, log: Log): UpgradeState {
     return text === undefined ? noUpgrades : decodeState("upgrade-state", UpgradeStateSchema, text, file);
   } catch (error) {
     if (isTooNew(error)) throw error;
-    log.error("what is known of this machine's versions cannot be read, and is forgotten", { file, error });
+    log.error(
+      "upgrade.state-unreadable",
+      "what is known of this machine's versions cannot be read, and is forgotten",
+      { file, error },
+    );
     return noUpgrades;
   }
 }

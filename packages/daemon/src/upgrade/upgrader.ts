@@ -16,6 +16,7 @@ import { dirname } from "node:path";
 import type { BackoffPolicy } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import {
   contentOf,
   contentOfAll,
@@ -25,7 +26,6 @@ import {
   readHostEnvironment,
 } from "@bureau/os/host-environment";
 import type { Layout } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { formatsIn } from "@bureau/os/state-format";
 import { bootId, wentBackVariable } from "@bureau/os/watchdog-record";
 import type { FleetCache, MachineVersion, UpgradeStep } from "@bureau/schema/events";
@@ -202,14 +202,14 @@ export class Upgrader {
     try {
       this.#memory.writeRecord({ reason: "it was told to stop", blames: "stop" });
     } catch (error) {
-      log.error("cannot write down that this daemon was told to stop", { error });
+      log.error("upgrade.stop-unrecorded", "cannot write down that this daemon was told to stop", { error });
     }
   }
 
   /** What was under way when this daemon started. */
   async #goOn(start: Start, signal: AbortSignal): Promise<void> {
     if (start.kind === "idle") return this.#recogniseBoot();
-    this.#deps.log.info("a change of versions is under way", start);
+    this.#deps.log.info("upgrade.resumed", "a change of versions is under way", start);
     // It watches this very process, which is the version before again when the new one went back by itself.
     if (start.kind !== "prove") void this.#launchers.unwatch(signal);
     switch (start.kind) {
@@ -269,7 +269,10 @@ export class Upgrader {
 
   async #upgrade(request: UpgradeRequest, signal: AbortSignal): Promise<void> {
     const { log, reconciler } = this.#deps;
-    log.info("another version is asked for", { path: request.path, request: request.request_id });
+    log.info("upgrade.requested", "another version is asked for", {
+      path: request.path,
+      request: request.request_id,
+    });
     let next: HostEnvironment | undefined;
     try {
       next = await this.#prepare(request, signal);
@@ -366,7 +369,7 @@ export class Upgrader {
     }
     // Told to stop before it was executed: the next daemon takes the request up again.
     if (signal.aborted) return this.#memory.clearRecord();
-    log.error("this daemon goes on: it could not be replaced", { reason });
+    log.error("upgrade.exec-failed", "this daemon goes on: it could not be replaced", { reason });
     void this.#launchers.unwatch(signal);
     notify(notice.selfUpdate(own.path, path, "failed", reason));
     this.#settle({ outcome: "refused", reason, content: contentOfAll(next) });
@@ -477,7 +480,9 @@ export class Upgrader {
     moveBootLink(bootLink, current.request.path);
     this.#own = next;
     this.#memory.conclude(settled(this.#memory.state, { outcome: "succeeded" }, clock.now()));
-    log.info("the new version works, and is what is started from now on", { path: current.request.path });
+    log.info("upgrade.confirmed", "the new version works, and is what is started from now on", {
+      path: current.request.path,
+    });
     if (current.daemon_changes) notify(notice.selfUpdate(current.from, current.request.path, "succeeded"));
   }
 
@@ -494,12 +499,14 @@ export class Upgrader {
     const { log, become } = this.#deps;
     const { current } = this.#memory.state;
     if (current === undefined) throw new Error(failure.reason);
-    log.error("the new version does not work; going back", { reason: failure.reason });
+    log.error("upgrade.failed", "the new version does not work; going back", { reason: failure.reason });
     let told: Readonly<Record<string, string>> = {};
     try {
       this.#memory.writeRecord(failure);
     } catch (error) {
-      log.error("why it goes back cannot be written down, and is only told", { error });
+      log.error("upgrade.reason-unrecorded", "why it goes back cannot be written down, and is only told", {
+        error,
+      });
       told = wentBackVariable({ request_id: current.request.request_id, ...failure });
     }
     const errno = await become(current.from, { env: told, leavesMessages: true });
@@ -528,7 +535,10 @@ export class Upgrader {
     const { current } = this.#memory.state;
     const own = this.#own;
     if (current === undefined) return;
-    log.error("the new version was taken back", { path: current.request.path, reason });
+    log.error("upgrade.rolled-back", "the new version was taken back", {
+      path: current.request.path,
+      reason,
+    });
     if (leadsTo(bootLink, current.request.path)) moveBootLink(bootLink, own.path);
     await this.#launchers.takeBack(current.request.path, own.path, current.request.request_id);
     if (current.daemon_changes) notify(notice.selfUpdate(own.path, current.request.path, "failed", reason));
@@ -554,7 +564,8 @@ export class Upgrader {
 
   #settle(outcome: Outcome): void {
     const { clock, log } = this.#deps;
-    if (outcome.outcome === "refused") log.error("the other version is refused", { reason: outcome.reason });
+    if (outcome.outcome === "refused")
+      log.error("upgrade.refused", "the other version is refused", { reason: outcome.reason });
     this.#memory.conclude(settled(this.#memory.state, outcome, clock.now()));
   }
 

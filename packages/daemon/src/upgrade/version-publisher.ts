@@ -2,9 +2,9 @@
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
-import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf } from "@bureau/schema/refs";
 import { Wakeup } from "../wakeup.ts";
@@ -55,7 +55,7 @@ export class VersionPublisher {
       } catch (error) {
         if (signal.aborted) return;
         if (isRevoked(error)) throw error;
-        log.warn("cannot say which version runs here", { error });
+        log.warn("upgrade.publish-failed", "cannot say which version runs here", { error });
         this.mark();
         await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
       }

@@ -4,7 +4,7 @@
  * 500 M_UNKNOWN, is logged once here, and does not stop the server.
  */
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/os/log";
+import type { Log } from "@bureau/kit/log";
 import { clearStaleSocket } from "@bureau/os/stale-socket";
 import { addressOfSocket, type ListenAddress } from "@bureau/schema/homeserver-address";
 import type { Session, Sessions } from "../auth/sessions.ts";
@@ -170,7 +170,7 @@ function respond(status: number, body: object): Response {
 function respondToError(error: unknown, log: Log, act: string): Response {
   if (error instanceof MatrixError) return respond(error.status, error.body());
   if (isDiskFull(error)) {
-    log.error("cannot write: the disk is full", { act });
+    log.error("store.disk-full", "cannot write: the disk is full", { act });
     return respond(507, {
       errcode: "M_RESOURCE_LIMIT_EXCEEDED",
       error: "The homeserver's disk is full: reads work, writes fail",
@@ -179,7 +179,7 @@ function respondToError(error: unknown, log: Log, act: string): Response {
   if (error instanceof URIError) {
     return respond(400, { errcode: "M_INVALID_PARAM", error: "The path is not valid percent-encoded UTF-8" });
   }
-  log.error("request failed", {
+  log.error("request.failed", "request failed", {
     act,
     error: messageOf(error),
     stack: error instanceof Error ? error.stack : "",

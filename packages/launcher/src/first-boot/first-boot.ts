@@ -9,9 +9,9 @@ import { existsSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import { writeDurably } from "@bureau/os/durable-file";
 import { type Layout, machineSessionFile, makePrivateDir } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import { eventTypes, type MachineKey as PublishedKey } from "@bureau/schema/events";
 import { aliasOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { loadOrMakeMachineKey, type MachineKey, sha256Hex } from "../keys.ts";
@@ -38,7 +38,8 @@ export async function firstBoot(config: LauncherConfig, deps: FirstBootDeps): Pr
       clock: deps.clock,
       signal,
       isTransient: (error) => isBureauError(error) && error.code === "unavailable",
-      onRetry: (error, waitMs) => deps.log.warn("first boot waits for the homeserver", { error, waitMs }),
+      onRetry: (error, waitMs) =>
+        deps.log.warn("first-boot.waiting", "first boot waits for the homeserver", { error, waitMs }),
     });
   const session = await patiently(() => enterAccount(api, config, source, key));
   const expected = userIdOf(config.machine, config.serverName);
@@ -58,7 +59,7 @@ export async function firstBoot(config: LauncherConfig, deps: FirstBootDeps): Pr
   };
   writeDurably(machineSessionFile(config.layout), JSON.stringify(content), 0o600);
   if (source.disposableFile !== undefined) removeBootstrapFile(source.disposableFile, deps.log);
-  deps.log.info("first boot done", { user: session.user_id, publicKey: key.publicKey });
+  deps.log.info("first-boot.done", "first boot done", { user: session.user_id, publicKey: key.publicKey });
 }
 
 function enterAccount(
@@ -128,7 +129,9 @@ async function publishKey(
   try {
     await api.join(aliasOf(rooms.fleetServices(config.fleet), config.serverName));
   } catch (error) {
-    log.warn("cannot join the fleet's service room yet; the daemon will", { error });
+    log.warn("first-boot.room-failed", "cannot join the fleet's service room yet; the daemon will", {
+      error,
+    });
   }
 }
 
@@ -136,9 +139,13 @@ export function removeBootstrapFile(path: string, log: Log): void {
   try {
     rmSync(path, { force: true });
   } catch (error) {
-    log.warn("cannot delete the bootstrap file; its password is worth nothing any more", {
-      path,
-      error: messageOf(error),
-    });
+    log.warn(
+      "first-boot.file-undeleted",
+      "cannot delete the bootstrap file; its password is worth nothing any more",
+      {
+        path,
+        error: messageOf(error),
+      },
+    );
   }
 }

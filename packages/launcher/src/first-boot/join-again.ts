@@ -25,18 +25,26 @@ export async function forgetOldLife(config: LauncherConfig, deps: FirstBootDeps)
     await new HomeserverApi(source.homeserverUrl, signal).login(machine, source.secret.reveal());
   } catch (error) {
     if (isWrongPassword(error)) {
-      deps.log.warn("the bootstrap file was used already; this machine goes on with its session", {
-        path: bootstrapFile,
-      });
+      deps.log.warn(
+        "first-boot.file-used",
+        "the bootstrap file was used already; this machine goes on with its session",
+        {
+          path: bootstrapFile,
+        },
+      );
       return removeBootstrapFile(bootstrapFile, deps.log);
     }
-    deps.log.warn("cannot use the bootstrap file that lies here; this machine goes on with its session", {
-      path: bootstrapFile,
-      error: messageOf(error),
-    });
+    deps.log.warn(
+      "first-boot.file-unusable",
+      "cannot use the bootstrap file that lies here; this machine goes on with its session",
+      {
+        path: bootstrapFile,
+        error: messageOf(error),
+      },
+    );
     return;
   }
-  deps.log.info("provisioned anew: the old key and session are forgotten");
+  deps.log.info("first-boot.reprovisioned", "provisioned anew: the old key and session are forgotten");
   // The session last: until it is gone, this is done again.
   for (const path of [machineKeyFile(layout), machinePublicKeyFile(layout), machineSessionFile(layout)])
     removeDurably(path);

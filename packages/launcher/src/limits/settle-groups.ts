@@ -14,8 +14,8 @@ export async function settleGroups(host: Pick<SandboxHost, "groups" | "tmux" | "
   groups.settle(pid);
   const { level, reason } = groups.fact;
   if (level === before.level && reason === before.reason) return;
-  if (level === "enforced") log.info("resource limits are enforced");
-  else log.warn("resource limits are not enforced", { level, reason });
+  if (level === "enforced") log.info("limits.enforced", "resource limits are enforced");
+  else log.warn("limits.not-enforced", "resource limits are not enforced", { level, reason });
 }
 
 async function nextServer(tmux: SandboxHost["tmux"]): Promise<number> {

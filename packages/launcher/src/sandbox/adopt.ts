@@ -32,7 +32,7 @@ export function adoptSandboxes(host: SandboxHost): Leftovers {
   for (const record of whole.filter((one) => !ended.includes(one))) {
     host.table.put(record);
     if (record.phase === "running") host.watch.add(record.principal);
-    host.log.info("sandbox adopted", { principal: record.principal, phase: record.phase });
+    host.log.info("sandbox.adopted", "sandbox adopted", { principal: record.principal, phase: record.phase });
   }
   const unfinished = sandboxes.flatMap(({ principal, record }) =>
     isWhole(record) ? [] : [{ principal, ...(record === undefined ? {} : { record }) }],
@@ -45,11 +45,15 @@ export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): 
   const { whole, ended, unfinished, strays } = leftovers;
   // Orphaned proxies first: a half-made sandbox's record does not name its proxy.
   const orphans = await host.proxies.stopOrphans(whole.flatMap(({ proxy }) => proxy ?? []));
-  if (orphans > 0) host.log.warn("stopped proxies that belong to no sandbox", { orphans });
+  if (orphans > 0)
+    host.log.warn("proxy.orphans-stopped", "stopped proxies that belong to no sandbox", { orphans });
   // One whose process will not die keeps no other from being looked after.
   const settle = (principal: PrincipalName, work: Promise<void>): Promise<void> =>
     work.catch((error: unknown) =>
-      host.log.error("cannot settle what the launcher before left", { principal, error }),
+      host.log.error("sandbox.recover-failed", "cannot settle what the launcher before left", {
+        principal,
+        error,
+      }),
     );
   await Promise.all([
     ...ended.map((record) => settle(record.principal, adoptEnded(host, record))),
@@ -77,7 +81,7 @@ async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<voi
     const { phase } = host.table.get(principal) ?? record;
     // What could not be accounted for is tried again.
     if (phase === "running") host.watch.add(principal);
-    host.log.info("sandbox adopted", { principal, phase });
+    host.log.info("sandbox.adopted", "sandbox adopted", { principal, phase });
   }
 }
 
@@ -91,7 +95,7 @@ async function clear(
   principal: PrincipalName,
   record: SandboxRecord | undefined,
 ): Promise<void> {
-  host.log.warn("clearing a sandbox that was not finished", {
+  host.log.warn("sandbox.unfinished", "clearing a sandbox that was not finished", {
     principal,
     record: record?.phase ?? "unreadable",
   });
@@ -109,7 +113,7 @@ async function killUnknownSessions(host: SandboxHost): Promise<void> {
   const known = new Set<string>(host.table.all().map(({ principal }) => tmuxSession(principal)));
   for (const { session } of await host.tmux.listSessions()) {
     if (!session.startsWith("bureau/") || known.has(session)) continue;
-    host.log.warn("killing a terminal that belongs to no sandbox", { session });
+    host.log.warn("sandbox.orphan-killed", "killing a terminal that belongs to no sandbox", { session });
     await host.tmux.killSession(session);
   }
 }

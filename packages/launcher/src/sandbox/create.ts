@@ -114,14 +114,17 @@ export async function createSandbox(
     });
     host.watch.add(principal);
     const pid = processes.program?.pid;
-    host.log.info("sandbox created", { principal, pid, proxy: proxy.pid });
+    host.log.info("sandbox.created", "sandbox created", { principal, pid, proxy: proxy.pid });
     return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };
   } catch (error) {
     // What is still being made is waited for: it could not be cleared before it is there.
     await building?.catch(() => undefined);
     const proxy = await starting?.catch(() => undefined);
     await clearSandbox(host, principal, proxy).catch((left: unknown) => {
-      host.log.error("cannot clear a sandbox that failed to start", { principal, error: left });
+      host.log.error("sandbox.clear-failed", "cannot clear a sandbox that failed to start", {
+        principal,
+        error: left,
+      });
       host.clearLater(principal);
     });
     throw error;

@@ -50,7 +50,11 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
   // Not before: should any of this fail, the next sweep tries again.
   host.watch.delete(principal);
-  host.log.info("sandbox ended", { principal, code: exit.code, description: exit.description });
+  host.log.info("sandbox.exited", "sandbox ended", {
+    principal,
+    code: exit.code,
+    description: exit.description,
+  });
   if (record.proxy !== undefined && isAlive(record.proxy)) {
     await host.proxies.stop(record.proxy);
     host.table.changed();
@@ -78,7 +82,7 @@ export async function destroySandbox(
     if (host.table.get(principal)?.phase === "running") host.watch.add(principal);
     throw error;
   });
-  host.log.info("sandbox destroyed", { principal, exit: exit?.description });
+  host.log.info("sandbox.destroyed", "sandbox destroyed", { principal, exit: exit?.description });
   return exit;
 }
 

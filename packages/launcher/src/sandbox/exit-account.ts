@@ -54,7 +54,7 @@ export async function settledScreen(
       await clock.sleep(Math.min(SETTLE_MS, attempt * 5));
     }
   } catch (error) {
-    log.warn("cannot read what a program last wrote", { principal, error });
+    log.warn("sandbox.output-unreadable", "cannot read what a program last wrote", { principal, error });
     return undefined;
   }
 }
@@ -83,7 +83,7 @@ export function saveLastScreen(
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     writeAtomically(path, tail(screen, LAST_SCREEN_BYTES_MAX), 0o600);
   } catch (error) {
-    log.warn("cannot keep what a program last wrote", { principal, error });
+    log.warn("sandbox.output-unwritten", "cannot keep what a program last wrote", { principal, error });
   }
 }
 

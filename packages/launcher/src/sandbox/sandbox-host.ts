@@ -1,7 +1,7 @@
 /** What the acts on a sandbox share: the host they happen on and the parts of the launcher they use. Owns nothing. */
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import { fleetRunDir, type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
-import type { Log } from "@bureau/os/log";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { MachineKey } from "../keys.ts";
 import type { LauncherConfig } from "../launcher-config.ts";
