@@ -23,6 +23,7 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
+import { listMachines } from "../../packages/control/src/machines/list-machines.ts";
 import {
   configFaults,
   configPlace,
@@ -31,10 +32,9 @@ import {
   repairConfig,
 } from "../../packages/control/src/machines/machine-config.ts";
 import { repairMachineRooms } from "../../packages/control/src/machines/machine-room-repair.ts";
-import { listMachines } from "../../packages/control/src/machines/machines.ts";
 import { provisionMachine } from "../../packages/control/src/machines/provision.ts";
 import { ensureAdministrator } from "../../packages/control/src/principals/administrator.ts";
-import { createPrincipal } from "../../packages/control/src/principals/principal.ts";
+import { createPrincipal } from "../../packages/control/src/principals/principals.ts";
 import {
   ensureFleet,
   ensureNamespace,

@@ -29,11 +29,11 @@ import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/os/
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { InputError } from "@bureau/schema/parse";
-import { ensureGreeter, waitForGreeting } from "./first-agent.ts";
-import { type NetworkChange, startHomeserver } from "./homeserver-start.ts";
+import { ensureGreeter, waitForGreeting } from "./greeter.ts";
 import { findInstance, type Instance, portOf } from "./instance.ts";
-import { bwrapFault, probeSandbox, thisHost } from "./probe.ts";
-import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./program-start.ts";
+import { bwrapFault, probeSandbox, thisHost } from "./sandbox-preflight.ts";
+import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./start-and-watch.ts";
+import { type NetworkChange, startHomeserver } from "./start-homeserver.ts";
 import { bootstrapFile, hasJoined } from "./supervisor.ts";
 import { takeTurn } from "./supervisor-lock.ts";
 

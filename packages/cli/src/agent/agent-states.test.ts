@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { isOnline, type ListedMachine, offlineSince } from "@bureau/control/machines/machines";
+import { isOnline, type ListedMachine, offlineSince } from "@bureau/control/machines/list-machines";
 import { parseFleet, parseMachine, parseUserId } from "@bureau/schema/refs";
 import { statesThere } from "./agent-states.ts";
 

@@ -3,7 +3,12 @@
  * machine, and from the last heartbeat of other machines.
  */
 
-import { isOnline, type ListedMachine, offlineSince, seenMachine } from "@bureau/control/machines/machines";
+import {
+  isOnline,
+  type ListedMachine,
+  offlineSince,
+  seenMachine,
+} from "@bureau/control/machines/list-machines";
 import { isAway } from "@bureau/control/unless-away";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";

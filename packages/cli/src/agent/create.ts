@@ -1,7 +1,7 @@
 /** `bureau agent create`: a new agent, running when the command returns. */
 
-import { whyAway } from "@bureau/control/machines/machines";
-import { createPrincipal } from "@bureau/control/principals/principal";
+import { whyAway } from "@bureau/control/machines/list-machines";
+import { createPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { Step } from "@bureau/kit/run-step";

@@ -1,7 +1,7 @@
 /** `bureau agent destroy`: stops an agent and removes what it was given. */
 
-import { whyAway } from "@bureau/control/machines/machines";
-import { destroyPrincipal } from "@bureau/control/principals/principal";
+import { whyAway } from "@bureau/control/machines/list-machines";
+import { destroyPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { principalNameOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";

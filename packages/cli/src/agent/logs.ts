@@ -1,6 +1,6 @@
 /** `bureau agent logs`: the last lines of an agent's terminal, also of one that has ended. */
 
-import { findMachine } from "@bureau/control/machines/machines";
+import { findMachine } from "@bureau/control/machines/list-machines";
 import { BureauError } from "@bureau/kit/errors";
 import { shellLine } from "@bureau/kit/shell-words";
 import { agentLogs } from "@bureau/os/daemon-client";

@@ -1,7 +1,7 @@
 /** `bureau agent show`: an agent's assignment and what it is doing. */
 
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
-import { notAssigned } from "@bureau/control/principals/principal";
+import { notAssigned } from "@bureau/control/principals/principals";
 import { serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { machineOf, openSession, principalOf } from "../command/operator.ts";

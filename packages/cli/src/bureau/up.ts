@@ -2,7 +2,7 @@
 import { existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { bringUp, type UpResult } from "@bureau/instance/bring-up";
-import type { NetworkChange } from "@bureau/instance/homeserver-start";
+import type { NetworkChange } from "@bureau/instance/start-homeserver";
 import { runSupervisor } from "@bureau/instance/supervisor";
 import { replaceSupervisor } from "@bureau/instance/supervisor-lock";
 import { supervisorStatus } from "@bureau/instance/supervisor-wire";

@@ -8,8 +8,8 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { ListedMachine } from "@bureau/control/machines/machines";
-import { findMachine } from "@bureau/control/machines/machines";
+import type { ListedMachine } from "@bureau/control/machines/list-machines";
+import { findMachine } from "@bureau/control/machines/list-machines";
 import { provisionMachine } from "@bureau/control/machines/provision";
 import { machineNameFrom } from "@bureau/instance/instance";
 import type { Clock } from "@bureau/kit/clock";

@@ -1,6 +1,6 @@
 /** A machine's first heartbeat after a deploy. */
 
-import { findMachine, type ListedMachine } from "@bureau/control/machines/machines";
+import { findMachine, type ListedMachine } from "@bureau/control/machines/list-machines";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";

@@ -1,6 +1,6 @@
 /** `bureau fleet list`: the fleets of a namespace. */
 
-import { listMachines } from "@bureau/control/machines/machines";
+import { listMachines } from "@bureau/control/machines/list-machines";
 import { listFleets } from "@bureau/control/rooms/places";
 import { parseNamespace } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";

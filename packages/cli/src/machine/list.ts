@@ -1,7 +1,7 @@
 /** `bureau machine list`: the machines that have joined the fleet. */
 
+import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/list-machines";
 import { configPlace } from "@bureau/control/machines/machine-config";
-import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/machines";
 import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
 import { versionName } from "@bureau/control/rollouts/upgrade-target";
 import { withAge } from "@bureau/kit/age";

@@ -1,7 +1,7 @@
 /** `bureau machine show`: hardware, state and assignments of one machine. */
 
+import { findMachine, isOnline, type ListedMachine } from "@bureau/control/machines/list-machines";
 import { configPlace, readAssignments, readDesiredVersion } from "@bureau/control/machines/machine-config";
-import { findMachine, isOnline, type ListedMachine } from "@bureau/control/machines/machines";
 import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";

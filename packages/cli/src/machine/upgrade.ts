@@ -1,7 +1,7 @@
 /** `bureau machine upgrade`: machines are told to run other binaries, or again those they ran before. */
 
+import { whyAway } from "@bureau/control/machines/list-machines";
 import { type ConfigPlace, configPlace, readAssignments } from "@bureau/control/machines/machine-config";
-import { whyAway } from "@bureau/control/machines/machines";
 import { followUpgrade, type UpgradeOutcome } from "@bureau/control/rollouts/follow-upgrade";
 import { previewLines, previewUpgrade, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
 import {

@@ -1,6 +1,6 @@
 /** `bureau rollout halt`: a rollout begins nothing more; machines under way finish. */
 
-import { currentRollout } from "@bureau/control/rollouts/rollout-driver";
+import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { haltRollout, isUnderWay } from "@bureau/control/rollouts/rollout-plan";
 import { readRollout, writeRollout } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";

@@ -1,6 +1,6 @@
 /** `bureau rollout list`: the rollouts of a fleet, newest first. */
 
-import { currentRollout } from "@bureau/control/rollouts/rollout-driver";
+import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { listRollouts } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemClock } from "@bureau/kit/clock";

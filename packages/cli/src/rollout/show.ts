@@ -1,6 +1,6 @@
 /** `bureau rollout show`: one rollout and each of its machines. */
 
-import { currentRollout } from "@bureau/control/rollouts/rollout-driver";
+import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { readRollout } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";
 import { withAge } from "@bureau/kit/age";

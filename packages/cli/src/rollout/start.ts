@@ -1,8 +1,8 @@
 /** `bureau machine upgrade --all`, `--label`, `--resume`: a rollout is begun, or gone on with, and driven. */
 
+import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/list-machines";
 import { configPlace } from "@bureau/control/machines/machine-config";
-import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/machines";
-import { type DriveOptions, driveRollout } from "@bureau/control/rollouts/rollout-driver";
+import { type DriveOptions, driveRollout } from "@bureau/control/rollouts/rollout-controller";
 import { isOpen, notOver, readUnlessLater } from "@bureau/control/rollouts/rollout-order";
 import { isTurningBack, isUnderWay, resumeRollout } from "@bureau/control/rollouts/rollout-plan";
 import {

@@ -36,9 +36,9 @@ import {
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
 import { type FoundRoom, findMachineRooms, membershipOf } from "../rooms/machine-rooms.ts";
+import { listMachines } from "./list-machines.ts";
 import { type AccountKeys, agentsOf, assignedElsewhere, closeAgentAccount } from "./machine-agents.ts";
 import { attempt, clearState, finishRemoval, kickEverywhere, type Removal } from "./machine-removal.ts";
-import { listMachines } from "./machines.ts";
 
 /** What a machine may take beyond its grace: seeing the request, killing what does not listen, saying so. */
 export const ANSWER_MS_MAX = 30_000;

@@ -15,8 +15,8 @@ import {
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
 import { principalPassword } from "../principals/administrator.ts";
+import { listMachines } from "./list-machines.ts";
 import { configPlace, readAssignments, readClearedAssignments } from "./machine-config.ts";
-import { listMachines } from "./machines.ts";
 
 /** What the administrator of the namespace knows: principals' passwords follow from it. */
 export type AccountKeys = { readonly registrationToken: string; readonly homeserver: string };

@@ -11,8 +11,8 @@ import { completeLevels, type Note, stateOfOurs } from "../rooms/found-room.ts";
 import { ownRooms } from "../rooms/machine-rooms.ts";
 import { ensureFleet } from "../rooms/namespace-setup.ts";
 import { listFleets } from "../rooms/places.ts";
+import { listMachines } from "./list-machines.ts";
 import { isAgentOf } from "./machine-agents.ts";
-import { listMachines } from "./machines.ts";
 
 /** The rooms of every fleet of a namespace, and of their machines. */
 export async function repairFleets(session: MatrixSession, namespace: Namespace, note: Note): Promise<void> {

@@ -12,7 +12,7 @@ import {
 } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import { followUpgrade } from "./follow-upgrade.ts";
-import { driveRollout } from "./rollout-driver.ts";
+import { driveRollout } from "./rollout-controller.ts";
 
 /** One request may take 30 s: far less than that, and far more than an end at once takes. */
 setDefaultTimeout(15_000);

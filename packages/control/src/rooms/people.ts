@@ -22,8 +22,8 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
+import { listMachines } from "../machines/list-machines.ts";
 import type { AccountKeys } from "../machines/machine-agents.ts";
-import { listMachines } from "../machines/machines.ts";
 import { isMember, membershipOf, ownRooms } from "./machine-rooms.ts";
 import { listFleets, roomOf } from "./places.ts";
 

@@ -22,8 +22,8 @@ import {
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import { mergeTemplates, type Template } from "@bureau/schema/template";
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
+import { isOnline, listMachines, offlineSince } from "../machines/list-machines.ts";
 import { type ConfigPlace, configPlace, readAssignments } from "../machines/machine-config.ts";
-import { isOnline, listMachines, offlineSince } from "../machines/machines.ts";
 import { readTemplate } from "./template-store.ts";
 
 /** Templates that are read for one question. */

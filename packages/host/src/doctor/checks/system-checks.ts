@@ -7,7 +7,7 @@ import {
   requireBwrap,
   requireTmux,
   thisHost,
-} from "@bureau/instance/probe";
+} from "@bureau/instance/sandbox-preflight";
 import { isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/os/layout";
 import { sysusersFile } from "../../system/units.ts";

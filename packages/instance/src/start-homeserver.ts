@@ -13,7 +13,7 @@ import { findByArguments, listensOnTcp, signalProcess, waitUntilGone } from "@bu
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { createInstance, findInstance, homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 import { moveToSocket } from "./move-to-socket.ts";
-import { startAndWatch } from "./program-start.ts";
+import { startAndWatch } from "./start-and-watch.ts";
 import { supervisorStatus } from "./supervisor-wire.ts";
 
 /** A homeserver that may have its port has it at once; it tries again every second. */

@@ -2,7 +2,7 @@
 
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import type { Credentials } from "@bureau/control/principals/administrator";
-import { createPrincipal } from "@bureau/control/principals/principal";
+import { createPrincipal } from "@bureau/control/principals/principals";
 import type { NamespaceRooms } from "@bureau/control/rooms/namespace-setup";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { BureauError } from "@bureau/kit/errors";
-import { bwrapFault, type Host, probeSandbox, thisHost } from "./probe.ts";
+import { bwrapFault, type Host, probeSandbox, thisHost } from "./sandbox-preflight.ts";
 
 const debian = 'ID=debian\nVERSION_ID="12"\n';
 

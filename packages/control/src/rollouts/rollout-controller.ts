@@ -9,8 +9,8 @@ import { type BureauVersion, BureauVersionSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import { type FleetLocalpart, type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
+import { isOnline, listMachines } from "../machines/list-machines.ts";
 import { configPlace, readDesiredVersion } from "../machines/machine-config.ts";
-import { isOnline, listMachines } from "../machines/machines.ts";
 import { isAway, unlessAborted, unlessAway } from "../unless-away.ts";
 import { readUnlessLater } from "./rollout-order.ts";
 import {
