@@ -3,7 +3,7 @@ import { RoomStateStore } from "@bureau/matrix/room-state";
 import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
-import type { Notice } from "../notices/notice.ts";
+import type { Notice } from "../event-messages/event-message.ts";
 import { DesiredSource } from "./desired-source.ts";
 
 const room = parseRoomId("!config");

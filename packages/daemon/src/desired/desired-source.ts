@@ -18,7 +18,7 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
-import { type Notice, notice } from "../notices/notice.ts";
+import { type Notice, notice } from "../event-messages/event-message.ts";
 import type { StateName } from "../sync/sync-scope.ts";
 import { readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";

@@ -3,7 +3,7 @@ import { silentLog } from "@bureau/os/log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
-import { TurnedClock } from "../simulator/turned-clock.ts";
+import { TurnedClock } from "../testing/turned-clock.ts";
 import { HealthMonitor, STEADY_MS } from "./health-monitor.ts";
 
 const account = parsePrincipalName("service/a");

@@ -5,8 +5,8 @@
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
-import { notice } from "../notices/notice.ts";
-import { freshMemory, noAttempts } from "./memory.ts";
+import { notice } from "../event-messages/event-message.ts";
+import { freshMemory, noAttempts } from "./reconcile-state.ts";
 import { type Action, completionOf, leaves, nextAttempt } from "./plan.ts";
 import type { ReconcilerDeps } from "./reconciler.ts";
 import { goodSpecOf, keyOf } from "./rollback.ts";

@@ -15,7 +15,7 @@ import type { HealthCheck } from "@bureau/schema/template";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { structureOf } from "../desired/digests.ts";
 import type { Health, HealthMonitor } from "../health/health-monitor.ts";
-import { type Attempts, type Completion, type Memory, noAttempts, type PrincipalMemory } from "./memory.ts";
+import { type Attempts, type Completion, type Memory, noAttempts, type PrincipalMemory } from "./reconcile-state.ts";
 import { type Choice, chooseSandbox, goodSpecOf, isSameSpec, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import type { GoodSpec, Rejection, SpecHistory } from "./spec-history.ts";
 

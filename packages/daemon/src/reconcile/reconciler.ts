@@ -17,10 +17,10 @@ import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desire
 import type { HealthMonitor } from "../health/health-monitor.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
-import { type Notice, notice } from "../notices/notice.ts";
+import { type Notice, notice } from "../event-messages/event-message.ts";
 import { Wakeup } from "../wakeup.ts";
 import { ActionRunner, isSettling } from "./action-runner.ts";
-import type { Memory } from "./memory.ts";
+import type { Memory } from "./reconcile-state.ts";
 import { type Action, type Busy, plan } from "./plan.ts";
 import type { SpecHistory } from "./spec-history.ts";
 

@@ -8,8 +8,8 @@ import { waitFor } from "@bureau/kit/wait-for";
 import { replaceProcess } from "@bureau/os/exec";
 import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
 import { pingWatchdog } from "@bureau/os/systemd";
-import type { Outbox } from "../notices/outbox.ts";
-import { keepUnsent } from "../notices/unsent.ts";
+import type { Outbox } from "../event-messages/outbox.ts";
+import { keepUnsent } from "../event-messages/unsent.ts";
 import type { ObserveServer } from "../observe/observe-server.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 

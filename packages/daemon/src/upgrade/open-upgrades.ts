@@ -9,7 +9,7 @@ import * as v from "valibot";
 import type { DaemonDeps } from "../daemon.ts";
 import type { DaemonConfig } from "../daemon-config.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
-import type { Notice } from "../notices/notice.ts";
+import type { Notice } from "../event-messages/event-message.ts";
 import { upgradeTimes } from "./upgrade-times.ts";
 import { Upgrader, type UpgraderDeps } from "./upgrader.ts";
 import { VersionPublisher } from "./version-publisher.ts";

@@ -30,7 +30,7 @@ import { formatsIn } from "@bureau/os/state-format";
 import { bootId, wentBackVariable } from "@bureau/os/watchdog-record";
 import type { FleetCache, MachineVersion, UpgradeStep } from "@bureau/schema/events";
 import type { Launcher } from "../launcher/launcher-client.ts";
-import { type Notice, notice } from "../notices/notice.ts";
+import { type Notice, notice } from "../event-messages/event-message.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import { Wakeup } from "../wakeup.ts";
 import { type BecomeOptions, PAUSE_MS_MAX, tooBusy } from "./become.ts";

@@ -12,7 +12,7 @@ import type {
   SandboxList,
 } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
-import type { Probe } from "../health/probe.ts";
+import type { Probe } from "../health/health-probe.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import type { SeededRandom } from "./seeded-random.ts";

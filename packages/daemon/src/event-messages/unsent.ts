@@ -8,7 +8,7 @@ import type { Log } from "@bureau/kit/log";
 import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import type { Notice } from "./notice.ts";
+import type { Notice } from "./event-message.ts";
 import type { Message } from "./outbox.ts";
 
 const UnsentSchema = v.array(

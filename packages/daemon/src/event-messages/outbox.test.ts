@@ -6,7 +6,7 @@ import { type Clock, systemClock } from "@bureau/kit/clock";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { silentLog } from "@bureau/os/log";
 import { parsePrincipalName } from "@bureau/schema/refs";
-import { type Notice, notice } from "./notice.ts";
+import { type Notice, notice } from "./event-message.ts";
 import { Outbox } from "./outbox.ts";
 import { keepUnsent, takeUnsent } from "./unsent.ts";
 

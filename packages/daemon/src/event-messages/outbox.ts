@@ -9,7 +9,7 @@ import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import { Wakeup } from "../wakeup.ts";
-import type { Notice } from "./notice.ts";
+import type { Notice } from "./event-message.ts";
 
 const MESSAGES_MAX = 1_000;
 

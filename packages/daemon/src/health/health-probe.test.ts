@@ -8,7 +8,7 @@ import { silentLog } from "@bureau/os/log";
 import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
 import { object } from "valibot";
 import { type CheckPlan, checkPlan } from "./health-check.ts";
-import { openProbe } from "./probe.ts";
+import { openProbe } from "./health-probe.ts";
 
 const fleet = parseFleet("bureau/fleet/test");
 const account = parsePrincipalName("service/a");

@@ -20,7 +20,7 @@ import {
 import type { WantedSandbox } from "../desired/desired.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
 import { HealthMonitor } from "../health/health-monitor.ts";
-import { Memory } from "../reconcile/memory.ts";
+import { Memory } from "../reconcile/reconcile-state.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { type Choice, chooseSandbox } from "../reconcile/rollback.ts";
 import { type HistoryFiles, SpecHistory } from "../reconcile/spec-history.ts";

@@ -5,7 +5,7 @@
 import type { TimelineEvent } from "@bureau/matrix/event";
 import { messages } from "@bureau/schema/events";
 import * as v from "valibot";
-import type { Notice } from "./notice.ts";
+import type { Notice } from "./event-message.ts";
 
 const NAME_CHARS_MAX = 100;
 
