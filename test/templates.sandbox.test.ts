@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { identify, signalProcess } from "@bureau/os/process-table";
-import { notices } from "@bureau/schema/events";
+import { eventMessages } from "@bureau/schema/events";
 import { aliasOf, parseMachine, rooms, serverOf } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
@@ -58,7 +58,7 @@ async function said(name: string): Promise<unknown[]> {
   const { chunk } = await session.messages(room, { limit: 200 });
   return chunk
     .map(({ content }) => content as Record<string, unknown>)
-    .filter(({ msgtype, principal: who }) => msgtype === notices.healthCheck && who === name)
+    .filter(({ msgtype, principal: who }) => msgtype === eventMessages.healthCheck && who === name)
     .map(({ outcome }) => outcome)
     .reverse();
 }

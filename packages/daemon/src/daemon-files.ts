@@ -5,7 +5,7 @@ import { daemonStateFile, type Layout, specHistoryDir, upgradeStateFile } from "
 import { type StateFile, settleStateFormat } from "@bureau/os/state-format";
 
 /** @throws BureauError when one is of a format that this build does not know; then nothing was touched */
-export function settleDaemonFiles(layout: Layout): void {
+export function migrateDaemonFiles(layout: Layout): void {
   const folder = specHistoryDir(layout);
   const histories = (existsSync(folder) ? readdirSync(folder) : []).filter((name) => name.endsWith(".json"));
   const files: StateFile[] = [

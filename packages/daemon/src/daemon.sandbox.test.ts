@@ -13,7 +13,7 @@ import { machineSessionFile, observeSocket } from "@bureau/os/layout";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { silentLog } from "@bureau/os/log";
 import { runtimeCommand } from "@bureau/os/runtime-command";
-import { eventTypes, notices } from "@bureau/schema/events";
+import { eventMessages, eventTypes } from "@bureau/schema/events";
 import { type MachineReport, MachineReportSchema } from "@bureau/schema/observe-wire";
 import { parse } from "@bureau/schema/parse";
 import { type RoomId, rooms, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
@@ -148,7 +148,7 @@ class TestMachine implements AsyncDisposable {
   }
 
   /** The daemon's messages of one kind, oldest first. */
-  async notices(msgtype: string): Promise<Record<string, unknown>[]> {
+  async eventMessages(msgtype: string): Promise<Record<string, unknown>[]> {
     const { chunk } = await this.operator.messages(this.configRoom, { limit: 100 });
     return chunk
       .map(({ content }) => content as Record<string, unknown>)
@@ -230,7 +230,7 @@ test("an assignment runs, a changed payload is handed to it, and taking it out s
   });
   await machine.until(
     "the payload was handed over",
-    async () => (await machine.notices(notices.payloadUpdated)).length > 0,
+    async () => (await machine.eventMessages(eventMessages.payloadUpdated)).length > 0,
   );
   expect(JSON.parse(readFileSync(machine.launcher.paths("agent/a").payload, "utf8"))).toEqual({ n: 2 });
   expect((await machine.launcher.status("agent/a"))?.pid).toBe(first);
@@ -238,7 +238,7 @@ test("an assignment runs, a changed payload is handed to it, and taking it out s
   await machine.configure({ principal, script: "sleep 601" });
   await machine.until(
     "it was restarted",
-    async () => (await machine.notices(notices.principalRestarted)).length > 0,
+    async () => (await machine.eventMessages(eventMessages.principalRestarted)).length > 0,
   );
   expect((await machine.launcher.status("agent/a"))?.pid).not.toBe(first);
 
@@ -246,7 +246,7 @@ test("an assignment runs, a changed payload is handed to it, and taking it out s
   await machine.until("it stopped", async () => (await machine.launcher.status("agent/a")) === undefined);
   await machine.until(
     "and it is said",
-    async () => (await machine.notices(notices.principalStopped)).length > 0,
+    async () => (await machine.eventMessages(eventMessages.principalStopped)).length > 0,
   );
 });
 
@@ -256,9 +256,9 @@ test("a failing command is told of with its exit code and output, and never run 
   const daemon = machine.spawnDaemon();
   await machine.until(
     "the exit is told of",
-    async () => (await machine.notices(notices.sandboxExited)).length > 0,
+    async () => (await machine.eventMessages(eventMessages.sandboxExited)).length > 0,
   );
-  const [exited] = await machine.notices(notices.sandboxExited);
+  const [exited] = await machine.eventMessages(eventMessages.sandboxExited);
   expect(exited).toMatchObject({ principal: "agent/b", exit_code: 3 });
   expect(exited?.["captured_output"]).toContain("this went wrong");
   await machine.until("it is completed", async () => (await machine.stateOf("agent/b")) === "completed");
@@ -270,7 +270,7 @@ test("a failing command is told of with its exit code and output, and never run 
     "the next daemon knows",
     async () => (await machine.stateOf("agent/b")) === "completed",
   );
-  expect(await machine.notices(notices.principalStarted)).toHaveLength(1);
+  expect(await machine.eventMessages(eventMessages.principalStarted)).toHaveLength(1);
 });
 
 test("a daemon that is killed leaves its sandboxes running, and the next one takes them over", async () => {
@@ -284,7 +284,7 @@ test("a daemon that is killed leaves its sandboxes running, and the next one tak
   machine.spawnDaemon();
   await machine.until(
     "it is taken over",
-    async () => (await machine.notices(notices.principalAdopted)).length > 0,
+    async () => (await machine.eventMessages(eventMessages.principalAdopted)).length > 0,
   );
   await machine.until("it runs still", async () => (await machine.stateOf("agent/c")) === "running");
   expect((await machine.launcher.status("agent/c"))?.pid).toBe(before?.pid ?? -1);
@@ -303,9 +303,9 @@ test("one principal at fault says why, and the others run", async () => {
   await machine.until("the good one runs", async () => (await machine.stateOf("agent/good")) === "running");
   await machine.until(
     "both are told of",
-    async () => (await machine.notices(notices.principalStartFailed)).length === 2,
+    async () => (await machine.eventMessages(eventMessages.principalStartFailed)).length === 2,
   );
-  const reasons = (await machine.notices(notices.principalStartFailed))
+  const reasons = (await machine.eventMessages(eventMessages.principalStartFailed))
     .map(({ error }) => String(error))
     .sort();
   expect(reasons[0]).toContain('there is no template "missing"');
@@ -388,7 +388,7 @@ test("a configuration that cannot be read stops nothing, and is told of once", a
   );
   await machine.until(
     "the fault is told of",
-    async () => (await machine.notices(notices.configInvalid)).length > 0,
+    async () => (await machine.eventMessages(eventMessages.configInvalid)).length > 0,
   );
   expect(await machine.stateOf("agent/e")).toBe("running");
   await machine.operator.putState(machine.configRoom, eventTypes.machineConfig, stateKeyOf(machine.user), {});
@@ -396,7 +396,7 @@ test("a configuration that cannot be read stops nothing, and is told of once", a
     "an empty one does",
     async () => (await machine.launcher.status("agent/e")) === undefined,
   );
-  expect(await machine.notices(notices.configInvalid)).toHaveLength(1);
+  expect(await machine.eventMessages(eventMessages.configInvalid)).toHaveLength(1);
 });
 
 test("while the homeserver is away what runs goes on, the daemon answers, and its messages arrive later", async () => {
@@ -413,7 +413,7 @@ test("while the homeserver is away what runs goes on, the daemon answers, and it
   await bringUp();
   await machine.until(
     "it is told of",
-    async () => (await machine.notices(notices.sandboxExited)).length === 1,
+    async () => (await machine.eventMessages(eventMessages.sandboxExited)).length === 1,
   );
   await machine.until("all is well again", async () => (await machineState()) === "online");
 });
@@ -457,8 +457,11 @@ test("a launcher that is away is waited for, and a proxy that dies is replaced",
     const proxy = await proxyOf();
     return proxy?.state === "running" && proxy.pid !== before;
   });
-  await machine.until("it is told of", async () => (await machine.notices(notices.proxyCrash)).length === 2);
-  expect((await machine.notices(notices.proxyCrash)).map(({ status }) => status)).toEqual([
+  await machine.until(
+    "it is told of",
+    async () => (await machine.eventMessages(eventMessages.proxyCrash)).length === 2,
+  );
+  expect((await machine.eventMessages(eventMessages.proxyCrash)).map(({ status }) => status)).toEqual([
     "detected",
     "recovered",
   ]);
@@ -475,9 +478,9 @@ test("changed grants reach the proxy without a restart", async () => {
   await grantsOf(true);
   await machine.until(
     "it is told of",
-    async () => (await machine.notices(notices.grantsUpdated)).length === 1,
+    async () => (await machine.eventMessages(eventMessages.grantsUpdated)).length === 1,
   );
-  expect((await machine.notices(notices.grantsUpdated))[0]).toMatchObject({
+  expect((await machine.eventMessages(eventMessages.grantsUpdated))[0]).toMatchObject({
     principal: "agent/j",
     grant_count: 1,
   });
@@ -562,7 +565,7 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
   });
   await machine.session.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
   await machine.until("the fault is told of", async () =>
-    JSON.stringify(await machine.notices(notices.configInvalid)).includes(
+    JSON.stringify(await machine.eventMessages(eventMessages.configInvalid)).includes(
       "which only users with the level 100 in the room may",
     ),
   );

@@ -3,7 +3,7 @@
  *
  * ```
  * homeserver ─sync─▶ room states ─▶ desired ─▶ reconciler ─▶ launcher, proxies
- *                                                  └─▶ notices ─▶ config room
+ *                                                  └─▶ eventMessages ─▶ config room
  * ```
  *
  * Disposing leaves every sandbox running. A machine that was revoked, or removed from its config room, destroys them all
@@ -28,7 +28,7 @@ import {
   machineSessionFile,
   observeSocket,
   specHistoryDir,
-  unsentNoticesFile,
+  unsentMessagesFile,
 } from "@bureau/os/layout";
 import { inheritedSocket } from "@bureau/os/systemd";
 import {
@@ -40,28 +40,28 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import type { DaemonConfig } from "./daemon-config.ts";
-import { settleDaemonFiles } from "./daemon-files.ts";
+import { migrateDaemonFiles } from "./daemon-files.ts";
 import { Departure } from "./departure.ts";
 import { DesiredSource } from "./desired/desired-source.ts";
 import { fleetCache } from "./desired/fleet-cache.ts";
+import { answerCommands } from "./event-messages/answer-commands.ts";
+import { type EventMessage, eventMessage } from "./event-messages/event-message.ts";
+import { Outbox } from "./event-messages/outbox.ts";
+import { takeUnsent } from "./event-messages/unsent.ts";
 import { readHardware } from "./hardware/machine-info.ts";
 import { HealthMonitor } from "./health/health-monitor.ts";
-import { openProbe } from "./health/health-probe.ts";
+import { openHealthProbe } from "./health/health-probe.ts";
 import { runHeartbeat } from "./heartbeat/heartbeat.ts";
 import { publishFacts } from "./heartbeat/publish-facts.ts";
 import { type Launcher, openLauncherClient } from "./launcher/launcher-client.ts";
 import { openProxyAdmin } from "./launcher/proxy-admin.ts";
 import { type ConnectionState, MachineConnection } from "./machine-connection.ts";
 import { machineReport } from "./machine-report.ts";
-import { answerCommands } from "./event-messages/answer-commands.ts";
-import { type Notice, notice } from "./event-messages/event-message.ts";
-import { Outbox } from "./event-messages/outbox.ts";
-import { takeUnsent } from "./event-messages/unsent.ts";
 import { observeActions } from "./observe/observe-actions.ts";
 import { serveObserve } from "./observe/observe-server.ts";
 import { createTokenVerifier } from "./observe/token-verifier.ts";
 import { Invitations } from "./reconcile/invitations.ts";
-import { completionFile, Memory } from "./reconcile/reconcile-state.ts";
+import { completionFile, ReconcileState } from "./reconcile/reconcile-state.ts";
 import { Reconciler } from "./reconcile/reconciler.ts";
 import { historyFiles, SpecHistory } from "./reconcile/spec-history.ts";
 import type { MachineRooms } from "./sync/machine-rooms.ts";
@@ -101,12 +101,12 @@ export type Daemon = AsyncDisposable & {
    * Resolves when the first plan is made, with a line about it; or when the homeserver turned out to be away, because
    * waiting longer would say nothing more: then with that.
    */
-  readonly settled: Promise<string>;
+  readonly ready: Promise<string>;
 };
 
 /** Resolves once observe.sock answers. @throws BureauError when there is no session or its file cannot be read */
 export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promise<Daemon> {
-  settleDaemonFiles(config.layout);
+  migrateDaemonFiles(config.layout);
   const parts = assemble(config, deps);
   const stop = new AbortController();
   const passed = inheritedSocket();
@@ -117,7 +117,7 @@ export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promi
   });
   const { reconciler, connection, departure, outbox } = parts;
   const socketIsOurs = passed?.isOurs ?? true;
-  const unsentFile = unsentNoticesFile(config.layout);
+  const unsentFile = unsentMessagesFile(config.layout);
   const upgrades = parts.openUpgrades((path, options) =>
     become(
       path,
@@ -163,17 +163,17 @@ export async function startDaemon(config: DaemonConfig, deps: DaemonDeps): Promi
   deps.log.info("daemon.ready", "daemon ready", { machine: config.machine, version });
   return {
     revoked: revoked.promise,
-    settled: parts.settled,
+    ready: parts.ready,
     async [Symbol.asyncDispose]() {
       if (!hasFailed) upgrades?.upgrader.stopped();
       stop.abort();
       roomsKnown.reject(stopped);
       parts.directory[Symbol.dispose]();
-      const settled = Promise.allSettled(loops);
+      const ended = Promise.allSettled(loops);
       await Promise.all([
         parts.goOffline(),
         observe[Symbol.asyncDispose](),
-        Promise.race([settled, deps.clock.sleep(STOP_MS_MAX)]),
+        Promise.race([ended, deps.clock.sleep(STOP_MS_MAX)]),
       ]);
     },
   };
@@ -191,7 +191,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const { session, userId } = openSession(config);
   const userOf = (account: PrincipalName) => userIdOf(principalLocalpart(fleet, account), server);
   const startedAt = clock.now();
-  const outbox = new Outbox({ clock, log, random, ...takeUnsent(unsentNoticesFile(layout), log) });
+  const outbox = new Outbox({ clock, log, random, ...takeUnsent(unsentMessagesFile(layout), log) });
   const notify = outbox.post.bind(outbox);
   const rooms = openRooms(session, deps, notify, () => reconciler.mark());
   const { states, scope, directory } = rooms;
@@ -211,10 +211,10 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   const reconciler = new Reconciler({
     ...{ launcher, notify, userOf, clock, random, log, graceMs: config.drainGraceMs },
     proxies: openProxyAdmin(layout, fleet),
-    memory: new Memory(completionFile(daemonStateFile(layout))),
+    state: new ReconcileState(completionFile(daemonStateFile(layout))),
     history: new SpecHistory(historyFiles(specHistoryDir(layout)), log),
     health: new HealthMonitor({
-      ...{ clock, log, probe: openProbe(layout, fleet) },
+      ...{ clock, log, probe: openHealthProbe(layout, fleet) },
       onChange: () => reconciler.mark(),
     }),
     desired: () => source.current(),
@@ -245,13 +245,13 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
   });
   const sandboxes = () => reconciler.view.sandboxes;
   const cache = () => fleetCache(known?.fleet === undefined ? undefined : states.room(known.fleet));
-  const settled = Promise.race([
+  const ready = Promise.race([
     reconciler.hasPlanned.then(() => status.inSync),
     connection.foundAway.then(status.away),
     source.foundUnconfigured.then(status.unconfigured),
   ]);
   return {
-    ...{ reconciler, connection, directory, departure, outbox, settled },
+    ...{ reconciler, connection, directory, departure, outbox, ready },
     /** Undefined when this daemon runs from sources, which nothing can take the place of. */
     openUpgrades(replace: UpgraderDeps["become"]) {
       const view = () => (known === undefined ? undefined : states.room(known.config));
@@ -271,7 +271,7 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
         return machineReport(config, userId, startedAt, { ...now, faults: source.faults });
       },
       async desired() {
-        await inTime(settled, FIRST_SYNC_MS_MAX);
+        await inTime(ready, FIRST_SYNC_MS_MAX);
         return source.latest;
       },
       tokens: createTokenVerifier(session.homeserver, userId, clock),
@@ -300,10 +300,10 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
 function openRooms(
   session: MatrixSession,
   { clock, random, log }: DaemonDeps,
-  notify: (one: Notice) => void,
+  notify: (one: EventMessage) => void,
   onChange: () => void,
 ) {
-  const states = new RoomStateStore((ignored) => notify(notice.configInvalid(ignored)));
+  const states = new RoomStateStore((ignored) => notify(eventMessage.configInvalid(ignored)));
   const directory = new RoomDirectory({
     ...{ session, clock, random, log, onChange },
     isJoined: (room) => states.joinedRooms().includes(room),

@@ -22,7 +22,7 @@ async function main(context: ProgramContext): Promise<number> {
     ...{ clock: systemClock, log, random: Math.random, args: context.args },
     onStatus: (status) => notifyServiceManager({ status }),
   });
-  void daemon.settled.then((status) => notifyServiceManager({ ready: true, status }));
+  void daemon.ready.then((status) => notifyServiceManager({ ready: true, status }));
   const revoked = await Promise.race([daemon.revoked, aborted(signal)]);
   notifyServiceManager({ stopping: true });
   if (revoked === undefined) return exitCodes.ok;

@@ -241,7 +241,7 @@ export const tmuxConfig = (layout: Layout): string => join(layout.runDir, "tmux.
 /** Which daemon the launcher watches while that proves itself. */
 export const daemonWatchFile = (layout: Layout): string => join(layout.runDir, "daemon-watch.json");
 /** Messages the daemon had not sent when another version took its place. */
-export const unsentNoticesFile = (layout: Layout): string => join(layout.runDir, "unsent-notices.json");
+export const unsentMessagesFile = (layout: Layout): string => join(layout.runDir, "unsent-notices.json");
 
 export const machineKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.txt");
 export const machinePublicKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.pub");

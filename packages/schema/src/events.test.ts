@@ -2,13 +2,13 @@ import { describe, expect, test } from "bun:test";
 import type { GenericSchema } from "valibot";
 import {
   CredentialsSchema,
+  eventMessages,
   eventTypes,
   isCleared,
   MachineConfigSchema,
   MachineInfoSchema,
   MachineKeySchema,
   MachineStatusSchema,
-  notices,
   PowerLevelsSchema,
   PrincipalAssignmentSchema,
   ServiceSchema,
@@ -19,7 +19,7 @@ const refuses = (schema: GenericSchema, value: unknown): void =>
   expect(() => parse(schema, value, "event"), JSON.stringify(value)).toThrow(InputError);
 
 test("type strings and notice names are the wire's form, each used once", () => {
-  const bureau = [...Object.values(eventTypes), ...Object.values(notices)] as string[];
+  const bureau = [...Object.values(eventTypes), ...Object.values(eventMessages)] as string[];
   for (const type of bureau) expect(type).toMatch(/^m\.(bureau|room)\.[a-z_]+$/);
   expect(new Set(bureau).size).toBe(bureau.length);
 });

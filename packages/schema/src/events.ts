@@ -299,7 +299,7 @@ export const isCleared = (content: Readonly<Record<string, unknown>>): boolean =
 export const messages = { command: "m.bureau.command", commandResult: "m.bureau.command_result" } as const;
 
 /** The `msgtype`s of the daemon's messages to the config room (section 4.3), those sent here. */
-export const notices = {
+export const eventMessages = {
   principalAdopted: "m.bureau.principal_adopted",
   principalStarted: "m.bureau.principal_started",
   principalStartFailed: "m.bureau.principal_start_failed",

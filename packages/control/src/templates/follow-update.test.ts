@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { notices } from "@bureau/schema/events";
+import { eventMessages } from "@bureau/schema/events";
 import { parseRoomId } from "@bureau/schema/refs";
 import { followUpdate, outcomeOf } from "./follow-update.ts";
 import type { Effect, Touched } from "./template-impact.ts";
@@ -17,9 +17,9 @@ const message = (msgtype: string, fields: object = {}) => ({
   sender: "@bureau/fleet/f/machine/m:bureau.local",
   content: { msgtype, principal: "service/a", ...fields },
 });
-const restarted = message(notices.principalRestarted);
-const steady = message(notices.principalSteady);
-const rolledBack = message(notices.healthCheck, { outcome: "rolled_back", error: "no" });
+const restarted = message(eventMessages.principalRestarted);
+const steady = message(eventMessages.principalSteady);
+const rolledBack = message(eventMessages.healthCheck, { outcome: "rolled_back", error: "no" });
 
 test("restarted is not settled; that it runs well or was rolled back is", () => {
   expect(outcomeOf(touched(), [restarted])).toEqual({ outcome: "pending" });
@@ -44,10 +44,10 @@ test("only the machine's own report settles an update", () => {
 });
 
 test("what is not settled says what last went wrong", () => {
-  const failed = message(notices.principalStartFailed, { error: "no such file" });
+  const failed = message(eventMessages.principalStartFailed, { error: "no such file" });
   expect(outcomeOf(touched(), [failed])).toEqual({ outcome: "pending", reason: "no such file" });
   expect(
-    outcomeOf(touched(), [message(notices.healthCheck, { outcome: "destroyed", error: "ill" })]),
+    outcomeOf(touched(), [message(eventMessages.healthCheck, { outcome: "destroyed", error: "ill" })]),
   ).toEqual({
     ...{ outcome: "pending", reason: "ill" },
   });

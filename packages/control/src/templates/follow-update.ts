@@ -6,7 +6,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { notices } from "@bureau/schema/events";
+import { eventMessages } from "@bureau/schema/events";
 import type { RoomId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { unlessAway } from "../unless-away.ts";
@@ -132,15 +132,15 @@ function settledBy({ effect, assignment }: Touched, content: Message["content"])
   const isWork = (assignment.restart_policy ?? "always") !== "always";
   const reason = content.error === undefined ? {} : { reason: content.error };
   switch (content.msgtype) {
-    case notices.principalSteady:
+    case eventMessages.principalSteady:
       return { outcome: "healthy" };
-    case notices.healthCheck:
+    case eventMessages.healthCheck:
       if (content.outcome === "rolled_back") return { outcome: "rolled-back", ...reason };
       return content.outcome === "rollback_failed" ? { outcome: "failed", ...reason } : undefined;
-    case notices.payloadUpdated:
+    case eventMessages.payloadUpdated:
       return effect === "payload" ? { outcome: "updated" } : undefined;
-    case notices.principalRestarted:
-    case notices.principalStarted:
+    case eventMessages.principalRestarted:
+    case eventMessages.principalStarted:
       return isWork ? { outcome: "updated" } : undefined;
     default:
       return undefined;

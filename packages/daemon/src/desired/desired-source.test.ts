@@ -3,7 +3,7 @@ import { RoomStateStore } from "@bureau/matrix/room-state";
 import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
-import type { Notice } from "../event-messages/event-message.ts";
+import type { EventMessage } from "../event-messages/event-message.ts";
 import { DesiredSource } from "./desired-source.ts";
 
 const room = parseRoomId("!config");
@@ -13,7 +13,7 @@ const key = "bureau/fleet/test/machine/box:bureau.test";
 /** A machine whose room is seen from the first moment, with a configuration or without. */
 function machine(config?: Record<string, unknown>) {
   const states = new RoomStateStore();
-  const notices: Notice[] = [];
+  const eventMessages: EventMessage[] = [];
   let events = 0;
   const put = (type: string, stateKey: string, content: Record<string, unknown>): void => {
     const event = { type, stateKey, content, sender: operator, sentAt: 0, eventId: `$${events++}` };
@@ -28,37 +28,37 @@ function machine(config?: Record<string, unknown>) {
     machine: parseMachine("bureau/fleet/test/machine/box"),
     server: parseServerName("bureau.test"),
     localpartBytesMax: 84,
-    ...{ states, log: silentLog, notify: (one) => void notices.push(one) },
+    ...{ states, log: silentLog, notify: (one) => void eventMessages.push(one) },
     scope: { want: () => {} },
     directory: { lookup: () => ({ kind: "pending" }), want: () => {} },
   });
   source.setConfigRoom(room);
-  return { source, notices, configure };
+  return { source, eventMessages, configure };
 }
 
 const unreadable = { principals: "all of them" };
 
 test("a first configuration that cannot be read is nothing to go by, which is said and told of once", async () => {
-  const { source, notices, configure } = machine(unreadable);
+  const { source, eventMessages, configure } = machine(unreadable);
   expect(source.current()).toBeUndefined();
   expect(await source.foundUnconfigured).toContain("machine_config");
   source.current();
-  expect(notices).toHaveLength(1);
+  expect(eventMessages).toHaveLength(1);
   configure({ principals: [] });
   expect(source.current()?.principals.size).toBe(0);
 });
 
 test("a machine without any is new, and not at fault", async () => {
-  const { source, notices } = machine();
+  const { source, eventMessages } = machine();
   expect(source.current()).toBeUndefined();
   expect(await source.foundUnconfigured).toBe("there is none yet");
-  expect(notices).toEqual([]);
+  expect(eventMessages).toEqual([]);
 });
 
 test("one that becomes unreadable later leaves the last good one standing", () => {
-  const { source, notices, configure } = machine({ principals: [] });
+  const { source, eventMessages, configure } = machine({ principals: [] });
   const good = source.current();
   configure(unreadable);
   expect(source.current()?.principals).toEqual(good?.principals ?? new Map());
-  expect(notices).toHaveLength(1);
+  expect(eventMessages).toHaveLength(1);
 });

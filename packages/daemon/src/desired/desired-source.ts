@@ -18,7 +18,7 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
-import { type Notice, notice } from "../event-messages/event-message.ts";
+import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
 import type { StateName } from "../sync/sync-scope.ts";
 import { readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";
@@ -37,7 +37,7 @@ export type DesiredSourceDeps = {
   };
   /** These state events are needed, in any room. */
   readonly scope: { want(names: readonly StateName[]): void };
-  readonly notify: (notice: Notice) => void;
+  readonly notify: (message: EventMessage) => void;
   readonly log: Log;
 };
 
@@ -126,7 +126,7 @@ export class DesiredSource {
     for (const fault of faults) {
       if (this.#told.has(fault)) continue;
       this.#deps.log.warn("config.invalid", "the configuration of this machine has a fault", { fault });
-      this.#deps.notify(notice.configInvalid(fault));
+      this.#deps.notify(eventMessage.configInvalid(fault));
     }
     this.#told = new Set(faults);
   }

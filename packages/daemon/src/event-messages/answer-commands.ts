@@ -5,7 +5,7 @@
 import type { TimelineEvent } from "@bureau/matrix/event";
 import { messages } from "@bureau/schema/events";
 import * as v from "valibot";
-import type { Notice } from "./event-message.ts";
+import type { EventMessage } from "./event-message.ts";
 
 const NAME_CHARS_MAX = 100;
 
@@ -18,7 +18,7 @@ const CommandSchema = v.object({
 export function answerCommands(
   events: readonly TimelineEvent[],
   own: string,
-  notify: (answer: Notice) => void,
+  notify: (answer: EventMessage) => void,
 ): void {
   for (const event of events) {
     const answer = answerCommand(event, own);
@@ -27,7 +27,7 @@ export function answerCommands(
 }
 
 /** Pure. The answer to `event`, which names it as its thread; undefined when it is no command, or of `own`. */
-export function answerCommand(event: TimelineEvent, own: string): Notice | undefined {
+export function answerCommand(event: TimelineEvent, own: string): EventMessage | undefined {
   if (event.type !== "m.room.message" || event.sender === own || event.eventId === "") return undefined;
   const parsed = v.safeParse(CommandSchema, event.content);
   if (!parsed.success) return undefined;

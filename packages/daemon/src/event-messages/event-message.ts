@@ -1,10 +1,13 @@
 /** The daemon's messages to the config room (wire facts, section 4.3): one builder each, with the wire's fields. */
-import { notices } from "@bureau/schema/events";
+import { eventMessages } from "@bureau/schema/events";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
 
 /** Content of an `m.room.message`. `body` is for people, the other fields for programs. */
-export type Notice = Readonly<Record<string, unknown>> & { readonly msgtype: string; readonly body: string };
+export type EventMessage = Readonly<Record<string, unknown>> & {
+  readonly msgtype: string;
+  readonly body: string;
+};
 
 /** Lines of a failed program's terminal that are posted (wire facts, section 12.1). */
 const OUTPUT_LINES_MAX = 50;
@@ -16,55 +19,59 @@ type Account = PrincipalName;
 const cut = (text: string): string =>
   text.length > ERROR_CHARS_MAX ? `${text.slice(0, ERROR_CHARS_MAX)}…` : text;
 
-export const notice = {
-  adopted: (principal: Account): Notice => ({
-    msgtype: notices.principalAdopted,
+export const eventMessage = {
+  adopted: (principal: Account): EventMessage => ({
+    msgtype: eventMessages.principalAdopted,
     body: `${principal} was running already and is managed again`,
     principal,
   }),
-  started: (principal: Account): Notice => ({
-    msgtype: notices.principalStarted,
+  started: (principal: Account): EventMessage => ({
+    msgtype: eventMessages.principalStarted,
     body: `${principal} started`,
     principal,
   }),
-  startFailed: (principal: Account, error: string): Notice => ({
-    msgtype: notices.principalStartFailed,
+  startFailed: (principal: Account, error: string): EventMessage => ({
+    msgtype: eventMessages.principalStartFailed,
     body: cut(`${principal} cannot start: ${error}`),
     principal,
     error: cut(error),
   }),
-  restarted: (principal: Account, template: string): Notice => ({
-    msgtype: notices.principalRestarted,
+  restarted: (principal: Account, template: string): EventMessage => ({
+    msgtype: eventMessages.principalRestarted,
     body: `${principal} restarted with its new configuration`,
     principal,
     template,
   }),
-  stopped: (principal: Account): Notice => ({
-    msgtype: notices.principalStopped,
+  stopped: (principal: Account): EventMessage => ({
+    msgtype: eventMessages.principalStopped,
     body: `${principal} stopped: it is no longer wanted here`,
     principal,
   }),
-  exited: (principal: Account, exit: SandboxExit): Notice => ({
-    msgtype: notices.sandboxExited,
+  exited: (principal: Account, exit: SandboxExit): EventMessage => ({
+    msgtype: eventMessages.sandboxExited,
     body: `${principal} ${exit.description}`,
     principal,
     exit_code: exit.code,
     exit_description: exit.description,
     ...(exit.code === 0 || exit.output === undefined ? {} : { captured_output: lastLines(exit.output) }),
   }),
-  payloadUpdated: (principal: Account): Notice => ({
-    msgtype: notices.payloadUpdated,
+  payloadUpdated: (principal: Account): EventMessage => ({
+    msgtype: eventMessages.payloadUpdated,
     body: `${principal} was given a new payload`,
     principal,
   }),
-  grantsUpdated: (principal: Account, count: number): Notice => ({
-    msgtype: notices.grantsUpdated,
+  grantsUpdated: (principal: Account, count: number): EventMessage => ({
+    msgtype: eventMessages.grantsUpdated,
     body: `${principal} now has ${count} grants`,
     principal,
     grant_count: count,
   }),
-  proxyCrash: (principal: Account, status: "detected" | "recovered" | "failed", error?: string): Notice => ({
-    msgtype: notices.proxyCrash,
+  proxyCrash: (
+    principal: Account,
+    status: "detected" | "recovered" | "failed",
+    error?: string,
+  ): EventMessage => ({
+    msgtype: eventMessages.proxyCrash,
     body: `The proxy of ${principal}: ${status}`,
     principal,
     status,
@@ -74,15 +81,15 @@ export const notice = {
     principal: Account,
     outcome: "destroyed" | "rolled_back" | "rollback_failed",
     error: string,
-  ): Notice => ({
-    msgtype: notices.healthCheck,
+  ): EventMessage => ({
+    msgtype: eventMessages.healthCheck,
     body: cut(`${principal} ${healthOutcomes[outcome]}: ${error}`),
     principal,
     outcome,
     error: cut(error),
   }),
-  steady: (principal: Account, template: string): Notice => ({
-    msgtype: notices.principalSteady,
+  steady: (principal: Account, template: string): EventMessage => ({
+    msgtype: eventMessages.principalSteady,
     body: `${principal} runs well with its new configuration`,
     principal,
     template,
@@ -92,14 +99,14 @@ export const notice = {
     next: string,
     status: "in_progress" | "succeeded" | "failed",
     error?: string,
-  ): Notice => ({
-    msgtype: notices.daemonSelfUpdate,
+  ): EventMessage => ({
+    msgtype: eventMessages.daemonSelfUpdate,
     body: cut(`The daemon's replacement by ${next}: ${status}${error === undefined ? "" : `: ${error}`}`),
     ...{ previous_binary: previous, new_binary: next, status },
     ...(error === undefined ? {} : { error: cut(error) }),
   }),
-  configInvalid: (error: string): Notice => ({
-    msgtype: notices.configInvalid,
+  configInvalid: (error: string): EventMessage => ({
+    msgtype: eventMessages.configInvalid,
     body: cut(`The configuration of this machine has a fault: ${error}`),
     error: cut(error),
   }),

@@ -6,11 +6,11 @@ import { type Clock, systemClock } from "@bureau/kit/clock";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { silentLog } from "@bureau/os/log";
 import { parsePrincipalName } from "@bureau/schema/refs";
-import { type Notice, notice } from "./event-message.ts";
+import { type EventMessage, eventMessage } from "./event-message.ts";
 import { Outbox } from "./outbox.ts";
 import { keepUnsent, takeUnsent } from "./unsent.ts";
 
-const text = (body: string): Notice => ({ msgtype: "m.text", body });
+const text = (body: string): EventMessage => ({ msgtype: "m.text", body });
 
 /** Sends with `send` until `count` messages have arrived; the clock's pauses are noted, not waited for. */
 async function deliver(
@@ -87,9 +87,11 @@ test("a revoked session ends it", async () => {
 test("a failed program's last fifty lines are told, a successful one's are not", () => {
   const output = `${Array.from({ length: 80 }, (_, index) => `line ${index}`).join("\n")}\n\n\n`;
   const exit = { code: 2, description: "exited with 2", output, at: 0 };
-  const lines = String(notice.exited(parsePrincipalName("agent/a"), exit)["captured_output"]).split("\n");
+  const lines = String(eventMessage.exited(parsePrincipalName("agent/a"), exit)["captured_output"]).split(
+    "\n",
+  );
   expect([lines.length, lines[0], lines.at(-1)]).toEqual([50, "line 30", "line 79"]);
-  expect(notice.exited(parsePrincipalName("agent/a"), { ...exit, code: 0 })).not.toHaveProperty(
+  expect(eventMessage.exited(parsePrincipalName("agent/a"), { ...exit, code: 0 })).not.toHaveProperty(
     "captured_output",
   );
 });

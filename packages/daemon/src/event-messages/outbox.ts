@@ -9,13 +9,13 @@ import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import { Wakeup } from "../wakeup.ts";
-import type { Notice } from "./event-message.ts";
+import type { EventMessage } from "./event-message.ts";
 
 const MESSAGES_MAX = 1_000;
 
-export type Send = (content: Notice, txnId: string, signal: AbortSignal) => Promise<unknown>;
+export type Send = (content: EventMessage, txnId: string, signal: AbortSignal) => Promise<unknown>;
 
-export type Message = { readonly content: Notice; readonly txnId: string };
+export type Message = { readonly content: EventMessage; readonly txnId: string };
 
 type OutboxDeps = {
   readonly clock: Clock;
@@ -45,7 +45,7 @@ export class Outbox {
     this.#onSent = deps.onSent;
   }
 
-  post(content: Notice): void {
+  post(content: EventMessage): void {
     this.#queue.push({ content, txnId: randomUUID() });
     if (this.#queue.length > MESSAGES_MAX) {
       this.#queue.shift();

@@ -8,13 +8,15 @@ import type { Log } from "@bureau/kit/log";
 import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import type { Notice } from "./event-message.ts";
+import type { EventMessage } from "./event-message.ts";
 import type { Message } from "./outbox.ts";
 
 const UnsentSchema = v.array(
   v.object({
-    // A program of ours wrote it, from a notice.
-    content: v.custom<Notice>((value) => typeof value === "object" && value !== null && "msgtype" in value),
+    // A program of ours wrote it, from a eventMessage.
+    content: v.custom<EventMessage>(
+      (value) => typeof value === "object" && value !== null && "msgtype" in value,
+    ),
     txnId: v.string(),
   }),
 );

@@ -14,7 +14,7 @@ import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import { checkPlan } from "./health-check.ts";
-import type { Probe } from "./health-probe.ts";
+import type { HealthProbe } from "./health-probe.ts";
 
 /** What has no health check and runs this long works. A program that cannot start ends sooner. */
 export const STEADY_MS = 10_000;
@@ -29,7 +29,7 @@ export type Health = {
 };
 
 export type HealthMonitorDeps = {
-  readonly probe: Probe;
+  readonly probe: HealthProbe;
   readonly clock: Clock;
   readonly log: Log;
   readonly onChange: () => void;

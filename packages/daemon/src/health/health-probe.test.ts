@@ -8,7 +8,7 @@ import { silentLog } from "@bureau/os/log";
 import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
 import { object } from "valibot";
 import { type CheckPlan, checkPlan } from "./health-check.ts";
-import { openProbe } from "./health-probe.ts";
+import { openHealthProbe } from "./health-probe.ts";
 
 const fleet = parseFleet("bureau/fleet/test");
 const account = parsePrincipalName("service/a");
@@ -22,7 +22,7 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 const paths = () => sandboxPaths(layout, fleet, account);
 const ask = (check: CheckPlan): Promise<string | undefined> =>
-  openProbe(layout, fleet)(account, check, new AbortController().signal);
+  openHealthProbe(layout, fleet)(account, check, new AbortController().signal);
 const overHttp = checkPlan({ endpoint: "/http/web/health", interval_seconds: 1, timeout_seconds: 1 });
 const overSocket = checkPlan({ type: "socket", interval_seconds: 1, timeout_seconds: 1 });
 
@@ -82,6 +82,6 @@ test("a link in the sandbox's folder is not followed to somebody else's socket",
   const { listen } = sandboxPaths(layout, fleet, other);
   mkdirSync(listen, { recursive: true });
   symlinkSync(join(paths().listen, "service.sock"), join(listen, "service.sock"));
-  const answer = await openProbe(layout, fleet)(other, overSocket, new AbortController().signal);
+  const answer = await openHealthProbe(layout, fleet)(other, overSocket, new AbortController().signal);
   expect(answer).toBe("/run/bureau/listen/service.sock is not a socket");
 });

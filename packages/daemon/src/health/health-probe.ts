@@ -14,7 +14,7 @@ import * as v from "valibot";
 import type { CheckPlan } from "./health-check.ts";
 
 /** What is wrong with it, for a person; undefined when nothing is. Never rejects. */
-export type Probe = (
+export type HealthProbe = (
   account: PrincipalName,
   check: CheckPlan,
   signal: AbortSignal,
@@ -24,7 +24,7 @@ const HealthAnswer = v.object({ healthy: v.boolean(), reason: v.optional(v.strin
 /** Characters of what a service says about itself that are passed on. */
 const REASON_CHARS_MAX = 500;
 
-export function openProbe(layout: Layout, fleet: FleetLocalpart): Probe {
+export function openHealthProbe(layout: Layout, fleet: FleetLocalpart): HealthProbe {
   return async (account, check, stop) => {
     const paths = sandboxPaths(layout, fleet, account);
     const signal = AbortSignal.any([stop, AbortSignal.timeout(check.timeoutMs)]);

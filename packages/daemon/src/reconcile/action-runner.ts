@@ -2,24 +2,30 @@
  * Carries out one planned action: asks the launcher or a proxy, remembers what came of it, and tells the config room.
  * It never throws: what fails is remembered as a reason to wait, and the next plan decides.
  */
+import type { Clock } from "@bureau/kit/clock";
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
-import { notice } from "../event-messages/event-message.ts";
-import { freshMemory, noAttempts } from "./reconcile-state.ts";
+import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
+import type { Launcher } from "../launcher/launcher-client.ts";
+import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import { type Action, completionOf, leaves, nextAttempt } from "./plan.ts";
-import type { ReconcilerDeps } from "./reconciler.ts";
+import { freshState, noAttempts, type ReconcileState } from "./reconcile-state.ts";
 import { goodSpecOf, keyOf } from "./rollback.ts";
-import type { GoodSpec } from "./spec-history.ts";
+import type { GoodSpec, SpecHistory } from "./spec-history.ts";
 
 type Of<Kind extends Action["kind"]> = Extract<Action, { kind: Kind }>;
 type Unhealthy = Extract<Action, { why: "unhealthy" }>;
-/** Actions that are done in memory, and on the disk. */
-export type Settling = Of<"forget" | "uncomplete" | "keep" | "reject" | "readmit" | "give-up" | "announce">;
-const settling: ReadonlySet<Action["kind"]> = new Set<Settling["kind"]>([
+/** Actions that change only what the daemon remembers, in state and on disk. */
+export type RecordAction = Of<
+  "forget" | "uncomplete" | "keep" | "reject" | "readmit" | "give-up" | "announce"
+>;
+const recordActions: ReadonlySet<Action["kind"]> = new Set<RecordAction["kind"]>([
   ...(["forget", "uncomplete", "keep", "reject", "readmit", "give-up", "announce"] as const),
 ]);
-export const isSettling = (action: Action): action is Settling => settling.has(action.kind);
+export const isRecordAction = (action: Action): action is RecordAction => recordActions.has(action.kind);
 
 /** A launcher that is away for a moment is not worth a message about each principal. */
 const SILENT_FAILURES = 2;
@@ -28,16 +34,33 @@ const EXIT_UNKNOWN = -1;
 /** The launcher's words for a configuration that no further try makes right. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(["forbidden", "invalid-input"]);
 
+export type ActionRunnerDeps = {
+  readonly launcher: Launcher;
+  readonly proxies: ProxyAdmin;
+  readonly state: ReconcileState;
+  readonly history: SpecHistory;
+  readonly notify: (message: EventMessage) => void;
+  /** Runs before a sandbox is created. It never rejects, and returns within seconds. */
+  readonly beforeStart?: (principal: DesiredPrincipal, sandbox: WantedSandbox) => Promise<void>;
+  /** Called before a sandbox is removed, and once it is gone or could not be removed. */
+  readonly onRemoval: (account: PrincipalName) => void;
+  /** Between SIGTERM and SIGKILL. */
+  readonly graceMs: number;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+};
+
 export class ActionRunner {
-  readonly #deps: ReconcilerDeps;
+  readonly #deps: ActionRunnerDeps;
   /** The start error last told of each principal. */
   readonly #told = new Map<PrincipalName, string>();
 
-  constructor(deps: ReconcilerDeps) {
+  constructor(deps: ActionRunnerDeps) {
     this.#deps = deps;
   }
 
-  settle(action: Settling): void {
+  record(action: RecordAction): void {
     const { log } = this.#deps;
     try {
       this.#write(action);
@@ -49,21 +72,21 @@ export class ActionRunner {
     }
   }
 
-  #write(action: Settling): void {
-    const { memory, history, notify, log } = this.#deps;
+  #write(action: RecordAction): void {
+    const { state, history, notify, log } = this.#deps;
     const { account } = action;
     switch (action.kind) {
       case "forget":
         this.#told.delete(account);
         history.forget(account);
-        memory.forget(account);
+        state.forget(account);
         break;
       case "uncomplete":
         this.#told.delete(account);
-        memory.uncomplete(account);
+        state.uncomplete(account);
         break;
       case "keep":
-        if (action.news !== undefined) notify(notice.steady(account, action.news));
+        if (action.news !== undefined) notify(eventMessage.steady(account, action.news));
         history.keep(account, action.good);
         break;
       case "reject": {
@@ -76,17 +99,17 @@ export class ActionRunner {
         break;
       }
       case "readmit":
-        memory.update(account, { trial: freshMemory.trial });
-        if (action.news !== undefined) notify(notice.steady(account, action.news));
+        state.update(account, { trial: freshState.trial });
+        if (action.news !== undefined) notify(eventMessage.steady(account, action.news));
         history.readmit(account);
         break;
       case "give-up":
-        notify(notice.healthCheck(account, "rollback_failed", action.reason));
-        memory.update(account, { trial: freshMemory.trial });
+        notify(eventMessage.healthCheck(account, "rollback_failed", action.reason));
+        state.update(account, { trial: freshState.trial });
         history.giveUp(account);
         break;
       case "announce":
-        notify(notice.healthCheck(account, "rolled_back", action.rejected.reason));
+        notify(eventMessage.healthCheck(account, "rolled_back", action.rejected.reason));
         history.reject(account, action.rejected);
         break;
       default:
@@ -95,12 +118,12 @@ export class ActionRunner {
   }
 
   /** `template` is the reference the principal is assigned, for messages. */
-  async run(action: Exclude<Action, Settling>, template: string): Promise<void> {
+  async run(action: Exclude<Action, RecordAction>, template: string): Promise<void> {
     const { account } = action;
-    const { memory, log } = this.#deps;
+    const { state, log } = this.#deps;
     try {
       await this.#act(action, template);
-      if (action.kind !== "create") memory.update(account, { trouble: noAttempts });
+      if (action.kind !== "create") state.update(account, { trouble: noAttempts });
       log.debug("reconcile.action-done", "done", { principal: account, action: action.kind });
     } catch (error) {
       log.warn("reconcile.action-failed", `cannot ${action.kind} "${account}"`, {
@@ -108,13 +131,13 @@ export class ActionRunner {
         error,
       });
       if (action.kind === "create") this.#startFailed(action, error);
-      else memory.update(account, { trouble: nextAttempt(memory.of(account).trouble, this.#moment()) });
+      else state.update(account, { trouble: nextAttempt(state.of(account).trouble, this.#moment()) });
       if (action.kind === "restart-proxy" && action.proxy.failures === 1)
-        this.#deps.notify(notice.proxyCrash(account, "failed", messageOf(error)));
+        this.#deps.notify(eventMessage.proxyCrash(account, "failed", messageOf(error)));
     }
   }
 
-  #act(action: Exclude<Action, Settling>, template: string): Promise<void> {
+  #act(action: Exclude<Action, RecordAction>, template: string): Promise<void> {
     switch (action.kind) {
       case "create":
         return this.#create(action, template);
@@ -134,7 +157,7 @@ export class ActionRunner {
   }
 
   async #create({ account, want, sandbox, instead }: Of<"create">, template: string): Promise<void> {
-    const { launcher, memory, notify, log } = this.#deps;
+    const { launcher, state, notify, log } = this.#deps;
     const { spec, digests, credentials, grants, trigger } = sandbox;
     await this.#deps.beforeStart?.(want, sandbox);
     await launcher.call("create-sandbox", {
@@ -146,9 +169,9 @@ export class ActionRunner {
       ...(trigger === undefined ? {} : { trigger_content: trigger }),
       ...(spec.proxy_services === undefined ? {} : { proxy_services: spec.proxy_services }),
     });
-    const before = memory.of(account);
-    const { lastError: _, settledExitAt: __, refused: ___, ...kept } = before;
-    memory.replace(account, {
+    const before = state.of(account);
+    const { lastError: _, collectedExitAt: __, refused: ___, ...kept } = before;
+    state.replace(account, {
       ...kept,
       starts: before.starts.key === keyOf(sandbox) ? before.starts : { ...noAttempts, key: keyOf(sandbox) },
       proxy: { ...noAttempts, at: 0 },
@@ -164,19 +187,18 @@ export class ActionRunner {
     // In a crash loop the exits are told of; saying each time that it started again would only bury them.
     // Going back is told of when the plan has seen that it runs.
     if (instead !== undefined) return;
-    if (before.changing) notify(notice.restarted(account, template));
-    else if (before.starts.failures <= 1) notify(notice.started(account));
+    if (before.changing) notify(eventMessage.restarted(account, template));
+    else if (before.starts.failures <= 1) notify(eventMessage.started(account));
   }
 
   #startFailed({ account, sandbox, instead }: Of<"create">, error: unknown): void {
-    const { memory, notify } = this.#deps;
-    const before = memory.of(account).starts;
+    const { state, notify } = this.#deps;
+    const before = state.of(account).starts;
     const key = keyOf(sandbox);
     const attempts = nextAttempt(before.key === key ? before : noAttempts, this.#moment());
     const reason = messageOf(error);
-    memory.update(account, { starts: { ...attempts, key }, lastError: reason });
-    if (isBureauError(error) && REFUSALS.has(error.code))
-      memory.update(account, { refused: { key, reason } });
+    state.update(account, { starts: { ...attempts, key }, lastError: reason });
+    if (isBureauError(error) && REFUSALS.has(error.code)) state.update(account, { refused: { key, reason } });
     const passing =
       error instanceof BureauError && (error.code === "unavailable" || error.code === "timeout");
     if (!passing) this.#countFailure(account, key);
@@ -184,15 +206,15 @@ export class ActionRunner {
     if (this.#told.get(account) === reason) return;
     this.#told.set(account, reason);
     if (instead !== undefined && !instead.announced)
-      notify(notice.healthCheck(account, "rollback_failed", reason));
-    else notify(notice.startFailed(account, reason));
+      notify(eventMessage.healthCheck(account, "rollback_failed", reason));
+    else notify(eventMessage.startFailed(account, reason));
   }
 
   /** Towards {@link TRIAL_FAILURES_MAX}. A launcher that is away says nothing about what it was to start. */
   #countFailure(account: PrincipalName, key: string): void {
-    const { memory } = this.#deps;
-    const { trial } = memory.of(account);
-    memory.update(account, { trial: { key, failures: trial.key === key ? trial.failures + 1 : 1 } });
+    const { state } = this.#deps;
+    const { trial } = state.of(account);
+    state.update(account, { trial: { key, failures: trial.key === key ? trial.failures + 1 : 1 } });
   }
 
   /** Without it there is nothing to go back to; that is no reason not to do as asked. */
@@ -208,7 +230,7 @@ export class ActionRunner {
   }
 
   async #destroy(action: Of<"destroy">): Promise<void> {
-    const { clock, memory, notify, log } = this.#deps;
+    const { clock, state, notify, log } = this.#deps;
     const { account, why } = action;
     const asked = clock.now();
     if (action.why === "changed" && action.keep !== undefined) this.#keep(account, action.keep);
@@ -219,15 +241,15 @@ export class ActionRunner {
     const ended = exit !== undefined && exit.at <= asked ? exit : undefined;
     if ((action.why === "changed" || action.why === "unhealthy") && ended !== undefined) {
       const { have, policy } = action.replaced;
-      if (leaves(policy, ended.code)) memory.complete(account, completionOf(have, ended));
-      notify(notice.exited(account, ended));
+      if (leaves(policy, ended.code)) state.complete(account, completionOf(have, ended));
+      notify(eventMessage.exited(account, ended));
     } else if (action.why === "unhealthy") {
-      memory.update(account, { starts: action.starts, lastError: action.reason });
-      notify(notice.healthCheck(account, "destroyed", action.reason));
+      state.update(account, { starts: action.starts, lastError: action.reason });
+      notify(eventMessage.healthCheck(account, "destroyed", action.reason));
     }
-    memory.update(account, { changing: why === "changed" });
+    state.update(account, { changing: why === "changed" });
     log.info("principal.stopped", "stopped", { principal: account, why });
-    if (why === "undesired") notify(notice.stopped(account));
+    if (why === "undesired") notify(eventMessage.stopped(account));
   }
 
   /**
@@ -238,20 +260,20 @@ export class ActionRunner {
     const { have, policy } = replaced;
     if (policy !== "never") return;
     const exit = { code: EXIT_UNKNOWN, description: reason, at };
-    this.#deps.memory.complete(account, completionOf(have, exit));
+    this.#deps.state.complete(account, completionOf(have, exit));
   }
 
   async #collect({ account, exit, verdict }: Of<"collect">): Promise<void> {
-    const { memory, notify, log } = this.#deps;
+    const { state, notify, log } = this.#deps;
     // Durable before the launcher's record is cleared: the other order could forget that it is done.
-    if (verdict.kind === "completed") memory.complete(account, verdict.completion);
+    if (verdict.kind === "completed") state.complete(account, verdict.completion);
     else {
-      memory.update(account, { starts: verdict.starts });
+      state.update(account, { starts: verdict.starts });
       if (verdict.isFailure) this.#countFailure(account, verdict.starts.key);
     }
-    memory.update(account, { settledExitAt: exit.at, lastError: exit.description });
+    state.update(account, { collectedExitAt: exit.at, lastError: exit.description });
     log.info("principal.exited", "ended", { principal: account, code: exit.code, next: verdict.kind });
-    notify(notice.exited(account, exit));
+    notify(eventMessage.exited(account, exit));
     await this.#remove(account);
   }
 
@@ -262,31 +284,31 @@ export class ActionRunner {
       payload: sandbox.spec.payload ?? {},
       payload_digest: sandbox.digests.payload,
     });
-    this.#deps.memory.update(account, { ran: goodSpecOf(sandbox, false) });
-    notify(notice.payloadUpdated(account));
+    this.#deps.state.update(account, { ran: goodSpecOf(sandbox, false) });
+    notify(eventMessage.payloadUpdated(account));
   }
 
   async #restartProxy({ account, sandbox, proxy }: Of<"restart-proxy">): Promise<void> {
-    const { launcher, memory, notify } = this.#deps;
-    memory.update(account, { proxy });
-    if (proxy.failures === 1) notify(notice.proxyCrash(account, "detected"));
+    const { launcher, state, notify } = this.#deps;
+    state.update(account, { proxy });
+    if (proxy.failures === 1) notify(eventMessage.proxyCrash(account, "detected"));
     await launcher.call("restart-proxy", {
       principal: account,
       encrypted_credentials: sandbox.credentials,
       grants: sandbox.grants,
       ...(sandbox.spec.proxy_services === undefined ? {} : { proxy_services: sandbox.spec.proxy_services }),
     });
-    memory.update(account, { grants: sandbox.grantsDigest });
-    notify(notice.proxyCrash(account, "recovered"));
+    state.update(account, { grants: sandbox.grantsDigest });
+    notify(eventMessage.proxyCrash(account, "recovered"));
   }
 
   async #pushGrants({ account, grants, digest }: Of<"push-grants">): Promise<void> {
-    const { memory, notify, proxies } = this.#deps;
+    const { state, notify, proxies } = this.#deps;
     await proxies.putGrants(account, grants);
-    const before = memory.of(account).grants;
-    memory.update(account, { grants: digest });
+    const before = state.of(account).grants;
+    state.update(account, { grants: digest });
     // After a restart of the daemon they are pushed to be sure, which is no news.
-    if (before !== undefined) notify(notice.grantsUpdated(account, grants.length));
+    if (before !== undefined) notify(eventMessage.grantsUpdated(account, grants.length));
   }
 
   /** Gone already is as good as removed. */

@@ -4,8 +4,8 @@ import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { Health } from "../health/health-monitor.ts";
-import { Memory } from "./reconcile-state.ts";
 import { type Action, type Busy, type Plan, plan, STABLE_MS } from "./plan.ts";
+import { ReconcileState } from "./reconcile-state.ts";
 import { goodSpecOf, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import { SpecHistory } from "./spec-history.ts";
 
@@ -64,17 +64,17 @@ const ended = (code: number, changes: Partial<SandboxExit> & { ranMs?: number } 
 const nothingKnown: Health = { state: undefined, hasPassed: false };
 const emptyHistory = (): SpecHistory =>
   new SpecHistory({ read: () => [], write: () => {}, remove: () => {} }, silentLog);
-const emptyMemory = (): Memory => new Memory({ read: () => undefined, write: () => {} });
+const emptyState = (): ReconcileState => new ReconcileState({ read: () => undefined, write: () => {} });
 
 function planOf(
   want: DesiredPrincipal | undefined | "unknown",
   have: SandboxStatus | undefined,
-  options: { memory?: Memory; history?: SpecHistory; health?: Health; busy?: Busy; now?: number } = {},
+  options: { state?: ReconcileState; history?: SpecHistory; health?: Health; busy?: Busy; now?: number } = {},
 ): Plan {
   return plan({
     desired: want === "unknown" ? undefined : desiredOf(...(want === undefined ? [] : [want])),
     actual: have === undefined ? [] : [have],
-    memory: options.memory ?? emptyMemory(),
+    state: options.state ?? emptyState(),
     history: options.history ?? emptyHistory(),
     health: { of: () => options.health ?? nothingKnown },
     busy: new Map(options.busy === undefined ? [] : [[agent, options.busy]]),
@@ -92,11 +92,11 @@ const onlyAction = (result: Plan): Action => {
 const state = (result: Plan): string | undefined => result.reports[0]?.state;
 const run = (restartPolicy: DesiredPrincipal["restartPolicy"] = "always", sandbox = wanted()) =>
   principal({ kind: "run", sandbox }, restartPolicy);
-/** A memory as after this sandbox was created by this daemon. */
-function startedMemory(sandbox = wanted()): Memory {
-  const memory = emptyMemory();
-  memory.update(agent, { known: true, grants: sandbox.grantsDigest });
-  return memory;
+/** A state as after this sandbox was created by this daemon. */
+function startedState(sandbox = wanted()): ReconcileState {
+  const state = emptyState();
+  state.update(agent, { known: true, grants: sandbox.grantsDigest });
+  return state;
 }
 
 describe("starting", () => {
@@ -107,7 +107,7 @@ describe("starting", () => {
   });
 
   test("what runs as it should is left alone", () => {
-    const result = planOf(run(), running(), { memory: startedMemory() });
+    const result = planOf(run(), running(), { state: startedState() });
     expect(result.actions).toEqual([]);
     expect(result.reports[0]).toMatchObject({ state: "running", pid: 10, proxy_pid: 11, started_at: 5_000 });
   });
@@ -137,18 +137,18 @@ describe("starting", () => {
   });
 
   test("a start that failed is tried again when its time has come, or its configuration changed", () => {
-    const memory = emptyMemory();
-    memory.update(agent, {
+    const state = emptyState();
+    state.update(agent, {
       starts: { key: keyOf(wanted()), failures: 2, retryAt: NOW + 500 },
       lastError: "boom",
     });
-    const early = planOf(run(), undefined, { memory });
+    const early = planOf(run(), undefined, { state });
     expect(early.actions).toEqual([]);
     expect(early.wakeAt).toBe(NOW + 500);
     expect(early.reports[0]).toMatchObject({ state: "backing-off", reason: "boom" });
-    expect(onlyAction(planOf(run(), undefined, { memory, now: NOW + 500 })).kind).toBe("create");
+    expect(onlyAction(planOf(run(), undefined, { state, now: NOW + 500 })).kind).toBe("create");
     const changed = run("always", wanted({ payload: "other" }));
-    expect(onlyAction(planOf(changed, undefined, { memory })).kind).toBe("create");
+    expect(onlyAction(planOf(changed, undefined, { state })).kind).toBe("create");
   });
 });
 
@@ -184,9 +184,9 @@ describe("stopping", () => {
   });
 
   test("a stop that failed waits before the next", () => {
-    const memory = startedMemory();
-    memory.update(agent, { trouble: { failures: 1, retryAt: NOW + 900 } });
-    const result = planOf(undefined, running(), { memory });
+    const state = startedState();
+    state.update(agent, { trouble: { failures: 1, retryAt: NOW + 900 } });
+    const result = planOf(undefined, running(), { state });
     expect(result.actions).toEqual([]);
     expect(result.wakeAt).toBe(NOW + 900);
   });
@@ -195,19 +195,19 @@ describe("stopping", () => {
 describe("changing", () => {
   test("another program or other credentials stop it, to be created anew", () => {
     for (const spec of ["other.credentials", "program.other"]) {
-      const result = planOf(run("always", wanted({ spec })), running(), { memory: startedMemory() });
+      const result = planOf(run("always", wanted({ spec })), running(), { state: startedState() });
       expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "changed" });
     }
   });
 
   test("another payload is handed to what runs", () => {
-    const result = planOf(run("always", wanted({ payload: "new" })), running(), { memory: startedMemory() });
+    const result = planOf(run("always", wanted({ payload: "new" })), running(), { state: startedState() });
     expect(onlyAction(result).kind).toBe("update-payload");
     expect(state(result)).toBe("running");
   });
 
   test("grants are pushed when they changed, and when it is not known which ones the proxy has", () => {
-    const changed = planOf(run("always", wanted({ grants: "new" })), running(), { memory: startedMemory() });
+    const changed = planOf(run("always", wanted({ grants: "new" })), running(), { state: startedState() });
     expect(onlyAction(changed)).toMatchObject({ kind: "push-grants", digest: "new" });
     expect(onlyAction(planOf(run(), running())).kind).toBe("push-grants");
   });
@@ -217,10 +217,10 @@ describe("exits", () => {
   const verdictOf = (
     policy: DesiredPrincipal["restartPolicy"],
     code: number,
-    memory = startedMemory(),
+    state = startedState(),
     ranMs = 100,
   ) => {
-    const action = onlyAction(planOf(run(policy), ended(code, { ranMs }), { memory }));
+    const action = onlyAction(planOf(run(policy), ended(code, { ranMs }), { state }));
     if (action.kind !== "collect") throw new Error(action.kind);
     return action.verdict;
   };
@@ -238,36 +238,36 @@ describe("exits", () => {
   });
 
   test("a configuration that the launcher refuses stays failed until it changes", () => {
-    const memory = emptyMemory();
+    const state = emptyState();
     const key = keyOf(wanted());
     const starts = { failures: 1, retryAt: NOW - 1, key };
-    memory.update(agent, { refused: { key, reason: "it overlaps a home" }, starts });
-    const plan = planOf(principal({ kind: "run", sandbox: wanted() }), undefined, { memory });
+    state.update(agent, { refused: { key, reason: "it overlaps a home" }, starts });
+    const plan = planOf(principal({ kind: "run", sandbox: wanted() }), undefined, { state });
     expect(plan.actions).toEqual([]);
     expect(plan.wakeAt).toBeUndefined();
     expect(plan.reports[0]).toMatchObject({ state: "failed", reason: "it overlaps a home" });
     const other = wanted({ spec: "other.credentials" });
-    const next = planOf(principal({ kind: "run", sandbox: other }), undefined, { memory });
+    const next = planOf(principal({ kind: "run", sandbox: other }), undefined, { state });
     expect(next.actions).toEqual([expect.objectContaining({ kind: "create" })]);
   });
 
   test("a refused configuration is replaced at once by the last working one", () => {
-    const memory = emptyMemory();
+    const state = emptyState();
     const history = emptyHistory();
     history.keep(agent, goodSpecOf(wanted(), true));
     const other = wanted({ spec: "other.credentials" });
-    memory.update(agent, { refused: { key: keyOf(other), reason: "no" }, lastError: "no" });
-    const { actions } = planOf(principal({ kind: "run", sandbox: other }), undefined, { memory, history });
+    state.update(agent, { refused: { key: keyOf(other), reason: "no" }, lastError: "no" });
+    const { actions } = planOf(principal({ kind: "run", sandbox: other }), undefined, { state, history });
     expect(actions).toEqual([expect.objectContaining({ kind: "reject" })]);
   });
 
   test("what should always run and ends within a minute counts against what is on trial, also with 0", () => {
     expect(verdictOf("always", 0)).toMatchObject({ kind: "retry", isFailure: true });
-    expect(verdictOf("always", 0, startedMemory(), STABLE_MS + 1)).toMatchObject({
+    expect(verdictOf("always", 0, startedState(), STABLE_MS + 1)).toMatchObject({
       kind: "retry",
       isFailure: false,
     });
-    expect(verdictOf("always", 1, startedMemory(), STABLE_MS + 1)).toMatchObject({
+    expect(verdictOf("always", 1, startedState(), STABLE_MS + 1)).toMatchObject({
       kind: "retry",
       isFailure: true,
     });
@@ -280,31 +280,31 @@ describe("exits", () => {
 
   test("failures in a row wait 1, 2, 4, 8, 16 and then 30 s", () => {
     const waits = [0, 1, 2, 3, 4, 5, 6].map((failures) => {
-      const memory = startedMemory();
-      memory.update(agent, { starts: { key: keyOf(wanted()), failures, retryAt: 0 } });
-      const verdict = verdictOf("always", 1, memory);
+      const state = startedState();
+      state.update(agent, { starts: { key: keyOf(wanted()), failures, retryAt: 0 } });
+      const verdict = verdictOf("always", 1, state);
       return verdict.kind === "retry" ? verdict.starts.retryAt - NOW : undefined;
     });
     expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
   });
 
   test("successes in quick succession are slowed down too", () => {
-    const memory = startedMemory();
-    memory.update(agent, { starts: { key: keyOf(wanted()), failures: 3, retryAt: 0 } });
-    expect(verdictOf("always", 0, memory)).toMatchObject({ starts: { failures: 4, retryAt: NOW + 8_000 } });
+    const state = startedState();
+    state.update(agent, { starts: { key: keyOf(wanted()), failures: 3, retryAt: 0 } });
+    expect(verdictOf("always", 0, state)).toMatchObject({ starts: { failures: 4, retryAt: NOW + 8_000 } });
   });
 
   test("after a minute of running the count begins anew", () => {
-    const memory = startedMemory();
-    memory.update(agent, { starts: { key: keyOf(wanted()), failures: 5, retryAt: 0 } });
-    const action = onlyAction(planOf(run(), ended(1, { ranMs: 60_001 }), { memory }));
+    const state = startedState();
+    state.update(agent, { starts: { key: keyOf(wanted()), failures: 5, retryAt: 0 } });
+    const action = onlyAction(planOf(run(), ended(1, { ranMs: 60_001 }), { state }));
     expect(action).toMatchObject({ verdict: { starts: { failures: 1, retryAt: NOW + 1_000 } } });
   });
 
   test("an exit that was taken in already is only cleared", () => {
-    const memory = startedMemory();
-    memory.update(agent, { settledExitAt: 5_100 });
-    expect(onlyAction(planOf(run(), ended(1), { memory }))).toMatchObject({
+    const state = startedState();
+    state.update(agent, { collectedExitAt: 5_100 });
+    expect(onlyAction(planOf(run(), ended(1), { state }))).toMatchObject({
       kind: "destroy",
       why: "cleared",
     });
@@ -317,15 +317,15 @@ describe("exits", () => {
 });
 
 describe("completed work", () => {
-  const completed = (code = 0): Memory => {
-    const memory = emptyMemory();
-    memory.complete(agent, { structure: "program", payload: "payload", code, at: 1 });
-    return memory;
+  const completed = (code = 0): ReconcileState => {
+    const state = emptyState();
+    state.complete(agent, { structure: "program", payload: "payload", code, at: 1 });
+    return state;
   };
 
   test("is not run again, also not with rotated credentials", () => {
     for (const sandbox of [wanted(), wanted({ spec: "program.rotated" })]) {
-      const result = planOf(run("never", sandbox), undefined, { memory: completed() });
+      const result = planOf(run("never", sandbox), undefined, { state: completed() });
       expect(result.actions).toEqual([]);
       expect(state(result)).toBe("completed");
     }
@@ -337,8 +337,8 @@ describe("completed work", () => {
       run("never", wanted({ payload: "other" })),
       run("always"),
     ])
-      expect(onlyAction(planOf(want, undefined, { memory: completed() })).kind).toBe("create");
-    expect(onlyAction(planOf(run("on-failure"), undefined, { memory: completed(1) })).kind).toBe("create");
+      expect(onlyAction(planOf(want, undefined, { state: completed() })).kind).toBe("create");
+    expect(onlyAction(planOf(run("on-failure"), undefined, { state: completed(1) })).kind).toBe("create");
   });
 
   test("that ended while its condition no longer holds is still done", () => {
@@ -350,11 +350,11 @@ describe("completed work", () => {
   });
 
   test("may run again after it was switched off, or taken out of the configuration", () => {
-    expect(onlyAction(planOf(principal({ kind: "stopped" }), undefined, { memory: completed() })).kind).toBe(
+    expect(onlyAction(planOf(principal({ kind: "stopped" }), undefined, { state: completed() })).kind).toBe(
       "uncomplete",
     );
-    expect(onlyAction(planOf(undefined, undefined, { memory: completed() })).kind).toBe("forget");
-    expect(planOf("unknown", undefined, { memory: completed() }).actions).toEqual([]);
+    expect(onlyAction(planOf(undefined, undefined, { state: completed() })).kind).toBe("forget");
+    expect(planOf("unknown", undefined, { state: completed() }).actions).toEqual([]);
   });
 });
 
@@ -362,7 +362,7 @@ describe("proxies", () => {
   const dead = running({ proxy: { state: "dead" } });
 
   test("a dead proxy is restarted at once", () => {
-    const result = planOf(run(), dead, { memory: startedMemory() });
+    const result = planOf(run(), dead, { state: startedState() });
     expect(onlyAction(result)).toMatchObject({
       kind: "restart-proxy",
       proxy: { failures: 1, retryAt: NOW + 1_000 },
@@ -371,13 +371,13 @@ describe("proxies", () => {
   });
 
   test("one that died again soon is waited with; one that ran for a minute is not", () => {
-    const memory = startedMemory();
-    memory.update(agent, { proxy: { failures: 3, retryAt: NOW + 4_000, at: NOW } });
-    expect(planOf(run(), dead, { memory }).wakeAt).toBe(NOW + 4_000);
-    expect(onlyAction(planOf(run(), dead, { memory, now: NOW + 4_000 }))).toMatchObject({
+    const state = startedState();
+    state.update(agent, { proxy: { failures: 3, retryAt: NOW + 4_000, at: NOW } });
+    expect(planOf(run(), dead, { state }).wakeAt).toBe(NOW + 4_000);
+    expect(onlyAction(planOf(run(), dead, { state, now: NOW + 4_000 }))).toMatchObject({
       proxy: { failures: 4 },
     });
-    expect(onlyAction(planOf(run(), dead, { memory, now: NOW + 60_001 }))).toMatchObject({
+    expect(onlyAction(planOf(run(), dead, { state, now: NOW + 60_001 }))).toMatchObject({
       proxy: { failures: 1 },
     });
   });
@@ -388,9 +388,9 @@ describe("a machine that was asked to leave", () => {
     ...desiredOf(),
     decommission: { room: parseRoomId("!config:bureau.test"), request: "$request", graceMs: 42_000 },
   };
-  const planLeaving = (actual: SandboxStatus[], busy?: Busy, memory = emptyMemory()): Plan =>
+  const planLeaving = (actual: SandboxStatus[], busy?: Busy, state = emptyState()): Plan =>
     plan({
-      ...{ desired: leaving, actual, memory, now: NOW, jitter: 1, userOf },
+      ...{ desired: leaving, actual, state, now: NOW, jitter: 1, userOf },
       ...{ history: emptyHistory(), health: { of: () => nothingKnown } },
       busy: new Map(busy === undefined ? [] : [[agent, busy]]),
     });
@@ -415,9 +415,9 @@ describe("a machine that was asked to leave", () => {
   });
 
   test("keeps in mind what has completed, for the request may be withdrawn", () => {
-    const memory = emptyMemory();
-    memory.complete(agent, { structure: "program", payload: "payload", code: 0, at: 1 });
-    expect(planLeaving([], undefined, memory).actions).toEqual([]);
+    const state = emptyState();
+    state.complete(agent, { structure: "program", payload: "payload", code: 0, at: 1 });
+    expect(planLeaving([], undefined, state).actions).toEqual([]);
   });
 
   test("without such a request nothing is ever called drained", () => {
@@ -441,17 +441,17 @@ describe("health", () => {
   };
 
   test("what passes its check is kept to go back to, once", () => {
-    const memory = startedMemory();
-    const action = onlyAction(planOf(run(), running(), { memory, health: well }));
+    const state = startedState();
+    const action = onlyAction(planOf(run(), running(), { state, health: well }));
     expect(action).toMatchObject({ kind: "keep", good: { structure: "program" } });
     expect(action).toHaveProperty("news", undefined);
-    const kept = { memory, health: well, history: historyOf() };
+    const kept = { state, health: well, history: historyOf() };
     expect(planOf(run(), running(), kept).actions).toEqual([]);
     expect(planOf(run(), running(), kept).reports[0]).toMatchObject({ health: "healthy" });
   });
 
   test("what replaced something that worked, and works too, is told of", () => {
-    const options = { memory: startedMemory(next), health: well, history: historyOf() };
+    const options = { state: startedState(next), health: well, history: historyOf() };
     expect(onlyAction(planOf(run("always", next), nextRuns, options))).toMatchObject({
       kind: "keep",
       news: "bureau/template:t",
@@ -459,36 +459,36 @@ describe("health", () => {
   });
 
   test("what runs is kept before it is replaced, unless it was failing or something is kept already", () => {
-    const memory = startedMemory();
-    memory.update(agent, { ran: goodSpecOf(good, true) });
+    const state = startedState();
+    state.update(agent, { ran: goodSpecOf(good, true) });
     const keepOf = (options: { history?: SpecHistory; health?: Health }): unknown => {
-      const action = onlyAction(planOf(run("always", next), running(), { memory, ...options }));
+      const action = onlyAction(planOf(run("always", next), running(), { state, ...options }));
       return action.kind === "destroy" && action.why === "changed" ? action.keep?.structure : action;
     };
     expect(keepOf({})).toBe("program");
     expect(keepOf({ history: historyOf() })).toBeUndefined();
     expect(keepOf({ health: { state: "failing", hasPassed: true, reason: "no answer" } })).toBeUndefined();
-    memory.update(agent, { starts: { key: keyOf(good), failures: 1, retryAt: 0 } });
+    state.update(agent, { starts: { key: keyOf(good), failures: 1, retryAt: 0 } });
     expect(keepOf({})).toBeUndefined();
   });
 
   test("an unhealthy one with nothing to go back to is started anew, later and later", () => {
-    const memory = startedMemory();
-    memory.update(agent, { starts: { key: keyOf(good), failures: 2, retryAt: 0 } });
-    const action = onlyAction(planOf(run(), running(), { memory, health: unwell }));
+    const state = startedState();
+    state.update(agent, { starts: { key: keyOf(good), failures: 2, retryAt: 0 } });
+    const action = onlyAction(planOf(run(), running(), { state, health: unwell }));
     expect(action).toMatchObject({
       ...{ kind: "destroy", why: "unhealthy", starts: { failures: 3, retryAt: NOW + 4_000 } },
       reason: "its health check failed: no answer",
     });
-    const worked = planOf(run(), running(), { memory, health: { ...unwell, hasPassed: true } });
+    const worked = planOf(run(), running(), { state, health: { ...unwell, hasPassed: true } });
     expect(onlyAction(worked)).toMatchObject({ starts: { failures: 1, retryAt: NOW + 1_000 } });
     // The same when what is unhealthy is itself what had worked.
-    const same = planOf(run(), running(), { memory, health: unwell, history: historyOf() });
+    const same = planOf(run(), running(), { state, health: unwell, history: historyOf() });
     expect(onlyAction(same)).toMatchObject({ kind: "destroy", why: "unhealthy" });
   });
 
   test("an unhealthy one that replaced something that worked is rejected", () => {
-    const options = { memory: startedMemory(next), health: unwell, history: historyOf() };
+    const options = { state: startedState(next), health: unwell, history: historyOf() };
     const action = onlyAction(planOf(run("always", next), nextRuns, options));
     expect(action).toMatchObject({
       kind: "reject",
@@ -498,7 +498,7 @@ describe("health", () => {
 
   test("after a rejection the previous one is created, with the credentials of now", () => {
     const history = historyOf("it failed");
-    const stop = planOf(run("always", next), nextRuns, { history, memory: startedMemory(next) });
+    const stop = planOf(run("always", next), nextRuns, { history, state: startedState(next) });
     expect(onlyAction(stop)).toMatchObject({ kind: "destroy", why: "changed" });
     const create = planOf(run("always", next), undefined, { history });
     expect(onlyAction(create)).toMatchObject({
@@ -510,10 +510,10 @@ describe("health", () => {
   });
 
   test("that the previous one runs again is told of once, and then it is left alone", () => {
-    const memory = startedMemory();
-    const first = planOf(run("always", next), running(), { history: historyOf("it failed"), memory });
+    const state = startedState();
+    const first = planOf(run("always", next), running(), { history: historyOf("it failed"), state });
     expect(onlyAction(first)).toMatchObject({ kind: "announce", rejected: { announced: true } });
-    const later = planOf(run("always", next), running(), { history: historyOf("it failed", true), memory });
+    const later = planOf(run("always", next), running(), { history: historyOf("it failed", true), state });
     expect(later.actions).toEqual([]);
     expect(later.reports[0]).toMatchObject({ state: "running", rolled_back: true });
   });
@@ -531,22 +531,22 @@ describe("health", () => {
   });
 
   test("one that cannot start is rejected after three failures, but only if another had worked", () => {
-    const memory = emptyMemory();
+    const state = emptyState();
     const failures = TRIAL_FAILURES_MAX;
-    memory.update(agent, { trial: { key: keyOf(next), failures: failures - 1 }, lastError: "no such file" });
-    const options = { memory, history: historyOf() };
+    state.update(agent, { trial: { key: keyOf(next), failures: failures - 1 }, lastError: "no such file" });
+    const options = { state, history: historyOf() };
     expect(onlyAction(planOf(run("always", next), undefined, options)).kind).toBe("create");
-    memory.update(agent, { trial: { key: keyOf(next), failures } });
+    state.update(agent, { trial: { key: keyOf(next), failures } });
     expect(onlyAction(planOf(run("always", next), undefined, options))).toMatchObject({
       kind: "reject",
       rejected: { reason: "no such file" },
     });
-    expect(onlyAction(planOf(run("always", next), undefined, { memory })).kind).toBe("create");
+    expect(onlyAction(planOf(run("always", next), undefined, { state })).kind).toBe("create");
   });
 
   test("work that may end is never rolled back", () => {
     for (const policy of ["never", "on-failure"] as const) {
-      const options = { memory: startedMemory(next), health: unwell, history: historyOf() };
+      const options = { state: startedState(next), health: unwell, history: historyOf() };
       const action = onlyAction(planOf(run(policy, next), nextRuns, options));
       expect(action).toMatchObject({ kind: "destroy", why: "unhealthy" });
     }
@@ -554,7 +554,7 @@ describe("health", () => {
 
   test("what it was rolled back to without knowing that it works is given up when it fails, else started anew", () => {
     const history = historyOf("it failed", true);
-    const options = { memory: startedMemory(), history, health: unwell };
+    const options = { state: startedState(), history, health: unwell };
     expect(onlyAction(planOf(run("always", next), running(), options))).toMatchObject({ why: "unhealthy" });
     history.keep(agent, goodSpecOf(good, false));
     expect(onlyAction(planOf(run("always", next), running(), options)).kind).toBe("give-up");
@@ -564,18 +564,18 @@ describe("health", () => {
 
   test("a dead proxy is seen to before its principal's health", () => {
     const dead = running({ proxy: { state: "dead" } });
-    const result = planOf(run(), dead, { memory: startedMemory(), health: unwell });
+    const result = planOf(run(), dead, { state: startedState(), health: unwell });
     expect(onlyAction(result).kind).toBe("restart-proxy");
   });
 
   test("a wrong health check alone is rolled back without a restart", () => {
     const checked = { ...good, healthCheck: { endpoint: "/nowhere", interval_seconds: 1 } };
-    const options = { memory: startedMemory(), history: historyOf(), health: unwell };
+    const options = { state: startedState(), history: historyOf(), health: unwell };
     const action = onlyAction(planOf(run("always", checked), running(), options));
     if (action.kind !== "reject") throw new Error(action.kind);
     const history = historyOf();
     history.reject(agent, { ...action.rejected, announced: true });
-    const after = planOf(run("always", checked), running(), { memory: startedMemory(), history });
+    const after = planOf(run("always", checked), running(), { state: startedState(), history });
     expect(after.actions).toEqual([]);
     expect([...after.checks]).toEqual([[agent, undefined]]);
   });

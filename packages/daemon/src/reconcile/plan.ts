@@ -15,7 +15,13 @@ import type { HealthCheck } from "@bureau/schema/template";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { structureOf } from "../desired/digests.ts";
 import type { Health, HealthMonitor } from "../health/health-monitor.ts";
-import { type Attempts, type Completion, type Memory, noAttempts, type PrincipalMemory } from "./reconcile-state.ts";
+import {
+  type Attempts,
+  type Completion,
+  noAttempts,
+  type PrincipalState,
+  type ReconcileState,
+} from "./reconcile-state.ts";
 import { type Choice, chooseSandbox, goodSpecOf, isSameSpec, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import type { GoodSpec, Rejection, SpecHistory } from "./spec-history.ts";
 
@@ -27,7 +33,7 @@ export type Verdict =
   | { readonly kind: "completed"; readonly completion: Completion }
   | {
       readonly kind: "retry";
-      readonly starts: PrincipalMemory["starts"];
+      readonly starts: PrincipalState["starts"];
       /** It counts towards {@link TRIAL_FAILURES_MAX}. */
       readonly isFailure: boolean;
     };
@@ -68,7 +74,7 @@ export type Action =
       readonly why: "unhealthy";
       readonly reason: string;
       readonly replaced: Replaced;
-      readonly starts: PrincipalMemory["starts"];
+      readonly starts: PrincipalState["starts"];
     }
   /** An exit is taken in and its record cleared. */
   | {
@@ -82,7 +88,7 @@ export type Action =
       readonly kind: "restart-proxy";
       readonly account: PrincipalName;
       readonly sandbox: WantedSandbox;
-      readonly proxy: PrincipalMemory["proxy"];
+      readonly proxy: PrincipalState["proxy"];
     }
   | {
       readonly kind: "push-grants";
@@ -123,7 +129,7 @@ export type PlanInput = {
   /** Undefined: nobody knows yet what should run, so nothing is done. */
   readonly desired: Desired | undefined;
   readonly actual: readonly SandboxStatus[];
-  readonly memory: Pick<Memory, "of" | "completion" | "accounts">;
+  readonly state: Pick<ReconcileState, "of" | "completion" | "accounts">;
   readonly history: Pick<SpecHistory, "of" | "accounts">;
   readonly health: Pick<HealthMonitor, "of">;
   /** Principals with an action under way, or one that ended after `actual` was asked for. */
@@ -185,7 +191,7 @@ export function plan(input: PlanInput): Plan {
   for (const account of new Set([...wanted.keys(), ...actual.keys()])) {
     const want = wanted.get(account);
     const have = actual.get(account);
-    const decision = decide({ account, want, have, memory: input.memory.of(account) }, input);
+    const decision = decide({ account, want, have, past: input.state.of(account) }, input);
     if (decision.action !== undefined) actions.push(decision.action);
     if (decision.watch !== undefined) checks.set(account, decision.watch.check);
     if (decision.wakeAt !== undefined) wakeAt = Math.min(wakeAt ?? decision.wakeAt, decision.wakeAt);
@@ -193,7 +199,7 @@ export function plan(input: PlanInput): Plan {
   }
   // A request to leave may be withdrawn: work that is done stays done then.
   if (input.desired !== undefined && input.desired.decommission === undefined)
-    for (const account of new Set([...input.memory.accounts(), ...input.history.accounts()]))
+    for (const account of new Set([...input.state.accounts(), ...input.history.accounts()]))
       if (!wanted.has(account) && !actual.has(account) && !input.busy.has(account))
         actions.push({ kind: "forget", account });
   actions.sort((a, b) => order[a.kind] - order[b.kind]);
@@ -208,7 +214,7 @@ type Case = {
   readonly account: PrincipalName;
   readonly want: DesiredPrincipal | undefined;
   readonly have: SandboxStatus | undefined;
-  readonly memory: PrincipalMemory;
+  readonly past: PrincipalState;
 };
 
 function decide(one: Case, input: PlanInput): Decision {
@@ -224,7 +230,7 @@ function decide(one: Case, input: PlanInput): Decision {
     case undefined:
       return unwanted(one, input, { state: "stopping" });
     case "stopped":
-      if (one.have === undefined && input.memory.completion(one.account) !== undefined)
+      if (one.have === undefined && input.state.completion(one.account) !== undefined)
         return { state: "stopped", action: { kind: "uncomplete", account: one.account } };
       return unwanted(one, input, { state: "stopped" });
     case "waiting":
@@ -256,7 +262,7 @@ function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
   // Waiting work that ended is still done: when its condition holds again it must not run a second time.
   const completed =
     want?.outcome.kind === "waiting" &&
-    one.memory.settledExitAt !== exit.at &&
+    one.past.collectedExitAt !== exit.at &&
     leaves(want.restartPolicy, exit.code);
   const action: Action = completed
     ? { kind: "collect", account, exit, verdict: { kind: "completed", completion: completionOf(have, exit) } }
@@ -287,9 +293,9 @@ function decideWanted(one: Case, choice: Choice, input: PlanInput): Decision {
     : exited(one, one.have, choice.sandbox, input);
 }
 
-function absent({ account, want, memory }: Case, choice: Choice, input: PlanInput): Decision {
+function absent({ account, want, past }: Case, choice: Choice, input: PlanInput): Decision {
   const { sandbox, instead } = choice;
-  const completion = input.memory.completion(account);
+  const completion = input.state.completion(account);
   if (
     completion !== undefined &&
     want !== undefined &&
@@ -297,11 +303,11 @@ function absent({ account, want, memory }: Case, choice: Choice, input: PlanInpu
     leaves(want.restartPolicy, completion.code)
   )
     return { state: "completed", reason: `it ended with ${completion.code}` };
-  const { starts, trial, refused } = memory;
+  const { starts, trial, refused } = past;
   const key = keyOf(sandbox);
   const isRefused = refused?.key === key;
   if (isRefused || (trial.key === key && trial.failures >= TRIAL_FAILURES_MAX)) {
-    const action = failed(account, choice, memory.lastError ?? "it did not start");
+    const action = failed(account, choice, past.lastError ?? "it did not start");
     if (action !== undefined) return { state: "starting", action };
   }
   if (isRefused) return { state: "failed", reason: refused.reason };
@@ -309,7 +315,7 @@ function absent({ account, want, memory }: Case, choice: Choice, input: PlanInpu
     return {
       state: "backing-off",
       wakeAt: starts.retryAt,
-      ...(memory.lastError === undefined ? {} : { reason: memory.lastError }),
+      ...(past.lastError === undefined ? {} : { reason: past.lastError }),
     };
   if (want === undefined) return { state: "stopped" };
   return { state: "starting", action: { kind: "create", account, want, sandbox, instead } };
@@ -323,19 +329,19 @@ function failed(account: PrincipalName, choice: Choice, reason: string): Action 
 }
 
 function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: PlanInput): Decision {
-  const { account, want, memory } = one;
+  const { account, want, past } = one;
   const exit = exitOf(have);
   const same = isSameWork(
     { structure: structureOf(have.digests.spec), payload: have.digests.payload },
     sandbox,
   );
-  if (!same || want === undefined || memory.settledExitAt === exit.at)
+  if (!same || want === undefined || past.collectedExitAt === exit.at)
     return { state: "stopping", ...held(one, input, { kind: "destroy", account, why: "cleared" }) };
   const verdict: Verdict = leaves(want.restartPolicy, exit.code)
     ? { kind: "completed", completion: completionOf(have, exit) }
     : {
         kind: "retry",
-        starts: nextStart(memory, have, exit, sandbox, input),
+        starts: nextStart(past, have, exit, sandbox, input),
         // What should always run and ends at once does not work, whatever its code says.
         isFailure: exit.code !== 0 || !hasLasted(have, exit),
       };
@@ -347,7 +353,7 @@ function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: P
 }
 
 function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInput): Decision {
-  const { account, memory } = one;
+  const { account, past } = one;
   const { sandbox } = choice;
   const watch = { check: sandbox.healthCheck };
   if (have.digests.spec !== sandbox.digests.spec) return changed(one, have, input);
@@ -358,7 +364,7 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
   const goesOn: Decision = { state: "running", watch, ...reason };
   if (have.digests.payload !== sandbox.digests.payload)
     return { ...goesOn, ...held(one, input, { kind: "update-payload", account, sandbox }) };
-  if (memory.grants !== sandbox.grantsDigest) {
+  if (past.grants !== sandbox.grantsDigest) {
     const { grants, grantsDigest: digest } = sandbox;
     return { ...goesOn, ...held(one, input, { kind: "push-grants", account, grants, digest }) };
   }
@@ -368,16 +374,16 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
 
 /** What is to be written down or told about a principal that runs as it should. */
 function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): Action | undefined {
-  const { account, want, memory } = one;
+  const { account, want, past } = one;
   const { good } = input.history.of(account);
   if (choice.instead?.announced === false)
     return { kind: "announce", account, rejected: { ...choice.instead, announced: true } };
   if (!health.hasPassed || policyOf(one) !== "always") return undefined;
   if (good?.proved === true && isSameSpec(good, choice.sandbox)) return undefined;
-  // A payload that is handed over while it runs has a notice of its own, and a first start is told of by itself.
+  // A payload that is handed over while it runs has an event message of its own, and a first start is told of by itself.
   const isOther =
     good === undefined
-      ? memory.restarts > 0
+      ? past.restarts > 0
       : !isSameSpec({ ...good, payload: choice.sandbox.digests.payload }, choice.sandbox);
   return {
     kind: "keep",
@@ -389,13 +395,13 @@ function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): 
 
 /** It runs otherwise than it should. If nothing is known to work, then what runs now counts as that. */
 function changed(one: Case, have: SandboxStatus, input: PlanInput): Decision {
-  const { account, memory } = one;
-  const { ran } = memory;
+  const { account, past } = one;
+  const { ran } = past;
   const works =
     policyOf(one) === "always" &&
     input.history.of(account).good === undefined &&
     ran !== undefined &&
-    memory.starts.failures === 0 &&
+    past.starts.failures === 0 &&
     ran.structure === structureOf(have.digests.spec) &&
     ran.payload === have.digests.payload &&
     input.health.of(have, ran.healthCheck).reason === undefined;
@@ -414,13 +420,13 @@ function unhealthy(
   health: Health,
   input: PlanInput,
 ): Decision {
-  const { account, memory } = one;
+  const { account, past } = one;
   const { sandbox } = choice;
   const reason = `its health check failed: ${health.reason}`;
   const next = failed(account, choice, reason);
   if (next !== undefined) return { state: "running", reason, action: next };
   const key = keyOf(sandbox);
-  const before = health.hasPassed || memory.starts.key !== key ? noAttempts : memory.starts;
+  const before = health.hasPassed || past.starts.key !== key ? noAttempts : past.starts;
   const action: Action = {
     ...{ kind: "destroy", account, why: "unhealthy", reason },
     ...{ replaced: { have, policy: policyOf(one) }, starts: { key, ...nextAttempt(before, input) } },
@@ -431,9 +437,9 @@ function unhealthy(
 const policyOf = ({ want }: Case): RestartPolicy => want?.restartPolicy ?? "always";
 
 /** The first restart is at once; a proxy that keeps dying is restarted less and less often. */
-function deadProxy({ account, memory }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
-  const stable = input.now - memory.proxy.at > STABLE_MS;
-  const before = stable ? noAttempts : memory.proxy;
+function deadProxy({ account, past }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
+  const stable = input.now - past.proxy.at > STABLE_MS;
+  const before = stable ? noAttempts : past.proxy;
   if (input.now < before.retryAt)
     return { state: "running", reason: "its proxy died and will be restarted", wakeAt: before.retryAt };
   const proxy = { ...nextAttempt(before, input), at: input.now };
@@ -446,7 +452,7 @@ function deadProxy({ account, memory }: Case, sandbox: WantedSandbox, input: Pla
 
 /** The action, unless one before it failed and it is too soon to try again. */
 function held(one: Case, input: PlanInput, action: Action): { action?: Action; wakeAt?: number } {
-  const { retryAt } = one.memory.trouble;
+  const { retryAt } = one.past.trouble;
   return input.now < retryAt ? { wakeAt: retryAt } : { action };
 }
 
@@ -462,15 +468,15 @@ const hasLasted = (have: SandboxStatus, exit: SandboxExit): boolean => exit.at -
 
 /** When to start again after an exit: at once after a first success, else later and later. */
 function nextStart(
-  memory: PrincipalMemory,
+  past: PrincipalState,
   have: SandboxStatus,
   exit: SandboxExit,
   sandbox: WantedSandbox,
   input: PlanInput,
-): PrincipalMemory["starts"] {
+): PrincipalState["starts"] {
   const key = keyOf(sandbox);
-  const stable = hasLasted(have, exit) || memory.starts.key !== key;
-  const before = stable ? noAttempts : memory.starts;
+  const stable = hasLasted(have, exit) || past.starts.key !== key;
+  const before = stable ? noAttempts : past.starts;
   if (exit.code === 0 && before.failures === 0) return { key, failures: 1, retryAt: input.now };
   return { key, ...nextAttempt(before, input) };
 }
@@ -517,7 +523,7 @@ function report(
     user_id: want?.userId ?? input.userOf(account),
     state: decision.state,
     template: want?.template ?? "",
-    restarts: input.memory.of(account).restarts,
+    restarts: input.state.of(account).restarts,
     ...(decision.reason === undefined ? {} : { reason: decision.reason }),
     ...(live?.pid === undefined ? {} : { pid: live.pid }),
     ...(live?.proxy.pid === undefined ? {} : { proxy_pid: live.proxy.pid }),

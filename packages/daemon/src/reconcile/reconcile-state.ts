@@ -29,7 +29,7 @@ const StateFileSchema = v.object({ completed: v.record(v.string(), CompletionSch
 export type Attempts = { readonly failures: number; readonly retryAt: number };
 export const noAttempts: Attempts = { failures: 0, retryAt: 0 };
 
-export type PrincipalMemory = {
+export type PrincipalState = {
   /** Starts that failed or ended soon, of the configuration `key` names. */
   readonly starts: Attempts & { readonly key: string };
   /** Starts of the configuration `key` names that failed for good, or ended in failure or too soon: see `rollback.ts`. */
@@ -51,12 +51,12 @@ export type PrincipalMemory = {
   /** Stopped in order to start with another configuration. */
   readonly changing: boolean;
   /** The exit that has been dealt with, by its time, though the launcher still has its record. */
-  readonly settledExitAt?: number;
+  readonly collectedExitAt?: number;
   /** Digest of the grants its proxy was given; unknown after a restart of the daemon. */
   readonly grants?: string;
 };
 
-export const freshMemory: PrincipalMemory = {
+export const freshState: PrincipalState = {
   starts: { ...noAttempts, key: "" },
   trial: { key: "", failures: 0 },
   proxy: { ...noAttempts, at: 0 },
@@ -77,10 +77,10 @@ export const completionFile = (path: string): CompletionFile => ({
   write: (text) => writeDurably(path, text, 0o600),
 });
 
-export class Memory {
+export class ReconcileState {
   readonly #file: CompletionFile;
   readonly #completed: Map<PrincipalName, Completion>;
-  readonly #principals = new Map<PrincipalName, PrincipalMemory>();
+  readonly #principals = new Map<PrincipalName, PrincipalState>();
 
   /** @throws BureauError when the file is there and cannot be read: guessing would run finished work again */
   constructor(file: CompletionFile) {
@@ -103,8 +103,8 @@ export class Memory {
     }
   }
 
-  of(account: PrincipalName): PrincipalMemory {
-    return this.#principals.get(account) ?? freshMemory;
+  of(account: PrincipalName): PrincipalState {
+    return this.#principals.get(account) ?? freshState;
   }
 
   completion(account: PrincipalName): Completion | undefined {
@@ -119,11 +119,11 @@ export class Memory {
     return [...new Set([...this.#principals.keys(), ...this.#completed.keys()])];
   }
 
-  update(account: PrincipalName, change: Partial<PrincipalMemory>): void {
+  update(account: PrincipalName, change: Partial<PrincipalState>): void {
     this.#principals.set(account, { ...this.of(account), ...change });
   }
 
-  replace(account: PrincipalName, memory: PrincipalMemory): void {
+  replace(account: PrincipalName, memory: PrincipalState): void {
     this.#principals.set(account, memory);
   }
 

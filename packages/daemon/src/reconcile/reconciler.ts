@@ -6,23 +6,17 @@
  * answer may still be running everything.
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
-import type { Clock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
 import type { LimitsFact, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName, UserId } from "@bureau/schema/refs";
 import type { Decommission } from "../desired/decommission.ts";
-import type { Desired, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
+import type { Desired } from "../desired/desired.ts";
+import { eventMessage } from "../event-messages/event-message.ts";
 import type { HealthMonitor } from "../health/health-monitor.ts";
-import type { Launcher } from "../launcher/launcher-client.ts";
-import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
-import { type Notice, notice } from "../event-messages/event-message.ts";
 import { Wakeup } from "../wakeup.ts";
-import { ActionRunner, isSettling } from "./action-runner.ts";
-import type { Memory } from "./reconcile-state.ts";
+import { ActionRunner, type ActionRunnerDeps, isRecordAction } from "./action-runner.ts";
 import { type Action, type Busy, plan } from "./plan.ts";
-import type { SpecHistory } from "./spec-history.ts";
 
 /** Actions under way at a time. */
 const ACTIONS_MAX = 8;
@@ -35,29 +29,15 @@ const DESTROY_POLL_MS = 100;
 /** A launcher that works answers in milliseconds. */
 const DESTROY_LIST_MS_MAX = 2_000;
 
-export type ReconcilerDeps = {
-  readonly launcher: Launcher;
-  readonly proxies: ProxyAdmin;
-  readonly memory: Memory;
-  readonly history: SpecHistory;
+export type ReconcilerDeps = ActionRunnerDeps & {
   readonly health: HealthMonitor;
-  /** What should run, from the rooms as they are now; undefined while nobody knows. */
+  /** What should run, from the rooms as they are now; undefined while it is not known. */
   readonly desired: () => Desired | undefined;
-  readonly notify: (notice: Notice) => void;
   readonly userOf: (account: PrincipalName) => UserId;
-  /** The machine was asked to leave and nothing runs any more; `stopped` sandboxes did. Called at every look. */
+  /** The machine was asked to leave and no sandbox is left; `stopped` sandboxes ran. Called at every look. */
   readonly onDrained: (decommission: Decommission, stopped: number) => void;
-  /** Done before a sandbox is made; it never rejects, and does not take long. */
-  readonly beforeStart?: (principal: DesiredPrincipal, sandbox: WantedSandbox) => Promise<void>;
   /** A sandbox is gone, or another took its place. */
   readonly onGone?: () => void;
-  /** Called before a sandbox is removed, and once it is gone or could not be removed. */
-  readonly onRemoval: (account: PrincipalName) => void;
-  /** Between SIGTERM and SIGKILL. */
-  readonly graceMs: number;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
 };
 
 const MADE_ELSEWHERE =
@@ -156,10 +136,10 @@ export class Reconciler {
     this.#listFailures = 0;
     this.#adopt(sandboxes);
     const desired = this.#deps.desired();
-    const { memory, history, health, userOf } = this.#deps;
+    const { state, history, health, userOf } = this.#deps;
     const now = clock.monotonic();
     const result = plan({
-      ...{ desired, actual: sandboxes, memory, history, health, busy, now, jitter: random(), userOf },
+      ...{ desired, actual: sandboxes, state, history, health, busy, now, jitter: random(), userOf },
     });
     health.follow(sandboxes, result.checks);
     const before = this.#view.sandboxes;
@@ -182,8 +162,8 @@ export class Reconciler {
 
   /** What is not started for want of room is planned again when something under way ends. */
   #start(action: Action, desired: Desired | undefined): void {
-    if (isSettling(action)) {
-      this.#runner.settle(action);
+    if (isRecordAction(action)) {
+      this.#runner.record(action);
       // What is forgotten needs nothing more; what is remembered is what the next plan is made from.
       if (action.kind !== "forget" && action.kind !== "uncomplete") this.mark();
       return;
@@ -206,8 +186,8 @@ export class Reconciler {
     this.#adopted = true;
     for (const { principal, state } of sandboxes) {
       if (state !== "running") continue;
-      this.#deps.memory.update(principal, { known: true });
-      this.#deps.notify(notice.adopted(principal));
+      this.#deps.state.update(principal, { known: true });
+      this.#deps.notify(eventMessage.adopted(principal));
     }
   }
 
@@ -223,7 +203,7 @@ export class Reconciler {
           principal: account,
           reason: outcome.reason,
         });
-        this.#deps.notify(notice.startFailed(account, outcome.reason));
+        this.#deps.notify(eventMessage.startFailed(account, outcome.reason));
       }
     }
   }

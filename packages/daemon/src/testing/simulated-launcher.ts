@@ -12,7 +12,7 @@ import type {
   SandboxList,
 } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
-import type { Probe } from "../health/health-probe.ts";
+import type { HealthProbe } from "../health/health-probe.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import type { SeededRandom } from "./seeded-random.ts";
@@ -114,7 +114,7 @@ export class SimulatedLauncher {
   }
 
   /** Asks what runs how it is. A program of which `isBad` never works. */
-  probeWith(isBad: (sandbox: SimulatedSandbox) => boolean): Probe {
+  probeWith(isBad: (sandbox: SimulatedSandbox) => boolean): HealthProbe {
     return async (account) => {
       await this.#delay();
       const sandbox = this.sandboxes.get(account);

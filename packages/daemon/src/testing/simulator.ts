@@ -20,7 +20,7 @@ import {
 import type { WantedSandbox } from "../desired/desired.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
 import { HealthMonitor } from "../health/health-monitor.ts";
-import { Memory } from "../reconcile/reconcile-state.ts";
+import { ReconcileState } from "../reconcile/reconcile-state.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { type Choice, chooseSandbox } from "../reconcile/rollback.ts";
 import { type HistoryFiles, SpecHistory } from "../reconcile/spec-history.ts";
@@ -367,7 +367,7 @@ export class Simulator {
         ...{ clock: this.#clock, log: silentLog, onChange: () => reconciler.mark() },
         probe: this.#launcher.probeWith(({ command }) => this.#badVersions.has(command[0] ?? "")),
       }),
-      memory: new Memory({
+      state: new ReconcileState({
         read: () => this.#disk,
         write: (text) => {
           if (!isDead()) this.#disk = text;

@@ -32,7 +32,7 @@ export class TurnedClock implements Clock {
   /** Lets `ms` pass. */
   async turn(ms: number): Promise<void> {
     const until = this.#now + ms;
-    await settle();
+    await runPending();
     for (;;) {
       let next: Sleeper | undefined;
       for (const sleeper of this.#sleepers)
@@ -40,11 +40,11 @@ export class TurnedClock implements Clock {
       if (next === undefined) break;
       this.#now = Math.max(this.#now, next.at);
       next.wake();
-      await settle();
+      await runPending();
     }
     this.#now = until;
   }
 }
 
 /** Everything that is not waiting for the clock runs to its end. */
-const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const runPending = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

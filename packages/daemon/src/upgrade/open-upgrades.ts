@@ -1,15 +1,16 @@
 /** The upgrader and what speaks for it, put together from the daemon's parts. */
 
+import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import type { RoomView } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { ownHostEnvironment } from "@bureau/os/host-environment";
 import { eventTypes, type FleetCache, MachineVersionSchema } from "@bureau/schema/events";
 import { stateKeyOf } from "@bureau/schema/refs";
 import * as v from "valibot";
-import type { DaemonDeps } from "../daemon.ts";
 import type { DaemonConfig } from "../daemon-config.ts";
+import type { EventMessage } from "../event-messages/event-message.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
-import type { Notice } from "../event-messages/event-message.ts";
 import { upgradeTimes } from "./upgrade-times.ts";
 import { Upgrader, type UpgraderDeps } from "./upgrader.ts";
 import { VersionPublisher } from "./version-publisher.ts";
@@ -18,7 +19,7 @@ import { wantedVersion } from "./wanted-version.ts";
 export type UpgradeParts = {
   readonly session: MatrixSession;
   readonly launcher: Launcher;
-  readonly notify: (notice: Notice) => void;
+  readonly notify: (message: EventMessage) => void;
   /** The config room, once it is known and synced. */
   readonly view: () => RoomView | undefined;
   /** Where the fleet's store paths come from. */
@@ -33,7 +34,7 @@ export type UpgradeParts = {
 /** Undefined when this daemon does not run from a host environment. */
 export function openUpgrades(
   config: DaemonConfig,
-  deps: DaemonDeps,
+  deps: { readonly clock: Clock; readonly random: () => number; readonly log: Log },
   parts: UpgradeParts,
 ): { readonly upgrader: Upgrader; readonly publisher: VersionPublisher } | undefined {
   const own = ownHostEnvironment("bureau-daemon");

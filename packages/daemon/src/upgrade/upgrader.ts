@@ -29,8 +29,8 @@ import type { Layout } from "@bureau/os/layout";
 import { formatsIn } from "@bureau/os/state-format";
 import { bootId, wentBackVariable } from "@bureau/os/watchdog-record";
 import type { FleetCache, MachineVersion, UpgradeStep } from "@bureau/schema/events";
+import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
-import { type Notice, notice } from "../event-messages/event-message.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import { Wakeup } from "../wakeup.ts";
 import { type BecomeOptions, PAUSE_MS_MAX, tooBusy } from "./become.ts";
@@ -75,7 +75,7 @@ export type UpgraderDeps = {
   readonly isEchoed: () => boolean;
   /** What the machine says of its versions has changed. */
   readonly changed: () => void;
-  readonly notify: (notice: Notice) => void;
+  readonly notify: (message: EventMessage) => void;
   /**
    * Executes that version in this one's place. Returns only when that failed, with the reason; then this one goes on.
    */
@@ -354,7 +354,7 @@ export class Upgrader {
     const { notify, times, log } = this.#deps;
     const { path } = next;
     const own = this.#own;
-    notify(notice.selfUpdate(own.path, path, "in_progress"));
+    notify(eventMessage.selfUpdate(own.path, path, "in_progress"));
     let reason: string;
     try {
       reason = await this.#deps.become(path, {
@@ -371,7 +371,7 @@ export class Upgrader {
     if (signal.aborted) return this.#memory.clearRecord();
     log.error("upgrade.exec-failed", "this daemon goes on: it could not be replaced", { reason });
     void this.#launchers.unwatch(signal);
-    notify(notice.selfUpdate(own.path, path, "failed", reason));
+    notify(eventMessage.selfUpdate(own.path, path, "failed", reason));
     this.#settle({ outcome: "refused", reason, content: contentOfAll(next) });
   }
 
@@ -483,7 +483,8 @@ export class Upgrader {
     log.info("upgrade.confirmed", "the new version works, and is what is started from now on", {
       path: current.request.path,
     });
-    if (current.daemon_changes) notify(notice.selfUpdate(current.from, current.request.path, "succeeded"));
+    if (current.daemon_changes)
+      notify(eventMessage.selfUpdate(current.from, current.request.path, "succeeded"));
   }
 
   /**
@@ -541,7 +542,8 @@ export class Upgrader {
     });
     if (leadsTo(bootLink, current.request.path)) moveBootLink(bootLink, own.path);
     await this.#launchers.takeBack(current.request.path, own.path, current.request.request_id);
-    if (current.daemon_changes) notify(notice.selfUpdate(own.path, current.request.path, "failed", reason));
+    if (current.daemon_changes)
+      notify(eventMessage.selfUpdate(own.path, current.request.path, "failed", reason));
     this.#settle({ outcome: "rolled-back", reason });
   }
 
