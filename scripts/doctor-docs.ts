@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { checkTable } from "../packages/host/src/doctor/check-table.ts";
+import { checkTable } from "../packages/host/src/checks/check-table.ts";
 import type { Violation } from "./dependency-arrows.ts";
 import { root } from "./find-bun.mjs";
 

@@ -4,8 +4,8 @@
  */
 
 import { expect, test } from "bun:test";
-import { checkTable } from "@bureau/host/doctor/check-table";
-import { hostFolders, unitFiles } from "@bureau/host/system/units";
+import { checkTable } from "@bureau/host/checks/check-table";
+import { hostFolders, unitFiles } from "@bureau/host/units/units";
 import { runtimeArguments } from "@bureau/os/runtime-command";
 import { bureau, complaints, examine, LabFleet, repair } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";

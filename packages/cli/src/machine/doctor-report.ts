@@ -1,15 +1,15 @@
 /** What a doctor found, as text for people and as JSON for everybody else. */
 
-import { type Change, describeAction, type Step } from "@bureau/host/doctor/action";
-import { adviceOn } from "@bureau/host/doctor/advice";
+import { adviceOn } from "@bureau/host/checks/advice";
 import {
   type Check,
   type CheckResult,
   checkGroups,
   type Finding,
   type Status,
-} from "@bureau/host/doctor/check";
-import { type Summary, summarise } from "@bureau/host/doctor/run-checks";
+} from "@bureau/host/checks/check";
+import { type Summary, summarise } from "@bureau/host/checks/run-checks";
+import { type Change, describeAction, type Step } from "@bureau/host/doctor/plan";
 import { digestOf } from "@bureau/os/digest";
 import type { Style, Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";

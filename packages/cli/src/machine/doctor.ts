@@ -1,21 +1,21 @@
 /** `bureau machine doctor`: looks at an installation, repairs it, undoes a repair, removes it. */
 import { rmSync } from "node:fs";
-import { changesOf, describeAction, type Step } from "@bureau/host/doctor/action";
-import { lastBackups, undoLast } from "@bureau/host/doctor/backups";
-import type { Check, CheckResult } from "@bureau/host/doctor/check";
-import { checkTable } from "@bureau/host/doctor/check-table";
+import type { Check, CheckResult } from "@bureau/host/checks/check";
+import { checkTable } from "@bureau/host/checks/check-table";
+import { openHostView } from "@bureau/host/checks/host-view";
 import { examine, examineSettled, type Fixed, fix, lockHost, planOf } from "@bureau/host/doctor/doctor";
+import { introductionOf } from "@bureau/host/doctor/introduction";
+import { changesOf, describeAction, type Step } from "@bureau/host/doctor/plan";
+import type { Subject } from "@bureau/host/doctor/subject";
+import { lastBackups, undoLast } from "@bureau/host/record/backups";
+import { openRecord } from "@bureau/host/record/install-record";
 import {
   ELEVATED_EXIT_BASE,
   ELEVATED_JOINED,
   requireTrustworthy,
   runElevated,
-} from "@bureau/host/doctor/elevate";
-import { openHostView } from "@bureau/host/doctor/host-view";
-import { openRecord } from "@bureau/host/doctor/install-record";
-import { introductionOf } from "@bureau/host/doctor/introduction";
-import { runCommand } from "@bureau/host/doctor/run-command";
-import type { Subject } from "@bureau/host/doctor/subject";
+} from "@bureau/host/system/elevate";
+import { runCommand } from "@bureau/host/system/run-command";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { nearest } from "@bureau/kit/nearest";
 import { shellLine } from "@bureau/kit/shell-words";

@@ -2,8 +2,8 @@
 
 import { existsSync, realpathSync } from "node:fs";
 import { lockHost } from "@bureau/host/doctor/doctor";
-import { requireTrustworthy, runElevated } from "@bureau/host/doctor/elevate";
-import { type InstallRecord, readRecord } from "@bureau/host/doctor/install-record";
+import { type InstallRecord, readRecord } from "@bureau/host/record/install-record";
+import { requireTrustworthy, runElevated } from "@bureau/host/system/elevate";
 import {
   dataHeld,
   foreseeUninstall,
@@ -14,7 +14,7 @@ import {
   type UninstallOptions,
   uninstallAll,
   whyUserStays,
-} from "@bureau/host/doctor/uninstall";
+} from "@bureau/host/uninstall/uninstall";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { shellWord } from "@bureau/kit/shell-words";
 import { systemHost } from "@bureau/os/layout";

@@ -22,18 +22,18 @@ import { readMachineConf } from "@bureau/os/machine-conf";
 import { programsDir } from "@bureau/os/programs-dir";
 import { unitStates } from "@bureau/os/systemctl";
 import { launcherUnit, terminalsUnit } from "@bureau/os/unit-names";
+import type { Backups } from "../record/backups.ts";
+import type { InstallRecord } from "../record/install-record.ts";
+import { addMember, makeAccounts } from "../resources/account-files.ts";
+import { writeBlockOf } from "../resources/block.ts";
+import { installPackage } from "../resources/package.ts";
+import { asSystemUser, readAccounts } from "../system/accounts.ts";
 import { firstBoot, hostSecret, sealMachineKey } from "../system/first-boot.ts";
+import { buildAt, installBuild, installedPath } from "../system/installed-build.ts";
+import { look, targetOf } from "../system/look.ts";
 import { setOwnership } from "../system/root-files.ts";
-import { addMember, makeAccounts } from "./account-changes.ts";
-import { asSystemUser, readAccounts } from "./accounts.ts";
-import type { Action } from "./action.ts";
-import type { Backups } from "./backups.ts";
-import { writeBlockOf } from "./file-block.ts";
-import type { InstallRecord } from "./install-record.ts";
-import { buildAt, installBuild, installedPath } from "./installed-build.ts";
-import { look, targetOf } from "./look.ts";
-import { installPackage } from "./packages.ts";
-import { mustRun, runCommand } from "./run-command.ts";
+import { mustRun, runCommand } from "../system/run-command.ts";
+import type { Action } from "./plan.ts";
 
 export type FixContext = {
   readonly record: InstallRecord;

@@ -10,7 +10,13 @@ import { machineReport } from "@bureau/os/daemon-client";
 import { tryLock } from "@bureau/os/posix";
 import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import { daemonUnit } from "@bureau/os/unit-names";
-import { unitFiles } from "../system/units.ts";
+import type { Check, CheckResult } from "../checks/check.ts";
+import { openHostView } from "../checks/host-view.ts";
+import { runChecks } from "../checks/run-checks.ts";
+import { Backups } from "../record/backups.ts";
+import { openRecord } from "../record/install-record.ts";
+import { unitFiles } from "../units/units.ts";
+import { applyAction, type FixContext } from "./apply-action.ts";
 import {
   type Action,
   actionKey,
@@ -19,13 +25,7 @@ import {
   describeAction,
   planSteps,
   type Step,
-} from "./action.ts";
-import { applyAction, type FixContext } from "./apply-action.ts";
-import { Backups } from "./backups.ts";
-import type { Check, CheckResult } from "./check.ts";
-import { openHostView } from "./host-view.ts";
-import { openRecord } from "./install-record.ts";
-import { runChecks } from "./run-checks.ts";
+} from "./plan.ts";
 import type { Subject } from "./subject.ts";
 
 /** Rounds of looking and repairing: what one repair uncovers the next one mends. */

@@ -1,7 +1,7 @@
 /** The state of a host that has not joined a fleet, in one line, with the command to join. */
 import { systemHost } from "@bureau/os/layout";
-import type { HostView } from "./host-view.ts";
-import { look } from "./look.ts";
+import type { HostView } from "../checks/host-view.ts";
+import { look } from "../system/look.ts";
 
 const join = "bureau machine doctor --fix --bootstrap-file FILE";
 

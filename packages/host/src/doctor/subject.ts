@@ -1,5 +1,5 @@
 /** What a doctor is about: which installation, which machine, which operator. */
-import type { ViewOptions } from "./host-view.ts";
+import type { ViewOptions } from "../checks/host-view.ts";
 
 export type Subject = Omit<ViewOptions, "clock"> & {
   /** The bootstrap file's text. */

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { machineSessionFile, systemHost, systemLayout } from "@bureau/os/layout";
 import type { MachineConf } from "@bureau/os/machine-conf";
-import { mustRun, runCommand } from "../doctor/run-command.ts";
 import { forRoot, replaceFile } from "./root-files.ts";
+import { mustRun, runCommand } from "./run-command.ts";
 
 /** systemd's own secret, made by the first credential that is sealed with it (systemd-creds(1)). */
 export const hostSecret = "/var/lib/systemd/credential.secret";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { Entry } from "./install-record.ts";
+import type { Entry } from "../record/install-record.ts";
 import {
   describeEntry,
   foreseeUninstall,

@@ -1,10 +1,10 @@
 /** The actions to join and to join again, shared by several checks. */
 import { machineSessionFile } from "@bureau/os/layout";
 import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
-import { unitFiles } from "../../system/units.ts";
-import type { Action } from "../action.ts";
-import type { Finding } from "../check.ts";
-import type { HostView } from "../host-view.ts";
+import type { Action } from "../doctor/plan.ts";
+import { unitFiles } from "../units/units.ts";
+import type { Finding } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 const startAll = unitFiles
   .filter(({ active }) => active)

@@ -10,12 +10,12 @@ import {
 } from "@bureau/instance/sandbox-preflight";
 import { isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/os/layout";
-import { sysusersFile } from "../../system/units.ts";
-import { asSystemUser, sessionGroups } from "../accounts.ts";
-import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { runCommand } from "../run-command.ts";
+import type { Action } from "../doctor/plan.ts";
+import { asSystemUser, sessionGroups } from "../system/accounts.ts";
+import { runCommand } from "../system/run-command.ts";
+import { sysusersFile } from "../units/units.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 const { user, operatorsGroup } = systemHost;
 const ownUser = "a rootless instance runs as you";

@@ -8,12 +8,12 @@ import { join } from "node:path";
 import { removeDurably, removeTemporaries } from "@bureau/os/durable-file";
 import { systemHost } from "@bureau/os/layout";
 import { lockAccountFiles } from "@bureau/os/posix";
+import { type Backups, restore } from "../record/backups.ts";
+import type { Entry, InstallRecord } from "../record/install-record.ts";
+import { readAccounts } from "../system/accounts.ts";
+import { look, textOf } from "../system/look.ts";
 import { replaceFile } from "../system/root-files.ts";
-import { readAccounts } from "./accounts.ts";
-import { type Backups, restore } from "./backups.ts";
-import type { Entry, InstallRecord } from "./install-record.ts";
-import { look, textOf } from "./look.ts";
-import { hasProgram, mustRun, runCommand } from "./run-command.ts";
+import { hasProgram, mustRun, runCommand } from "../system/run-command.ts";
 
 const { user, operatorsGroup } = systemHost;
 

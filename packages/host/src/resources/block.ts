@@ -4,7 +4,7 @@
  */
 import { chownSync } from "node:fs";
 import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
-import { look } from "./look.ts";
+import { look } from "../system/look.ts";
 
 const BEGIN = "# Bureau: written by bureau machine doctor --fix";
 const END = "# Bureau: end";

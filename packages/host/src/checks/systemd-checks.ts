@@ -1,11 +1,11 @@
 /** Units and socket units: installed as this version writes them, enabled, running. */
 import { isTemplate } from "@bureau/os/systemctl";
 import { REVOKED, terminalsUnit } from "@bureau/os/unit-names";
-import { type UnitFile, unitFiles } from "../../system/units.ts";
-import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
-import type { HostView } from "../host-view.ts";
+import type { Action } from "../doctor/plan.ts";
+import { type UnitFile, unitFiles } from "../units/units.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
 import { rootFile } from "./configuration-checks.ts";
+import type { HostView } from "./host-view.ts";
 
 const noUnits = "a rootless instance has a supervisor instead";
 

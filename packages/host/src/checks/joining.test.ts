@@ -1,14 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import type { UnitState } from "@bureau/os/systemctl";
-import { unitFiles } from "../../system/units.ts";
-import { describeAction } from "../action.ts";
-import { adviceOn } from "../advice.ts";
-import type { Check, Finding } from "../check.ts";
-import { checkTable } from "../check-table.ts";
-import { planOf } from "../doctor.ts";
-import type { HostView } from "../host-view.ts";
-import { runChecks } from "../run-checks.ts";
+import { planOf } from "../doctor/doctor.ts";
+import { describeAction } from "../doctor/plan.ts";
+import { unitFiles } from "../units/units.ts";
+import { adviceOn } from "./advice.ts";
+import type { Check, Finding } from "./check.ts";
+import { checkTable } from "./check-table.ts";
+import type { HostView } from "./host-view.ts";
 import { joinAgain } from "./joining.ts";
+import { runChecks } from "./run-checks.ts";
 import { systemdChecks } from "./systemd-checks.ts";
 
 const installed: UnitState = {

@@ -4,11 +4,11 @@ import { basename } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { terminalsUnit } from "@bureau/os/unit-names";
-import { type HostSocket, hostSockets, unitFiles } from "../../system/units.ts";
-import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, hidden, pass, skip } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { look, octal } from "../look.ts";
+import type { Action } from "../doctor/plan.ts";
+import { look, octal } from "../system/look.ts";
+import { type HostSocket, hostSockets, unitFiles } from "../units/units.ts";
+import { type Check, type Finding, fail, hidden, pass, skip } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 export const socketChecks: readonly Check[] = hostSockets.map((socket): Check => {
   const name = basename(socket.path);

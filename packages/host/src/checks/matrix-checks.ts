@@ -8,10 +8,10 @@ import { machinePublicKeyFile, machineSessionFile } from "@bureau/os/layout";
 import { daemonUnit, REVOKED } from "@bureau/os/unit-names";
 import { eventTypes } from "@bureau/schema/events";
 import { aliasOf, fleetOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
-import { askAlias } from "../homeserver-probe.ts";
-import type { HostView } from "../host-view.ts";
-import { look, textOf } from "../look.ts";
+import { look, textOf } from "../system/look.ts";
+import { askAlias } from "./ask-homeserver.ts";
+import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 import { join, joinAgain, provisionHint } from "./joining.ts";
 
 export const matrixChecks: readonly Check[] = [

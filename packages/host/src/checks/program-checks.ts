@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
 import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/os/host-environment";
 import { systemHost } from "@bureau/os/layout";
-import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { buildAt, installedPath, nixRootOf } from "../installed-build.ts";
-import { look, targetOf } from "../look.ts";
+import type { Action } from "../doctor/plan.ts";
+import { buildAt, installedPath, nixRootOf } from "../system/installed-build.ts";
+import { look, targetOf } from "../system/look.ts";
+import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 const ownPrograms = "a rootless instance runs the programs it was started with";
 const current = systemHost.currentPrograms;

@@ -11,7 +11,7 @@ import { readIfPresent, removeTemporaries, writeDurably } from "@bureau/os/durab
 import { systemHost } from "@bureau/os/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
-import { look } from "./look.ts";
+import { look } from "../system/look.ts";
 
 const at = v.string();
 const SavedSchema = v.variant("kind", [

@@ -2,9 +2,9 @@
 import { existsSync, type StatsFs, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemHost } from "@bureau/os/layout";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { runCommand } from "../run-command.ts";
+import { runCommand } from "../system/run-command.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;

@@ -1,9 +1,9 @@
 /** Every folder of the installation: there, with its owner, group and mode (specification, "Directory Ownership"). */
 import { systemHost, systemLayout } from "@bureau/os/layout";
-import { type HostFolder, hostFolders } from "../../system/units.ts";
-import { type Check, type Finding, fail, hidden, pass } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { look, octal, type Seen } from "../look.ts";
+import { look, octal, type Seen } from "../system/look.ts";
+import { type HostFolder, hostFolders } from "../units/units.ts";
+import { type Check, type Finding, fail, hidden, pass } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 /** Ids stay the same wherever a folder lies. */
 const names: Readonly<Record<string, string>> = {

@@ -9,12 +9,12 @@ import { viaNetwork } from "@bureau/os/egress";
 import { systemHost } from "@bureau/os/layout";
 import { daemonUnit } from "@bureau/os/unit-names";
 import type { MachineReport } from "@bureau/schema/observe-wire";
-import type { Action } from "../action.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { look } from "../look.ts";
-import { daemonGroup, hasOldConfig, nixDaemonUnit, readNixConfig } from "../nix-host.ts";
-import { runCommand } from "../run-command.ts";
+import type { Action } from "../doctor/plan.ts";
+import { look } from "../system/look.ts";
+import { daemonGroup, hasOldConfig, nixDaemonUnit, readNixConfig } from "../system/nix-host.ts";
+import { runCommand } from "../system/run-command.ts";
+import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 
 const { user } = systemHost;
 /** A cache has to say where its store is (nix.md, "binary cache"). */

@@ -21,9 +21,9 @@ import { replaceWith, writeDurably } from "@bureau/os/durable-file";
 import { systemHost } from "@bureau/os/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
+import { look } from "../system/look.ts";
 import { forRoot, readFileItself, replaceFile, setOwnership, writeNewFile } from "../system/root-files.ts";
 import type { InstallRecord, Saved } from "./install-record.ts";
-import { look } from "./look.ts";
 
 const ItemSchema = v.variant("kind", [
   v.object({

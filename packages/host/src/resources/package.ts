@@ -1,8 +1,8 @@
 /** The host's package manager, for the two programs sandboxes need. */
 import { BureauError } from "@bureau/kit/errors";
 import type { Ran } from "@bureau/os/run-to-end";
-import type { InstallRecord } from "./install-record.ts";
-import { hasProgram, mustRun, runCommand } from "./run-command.ts";
+import type { InstallRecord } from "../record/install-record.ts";
+import { hasProgram, mustRun, runCommand } from "../system/run-command.ts";
 
 type Manager = {
   readonly program: string;

@@ -15,11 +15,11 @@ import { type MachineConf, parseMachineConf } from "@bureau/os/machine-conf";
 import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";
-import { unitFiles } from "../system/units.ts";
-import { type Accounts, readAccounts } from "./accounts.ts";
-import { askHomeserver, type HomeserverAnswer } from "./homeserver-probe.ts";
-import { readRecord } from "./install-record.ts";
-import { look, textOf } from "./look.ts";
+import { readRecord } from "../record/install-record.ts";
+import { type Accounts, readAccounts } from "../system/accounts.ts";
+import { look, textOf } from "../system/look.ts";
+import { unitFiles } from "../units/units.ts";
+import { askHomeserver, type HomeserverAnswer } from "./ask-homeserver.ts";
 
 /** `problem`: a file is there and cannot be used. */
 export type ConfState = { readonly conf?: MachineConf; readonly problem?: BureauError };

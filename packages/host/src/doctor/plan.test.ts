@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { type Action, actionKey, planSteps } from "./action.ts";
+import { type Action, actionKey, planSteps } from "./plan.ts";
 
 const folder = (path: string): Action => ({ kind: "folder", path, owner: "a", group: "a", mode: 0o755 });
 const start = (unit: string): Action => ({ kind: "start", unit });

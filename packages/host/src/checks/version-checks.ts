@@ -3,9 +3,9 @@ import { readlinkSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
 import { argumentsOf } from "@bureau/os/process-table";
 import { programIn } from "@bureau/os/runtime-command";
-import { type Check, type Finding, fail, hidden, pass, skip } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { buildAt, buildOfProcessPath } from "../installed-build.ts";
+import { buildAt, buildOfProcessPath } from "../system/installed-build.ts";
+import { type Check, type Finding, fail, hidden, pass, skip } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 import { currentBuild } from "./program-checks.ts";
 
 export const versionChecks: readonly Check[] = ["launcher", "daemon"].map((name): Check => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { isUnfinished, withoutMember, withoutName } from "./account-changes.ts";
+import { isUnfinished, withoutMember, withoutName } from "../resources/account-files.ts";
 import { parseAccounts, sessionGroups } from "./accounts.ts";
 
 const accounts = parseAccounts(

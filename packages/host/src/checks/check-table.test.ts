@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { type EgressSettings, noEgressSettings } from "@bureau/os/egress";
+import { askAlias, askHomeserver, skewOf } from "./ask-homeserver.ts";
 import type { Finding } from "./check.ts";
 import { checkTable } from "./check-table.ts";
-import { remedies } from "./checks/system-checks.ts";
-import { askAlias, askHomeserver, skewOf } from "./homeserver-probe.ts";
 import type { HostView } from "./host-view.ts";
+import { remedies } from "./system-checks.ts";
 
 test("every check has an id of its own, fit for a command line, and says what it expects and how it is repaired", () => {
   const ids = checkTable.map(({ id }) => id);

@@ -8,11 +8,11 @@ import { evalCommand } from "@bureau/os/runtime-command";
 import { daemonUnit } from "@bureau/os/unit-names";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import { type FleetLocalpart, fleetOf, parsePrincipalName, principalType } from "@bureau/schema/refs";
-import { asOperator } from "../accounts.ts";
-import { type Check, type Finding, fail, hidden, pass, skip, warn } from "../check.ts";
-import type { HostView } from "../host-view.ts";
-import { look } from "../look.ts";
-import { runCommand } from "../run-command.ts";
+import { asOperator } from "../system/accounts.ts";
+import { look } from "../system/look.ts";
+import { runCommand } from "../system/run-command.ts";
+import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";
+import type { HostView } from "./host-view.ts";
 import { refusalOf } from "./socket-checks.ts";
 
 export const serviceChecks: readonly Check[] = [
