@@ -3,23 +3,21 @@
  * session. After that its token is worth nothing, whatever becomes of the request, and whoever waits for the answer may
  * take the machine out of its rooms.
  */
+
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
-import { type Clock, timestamp } from "@bureau/kit/clock";
+import { timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineDecommissioned } from "@bureau/schema/events";
 import { stateKeyOf } from "@bureau/schema/refs";
 import type { Decommission } from "./desired/decommission.ts";
 
-export type DepartureDeps = {
+export type DepartureDeps = Runtime & {
   readonly session: Pick<MatrixSession, "putState" | "logout" | "userId">;
   /** Whether the request still stands: it may be withdrawn until it is answered. */
   readonly stands: (decommission: Decommission) => boolean;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
 };
 
 export class Departure {

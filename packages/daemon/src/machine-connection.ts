@@ -3,9 +3,10 @@
  * in sync. The homeserver may be away for as long as it likes, before or during; only a session or a membership that was
  * taken away ends it.
  */
+
 import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
-import type { Clock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { Runtime } from "@bureau/kit/runtime";
 import type { StateEvent, TimelineEvent } from "@bureau/matrix/event";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { RoomStateStore } from "@bureau/matrix/room-state";
@@ -24,25 +25,24 @@ const ACCEPT_ATTEMPTS_MAX = 10;
 /** Number of strangers' invitations to log. */
 const STRANGE_MAX = 100;
 
-export type ConnectionDeps = Facts & {
-  readonly machine: MachineLocalpart;
-  readonly server: ServerName;
-  readonly states: RoomStateStore;
-  /** The sync scope. */
-  readonly scope: SyncScope;
-  readonly clock: Clock;
-  readonly random: () => number;
-  /** How soon a homeserver that is away is asked again; looked at each time. */
-  readonly backoff: BackoffPolicy;
-  /** The rooms are joined: whoever posts to them may begin. */
-  readonly onRooms: (rooms: MachineRooms) => void;
-  /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
-  readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
-  /** Events in the config room since the daemon follows it. */
-  readonly onConfigEvents: (events: readonly TimelineEvent[]) => void;
-  /** It is in sync from now on, or is not any more. */
-  readonly onState: (state: ConnectionState) => void;
-};
+export type ConnectionDeps = Facts &
+  Runtime & {
+    readonly machine: MachineLocalpart;
+    readonly server: ServerName;
+    readonly states: RoomStateStore;
+    /** The sync scope. */
+    readonly scope: SyncScope;
+    /** How soon a homeserver that is away is asked again; looked at each time. */
+    readonly backoff: BackoffPolicy;
+    /** The rooms are joined: whoever posts to them may begin. */
+    readonly onRooms: (rooms: MachineRooms) => void;
+    /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
+    readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
+    /** Events in the config room since the daemon follows it. */
+    readonly onConfigEvents: (events: readonly TimelineEvent[]) => void;
+    /** It is in sync from now on, or is not any more. */
+    readonly onState: (state: ConnectionState) => void;
+  };
 
 /** Why nothing is decided at the moment; undefined while in sync. */
 export type ConnectionState = {

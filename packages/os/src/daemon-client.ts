@@ -3,6 +3,9 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "@bureau/kit/errors";
 import {
+  type DebugPart,
+  type DebugReply,
+  DebugReplySchema,
   type LogsReplySchema,
   LogsReplySchema as logsReply,
   type MachineReport,
@@ -32,6 +35,10 @@ export const agentLogs = (
   layout: Layout,
   request: { readonly token: string; readonly principal: string; readonly lines: number },
 ): Promise<v.InferOutput<typeof LogsReplySchema>> => ask(layout, { action: "logs", ...request }, logsReply);
+
+/** What the daemon's pure parts see at this moment; needs no token. @throws BureauError `unavailable` when the daemon is away */
+export const debugView = async (layout: Layout, part: DebugPart): Promise<DebugReply["view"]> =>
+  (await ask(layout, { action: "debug", part }, DebugReplySchema)).view;
 
 async function ask<const Schema extends v.GenericSchema>(
   layout: Layout,

@@ -1,7 +1,7 @@
 /**
  * The operator's socket (observe.sock): one JSON object and a newline each way (wire facts, section 8.1).
- * `status` and `logs` are ours, added beside the reference's actions. `status` needs no token: whoever may open the
- * socket may know what the machine is doing, also while its homeserver is away.
+ * `status`, `logs` and `debug` are ours, added beside the reference's actions. `status` and `debug` need no token: a
+ * process that may open the socket may see what the machine does, also while the homeserver is unreachable.
  */
 import * as v from "valibot";
 import { LimitsFactSchema, SandboxConfinementSchema } from "./launcher-ipc.ts";
@@ -9,6 +9,15 @@ import { list } from "./parse.ts";
 
 /** Bytes of one request or reply line. */
 export const OBSERVE_LINE_BYTES_MAX = 4 * 1024 * 1024;
+
+/** What `debug` prints: see `DebugReplySchema`. */
+export const debugParts = [
+  "plan", // inputs and result of the planner at this moment
+  "rooms", // the rooms as synced: event types, counts, aliases
+  "state", // what the reconciler and the upgrader remember
+  "authorization", // the policies that decisions are made from
+] as const;
+export type DebugPart = (typeof debugParts)[number];
 
 export const ObserveRequestSchema = v.object({
   /** `""` means `observe`, as in the reference. */
@@ -20,6 +29,8 @@ export const ObserveRequestSchema = v.object({
   /** `logs`: how many lines. */
   lines: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000))),
   observable: v.optional(v.boolean()),
+  /** `debug`: what to print. */
+  part: v.optional(v.picklist(debugParts)),
 });
 export type ObserveRequest = v.InferOutput<typeof ObserveRequestSchema>;
 
@@ -90,6 +101,14 @@ export const MachineReportSchema = v.object({
 export type MachineReport = v.InferOutput<typeof MachineReportSchema>;
 
 export const LogsReplySchema = v.object({ ok: v.literal(true), output: v.string(), live: v.boolean() });
+
+/** `view` is for people and changes with the code. It holds no credentials, payloads, environments or tokens. */
+export const DebugReplySchema = v.object({
+  ok: v.literal(true),
+  part: v.picklist(debugParts),
+  view: v.record(v.string(), v.unknown()),
+});
+export type DebugReply = v.InferOutput<typeof DebugReplySchema>;
 
 export const ObserveErrorSchema = v.object({
   ok: v.literal(false),

@@ -3,10 +3,12 @@
  * away they stay here, up to a limit, beyond which the oldest are dropped and counted. What the homeserver refuses for
  * good is dropped with a warning. Each has one transaction ID, so a retry is never a second message.
  */
+
 import { randomUUID } from "node:crypto";
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import { Wakeup } from "../wakeup.ts";
 import type { EventMessage } from "./event-message.ts";
@@ -17,10 +19,7 @@ export type Send = (content: EventMessage, txnId: string, signal: AbortSignal) =
 
 export type Message = { readonly content: EventMessage; readonly txnId: string };
 
-type OutboxDeps = {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly random: () => number;
+type OutboxDeps = Runtime & {
   /** What an earlier program of this machine had not sent; the first to go. */
   readonly unsent?: readonly Message[];
   /** Nothing of {@link OutboxDeps.unsent} waits any more. */

@@ -7,8 +7,7 @@
  */
 
 import { canonicalJson } from "@bureau/kit/canonical-json";
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName } from "@bureau/schema/refs";
@@ -28,10 +27,8 @@ export type Health = {
   readonly reason?: string;
 };
 
-export type HealthMonitorDeps = {
+export type HealthMonitorDeps = Pick<Runtime, "clock" | "log"> & {
   readonly probe: HealthProbe;
-  readonly clock: Clock;
-  readonly log: Log;
   readonly onChange: () => void;
 };
 

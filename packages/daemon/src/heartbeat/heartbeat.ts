@@ -2,8 +2,7 @@
  * The machine's sign of life: `m.bureau.machine_status` in the fleet's machine room, every interval, changed or not. A
  * fleet controller calls a machine suspect after 30 s of silence and offline after 90 s, so the interval is at most 30 s.
  */
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineStatus } from "@bureau/schema/events";
@@ -11,7 +10,7 @@ import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import { type Usage, UsageMeter } from "../hardware/usage.ts";
 
-export type HeartbeatDeps = {
+export type HeartbeatDeps = Pick<Runtime, "clock" | "log"> & {
   readonly session: Pick<MatrixSession, "putState">;
   readonly machine: UserId;
   readonly room: RoomId;
@@ -20,8 +19,6 @@ export type HeartbeatDeps = {
   readonly publishFacts: () => Promise<void>;
   readonly sandboxes: () => readonly SandboxStatus[];
   readonly userOf: (account: ReturnType<typeof parsePrincipalName>) => UserId;
-  readonly clock: Clock;
-  readonly log: Log;
 };
 
 /** Interval between checks of the machine's other published events. */

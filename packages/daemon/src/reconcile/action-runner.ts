@@ -2,9 +2,9 @@
  * Carries out one planned action: asks the launcher or a proxy, remembers what came of it, and tells the config room.
  * It never throws: what fails is remembered as a reason to wait, and the next plan decides.
  */
-import type { Clock } from "@bureau/kit/clock";
+
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
@@ -34,7 +34,7 @@ const EXIT_UNKNOWN = -1;
 /** The launcher's words for a configuration that no further try makes right. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(["forbidden", "invalid-input"]);
 
-export type ActionRunnerDeps = {
+export type ActionRunnerDeps = Runtime & {
   readonly launcher: Launcher;
   readonly proxies: ProxyAdmin;
   readonly state: ReconcileState;
@@ -46,9 +46,6 @@ export type ActionRunnerDeps = {
   readonly onRemoval: (account: PrincipalName) => void;
   /** Between SIGTERM and SIGKILL. */
   readonly graceMs: number;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
 };
 
 export class ActionRunner {

@@ -5,8 +5,7 @@
  *
  * Best effort: a machine may lack the level, a homeserver may be down. A failure does not keep a principal from starting.
  */
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
   type PrincipalName,
@@ -24,12 +23,10 @@ const INVITE_MS_MAX = 3_000;
 
 const MembershipSchema = v.object({ membership: v.string() });
 
-export type InvitationsDeps = {
+export type InvitationsDeps = Pick<Runtime, "clock" | "log"> & {
   readonly session: Pick<MatrixSession, "getState" | "inviteUser">;
   /** Undefined until the rooms are known. */
   readonly rooms: () => MachineRooms | undefined;
-  readonly clock: Clock;
-  readonly log: Log;
 };
 
 export class Invitations {

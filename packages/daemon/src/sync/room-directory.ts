@@ -2,9 +2,9 @@
  * Rooms by alias, found and joined in the background when somebody wants them. Asking never waits. What is missing is
  * looked for again from time to time, and at once when an invitation came.
  */
+
 import { delayMs } from "@bureau/kit/backoff";
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { isTransient } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { RoomAlias, RoomId } from "@bureau/schema/refs";
@@ -13,13 +13,10 @@ import type { RoomLookup } from "../desired/snapshot.ts";
 /** Looking again: soon at first, for a room that is just being made. */
 const searchAgain = { firstMs: 2_000, maxMs: 60_000 };
 
-export type RoomDirectoryDeps = {
+export type RoomDirectoryDeps = Runtime & {
   readonly session: Pick<MatrixSession, "resolveAlias" | "joinRoom">;
   /** Whether the machine is in the room, as far as synced. */
   readonly isJoined: (room: RoomId) => boolean;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   /** Called when a lookup has a new answer. */
   readonly onChange: () => void;
 };
