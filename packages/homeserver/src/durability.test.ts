@@ -135,7 +135,7 @@ test("two programs cannot share a data directory", async () => {
   );
 });
 
-test("a missing or bad flag is named, with the usage, and exits with 2", async () => {
+test("names a missing or bad flag, prints the usage and exits with 2", async () => {
   const folder = makeFolder();
   const missing = spawnProgram(["--data-dir", folder]);
   expect(await missing.exited).toBe(2);
@@ -148,7 +148,7 @@ test("a missing or bad flag is named, with the usage, and exits with 2", async (
   expect(await new Response(port.stderr).text()).toContain("99999");
 });
 
-test("it listens on a unix socket too, also where a killed program left its own; the database is private", async () => {
+test("listens on a unix socket too, even where a killed program left its socket; the database is private", async () => {
   const folder = makeFolder();
   const path = join(folder, "hs.sock");
   const program = await startProgram(folder, `unix:${path}`);

@@ -54,7 +54,7 @@ function listenAddresses(texts: readonly string[], shared: boolean): HomeserverC
   try {
     const [first, ...others] = texts.map(parseListenAddress);
     if (first === undefined) throw bad("Flag --listen is missing");
-    // A supervisor of an earlier version holds the port meanwhile, and would keep this program from having it.
+    // A supervisor of an earlier version holds the port, so an exclusive bind would fail.
     return shared && first.kind === "tcp" ? [{ ...first, shared }] : [first, ...others];
   } catch (error) {
     throw isBureauError(error) ? error : bad(`--listen: ${messageOf(error)}`);

@@ -76,7 +76,7 @@ test("a long poll is woken by a state change", async () => {
   expect(Math.min(...latencies)).toBeLessThan(5_000);
 });
 
-test("an event that the filter hides does not end a long poll", async () => {
+test("a filtered event does not end a long poll", async () => {
   const bob = await person(server, "bob");
   const roomId = await makeRoom(bob);
   const filter = JSON.stringify({
@@ -105,7 +105,7 @@ test("state that the timeline filter hides still arrives, in the state section",
   expect(eventsAt(room, "state", "events").map((event) => event.content)).toEqual([{ n: 2 }]);
 });
 
-test("lazy loading gives the members that the timeline needs, and no others", async () => {
+test("lazy loading sends only the members that the timeline needs", async () => {
   const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
   const roomId = await makeRoom(bob, { preset: "public_chat" });
   await carol.api.ok("POST", `/rooms/${encode(roomId)}/join`, {});
@@ -119,7 +119,7 @@ test("lazy loading gives the members that the timeline needs, and no others", as
   expect(at(room, "summary", "m.heroes")).toEqual([carol.userId]);
 });
 
-test("a token that ends during a long poll ends the poll's authority too", async () => {
+test("a token that ends during a long poll ends the poll", async () => {
   const bob = await person(server, "bob");
   const since = String((await syncOnce(bob))["next_batch"]);
   const poll = bob.api.get(`/sync?since=${encode(since)}&timeout=20000`);
@@ -129,7 +129,7 @@ test("a token that ends during a long poll ends the poll's authority too", async
   expect([answer.status, answer.body["errcode"]]).toEqual([401, "M_UNKNOWN_TOKEN"]);
 });
 
-test("the first account is the server's admin; it deactivates and resets passwords, and nobody else does", async () => {
+test("the first account is the server's admin; only it deactivates accounts and resets passwords", async () => {
   const [bob, eve] = [await person(server, "bob"), await person(server, "eve")];
   const reset = `/_synapse/admin/v1/reset_password/${encode(bob.userId)}`;
   expect((await eve.api.post(reset, { new_password: "stolen" })).body["errcode"]).toBe("M_FORBIDDEN");
@@ -144,7 +144,7 @@ test("the first account is the server's admin; it deactivates and resets passwor
   expect((await admin.api.post("/_synapse/admin/v1/deactivate/%40nobody%3Abureau.local")).status).toBe(404);
 });
 
-test("a deactivated account comes back only by the admin, with a new password", async () => {
+test("only the admin reactivates an account, with a new password", async () => {
   const bob = await person(server, "bob");
   const user = `/_synapse/admin/v2/users/${encode(bob.userId)}`;
   await admin.api.ok("PUT", user, { deactivated: true });
@@ -155,7 +155,7 @@ test("a deactivated account comes back only by the admin, with a new password", 
   expect((await logIn(bob, "back again")).status).toBe(200);
 });
 
-test("a deactivated user has left every room, in the same moment", async () => {
+test("deactivation leaves every room in the same transaction", async () => {
   const bob = await person(server, "bob");
   const roomId = await makeRoom(admin, { invite: [bob.userId] });
   await bob.api.ok("POST", `/rooms/${encode(roomId)}/join`, {});
@@ -167,7 +167,7 @@ test("a deactivated user has left every room, in the same moment", async () => {
   expect(member["membership"]).toBe("leave");
 });
 
-test("a denial names the level that is needed and the one that one has", async () => {
+test("a denial names the required level and the user's level", async () => {
   const bob = await person(server, "bob");
   const roomId = await makeRoom(admin, { preset: "public_chat" });
   await bob.api.ok("POST", `/rooms/${encode(roomId)}/join`, {});
@@ -177,7 +177,7 @@ test("a denial names the level that is needed and the one that one has", async (
   expect(kick.body["error"]).toBe("You need power level 50 to kick in this room; you have 0");
 });
 
-test("a room that cannot be made whole is not made at all", async () => {
+test("a failed creation leaves no part of a room", async () => {
   const bob = await person(server, "bob");
   const alias = freshName("half");
   const answer = await bob.api.post("/createRoom", {
@@ -191,7 +191,7 @@ test("a room that cannot be made whole is not made at all", async () => {
   expect(at(await syncOnce(bob), "rooms", "join")).toEqual({});
 });
 
-test("a room that is not made moves no position, and what follows is not lost after a restart", async () => {
+test("a failed creation moves no stream position, and later events survive a restart", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
   const listen = [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }] as const;
   const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
@@ -212,7 +212,7 @@ test("a room that is not made moves no position, and what follows is not lost af
   rmSync(dataDir, { recursive: true, force: true });
 });
 
-test("keys that are refused leave no change behind that ends long polls", async () => {
+test("refused keys change nothing and end no long poll", async () => {
   const bob = await person(server, "bob");
   const upload = await bob.api.post("/keys/upload", {
     device_keys: { user_id: bob.userId, device_id: bob.deviceId },
@@ -223,7 +223,7 @@ test("keys that are refused leave no change behind that ends long polls", async 
   expect(at(await syncOnce(bob, { since }), "device_lists", "changed")).toEqual([]);
 });
 
-test("guessing passwords is slowed down, and the right one still works", async () => {
+test("slows down password guessing, and accepts the right password", async () => {
   const bob = await person(server, "bob");
   for (let n = 0; n < 20; n++) expect((await logIn(bob, "guess")).status).toBe(403);
   const answers = await Promise.all(Array.from({ length: 30 }, () => logIn(bob, "guess")));
@@ -256,7 +256,7 @@ test("an alias below a namespace needs a server admin or power in the namespace"
   expect((await take(carol, freshName("plain"))).status).toBe(200);
 });
 
-test("a user who floods the server must wait; its reads and the administrator need not", async () => {
+test("a user who floods the server must wait; reads and the administrator do not", async () => {
   const bob = await person(server, "bob");
   const text = "x".repeat(250_000);
   const write = (who: Person, n: number) =>
@@ -292,7 +292,7 @@ test("the admin API has a version, and refuses unsupported changes of an account
   }
 });
 
-test("a name that nobody can have is refused, and nothing of it is remembered", async () => {
+test("refuses a login with an invalid name and stores nothing", async () => {
   const login = {
     type: "m.login.password",
     identifier: { type: "m.id.user", user: "n".repeat(300) },
@@ -311,7 +311,7 @@ test("tokens and passwords are not in the database file", () => {
   expect(bytes).not.toContain(admin.password);
 });
 
-test("bodies above a megabyte are refused, announced or not", async () => {
+test("refuses bodies above a megabyte, with and without a Content-Length", async () => {
   const big = `{"x":"${"y".repeat(1_100_000)}"}`;
   const announced = await admin.api.raw("POST", "/createRoom", big);
   expect([announced.status, at(await announced.json(), "errcode")]).toEqual([413, "M_TOO_LARGE"]);
@@ -329,7 +329,7 @@ test("bodies above a megabyte are refused, announced or not", async () => {
   expect([streamed.status, at(await streamed.json(), "errcode")]).toEqual([413, "M_TOO_LARGE"]);
 });
 
-test("hostile JSON is refused and harms nobody", async () => {
+test("refuses hostile JSON and keeps serving", async () => {
   const roomId = await makeRoom(admin);
   const put = async (body: string): Promise<[number, unknown]> => {
     const response = await admin.api.raw("PUT", `/rooms/${encode(roomId)}/state/m.bureau.thing`, body);
@@ -354,7 +354,7 @@ test("hostile JSON is refused and harms nobody", async () => {
   expect(notUtf8.status).toBe(400);
 });
 
-test("names that are too long, and paths that are no UTF-8, are refused", async () => {
+test("refuses too long names and paths that are not UTF-8", async () => {
   const roomId = await makeRoom(admin);
   const long = "k".repeat(256);
   expect((await admin.api.put(`/rooms/${encode(roomId)}/state/m.x/${long}`, {})).status).toBe(413);
@@ -368,7 +368,7 @@ test("names that are too long, and paths that are no UTF-8, are refused", async 
   expect((await admin.api.get("/sync?since=s999999999")).status).toBe(400);
 });
 
-test("a client that hangs up during a long poll leaves nothing behind", async () => {
+test("a disconnect during a long poll leaves no state behind", async () => {
   const bob = await person(server, "bob");
   const since = String((await syncOnce(bob))["next_batch"]);
   const { port } = homeserver;
@@ -382,7 +382,7 @@ test("a client that hangs up during a long poll leaves nothing behind", async ()
   expect(at(await syncOnce(bob, { since }), "rooms", "join", roomId)).toBeDefined();
 });
 
-test("a request that never comes to its end does not keep the server from stopping", async () => {
+test("an unfinished request does not prevent the server from stopping", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
   const listen = [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }] as const;
   const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
@@ -403,7 +403,7 @@ test("a request that never comes to its end does not keep the server from stoppi
   rmSync(dataDir, { recursive: true, force: true });
 });
 
-test("what a former member may not know stays hidden when an invite is refused later", async () => {
+test("hidden events stay hidden from a former member who refuses a later invite", async () => {
   const bob = await person(server, "bob");
   const roomId = await makeRoom(admin, { invite: [bob.userId] });
   const room = `/rooms/${encode(roomId)}`;
@@ -417,7 +417,7 @@ test("what a former member may not know stays hidden when an invite is refused l
   expect(JSON.stringify(await syncOnce(bob, { filter }))).not.toContain("secret topic");
 });
 
-/** A room of the admin's with somebody in it, and a way to send to it that gives the event's ID. */
+/** A room of the admin's with a second member, and a function that sends to it and returns the event's ID. */
 async function roomWith(who: Person, request: Record<string, unknown> = {}) {
   const roomId = await makeRoom(admin, { preset: "public_chat", ...request });
   const room = `/rooms/${encode(roomId)}`;
@@ -431,7 +431,7 @@ const relatesTo = (relType: string, eventId: string) => ({
   "m.relates_to": { rel_type: relType, event_id: eventId },
 });
 
-test("what relates to an event is shown with it as far as one sees, and only that of its own room", async () => {
+test("bundles only related events that the viewer may see, of the same room", async () => {
   const [bob, eve] = [await person(server, "bob"), await person(server, "eve")];
   const { room, send, read } = await roomWith(bob);
   const root = await send(admin, { body: "root" });
@@ -460,7 +460,7 @@ test("what relates to an event is shown with it as far as one sees, and only tha
   expect(JSON.stringify(redacted)).not.toContain("a secret reason");
 });
 
-test("what is shown with an event has nothing shown with itself", async () => {
+test("bundled events have no bundled events", async () => {
   const bob = await person(server, "bob");
   const { room, send } = await roomWith(bob);
   let last = await send(bob, { body: "root" });
@@ -471,7 +471,7 @@ test("what is shown with an event has nothing shown with itself", async () => {
   expect(JSON.stringify(page).length).toBeLessThan(100_000);
 });
 
-test("a former member reads no state from after they left, by no way", async () => {
+test("a former member cannot read state from after they left, on any endpoint", async () => {
   const [bob, carol] = [await person(server, "bob"), await person(server, "carol")];
   const { roomId, room } = await roomWith(bob);
   await admin.api.ok("POST", `${room}/kick`, { user_id: bob.userId });
@@ -499,7 +499,7 @@ test("a former member reads no state from after they left, by no way", async () 
   }
 });
 
-test("who joined later does not read the members of before, where the history is hidden", async () => {
+test("a later member does not read earlier members where the history is hidden", async () => {
   const bob = await person(server, "bob");
   const visibility = { type: "m.room.history_visibility", content: { history_visibility: "joined" } };
   const roomId = await makeRoom(admin, { preset: "public_chat", initial_state: [visibility] });
@@ -516,7 +516,7 @@ test("who joined later does not read the members of before, where the history is
   expect(eventsAt(await bob.api.ok("GET", `${room}/members?at=${later}`), "chunk")).toHaveLength(2);
 });
 
-test("state that was redacted in a gap, or behind a filter, comes again, emptied", async () => {
+test("state redacted in a gap or behind a filter is sent again, empty", async () => {
   const bob = await person(server, "bob");
   const { roomId, room, send } = await roomWith(bob);
   const put = async (key: string, n: number): Promise<string> =>
@@ -543,7 +543,7 @@ test("state that was redacted in a gap, or behind a filter, comes again, emptied
   expect(await stateWith({ limit: 50 })).toEqual([]);
 });
 
-test("a page that finds nothing in many events says where to go on", async () => {
+test("an empty page after many events has a token to continue from", async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "bhs-"));
   const listen = [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }] as const;
   const config = { dataDir, serverName: "bureau.local", listen, registrationToken: new Secret("tok") };
@@ -593,7 +593,7 @@ function fillRoom(dataDir: string, roomId: string, count: number): void {
   db.close();
 }
 
-test("many messages to a device come in several answers, each once, and a large one is refused", async () => {
+test("sends many messages to a device in several answers, each once, and refuses a large one", async () => {
   const bob = await person(server, "bob");
   const to = (body: object) => ({ messages: { [bob.userId]: { [bob.deviceId]: body } } });
   for (let n = 0; n < 150; n++)
@@ -615,7 +615,7 @@ test("many messages to a device come in several answers, each once, and a large 
   expect(numbers).toEqual(Array.from({ length: 150 }, (_, n) => n));
 });
 
-test("what a user keeps is bounded, and may be made smaller", async () => {
+test("limits a user's data, and accepts a smaller replacement", async () => {
   const bob = await person(server, "bob");
   const put = (type: string, bytes: number) =>
     bob.api.put(`/user/${encode(bob.userId)}/account_data/${type}`, { x: "y".repeat(bytes) });

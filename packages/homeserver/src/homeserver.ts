@@ -46,13 +46,13 @@ import { SyncService } from "./sync/sync-service.ts";
 import { UserData } from "./sync/user-data.ts";
 
 export type HomeserverConfig = {
-  /** Folder of the database; made with mode 0700 when it is missing. */
+  /** Folder of the database. Created with mode 0700 when missing. */
   readonly dataDir: string;
   /** The part of user IDs after the colon. */
   readonly serverName: string;
-  /** The first must be free at once; others are waited for, so that a taken port does not stop what uses a socket. */
+  /** The first must be free at once. The server waits for the others, so that a port in use does not stop the clients of the socket. */
   readonly listen: readonly [ServerAddress, ...ServerAddress[]];
-  /** Who registers must know this. */
+  /** Registration needs this token. */
   readonly registrationToken: Secret;
 };
 
@@ -106,7 +106,7 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
   }
 }
 
-/** Between two attempts to have an address that another program has. */
+/** Milliseconds between two attempts to bind an address that is in use. */
 const LISTEN_RETRY_MS = 1_000;
 
 /** Undefined when the homeserver stops before the address is free. */

@@ -64,13 +64,13 @@ export class Accounts {
     return userId;
   }
 
-  /** Makes an account. */
+  /** Creates an account. */
   async register(localpart: string, password: string): Promise<string> {
     this.availableUserId(localpart);
     const hash = await hashPassword(password);
     const { db, store, clock } = this.#deps;
     return db.transaction(() => {
-      // Again, for the event loop went on while the password was hashed.
+      // Check again: other requests ran while the password was hashed.
       const userId = this.availableUserId(localpart);
       store.insertUser(userId, hash, store.isEmpty(), clock.now(), localpart);
       return userId;
@@ -88,7 +88,7 @@ export class Accounts {
    */
   async logIn(name: string, password: string, source: string): Promise<string> {
     const userId = this.userIdOf(name);
-    // Nobody has such a name, and nothing of it is kept.
+    // No user has such a name; store nothing for it.
     if (Buffer.byteLength(userId) > USER_ID_BYTES_MAX) throw wrongLogin();
     await this.#guesses.turn(source);
     const user = this.#deps.store.user(userId);
@@ -103,12 +103,12 @@ export class Accounts {
     return userId;
   }
 
-  /** Throws unless `password` is the user's, whose session asks. */
+  /** Throws unless `password` is that of the user of the session. */
   async checkPassword(userId: string, password: string): Promise<void> {
     await this.logIn(userId, password, userId);
   }
 
-  /** Sets a new password and, if asked, ends every session but `keepDeviceId`'s. */
+  /** Sets a new password. On request, ends every session except that of `keepDeviceId`. */
   async changePassword(
     userId: string,
     password: string,
@@ -125,7 +125,7 @@ export class Accounts {
     });
   }
 
-  /** Gives a deactivated account back, with a new password. */
+  /** Reactivates a deactivated account with a new password. */
   async reactivate(userId: string, password: string): Promise<void> {
     const hash = await hashPassword(password);
     const { db, store } = this.#deps;
@@ -144,7 +144,7 @@ export class Accounts {
     );
   }
 
-  /** Ends the account and its sessions; leaving its rooms is the caller's part of the same transaction. */
+  /** Ends the account and its sessions. The caller leaves its rooms in the same transaction. */
   deactivate(userId: string): void {
     const { db, store, sessions } = this.#deps;
     db.transaction(() => {
@@ -155,7 +155,7 @@ export class Accounts {
     });
   }
 
-  /** M_NOT_FOUND when nobody has this ID. */
+  /** M_NOT_FOUND when no user has this ID. */
   requireUser(userId: string): UserRow {
     const user = this.#deps.store.user(userId);
     if (user === undefined) throw notFound(`There is no user ${userId.slice(0, USER_ID_BYTES_MAX)}`);

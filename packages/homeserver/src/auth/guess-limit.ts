@@ -1,15 +1,15 @@
 /**
- * Slows down who guesses passwords. After some wrong ones from an address, further attempts from there take turns with a
- * pause between them; they are not refused, so that who knows the password gets in meanwhile.
+ * Slows down password guessing. After several wrong passwords from an address, its further attempts run one by one with a
+ * pause between them. They are not refused, so that a user with the right password can still log in.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { MatrixError } from "../http/matrix-error.ts";
 
-/** Wrong passwords from one address in a window, before its attempts take turns. */
+/** Wrong passwords from one address in a window before its attempts are queued. */
 const FAILURES_MAX = 20;
 const WINDOW_MS = 60_000;
 const PAUSE_MS = 300;
-/** Attempts from one address that wait for their turn. */
+/** Queued attempts from one address. */
 const WAITING_MAX = 10;
 const SOURCES_MAX = 10_000;
 

@@ -1,6 +1,6 @@
 /**
- * User-interactive authentication: the 401 dance in which a client learns the stages, completes them, and repeats
- * its request with `auth`. Sessions live in memory; after a restart a client simply starts the dance again.
+ * User-interactive authentication: a 401 tells the client the stages; the client completes them and repeats
+ * its request with `auth`. Sessions are kept in memory. After a restart the client starts again.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { MatrixError } from "../http/matrix-error.ts";
@@ -13,7 +13,7 @@ export type Stage = {
   readonly check: (auth: JsonObject) => void | Promise<void>;
 };
 
-/** `purpose` is a SHA-256: what it is of may be as long as a request. */
+/** `purpose` is a SHA-256, because the operation it stands for may be as long as a request. */
 type AuthSession = { readonly purpose: string; readonly expires: number };
 
 const SESSIONS_MAX = 1_000;
@@ -51,7 +51,7 @@ export class InteractiveAuth {
       if (!(error instanceof MatrixError)) throw error;
       throw this.#challenge(purpose, stage, id, error.body());
     }
-    // Passed once, a session is used up: nobody registers twice with one.
+    // A session is used up once passed, so that it serves one registration only.
     if (id !== undefined) this.#sessions.delete(id);
   }
 
@@ -86,7 +86,7 @@ export class InteractiveAuth {
   }
 }
 
-/** The 401 of the dance: it has an errcode only when a stage was tried and failed. */
+/** The 401 with the stages. It has an errcode only when a stage was tried and failed. */
 class ChallengeError extends MatrixError {
   readonly #isFailure: boolean;
   constructor(errcode: string, message: string, extra: JsonObject, isFailure: boolean) {

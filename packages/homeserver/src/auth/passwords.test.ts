@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { MatrixError } from "../http/matrix-error.ts";
 import { verifyPassword } from "./passwords.ts";
 
-test("who comes when many passwords wait to be checked is sent away, and the others are not", async () => {
+test("refuses a login when many passwords wait for their check, and completes the others", async () => {
   const hash = await Bun.password.hash("right", { algorithm: "bcrypt", cost: 4 });
   const all = Array.from({ length: 130 }, () => verifyPassword("right", hash));
   const settled = await Promise.allSettled(all);

@@ -1,15 +1,15 @@
 /**
- * Password hashing: argon2id on Bun's thread pool, so that the event loop goes on. The cost is the smallest that
+ * Password hashing: argon2id on Bun's thread pool, so that the event loop is not blocked. The cost is the smallest that
  * the OWASP password storage sheet names (19 MiB, 2 passes): 26 ms on the machine this was measured on.
  */
 import { MatrixError } from "../http/matrix-error.ts";
 
 const cost = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as const;
-/** Bytes of a password; longer ones would only cost time. */
+/** Maximum bytes of a password. Longer ones add no security and cost time. */
 const PASSWORD_BYTES_MAX = 512;
 /** Hashes at once: bounds memory at 4 × 19 MiB when many clients log in together. */
 const CONCURRENT_MAX = 4;
-/** Requests that wait for their turn: a second or two of hashing. They need no token, so there must be an end of them. */
+/** Requests in the queue: one or two seconds of hashing. They need no token, so the queue needs a limit. */
 const WAITING_MAX = 100;
 const RETRY_AFTER_MS = 2_000;
 

@@ -1,4 +1,4 @@
-/** Random identifiers: unguessable, and in the alphabet each Matrix grammar allows. */
+/** Random identifiers that cannot be guessed, in the alphabet that each Matrix grammar allows. */
 import { randomBytes } from "node:crypto";
 
 /** `bytes` of randomness in URL-safe base64 without padding. */

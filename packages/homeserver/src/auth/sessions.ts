@@ -1,6 +1,6 @@
 /**
  * Access tokens and the devices behind them. Tokens are random, kept only as SHA-256, and cached in memory by that
- * hash; every way of ending a session goes through here, so that a cached token can never outlive its row.
+ * hash; every way of ending a session goes through here, so that no cached token outlives its row.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { MatrixError } from "../http/matrix-error.ts";
@@ -16,7 +16,7 @@ export type Session = {
   readonly tokenHash: string;
 };
 
-/** Cached sessions; past it the cache starts again. */
+/** Cached sessions. Past this number the cache is emptied. */
 const CACHE_MAX = 10_000;
 /** A device's "last seen" is written at most this often, so that reads do not become writes. */
 const LAST_SEEN_EVERY_MS = 10 * 60_000;
@@ -46,7 +46,7 @@ export class Sessions {
     return session;
   }
 
-  /** For a request that waited: throws M_UNKNOWN_TOKEN when its session has ended meanwhile. */
+  /** For a request that waited. Throws M_UNKNOWN_TOKEN when its session ended in the meantime. */
   requireLive(session: Session): void {
     if (this.#accounts.token(session.tokenHash) === undefined) throw unknownToken();
   }
@@ -79,7 +79,7 @@ export class Sessions {
     });
   }
 
-  /** Ends all devices of a user but, if given, one. Returns the IDs that ended. */
+  /** Ends all devices of a user except the given one. Returns the IDs of the ended devices. */
   closeAll(userId: string, exceptDeviceId?: string): string[] {
     const ids = this.#accounts
       .devices(userId)
@@ -91,12 +91,12 @@ export class Sessions {
     return ids;
   }
 
-  /** Forgets what is cached about a user whose rights changed. */
+  /** Drops the cached sessions of a user whose rights changed. */
   refresh(userId: string): void {
     this.#evict((session) => session.userId === userId);
   }
 
-  /** `listener` is told of every device that ends. */
+  /** Calls `listener` for every device that ends. */
   onEnded(listener: (userId: string, deviceId: string) => void): void {
     this.#ended.add(listener);
   }
@@ -137,7 +137,7 @@ export class Sessions {
     try {
       this.#accounts.touchDevice(session.userId, session.deviceId, now, ip);
     } catch (error) {
-      // When a device was seen last is worth no request: a full disk must not stop those that only read.
+      // A full disk must not fail requests that only read, so a failure to write "last seen" is ignored.
       if (!isDiskFull(error)) throw error;
     }
   }

@@ -1,6 +1,6 @@
 /**
- * The HTTP edge: one Bun.serve that finds the route, checks the token, runs the handler and turns whatever comes
- * back or is thrown into JSON. Every answer carries CORS headers, because browsers are clients too. A bug answers
+ * The HTTP edge: one Bun.serve that finds the route, checks the token, runs the handler and turns its result
+ * or error into JSON. Every answer carries CORS headers, because browsers are clients too. A bug answers
  * 500 M_UNKNOWN, is logged once here, and does not stop the server.
  */
 import { BureauError, messageOf } from "@bureau/kit/errors";
@@ -20,17 +20,17 @@ export type ServerAddress = ListenAddress & { readonly shared?: boolean };
 export type HttpServer = {
   readonly url: string;
   readonly port: number;
-  /** Stops accepting, waits for running requests, then closes what is left. */
+  /** Stops accepting, waits for running requests, then closes the remaining connections. */
   stop(): Promise<void>;
 };
 
 /** How long running requests may take to finish once the server stops. */
 const DRAIN_MS_MAX = 1_000;
-/** Bun tells nobody when the last request is answered while connections stay open, so it is asked. */
+/** Interval of polling: Bun has no event for the last answered request while connections stay open. */
 const DRAIN_CHECK_MS = 2;
-/** Seconds a connection may be silent; long polls switch it off for themselves (Bun's maximum is 255). */
+/** Seconds a connection may be idle. Long polls disable it for themselves (Bun's maximum is 255). */
 const IDLE_SECONDS = 120;
-/** Bun answers larger bodies itself and without JSON, so our own limit has to come first. */
+/** Bun answers larger bodies itself and without JSON, so our own limit must be lower. */
 const BUN_BODY_BYTES_MAX = 16 * 1_048_576;
 
 const corsHeaders = {
@@ -59,7 +59,7 @@ export async function startHttpServer(address: ServerAddress, deps: Deps): Promi
   };
   let server: Bun.Server<undefined>;
   try {
-    // Bun's per-request timeout has no effect on unix sockets, so there nothing is ever idle for too long.
+    // Bun's per-request timeout has no effect on unix sockets, so they have no idle timeout.
     const patient: object = { idleTimeout: 0 };
     server =
       address.kind === "unix"
@@ -142,7 +142,7 @@ async function answer(request: Request, server: Bun.Server<undefined>, deps: Dep
   }
 }
 
-/** Who asks, counted: one limit for each user, and one for each address that shows no token. */
+/** Counts a request: one limit for each user, one for each address without a token. */
 function sessionOf(
   request: Request,
   query: URLSearchParams,

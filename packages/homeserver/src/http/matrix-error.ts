@@ -1,4 +1,4 @@
-/** An answer that is a Matrix error: thrown anywhere under a request, turned into status and JSON at its edge. */
+/** A Matrix error: thrown anywhere in a request, turned into status and JSON at the HTTP edge. */
 import type { JsonObject } from "../rooms/room-event.ts";
 
 export class MatrixError extends Error {

@@ -37,7 +37,7 @@ test("large events count as several; a request too large for the bucket passes w
   expect(passed(new RateLimits(clock), session("@bob:h"), 1e9).count).toBe(1);
 });
 
-test("the administrator and machines may do more, others without a token less", () => {
+test("the administrator and machines have a higher limit, requests without a token a lower one", () => {
   const limits = new RateLimits(clock);
   expect(passed(limits, session("@a:h", true)).count).toBe(4_000);
   expect(passed(limits, session("@acme/fleet/prod/machine/box:h")).count).toBe(4_000);
@@ -45,7 +45,7 @@ test("the administrator and machines may do more, others without a token less", 
   expect(passed(limits, undefined).count).toBe(200);
 });
 
-test("forgets idle users first, when there are very many", () => {
+test("drops idle users first when there are too many", () => {
   const limits = new RateLimits(clock);
   const loud = session("@loud:h");
   passed(limits, loud);

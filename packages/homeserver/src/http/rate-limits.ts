@@ -1,7 +1,7 @@
 /**
- * How much one user may ask of the server: a bucket of tokens each, refilled at a steady rate. Writes cost more the more
- * bytes they bring. Who runs the installation (the administrator and the machines) gets more than who works in it; what
- * has no valid token is counted by its address.
+ * The request rate of one user: a token bucket each, refilled at a steady rate. The cost of a write grows with its
+ * bytes. The administrator and the machines get more than the users and agents. A request
+ * without a valid token is counted by its address.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { parseMachine } from "@bureau/schema/refs";
@@ -17,7 +17,7 @@ const keeper = { write: { burst: 4_000, perSecond: 200 }, read: { burst: 20_000,
 const stranger: Allowance = { burst: 200, perSecond: 20 };
 /** Bytes of a request that cost as much as the request itself. */
 const BYTES_PER_TOKEN = 16_384;
-/** Buckets in memory; those that are full again are forgotten first, then the oldest. */
+/** Buckets in memory. Full ones are dropped first, then the oldest. */
 const BUCKETS_MAX = 10_000;
 
 export type LimitedRequest = {
@@ -25,7 +25,7 @@ export type LimitedRequest = {
   readonly remoteAddress: string | null;
   readonly isWrite: boolean;
   readonly bytes: number;
-  /** How many ordinary requests it is worth. */
+  /** Its cost, in ordinary requests. */
   readonly cost: number;
 };
 
@@ -52,7 +52,7 @@ export class RateLimits {
     });
   }
 
-  /** 0 when there are tokens enough, else milliseconds until there are. */
+  /** 0 when there are enough tokens, else the milliseconds until there are. */
   #take(key: string, cost: number, allowance: Allowance): number {
     const now = this.#clock.monotonic();
     const { burst, perSecond } = allowance;
@@ -82,7 +82,7 @@ export class RateLimits {
   }
 }
 
-/** On a socket in a private folder only the installation's own programs ask without a token. */
+/** Only the installation's own programs reach a socket in a private folder, so requests there need no limit by address. */
 const strangerAt = (address: string | null): Allowance => (address === null ? keeper.read : stranger);
 
 function allowanceOf(session: Session, isWrite: boolean): Allowance {

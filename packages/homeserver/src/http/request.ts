@@ -4,9 +4,9 @@ import type { Session } from "../auth/sessions.ts";
 import { isJsonObject, type JsonObject } from "../rooms/room-event.ts";
 import { badJson, invalidParam, MatrixError, tooLarge } from "./matrix-error.ts";
 
-/** A request body may have this many bytes (the brief of every endpoint here: events stop at 64 KiB). */
+/** Maximum bytes of a request body. Events end at 64 KiB. */
 export const REQUEST_BYTES_MAX = 1_048_576;
-/** JSON deeper than this is refused, so that no recursive walk can exhaust the stack. */
+/** Maximum depth of JSON, so that no recursive walk exhausts the stack. */
 const JSON_DEPTH_MAX = 128;
 
 export type RequestContext = {
@@ -18,13 +18,13 @@ export type RequestContext = {
   readonly remoteAddress: string | null;
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal;
-  /** Switches off the idle timeout of the connection: for long polls. */
+  /** Disables the idle timeout of the connection, for long polls. */
   readonly holdOpen: () => void;
   /** The body as a JSON object; `{}` when it is empty. Errors: M_NOT_JSON, M_BAD_JSON, M_TOO_LARGE. */
   readonly json: () => Promise<JsonObject>;
 };
 
-/** A path parameter; the router guarantees it. */
+/** A path parameter. The router guarantees that it exists. */
 export function param(request: RequestContext, name: string): string {
   const value = request.params[name];
   if (value === undefined) throw new Error(`route has no parameter ${name}`);

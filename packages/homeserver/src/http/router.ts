@@ -21,10 +21,10 @@ export type AuthedRequest = RequestContext & { readonly session: Session };
 export type Route = {
   readonly methods: readonly Method[];
   readonly path: string;
-  /** "none": no token is looked at. "required": without one, 401. */
+  /** "none": ignores tokens. "required": answers 401 without one. */
   readonly auth: "none" | "required";
   readonly handle: Handler;
-  /** How many ordinary requests it is worth. */
+  /** Its cost, in ordinary requests. */
   readonly cost: number;
 };
 
@@ -53,7 +53,7 @@ export const authed = (
   cost = 1,
 ): Route => routesOf(method, path, "required", (request) => handle(withSession(request)), cost);
 
-/** A route anyone may call. */
+/** A route that needs no access token. */
 export const open = (method: Method | readonly Method[], path: string, handle: Handler): Route =>
   routesOf(method, path, "none", handle);
 

@@ -1,4 +1,4 @@
-/** Room aliases: grammar, making, removing, and who may. Aliases of other servers do not exist here. */
+/** Room aliases: grammar, creation, removal, and permission for both. Aliases of other servers do not exist here. */
 import type { Accounts } from "../auth/accounts.ts";
 import { forbidden, invalidParam, MatrixError, notFound } from "../http/matrix-error.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
@@ -62,7 +62,7 @@ export class Aliases {
     this.#deps.rooms.insertAlias(alias, roomId, creator);
   }
 
-  /** For a room that exists: its members may; 409 when the alias is taken. */
+  /** For an existing room: its members may add one. 409 when the alias is taken. */
   put(alias: string, roomId: string, userId: string): void {
     this.parse(alias);
     if (!this.#deps.registry.isJoined(roomId, userId)) throw forbidden(`You are not in room ${roomId}`);
@@ -73,7 +73,7 @@ export class Aliases {
     this.#deps.rooms.insertAlias(alias, roomId, userId);
   }
 
-  /** Its maker, a server admin, and whoever may set the canonical alias may; that one is cleared along. */
+  /** Allowed for its creator, a server admin, and users who may set the canonical alias, which is cleared with it. */
   remove(alias: string, user: { userId: string; isAdmin: boolean }): void {
     const { db, rooms, registry } = this.#deps;
     const row = rooms.alias(alias);
@@ -94,7 +94,7 @@ export class Aliases {
     });
   }
 
-  /** Refuses a canonical alias that does not lead to the room (M_BAD_ALIAS); those it had before may stay. */
+  /** Refuses a canonical alias of another room (M_BAD_ALIAS). Earlier ones may stay. */
   checkCanonical(roomId: string, content: JsonObject): void {
     const before = this.#named(
       this.#deps.registry.get(roomId).get("m.room.canonical_alias", "")?.content ?? {},
@@ -112,8 +112,8 @@ export class Aliases {
   }
 
   /**
-   * An alias with a slash belongs to the namespace before it, whose space has the alias `#<ns>`: machines and agents trust
-   * rooms by such names. It is made by a server admin, or by who may add rooms to that space.
+   * An alias with a slash belongs to the namespace before the slash, whose space has the alias `#<ns>`. Machines and agents trust
+   * rooms by such names. Only a server admin, or a user who may add rooms to that space, creates one.
    */
   #requireRight(alias: string, userId: string): void {
     const { accounts, rooms, registry, serverName } = this.#deps;

@@ -5,7 +5,7 @@ import { type Json, type JsonObject, type RoomEvent, stringField } from "./room-
 import type { RoomState } from "./room-state.ts";
 import { type Sight, seesEverything } from "./room-view.ts";
 
-/** Who reads: decides about `transaction_id` and `current_user_participated`. */
+/** The reader: decides about `transaction_id` and `current_user_participated`. */
 export type Viewer = { readonly userId: string; readonly deviceId: string };
 
 export type EventFormatter = {
@@ -15,11 +15,11 @@ export type EventFormatter = {
   inRoom(event: RoomEvent, viewer: Viewer, sight: Sight): JsonObject;
 };
 
-/** References that one event is shown with; the rest are asked for. */
+/** Maximum references bundled with one event. Clients request the rest. */
 const REFERENCES_MAX = 100;
 
 export function createEventFormatter(events: EventStore, clock: Clock): EventFormatter {
-  /** The event with nothing bundled: so are those formatted that are bundled themselves, or they would nest. */
+  /** The event without bundled relations. Bundled events have this form, or they would nest. */
   const plain = (event: RoomEvent, viewer: Viewer, bundled: JsonObject = {}): JsonObject => {
     const unsigned: JsonObject = { age: Math.max(0, clock.now() - event.originServerTs) };
     if (event.txnId !== null && event.sender === viewer.userId && event.txnDevice === viewer.deviceId) {
@@ -45,7 +45,7 @@ export function createEventFormatter(events: EventStore, clock: Clock): EventFor
     if (event.redactedBy !== null) {
       const redaction = events.byId(event.redactedBy);
       if (redaction === undefined) return plain(event, viewer);
-      // That it was redacted says the empty content already; why is for those who may see the redaction.
+      // The empty content shows that the event was redacted. Only users who may see the redaction learn the reason.
       const shown = isSeen(redaction, sight) ? redaction : { ...redaction, content: {} };
       return plain(event, viewer, { redacted_because: inner(shown, viewer) });
     }
@@ -62,7 +62,7 @@ export function createEventFormatter(events: EventStore, clock: Clock): EventFor
 const isSeen = (event: RoomEvent, { canSee, end }: Sight): boolean =>
   event.stream <= end && canSee({ stream: event.stream, type: event.type, state_key: event.stateKey });
 
-/** What relates to an event, of its own room and within the viewer's sight: anyone may name any event from anywhere. */
+/** Related events of the same room that the viewer may see. Any event may name any other event of any room. */
 function relationsOf(
   events: EventStore,
   event: RoomEvent,
@@ -108,7 +108,7 @@ function addPrevious(unsigned: JsonObject, event: RoomEvent, events: EventStore)
   unsigned["prev_sender"] = previous.sender;
 }
 
-/** State shown to somebody who is only invited or knocking: type, key, content and sender. */
+/** State shown to a user who is invited or knocks: type, key, content and sender. */
 export const strippedEvent = (event: RoomEvent): JsonObject => ({
   type: event.type,
   state_key: event.stateKey,

@@ -1,4 +1,4 @@
-/** What may be in an event: canonical JSON's integers and strings, and the sizes of the Matrix specification. */
+/** Limits of an event's content: canonical JSON's integers and strings, and the sizes of the Matrix specification. */
 import { badJson, invalidParam, tooLarge } from "../http/matrix-error.ts";
 import type { EventDraft, Json, JsonObject } from "./room-event.ts";
 
@@ -7,7 +7,7 @@ export const EVENT_BYTES_MAX = 65_536;
 /** Bytes of a type, a state key, a user ID or a room ID (same section). */
 export const EVENT_FIELD_BYTES_MAX = 255;
 /**
- * What the event of a client carries on a federating server beside the fields we have: hashes, a signature, depth,
+ * Bytes that a federating server adds to a client's event beside the fields we have: hashes, a signature, depth,
  * previous and authorizing events. Reserved, so that a content accepted here is accepted anywhere.
  */
 const ENVELOPE_BYTES = 512;

@@ -1,6 +1,6 @@
 /**
  * POST /createRoom: the events of a new room in the order that the Client-Server API gives, in one transaction, each
- * authorized like any other. Whatever fails (an alias in use, a forbidden state event) leaves no room behind.
+ * authorized like any other. A failure (an alias in use, a forbidden state event) leaves no room behind.
  */
 import * as v from "valibot";
 import { randomLetters } from "../auth/random-id.ts";
@@ -29,9 +29,9 @@ export const createRoomSchema = v.object({
 export type CreateRoomRequest = v.InferOutput<typeof createRoomSchema>;
 type Preset = NonNullable<CreateRoomRequest["preset"]>;
 
-/** Room versions this server can make, the default first. */
+/** Room versions this server supports, the default first. */
 export const roomVersions = ["11", "10"] as const;
-/** People one request may invite. */
+/** Maximum people invited by one request. */
 const INVITES_MAX = 200;
 const INITIAL_STATE_MAX = 1_000;
 
@@ -44,7 +44,7 @@ const presets: Record<Preset, { joinRule: string; guestAccess: string }> = {
 export type CreateRoomDeps = RoomActionsDeps & { readonly actions: RoomActions; readonly aliases: Aliases };
 type Send = (type: string, stateKey: string, content: JsonObject) => void;
 
-/** Makes the room and returns its ID. */
+/** Creates the room and returns its ID. */
 export function createRoom(deps: CreateRoomDeps, creator: string, request: CreateRoomRequest): string {
   const version = request.room_version ?? roomVersions[0];
   if (!roomVersions.some((known) => known === version)) {

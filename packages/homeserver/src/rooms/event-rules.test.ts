@@ -109,7 +109,7 @@ const cases: [
   ["a type above one's level", room(), state_(mod, "m.closed"), "M_FORBIDDEN"],
   ["another user's state key", room(), state_(creator, "m.open", member), "M_FORBIDDEN"],
   ["the own user ID as state key", room(), state_(member, "m.open", member), "allowed"],
-  ["joining for somebody else", room("public"), member_(creator, stranger, "join"), "M_FORBIDDEN"],
+  ["joining for another user", room("public"), member_(creator, stranger, "join"), "M_FORBIDDEN"],
   ["joining an invite-only room uninvited", room(), member_(stranger, stranger, "join"), "M_FORBIDDEN"],
   ["joining when invited", room(), member_(invited, invited, "join"), "allowed"],
   ["joining a public room", room("public"), member_(stranger, stranger, "join"), "allowed"],
@@ -139,7 +139,7 @@ const cases: [
   ],
   ["banning a stranger", room(), member_(mod, stranger, "ban"), "allowed"],
   ["banning from outside", room(), member_(stranger, member, "ban"), "M_FORBIDDEN"],
-  ["knocking where nobody answers", room(), member_(stranger, stranger, "knock"), "M_FORBIDDEN"],
+  ["knocking in a room without that join rule", room(), member_(stranger, stranger, "knock"), "M_FORBIDDEN"],
   ["knocking", room("knock"), member_(stranger, stranger, "knock"), "allowed"],
   ["knocking for another", room("knock"), member_(member, stranger, "knock"), "M_FORBIDDEN"],
   ["knocking when in", room("knock"), member_(member, member, "knock"), "M_FORBIDDEN"],
@@ -222,7 +222,12 @@ cases.push(
   ["a level that is text", room(), setLevels(creator, { ban: "50" }), "M_BAD_JSON"],
   ["a level that is a fraction", room(), setLevels(creator, { users: { [creator]: 99.5 } }), "M_BAD_JSON"],
   ["users that are a list", room(), setLevels(creator, { users: [] }), "M_BAD_JSON"],
-  ["a level for nobody", room(), setLevels(creator, { users: { ...users, somebody: 1 } }), "M_BAD_JSON"],
+  [
+    "a level for an invalid user ID",
+    room(),
+    setLevels(creator, { users: { ...users, somebody: 1 } }),
+    "M_BAD_JSON",
+  ],
 );
 
 for (const [name, state, event, wanted, joinedElsewhere] of cases) {

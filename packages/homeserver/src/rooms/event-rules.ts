@@ -17,7 +17,7 @@ export type Candidate = {
 /** Whether a user is joined to another room, for restricted joins. */
 export type IsJoined = (roomId: string, userId: string) => boolean;
 
-/** Throws unless `event` may follow `state`. The create event is the writer's own business. */
+/** Throws unless `event` may follow `state`. The writer itself checks the create event. */
 export function authorizeEvent(state: RoomState, event: Candidate, isJoined: IsJoined): void {
   if (event.type === "m.room.create") throw forbidden("A room has exactly one m.room.create event");
   if (event.type === "m.room.member") authorizeMembership(state, event, isJoined);

@@ -2,7 +2,7 @@
 import { badJson, forbidden } from "../http/matrix-error.ts";
 import { isJsonObject, type JsonObject, objectField } from "./room-event.ts";
 
-/** What the creator has while the room has no power levels event. */
+/** The level of the creator while the room has no power levels event. */
 const CREATOR_LEVEL = 100;
 const scalarKeys = [
   "users_default",
@@ -62,7 +62,7 @@ export function checkPowerLevelsShape(content: JsonObject): void {
   }
 }
 
-/** The authorization rule for replacing `before` with `after`: nobody touches or grants more than they have. */
+/** The authorization rule for replacing `before` with `after`: a user changes and grants no level above their own. */
 export function checkPowerLevelsChange(
   before: JsonObject,
   after: JsonObject,

@@ -18,7 +18,7 @@ const powerLevelKeys = [
   "users_default",
 ];
 
-/** The content that is left. Version 11 also keeps all of the create event, and `invite` of the power levels. */
+/** The remaining content. Version 11 also keeps all of the create event, and `invite` of the power levels. */
 export function redactedContent(type: string, content: JsonObject, roomVersion: string): JsonObject {
   const isV11 = roomVersion !== "10";
   if (type === "m.room.create") return isV11 ? content : pick(content, ["creator"]);

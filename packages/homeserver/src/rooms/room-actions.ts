@@ -1,6 +1,6 @@
 /**
- * What users do to rooms, over the writer: create, join, leave, invite, kick, ban, and what follows when a profile
- * or an account changes. Each act is one transaction.
+ * Membership acts, over the writer: create, join, leave, invite, kick, ban, and the consequences of a changed profile
+ * or account. Each act is one transaction.
  */
 import type { Clock } from "@bureau/kit/clock";
 import type { Accounts } from "../auth/accounts.ts";
@@ -37,7 +37,7 @@ export class RoomActions {
     return alias.room_id;
   }
 
-  /** Joins; a member who is in already stays as they are. M_NOT_FOUND for a room that does not exist. */
+  /** Joins. Changes nothing for a member. M_NOT_FOUND for a room that does not exist. */
   join(userId: string, roomId: string, reason: string | undefined): void {
     const state = this.#deps.registry.find(roomId);
     if (state === undefined) throw notFound(`Room ${roomId.slice(0, 255)} not found`);
@@ -85,7 +85,7 @@ export class RoomActions {
     this.setMembership({ roomId, sender, target, membership: "leave", reason });
   }
 
-  /** Leaves; a second time changes nothing. */
+  /** Leaves. A repeated leave changes nothing. */
   leave(roomId: string, userId: string, reason: string | undefined): void {
     const state = this.#deps.registry.find(roomId);
     const before = state?.membership(userId);
@@ -94,7 +94,7 @@ export class RoomActions {
     this.setMembership({ roomId, sender: userId, target: userId, membership: "leave", reason });
   }
 
-  /** Carries a changed profile into every joined room. */
+  /** Copies a changed profile into every joined room. */
   spreadProfile(userId: string): void {
     this.#deps.db.transaction(() => {
       for (const [roomId, entry] of this.#deps.registry.membershipsOf(userId)) {
@@ -104,7 +104,7 @@ export class RoomActions {
     });
   }
 
-  /** Ends an account: out of every room, then its sessions, together. */
+  /** Ends an account: leaves every room and ends its sessions, in one transaction. */
   deactivate(userId: string): void {
     const { db, registry, accounts } = this.#deps;
     db.transaction(() => {

@@ -17,7 +17,7 @@ export type RoomEvent = {
   readonly content: JsonObject;
   /** Milliseconds since the epoch. */
   readonly originServerTs: number;
-  /** Stream of the state event that this one took the place of. */
+  /** Stream of the state event that this one replaced. */
   readonly replaces: number | null;
   /** For m.room.redaction: the event it redacts. */
   readonly redacts: string | null;
@@ -27,7 +27,7 @@ export type RoomEvent = {
   readonly txnId: string | null;
 };
 
-/** What a caller gives to make an event; the rest is the server's. */
+/** The fields of a new event that the caller gives; the server adds the rest. */
 export type EventDraft = {
   readonly roomId: string;
   readonly type: string;
@@ -54,7 +54,7 @@ export function objectField(content: JsonObject, key: string): JsonObject | unde
   return isJsonObject(value) ? value : undefined;
 }
 
-/** `membership` of an m.room.member content; "leave" when it says nothing sensible. */
+/** `membership` of an m.room.member content; "leave" when it has no valid value. */
 export function membershipOf(content: JsonObject | undefined): Membership {
   const value = content === undefined ? undefined : content["membership"];
   return value === "invite" || value === "join" || value === "knock" || value === "ban" ? value : "leave";

@@ -1,7 +1,7 @@
 /**
- * Rooms and memberships in memory, over the store: current state of rooms (least recently used dropped), every
- * user's memberships once asked for, and the stream of each room's newest event, which lets a /sync with nothing
- * new finish without touching the database. The writer is the only one that changes them.
+ * A cache of rooms and memberships over the store: current state of rooms (least recently used dropped), every
+ * user's memberships once read, and the stream of each room's newest event, which lets a /sync with nothing
+ * new finish without a query. Only the writer changes it.
  */
 import { forbidden } from "../http/matrix-error.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
@@ -17,9 +17,9 @@ export type MembershipEntry = {
   readonly forgotten: boolean;
 };
 
-/** Rooms whose state stays in memory. */
+/** Maximum rooms with state in memory. */
 const ROOMS_CACHED_MAX = 512;
-/** Users whose memberships stay in memory. */
+/** Maximum users with memberships in memory. */
 const USERS_CACHED_MAX = 4_096;
 
 export class RoomRegistry {
@@ -37,7 +37,7 @@ export class RoomRegistry {
     for (const row of rooms.lastStreams()) this.#lastStream.set(row.room_id, row.last);
   }
 
-  /** Current state, or undefined for a room nobody made. */
+  /** Current state, or undefined for an unknown room. */
   find(roomId: string): RoomState | undefined {
     const cached = this.#states.get(roomId);
     if (cached !== undefined) {
@@ -52,7 +52,7 @@ export class RoomRegistry {
     return state;
   }
 
-  /** As {@link find}; a room that does not exist is forbidden, just as one the caller may not see. */
+  /** As {@link find}; throws M_FORBIDDEN for an unknown room, as for a room that the caller may not see. */
   get(roomId: string): RoomState {
     const state = this.find(roomId);
     if (state === undefined) throw forbidden(`You are not in room ${roomId}`);

@@ -1,4 +1,4 @@
-/** One room's current state in memory: what authorization, state reads and sync look things up in. */
+/** One room's current state in memory, for authorization, state reads and sync. */
 import { PowerLevels } from "./power-levels.ts";
 import { type Membership, membershipOf, type RoomEvent, stringField } from "./room-event.ts";
 
@@ -40,7 +40,7 @@ export class RoomState {
     yield* this.#byType.get(type)?.values() ?? [];
   }
 
-  /** undefined when the user never had one. */
+  /** undefined when the user has no member event. */
   membership(userId: string): Membership | undefined {
     const event = this.get("m.room.member", userId);
     return event === undefined ? undefined : membershipOf(event.content);

@@ -11,7 +11,7 @@ import type { RoomState } from "./room-state.ts";
 /** Whether an event (its stream, type and state key) may be seen. */
 export type Visibility = (event: Pick<EventRow, "stream" | "type" | "state_key">) => boolean;
 
-/** How far one user sees in one room: what is shown with an event must be within it too. */
+/** The part of one room that one user sees. Data bundled with an event must be within it too. */
 export type Sight = {
   readonly canSee: Visibility;
   /** The newest stream position the user may see: where they left, or the room's end. */
@@ -21,15 +21,15 @@ export type Sight = {
 export type RoomView = Sight & {
   readonly state: RoomState;
   readonly joined: boolean;
-  /** The state the user may read: current for members, that of their leaving for former ones. */
+  /** The state the user may read: the current one for members, that at their leave event for former members. */
   readonly readableState: () => Iterable<RoomEvent>;
   readonly stateEvent: (type: string, stateKey: string) => RoomEvent | undefined;
 };
 
-/** The sight of a member from whom nothing was ever hidden: what they may see can be counted without looking. */
+/** The view of a member who sees the whole room: visible events are counted without a check of each. */
 export const seesEverything: Visibility = () => true;
 
-/** Opens the view, or throws M_FORBIDDEN for somebody who was never joined (nor is the room world readable). */
+/** Opens the view. Throws M_FORBIDDEN for a user who never joined a room that is not world readable. */
 export function openRoomView(
   registry: RoomRegistry,
   events: EventStore,
@@ -80,7 +80,7 @@ export function lastJoin(events: EventStore, roomId: string, userId: string): nu
   return history.findLast((event) => membershipOf(event.content) === "join")?.stream ?? 0;
 }
 
-/** The stream at which the user last stopped being joined (a ban after a kick does not show what lay between). */
+/** The stream at which the user last stopped being joined (a ban after a kick shows nothing in between). */
 export function leavingStream(events: EventStore, roomId: string, userId: string, fallback: number): number {
   const history = events.stateHistory(roomId, "m.room.member", userId);
   const lastJoin = history.findLastIndex((event) => membershipOf(event.content) === "join");

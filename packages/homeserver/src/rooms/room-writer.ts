@@ -1,6 +1,6 @@
 /**
- * The only way an event comes into being: limits, authorization, one row, caches, and the wake-up of everyone whose
- * /sync it concerns once the transaction is durable. Order in a room is order of calls; nothing here awaits.
+ * The only code that creates events: limits, authorization, one row, caches, then wakes every /sync that
+ * the event concerns once the transaction is durable. Order in a room is order of calls; no code here awaits.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { randomToken } from "../auth/random-id.ts";
@@ -39,7 +39,7 @@ export class RoomWriter {
     this.#deps = deps;
   }
 
-  /** Makes a room with its create event; call inside a transaction with the events that follow. */
+  /** Creates a room with its create event. Call it inside a transaction with the events that follow. */
   createRoom(room: {
     roomId: string;
     version: string;
@@ -62,7 +62,7 @@ export class RoomWriter {
 
   /**
    * Authorizes and appends one event; durable when this returns, unless inside an outer transaction. A repeated
-   * client transaction, or state that says what the sender's own event says already, gives the event that is there.
+   * client transaction, or state equal to the sender's current event, returns the existing event.
    */
   append(draft: EventDraft): RoomEvent {
     const { db, registry, events } = this.#deps;

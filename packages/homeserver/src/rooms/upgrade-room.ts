@@ -9,7 +9,7 @@ import { requireJoined } from "./event-rules.ts";
 import type { JsonObject } from "./room-event.ts";
 import type { RoomState } from "./room-state.ts";
 
-/** State that the new room takes over (Client-Server API, "Room upgrades"). */
+/** State that is copied to the new room (Client-Server API, "Room upgrades"). */
 const carried = [
   "m.room.server_acl",
   "m.room.encryption",
@@ -21,7 +21,7 @@ const carried = [
   "m.room.join_rules",
 ];
 
-/** Makes the replacement and returns its ID. */
+/** Creates the new room and returns its ID. */
 export function upgradeRoom(deps: CreateRoomDeps, roomId: string, userId: string, version: string): string {
   if (!roomVersions.some((known) => known === version)) {
     throw new MatrixError(
@@ -64,7 +64,7 @@ function makeReplacement(
   deps.actions.join(userId, roomId, undefined);
   const send = (type: string, stateKey: string, value: JsonObject): void =>
     void deps.writer.append({ roomId, type, sender: userId, stateKey, content: value });
-  // The old levels come last: they may forbid what has to be copied before.
+  // The old levels come last, because they may forbid the copied events.
   for (const type of carried) {
     const event = old.get(type, "");
     if (event !== undefined) send(type, "", event.content);

@@ -1,4 +1,4 @@
-/** Users, devices and access tokens: SQL only. Tokens are stored as SHA-256, so a copy of the file logs nobody in. */
+/** Users, devices and access tokens: SQL only. Tokens are stored as SHA-256, so a copy of the file gives no access. */
 import type { HomeserverDatabase } from "./database.ts";
 
 export type UserRow = {
@@ -77,7 +77,7 @@ export function createAccountStore(db: HomeserverDatabase) {
       insertUser.run(userId, passwordHash, admin ? 1 : 0, now, name);
     },
     user: (userId: string): UserRow | undefined => user.get(userId) ?? undefined,
-    /** By name, those that are closed only `withClosed`. */
+    /** Sorted by name; closed accounts only `withClosed`. */
     users: (page: { withClosed: boolean; limit: number; from: number }): UserRow[] =>
       listUsers.all(page.withClosed ? 1 : 0, page.limit, page.from),
     isEmpty: (): boolean => anyUser.get() === null,
@@ -101,7 +101,7 @@ export function createAccountStore(db: HomeserverDatabase) {
       const like = `%${term.replace(/[\\%_]/g, (char) => `\\${char}`)}%`;
       return searchUsers.all(like, like);
     },
-    /** Makes the device, or marks it seen; an existing display name stays. */
+    /** Creates the device, or marks it as seen. Keeps an existing display name. */
     upsertDevice: (userId: string, deviceId: string, name: string | null, now: number, ip: string | null) => {
       upsertDevice.run(userId, deviceId, name, now, ip);
     },

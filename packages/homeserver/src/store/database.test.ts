@@ -28,7 +28,7 @@ const refusal = (act: () => HomeserverDatabase): BureauError => {
   throw new Error("it was opened");
 };
 
-test("what runs after a commit runs once it is durable, and not after a failure", () => {
+test("runs an after-commit act once the commit is durable, and not after a failure", () => {
   const db = openDatabase(makeFolder());
   const ran: string[] = [];
   db.transaction(() => {
@@ -64,7 +64,7 @@ test("a failed transaction leaves nothing behind and the next one works", () => 
   db.close();
 });
 
-test("a failed transaction takes its stream numbers and its marks back", () => {
+test("a failed transaction returns its stream numbers and marks", () => {
   const folder = makeFolder();
   const db = openDatabase(folder);
   const devices = createDeviceStore(db);
@@ -102,7 +102,7 @@ test("the stream never goes back, even when the newest rows were delivered and d
   again.close();
 });
 
-test("messages that a device never fetches are bounded", () => {
+test("limits the number of messages that a device never fetches", () => {
   const db = openDatabase(makeFolder());
   const devices = createDeviceStore(db);
   db.transaction(() => {
@@ -114,7 +114,7 @@ test("messages that a device never fetches are bounded", () => {
   db.close();
 });
 
-test("the bytes of messages that a device never fetches are bounded too", () => {
+test("limits the bytes of messages that a device never fetches", () => {
   const db = openDatabase(makeFolder());
   const devices = createDeviceStore(db);
   const body = "y".repeat(60_000);
@@ -141,7 +141,7 @@ function allMessages(db: HomeserverDatabase): JsonObject[] {
   }
 }
 
-test("a database of a newer release is refused, and so is a file that is none", () => {
+test("refuses a database of a newer release, and a file that is not a database", () => {
   const newer = makeFolder();
   const raw = new Database(join(newer, "homeserver.db"), { create: true });
   raw.run("PRAGMA user_version = 999");

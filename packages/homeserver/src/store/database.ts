@@ -107,7 +107,7 @@ export function openDatabase(dataDir: string): HomeserverDatabase {
     sqlite.run("PRAGMA foreign_keys = ON");
     // 4 MiB of page cache: the working set of one machine's rooms, and the process stays small.
     sqlite.run("PRAGMA cache_size = -4096");
-    // Whatever the folder's mode is, password hashes are nobody else's; SQLite gives its WAL the same mode.
+    // Password hashes are private, for any mode of the folder. SQLite gives its WAL the same mode.
     chmodSync(path, 0o600);
     migrate(sqlite, path);
     return new HomeserverDatabase(sqlite);

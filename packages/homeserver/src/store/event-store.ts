@@ -2,7 +2,7 @@
 import type { JsonObject, RoomEvent } from "../rooms/room-event.ts";
 import type { HomeserverDatabase } from "./database.ts";
 
-/** The cheap columns of an event: what a filter may look at before the content is parsed. */
+/** The cheap columns of an event, which a filter reads before the content is parsed. */
 export type EventRow = {
   stream: number;
   event_id: string;
@@ -22,7 +22,7 @@ export type EventRow = {
 
 export type Relation = { readonly eventId: string; readonly relType: string };
 
-/** Which of the events that relate to another one: those of its own room, in a range, and if given of one type or sender. */
+/** Selects related events: of the same room, in a range, optionally of one type or sender. */
 export type RelatedQuery = {
   readonly eventId: string;
   readonly roomId: string;
@@ -45,19 +45,19 @@ export function createEventStore(db: HomeserverDatabase) {
   const sql = prepareStatements(db);
   const optional = (row: EventRow | null): RoomEvent | undefined => (row === null ? undefined : toEvent(row));
 
-  /** Rows with `after < stream <= upTo`, newest or oldest first, read in batches as they are asked for. */
+  /** Rows with `after < stream <= upTo`, newest or oldest first, read in batches on demand. */
   const scan = (roomId: string, after: number, upTo: number, direction: "b" | "f"): Iterable<EventRow> =>
     inBatches(after, upTo, direction, (low, high) =>
       (direction === "b" ? sql.backwards : sql.forwards).all(roomId, low, high),
     );
 
-  /** As {@link scan} over the whole room, but only what is not before `ts` (or after it, backwards). */
+  /** As {@link scan} over the whole room, from `ts` on (or backwards from it). */
   const scanFromTime = (roomId: string, ts: number, upTo: number, direction: "b" | "f"): Iterable<EventRow> =>
     inBatches(0, upTo, direction, (low, high) =>
       (direction === "b" ? sql.backwardsInTime : sql.forwardsInTime).all(roomId, low, high, ts),
     );
 
-  /** Events of the same room that relate to one, newest or oldest first, read in batches as they are asked for. */
+  /** Related events of the same room, newest or oldest first, read in batches on demand. */
   const related = (query: RelatedQuery): Generator<EventRow, void, undefined> => {
     const { eventId, roomId, direction, relType = null, sender = null } = query;
     const statement = direction === "b" ? sql.relatedBackwards : sql.relatedForwards;

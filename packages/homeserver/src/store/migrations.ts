@@ -1,4 +1,4 @@
-/** The schema, one step per release that changed it. Steps are only ever appended; the count is `user_version`. */
+/** The schema, one step per release that changed it. Steps are only appended; the count is `user_version`. */
 export const migrations: readonly string[] = [
   `
   CREATE TABLE users (

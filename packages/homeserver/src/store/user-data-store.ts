@@ -1,4 +1,4 @@
-/** What users keep on the server beside rooms: account data, receipts, filters, pushers. SQL only. */
+/** Data of users outside rooms: account data, receipts, filters, pushers. SQL only. */
 import type { JsonObject } from "../rooms/room-event.ts";
 import type { HomeserverDatabase } from "./database.ts";
 
@@ -12,7 +12,7 @@ export type ReceiptRow = {
   stream: number;
 };
 
-/** What a row takes beside its text: many empty ones are not free either. */
+/** Bytes counted for a row beside its text, so that empty rows count too. */
 const ROW_BYTES = 64;
 
 export type UserDataStore = ReturnType<typeof createUserDataStore>;
@@ -67,7 +67,7 @@ export function createUserDataStore(db: HomeserverDatabase) {
     },
     accountData: (userId: string, roomId: string, type: string): JsonObject | undefined =>
       parsed(accountData.get(userId, roomId, type)),
-    /** Bytes of all account data of a user, and of the content that is there already; -1 when none is. */
+    /** Bytes of all account data of a user, and of the current content; -1 when there is none. */
     accountDataBytes(userId: string, roomId: string, type: string): { total: number; before: number } {
       const row = accountDataBytes.get(userId, roomId, type);
       return { total: row?.total ?? 0, before: row?.before ?? -1 };

@@ -1,6 +1,6 @@
 /**
  * Typing and presence: kept in memory only, gone with the process. Changes are counted for this run of the server,
- * so that /sync can tell what is new. A timer runs only while somebody types.
+ * so that /sync finds new ones. A timer runs only while a user types.
  */
 
 import { randomBytes } from "node:crypto";
@@ -15,15 +15,15 @@ export type Presence = {
   readonly mark: number;
 };
 
-/** A client may claim to type for this long at most. */
+/** Maximum milliseconds of one typing notification. */
 const TYPING_MS_MAX = 120_000;
-/** Users whose presence is kept. */
+/** Maximum users with presence. */
 const PRESENCE_USERS_MAX = 10_000;
 
 type Typing = { readonly users: Map<string, number>; mark: number };
 
 export class Ephemeral {
-  /** Names this run in sync tokens. */
+  /** Identifies this run of the server in sync tokens. */
   readonly run = randomBytes(4).readUInt32LE().toString(36);
   readonly #clock: Clock;
   readonly #onTyping: (roomId: string) => void;
@@ -41,7 +41,7 @@ export class Ephemeral {
     return this.#position;
   }
 
-  /** Says that the user types for `timeoutMs`, or no longer (0). */
+  /** Sets that the user types for `timeoutMs`; 0 ends it. */
   setTyping(roomId: string, userId: string, timeoutMs: number): void {
     const room = this.#typing.get(roomId) ?? { users: new Map<string, number>(), mark: 0 };
     const was = room.users.has(userId);
@@ -52,7 +52,7 @@ export class Ephemeral {
     this.#schedule();
   }
 
-  /** Who types, if that changed after `mark`. */
+  /** The users who type, if that changed after `mark`. */
   typingSince(roomId: string, mark: number): string[] | undefined {
     const room = this.#typing.get(roomId);
     return room === undefined || room.mark <= mark ? undefined : [...room.users.keys()];

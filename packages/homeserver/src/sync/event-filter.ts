@@ -38,16 +38,16 @@ const filterSchema = v.looseObject({
 });
 type RoomEventFilterJson = v.InferOutput<typeof roomEventSchema>;
 
-/** What a filter looks at. A content is only looked at for `contains_url`. */
+/** The fields a filter reads. It reads the content only for `contains_url`. */
 export type Filterable = { readonly type: string; readonly sender?: string; readonly room_id?: string };
 
 export type EventFilter = {
   readonly limit: number;
   readonly lazyLoadMembers: boolean;
-  /** Whether anything can pass at all: an empty `types` list means nothing. */
+  /** Whether an event can pass: an empty `types` list allows none. */
   readonly passesNothing: boolean;
   readonly accepts: (event: Filterable) => boolean;
-  /** For filters that look into the content. */
+  /** For filters that read the content. */
   readonly acceptsContent: (content: JsonObject) => boolean;
   readonly acceptsRoom: (roomId: string) => boolean;
 };
@@ -63,9 +63,9 @@ export type SyncFilter = {
   readonly presence: EventFilter;
 };
 
-/** Timeline events a room gives when the filter says nothing. */
+/** Timeline events of a room by default. */
 const TIMELINE_LIMIT = 20;
-/** More than this is never given at once. */
+/** Maximum timeline events of a room in one answer. */
 export const EVENTS_LIMIT_MAX = 1_000;
 
 /** Compiles a whole sync filter. M_BAD_JSON when its shape is wrong. */
@@ -84,7 +84,7 @@ export function compileSyncFilter(json: JsonObject): SyncFilter {
   };
 }
 
-/** Checks a filter without using it, for the endpoint that stores one. */
+/** Checks a filter, for the endpoint that stores it. */
 export const checkSyncFilter = (json: JsonObject): void => void parseValue(filterSchema, json);
 
 /** Compiles the RoomEventFilter that /messages and /context take. */
@@ -130,7 +130,7 @@ function globs(patterns: readonly string[]): (type: string) => boolean {
   return (type) => exact.has(type) || wild.some((parts) => matchesGlob(parts, type));
 }
 
-/** Linear glob matching: no pattern of a client can make it backtrack. */
+/** Linear glob matching, because a client's pattern must not cause backtracking. */
 function matchesGlob(parts: readonly string[], text: string): boolean {
   const [first = "", last = ""] = [parts[0], parts.at(-1)];
   if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last))

@@ -1,4 +1,4 @@
-/** Long polls waiting for news, by user. A wake-up resolves at once; there is no polling and no timer but theirs. */
+/** Long polls that wait for news, by user. A wake-up resolves at once; the only timers are their timeouts. */
 
 type Waiter = { readonly deviceId: string; readonly wake: () => void };
 
@@ -6,7 +6,7 @@ export class Notifier {
   readonly #waiters = new Map<string, Set<Waiter>>();
   #closed = false;
 
-  /** Users somebody waits for. */
+  /** Users with waiting long polls. */
   get waitingUsers(): Iterable<string> {
     return this.#waiters.keys();
   }
@@ -42,7 +42,7 @@ export class Notifier {
     }
   }
 
-  /** Wakes everyone, and lets nobody wait again. */
+  /** Wakes all long polls. Later ones return at once. */
   close(): void {
     this.#closed = true;
     for (const userId of [...this.#waiters.keys()]) this.wake(userId);

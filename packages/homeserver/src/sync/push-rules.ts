@@ -1,4 +1,4 @@
-/** The push rules every account starts with (Client-Server API, "Predefined rules"). Nothing is pushed by us. */
+/** The push rules every account starts with (Client-Server API, "Predefined rules"). This server sends no push notifications. */
 import type { JsonObject } from "../rooms/room-event.ts";
 
 const sound = (value: string): JsonObject => ({ set_tweak: "sound", value });

@@ -1,6 +1,6 @@
 /**
- * One room's part of a /sync answer. The rule that everything here serves: applying `state` and then `timeline` to
- * what a client had at `since` gives the room's state now, whatever filters hid from the timeline.
+ * One room's part of a /sync answer. The invariant: applying `state` and then `timeline` to
+ * the client's state at `since` gives the room's current state, even when filters hide timeline events.
  */
 import type { EventFormatter, Viewer } from "../rooms/client-event.ts";
 import { type JsonObject, membershipOf, type RoomEvent, stringField } from "../rooms/room-event.ts";
@@ -10,9 +10,9 @@ import type { EventStore } from "../store/event-store.ts";
 import type { EventFilter, SyncFilter } from "./event-filter.ts";
 import { formatPosition } from "./stream-token.ts";
 
-/** Rows looked at for one timeline or page before it is cut off: bounds an answer whose filter matches little. */
+/** Maximum rows read for one timeline or page, for filters that match few events. */
 export const SCAN_ROWS_MAX = 5_000;
-/** Members that a room without a name is called after. */
+/** Maximum heroes of a room without a name. */
 const HEROES_MAX = 5;
 
 export type Timeline = {
@@ -53,7 +53,7 @@ export function collectTimeline(
 const keyOf = (event: { type: string; state_key: string | null }): string =>
   `${event.type}\0${event.state_key}`;
 
-/** State to give before a timeline to a client that knows the room's state at `since`. */
+/** State sent before a timeline to a client that has the room's state at `since`. */
 export function stateDelta(
   events: EventStore,
   roomId: string,
@@ -81,7 +81,7 @@ export function stateDelta(
   return [...redacted, ...before.map(([, row]) => events.toEvent(row))];
 }
 
-/** State that the client has, and that was emptied by a redaction which the timeline does not show. */
+/** State the client has whose redaction the timeline does not show. */
 function unseenRedactions(
   events: EventStore,
   { roomId, since, upTo }: { roomId: string; since: number; upTo: number },
@@ -94,7 +94,7 @@ function unseenRedactions(
   });
 }
 
-/** State to give before a timeline to a client that knows nothing of the room. `current` is the state at its end. */
+/** State sent before a timeline to a client that has no state of the room. `current` is the state at its end. */
 export function fullState(
   events: EventStore,
   roomId: string,
@@ -123,7 +123,7 @@ export function filterState(
     roomId: string;
     timeline: readonly RoomEvent[];
     viewer: string;
-    /** The member event of a user as the viewer may read it: former members, as it was when they left. */
+    /** The member event of a user as the viewer may read it; for a former member, that at their leave event. */
     member: (userId: string) => RoomEvent | undefined;
   },
 ): RoomEvent[] {
@@ -151,12 +151,12 @@ export function filterState(
 
 export type RoomRange = {
   readonly state: RoomState;
-  /** What the client has seen, or undefined when it gets the whole room. */
+  /** The position the client has, or undefined when it gets the whole room. */
   readonly since: number | undefined;
   readonly upTo: number;
-  /** Where the timeline may begin; equals `since` for a client that follows the room. */
+  /** Where the timeline may start; equals `since` for a client that follows the room. */
   readonly timelineAfter: number;
-  /** For a room that was left: the position of leaving and the state there. No state at all for who only was invited. */
+  /** For a left room: the position of the leave event and the state there. A user who was only invited gets no state. */
   readonly left?: { readonly stream: number; readonly state: Iterable<RoomEvent> | undefined };
 };
 

@@ -1,8 +1,8 @@
 /**
- * Tokens of /sync and pagination: `s<stream>` is a position in the durable stream, so it outlives restarts.
+ * Tokens of /sync and pagination: `s<stream>` is a position in the durable stream, valid across restarts.
  * Ephemeral data (typing, presence) counts for one run of the server only; its part names that run
- * (`s42.k3f9.7`), and after a restart a client simply gets the ephemeral state anew. A fourth number is there when
- * messages to the device are left over: how far those reach that it was given.
+ * (`s42.k3f9.7`), and after a restart a client gets the whole ephemeral state again. A fourth number is present when
+ * messages to the device are left: the position of the last one it received.
  */
 import { invalidParam } from "../http/matrix-error.ts";
 
@@ -10,7 +10,7 @@ export type StreamToken = {
   readonly stream: number;
   readonly run: string;
   readonly ephemeral: number;
-  /** Messages to the device up to here were given; `stream` when none were left over. */
+  /** The device received messages up to here; `stream` when none are left. */
   readonly toDevice: number;
 };
 

@@ -1,6 +1,6 @@
 /**
  * /sync: what changed for one user since a token, and the long poll around it. An answer is computed from one
- * position of the stream, synchronously, so it is consistent; an empty one waits for the notifier. A room with
+ * position of the stream, synchronously, so it is consistent. An empty answer waits for the notifier. A room with
  * nothing new costs a few map look-ups and no query.
  */
 import type { Clock } from "@bureau/kit/clock";
@@ -63,7 +63,7 @@ export class SyncService {
     this.#deps = deps;
   }
 
-  /** Answers at once when there is news or no `since`; else when there is some, or after the timeout. */
+  /** Answers at once when there is news or no `since`; else on the first news or after the timeout. */
   async sync(request: SyncRequest): Promise<JsonObject> {
     const { clock, notifier, sessions } = this.#deps;
     const { session, signal } = request;
@@ -193,7 +193,7 @@ export class SyncService {
     };
   }
 
-  /** Whether the user was joined at `since` and has been ever since. */
+  /** Whether the user was joined at `since` and at every moment after it. */
   #followed(scope: Scope, roomId: string, since: number): boolean {
     const { events } = this.#deps;
     const { userId } = scope.request.session;
@@ -211,7 +211,7 @@ export class SyncService {
       return undefined;
     const known = since !== undefined && this.#wasJoined(scope, roomId, since);
     const stream = leavingStream(events, roomId, session.userId, entry.stream);
-    // Someone who was joined neither then nor since saw no more than an invite: they get no state.
+    // A user who was joined neither then nor later saw at most an invite, and gets no state.
     const sawInside = known || (since ?? 0) < lastJoin(events, roomId, session.userId);
     const range: RoomRange = {
       state: registry.get(roomId),

@@ -1,5 +1,5 @@
 /**
- * The promise of /sync, simulated: whatever people do and however rarely and narrowly a client syncs, a client that
+ * The guarantee of /sync, simulated: for any acts of users and any sync interval and filter, a client that
  * applies `state` and then `timeline` of every answer ends with the rooms' true state, and misses or repeats no
  * event that it was not told is limited. Random, seeded; a failure prints its seed.
  */
@@ -72,7 +72,7 @@ class Client {
     const body = await this.who.api.ok("GET", `/sync?${query}`);
     for (const [roomId, room] of Object.entries((at(body, "rooms", "join") ?? {}) as object))
       this.#join(roomId, room);
-    // Who has left and was invited again since is told of the invitation alone.
+    // A user who left and was invited again gets the invitation only.
     for (const now of ["leave", "invite"])
       for (const roomId of Object.keys((at(body, "rooms", now) ?? {}) as object)) this.rooms.delete(roomId);
     this.since = String(body["next_batch"]);

@@ -1,6 +1,6 @@
 /**
- * Account data and receipts with the marks that tell /sync, without a query, whether a user or a room has any that
- * are new. Every change is durable before the long polls that it concerns wake.
+ * Account data and receipts, with marks that tell /sync without a query whether a user or a room has
+ * new ones. Every change is durable before it wakes long polls.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { tooLarge } from "../http/matrix-error.ts";
@@ -12,7 +12,7 @@ import type { Notifier } from "./notifier.ts";
 
 /** Bytes of one piece of account data. */
 const ACCOUNT_DATA_BYTES_MAX = 262_144;
-/** Bytes of all that one user keeps: what a /sync from the beginning has to give at once. */
+/** Maximum bytes of one user: an initial /sync sends them at once. */
 const ACCOUNT_DATA_TOTAL_BYTES_MAX = 4_194_304;
 
 export type Receipt = { readonly type: string; readonly eventId: string; readonly threadId: string };
@@ -52,7 +52,7 @@ export class UserData {
     });
   }
 
-  /** What gets no larger is always taken, so that a user above the limit can come below it. */
+  /** A change that is not larger is always accepted, so that a user above the limit can get below it. */
   #checkSize(userId: string, roomId: string, type: string, content: JsonObject): void {
     const size = Buffer.byteLength(JSON.stringify(content));
     if (size > ACCOUNT_DATA_BYTES_MAX)

@@ -1,4 +1,4 @@
-/** The own account: who am I, password, deactivation. */
+/** The caller's account: whoami, password, deactivation. */
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { InteractiveAuth, Stage } from "../../auth/interactive-auth.ts";
@@ -37,7 +37,7 @@ async function changePassword(deps: Deps, request: AuthedRequest): Promise<JsonO
   const json = await request.json();
   const body = parseValue(passwordSchema, json);
   await deps.interactive.require(json, `password ${userId}`, passwordStage(deps.accounts, userId));
-  // Asked for only now: clients send an empty body to learn the flows.
+  // Checked only here: clients send an empty body to learn the flows.
   if (body.new_password === undefined)
     throw new MatrixError(400, "M_MISSING_PARAM", "Missing key new_password");
   await deps.accounts.changePassword(userId, body.new_password, body.logout_devices, deviceId);

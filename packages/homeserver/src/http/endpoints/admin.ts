@@ -1,4 +1,4 @@
-/** What an operator needs of an admin API, in the shapes of Synapse, so that the same code works on both. */
+/** The part of an admin API that an operator needs, in Synapse's shapes, so that the same code works on both. */
 import { version } from "@bureau/kit/version";
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
@@ -19,7 +19,7 @@ type Deps = {
 };
 
 const resetSchema = v.object({ new_password: v.string(), logout_devices: v.optional(v.boolean(), true) });
-/** Deactivating always takes the profile away; there is nothing more to erase. */
+/** Deactivating always removes the profile; there is nothing more to erase. */
 const eraseSchema = v.object({ erase: v.optional(v.boolean()) });
 const adminSchema = v.object({ admin: v.boolean() });
 
@@ -31,7 +31,7 @@ const asAdmin =
   };
 
 export const adminEndpoints = (deps: Deps): Route[] => [
-  // Who provisions by the reference asks first whether there is such an API.
+  // The Go implementation asks first whether there is such an API before it provisions.
   open("GET", "/_synapse/admin/v1/server_version", () => ({ server_version: `Bureau ${version}` })),
   ...rightEndpoints(deps),
   ...userEndpoints(deps),
@@ -133,7 +133,7 @@ const userSchema = v.object({
   deactivated: v.optional(v.boolean()),
   logout_devices: v.optional(v.boolean(), true),
 });
-/** Refuses changes that this server does not support, so that no admin takes them for done; accepts empty ones. */
+/** Refuses changes that this server does not support, so that they are not mistaken for done. Accepts empty ones. */
 function refuseUnknown(body: JsonObject, known: object): JsonObject {
   for (const [key, value] of Object.entries(body)) {
     const asksNothing = value === false || value === null || (Array.isArray(value) && value.length === 0);
@@ -149,7 +149,7 @@ function refuseUnknown(body: JsonObject, known: object): JsonObject {
 
 type UserChange = v.InferOutput<typeof userSchema>;
 
-/** Makes the account, or changes what the body names. A deactivated account comes back only with a password. */
+/** Creates the account, or changes the fields of the body. Reactivation needs a password. */
 async function putUser(deps: Pick<Deps, "accounts" | "actions">, request: AuthedRequest): Promise<Answer> {
   const { accounts } = deps;
   const body = parseValue(userSchema, refuseUnknown(await request.json(), userSchema.entries));

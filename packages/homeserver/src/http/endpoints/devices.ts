@@ -1,4 +1,4 @@
-/** The devices of the own account. */
+/** The devices of the caller's account. */
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { InteractiveAuth } from "../../auth/interactive-auth.ts";

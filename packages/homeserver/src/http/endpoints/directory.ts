@@ -32,7 +32,7 @@ const searchSchema = v.object({
   limit: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 10),
 });
 
-/** Rooms or people one answer lists at most. */
+/** Maximum rooms or people in one answer. */
 const LIST_MAX = 500;
 
 export function directoryEndpoints(deps: Deps): Route[] {

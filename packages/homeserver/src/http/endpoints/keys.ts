@@ -1,4 +1,4 @@
-/** Keys of devices and messages between devices: kept and handed out, so that clients which encrypt can start. */
+/** Keys of devices and messages between devices: stored and delivered, so that encrypting clients can start. */
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { InteractiveAuth } from "../../auth/interactive-auth.ts";
@@ -40,7 +40,7 @@ const crossSigningSchema = v.looseObject({
   user_signing_key: v.optional(jsonObject),
 });
 
-/** One-time keys a device may have waiting. */
+/** Maximum unused one-time keys of a device. */
 const ONE_TIME_KEYS_MAX = 1_000;
 
 export function keyEndpoints(deps: Deps): Route[] {

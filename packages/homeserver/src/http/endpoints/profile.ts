@@ -1,4 +1,4 @@
-/** Display names and avatars: public to read, the own to write, carried into every joined room. */
+/** Display names and avatars: readable by all, writable by their user, copied into every joined room. */
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";

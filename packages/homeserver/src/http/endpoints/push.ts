@@ -1,4 +1,4 @@
-/** Push rules and pushers: kept for clients that set them. This server pushes nothing itself. */
+/** Push rules and pushers: stored for clients that set them. This server sends no push notifications. */
 import * as v from "valibot";
 import { isJsonObject, type Json, type JsonObject } from "../../rooms/room-event.ts";
 import { defaultPushRules } from "../../sync/push-rules.ts";

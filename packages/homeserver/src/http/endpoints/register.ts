@@ -1,4 +1,4 @@
-/** Making accounts: registration needs the server's token, by user-interactive authentication. */
+/** Creating accounts: registration needs the server's token, by user-interactive authentication. */
 import * as v from "valibot";
 import type { Accounts } from "../../auth/accounts.ts";
 import type { InteractiveAuth, Stage } from "../../auth/interactive-auth.ts";

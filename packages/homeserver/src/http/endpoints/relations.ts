@@ -7,7 +7,7 @@ import { directionQuery, intQuery, param } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
 import { endOf, fromQuery, type RoomEventDeps, takePage, viewOf, visibleEvent } from "./room-events.ts";
 
-/** Events of one page when the client does not say. */
+/** Events of one page by default. */
 const PAGE_LIMIT = 5;
 
 export function relationEndpoints(deps: RoomEventDeps): Route[] {

@@ -22,7 +22,7 @@ export type RoomEventDeps = {
   readonly position: () => number;
 };
 
-/** Events of one page when the client does not say. */
+/** Events of one page by default. */
 const PAGE_LIMIT = 10;
 
 export function roomEventEndpoints(deps: RoomEventDeps): Route[] {
@@ -78,7 +78,7 @@ async function redact(deps: RoomEventDeps, request: AuthedRequest): Promise<Json
   return redactEvent(deps, request, param(request, "eventId"), reason == null ? {} : { reason });
 }
 
-/** The own events anyone may redact who may send redactions; those of others need the redact level. */
+/** Redacting one's own event needs the level for sending redactions; redacting others' events needs the redact level. */
 function redactEvent(
   deps: RoomEventDeps,
   request: AuthedRequest,
@@ -113,7 +113,7 @@ function redactEvent(
 export type Page = {
   readonly events: RoomEvent[];
   readonly more: boolean;
-  /** Where the page was cut off because it had looked at enough rows: the first that it did not look at. */
+  /** Where the page ended at the row limit: the first row that was not read. */
   readonly cut?: number;
 };
 
@@ -141,7 +141,7 @@ export function takePage(
   return { events, more: false };
 }
 
-/** The position that the next page goes on from; undefined for a page of nothing. */
+/** The position where the next page starts; undefined for an empty page. */
 export function endOf({ events, cut }: Page, dir: "b" | "f"): number | undefined {
   const last = events.at(-1)?.stream;
   if (cut !== undefined) return dir === "b" ? cut : cut - 1;
@@ -211,7 +211,7 @@ function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   const newerRows = deps.events.scan(roomId, event.stream, end, "f");
   const newer = takePage(deps, newerRows, limit - half, accepts, filter.acceptsContent).events;
   const shown = [event, ...older, ...newer];
-  // Their own leaving and a later ban are shown to former members, but not what the state became meanwhile.
+  // Former members see their own leave event and a later ban, but not state changes in between.
   const stateAt = deps.events.stateAt(roomId, Math.min((newer.at(-1) ?? event).stream, view.end));
   const state = filterState(stateAt, filter, {
     roomId,
@@ -230,7 +230,7 @@ function context(deps: RoomEventDeps, request: AuthedRequest): JsonObject {
   };
 }
 
-/** A relation or thread page's `from`: a token, or nothing for the beginning. */
+/** `from` of a page of relations or threads: a token, or nothing for the beginning. */
 export function fromQuery(request: AuthedRequest, name: "from" | "to"): number | undefined {
   const text = request.query.get(name);
   if (text === null || text === "") return undefined;

@@ -1,4 +1,4 @@
-/** Reading and writing room state, and the lists of members that are views of it. */
+/** Reading and writing room state, and the member lists, which are views of it. */
 import type { Aliases } from "../../rooms/aliases.ts";
 import type { EventFormatter } from "../../rooms/client-event.ts";
 import type { RoomActions } from "../../rooms/room-actions.ts";
@@ -83,7 +83,7 @@ function members(deps: Deps, request: AuthedRequest): JsonObject {
   return { chunk };
 }
 
-/** The state at a position whose events the user may see; M_FORBIDDEN for one before their time. */
+/** The state at a position whose events the user may see; M_FORBIDDEN for one before they joined. */
 function stateThen(deps: Deps, view: RoomView, stream: number): Iterable<RoomEvent> {
   if (stream >= view.end) return view.readableState();
   const { roomId } = view.state;

@@ -1,4 +1,4 @@
-/** Making rooms and being in them. */
+/** Creating rooms and membership in them. */
 import * as v from "valibot";
 import type { Aliases } from "../../rooms/aliases.ts";
 import { createRoom, createRoomSchema } from "../../rooms/create-room.ts";
@@ -18,7 +18,7 @@ const targetSchema = v.object({ user_id: v.pipe(v.string(), v.maxLength(255)), r
 
 type Act = (roomId: string, sender: string, target: string, reason: string | undefined) => void;
 
-/** A room is some ten events, kept forever. */
+/** A new room is about ten events, which are kept forever. */
 const CREATE_ROOM_COST = 10;
 
 export function roomEndpoints(deps: Deps): Route[] {

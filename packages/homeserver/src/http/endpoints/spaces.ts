@@ -10,11 +10,11 @@ import { directionQuery, intQuery, param, parseBody } from "../request.ts";
 import { type AuthedRequest, authed, type Route } from "../router.ts";
 import { type RoomEventDeps, takePage, viewOf } from "./room-events.ts";
 
-/** Rooms of a hierarchy one answer holds. */
+/** Maximum rooms of a hierarchy in one answer. */
 const HIERARCHY_MAX = 500;
-/** Rooms a hierarchy is followed through. */
+/** Maximum rooms visited in a hierarchy. */
 const HIERARCHY_WALK_MAX = 2_000;
-/** Events looked at for one search. */
+/** Maximum events read for one search. */
 const SEARCH_ROWS_MAX = 20_000;
 const SEARCH_RESULTS_MAX = 100;
 
@@ -87,7 +87,7 @@ function hierarchyEntry(state: RoomState, children: readonly RoomEvent[]): JsonO
   };
 }
 
-/** There is no position to go on from, so it looks further than a page does: some 150 ms at most. */
+/** There is no position to continue from, so it reads further than a page does: 150 ms at most. */
 const TIME_SCAN_ROWS_MAX = 50_000;
 
 function nearestEvent(deps: RoomEventDeps, request: AuthedRequest): JsonObject {

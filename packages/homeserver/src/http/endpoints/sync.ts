@@ -23,7 +23,7 @@ export function syncEndpoints(deps: Deps): Route[] {
       requireSelf(request);
       const content = await request.json();
       checkSyncFilter(content);
-      // The same filter has the same ID, so that clients which create one at every start do not pile them up.
+      // The same filter has the same ID, so that clients that create one at every start do not accumulate filters.
       const id = new Bun.CryptoHasher("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 20);
       deps.store.setFilter(request.session.userId, id, content);
       return { filter_id: id };

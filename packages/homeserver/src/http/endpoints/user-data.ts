@@ -1,4 +1,4 @@
-/** What a user keeps on the server: account data, tags, receipts, read markers, typing, presence. */
+/** Data of a user on the server: account data, tags, receipts, read markers, typing, presence. */
 
 import type { Clock } from "@bureau/kit/clock";
 import * as v from "valibot";

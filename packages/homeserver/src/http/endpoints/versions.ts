@@ -1,4 +1,4 @@
-/** What the server speaks and can do. */
+/** The versions and capabilities of the server. */
 import { roomVersions } from "../../rooms/create-room.ts";
 import { notFound } from "../matrix-error.ts";
 import { authed, open, type Route } from "../router.ts";
