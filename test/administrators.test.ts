@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readOperatorSession } from "@bureau/matrix/session-file";
+import { readOperatorSession } from "@bureau/os/session-file";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { Person } from "./contract/person.ts";
 

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readMachineSession } from "@bureau/matrix/session-file";
+import { readMachineSession } from "@bureau/os/session-file";
 import { machineSessionFile } from "@bureau/os/layout";
 import { bureauCommand, createBureau, processesOf } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";

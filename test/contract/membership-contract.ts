@@ -17,7 +17,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession } from "@bureau/matrix/session-file";
+import { readOperatorSession } from "@bureau/os/session-file";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { findInhabitants } from "@bureau/os/mounts";
 import { findByArguments, isAlive, type ProcessId } from "@bureau/os/process-table";

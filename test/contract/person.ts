@@ -3,7 +3,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession } from "@bureau/matrix/session-file";
+import { readOperatorSession } from "@bureau/os/session-file";
 import { bureauCommand, type CommandResult } from "@bureau/testkit/bureau";
 
 /** A home, a credential file, a session, and no Bureau. */

@@ -8,7 +8,7 @@ import { Secret } from "@bureau/kit/secret";
 import { TestLauncher } from "@bureau/launcher/launcher-fixture";
 import { registerWithToken } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
-import { writeMachineSession } from "@bureau/matrix/session-file";
+import { writeMachineSession } from "@bureau/os/session-file";
 import { machineSessionFile, observeSocket } from "@bureau/os/layout";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { silentLog } from "@bureau/os/log";

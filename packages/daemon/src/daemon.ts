@@ -20,7 +20,7 @@ import { inTime } from "@bureau/kit/wait-for";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readMachineSession } from "@bureau/matrix/session-file";
+import { readMachineSession } from "@bureau/os/session-file";
 import {
   daemonStateFile,
   launcherSocket,

@@ -21,7 +21,7 @@ import { describeLimits } from "@bureau/kit/limits-report";
 import { runStep, type Steps } from "@bureau/kit/run-step";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession, writeOperatorSession } from "@bureau/matrix/session-file";
+import { readOperatorSession, writeOperatorSession } from "@bureau/os/session-file";
 import { callCbor } from "@bureau/os/cbor-socket";
 import { machineReport } from "@bureau/os/daemon-client";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";

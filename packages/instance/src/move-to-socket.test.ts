@@ -10,7 +10,7 @@ import {
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
-} from "@bureau/matrix/session-file";
+} from "@bureau/os/session-file";
 import { machineSessionFile } from "@bureau/os/layout";
 import type { UserId } from "@bureau/schema/refs";
 import { createInstance, findInstance, homeserverAddress, layoutFor, writeInstance } from "./instance.ts";

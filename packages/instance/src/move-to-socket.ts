@@ -9,7 +9,7 @@ import {
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
-} from "@bureau/matrix/session-file";
+} from "@bureau/os/session-file";
 import { machineSessionFile } from "@bureau/os/layout";
 import { homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 

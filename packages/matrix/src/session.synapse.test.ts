@@ -1,4 +1,4 @@
 import { startSynapse } from "@bureau/testkit/synapse";
-import { defineSession } from "./session-contract.ts";
+import { defineSession } from "./testing/session-contract.ts";
 
 defineSession("Synapse", startSynapse);

@@ -7,13 +7,13 @@ import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { isTransient, MatrixError } from "./matrix-error.ts";
 import { RoomStateStore } from "./room-state.ts";
 import { MatrixSession } from "./session.ts";
-import { defineSession, refusal } from "./session-contract.ts";
+import { defineSession, refusal } from "./testing/session-contract.ts";
 import {
   readMachineSession,
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
-} from "./session-file.ts";
+} from "@bureau/os/session-file";
 import { runSyncLoop } from "./sync-loop.ts";
 import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
 

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession } from "@bureau/matrix/session-file";
+import { readOperatorSession } from "@bureau/os/session-file";
 import { type InstanceLayout, instanceLayout } from "@bureau/os/layout";
 import { findByArguments, type ProcessId } from "@bureau/os/process-table";
 

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
-import { writeOperatorSession } from "@bureau/matrix/session-file";
+import { writeOperatorSession } from "@bureau/os/session-file";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";

@@ -12,7 +12,7 @@ import { type Instance, layoutFor, portOf, requireInstance } from "@bureau/insta
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession, type StoredSession } from "@bureau/matrix/session-file";
+import { readOperatorSession, type StoredSession } from "@bureau/os/session-file";
 import { readIfPresent } from "@bureau/os/durable-file";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { userFolder } from "@bureau/os/layout";

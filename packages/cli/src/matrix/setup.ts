@@ -19,7 +19,7 @@ import { runStep } from "@bureau/kit/run-step";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { NO_RATE_LIMIT, ServerAdmin } from "@bureau/matrix/server-admin";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { writeOperatorSession } from "@bureau/matrix/session-file";
+import { writeOperatorSession } from "@bureau/os/session-file";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { parseNamespace, parseServerName, parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";

@@ -7,7 +7,7 @@
 import type { Instance } from "@bureau/instance/instance";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { type BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
-import { readMachineSession, type StoredSession } from "@bureau/matrix/session-file";
+import { readMachineSession, type StoredSession } from "@bureau/os/session-file";
 import { machineReport } from "@bureau/os/daemon-client";
 import { configureEgress, type EgressSettings, noEgressSettings } from "@bureau/os/egress";
 import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/os/layout";

@@ -4,14 +4,14 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
 import { parseRoomAlias, parseUserId } from "@bureau/schema/refs";
-import { login, registerWithToken, serverVersions } from "./auth.ts";
-import { editMachineInfo, type MachineInfoChange } from "./machine-info.ts";
-import { isRevoked, isTransient, MatrixError } from "./matrix-error.ts";
-import { changePowerLevels } from "./power-levels.ts";
-import { RoomStateStore } from "./room-state.ts";
-import { MatrixSession } from "./session.ts";
-import { runSyncLoop } from "./sync-loop.ts";
-import type { SyncResponse } from "./sync-response.ts";
+import { login, registerWithToken, serverVersions } from "../auth.ts";
+import { editMachineInfo, type MachineInfoChange } from "../machine-info.ts";
+import { isRevoked, isTransient, MatrixError } from "../matrix-error.ts";
+import { changePowerLevels } from "../power-levels.ts";
+import { RoomStateStore } from "../room-state.ts";
+import { MatrixSession } from "../session.ts";
+import { runSyncLoop } from "../sync-loop.ts";
+import type { SyncResponse } from "../sync-response.ts";
 
 /** What the tests need of a homeserver. */
 export type SessionHomeserver = AsyncDisposable & {

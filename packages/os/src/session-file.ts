@@ -4,7 +4,7 @@
  */
 
 import { BureauError } from "@bureau/kit/errors";
-import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import { readIfPresent, writeDurably } from "./durable-file.ts";
 import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
