@@ -27,7 +27,10 @@ export function checkPackages(at: string, files: readonly string[]): Violation[]
     };
     const declared = new Set(Object.keys(dependencies));
     const sources = files.filter(
-      (path) => path.startsWith(`packages/${name}/`) && /\.tsx?$/u.test(path) && !/\.test\.tsx?$/u.test(path),
+      (path) =>
+        path.startsWith(`packages/${name}/`) &&
+        /\.tsx?$/u.test(path) &&
+        !/\.test\.tsx?$|\/testing\//u.test(path),
     );
     return [
       ...checkDeclared(name, declared),

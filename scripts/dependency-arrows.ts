@@ -14,7 +14,7 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
   launcher: ["os", "kit", "schema"],
   proxy: ["os", "kit", "schema"],
   "in-sandbox": ["os", "kit", "schema"],
-  matrix: ["os", "kit", "schema"],
+  matrix: ["kit", "schema"],
   daemon: ["matrix", "os", "kit", "schema"],
   control: ["matrix", "os", "kit", "schema"],
   instance: ["control", "matrix", "os", "kit", "schema"],
@@ -24,7 +24,10 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
 };
 
 /** Packages that run in a browser too: no runtime of a server, and only these third parties. */
-const browserSafe: Readonly<Record<string, readonly string[]>> = { schema: ["valibot"] };
+const browserSafe: Readonly<Record<string, readonly string[]>> = {
+  schema: ["valibot"],
+  matrix: ["valibot"],
+};
 
 /** The one file outside that any package may read: it holds the version all programs share. */
 const sharedFile = "package.json";

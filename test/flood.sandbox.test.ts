@@ -1,7 +1,9 @@
 /** An agent that writes as much as it may, wherever it may, while others are made and destroyed. */
+
 import { expect, test } from "bun:test";
 import { login } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import { eventTypes } from "@bureau/schema/events";
 import { namespaceOf, parseMachine, parsePrincipal, parseUserId, rooms } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
@@ -24,7 +26,11 @@ async function sessionOf(agent: Agent): Promise<MatrixSession> {
   const user = parseUserId(agent.user_id);
   const principal = parsePrincipal(user.slice(1, user.indexOf(":")));
   const password = principalPassword(principal, token);
-  return new MatrixSession({ homeserver, ...(await login({ homeserver, user: principal, password })) });
+  return new MatrixSession({
+    fetch: egressFetch,
+    homeserver,
+    ...(await login({ fetch: egressFetch, homeserver, user: principal, password })),
+  });
 }
 
 test("agents are created and destroyed as usual, and none comes back", async () => {

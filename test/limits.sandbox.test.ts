@@ -1,11 +1,13 @@
 /** Where Bureau must stop, step aside, or end: hosts that forbid sandboxes, deep folders, two at once, revocation. */
+
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readMachineSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import { machineSessionFile } from "@bureau/os/layout";
+import { readMachineSession } from "@bureau/os/session-file";
 import { bureauCommand, createBureau, processesOf } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
 
@@ -137,7 +139,10 @@ describe("a machine whose session is revoked", () => {
   test("destroys its sandboxes, stops, and says so to whoever starts it again", async () => {
     await using bureau = createBureau();
     await bureau.json("up");
-    const machine = new MatrixSession(readMachineSession(machineSessionFile(bureau.layout)));
+    const machine = new MatrixSession({
+      ...readMachineSession(machineSessionFile(bureau.layout)),
+      fetch: egressFetch,
+    });
     await machine.logout();
     const { launcher } = await eventually(
       async () => {

@@ -2,12 +2,14 @@
  * Commands about other machines, against a real homeserver. The machines are accounts that a heartbeat was written with,
  * or none yet; nothing runs on them.
  */
+
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { login } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import { eventTypes } from "@bureau/schema/events";
 import {
   fleetLocalpart,
@@ -52,8 +54,8 @@ async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
     bootstrapFile,
   });
   const { password } = JSON.parse(readFileSync(bootstrapFile, "utf8")) as { password: string };
-  const granted = await login({ homeserver: homeserver.url, user: machine, password });
-  const own = new MatrixSession({ homeserver: homeserver.url, ...granted });
+  const granted = await login({ fetch: egressFetch, homeserver: homeserver.url, user: machine, password });
+  const own = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...granted });
   const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
   await own.joinRoom(room);
   const key = stateKeyOf(granted.userId);
@@ -90,6 +92,7 @@ beforeAll(async () => {
   homeserver = await startEmbeddedHomeserver();
   session = (
     await ensureAdministrator({
+      fetch: egressFetch,
       homeserver: homeserver.url,
       registrationToken: homeserver.registrationToken,
       credentialFile: join(dir, "credentials"),

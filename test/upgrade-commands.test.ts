@@ -2,6 +2,7 @@
  * The upgrade commands against a real homeserver. The machines are a stand-in, for these tests only: it answers
  * requests in Matrix as a machine's daemon does, after a moment, and replaces nothing.
  */
+
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,6 +10,7 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { login } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -152,8 +154,13 @@ async function setUpMachine(machine: MachineLocalpart): Promise<void> {
     ...{ session, machine, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
     bootstrapFile: join(dir, `${machine.replaceAll("/", "-")}.json`),
   });
-  const granted = await login({ homeserver: homeserver.url, user: machine, password: bootstrap.password });
-  const itself = new MatrixSession({ homeserver: homeserver.url, ...granted });
+  const granted = await login({
+    fetch: egressFetch,
+    homeserver: homeserver.url,
+    user: machine,
+    password: bootstrap.password,
+  });
+  const itself = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...granted });
   sessions.set(machine, itself);
   const room = await roomOf(session, rooms.fleetMachines(fleet));
   for (const joined of [room, configRoom]) await itself.joinRoom(joined);
@@ -214,6 +221,7 @@ beforeAll(async () => {
   homeserver = await startEmbeddedHomeserver();
   session = (
     await ensureAdministrator({
+      fetch: egressFetch,
       homeserver: homeserver.url,
       registrationToken: homeserver.registrationToken,
       credentialFile: join(dir, "credentials"),

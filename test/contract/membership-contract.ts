@@ -2,6 +2,7 @@
  * How machines join a fleet and leave it, as a person without an instance of their own does it: every step is a command,
  * every machine a real launcher and daemon; the same on every kind of homeserver.
  */
+
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   copyFileSync,
@@ -17,10 +18,11 @@ import { systemClock } from "@bureau/kit/clock";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { findInhabitants } from "@bureau/os/mounts";
 import { findByArguments, isAlive, type ProcessId } from "@bureau/os/process-table";
+import { readOperatorSession } from "@bureau/os/session-file";
 import { eventTypes } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -124,6 +126,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const { registrationToken, url, serverName } = homeserver;
       const username = `${fleet}/agent/${agent}`;
       const made = await registerWithToken({
+        fetch: egressFetch,
         ...{ homeserver: url, registrationToken, username, password: "known to its maker" },
       });
       if (made.inUse) throw new Error(`${username} is in use`);
@@ -133,7 +136,12 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       );
       if (room === undefined) throw new Error(`no room of ${host.machine}`);
       await session.putState(room, eventTypes.credentials, `${username}:${serverName}`, { version: 1 });
-      return new MatrixSession({ homeserver: url, userId: made.userId, token: made.token });
+      return new MatrixSession({
+        fetch: egressFetch,
+        homeserver: url,
+        userId: made.userId,
+        token: made.token,
+      });
     };
 
     beforeAll(async () => {
@@ -323,8 +331,10 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const { password } = JSON.parse(readFileSync(lost, "utf8"));
       expect(password).not.toBe(before);
       const user = `${fleet}/machine/other`;
-      expect(login({ homeserver: homeserver.url, user, password: before })).rejects.toThrow();
-      await login({ homeserver: homeserver.url, user, password });
+      expect(
+        login({ fetch: egressFetch, homeserver: homeserver.url, user, password: before }),
+      ).rejects.toThrow();
+      await login({ fetch: egressFetch, homeserver: homeserver.url, user, password });
     });
 
     test("one whose file has expired gets another, by the password in it, without a server admin", async () => {
@@ -451,6 +461,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
             answerMs: 300,
           },
           admin: new ServerAdmin({
+            fetch: egressFetch,
             homeserver: homeserver.url,
             token: homeserver.adminToken ?? stored.token,
           }),

@@ -1,4 +1,5 @@
 /** Setting up a namespace, a machine and its configuration on a homeserver; the same on every kind of it. */
+
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,6 +10,7 @@ import type { StateContent } from "@bureau/matrix/edit-state";
 import { editMachineInfo } from "@bureau/matrix/machine-info";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -66,6 +68,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
 
     const administrator = () =>
       ensureAdministrator({
+        fetch: egressFetch,
         homeserver: homeserver.url,
         registrationToken: homeserver.registrationToken,
         credentialFile: join(dir, "credentials"),
@@ -156,8 +159,14 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
           "password",
           "server_name",
         ]);
-        const granted = await login({ homeserver: homeserver.url, user: machine, password: file.password });
+        const granted = await login({
+          fetch: egressFetch,
+          homeserver: homeserver.url,
+          user: machine,
+          password: file.password,
+        });
         const own = new MatrixSession({
+          fetch: egressFetch,
           homeserver: homeserver.url,
           userId: granted.userId,
           token: granted.token,
@@ -187,10 +196,16 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       const stranger = async (username: string): Promise<MatrixSession> => {
         const { registrationToken } = homeserver;
         const made = await registerWithToken({
+          fetch: egressFetch,
           ...{ homeserver: homeserver.url, username, password: "p", registrationToken },
         });
         if (made.inUse) throw new Error("the name is taken");
-        return new MatrixSession({ homeserver: homeserver.url, userId: made.userId, token: made.token });
+        return new MatrixSession({
+          fetch: egressFetch,
+          homeserver: homeserver.url,
+          userId: made.userId,
+          token: made.token,
+        });
       };
       const wanted = (localpart: string) => ({
         ...{ kind: "config" as const, localpart: parseLocalpart(localpart), name: "wanted" },
@@ -243,11 +258,12 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       const joinOther = async (): Promise<MatrixSession> => {
         const { bootstrap } = await provision(other, "other.json");
         const granted = await login({
+          fetch: egressFetch,
           homeserver: homeserver.url,
           user: other,
           password: bootstrap.password,
         });
-        const own = new MatrixSession({ homeserver: homeserver.url, ...granted });
+        const own = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...granted });
         await own.joinRoom(await roomOf(session, rooms.fleetMachines(fleet)));
         return own;
       };
@@ -255,6 +271,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       test("a key that another machine put in a machine's place does not count, and is reported once", async () => {
         const stored = (await administrator()).credentials;
         const reader = new MatrixSession({
+          fetch: egressFetch,
           ...{ homeserver: homeserver.url, userId: session.userId, token: stored.adminToken },
           onIgnored: (sentence) => void told.push(sentence),
         });
@@ -279,8 +296,10 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         const room = await roomOf(session, rooms.fleetMachines(fleet));
         const user = userIdOf(machine, serverOf(session.userId));
         const own = new MatrixSession({
+          fetch: egressFetch,
           homeserver: homeserver.url,
           ...(await login({
+            fetch: egressFetch,
             ...{ homeserver: homeserver.url, user: other },
             password: JSON.parse(readFileSync(join(dir, "other.json"), "utf8")).password,
           })),

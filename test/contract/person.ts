@@ -1,8 +1,10 @@
 /** A person at a workstation, who types commands and has no Bureau there. */
+
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import { readOperatorSession } from "@bureau/os/session-file";
 import { bureauCommand, type CommandResult } from "@bureau/testkit/bureau";
 
@@ -39,6 +41,6 @@ export class Person {
   }
 
   session(): MatrixSession {
-    return new MatrixSession(readOperatorSession(this.sessionFile));
+    return new MatrixSession({ ...readOperatorSession(this.sessionFile), fetch: egressFetch });
   }
 }

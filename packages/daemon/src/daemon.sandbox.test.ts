@@ -8,11 +8,12 @@ import { Secret } from "@bureau/kit/secret";
 import { TestLauncher } from "@bureau/launcher/launcher-fixture";
 import { registerWithToken } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
-import { writeMachineSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import { machineSessionFile, observeSocket } from "@bureau/os/layout";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { silentLog } from "@bureau/os/log";
 import { runtimeCommand } from "@bureau/os/runtime-command";
+import { writeMachineSession } from "@bureau/os/session-file";
 import { eventMessages, eventTypes } from "@bureau/schema/events";
 import { type MachineReport, MachineReportSchema } from "@bureau/schema/observe-wire";
 import { parse } from "@bureau/schema/parse";
@@ -44,10 +45,16 @@ class TestMachine implements AsyncDisposable {
   static async start(homeserver: string): Promise<TestMachine> {
     const register = async (username: string): Promise<MatrixSession> => {
       const made = await registerWithToken({
+        fetch: egressFetch,
         ...{ homeserver, username, password: "p", registrationToken: REGISTRATION },
       });
       if (made.inUse) throw new Error(`${username} exists`);
-      const session = new MatrixSession({ homeserver, userId: made.userId, token: made.token });
+      const session = new MatrixSession({
+        fetch: egressFetch,
+        homeserver,
+        userId: made.userId,
+        token: made.token,
+      });
       tokens.set(session, made.token);
       return session;
     };

@@ -20,7 +20,7 @@ import { inTime } from "@bureau/kit/wait-for";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readMachineSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import {
   daemonStateFile,
   launcherSocket,
@@ -30,6 +30,8 @@ import {
   specHistoryDir,
   unsentMessagesFile,
 } from "@bureau/os/layout";
+
+import { readMachineSession } from "@bureau/os/session-file";
 import { inheritedSocket } from "@bureau/os/systemd";
 import {
   localpartBytesMaxFor,
@@ -346,5 +348,8 @@ function openSession(config: DaemonConfig): { session: MatrixSession; userId: Us
         hint: "start the launcher with the same --machine-name and --server-name, and an empty state folder",
       },
     );
-  return { session: new MatrixSession({ homeserver, userId, token: stored.token }), userId };
+  return {
+    session: new MatrixSession({ homeserver, fetch: egressFetch, userId, token: stored.token }),
+    userId,
+  };
 }

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { registerWithToken } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import { silentLog } from "@bureau/os/log";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { startProxy } from "@bureau/proxy/proxy";
@@ -27,6 +28,7 @@ beforeAll(async () => {
   homeserver = await startEmbeddedHomeserver();
   const account = async (username: string) => {
     const made = await registerWithToken({
+      fetch: egressFetch,
       homeserver: homeserver.url,
       username,
       password: "a password",
@@ -37,7 +39,11 @@ beforeAll(async () => {
   };
   const greeter = await account("bureau/fleet/p/agent/greeter");
   greeterUser = greeter.userId;
-  person = new MatrixSession({ homeserver: homeserver.url, ...(await account("person")) });
+  person = new MatrixSession({
+    fetch: egressFetch,
+    homeserver: homeserver.url,
+    ...(await account("person")),
+  });
   proxyConfig = v.parse(ProxyStartSchema, {
     principal: "agent/greeter",
     socket_path: socket,
@@ -194,7 +200,12 @@ test("an unmodified Matrix client works through the bridge with any token, withi
   running.push(bridge);
   const line = await linesOf(bridge.stderr)("→");
   const url = `http://${/tcp:(\S+)/u.exec(line)?.[1]}`;
-  const client = new MatrixSession({ homeserver: url, userId: greeterUser, token: "placeholder" });
+  const client = new MatrixSession({
+    fetch: egressFetch,
+    homeserver: url,
+    userId: greeterUser,
+    token: "placeholder",
+  });
   expect((await client.whoami()).userId).toBe(greeterUser);
   const room = await newRoom();
   await client.joinRoom(room);

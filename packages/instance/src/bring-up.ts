@@ -2,6 +2,7 @@
  * `bureau up`, step by step: each is checked before it is done, so that running it again repairs what is missing and
  * touches nothing else.
  */
+
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { repairMachineRooms } from "@bureau/control/machines/machine-room-repair";
@@ -21,11 +22,12 @@ import { describeLimits } from "@bureau/kit/limits-report";
 import { runStep, type Steps } from "@bureau/kit/run-step";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession, writeOperatorSession } from "@bureau/os/session-file";
 import { callCbor } from "@bureau/os/cbor-socket";
 import { machineReport } from "@bureau/os/daemon-client";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
+import { egressFetch } from "@bureau/os/egress";
 import { type InstanceLayout, launcherSocket, makePrivateDir } from "@bureau/os/layout";
+import { readOperatorSession, writeOperatorSession } from "@bureau/os/session-file";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { InputError } from "@bureau/schema/parse";
@@ -145,6 +147,7 @@ async function administrator(
 ): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const { layout } = instance;
   const admin = await ensureAdministrator({
+    fetch: egressFetch,
     homeserver: instance.homeserverUrl,
     registrationToken: (readIfPresent(layout.registrationTokenFile) ?? "").trim(),
     credentialFile: layout.credentialFile,

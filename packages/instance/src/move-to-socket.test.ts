@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { storedSession } from "@bureau/cli/command/operator";
 import { openTerminal } from "@bureau/cli/command/terminal";
 import { readCredentials, writeCredentials } from "@bureau/control/principals/administrator";
+import { machineSessionFile } from "@bureau/os/layout";
 import {
   readMachineSession,
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
 } from "@bureau/os/session-file";
-import { machineSessionFile } from "@bureau/os/layout";
 import type { UserId } from "@bureau/schema/refs";
 import { createInstance, findInstance, homeserverAddress, layoutFor, writeInstance } from "./instance.ts";
 import { moveToSocket } from "./move-to-socket.ts";

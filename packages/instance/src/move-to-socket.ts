@@ -4,13 +4,13 @@
  */
 import { existsSync } from "node:fs";
 import { readCredentials, writeCredentials } from "@bureau/control/principals/administrator";
+import { machineSessionFile } from "@bureau/os/layout";
 import {
   readMachineSession,
   readOperatorSession,
   writeMachineSession,
   writeOperatorSession,
 } from "@bureau/os/session-file";
-import { machineSessionFile } from "@bureau/os/layout";
 import { homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 
 /** The instance must be down. A session that leads to another homeserver stays as it is. */

@@ -3,11 +3,13 @@
  * enter, so that no other program can answer in its place. Other clients get a port when that was asked for; no secret
  * of the instance passes there.
  */
+
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
 import { serverVersions } from "@bureau/matrix/auth";
 import type { EgressSettings } from "@bureau/os/egress";
+import { egressFetch } from "@bureau/os/egress";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { findByArguments, listensOnTcp, signalProcess, waitUntilGone } from "@bureau/os/process-table";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
@@ -35,7 +37,9 @@ export async function startHomeserver(
 ): Promise<Instance> {
   const instance = await chooseInstance(layout, change, clock);
   await startAndWatch(instance, "homeserver", clock, async () =>
-    serverVersions({ homeserver: instance.homeserverUrl, timeoutMs: 2_000 }).catch(() => undefined),
+    serverVersions({ homeserver: instance.homeserverUrl, fetch: egressFetch, timeoutMs: 2_000 }).catch(
+      () => undefined,
+    ),
   );
   if (instance.listen !== undefined) await requirePort(instance, instance.listen, clock);
   return instance;

@@ -4,12 +4,12 @@ import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { parseGranted, withInteractiveAuth } from "./interactive-auth.ts";
 import { MatrixError } from "./matrix-error.ts";
-import { type Fetch, matrixRequest } from "./request.ts";
+import { matrixRequest, type Server } from "./request.ts";
 
 /** What a login gives. `token` is a secret. */
 export type Granted = { readonly userId: UserId; readonly token: string; readonly deviceId: string };
 
-type Where = { readonly homeserver: string; readonly fetch?: Fetch; readonly signal?: AbortSignal };
+type Where = Server & { readonly signal?: AbortSignal };
 
 /** Logs in with a password. @throws MatrixError `forbidden` when user or password is wrong */
 export async function login(

@@ -16,7 +16,7 @@ const FIELD_BYTES_MAX = 255;
 export function checkEvent(type: string, stateKey: string | undefined, content: unknown): void {
   const what = stateKey === undefined || stateKey === "" ? type : `${type} "${shortened(stateKey)}"`;
   for (const [name, value] of Object.entries({ type, "state key": stateKey ?? "" })) {
-    const bytes = Buffer.byteLength(value);
+    const bytes = bytesOf(value);
     if (bytes > FIELD_BYTES_MAX || value.includes("\0"))
       throw new BureauError(
         "invalid-input",
@@ -38,7 +38,7 @@ export function checkContent(content: unknown, what: string): void {
     throw new BureauError("invalid-input", `Cannot write ${what}: ${fault}`, {
       hint: 'a Matrix event holds whole numbers within ±(2^53 - 1): write another number as text, such as "0.5"',
     });
-  const bytes = Buffer.byteLength(JSON.stringify(content) ?? "") + Buffer.byteLength(what) + ENVELOPE_BYTES;
+  const bytes = bytesOf(JSON.stringify(content) ?? "") + bytesOf(what) + ENVELOPE_BYTES;
   if (bytes > EVENT_BYTES_MAX)
     throw new BureauError(
       "too-large",
@@ -59,3 +59,5 @@ function canonicalFault(value: unknown, path: readonly string[]): string | undef
   }
   return undefined;
 }
+
+const bytesOf = (text: string): number => new TextEncoder().encode(text).length;

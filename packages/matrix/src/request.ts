@@ -1,17 +1,28 @@
 /**
- * One request to a homeserver. Every one has a deadline; every failure becomes a {@link MatrixError} that names the
- * act, never the token. Refuses redirects, so that a token reaches no other server. Retries a rate-limited request when the
- * homeserver says so.
+ * One request to a homeserver. Each has a deadline; each failure becomes a {@link MatrixError} that names the act, never
+ * the token. Refuses redirects, so that a token reaches no other server. Retries a rate-limited request when the homeserver
+ * allows it.
  */
 import { systemClock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { retryAfterMs, waitOutRateLimit } from "@bureau/kit/rate-limit";
 import { refusedBecause } from "@bureau/kit/refused-because";
-import { type EgressOptions, egressTo } from "@bureau/os/egress";
+import { urlAt } from "@bureau/schema/homeserver-address";
 import { hintOf, isRateLimit, MatrixError, refusedCode } from "./matrix-error.ts";
 
-/** How requests leave the process; the global `fetch` is one. */
-export type Fetch = (url: string, init: RequestInit & EgressOptions) => Promise<Response>;
+/**
+ * How requests leave the program: a browser's `fetch`, or one that knows sockets and forward proxies (`@bureau/os/egress`).
+ * The URL of a homeserver on a socket is `http+unix://SOCKET/…` (`schema/homeserver-address`). A BureauError that it throws
+ * reaches the caller as it is.
+ */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+/** A homeserver, and the way to it. */
+export type Server = {
+  /** A URL, or `unix:/PATH`. */
+  readonly homeserver: string;
+  readonly fetch: Fetch;
+};
 
 /** Time for a call that is not a long poll (client deadline of the wire's section 12: 30 s). */
 export const REQUEST_MS_MAX = 30_000;
@@ -22,9 +33,7 @@ export const REQUEST_MS_MAX = 30_000;
  */
 export const RATE_LIMIT_MS_MAX = 600_000;
 
-export type MatrixRequest = {
-  /** A URL, or `unix:/PATH`. */
-  readonly homeserver: string;
+export type MatrixRequest = Server & {
   /** The act, in words that follow "Cannot": "join #a:b". */
   readonly act: string;
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
@@ -36,10 +45,9 @@ export type MatrixRequest = {
   readonly token?: string | undefined;
   readonly body?: unknown;
   readonly timeoutMs?: number;
-  /** Instead of {@link RATE_LIMIT_MS_MAX}; 0 for who waits by its own rules. */
+  /** Instead of {@link RATE_LIMIT_MS_MAX}; 0 for a caller that waits by its own rules. */
   readonly rateLimitMsMax?: number;
   readonly signal?: AbortSignal | undefined;
-  readonly fetch?: Fetch | undefined;
 };
 
 /** Builds a path: every value is escaped, so that an id with a slash stays one segment. */
@@ -64,9 +72,7 @@ async function sendOnce(request: MatrixRequest): Promise<unknown> {
   let response: Response;
   let text: string;
   try {
-    const { base, options } = egressTo(request.homeserver);
-    response = await (request.fetch ?? fetch)(`${base}${below(request)}`, {
-      ...options,
+    response = await request.fetch(urlAt(request.homeserver, below(request)), {
       method: request.method,
       headers: headersOf(request),
       redirect: "error",
@@ -127,7 +133,10 @@ function refusal({ act }: MatrixRequest, response: Response, body: unknown): Mat
     refusedCode(status, errcode),
     `Cannot ${act}: ${refusedBecause(status, errcode, reason)}`,
     {
-      ...{ errcode, status, body, hint: hintOf(status, errcode) },
+      errcode,
+      status,
+      body,
+      hint: hintOf(status, errcode),
       retryAfterMs: retryAfterMs(response.headers.get("retry-after"), fields, systemClock.now()),
     },
   );

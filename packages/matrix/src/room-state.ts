@@ -5,6 +5,7 @@
  * What /sync says is applied in its own order: `state` (what changed before the timeline) and then the state events of
  * the timeline, so a limited timeline leaves no gap. Leaving a room forgets it.
  */
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import { counts, ignoredBecause } from "@bureau/schema/event-writers";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { powerIn } from "@bureau/schema/power";
@@ -153,7 +154,8 @@ export class RoomStateStore implements RoomStates {
     if (!this.#fits(room, event, before)) return false;
     keys.set(event.stateKey, event);
     // The same event comes again, emptied, when it was redacted in a part of the timeline that we did not get.
-    const same = before?.eventId === event.eventId && Bun.deepEquals(before.content, event.content);
+    const same =
+      before?.eventId === event.eventId && canonicalJson(before.content) === canonicalJson(event.content);
     return !same || event.eventId === "";
   }
 

@@ -3,13 +3,12 @@
  * homeserver and others speak as well, or Dendrite's, which does less. Being refused is an expected answer: the
  * administrator of a namespace need not be the server's, and a server need not have the act at all.
  */
-import { randomBytes } from "node:crypto";
 import { Secret } from "@bureau/kit/secret";
 import { parse } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { MatrixError } from "./matrix-error.ts";
-import { type Fetch, type MatrixRequest, matrixRequest, path } from "./request.ts";
+import { type MatrixRequest, matrixRequest, path, type Server } from "./request.ts";
 
 /** `refused`: this token may not, or the homeserver has no such act. */
 export type AdminAnswer = { readonly kind: "done" } | AdminRefusal;
@@ -42,14 +41,13 @@ const DENDRITE = "/_dendrite/admin";
 const USERS_PER_PAGE = 100;
 
 export class ServerAdmin {
-  readonly homeserver: string;
+  /** For sessions at the same homeserver. */
+  readonly server: Server;
   readonly #token: Secret;
-  readonly #fetch: Fetch | undefined;
 
-  constructor(options: { readonly homeserver: string; readonly token: string; readonly fetch?: Fetch }) {
-    this.homeserver = options.homeserver;
+  constructor(options: Server & { readonly token: string }) {
+    this.server = { homeserver: options.homeserver, fetch: options.fetch };
     this.#token = new Secret(options.token);
-    this.#fetch = options.fetch;
   }
 
   /**
@@ -60,7 +58,7 @@ export class ServerAdmin {
     const act = `close the account ${user}`;
     const answer = await this.#ask(act, "POST", SYNAPSE, path`/v1/deactivate/${user}`, { erase: false });
     if (!isAbsent(answer)) return answer;
-    const locked = await this.#resetByDendrite(user, randomBytes(32).toString("hex"));
+    const locked = await this.#resetByDendrite(user, randomPassword());
     if (locked.kind === "done")
       await this.#ask(`remove ${user} from its rooms`, "POST", DENDRITE, path`/evacuateUser/${user}`);
     return locked;
@@ -186,13 +184,20 @@ export class ServerAdmin {
     rest: Pick<MatrixRequest, "body" | "query"> = {},
   ): Promise<unknown> {
     return matrixRequest({
-      ...{ act, method, root, path: at, ...rest },
-      homeserver: this.homeserver,
+      act,
+      method,
+      root,
+      path: at,
+      ...rest,
+      ...this.server,
       token: this.#token.reveal(),
-      fetch: this.#fetch,
     });
   }
 }
+
+/** 256 bits, in hex. */
+const randomPassword = (): string =>
+  [...crypto.getRandomValues(new Uint8Array(32))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 const isAbsent = (answer: AdminAnswer): boolean => answer.kind === "refused" && answer.isAbsent;
 

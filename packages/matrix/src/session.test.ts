@@ -1,29 +1,16 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { describe, expect, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
+import { egressFetch } from "@bureau/os/egress";
 import { parseRoomId, type UserId } from "@bureau/schema/refs";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { isTransient, MatrixError } from "./matrix-error.ts";
 import { RoomStateStore } from "./room-state.ts";
 import { MatrixSession } from "./session.ts";
-import { defineSession, refusal } from "./testing/session-contract.ts";
-import {
-  readMachineSession,
-  readOperatorSession,
-  writeMachineSession,
-  writeOperatorSession,
-} from "@bureau/os/session-file";
 import { runSyncLoop } from "./sync-loop.ts";
 import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
+import { defineSession, refusal } from "./testing/session-contract.ts";
 
 defineSession("the embedded homeserver", startEmbeddedHomeserver);
-
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync("/tmp/bm-");
-});
-afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("sync without a homeserver", () => {
   const nothing = async (): Promise<SyncResponse> => parseSyncResponse({ next_batch: "s" });
@@ -182,7 +169,12 @@ test("an account is missing only where its profile is and its name is free, and 
       fetch: ({ url }) => (url.includes("/profile/") ? profile : available),
     });
     const userId: UserId = "@me:bureau.test" as UserId;
-    const session = new MatrixSession({ homeserver: server.url.href, userId, token: "t" });
+    const session = new MatrixSession({
+      fetch: egressFetch,
+      homeserver: server.url.href,
+      userId,
+      token: "t",
+    });
     return await session.isMissing("@alcie:bureau.test" as UserId);
   };
   const refuse = (status: number, errcode: string) => Response.json({ errcode, error: "" }, { status });
@@ -201,12 +193,18 @@ describe("failures", () => {
   const nobody: UserId = "@nobody:bureau.test" as UserId;
   const against = async (answer: () => Response): Promise<MatrixError> => {
     await using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: answer });
-    const session = new MatrixSession({ homeserver: server.url.href, userId: nobody, token: "secret-token" });
+    const session = new MatrixSession({
+      fetch: egressFetch,
+      homeserver: server.url.href,
+      userId: nobody,
+      token: "secret-token",
+    });
     return await refusal(session.joinRoom(parseRoomId("!room:bureau.test")));
   };
 
   test("nobody listening is transient", async () => {
     const session = new MatrixSession({
+      fetch: egressFetch,
       homeserver: "http://127.0.0.1:1",
       userId: nobody,
       token: "secret-token",
@@ -263,6 +261,27 @@ describe("failures", () => {
     expect(isTransient(error)).toBe(false);
   });
 
+  test("each request leaves by the fetch handed in, and ends with the session's signal", async () => {
+    const urls: string[] = [];
+    const stop = new AbortController();
+    const session = new MatrixSession({
+      homeserver: "unix:/run/bureau/proxy.sock",
+      userId: nobody,
+      token: "secret-token",
+      signal: stop.signal,
+      fetch(url, { signal }) {
+        urls.push(url);
+        const { promise, reject } = Promise.withResolvers<Response>();
+        signal?.addEventListener("abort", () => reject(new Error("it was ended")));
+        return promise;
+      },
+    });
+    const asked = refusal(session.whoami());
+    stop.abort();
+    expect(await asked).toMatchObject({ code: "unavailable" });
+    expect(urls).toEqual(["http+unix://%2Frun%2Fbureau%2Fproxy.sock/_matrix/client/v3/account/whoami"]);
+  });
+
   test("a redirect is not followed with the token", async () => {
     let asked = 0;
     await using thief = Bun.serve({
@@ -276,17 +295,4 @@ describe("failures", () => {
     await against(() => Response.redirect(thief.url.href, 307));
     expect(asked).toBe(0);
   });
-});
-
-test("session files hold what was written, for their owner only", () => {
-  const session = { homeserver: "http://127.0.0.1:6167", userId: "@a:b" as UserId, token: "t" };
-  const machine = join(folder, "machine.json");
-  writeMachineSession(machine, session);
-  expect(readMachineSession(machine)).toEqual(session);
-  expect(statSync(machine).mode & 0o777).toBe(0o600);
-  const operator = join(folder, "operator.json");
-  writeOperatorSession(operator, session);
-  expect(readOperatorSession(operator)).toEqual(session);
-  expect(() => readMachineSession(operator)).toThrow("homeserver_url");
-  expect(() => readMachineSession(join(folder, "none.json"))).toThrow("There is no session");
 });

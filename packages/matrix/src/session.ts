@@ -4,7 +4,6 @@
  *
  * Every call has a deadline and throws a `MatrixError`; what is expected to be missing is `undefined` instead.
  */
-import { randomUUID } from "node:crypto";
 import { Secret } from "@bureau/kit/secret";
 import {
   counts,
@@ -31,15 +30,15 @@ import { parseStateEvent, parseStateEvents, type StateEvent } from "./event.ts";
 import { checkEvent } from "./event-content.ts";
 import { withInteractiveAuth } from "./interactive-auth.ts";
 import { MatrixError } from "./matrix-error.ts";
-import { type Fetch, type MatrixRequest, matrixRequest, path, REQUEST_MS_MAX } from "./request.ts";
+import { type MatrixRequest, matrixRequest, path, REQUEST_MS_MAX, type Server } from "./request.ts";
 import { type OnIgnored, tellOnce, viewEvents } from "./room-state.ts";
 import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
 
-export type SessionOptions = {
-  readonly homeserver: string;
+export type SessionOptions = Server & {
   readonly userId: UserId;
   readonly token: string;
-  readonly fetch?: Fetch;
+  /** Ends every call of the session. */
+  readonly signal?: AbortSignal;
   /** Called once for each event read that does not count. */
   readonly onIgnored?: OnIgnored;
 };
@@ -84,20 +83,25 @@ const MessagesAnswer = v.object({
 export type Messages = v.InferOutput<typeof MessagesAnswer>;
 
 export class MatrixSession {
-  readonly homeserver: string;
+  /** For further sessions at the same homeserver. */
+  readonly server: Server;
   readonly userId: UserId;
   readonly #token: Secret;
   /** Aliases of the rooms that were looked up, for errors. */
   readonly #names = new Map<RoomId | RoomAlias, RoomAlias>();
-  readonly #fetch: Fetch | undefined;
+  readonly #signal: AbortSignal | undefined;
   readonly #onIgnored: OnIgnored;
 
   constructor(options: SessionOptions) {
-    this.homeserver = options.homeserver;
+    this.server = { homeserver: options.homeserver, fetch: options.fetch };
     this.userId = options.userId;
     this.#token = new Secret(options.token);
-    this.#fetch = options.fetch;
+    this.#signal = options.signal;
     this.#onIgnored = tellOnce(options.onIgnored ?? (() => {}));
+  }
+
+  get homeserver(): string {
+    return this.server.homeserver;
   }
 
   #call(
@@ -107,13 +111,13 @@ export class MatrixSession {
     rest: Pick<MatrixRequest, "query" | "body" | "timeoutMs" | "rateLimitMsMax" | "signal"> = {},
   ): Promise<unknown> {
     return matrixRequest({
-      homeserver: this.homeserver,
+      ...this.server,
       act,
       method,
       path: at,
       token: this.#token.reveal(),
-      fetch: this.#fetch,
       ...rest,
+      signal: eitherSignal(this.#signal, rest.signal),
     });
   }
 
@@ -374,7 +378,7 @@ export class MatrixSession {
     options: { readonly txnId?: string; readonly signal?: AbortSignal } = {},
   ): Promise<EventId> {
     checkEvent(type, undefined, content);
-    const txnId = options.txnId ?? randomUUID();
+    const txnId = options.txnId ?? crypto.randomUUID();
     const answer = await this.#call(
       `send ${type} to ${this.#name(room)}`,
       "PUT",
@@ -489,6 +493,9 @@ export class MatrixSession {
     };
   }
 }
+
+const eitherSignal = (a: AbortSignal | undefined, b: AbortSignal | undefined): AbortSignal | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : AbortSignal.any([a, b]);
 
 const eventName = (type: string, stateKey: string): string =>
   stateKey === "" ? type : `${type} "${stateKey}"`;

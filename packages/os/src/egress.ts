@@ -12,7 +12,7 @@ import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { rootCertificates } from "node:tls";
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import { socketOf } from "@bureau/schema/homeserver-address";
+import { parseSocketUrl, socketOf } from "@bureau/schema/homeserver-address";
 
 /** Empty strings: not set. */
 export type EgressSettings = {
@@ -118,6 +118,17 @@ export function egressTo(address: string): Egress {
   }
   requirePrivateFolder(socket);
   return { base: "http://localhost", options: viaSocket(socket) };
+}
+
+/**
+ * The runtime's `fetch`, by this process's way to each server. Hand it to a Matrix client (`@bureau/matrix`).
+ * @throws BureauError as {@link egressTo} does
+ */
+export async function egressFetch(url: string, init: RequestInit): Promise<Response> {
+  const onSocket = parseSocketUrl(url);
+  if (onSocket === undefined) return await fetch(url, { ...viaNetwork(url), ...init });
+  const { base, options } = egressTo(onSocket.address);
+  return await fetch(`${base}${onSocket.path}`, { ...options, ...init });
 }
 
 /** `fetch` options for a socket. */

@@ -4,11 +4,11 @@
  */
 
 import { BureauError } from "@bureau/kit/errors";
-import { readIfPresent, writeDurably } from "./durable-file.ts";
 import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { readIfPresent, writeDurably } from "./durable-file.ts";
 
 /** What a session file holds. `token` is a secret. */
 export type StoredSession = { readonly homeserver: string; readonly userId: UserId; readonly token: string };

@@ -1,5 +1,11 @@
 import { expect, test } from "bun:test";
-import { parseHomeserverAddress, parseListenAddress, socketOf } from "./homeserver-address.ts";
+import {
+  parseHomeserverAddress,
+  parseListenAddress,
+  parseSocketUrl,
+  socketOf,
+  urlAt,
+} from "./homeserver-address.ts";
 
 test("a homeserver's address is a URL or a socket; slashes at its end are dropped", () => {
   expect(parseHomeserverAddress("https://matrix.example.org/")).toBe("https://matrix.example.org");
@@ -32,4 +38,16 @@ test("a listen address is a host and port, or a socket", () => {
   expect(parseListenAddress("unix:/a/b")).toEqual({ kind: "unix", path: "/a/b" });
   for (const text of ["6167", "h:99999", "h:", ":1", "unix:b"])
     expect(() => parseListenAddress(text)).toThrow("Invalid");
+});
+
+test("the URL of a path at a socket holds the socket, and is taken apart again", () => {
+  const url = urlAt("unix:/run/a b/hs.sock", "/_matrix/client/versions?x=%2F");
+  expect(url).toBe("http+unix://%2Frun%2Fa%20b%2Fhs.sock/_matrix/client/versions?x=%2F");
+  expect(parseSocketUrl(url)).toEqual({
+    address: "unix:/run/a b/hs.sock",
+    path: "/_matrix/client/versions?x=%2F",
+  });
+  expect(urlAt("https://h:1/", "/p")).toBe("https://h:1/p");
+  expect(parseSocketUrl("https://h:1/p")).toBeUndefined();
+  expect(() => parseSocketUrl("http+unix://relative/p")).toThrow("absolute path");
 });

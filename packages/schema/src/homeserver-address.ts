@@ -6,6 +6,8 @@ import { ref } from "./parse.ts";
 import { RefError } from "./refs.ts";
 
 const UNIX = "unix:";
+/** Scheme of a URL whose host is a socket's path, as clients of Docker and others write it. */
+const UNIX_SCHEME = "http+unix://";
 /** sun_path of unix(7), less its final zero. */
 const SOCKET_PATH_BYTES_MAX = 107;
 
@@ -28,6 +30,22 @@ export const HomeserverAddressSchema = ref(parseHomeserverAddress);
 /** The socket of an address; undefined for a URL. @throws RefError */
 export const socketOf = (address: string): string | undefined =>
   address.startsWith(UNIX) ? parseSocketPath(address) : undefined;
+
+/** The URL of `path` at an address. A socket's path is its host, percent-encoded: `http+unix://%2Frun%2Fhs.sock/path`. */
+export function urlAt(address: string, path: string): string {
+  const socket = socketOf(address);
+  if (socket === undefined) return `${address.replace(/\/+$/u, "")}${path}`;
+  return `${UNIX_SCHEME}${encodeURIComponent(socket)}${path}`;
+}
+
+/** The address and path that {@link urlAt} joined; undefined for a URL without a socket. @throws RefError */
+export function parseSocketUrl(url: string): { readonly address: string; readonly path: string } | undefined {
+  if (!url.startsWith(UNIX_SCHEME)) return undefined;
+  const [, host = "", path = ""] = /^([^/?#]*)(.*)$/su.exec(url.slice(UNIX_SCHEME.length)) ?? [];
+  const address = addressOfSocket(decodeURIComponent(host));
+  parseSocketPath(address);
+  return { address, path };
+}
 
 export const addressOfSocket = (path: string): string => `${UNIX}${path}`;
 

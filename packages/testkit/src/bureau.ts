@@ -2,13 +2,15 @@
  * A whole Bureau in a folder of its own, run through the command line as a person would: the fixture of every journey,
  * and what the benchmarks measure. It runs the newest build, the same that ships.
  */
+
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import { type InstanceLayout, instanceLayout } from "@bureau/os/layout";
 import { findByArguments, type ProcessId } from "@bureau/os/process-table";
+import { readOperatorSession } from "@bureau/os/session-file";
 
 export type CommandResult = { readonly code: number; readonly stdout: string; readonly stderr: string };
 
@@ -63,7 +65,7 @@ export function createBureau(
         );
       return JSON.parse(stdout) as T;
     },
-    session: () => new MatrixSession(readOperatorSession(layout.sessionFile)),
+    session: () => new MatrixSession({ ...readOperatorSession(layout.sessionFile), fetch: egressFetch }),
     processes: () => processesOf(layout),
     logs: (lines) => logsOf(layout, lines),
     async [Symbol.asyncDispose]() {

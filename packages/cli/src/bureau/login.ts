@@ -1,11 +1,13 @@
 /** `bureau login`: keeps an operator's session in a 0600 file. */
+
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
-import { writeOperatorSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import { readNamedSecret } from "@bureau/os/named-file";
+import { writeOperatorSession } from "@bureau/os/session-file";
 import { askPassword } from "../command/ask-password.ts";
 import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
 import { findInstallation } from "../command/installation.ts";
@@ -20,7 +22,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const passwordFile = stringFlag(invocation, "password-file");
   const password =
     passwordFile === undefined ? await askPassword(user) : readNamedSecret(passwordFile, "the password file");
-  const granted = await login({ homeserver, user, password, deviceName: "bureau" }).catch(
+  const granted = await login({ homeserver, fetch: egressFetch, user, password, deviceName: "bureau" }).catch(
     (error: unknown) => {
       if (!(error instanceof MatrixError) || error.errcode !== "M_FORBIDDEN") throw error;
       throw new BureauError(

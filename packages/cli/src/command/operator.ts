@@ -12,12 +12,13 @@ import { type Instance, layoutFor, portOf, requireInstance } from "@bureau/insta
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readOperatorSession, type StoredSession } from "@bureau/os/session-file";
 import { readIfPresent } from "@bureau/os/durable-file";
+import { egressFetch } from "@bureau/os/egress";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { userFolder } from "@bureau/os/layout";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { findByArguments, listensOnTcp } from "@bureau/os/process-table";
+import { readOperatorSession, type StoredSession } from "@bureau/os/session-file";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {
   aliasOf,
@@ -125,7 +126,11 @@ function loginHint(invocation: Invocation): string {
 }
 
 export const openSession = (invocation: Invocation): MatrixSession =>
-  new MatrixSession({ ...storedSession(invocation), onIgnored: warnOf(invocation.terminal) });
+  new MatrixSession({
+    ...storedSession(invocation),
+    fetch: egressFetch,
+    onIgnored: warnOf(invocation.terminal),
+  });
 
 /** Who may change accounts at the homeserver: a server admin whose token is in a file, else whoever runs the command. */
 export function serverAdmin(invocation: Invocation): ServerAdmin {
@@ -133,6 +138,7 @@ export function serverAdmin(invocation: Invocation): ServerAdmin {
   const file = stringFlag(invocation, "admin-token-file");
   return new ServerAdmin({
     homeserver,
+    fetch: egressFetch,
     token: file === undefined ? token : readNamedSecret(file, "the admin token file"),
   });
 }

@@ -2,6 +2,7 @@
  * `bureau matrix setup`: an administrator, the rooms and the templates of a namespace, on any homeserver whose
  * registration token is at hand.
  */
+
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { repairFleets } from "@bureau/control/machines/machine-room-repair";
@@ -19,8 +20,9 @@ import { runStep } from "@bureau/kit/run-step";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { NO_RATE_LIMIT, ServerAdmin } from "@bureau/matrix/server-admin";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { writeOperatorSession } from "@bureau/os/session-file";
+import { egressFetch } from "@bureau/os/egress";
 import { readNamedSecret } from "@bureau/os/named-file";
+import { writeOperatorSession } from "@bureau/os/session-file";
 import { parseNamespace, parseServerName, parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
 import { addressFlag, credentialFile, sessionFile } from "../command/operator.ts";
@@ -97,7 +99,11 @@ async function serverAdminNamed(invocation: Invocation): Promise<ServerAdmin | u
     return undefined;
   }
   const homeserver = homeserverOf(invocation);
-  const admin = new ServerAdmin({ homeserver, token: readNamedSecret(file, "the admin token file") });
+  const admin = new ServerAdmin({
+    homeserver,
+    fetch: egressFetch,
+    token: readNamedSecret(file, "the admin token file"),
+  });
   const answer = await admin.accounts();
   if (!("kind" in answer)) return admin;
   throw new BureauError(
@@ -128,7 +134,7 @@ async function liftRateLimit(
       throw new BureauError("forbidden", `Cannot make "${user}" a server admin: ${answer.reason}`);
     terminal.say(`  ${user} is a server admin now`);
   }
-  const admin = named ?? new ServerAdmin({ homeserver, token: adminToken });
+  const admin = named ?? new ServerAdmin({ homeserver, fetch: egressFetch, token: adminToken });
   const answer = await admin.setRateLimit(user, NO_RATE_LIMIT);
   if (answer.kind === "done") return "lifted";
   terminal.say(
@@ -151,6 +157,7 @@ async function administrator(
   const username = stringFlag(invocation, "admin-user") ?? ADMIN_NAME;
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const made = await ensureAdministrator({
+    fetch: egressFetch,
     homeserver: homeserverOf(invocation),
     registrationToken: readNamedSecret(tokenFile, "the registration token file"),
     credentialFile: file,

@@ -79,12 +79,17 @@ export async function assignedElsewhere(
 }
 
 /** A session of the principal's own, by the password its maker gave it. */
-async function enter(user: UserId, keys: AccountKeys): Promise<{ own: MatrixSession; password: string }> {
+async function enter(
+  user: UserId,
+  keys: AccountKeys,
+  { server }: ServerAdmin,
+): Promise<{ own: MatrixSession; password: string }> {
   const { homeserver, registrationToken } = keys;
+  const { fetch } = server;
   const principal = principalOfUser(user);
   const password = principalPassword(principal, registrationToken);
-  const { userId, token } = await login({ homeserver, user: principal, password });
-  return { own: new MatrixSession({ homeserver, userId, token }), password };
+  const { userId, token } = await login({ homeserver, fetch, user: principal, password });
+  return { own: new MatrixSession({ homeserver, fetch, userId, token }), password };
 }
 
 /**
@@ -102,7 +107,7 @@ export async function logOutAgent(
       : principalPassword(principalOfUser(user), keys.registrationToken);
   const answer = await admin.endSessions(user, password);
   if (answer.kind === "done") return;
-  await enterOr(answer, user, keys, ({ own }) => own.logout(true));
+  await enterOr(answer, user, keys, admin, ({ own }) => own.logout(true));
 }
 
 /** Closes the account with its own password, after the server admin API refused. @throws BureauError with both reasons and the next command */
@@ -110,12 +115,13 @@ async function enterOr(
   refused: AdminRefusal,
   user: UserId,
   keys: AccountKeys | undefined,
+  admin: ServerAdmin,
   act: (entered: { own: MatrixSession; password: string }) => Promise<void>,
 ): Promise<void> {
   const entered =
     keys === undefined
       ? undefined
-      : await enter(user, keys).catch((error: unknown) => {
+      : await enter(user, keys, admin).catch((error: unknown) => {
           if (error instanceof MatrixError && error.code === "forbidden") return undefined;
           throw error;
         });
@@ -134,5 +140,5 @@ export async function closeAgentAccount(
 ): Promise<void> {
   const answer = await admin.deactivate(user);
   if (answer.kind === "done") return;
-  await enterOr(answer, user, keys, ({ own, password }) => own.deactivate(password));
+  await enterOr(answer, user, keys, admin, ({ own, password }) => own.deactivate(password));
 }

@@ -115,6 +115,7 @@ async function prepareAccount(
   const bootstrap = usable ?? (kept === undefined ? write(fresh()) : fresh());
   const registered = await registerWithToken({
     homeserver: options.homeserver,
+    fetch: options.session.server.fetch,
     username: machine,
     password: bootstrap.password,
     registrationToken: options.registrationToken,
@@ -144,10 +145,15 @@ async function opens(options: ProvisionOptions, { password }: Bootstrap): Promis
 }
 
 async function enter(options: ProvisionOptions, password: string): Promise<MatrixSession | undefined> {
-  const { homeserver, machine } = options;
+  const { session, homeserver, machine } = options;
   try {
-    const { userId, token } = await login({ homeserver, user: machine, password });
-    return new MatrixSession({ homeserver, userId, token });
+    const { userId, token } = await login({
+      homeserver,
+      fetch: session.server.fetch,
+      user: machine,
+      password,
+    });
+    return new MatrixSession({ homeserver, fetch: session.server.fetch, userId, token });
   } catch (error) {
     if (error instanceof MatrixError && (error.code === "forbidden" || error.code === "unauthorized"))
       return undefined;

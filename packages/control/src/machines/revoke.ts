@@ -104,6 +104,7 @@ async function closeAccount(options: RevokeOptions, removal: Removal): Promise<R
  * that joined with a bootstrap file has a password only it can derive.
  */
 async function enter({
+  session,
   keys,
   machine,
 }: RevokeOptions): Promise<{ session: MatrixSession; password: string } | undefined> {
@@ -112,9 +113,10 @@ async function enter({
     .update(`bureau-machine-password:${machine}:${keys.registrationToken}`)
     .digest("hex");
   const { homeserver } = keys;
+  const { fetch } = session.server;
   try {
-    const { userId, token } = await login({ homeserver, user: machine, password });
-    return { session: new MatrixSession({ homeserver, userId, token }), password };
+    const { userId, token } = await login({ homeserver, fetch, user: machine, password });
+    return { session: new MatrixSession({ homeserver, fetch, userId, token }), password };
   } catch (error) {
     if (error instanceof MatrixError && (error.code === "forbidden" || error.code === "unauthorized"))
       return undefined;

@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { BureauError } from "@bureau/kit/errors";
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
+import type { Fetch } from "@bureau/matrix/request";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
 import { readNamedIfPresent, writeNamed } from "@bureau/os/named-file";
@@ -53,17 +54,18 @@ export const principalPassword = (principal: PrincipalLocalpart, registrationTok
 /** A session of the administrator: the kept one while it works, else a new one. Keeps it in `credentialFile`. */
 export async function ensureAdministrator(options: {
   readonly homeserver: string;
+  readonly fetch: Fetch;
   readonly registrationToken: string;
   readonly credentialFile: string;
   readonly username?: string;
   /** Called once for each event read that does not count. */
   readonly onIgnored?: OnIgnored;
 }): Promise<{ session: MatrixSession; credentials: Credentials }> {
-  const { homeserver, registrationToken, username = ADMIN_NAME } = options;
+  const { homeserver, fetch, registrationToken, username = ADMIN_NAME } = options;
   const kept = readCredentials(options.credentialFile);
   const isSame = kept?.homeserver === homeserver && localpartOf(parseUserId(kept.adminUser)) === username;
   if (kept !== undefined && isSame) {
-    const session = sessionOf(kept, options.onIgnored);
+    const session = sessionOf(kept, options);
     try {
       await session.whoami();
       return { session, credentials: kept };
@@ -73,6 +75,7 @@ export async function ensureAdministrator(options: {
   }
   const granted = await registerOrLogin({
     homeserver,
+    fetch,
     registrationToken,
     username,
     password: adminPassword(registrationToken),
@@ -84,12 +87,13 @@ export async function ensureAdministrator(options: {
     registrationToken,
   };
   writeCredentials(options.credentialFile, credentials);
-  return { session: sessionOf(credentials, options.onIgnored), credentials };
+  return { session: sessionOf(credentials, options), credentials };
 }
 
 /** Registers an account, or logs in to it when it exists with that password. */
 export async function registerOrLogin(options: {
   readonly homeserver: string;
+  readonly fetch: Fetch;
   readonly registrationToken: string;
   readonly username: string;
   readonly password: string;
@@ -98,16 +102,21 @@ export async function registerOrLogin(options: {
   if (!registered.inUse) return registered;
   return login({
     homeserver: options.homeserver,
+    fetch: options.fetch,
     user: options.username,
     password: options.password,
     deviceName: "bureau",
   });
 }
 
-const sessionOf = (credentials: Credentials, onIgnored: OnIgnored | undefined): MatrixSession =>
+const sessionOf = (
+  credentials: Credentials,
+  { fetch, onIgnored }: { readonly fetch: Fetch; readonly onIgnored?: OnIgnored },
+): MatrixSession =>
   new MatrixSession({
     ...(onIgnored === undefined ? {} : { onIgnored }),
     homeserver: credentials.homeserver,
+    fetch,
     userId: parseUserId(credentials.adminUser),
     token: credentials.adminToken,
   });

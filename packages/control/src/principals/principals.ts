@@ -93,6 +93,7 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
   const recipient = await machineRecipient(session, machine);
   const account = await registerOrLogin({
     homeserver: options.homeserver,
+    fetch: session.server.fetch,
     registrationToken: options.registrationToken,
     username: principal,
     password: principalPassword(principal, options.registrationToken),
@@ -100,6 +101,7 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
   await options.admin?.setRateLimit(account.userId, RATE_LIMIT);
   const own = new MatrixSession({
     homeserver: options.homeserver,
+    fetch: session.server.fetch,
     userId: account.userId,
     token: account.token,
   });

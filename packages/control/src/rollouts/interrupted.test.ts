@@ -1,8 +1,10 @@
 /** Ctrl-C while the homeserver accepts and never answers: nothing is waited for. */
+
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createServer, type Server, type Socket } from "node:net";
 import { systemClock } from "@bureau/kit/clock";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import {
   fleetLocalpart,
   machineLocalpart,
@@ -37,6 +39,7 @@ beforeAll(async () => {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("expected a TCP server");
   session = new MatrixSession({
+    fetch: egressFetch,
     homeserver: `http://127.0.0.1:${address.port}`,
     userId: by,
     token: "token",

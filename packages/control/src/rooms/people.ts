@@ -55,11 +55,11 @@ export type CreatePerson = {
  */
 export async function createPerson(options: CreatePerson): Promise<MatrixSession> {
   const { session, user, password, keys, admin } = options;
-  const { homeserver } = session;
+  const { server } = session;
   const username = user.slice(1, user.indexOf(":"));
   if (keys !== undefined) {
     const { registrationToken } = keys;
-    const made = await registerWithToken({ homeserver, username, password, registrationToken }).catch(
+    const made = await registerWithToken({ ...server, username, password, registrationToken }).catch(
       (error: unknown) => {
         // Where registering is closed, a server admin may still make accounts.
         if (error instanceof MatrixError && error.status >= 400 && error.status < 500) return error;
@@ -68,7 +68,7 @@ export async function createPerson(options: CreatePerson): Promise<MatrixSession
     );
     if (!(made instanceof MatrixError)) {
       if (made.inUse) throw inUse(user);
-      return new MatrixSession({ homeserver, userId: made.userId, token: made.token });
+      return new MatrixSession({ ...server, userId: made.userId, token: made.token });
     }
   }
   const state = await admin.accountState(user);
@@ -78,8 +78,8 @@ export async function createPerson(options: CreatePerson): Promise<MatrixSession
     throw new BureauError("forbidden", `Cannot make the account "${user}": ${answer.reason}`, {
       hint: "--credential-file PATH, which holds the registration token; or --admin-token-file PATH of a server admin",
     });
-  const { token } = await login({ homeserver, user: username, password });
-  return new MatrixSession({ homeserver, userId: user, token });
+  const { token } = await login({ ...server, user: username, password });
+  return new MatrixSession({ ...server, userId: user, token });
 }
 
 const inUse = (user: UserId): BureauError =>

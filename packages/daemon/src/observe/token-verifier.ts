@@ -1,9 +1,11 @@
 /** Whose Matrix token is this? Asked at the homeserver, and remembered for five minutes by the token's hash only. */
+
 import { createHash } from "node:crypto";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
 import type { UserId } from "@bureau/schema/refs";
 
 /** Wire facts, section 12.1. */
@@ -28,7 +30,7 @@ export function createTokenVerifier(homeserver: string, machine: UserId, clock: 
       let user: UserId;
       try {
         // The session is the caller's for this one question; it names us only until the homeserver has answered.
-        const session = new MatrixSession({ homeserver, userId: machine, token });
+        const session = new MatrixSession({ homeserver, fetch: egressFetch, userId: machine, token });
         user = (await session.whoami(AbortSignal.timeout(ASK_MS_MAX))).userId;
       } catch (error) {
         if (!isRevoked(error)) throw error;

@@ -7,11 +7,11 @@
 import type { Instance } from "@bureau/instance/instance";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { type BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
-import { readMachineSession, type StoredSession } from "@bureau/os/session-file";
 import { machineReport } from "@bureau/os/daemon-client";
 import { configureEgress, type EgressSettings, noEgressSettings } from "@bureau/os/egress";
 import { type Layout, machineSessionFile, systemHost, systemLayout } from "@bureau/os/layout";
 import { type MachineConf, parseMachineConf } from "@bureau/os/machine-conf";
+import { readMachineSession, type StoredSession } from "@bureau/os/session-file";
 import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";

@@ -3,7 +3,7 @@
 import { isBureauError } from "@bureau/kit/errors";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
-import { readCertificates } from "@bureau/os/egress";
+import { egressFetch, readCertificates } from "@bureau/os/egress";
 import { machinePublicKeyFile, machineSessionFile } from "@bureau/os/layout";
 import { daemonUnit, REVOKED } from "@bureau/os/unit-names";
 import { eventTypes } from "@bureau/schema/events";
@@ -116,7 +116,7 @@ async function sessionValid(host: HostView): Promise<Finding> {
     const identity = host.identity();
     if (identity !== undefined && session.userId !== userIdOf(identity.machine, identity.serverName))
       return fail(`it is of ${session.userId}, but this machine is ${identity.machine}`, repair);
-    const said = await askWhoami(new MatrixSession(session), repair);
+    const said = await askWhoami(new MatrixSession({ ...session, fetch: egressFetch }), repair);
     // A daemon that ended for the sake of an earlier session says nothing about this one.
     if (said.status !== "skip") return said;
   }
@@ -185,7 +185,11 @@ async function publishedKey(host: HostView): Promise<Finding> {
   const answer = await host.homeserver();
   if (identity === undefined || answer?.problem !== undefined) return skip("the homeserver does not answer");
   const ignored: string[] = [];
-  const matrix = new MatrixSession({ ...session, onIgnored: (sentence) => void ignored.push(sentence) });
+  const matrix = new MatrixSession({
+    ...session,
+    fetch: egressFetch,
+    onIgnored: (sentence) => void ignored.push(sentence),
+  });
   const repair = { hint: provisionHint };
   try {
     const room = await matrix.resolveAlias(

@@ -1,8 +1,10 @@
 /**
  * What the Matrix client needs of a homeserver, as tests that run against any: the embedded one and a real Synapse.
  */
+
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
+import { egressFetch } from "@bureau/os/egress";
 import { parseRoomAlias, parseUserId } from "@bureau/schema/refs";
 import { login, registerWithToken, serverVersions } from "../auth.ts";
 import { editMachineInfo, type MachineInfoChange } from "../machine-info.ts";
@@ -43,9 +45,20 @@ let people = 0;
 async function person(password = "a password"): Promise<MatrixSession> {
   const username = `person${++people}`;
   const { registrationToken } = homeserver;
-  const made = await registerWithToken({ homeserver: homeserver.url, username, password, registrationToken });
+  const made = await registerWithToken({
+    fetch: egressFetch,
+    homeserver: homeserver.url,
+    username,
+    password,
+    registrationToken,
+  });
   if (made.inUse) throw new Error("the name is taken");
-  return new MatrixSession({ homeserver: homeserver.url, userId: made.userId, token: made.token });
+  return new MatrixSession({
+    fetch: egressFetch,
+    homeserver: homeserver.url,
+    userId: made.userId,
+    token: made.token,
+  });
 }
 
 /** The error a homeserver refuses with; fails when it does not. */
@@ -61,12 +74,13 @@ export async function refusal(call: Promise<unknown>): Promise<MatrixError> {
 
 function defineAccounts(): void {
   test("a server says what it speaks", async () => {
-    expect(await serverVersions({ homeserver: homeserver.url })).toContain("v1.11");
+    expect(await serverVersions({ fetch: egressFetch, homeserver: homeserver.url })).toContain("v1.11");
   });
 
   test("who registered is logged in, and a second registration says the name is in use", async () => {
     const options = {
       homeserver: homeserver.url,
+      fetch: egressFetch,
       username: "twice",
       password: "p",
       registrationToken: homeserver.registrationToken,
@@ -74,14 +88,20 @@ function defineAccounts(): void {
     const first = await registerWithToken(options);
     expect(first).toMatchObject({ inUse: false, userId: `@twice:${homeserver.serverName}` });
     expect(await registerWithToken(options)).toEqual({ inUse: true });
-    const again = await login({ homeserver: homeserver.url, user: "twice", password: "p" });
-    const session = new MatrixSession({ homeserver: homeserver.url, ...again });
+    const again = await login({
+      fetch: egressFetch,
+      homeserver: homeserver.url,
+      user: "twice",
+      password: "p",
+    });
+    const session = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...again });
     expect((await session.whoami()).userId).toBe(again.userId);
   });
 
   test("a wrong registration token registers nobody", async () => {
     const error = await refusal(
       registerWithToken({
+        fetch: egressFetch,
         homeserver: homeserver.url,
         username: "intruder",
         password: "p",
@@ -94,7 +114,9 @@ function defineAccounts(): void {
 
   test("a wrong password is forbidden", async () => {
     const { userId } = await person();
-    const error = await refusal(login({ homeserver: homeserver.url, user: userId, password: "wrong" }));
+    const error = await refusal(
+      login({ fetch: egressFetch, homeserver: homeserver.url, user: userId, password: "wrong" }),
+    );
     expect(error.code).toBe("forbidden");
   });
 
@@ -103,8 +125,8 @@ function defineAccounts(): void {
     await session.changePassword("old", "new", true);
     expect((await session.whoami()).userId).toBe(session.userId);
     const where = { homeserver: homeserver.url, user: session.userId };
-    expect((await refusal(login({ ...where, password: "old" }))).code).toBe("forbidden");
-    expect((await login({ ...where, password: "new" })).userId).toBe(session.userId);
+    expect((await refusal(login({ fetch: egressFetch, ...where, password: "old" }))).code).toBe("forbidden");
+    expect((await login({ fetch: egressFetch, ...where, password: "new" })).userId).toBe(session.userId);
   });
 
   test("a token that was logged out is revoked, not merely refused", async () => {
