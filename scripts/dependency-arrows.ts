@@ -16,7 +16,7 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
   "in-sandbox": ["os", "kit", "schema"],
   matrix: ["kit", "schema"],
   daemon: ["matrix", "os", "kit", "schema"],
-  control: ["matrix", "os", "kit", "schema"],
+  control: ["matrix", "kit", "schema"],
   instance: ["control", "matrix", "os", "kit", "schema"],
   host: ["instance", "matrix", "os", "kit", "schema"],
   cli: ["control", "instance", "host", "matrix", "os", "kit", "schema"],
@@ -27,6 +27,7 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
 const browserSafe: Readonly<Record<string, readonly string[]>> = {
   schema: ["valibot"],
   matrix: ["valibot"],
+  control: ["valibot", "age-encryption", "@noble/hashes"],
 };
 
 /** The one file outside that any package may read: it holds the version all programs share. */

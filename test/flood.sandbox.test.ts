@@ -8,8 +8,9 @@ import { eventTypes } from "@bureau/schema/events";
 import { namespaceOf, parseMachine, parsePrincipal, parseUserId, rooms } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 import { configPlace, readAssignments } from "../packages/control/src/machines/machine-config.ts";
-import { principalPassword, readCredentials } from "../packages/control/src/principals/administrator.ts";
+import { principalPassword } from "../packages/control/src/principals/administrator.ts";
 import { roomOf } from "../packages/control/src/rooms/places.ts";
+import { readCredentials } from "../packages/instance/src/credential-file.ts";
 
 const bureau = useBureau();
 

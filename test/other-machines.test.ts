@@ -4,7 +4,7 @@
  */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { login } from "@bureau/matrix/auth";
@@ -31,6 +31,7 @@ import { provisionMachine } from "../packages/control/src/machines/provision.ts"
 import { ensureAdministrator } from "../packages/control/src/principals/administrator.ts";
 import { ensureFleet, ensureNamespace } from "../packages/control/src/rooms/namespace-setup.ts";
 import { roomOf } from "../packages/control/src/rooms/places.ts";
+import { credentialFileAt } from "../packages/instance/src/credential-file.ts";
 
 setDefaultTimeout(60_000);
 
@@ -48,13 +49,18 @@ let session: MatrixSession;
 
 /** Gives the machine its place, and joins with its own account. */
 async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
-  const bootstrapFile = join(dir, `${machine.replaceAll("/", "-")}.json`);
-  await provisionMachine({
-    ...{ session, machine, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
-    bootstrapFile,
+  const { bootstrap } = await provisionMachine({
+    session,
+    machine,
+    registrationToken: homeserver.registrationToken,
+    homeserver: homeserver.url,
   });
-  const { password } = JSON.parse(readFileSync(bootstrapFile, "utf8")) as { password: string };
-  const granted = await login({ fetch: egressFetch, homeserver: homeserver.url, user: machine, password });
+  const granted = await login({
+    fetch: egressFetch,
+    homeserver: homeserver.url,
+    user: machine,
+    password: bootstrap.password,
+  });
   const own = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...granted });
   const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
   await own.joinRoom(room);
@@ -95,7 +101,7 @@ beforeAll(async () => {
       fetch: egressFetch,
       homeserver: homeserver.url,
       registrationToken: homeserver.registrationToken,
-      credentialFile: join(dir, "credentials"),
+      store: credentialFileAt(join(dir, "credentials")),
     })
   ).session;
   await ensureNamespace(session, namespace);

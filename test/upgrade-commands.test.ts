@@ -11,6 +11,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { login } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
 import { egressFetch } from "@bureau/os/egress";
+import { takeTurn } from "@bureau/os/turn";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -41,6 +42,7 @@ import { createRollout, listRollouts, readRollout } from "../packages/control/sr
 import { readMachineVersion } from "../packages/control/src/rollouts/upgrade-request.ts";
 import { ensureFleet, ensureNamespace } from "../packages/control/src/rooms/namespace-setup.ts";
 import { roomOf, roomOfFleet } from "../packages/control/src/rooms/places.ts";
+import { credentialFileAt } from "../packages/instance/src/credential-file.ts";
 
 setDefaultTimeout(60_000);
 
@@ -151,8 +153,10 @@ function own(machine: MachineLocalpart): MatrixSession {
 /** Joins the fleet as a machine of its own account. */
 async function setUpMachine(machine: MachineLocalpart): Promise<void> {
   const { bootstrap, configRoom } = await provisionMachine({
-    ...{ session, machine, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
-    bootstrapFile: join(dir, `${machine.replaceAll("/", "-")}.json`),
+    session,
+    machine,
+    registrationToken: homeserver.registrationToken,
+    homeserver: homeserver.url,
   });
   const granted = await login({
     fetch: egressFetch,
@@ -224,7 +228,7 @@ beforeAll(async () => {
       fetch: egressFetch,
       homeserver: homeserver.url,
       registrationToken: homeserver.registrationToken,
-      credentialFile: join(dir, "credentials"),
+      store: credentialFileAt(join(dir, "credentials")),
     })
   ).session;
   await ensureNamespace(session, namespace);
@@ -242,7 +246,7 @@ describe("bureau machine upgrade of one machine", () => {
   test("says what would change and whom it disturbs, and does nothing", async () => {
     const place = await configPlace(session, m1);
     const demo = principalLocalpart(fleet, "agent/demo");
-    await editAssignment(session, place, userIdOf(demo, server), {
+    await editAssignment({ session, takeTurn }, place, userIdOf(demo, server), {
       ...{ principal: userIdOf(demo, server), template: "bureau/template:agent", auto_start: true },
     });
     const shown = await upgrade(m1, "--host-env", join(dir, "new"), "--on-machine", "--dry-run");

@@ -11,6 +11,7 @@ import { editMachineInfo } from "@bureau/matrix/machine-info";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { MatrixSession } from "@bureau/matrix/session";
 import { egressFetch } from "@bureau/os/egress";
+import { takeTurn } from "@bureau/os/turn";
 import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -48,6 +49,8 @@ import {
   readResolvedTemplate,
   requireTemplate,
 } from "../../packages/control/src/templates/template-store.ts";
+import { bootstrapFileAt } from "../../packages/instance/src/bootstrap-file.ts";
+import { credentialFileAt } from "../../packages/instance/src/credential-file.ts";
 
 const namespace = parseNamespace("bureau");
 const fleet = fleetLocalpart(namespace, "local");
@@ -71,7 +74,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         fetch: egressFetch,
         homeserver: homeserver.url,
         registrationToken: homeserver.registrationToken,
-        credentialFile: join(dir, "credentials"),
+        store: credentialFileAt(join(dir, "credentials")),
       });
     const setUp = async () => {
       const made = await ensureNamespace(session, namespace);
@@ -84,7 +87,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         registrationToken: homeserver.registrationToken,
         homeserver: homeserver.url,
         machine: name,
-        bootstrapFile: join(dir, file),
+        store: bootstrapFileAt(join(dir, file), name),
       });
 
     beforeAll(async () => {
@@ -285,6 +288,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         expect(told).toHaveLength(1);
         expect(told[0]).toContain(own.userId);
         const agent = createPrincipal({
+          takeTurn,
           ...{ session: reader, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
           ...{ machine, principal: principalLocalpart(fleet, "agent/sealed"), joins: [] },
           assignment: { template: "bureau/template:agent", auto_start: true },
@@ -323,7 +327,12 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         const place = await configPlace(session, machine);
         const names = Array.from({ length: 8 }, (_, index) => `n${index}`);
         const edit = (name: string, present: boolean) =>
-          editAssignment(session, place, assignment(name).principal, present ? assignment(name) : undefined);
+          editAssignment(
+            { session, takeTurn },
+            place,
+            assignment(name).principal,
+            present ? assignment(name) : undefined,
+          );
         await Promise.all(names.map((name) => edit(name, true)));
         const assigned = async () =>
           (await readAssignments(session, place)).assignments.map(({ principal }) => principal).sort();
@@ -345,17 +354,17 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
           (await session.getState(place.room, eventTypes.machineConfig, place.key)) as StateContent;
         const odd = { principal: assignment("odd").principal, template: 5 };
         await write({ principals: [odd], default_policy: { grants: "all" }, future_field: 1 });
-        await editAssignment(session, place, assignment("y").principal, assignment("y"));
+        await editAssignment({ session, takeTurn }, place, assignment("y").principal, assignment("y"));
         const faulty = ["default_policy", "principals.0"];
         expect(configFaults(await read()).map(({ field }) => field)).toEqual(faulty);
-        expect((await repairConfig(session, place)).map(({ field }) => field)).toEqual(faulty);
+        expect((await repairConfig({ session, takeTurn }, place)).map(({ field }) => field)).toEqual(faulty);
         expect(await read()).toEqual({ principals: [assignment("y")], future_field: 1 });
         await write({ principals: "none", future_field: 2 });
-        const edit = editAssignment(session, place, assignment("z").principal, assignment("z"));
+        const edit = editAssignment({ session, takeTurn }, place, assignment("z").principal, assignment("z"));
         await expect(edit).rejects.toMatchObject({ hint: expect.stringContaining("--repair") });
-        await repairConfig(session, place);
+        await repairConfig({ session, takeTurn }, place);
         expect(await read()).toEqual({ principals: [assignment("y")], future_field: 2 });
-        expect(await repairConfig(session, place)).toEqual([]);
+        expect(await repairConfig({ session, takeTurn }, place)).toEqual([]);
       });
 
       test("keeps fields and entries it does not understand", async () => {
@@ -365,7 +374,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
           principals: [odd],
           future_field: { a: 1 },
         });
-        await editAssignment(session, place, assignment("x").principal, assignment("x"));
+        await editAssignment({ session, takeTurn }, place, assignment("x").principal, assignment("x"));
         expect(await session.getState(place.room, eventTypes.machineConfig, place.key)).toEqual({
           principals: [odd, assignment("x")],
           future_field: { a: 1 },

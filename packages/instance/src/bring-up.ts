@@ -7,11 +7,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { repairMachineRooms } from "@bureau/control/machines/machine-room-repair";
 import { provisionMachine } from "@bureau/control/machines/provision";
-import {
-  type Credentials,
-  ensureAdministrator,
-  writeCredentials,
-} from "@bureau/control/principals/administrator";
+import { type Credentials, ensureAdministrator } from "@bureau/control/principals/administrator";
 import type { Note } from "@bureau/control/rooms/found-room";
 import { ensureFleet, ensureNamespace, type NamespaceRooms } from "@bureau/control/rooms/namespace-setup";
 import { warnOf } from "@bureau/control/warn-of-ignored";
@@ -31,6 +27,8 @@ import { readOperatorSession, writeOperatorSession } from "@bureau/os/session-fi
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { InputError } from "@bureau/schema/parse";
+import { bootstrapFileAt } from "./bootstrap-file.ts";
+import { credentialFileAt, writeCredentials } from "./credential-file.ts";
 import { ensureGreeter, waitForGreeting } from "./greeter.ts";
 import { findInstance, type Instance, portOf } from "./instance.ts";
 import { bwrapFault, probeSandbox, thisHost } from "./sandbox-preflight.ts";
@@ -150,7 +148,7 @@ async function administrator(
     fetch: egressFetch,
     homeserver: instance.homeserverUrl,
     registrationToken: (readIfPresent(layout.registrationTokenFile) ?? "").trim(),
-    credentialFile: layout.credentialFile,
+    store: credentialFileAt(layout.credentialFile),
     onIgnored: warnOf(steps),
   });
   if (!holdsSession(layout.sessionFile))
@@ -197,8 +195,8 @@ async function joinMachine(
     registrationToken: credentials.registrationToken,
     homeserver: instance.homeserverUrl,
     machine: instance.machine,
-    bootstrapFile: bootstrapFile(instance.layout),
-    fileIsLaunchers: true,
+    store: bootstrapFileAt(bootstrapFile(instance.layout), instance.machine),
+    launcherReadsStore: true,
   });
 }
 

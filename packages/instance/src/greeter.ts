@@ -9,6 +9,7 @@ import { BureauError, messageOf } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { machineReport } from "@bureau/os/daemon-client";
+import { takeTurn } from "@bureau/os/turn";
 import { eventTypes } from "@bureau/schema/events";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import { principalLocalpart, rooms, serverOf, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
@@ -39,6 +40,7 @@ export async function ensureGreeter(
     return undefined;
   await createPrincipal({
     session,
+    takeTurn,
     registrationToken: credentials.registrationToken,
     homeserver: instance.homeserverUrl,
     machine: instance.machine,

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { storedSession } from "@bureau/cli/command/operator";
 import { openTerminal } from "@bureau/cli/command/terminal";
-import { readCredentials, writeCredentials } from "@bureau/control/principals/administrator";
 import { machineSessionFile } from "@bureau/os/layout";
 import {
   readMachineSession,
@@ -13,6 +12,7 @@ import {
   writeOperatorSession,
 } from "@bureau/os/session-file";
 import type { UserId } from "@bureau/schema/refs";
+import { readCredentials, writeCredentials } from "./credential-file.ts";
 import { createInstance, findInstance, homeserverAddress, layoutFor, writeInstance } from "./instance.ts";
 import { moveToSocket } from "./move-to-socket.ts";
 

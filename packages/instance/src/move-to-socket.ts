@@ -3,7 +3,6 @@
  * written again. `instance.json` comes last, so that an interruption is made good by the next `bureau up`.
  */
 import { existsSync } from "node:fs";
-import { readCredentials, writeCredentials } from "@bureau/control/principals/administrator";
 import { machineSessionFile } from "@bureau/os/layout";
 import {
   readMachineSession,
@@ -11,6 +10,7 @@ import {
   writeMachineSession,
   writeOperatorSession,
 } from "@bureau/os/session-file";
+import { readCredentials, writeCredentials } from "./credential-file.ts";
 import { homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 
 /** The instance must be down. A session that leads to another homeserver stays as it is. */

@@ -8,6 +8,7 @@ import type { Step } from "@bureau/kit/run-step";
 import { checkContent } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { readNamedSecret } from "@bureau/os/named-file";
+import { takeTurn } from "@bureau/os/turn";
 import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import {
@@ -56,6 +57,7 @@ export async function run(invocation: Invocation): Promise<number> {
   try {
     const { user, sentAt } = await createPrincipal({
       session,
+      takeTurn,
       registrationToken: credentials.registrationToken,
       homeserver: session.homeserver,
       admin: serverAdmin(invocation),

@@ -3,6 +3,7 @@
 import { whyAway } from "@bureau/control/machines/list-machines";
 import { destroyPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
+import { takeTurn } from "@bureau/os/turn";
 import { principalNameOf, serverOf, userIdOf } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import {
@@ -25,6 +26,7 @@ export async function run(invocation: Invocation): Promise<number> {
   try {
     await destroyPrincipal({
       session,
+      takeTurn,
       machine,
       principal,
       ...(purge

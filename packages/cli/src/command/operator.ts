@@ -5,9 +5,10 @@
 
 import { join } from "node:path";
 import type { AccountKeys } from "@bureau/control/machines/machine-agents";
-import { type Credentials, readCredentials } from "@bureau/control/principals/administrator";
+import type { Credentials } from "@bureau/control/principals/administrator";
 import { noRoom, roomOf } from "@bureau/control/rooms/places";
 import { warnOf } from "@bureau/control/warn-of-ignored";
+import { readCredentials } from "@bureau/instance/credential-file";
 import { type Instance, layoutFor, portOf, requireInstance } from "@bureau/instance/instance";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { ServerAdmin } from "@bureau/matrix/server-admin";

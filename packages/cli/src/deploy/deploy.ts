@@ -11,6 +11,7 @@ import { join } from "node:path";
 import type { ListedMachine } from "@bureau/control/machines/list-machines";
 import { findMachine } from "@bureau/control/machines/list-machines";
 import { provisionMachine } from "@bureau/control/machines/provision";
+import { bootstrapFileAt } from "@bureau/instance/bootstrap-file";
 import { machineNameFrom } from "@bureau/instance/instance";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -224,9 +225,9 @@ const provision = (
       registrationToken: administratorCredentials(invocation).registrationToken,
       homeserver: request.homeserver,
       machine,
-      bootstrapFile: file,
+      store: bootstrapFileAt(file, machine),
       // An earlier deploy came as far as doctor: the launcher there may have used the password, and not said so yet.
-      fileIsLaunchers: facts.conf.get("BUREAU_MACHINE_NAME") === machine,
+      launcherReadsStore: facts.conf.get("BUREAU_MACHINE_NAME") === machine,
       admin: serverAdmin(invocation),
     });
     return { value: file, detail: `${machine} ${provisioned[account]}` };

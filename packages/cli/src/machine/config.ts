@@ -2,6 +2,7 @@
 
 import { configFaults, configPlace, repairConfig } from "@bureau/control/machines/machine-config";
 import type { StateContent } from "@bureau/matrix/edit-state";
+import { takeTurn } from "@bureau/os/turn";
 import { eventTypes } from "@bureau/schema/events";
 import { booleanFlag, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
@@ -14,7 +15,9 @@ export async function run(invocation: Invocation): Promise<number> {
   const place = await configPlace(session, machine);
   const repair = booleanFlag(invocation, "repair");
   const content = repair ? {} : await session.getState(place.room, eventTypes.machineConfig, place.key);
-  const faults = repair ? await repairConfig(session, place) : configFaults((content ?? {}) as StateContent);
+  const faults = repair
+    ? await repairConfig({ session, takeTurn }, place)
+    : configFaults((content ?? {}) as StateContent);
   const event = `${eventTypes.machineConfig} "${place.key}"`;
   if (booleanFlag(invocation, "json"))
     terminal.json({ machine, room_id: place.room, faults, repaired: repair && faults.length > 0 });

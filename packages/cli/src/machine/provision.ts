@@ -1,7 +1,8 @@
 /** `bureau machine provision`: an account, rooms and a bootstrap file for a machine that is not there yet. */
 import { resolve } from "node:path";
-import { bootstrapText } from "@bureau/control/machines/bootstrap-file";
+import { bootstrapText } from "@bureau/control/machines/bootstrap";
 import { type Provisioned, provisionMachine } from "@bureau/control/machines/provision";
+import { bootstrapFileAt } from "@bureau/instance/bootstrap-file";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
@@ -41,7 +42,7 @@ export async function run(invocation: Invocation): Promise<void> {
       provisionMachine({
         ...{ session, registrationToken, machine, homeserver: session.homeserver },
         admin: serverAdmin(invocation),
-        ...(file === undefined ? {} : { bootstrapFile: file }),
+        ...(file === undefined ? {} : { store: bootstrapFileAt(file, machine) }),
         ...(expiresInMs === undefined ? {} : { expiresInMs }),
         machineHomeserver,
       }),

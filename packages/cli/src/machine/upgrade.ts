@@ -13,8 +13,6 @@ import {
 import {
   assumeTarget,
   nameOf,
-  readTarget,
-  requireReachable,
   runsAlready,
   type UpgradeTarget,
 } from "@bureau/control/rollouts/upgrade-target";
@@ -22,6 +20,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { messageOf } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { takeTurn } from "@bureau/os/turn";
 import type { MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
@@ -29,6 +28,7 @@ import { isHere, machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
 import { untilSignal } from "../command/until-signal.ts";
 import { resumeRollouts, upgradeMany } from "../rollout/start.ts";
+import { readTarget, requireReachable } from "./local-build.ts";
 
 /** A machine rolls back by itself long before; prefetching may take its time. */
 export const TIMEOUT_DEFAULT = "5m";
@@ -87,7 +87,7 @@ async function upgradeOne(invocation: Invocation): Promise<number> {
   if (running?.state === "upgrading")
     terminal.say(`note: ${machine} is being upgraded already; this request takes that one's place`);
   const requestId = newRequestId();
-  await requestVersion(session, place, target, { requestId, clock: systemClock });
+  await requestVersion({ session, takeTurn }, place, target, { requestId, clock: systemClock });
   if (!booleanFlag(invocation, "wait")) return await showRequested(invocation, one, requestId);
   const shown = terminal.step(`Upgrading ${machine}`);
   const outcome = await untilSignal((signal) =>

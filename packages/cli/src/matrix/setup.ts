@@ -6,15 +6,11 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { repairFleets } from "@bureau/control/machines/machine-room-repair";
-import {
-  ADMIN_NAME,
-  type Credentials,
-  ensureAdministrator,
-  writeCredentials,
-} from "@bureau/control/principals/administrator";
+import { ADMIN_NAME, type Credentials, ensureAdministrator } from "@bureau/control/principals/administrator";
 import { ensureNamespace } from "@bureau/control/rooms/namespace-setup";
 import { requireAccounts } from "@bureau/control/rooms/people";
 import { warnOf } from "@bureau/control/warn-of-ignored";
+import { credentialFileAt, writeCredentials } from "@bureau/instance/credential-file";
 import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";
 import { MatrixError } from "@bureau/matrix/matrix-error";
@@ -160,7 +156,7 @@ async function administrator(
     fetch: egressFetch,
     homeserver: homeserverOf(invocation),
     registrationToken: readNamedSecret(tokenFile, "the registration token file"),
-    credentialFile: file,
+    store: credentialFileAt(file),
     username,
     onIgnored: warnOf(invocation.terminal),
   }).catch((error: unknown) => {

@@ -25,6 +25,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { tryFileLock } from "@bureau/os/file-lock";
 import { userLockFile } from "@bureau/os/layout";
+import { takeTurn } from "@bureau/os/turn";
 import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
 import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
@@ -229,7 +230,10 @@ async function drive(invocation: Invocation, driven: Driven): Promise<number> {
   const noteEnds = endsNoted((line) => shown.note(line));
   const rollout = await untilSignal((signal) =>
     driveRollout({
-      ...{ ...driven, clock: systemClock, signal },
+      ...driven,
+      takeTurn,
+      clock: systemClock,
+      signal,
       onProgress: (now, steps) => {
         noteEnds(now);
         const doing = [...steps].map(([machine, step]) => `${shortName(machine)} ${step}`).join(", ");

@@ -6,7 +6,6 @@
  * A machine that does not answer is not taken out by itself: its agents would be killed without the grace they were
  * promised, and whoever asked should know.
  */
-import { randomBytes } from "node:crypto";
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { runStep, type Steps } from "@bureau/kit/run-step";
@@ -35,6 +34,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
+import { randomHex } from "../digest.ts";
 import { type FoundRoom, findMachineRooms, membershipOf } from "../rooms/machine-rooms.ts";
 import { listMachines } from "./list-machines.ts";
 import { type AccountKeys, agentsOf, assignedElsewhere, closeAgentAccount } from "./machine-agents.ts";
@@ -266,5 +266,5 @@ async function lockAccount(
 async function lock(admin: ServerAdmin, user: UserId): Promise<AdminAnswer> {
   const state = await admin.accountState(user);
   if (typeof state === "object") return state;
-  return state === "active" ? admin.resetPassword(user, randomBytes(32).toString("hex")) : { kind: "done" };
+  return state === "active" ? admin.resetPassword(user, randomHex(32)) : { kind: "done" };
 }

@@ -1,5 +1,4 @@
 /** The principals of one machine, for when the machine goes: who they are, and what becomes of their accounts. */
-import { randomBytes } from "node:crypto";
 import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
@@ -14,6 +13,7 @@ import {
   userOfStateKey,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
+import { randomHex } from "../digest.ts";
 import { principalPassword } from "../principals/administrator.ts";
 import { listMachines } from "./list-machines.ts";
 import { configPlace, readAssignments, readClearedAssignments } from "./machine-config.ts";
@@ -102,9 +102,7 @@ export async function logOutAgent(
   admin: ServerAdmin,
 ): Promise<void> {
   const password =
-    keys === undefined
-      ? randomBytes(32).toString("hex")
-      : principalPassword(principalOfUser(user), keys.registrationToken);
+    keys === undefined ? randomHex(32) : principalPassword(principalOfUser(user), keys.registrationToken);
   const answer = await admin.endSessions(user, password);
   if (answer.kind === "done") return;
   await enterOr(answer, user, keys, admin, ({ own }) => own.logout(true));

@@ -13,7 +13,6 @@ import {
   type StateContent,
 } from "@bureau/matrix/edit-state";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { takeTurn } from "@bureau/os/turn";
 import {
   type BureauVersion,
   BureauVersionSchema,
@@ -35,6 +34,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
+import type { Editor } from "../editor.ts";
 import { roomOf } from "../rooms/places.ts";
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };
@@ -88,24 +88,24 @@ export async function readDesiredVersion(
 
 /** Adds or replaces (`assignment`) or removes (undefined) the entry of one principal. */
 export const editAssignment = (
-  session: MatrixSession,
+  editor: Editor,
   place: ConfigPlace,
   principal: UserId,
   assignment: PrincipalAssignment | undefined,
 ): Promise<Edited> =>
-  editConfig(session, place, { principals: new Map([[principal, assignment]]), fields: new Map() });
+  editConfig(editor, place, { principals: new Map([[principal, assignment]]), fields: new Map() });
 
 /**
  * Says which binaries a machine should run. Of two that ask at the same moment, the first one's request stays.
  * @throws BureauError `conflict` when that was somebody else
  */
 export async function editDesiredVersion(
-  session: MatrixSession,
+  editor: Editor,
   place: ConfigPlace,
   version: BureauVersion,
 ): Promise<void> {
-  await editConfig(session, place, { principals: new Map(), fields: new Map([["bureau_version", version]]) });
-  const stands = await readDesiredVersion(session, place);
+  await editConfig(editor, place, { principals: new Map(), fields: new Map([["bureau_version", version]]) });
+  const stands = await readDesiredVersion(editor.session, place);
   if (stands?.request_id !== version.request_id)
     throw new BureauError(
       "conflict",
@@ -118,7 +118,7 @@ export async function editDesiredVersion(
 type ConfigChange = { readonly principals: Entries; readonly fields: Fields };
 
 async function editConfig(
-  session: MatrixSession,
+  { session, takeTurn }: Editor,
   { room, key }: ConfigPlace,
   change: ConfigChange,
 ): Promise<Edited> {
@@ -183,7 +183,7 @@ export function withoutFaults(content: StateContent, lastList: readonly unknown[
 
 /** Removes fields of a machine's configuration that it cannot read. Returns their faults. */
 export async function repairConfig(
-  session: MatrixSession,
+  { session, takeTurn }: Editor,
   { room, key }: ConfigPlace,
 ): Promise<readonly ConfigFault[]> {
   using _turn = await takeTurn();

@@ -1,11 +1,11 @@
 /**
- * Gives a machine its place in a fleet before it is there: an account with a one-time password, a config and an ops
- * room, invitations to the rooms it works in. Effects and their order are the wire's (section 10.3), except that the
- * bootstrap file is written before the account is made, so that an interruption never leaves an account whose password
- * nobody knows.
+ * Prepares a machine's place in a fleet before the machine joins: an account with a one-time password, a config and an
+ * ops room, invitations to the rooms it works in. Effects and their order are the wire's (section 10.3), with one
+ * exception: the bootstrap is stored before the account is made, so that an interruption never leaves an account with an
+ * unknown password.
  *
- * Needs nothing of the machine itself. A name that has an account already is given out again only when its machine has
- * left, or never came: a machine that is at work keeps its password.
+ * Needs nothing of the machine itself. An account that exists gets a new password only when its machine has left, or
+ * never joined: a machine of the fleet keeps its password.
  */
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -14,7 +14,6 @@ import { MatrixError } from "@bureau/matrix/matrix-error";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { NO_RATE_LIMIT, type ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { removeDurably } from "@bureau/os/durable-file";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -32,7 +31,7 @@ import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from 
 import { ensureMachineRooms } from "../rooms/namespace-setup.ts";
 import { roomOf } from "../rooms/places.ts";
 import { machineLevel, type RoomKind } from "../rooms/room-catalogue.ts";
-import { type Bootstrap, hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
+import { type Bootstrap, type BootstrapStore, hasExpired, newBootstrap } from "./bootstrap.ts";
 
 export type ProvisionOptions = {
   readonly session: MatrixSession;
@@ -42,16 +41,16 @@ export type ProvisionOptions = {
   readonly machineHomeserver?: string;
   readonly machine: MachineLocalpart;
   /**
-   * Written 0600. One of an earlier, interrupted provisioning is used, so that it goes on. Not given: the bootstrap is
+   * Keeps the bootstrap. What an earlier, interrupted provisioning left there is used. Without a store the bootstrap is
    * only returned, and an interruption costs another password.
    */
-  readonly bootstrapFile?: string;
+  readonly store?: BootstrapStore;
   /**
-   * The file lies where the machine's own launcher takes it from: whether its password still works is that launcher's
-   * business, which may be between having changed it and having deleted the file.
+   * The machine's own launcher reads the store. Its password is then not checked: the launcher may have changed it and
+   * not removed the file yet.
    */
-  readonly fileIsLaunchers?: boolean;
-  /** First boot refuses the file after this long. */
+  readonly launcherReadsStore?: boolean;
+  /** First boot refuses the bootstrap after this long. */
   readonly expiresInMs?: number;
   /** The server admin that may reset an account's password and lift rate limits. */
   readonly admin?: ServerAdmin;
@@ -60,7 +59,7 @@ export type ProvisionOptions = {
 
 export type Provisioned = {
   readonly bootstrap: Bootstrap;
-  /** `created`: a new account. `resumed`: the file that lay there is still good. `reissued`: the account has a new password. */
+  /** `created`: a new account. `resumed`: the stored bootstrap is still good. `reissued`: the account has a new password. */
   readonly account: "created" | "resumed" | "reissued";
   readonly userId: UserId;
   readonly configRoom: RoomId;
@@ -68,14 +67,15 @@ export type Provisioned = {
 };
 
 /**
- * @throws BureauError `conflict` when the machine is a member of the fleet or a stranger has its rooms, `forbidden` when its account needs a new
- * password and nobody here may give it one
+ * Prepares the machine's account and rooms; run again after an interruption, it completes what is missing.
+ * @throws BureauError `conflict` when the machine is a member of the fleet or its rooms belong to a stranger, `forbidden`
+ * when its account needs a new password and none of the given keys may set one
  */
 export async function provisionMachine(options: ProvisionOptions): Promise<Provisioned> {
-  const { session, machine, bootstrapFile } = options;
+  const { session, machine } = options;
   const user = userIdOf(machine, serverOf(session.userId));
-  const kept = bootstrapFile === undefined ? undefined : readBootstrap(bootstrapFile, machine);
-  // What would fail after the account is made is found out before.
+  const kept = options.store?.read();
+  // What would fail later is checked before the account is made.
   const shared: [room: RoomId, kind: RoomKind][] = [];
   for (const { kind, localpart } of sharedRooms(machine))
     shared.push([await roomOf(session, localpart), kind]);
@@ -96,7 +96,7 @@ async function prepareAccount(
   user: UserId,
   kept: Bootstrap | undefined,
 ): Promise<Pick<Provisioned, "bootstrap" | "account">> {
-  const { machine, bootstrapFile } = options;
+  const { machine, store } = options;
   const clock = options.clock ?? systemClock;
   const fresh = (): Bootstrap =>
     newBootstrap({
@@ -107,11 +107,11 @@ async function prepareAccount(
       clock,
     });
   const write = (made: Bootstrap): Bootstrap => {
-    if (bootstrapFile !== undefined) writeBootstrap(bootstrapFile, made);
+    store?.write(made);
     return made;
   };
   const usable = kept !== undefined && !hasExpired(kept, clock) ? kept : undefined;
-  // An expired file stays until its successor is sure: it may hold the only password that is known.
+  // An expired bootstrap stays until its successor is written: it may hold the only known password.
   const bootstrap = usable ?? (kept === undefined ? write(fresh()) : fresh());
   const registered = await registerWithToken({
     homeserver: options.homeserver,
@@ -121,7 +121,7 @@ async function prepareAccount(
     registrationToken: options.registrationToken,
   });
   if (!registered.inUse) return { bootstrap: write(bootstrap), account: "created" };
-  if (usable !== undefined && (options.fileIsLaunchers === true || (await opens(options, usable)))) {
+  if (usable !== undefined && (options.launcherReadsStore === true || (await opens(options, usable)))) {
     if (options.expiresInMs === undefined) return { bootstrap: usable, account: "resumed" };
     return { bootstrap: write({ ...fresh(), password: usable.password }), account: "resumed" };
   }
@@ -130,14 +130,14 @@ async function prepareAccount(
     await requireAbsent(options, user);
     await changePassword(options, user, made.password, kept?.password);
   } catch (error) {
-    // A file that opens nothing would only mislead.
-    if (kept === undefined && bootstrapFile !== undefined) removeDurably(bootstrapFile);
+    // A stored password that opens nothing would mislead.
+    if (kept === undefined) store?.remove();
     throw error;
   }
   return { bootstrap: write(made), account: "reissued" };
 }
 
-/** Whether the account still has the password of this file. */
+/** Whether the account still has the password of this bootstrap. */
 async function opens(options: ProvisionOptions, { password }: Bootstrap): Promise<boolean> {
   const own = await enter(options, password);
   await own?.logout();
@@ -207,7 +207,7 @@ async function changePassword(
   );
 }
 
-/** Traces of an earlier life of the name that would end the new one. */
+/** Clears requests to leave from an earlier machine of this name: they would end the new one. */
 async function forgetDeparture(
   session: MatrixSession,
   machine: MachineLocalpart,

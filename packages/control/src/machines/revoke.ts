@@ -5,7 +5,6 @@
  *
  * The tokens of its agents were in its memory; their sessions are ended too, unless another machine runs them.
  */
-import { createHash } from "node:crypto";
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { runStep, type Steps } from "@bureau/kit/run-step";
 import { login } from "@bureau/matrix/auth";
@@ -14,6 +13,7 @@ import type { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { type CredentialRevocation, eventTypes } from "@bureau/schema/events";
 import { type MachineLocalpart, stateKeyOf, type UserId } from "@bureau/schema/refs";
+import { sha256Hex } from "../digest.ts";
 import { findMachineRooms } from "../rooms/machine-rooms.ts";
 import { type AgentFate, knownMachine, removalOf } from "./decommission.ts";
 import {
@@ -109,9 +109,7 @@ async function enter({
   machine,
 }: RevokeOptions): Promise<{ session: MatrixSession; password: string } | undefined> {
   if (keys === undefined) return undefined;
-  const password = createHash("sha256")
-    .update(`bureau-machine-password:${machine}:${keys.registrationToken}`)
-    .digest("hex");
+  const password = sha256Hex(`bureau-machine-password:${machine}:${keys.registrationToken}`);
   const { homeserver } = keys;
   const { fetch } = session.server;
   try {

@@ -30,6 +30,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
+import type { Editor } from "../editor.ts";
 import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.ts";
 import {
   type ConfigPlace,
@@ -45,8 +46,7 @@ import { principalPassword, registerOrLogin } from "./administrator.ts";
 /** For an agent at work; a stock homeserver's is one for a person at a keyboard. Still a limit, so that none floods a room. */
 const RATE_LIMIT: RateLimit = { perSecond: 10, burst: 100 };
 
-export type CreatePrincipal = {
-  readonly session: MatrixSession;
+export type CreatePrincipal = Editor & {
   readonly registrationToken: string;
   readonly homeserver: string;
   readonly machine: MachineLocalpart;
@@ -77,7 +77,7 @@ export async function createPrincipal(
   const user = userIdOf(principal, serverOf(session.userId));
   if (options.newCredentials === true || !(await hasCredentials(session, place, user)))
     await equip(options, place);
-  const { sentAt } = await editAssignment(session, place, user, { ...options.assignment, principal: user });
+  const { sentAt } = await editAssignment(options, place, user, { ...options.assignment, principal: user });
   return { user, sentAt };
 }
 
@@ -157,15 +157,14 @@ async function sealedCredentials(
     principal: account.userId,
     encrypted_for: [userIdOf(options.machine, serverOf(options.session.userId))],
     keys: Object.keys(bundle).sort(),
-    ciphertext: Buffer.from(sealed).toString("base64"),
+    ciphertext: sealed.toBase64(),
     provisioned_by: options.session.userId,
     provisioned_at: timestamp(systemClock),
     signature: "",
   };
 }
 
-export type DestroyPrincipal = {
-  readonly session: MatrixSession;
+export type DestroyPrincipal = Editor & {
   readonly machine: MachineLocalpart;
   readonly principal: PrincipalLocalpart;
   /** Also close its account. */
@@ -200,7 +199,7 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   const { session, machine, principal } = options;
   const user = userIdOf(principal, serverOf(session.userId));
   const place = await configPlace(session, machine);
-  const { written: assigned } = await editAssignment(session, place, user, undefined);
+  const { written: assigned } = await editAssignment(options, place, user, undefined);
   const hadCredentials = await hasCredentials(session, place, user);
   if (!assigned && !hadCredentials && options.purge === undefined)
     throw notAssigned(machine, principal, (await readAssignments(session, place)).assignments);

@@ -66,6 +66,7 @@ test("a rollout's driver ends with the rollout as it was last seen", async () =>
     machines: [{ machine, state: "pending", attempt: 1 }],
   };
   const ended = await driveRollout({
+    takeTurn: async () => ({ [Symbol.dispose]: () => {} }),
     ...{ session, fleet, rollout, place: { room, id: "r1" }, clock: systemClock },
     signal: abortedOnceAsked(),
     onProgress: () => {},

@@ -9,6 +9,7 @@ import { type BureauVersion, BureauVersionSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import { type FleetLocalpart, type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
+import type { Editor } from "../editor.ts";
 import { isOnline, listMachines } from "../machines/list-machines.ts";
 import { configPlace, readDesiredVersion } from "../machines/machine-config.ts";
 import { isAway, unlessAborted, unlessAway } from "../unless-away.ts";
@@ -34,8 +35,7 @@ const AWAY_MS = 2_000;
 /** Machines looked at beyond those that may begin, for some of them turn out to run it already. */
 const LOOK_AHEAD = 8;
 
-export type DriveOptions = {
-  readonly session: MatrixSession;
+export type DriveOptions = Editor & {
   readonly fleet: FleetLocalpart;
   readonly place: RolloutPlace;
   readonly clock: Clock;
@@ -113,7 +113,7 @@ async function publish(
   const { machine, requestId, backTo } = publication;
   const target = backTo === undefined ? targetOf(rollout) : assumeTarget(backTo);
   try {
-    await requestVersion(session, await configPlace(session, machine), target, { requestId, clock });
+    await requestVersion(options, await configPlace(session, machine), target, { requestId, clock });
     return undefined;
   } catch (error) {
     // The next look sees whose request stands, and says so.

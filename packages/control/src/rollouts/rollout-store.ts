@@ -1,5 +1,4 @@
 /** Rollouts in a fleet's room. Drivers write over each other without harm: what one has not seen is put together with its own. */
-import { randomBytes } from "node:crypto";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";
@@ -10,6 +9,7 @@ import { parse } from "@bureau/schema/parse";
 import type { RoomId } from "@bureau/schema/refs";
 import { type Rollout, RolloutSchema } from "@bureau/schema/rollout";
 import { safeParse } from "valibot";
+import { randomHex } from "../digest.ts";
 import { mergeRollouts } from "./rollout-plan.ts";
 
 /** An event has 64 KiB (Matrix specification, size limits); some of it is not content. */
@@ -22,7 +22,7 @@ export type StoredRollout = { readonly id: string; readonly eventId: string; rea
 
 /** Says when it was, and is unlike any other: `20260131-093000-4f2a`. */
 export const newRolloutId = (clock: Clock): string =>
-  `${new Date(clock.now()).toISOString().slice(0, 19).replace(/[-:]/gu, "").replace("T", "-")}-${randomBytes(2).toString("hex")}`;
+  `${new Date(clock.now()).toISOString().slice(0, 19).replace(/[-:]/gu, "").replace("T", "-")}-${randomHex(2)}`;
 
 /** Those that can be read, newest first. */
 export async function listRollouts(session: MatrixSession, room: RoomId): Promise<StoredRollout[]> {
@@ -60,7 +60,8 @@ export async function createRollout(
   place: RolloutPlace,
   rollout: Rollout,
 ): Promise<void> {
-  const bytes = Buffer.byteLength(JSON.stringify(rollout)) + rollout.machines.length * GROWTH_BYTES;
+  const bytes =
+    new TextEncoder().encode(JSON.stringify(rollout)).length + rollout.machines.length * GROWTH_BYTES;
   if (bytes > CONTENT_BYTES_MAX)
     throw new BureauError("too-large", `${rollout.machines.length} machines are too many for one rollout`, {
       hint: "roll out by parts, with --label",

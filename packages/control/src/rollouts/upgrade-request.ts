@@ -1,5 +1,4 @@
 /** Asking one machine to run other binaries: what it says of its version, and what it is told. */
-import { randomUUID } from "node:crypto";
 import { type Clock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -11,6 +10,7 @@ import {
 } from "@bureau/schema/events";
 import type { UserId } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
+import type { Editor } from "../editor.ts";
 import { type ConfigPlace, editDesiredVersion } from "../machines/machine-config.ts";
 import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
@@ -24,7 +24,7 @@ export async function readMachineVersion(
   return parsed.success ? parsed.output : undefined;
 }
 
-export const newRequestId = (): string => randomUUID();
+export const newRequestId = (): string => crypto.randomUUID();
 
 /** The desired state for `target`, asked for now. */
 export const versionRequest = (
@@ -40,12 +40,12 @@ export const versionRequest = (
 
 /** @throws BureauError `conflict` when somebody else asked for something at the same moment */
 export async function requestVersion(
-  session: MatrixSession,
+  editor: Editor,
   place: ConfigPlace,
   target: UpgradeTarget,
   request: { readonly requestId: string; readonly clock: Clock },
 ): Promise<void> {
-  await editDesiredVersion(session, place, versionRequest(target, { ...request, by: session.userId }));
+  await editDesiredVersion(editor, place, versionRequest(target, { ...request, by: editor.session.userId }));
 }
 
 /** What a rollback asks for. @throws BureauError `not-found` when the machine never ran anything else */

@@ -8,7 +8,6 @@ import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { changePowerLevels } from "@bureau/matrix/power-levels";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { digestOf } from "@bureau/os/digest";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import {
   aliasOf,
@@ -28,6 +27,7 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
+import { digestOf } from "../digest.ts";
 import { builtinTemplates } from "../templates/builtin-templates.ts";
 import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
 import { isMember } from "./machine-rooms.ts";

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { parseMachine, parseServerName } from "@bureau/schema/refs";
-import { hasExpired, newBootstrap, readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
+import { hasExpired, newBootstrap } from "../../control/src/machines/bootstrap.ts";
+import { readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
 
 const machine = parseMachine("bureau/fleet/prod/machine/box");
 const NOW = Date.parse("2026-06-01T12:00:00Z");
