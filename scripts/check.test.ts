@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { checkFiles, checkPackages } from "./check.ts";
+import { checkFiles, checkPackages, readTexts } from "./check.ts";
 import { checkPrograms, packageOf } from "./closures.ts";
 import { arrows, checkArrows, checkDeclared, importsOf } from "./dependency-arrows.ts";
 import { checkHygiene } from "./hygiene.ts";
@@ -33,7 +33,7 @@ describe("dependency arrows", () => {
       "packages/launcher/src/start.test.ts": imports,
       "packages/launcher/src/fine.ts": 'import { log } from "@bureau/kit/log";\nlog();\n',
     });
-    expect(checkPackages(root, files)).toEqual([
+    expect(checkPackages(readTexts(root, files))).toEqual([
       'packages/launcher/src/start.ts: imports "@bureau/matrix/session": launcher may import only os and kit and schema',
     ]);
   });
@@ -63,11 +63,22 @@ describe("dependency arrows", () => {
     for (const from of names)
       for (const to of names.filter((name) => name !== from)) {
         const allowed = arrows[from] === "all" || arrows[from]?.includes(to);
-        const text = `import { x } from "@bureau/${to}/y"; x();`;
-        expect(check(from, text, `@bureau/${to}`).length, `${from} → ${to}`).toBe(allowed ? 0 : 1);
-        expect(checkDeclared(from, [`@bureau/${to}`, "valibot"]).length).toBe(allowed ? 0 : 1);
+        const dependency = `@bureau/${to.replace("services/", "service-")}`;
+        const text = `import { x } from "${dependency}/y"; x();`;
+        expect(check(from, text, dependency).length, `${from} → ${to}`).toBe(allowed ? 0 : 1);
+        expect(checkDeclared(from, [dependency, "valibot"]).length).toBe(allowed ? 0 : 1);
       }
     expect(check("newcomer", "")[0]).toContain("has no place in the layers");
+  });
+
+  test("a service imports what services share, and no sibling", () => {
+    const of = (to: string): number =>
+      check("services/tickets", `import { x } from "@bureau/${to}/y"; x();`, `@bureau/${to}`).length;
+    for (const to of ["service-kit", "control", "matrix", "kit", "schema"]) expect(of(to), to).toBe(0);
+    for (const to of ["service-fleet", "cli", "daemon", "host"]) expect(of(to), to).toBe(1);
+    expect(
+      check("control", 'import { x } from "@bureau/service-kit/y"; x();', "@bureau/service-kit"),
+    ).toHaveLength(1);
   });
 
   test("the table has no circle", () => {
@@ -129,7 +140,7 @@ describe("hygiene", () => {
       "src/a.test.ts": `${"test"}.only("a", f);\n${"describe"}.skip("b", f);\n`,
       "picture.png": `\0${root}`,
     });
-    expect(checkFiles(root, files).map((violation) => violation.split(": ")[0])).toEqual([
+    expect(checkFiles(root, readTexts(root, files)).map((violation) => violation.split(": ")[0])).toEqual([
       "docs/a.md:1",
       "docs/a.md:2",
       "src/a.test.ts:1",

@@ -1,9 +1,18 @@
 /**
- * Everything that is checked without running Bureau: style and types (Biome, tsc), the arrows between packages, what
- * no file may hold, and what each program's bundle is made of. Exits 1 when anything is not as it must be.
+ * Everything that is checked without running Bureau: style and types (Biome, tsc), the rules of CONTRIBUTING.md, the
+ * packages with their sizes and arrows, and what each program's bundle is made of. Exits 1 when a rule is broken.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { functionLengths, judgeLengths } from "./check/function-lengths.ts";
+import { checkCircles } from "./check/import-circles.ts";
+import { judgeSizes } from "./check/package-sizes.ts";
+import { describePending, type Rule, withoutPending } from "./check/pending.ts";
+import { checkPlainSpreads } from "./check/plain-spreads.ts";
+import { isTestOnly, packageOfPath, readGraph } from "./check/source-graph.ts";
+import { checkTestSupport } from "./check/test-support.ts";
+import { checkUnusedExports } from "./check/unused-exports.ts";
+import { readWords, wordCheck } from "./check/words.ts";
 import { checkPrograms } from "./closures.ts";
 import { checkArrows, checkDeclared, type Violation } from "./dependency-arrows.ts";
 import { checkDoctorDocs } from "./doctor-docs.ts";
@@ -15,40 +24,39 @@ import { checkRuntimeArguments, checkRuntimeStarts } from "./runtime-starts.ts";
 /** Lines of another program's complaints that are shown. */
 const COMPLAINT_LINES_MAX = 60;
 
-/** Checks every package below `at` for its arrows. */
-export function checkPackages(at: string, files: readonly string[]): Violation[] {
-  const folder = join(at, "packages");
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder).flatMap((name) => {
-    const manifest = join(folder, name, "package.json");
-    if (!existsSync(manifest)) return [];
-    const { dependencies = {} } = JSON.parse(readFileSync(manifest, "utf8")) as {
-      dependencies?: Record<string, string>;
-    };
+/** Checks every package among `texts` for its arrows. */
+export function checkPackages(texts: ReadonlyMap<string, string>): Violation[] {
+  return [...texts].flatMap(([manifest, json]) => {
+    const name = /^packages\/(.+)\/package\.json$/u.exec(manifest)?.[1];
+    if (name === undefined) return [];
+    const { dependencies = {} } = JSON.parse(json) as { dependencies?: Record<string, string> };
     const declared = new Set(Object.keys(dependencies));
-    const sources = files.filter(
-      (path) =>
-        path.startsWith(`packages/${name}/`) &&
-        /\.tsx?$/u.test(path) &&
-        !/\.test\.tsx?$|\/testing\//u.test(path),
+    const sources = [...texts].filter(
+      ([path]) => packageOfPath(path) === name && /\.tsx?$/u.test(path) && !isTestOnly(path),
     );
     return [
       ...checkDeclared(name, declared),
-      ...sources.flatMap((path) =>
-        checkArrows({ path, text: readFileSync(join(at, path), "utf8"), declared }),
-      ),
+      ...sources.flatMap(([path, text]) => checkArrows({ path, text, declared })),
     ];
   });
 }
 
-/** Checks every text file among `files` for what none may hold. */
-export function checkFiles(at: string, files: readonly string[]): Violation[] {
-  return files.flatMap((path) => {
+/** The text files among `files`, by their path from the root. */
+export function readTexts(at: string, files: readonly string[]): Map<string, string> {
+  const texts = new Map<string, string>();
+  for (const path of files) {
     const bytes = readFileSync(join(at, path));
-    if (bytes.includes(0)) return [];
-    const text = bytes.toString("utf8");
-    return [...checkHygiene(path, text, at), ...checkRuntimeStarts(path, text)];
-  });
+    if (!bytes.includes(0)) texts.set(path, bytes.toString("utf8"));
+  }
+  return texts;
+}
+
+/** Checks every text for what none may hold. */
+export function checkFiles(at: string, texts: ReadonlyMap<string, string>): Violation[] {
+  return [...texts].flatMap(([path, text]) => [
+    ...checkHygiene(path, text, at),
+    ...checkRuntimeStarts(path, text),
+  ]);
 }
 
 /** The files of the repository, new ones included, those Git ignores not. */
@@ -77,27 +85,61 @@ async function runTool(name: string, ...args: string[]): Promise<Violation[]> {
   return [`${name} ${args.join(" ")} exited with ${code}:\n${shown}${more}`];
 }
 
+type Result = { readonly violations: readonly Violation[]; readonly lines?: readonly string[] };
+
+/** The rules that look at the sources together: each file is read once. */
+function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
+  const graph = readGraph(texts);
+  const entries = new Set(Object.values(programs));
+  const words = wordCheck(
+    ["ARCHITECTURE.md", "CONTRIBUTING.md"].flatMap((path) => readWords(texts.get(path) ?? "")),
+  );
+  const inEach = (rule: (path: string, text: string) => Violation[]): Violation[] =>
+    [...texts].flatMap(([path, text]) => rule(path, text));
+  const of = (rule: Rule, violations: readonly Violation[]): [string, Result] => [
+    rule,
+    { violations: withoutPending(rule, violations), lines: describePending(rule, violations) },
+  ];
+  const lengths = judgeLengths(
+    [...texts].flatMap(([path, text]) =>
+      path.startsWith("packages/") && !isTestOnly(path) ? functionLengths(path, text) : [],
+    ),
+  );
+  return [
+    of("circles", checkCircles(graph)),
+    of("unused exports", checkUnusedExports(graph)),
+    of("test support", checkTestSupport(graph, entries)),
+    of("words", inEach(words)),
+    of("spreads", inEach(checkPlainSpreads)),
+    ["function lengths", { violations: lengths.violations, lines: [lengths.line] }],
+    ["packages", judgeSizes(graph)],
+  ];
+}
+
 async function main(): Promise<number> {
   const files = repositoryFiles();
-  const checks: [string, Promise<Violation[]> | Violation[]][] = [
+  const tools: [string, Promise<Violation[]>][] = [
     ["style (biome)", runTool("biome", "check", "--reporter=summary", ".")],
     ["types (tsc)", runTool("tsc", "-p", ".")],
-    ["dependency arrows", checkPackages(root, files)],
-    ["hygiene", checkFiles(root, files)],
-    ["starts of the runtime", checkRuntimeArguments(readFileSync(join(root, "bureau"), "utf8"))],
-    ["docs (table of checks)", checkDoctorDocs()],
   ];
-  let failures = 0;
-  const report = (name: string, violations: readonly Violation[]): void => {
-    failures += violations.length;
+  const texts = readTexts(root, files);
+  const results: [string, Result][] = [
+    ["dependency arrows", { violations: checkPackages(texts) }],
+    ["hygiene", { violations: checkFiles(root, texts) }],
+    [
+      "starts of the runtime",
+      { violations: checkRuntimeArguments(readFileSync(join(root, "bureau"), "utf8")) },
+    ],
+    ["docs (table of checks)", { violations: checkDoctorDocs() }],
+    ...checkSources(texts),
+    ["closures (minified kB/modules a package)", await checkPrograms(root, programs)],
+  ];
+  for (const [name, violations] of tools) results.unshift([name, { violations: await violations }]);
+  for (const [name, { violations, lines = [] }] of results) {
     console.log(`${violations.length === 0 ? "ok  " : "FAIL"} ${name}`);
-    for (const violation of violations) console.log(`     ${violation.replaceAll("\n", "\n     ")}`);
-  };
-  for (const [name, violations] of checks) report(name, await violations);
-  const { lines, violations } = await checkPrograms(root, programs);
-  report("closures (minified kB/modules a package)", violations);
-  for (const line of lines) console.log(`     ${line}`);
-  return failures === 0 ? 0 : 1;
+    for (const line of [...violations, ...lines]) console.log(`     ${line.replaceAll("\n", "\n     ")}`);
+  }
+  return results.every(([, { violations }]) => violations.length === 0) ? 0 : 1;
 }
 
 if (import.meta.main) process.exit(await main());

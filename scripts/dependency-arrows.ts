@@ -4,6 +4,7 @@
  */
 import { isBuiltin } from "node:module";
 import { dirname, join, normalize } from "node:path";
+import { packageOfPath } from "./check/source-graph.ts";
 
 /** Package → the packages of ours it may import. `testkit` stands up whole machines and may import all. */
 export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
@@ -20,8 +21,21 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
   instance: ["control", "matrix", "os", "kit", "schema"],
   host: ["instance", "matrix", "os", "kit", "schema"],
   cli: ["control", "instance", "host", "matrix", "os", "kit", "schema"],
+  "services/kit": ["control", "matrix", "os", "kit", "schema"],
   testkit: "all",
 };
+
+/** Each other package below `services/` is a program: it imports no sibling, only what they share. */
+const ofService = ["services/kit", "control", "matrix", "os", "kit", "schema"];
+
+/** What a package may import; undefined when it has no place in the layers. */
+function arrowsOf(name: string): readonly string[] | "all" | undefined {
+  return arrows[name] ?? (name.startsWith("services/") ? ofService : undefined);
+}
+
+/** `services/fleet` of `@bureau/service-fleet`. */
+const folderOf = (dependency: string): string =>
+  dependency.slice("@bureau/".length).replace(/^service-/u, "services/");
 
 /** Packages that run in a browser too: no runtime of a server, and only these third parties. */
 const browserSafe: Readonly<Record<string, readonly string[]>> = {
@@ -59,8 +73,8 @@ export function importsOf(text: string): string[] {
 
 /** Checks one source file that is not a test; tests may import anything. */
 export function checkArrows(file: SourceFile): Violation[] {
-  const [, name = ""] = file.path.split("/");
-  const allowed = arrows[name];
+  const name = packageOfPath(file.path) ?? "";
+  const allowed = arrowsOf(name);
   if (allowed === undefined)
     return [
       `${file.path}: package "${name}" has no place in the layers: add it to scripts/dependency-arrows.ts`,
@@ -79,16 +93,17 @@ export function checkArrows(file: SourceFile): Violation[] {
 
 function faultOf(specifier: string, file: SourceFile, name: string): string | undefined {
   if (specifier.startsWith(".")) return relativeFault(specifier, file.path, name);
-  if (specifier.startsWith("/")) return "an absolute path is nobody else's";
+  if (specifier.startsWith("/")) return "an import names no absolute path";
   if (specifier.startsWith("node:") || specifier === "bun" || specifier.startsWith("bun:"))
     return name in browserSafe ? `${name} is browser-safe, it imports no module of a server` : undefined;
   if (isBuiltin(specifier)) return "modules of the runtime are imported as node:…";
   const [scope = "", rest = ""] = specifier.split("/");
   const dependency = scope.startsWith("@") ? `${scope}/${rest}` : scope;
   if (scope === "@bureau") {
-    const allowed = arrows[name];
-    if (rest === name) return "inside a package imports are relative";
-    if (allowed !== "all" && !allowed?.includes(rest))
+    const allowed = arrowsOf(name);
+    const target = folderOf(dependency);
+    if (target === name) return "inside a package imports are relative";
+    if (allowed !== "all" && !allowed?.includes(target))
       return `${name} may import ${allowed?.length ? `only ${allowed.join(" and ")}` : "no package of ours"}`;
   } else if (browserSafe[name]?.includes(dependency) === false)
     return `${name} may use only ${browserSafe[name].join(", ")}`;
@@ -118,10 +133,10 @@ function withoutComments(text: string): string {
 
 /** Faults of a package.json itself: an arrow that is declared but not allowed. */
 export function checkDeclared(name: string, declared: Iterable<string>): Violation[] {
-  const allowed = arrows[name];
+  const allowed = arrowsOf(name);
   if (allowed === undefined || allowed === "all") return [];
   return [...declared]
-    .filter((dependency) => dependency.startsWith("@bureau/") && !allowed.includes(dependency.slice(8)))
+    .filter((dependency) => dependency.startsWith("@bureau/") && !allowed.includes(folderOf(dependency)))
     .map(
       (dependency) => `packages/${name}/package.json: declares "${dependency}", which ${name} may not import`,
     );

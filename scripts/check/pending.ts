@@ -1,0 +1,53 @@
+/**
+ * Folders in which a rule does not hold yet, while they are rewritten one by one. What is listed is not reported; an
+ * entry that is clean is.
+ */
+import type { Violation } from "../dependency-arrows.ts";
+
+export type Rule = "words" | "spreads" | "circles" | "unused exports" | "test support";
+
+const all = [
+  ".ci",
+  "bench",
+  "docs",
+  "findings",
+  "nix",
+  "scripts",
+  "test",
+  ..."cli control daemon homeserver host in-sandbox instance kit launcher matrix os proxy schema testkit"
+    .split(" ")
+    .map((name) => `packages/${name}`),
+];
+
+const pending: Readonly<Record<Rule, readonly string[]>> = {
+  words: [...all, "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "flake.nix"],
+  spreads: all,
+  circles: ["packages/cli", "packages/daemon"],
+  "unused exports": all,
+  "test support": [
+    "packages/kit",
+    "packages/daemon",
+    "packages/launcher",
+    "packages/matrix",
+    "packages/proxy",
+  ],
+};
+
+/** What to report of a rule: nothing of the folders that are listed for it, and those that need not be listed. */
+export function withoutPending(rule: Rule, violations: readonly Violation[]): Violation[] {
+  const isIn = (violation: Violation, folder: string): boolean =>
+    violation.startsWith(`${folder}/`) || violation.startsWith(`${folder}:`);
+  const folders = pending[rule];
+  return violations.filter((violation) => !folders.some((folder) => isIn(violation, folder)));
+}
+
+/** One line a rule: how much is left where. */
+export function describePending(rule: Rule, violations: readonly Violation[]): string[] {
+  const counts = pending[rule].flatMap((folder) => {
+    const count = violations.filter(
+      (one) => one.startsWith(`${folder}/`) || one.startsWith(`${folder}:`),
+    ).length;
+    return count === 0 ? [] : [`${folder} ${count}`];
+  });
+  return counts.length === 0 ? [] : [`left to do: ${counts.join(", ")}`];
+}
