@@ -1,7 +1,7 @@
 /**
- * From writing the configuration to the agent's first instruction: a `machine_config` PUT that adds a principal, until
- * a file appears that the sandboxed program makes first thing. Beside it, interleaved: bubblewrap run by hand with the
- * very arguments the launcher gives it, until the same file appears.
+ * From the configuration to the agent's first instruction: a `machine_config` PUT that adds a principal, until
+ * the file appears that the sandboxed program creates first. Beside it, interleaved: bubblewrap run by hand with the
+ * same arguments as the launcher uses, until the same file appears.
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -43,8 +43,8 @@ export async function benchCreate(): Promise<Figure[]> {
 }
 
 /**
- * Principals with account and credentials, assigned to nothing, so that the PUT alone is what starts them; and the
- * assignments that stay, as on a machine in use.
+ * Principals with account and credentials but without an assignment, so that only the PUT starts them; and the
+ * permanent assignments, as on a machine in use.
  */
 async function preparePrincipals(
   bureau: TestBureau,
@@ -105,7 +105,7 @@ async function timeCreate(
   return elapsed;
 }
 
-/** What the launcher hands bubblewrap for one agent, and where that agent's /workspace is on the host. */
+/** The launcher's arguments to bubblewrap for one agent, and the host path of that agent's /workspace. */
 type ByHand = {
   readonly args: readonly string[];
   readonly workspace: string;
@@ -113,8 +113,8 @@ type ByHand = {
 };
 
 /**
- * Reads over bubblewrap's shoulder: in a Bureau of its own, a script that comes first on PATH keeps a copy of the
- * arguments. That Bureau stays up, so that everything they mount is there.
+ * Captures bubblewrap's arguments: in a separate Bureau, a script that comes first on PATH keeps a copy of the
+ * arguments. That Bureau stays up, so that every mounted path exists.
  */
 async function observeArguments(bureau: TestBureau, folder: string): Promise<ByHand> {
   await bureau.json("up");
@@ -132,7 +132,7 @@ case "$1" in --args) cat <&3 >'${folder}/args'; exec ${bwrap} "$@" 3<'${folder}/
   writeFileSync(join(folder, "bwrap"), script, { mode: 0o755 });
 }
 
-/** bubblewrap with the launcher's own arguments, without launcher, terminal or proxy. */
+/** bubblewrap with the launcher's arguments, without launcher, tmux or proxy. */
 async function timeByHand({ args, workspace, command }: ByHand): Promise<number> {
   const file = join(workspace, "first");
   rmSync(file, { force: true });

@@ -1,4 +1,4 @@
-/** The least that can replace itself and keep its socket: what `bench/upgrade.ts` holds our gap against. */
+/** A minimal program that replaces itself and keeps its socket: the floor of `bench/upgrade.ts`. */
 
 import { createServer } from "node:net";
 import { duplicate, duplicateOnto, execve, listenAt, setCloseOnExec } from "@bureau/os/posix";

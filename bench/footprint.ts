@@ -1,5 +1,5 @@
 /**
- * What an idle Bureau costs: memory of each program, memory a sandbox adds beyond its agent, and CPU while nothing
+ * The cost of an idle Bureau: memory of each program, memory per sandbox without its agent, and CPU while nothing
  * happens. Sandboxes run `sleep`, so nearly all that is counted is ours.
  */
 import { childrenOf } from "@bureau/os/process-table";

@@ -1,5 +1,5 @@
 /**
- * What an upgrade moves when one line of the proxy changed: everything is built twice, and what differs is added up.
+ * The bytes an upgrade moves when one line of the proxy changes: builds twice and sums the differences.
  * With Nix, as its store paths would be copied; always, as plain files would.
  */
 import { createHash } from "node:crypto";
@@ -13,7 +13,7 @@ import { type Figure, figure } from "./statistics.ts";
 
 const BYTES_MAX_AIM = "< 2000 kB";
 
-/** As if somebody had added a line at the end of the proxy's first file. */
+/** As if a line was added at the end of the proxy's first file. */
 const oneLine: Bun.BunPlugin = {
   name: "one line",
   setup(builder) {

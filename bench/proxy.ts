@@ -1,5 +1,5 @@
 /**
- * What a proxy costs: latency added to a small request over one keep-alive connection, and throughput over 32, beside
+ * The cost of a proxy: latency added to a small request over one keep-alive connection, and throughput over 32, beside
  * the same upstream asked directly and beside nginx (one worker, no access log, keep-alive upstream, unix sockets on
  * both sides, one header injected). Rounds are interleaved, medians over rounds are printed.
  *
@@ -64,7 +64,7 @@ export async function benchProxy(): Promise<ProxyBench> {
   };
 }
 
-/** Each round asks every target in turn, so that what else the machine does falls on all of them. */
+/** Each round asks every target in turn, so that other load affects all of them. */
 async function measure(targets: readonly Target[]): Promise<Map<string, TargetResult>> {
   for (const target of targets) await load(target, THROUGHPUT_CONNECTIONS, THROUGHPUT_REQUESTS);
   const latency = new Map<string, Sample[]>();

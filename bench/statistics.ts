@@ -1,4 +1,4 @@
-/** What figures are made of: quantiles of samples, and how they are printed beside each other. */
+/** Statistics: quantiles of samples, and their printed form. */
 
 /** The value below which `fraction` of the samples lie (nearest rank). */
 export function quantile(samples: readonly number[], fraction: number): number {
@@ -11,12 +11,12 @@ export const median = (samples: readonly number[]): number => quantile(samples, 
 /** Rounded for reading: three significant digits. */
 export const round = (value: number): number => Number(value.toPrecision(3));
 
-/** One line of a report: what was measured, what it is, what it is measured against. */
+/** One line of a report: the measurement, its value, its reference. */
 export type Figure = {
   readonly name: string;
   readonly value: number;
   readonly unit: string;
-  /** Beside which floor or peer, and how many times it. */
+  /** The floor or peer, and the ratio to it. */
   readonly against?: { readonly name: string; readonly value: number; readonly ratio: number };
   readonly aim?: string;
 };

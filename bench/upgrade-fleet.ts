@@ -1,6 +1,6 @@
 /**
  * A rollout over a fleet: machines with systemd in one lab, at the real times, by the command an operator types. The
- * floor is what by design has to pass: the soak of one machine, once for the canary and once for each batch.
+ * floor is the minimum by design: the soak of one machine, once for the canary and once per batch.
  *
  * `BUREAU_BENCH_MACHINES` is how many (50), needs root and some 150 MB of memory a machine.
  */
@@ -14,7 +14,7 @@ import { type Figure, figure, median } from "./statistics.ts";
 
 const MACHINES = Number(process.env["BUREAU_BENCH_MACHINES"] ?? 50);
 const BATCH = 10;
-/** Booting and joining more at once only makes each of them slower. */
+/** More concurrent boots only make each of them slower. */
 const AT_ONCE = 5;
 const SOAK_SECONDS = upgradeTimes("{}").soak / 1_000;
 const ROLLOUT_MS_MAX = 30 * 60_000;
@@ -56,7 +56,7 @@ export async function benchUpgradeFleet(): Promise<Figure[]> {
 const INSTANCES_A_MACHINE = 40;
 const INOTIFY = "/proc/sys/fs/inotify/max_user_instances";
 
-/** Lets so many be made; as it was when disposed. */
+/** Raises the limit; restores it when disposed. */
 function allowInotify(least: number): Disposable {
   const before = readFileSync(INOTIFY, "utf8");
   if (Number(before) < least) writeFileSync(INOTIFY, String(least));

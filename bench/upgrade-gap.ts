@@ -1,6 +1,6 @@
 /**
- * How long a client waits at most while daemon and launcher replace themselves. The floor is measured in the same run: a
- * program of a few lines that does nothing but hand its socket to itself by exec, asked by the same client.
+ * The longest wait of a client while daemon and launcher replace themselves. The floor is measured in the same run: a
+ * program of a few lines that only passes its socket to itself by exec, with the same client.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
@@ -17,7 +17,7 @@ import { UpgradableBureau } from "../test/upgrade/upgradable-bureau.ts";
 import { type Figure, figure, median } from "./statistics.ts";
 
 const EXECS = 12;
-/** Just long enough to see that the new version works: the wait is over by then. */
+/** Just long enough to see that the new build works: the wait is over by then. */
 const QUICK_TIMES = { proof: 6_000, soak: 300, launcherProof: 6_000, launcherSoak: 300, margin: 1_000 };
 /** Between two questions of one client. */
 const PAUSE_MS = 2;
@@ -45,7 +45,7 @@ class Client implements AsyncDisposable {
     }
   }
 
-  /** The longest wait since this was last asked. */
+  /** The longest wait since the last call. */
   takeLongest(): number {
     const longest = this.#longestMs;
     this.#longestMs = 0;
@@ -129,7 +129,7 @@ function clientsOf(bureau: TestBureau): { readonly observe: Client; readonly lau
   };
 }
 
-/** The same client at a program that is nothing but an exec. */
+/** The same client with a program that only calls exec. */
 async function floorGaps(): Promise<{ readonly gaps: number[]; readonly bareMs: number }> {
   const folder = mkdtempSync(join(tmpdir(), "bu-"));
   const runtime = join(import.meta.dir, "../dist/current/runtime/bun");

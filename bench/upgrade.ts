@@ -1,7 +1,7 @@
 /**
- * What an upgrade costs: the wait of clients, the time it takes, the time until each kind of bad version is taken back,
- * and what is moved when one line of the proxy changes. At the real times, each version in an instance of its own, all at
- * once: nearly all of it is waiting. A fleet of 50 is `upgrade-fleet`.
+ * The cost of an upgrade: the wait of clients, its time, the time until each kind of bad build is rolled back,
+ * and the bytes moved when one line of the proxy changes. With the real times, each build in its own instance, all
+ * concurrent, because nearly all of it is waiting. A fleet of 50 is `upgrade-fleet`.
  */
 import { BureauError } from "@bureau/kit/errors";
 import type { MachineVersion } from "@bureau/schema/events";
@@ -12,17 +12,17 @@ import { benchHostEnv } from "./host-env.ts";
 import { type Figure, figure } from "./statistics.ts";
 import { benchUpgradeGap } from "./upgrade-gap.ts";
 
-/** The longest of them hangs until it is ended from outside, after half a minute. */
+/** The longest one hangs until it is killed after half a minute. */
 const ANSWER_MS_MAX = 150_000;
 const times = upgradeTimes("{}");
-/** By design that much has to pass. */
+/** The minimum by design. */
 const floorOf = (name: string, ms: number) => ({ name, value: ms / 1_000 });
 
 type Kind = {
   readonly name: string;
   readonly spoil?: (path: string) => void;
   readonly outcome: MachineVersion["history"][number]["outcome"];
-  /** What by design has to pass first, in seconds. */
+  /** The minimum by design, in seconds. */
   readonly floor?: { readonly name: string; readonly value: number };
 };
 

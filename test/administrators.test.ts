@@ -1,4 +1,4 @@
-/** Who may set up a namespace and whom it invites, seen by who types the commands. */
+/** Who may set up a namespace and whom the setup invites, through the commands that a person types. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -46,7 +46,7 @@ test("the credential file names the rooms, for other tools that read it", async 
     expect(written).toContain(`\nMATRIX_${name}_ROOM=${rooms[room]}\n`);
 });
 
-test("another administrator learns who may allow a namespace, and may then make it", async () => {
+test("tells another administrator who can allow a namespace, and then creates it", async () => {
   const second = ["--admin-user", "other", "--namespace", "second"];
   const refused = await setUp(other, ...second);
   expect(refused.code).toBe(1);
@@ -58,7 +58,7 @@ test("another administrator learns who may allow a namespace, and may then make 
   expect(made.code).toBe(0);
 });
 
-test("another administrator's namespace does not count as a stranger's", async () => {
+test("does not treat another administrator's namespace as a stranger's", async () => {
   const { code, stderr } = await setUp(other, "--admin-user", "third");
   expect(code).toBe(1);
   expect(stderr).toContain('if another administrator set up "bureau", act as that one');

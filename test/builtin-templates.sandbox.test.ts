@@ -1,4 +1,4 @@
-/** Every built-in template starts on this host; what can never start is said to have failed, and is not tried for ever. */
+/** Every built-in template starts on this host. An agent that can never start is reported as failed and is not retried forever. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ type Agent = { state: string; reason?: string };
 
 const create = (name: string, ...args: string[]) => running().run("agent", "create", name, ...args, "--json");
 
-/** What a started agent of that template wrote, once it wrote a line that begins with `done`. */
+/** The output of a started agent of that template, once it has a line that begins with `done`. */
 async function said(name: string, template: string, script: string): Promise<string> {
   const { code, stdout, stderr } = await create(
     name,
@@ -48,7 +48,7 @@ describe("the built-in templates", () => {
   );
 });
 
-test("the reference's template, which mounts /etc/ssl whole, starts with the private keys hidden", async () => {
+test("starts the Go implementation's template, which mounts all of /etc/ssl, with the private keys hidden", async () => {
   const filesystem = [{ source: "/etc/ssl", dest: "/etc/ssl", mode: "ro" }];
   const file = join(running().home, "whole.json");
   writeFileSync(file, JSON.stringify({ inherits: ["bureau/template:base"], filesystem }));

@@ -12,7 +12,7 @@ async function examine(...flags: string[]): Promise<{ code: number; said: Doctor
   return { code, said: JSON.parse(stdout) as DoctorJson };
 }
 
-test("an instance that is up is in health; its key is only a file, and that is said", async () => {
+test("a running instance is healthy, and the doctor reports that its key is only a file", async () => {
   const { code, said } = await examine();
   expect(code).toBe(0);
   // A full disk, an unsynchronized clock, control groups and bubblewrap depend on the host, not on Bureau.
@@ -23,7 +23,7 @@ test("an instance that is up is in health; its key is only a file, and that is s
   expect(said.checks.find(({ id }) => id === "published-key")?.status).toBe("pass");
 });
 
-test("a folder that others may write to is found; --fix leaves the instance to its owner", async () => {
+test("finds a folder that others may write to; --fix leaves the instance to its owner", async () => {
   chmodSync(bureau().layout.workspaceRoot, 0o777);
   expect(complaints((await examine()).said)["directory-workspace"]).toBe("fail");
   const fixed = await examine("--fix");
@@ -31,7 +31,7 @@ test("a folder that others may write to is found; --fix leaves the instance to i
   chmodSync(bureau().layout.workspaceRoot, 0o700);
 });
 
-test("an instance that is down says what is missing", async () => {
+test("reports what a stopped instance lacks", async () => {
   await bureau().run("down");
   const { code, said } = await examine("--check", "homeserver,socket:observe.sock,daemon");
   expect(code).toBe(1);

@@ -1,4 +1,4 @@
-/** docs/security.md names the tests that show each promise. A name that leads nowhere shows nothing. */
+/** docs/security.md names the tests of each promise. Every named test must exist. */
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";

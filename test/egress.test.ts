@@ -1,4 +1,4 @@
-/** How requests leave: a real server with a certificate of a private authority, and a real forward proxy. */
+/** Outgoing requests: a real server with a certificate of a private authority, and a real forward proxy. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
@@ -19,7 +19,7 @@ import { startFixture } from "../packages/proxy/src/proxy-fixture.ts";
 const dir = mkdtempSync(join(tmpdir(), "beg-"));
 const ca = join(dir, "ca.pem");
 const authorities = join(dir, "authorities");
-/** First lines of what the forward proxy was asked, and whether a token stood in it. */
+/** The first line of each request to the forward proxy, and whether the request held a token. */
 const asked: { line: string; hadToken: boolean }[] = [];
 const seen: (string | null)[] = [];
 let tls: Bun.Server<undefined>;
@@ -96,7 +96,7 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Asks a homeserver with a token, as every request of ours does; its status, or why there is none. */
+/** Sends a homeserver a request with a token, as all our requests have. Returns the status, or the error. */
 async function ask(address: string): Promise<number | string> {
   const { base, options } = egressTo(address);
   try {
@@ -108,7 +108,7 @@ async function ask(address: string): Promise<number | string> {
 }
 
 describe("a homeserver with a certificate of a private authority", () => {
-  test("is refused, and trusted when the authority is passed as a file or as a folder", async () => {
+  test("is refused, and is trusted when the authority is given as a file or as a folder", async () => {
     const address = `https://127.0.0.1:${tls.port}`;
     configureEgress(noEgressSettings);
     expect(await ask(address)).toBe("UNABLE_TO_VERIFY_LEAF_SIGNATURE");
@@ -135,7 +135,7 @@ test("a program ignores the shell's proxy variables, and this host is never prox
   configureEgress({ httpsProxy: proxyUrl, noProxy: "", caCerts: ca });
   expect(await ask(`http://127.0.0.1:${plain.port}`)).toBe(200);
   expect(await ask(`https://127.0.0.1:${tls.port}`)).toBe(200);
-  // Without TLS a name goes past the proxy, and here leads nowhere.
+  // A name without TLS bypasses the proxy, and does not resolve here.
   expect(await ask(`http://hs.test:${plain.port}`)).toBeString();
   expect(asked).toEqual([]);
 });

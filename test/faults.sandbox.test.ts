@@ -1,6 +1,6 @@
 /**
- * Programs are killed with SIGKILL at random moments, while agents come and go, round after round. Afterwards what is
- * desired runs, exactly once each, and nothing else is left. `BUREAU_SEED` repeats a run, `BUREAU_ROUNDS` lengthens it.
+ * Kills programs with SIGKILL at random moments while agents are created and destroyed, for several rounds. Then the
+ * desired agents run, exactly once each, and nothing else is left. `BUREAU_SEED` repeats a run, `BUREAU_ROUNDS` sets its length.
  */
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
@@ -46,7 +46,7 @@ const statusNow = async (): Promise<Status | undefined> => {
   return stdout === "" ? undefined : (JSON.parse(stdout) as Status);
 };
 
-/** How an agent's program is told from all others, also those of a run beside this one: how long it sleeps. */
+/** The sleep time identifies an agent's program, even beside a concurrent test run. */
 const nap = (index: number): string => String(10_000_000 + process.pid * 1_000 + index);
 const programsOf = (index: number): ProcessId[] => findByArguments("sleep", nap(index));
 
@@ -65,7 +65,7 @@ async function converged(wanted: ReadonlySet<number>): Promise<void> {
   );
 }
 
-/** All processes and whose children they are, for a failure's message. */
+/** All processes with their parents, for a failure's message. */
 const whatRuns = (): string =>
   Bun.spawnSync(["ps", "-eo", "pid,ppid,lstart,stat,args", "--forest", "-ww"])
     .stdout.toString()
@@ -93,14 +93,14 @@ function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): 
     .processes()
     .filter(({ pid }) => isProxy(pid)).length;
   if (proxies < active || proxies > active + 1) return `${proxies} proxies for ${active} sandboxes`;
-  // The pid 1 of a sandbox is bubblewrap; a sandbox that lost its way is still one.
+  // The pid 1 of a sandbox is bubblewrap. An orphaned sandbox counts too.
   const inside = inhabitants().length;
   if (inside !== active) return `${inside} sandboxes for ${active} principals`;
   const folders = readdirSync(join(running().layout.runDir, "fleet/local/sandbox"));
   return folders.length === active ? undefined : `${folders.length} folders for ${active} sandboxes`;
 }
 
-/** Pids 1 of sandboxes: bubblewraps in mount namespaces of their own, or on their way there. */
+/** First processes of sandboxes: bubblewrap processes with a mount namespace of their own, or about to get one. */
 const inhabitants = (): ProcessId[] =>
   findInhabitants(running().layout.runDir).filter(
     ({ pid }) => argumentsOf(pid)[0]?.endsWith("bwrap") && !isOuter(pid),
@@ -152,7 +152,7 @@ describe("killing programs at random", () => {
     await converged(wanted);
   }, 300_000);
 
-  test("a killed supervisor takes nothing with it, and the next one adopts everything", async () => {
+  test("a killed supervisor ends no other process, and the next one adopts all of them", async () => {
     const before = await statusNow();
     const supervisor = identify(before?.supervisor.pid ?? 0);
     if (supervisor === undefined || before === undefined) throw new Error("no supervisor");
@@ -176,7 +176,7 @@ describe("killing programs at random", () => {
   }, 90_000);
 });
 
-/** Adds or removes an agent, as often as it takes: the homeserver may be down just then. */
+/** Adds or removes an agent, and retries because the homeserver may be down. */
 async function changeAgents(round: number, wanted: Set<number>, random: () => number): Promise<void> {
   const removable = [...wanted].filter((index) => index >= 3);
   const victim = removable[Math.floor(random() * removable.length)];

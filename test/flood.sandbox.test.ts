@@ -1,4 +1,4 @@
-/** An agent that writes as much as it may, wherever it may, while others are made and destroyed. */
+/** An agent floods every room it may write to while other agents are created and destroyed. */
 
 import { expect, test } from "bun:test";
 import { login } from "@bureau/matrix/auth";
@@ -20,7 +20,7 @@ type Status = { readonly machine: { readonly name: string }; readonly principals
 const create = (name: string): Promise<Agent> =>
   bureau().json<Agent>("agent", "create", name, "--command", "exec sleep 1000");
 
-/** The account of an agent, with all it may do at the homeserver. */
+/** The account of an agent, with its rights at the homeserver. */
 async function sessionOf(agent: Agent): Promise<MatrixSession> {
   const { homeserver } = bureau().session();
   const token = readCredentials(bureau().layout.credentialFile)?.registrationToken ?? "";
@@ -34,7 +34,7 @@ async function sessionOf(agent: Agent): Promise<MatrixSession> {
   });
 }
 
-test("agents are created and destroyed as usual, and none comes back", async () => {
+test("creates and destroys agents as usual, and no destroyed agent returns", async () => {
   const operator = bureau().session();
   const own = await sessionOf(await create("noisy"));
   const machine = parseMachine((await bureau().json<Status>("status")).machine.name);

@@ -1,4 +1,4 @@
-/** How programs reach the embedded homeserver: over a socket that no other program can answer on. */
+/** Programs reach the embedded homeserver over a socket that no other program can listen on. */
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";

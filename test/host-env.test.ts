@@ -1,4 +1,4 @@
-/** The host environment as a plain folder; test/lab/host-env.lab.test.ts makes it with Nix. */
+/** A build as a plain folder; test/lab/host-env.lab.test.ts builds it with Nix. */
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
@@ -30,14 +30,14 @@ const make = (stamp?: string, from = build): string => makeHostEnv({ build: from
 const manifest = (path: string): Manifest =>
   JSON.parse(readFileSync(join(path, "build.json"), "utf8")) as Manifest;
 
-test("it is a build like any other, and shares its files", () => {
+test("is a normal build and shares its files", () => {
   const path = make();
   expect(readHostEnvironment(path).id).toBe(readHostEnvironment(build).id);
   expect(faultOf(readHostEnvironment(path))).toBeUndefined();
   expect(statSync(join(path, "runtime/bun")).ino).toBe(statSync(join(build, "runtime/bun")).ino);
 });
 
-test("a stamp changes every program, nothing of the build it came from, and not the runtime", () => {
+test("a stamp changes every program, but neither the original build nor the runtime", () => {
   const before = readFileSync(join(build, "lib/bureau-proxy/main.js"), "utf8");
   const path = make("try one");
   expect(faultOf(readHostEnvironment(path))).toBeUndefined();
@@ -51,26 +51,26 @@ test("a stamp changes every program, nothing of the build it came from, and not 
   expect(said).toContain(manifest(path).programs["bureau-proxy"]?.sha256.slice(0, 12) ?? "?");
 });
 
-test("the same build and stamp make the same path; another stamp another", () => {
+test("the same build and stamp give the same path; another stamp gives another", () => {
   expect(make("try one")).toBe(make("try one"));
   expect(make("try one")).not.toBe(make("try two"));
   expect(make("try one")).not.toBe(make());
   expect(readdirSync(out)).toEqual(["folders"]);
 });
 
-test("a stamp that would not be a comment is refused", () => {
+test("refuses a stamp that would not be a comment", () => {
   for (const stamp of ["two\nlines", "two\u2028lines", "\0"]) expect(() => make(stamp)).toThrow("one line");
   expect(readdirSync(out)).toEqual(["folders"]);
 });
 
-test("the command prints the path, and nothing else, on standard output", () => {
+test("prints only the path on standard output", () => {
   const args = ["--print", "--stamp", "said", "--build", build, "--out", out, "--no-nix"];
   const done = Bun.spawnSync(runtimeCommand(script, ...args));
   expect(done.stdout.toString()).toBe(`${make("said")}\n`);
   expect(done.exitCode).toBe(0);
 });
 
-test("a build of a changed bundle is another one", () => {
+test("a changed bundle gives another build", () => {
   const folder = make("to be changed");
   const path = join(folder, "lib/bureau-proxy/main.js");
   writeFileSync(path, `${readFileSync(path, "utf8")}//\n`);

@@ -1,4 +1,4 @@
-/** The main job, end to end: what a person types first, with the real programs. */
+/** The main task, end to end: the first commands of a person, with the real programs. */
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { isAlive } from "@bureau/os/process-table";
@@ -32,7 +32,7 @@ describe("bureau up", () => {
     expect(status.principals).toEqual([expect.objectContaining({ name: "agent/greeter", state: "running" })]);
   });
 
-  test("again changes nothing: the same processes go on", async () => {
+  test("run again changes nothing: the same processes run", async () => {
     const before = await json<Status>("status");
     expect((await json<{ first_run: boolean }>("up")).first_run).toBe(false);
     const after = await json<Status>("status");
@@ -71,7 +71,7 @@ describe("agents", () => {
     );
   });
 
-  test("that end by themselves as asked are completed, and their last words stay readable", async () => {
+  test("that end by themselves as asked are completed, and their last output stays readable", async () => {
     await json("agent", "create", "once", "--command", "echo last words", "--restart-policy", "never");
     await eventually(async () =>
       (await json<Agent[]>("agent", "list")).find(
@@ -81,7 +81,7 @@ describe("agents", () => {
     expect((await run("agent", "logs", "once")).stdout).toContain("last words");
   });
 
-  test("that fail back off, say why, and tell the config room their output", async () => {
+  test("that fail back off, report why, and send their output to the config room", async () => {
     await run("agent", "create", "broken", "--command", "echo about to fail >&2; exit 7");
     const broken = await eventually(async () =>
       (await json<(Agent & { reason?: string })[]>("agent", "list")).find(
@@ -108,7 +108,7 @@ describe("agents", () => {
     await json("agent", "destroy", "broken");
   });
 
-  test("that are destroyed leave the list, and may be made again under the same name", async () => {
+  test("that are destroyed leave the list, and can be created again with the same name", async () => {
     await json("agent", "create", "brief", "--command", "sleep 1000");
     await json("agent", "destroy", "brief");
     expect((await json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("brief");
@@ -117,7 +117,7 @@ describe("agents", () => {
     await json("agent", "destroy", "brief", "--purge");
   });
 
-  test("that are created again with another command run that when the command returns", async () => {
+  test("that are created again with another command run it when the command returns", async () => {
     const create = (word: string) =>
       json<Agent & { pid: number }>("agent", "create", "changing", "--command", `echo ${word}; sleep 1000`);
     const pids = new Set<number>();
@@ -164,14 +164,14 @@ describe("agents", () => {
     await json("agent", "destroy", "confined");
   });
 
-  test("with a template that does not exist are refused before anything is made", async () => {
+  test("with an unknown template are refused before any account or room exists", async () => {
     const refused = await run("agent", "create", "x", "--template", "bureau/template:nope");
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain("bureau/template:nope");
     expect((await json<Agent[]>("agent", "list")).map(({ name }) => name)).not.toContain("x");
   });
 
-  test("with a name that is none are refused with the rule it breaks", async () => {
+  test("with an invalid name are refused with the violated rule", async () => {
     for (const name of ["../up", "UPPER", "a//b", ".hidden", "x".repeat(80)]) {
       const refused = await run("agent", "create", name);
       expect(refused.code).toBe(1);
@@ -181,7 +181,7 @@ describe("agents", () => {
 });
 
 describe("labels of a machine", () => {
-  test("are set, changed and taken away, and refused when they are none", async () => {
+  test("are set, changed and removed; invalid ones are refused", async () => {
     const { name } = (await json<Status>("status")).machine;
     const label = async (...labels: string[]) =>
       (await json<{ labels: object }>("machine", "label", name, ...labels)).labels;
@@ -197,7 +197,7 @@ describe("labels of a machine", () => {
 });
 
 describe("bureau down", () => {
-  test("and up again brings every agent back; then down leaves no process and no socket", async () => {
+  test("then up starts every agent again; then down leaves no process and no socket", async () => {
     const processes = processesOf(running().layout);
     expect(processes.length).toBeGreaterThan(4);
     await json("down");

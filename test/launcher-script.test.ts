@@ -1,4 +1,4 @@
-/** The launcher script of a program finds its build however it is called. */
+/** The launcher script of a program finds its build for every way of calling it. */
 import { afterAll, expect, test } from "bun:test";
 import {
   cpSync,
@@ -20,7 +20,7 @@ const root = realpathSync(mkdtempSync(join(tmpdir(), "bureau script-")));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 const build = realpathSync(join(bureauCommand, "../.."));
 
-/** As Nix merges one store path a part: every entry a link into its part. */
+/** Like Nix, which merges one store path per part: every entry is a link into its part. */
 const env = join(root, "env");
 mkdirSync(join(env, "lib"), { recursive: true });
 mkdirSync(join(root, "part"));
@@ -71,7 +71,7 @@ for (const [how, command, cwd] of calls)
     expect(said.code).toBe(0);
   });
 
-test("a program keeps the build it was started with when the link to it moves", async () => {
+test("a running program keeps its build when the link to it moves", async () => {
   const link = linked("moving", env);
   const child = Bun.spawn([join(link, "bin/bureau-greeter")], { stdout: "ignore", stderr: "ignore" });
   try {
@@ -83,7 +83,7 @@ test("a program keeps the build it was started with when the link to it moves", 
     writeFileSync(join(root, "next/lib/bureau-greeter/main.js"), "");
     rmSync(link);
     symlinkSync(join(root, "next"), link);
-    // The path it was given does not lead through the link: what it reads later is of the same build.
+    // Its path does not contain the link, so later reads use the same build.
     expect([main, realpathSync(main)]).toEqual([`${env}/lib/bureau-greeter/main.js`, before]);
   } finally {
     child.kill("SIGKILL");
@@ -91,12 +91,12 @@ test("a program keeps the build it was started with when the link to it moves", 
   }
 });
 
-test("programs are those of the environment, not of the part it is made of", () => {
+test("runs the programs of the environment, not of one of its parts", () => {
   const { out } = run(`'${env}/bin/bureau' version --json`);
   expect(Object.keys((JSON.parse(out) as { programs: object }).programs)).toContain("bureau-daemon");
 });
 
-test("one that was torn out of its build says so", () => {
+test("a script outside of a build reports that", () => {
   cpSync(join(build, "bin/bureau"), join(root, "alone/bin/bureau"));
   const said = run(`'${root}/alone/bin/bureau' version`);
   expect(said).toEqual({

@@ -10,7 +10,7 @@ const bureau = createBureau();
 afterAll(() => bureau[Symbol.asyncDispose]());
 const TEST_MS_MAX = 240_000;
 
-/** Every process that has a folder of the instance in its command line, but for commands that people type. */
+/** Every process with a folder of the instance in its command line, except commands that people type. */
 const left = (): string[] =>
   findProcesses((args) =>
     args.some((word) => word.startsWith(bureau.home) || word.startsWith(bureau.layout.runDir)),
@@ -115,7 +115,7 @@ test(
       ),
     ])
       signalProcess(process, "SIGKILL");
-    // The daemon runs on and answers: what nothing looks after is not "stopped".
+    // The daemon still runs and answers: an unsupervised program is not "stopped".
     const { homeserver, hint } = JSON.parse((await bureau.run("status", "--json")).stdout);
     expect({ homeserver, hint }).toMatchObject({
       homeserver: { state: "unsupervised" },

@@ -1,4 +1,4 @@
-/** Where Bureau must stop, step aside, or end: hosts that forbid sandboxes, deep folders, two at once, revocation. */
+/** Limits of Bureau: hosts that forbid sandboxes, deep folders, two instances, revocation. */
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
@@ -43,7 +43,7 @@ describe("a host that cannot make sandboxes", () => {
     rmSync(folder, { recursive: true });
   });
 
-  // A namespace whose own limit is 0 refuses what is in it, as a host with that setting does.
+  // A namespace with the limit 0 refuses its processes, like a host with that setting.
   const limited = (command: string): string[] => [
     ...["unshare", "--user", "--map-root-user", "sh", "-ec"],
     'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"',
@@ -71,7 +71,7 @@ describe("a host that cannot make sandboxes", () => {
 });
 
 describe("instances", () => {
-  test("with a folder too deep for sockets use a short one, and leave it empty when down", async () => {
+  test("with a path too long for sockets use a short folder, and leave it empty when down", async () => {
     const root = mkdtempSync(join(tmpdir(), "deep-"));
     const home = join(root, "a-folder-with-a-long-name".repeat(4), "and-another-one".repeat(4));
     mkdirSync(home, { recursive: true, mode: 0o700 });
@@ -90,7 +90,7 @@ describe("instances", () => {
     rmSync(root, { recursive: true });
   }, 60_000);
 
-  test("run side by side and do not know of each other", async () => {
+  test("run side by side without affecting each other", async () => {
     await using one = createBureau();
     await using two = createBureau();
     await Promise.all([one.json("up"), two.json("up")]);
@@ -103,22 +103,22 @@ describe("instances", () => {
     expect((await two.json<Status>("status")).machine.state).toBe("online");
   }, 90_000);
 
-  test("started twice at the same moment are one", async () => {
+  test("started twice at once are one instance", async () => {
     await using bureau = createBureau();
     const both = await Promise.all([bureau.run("up"), bureau.run("up")]);
     expect(both.map(({ code, stderr }) => (code === 0 ? "" : stderr))).toEqual(["", ""]);
     await bureau.json("up");
     const status = await bureau.json<{ principals: { state: string }[] }>("status");
     expect(status.principals.map(({ state }) => state)).toEqual(["running"]);
-    // A process that is just being started still shows the arguments of the one that starts it.
+    // Before exec a new process still shows the arguments of its parent.
     await eventually(async () => (bureau.processes().length < 10 ? true : undefined), {
       describe: () => `${bureau.processes().length} processes`,
     });
   }, 90_000);
 });
 
-describe("bureau up, cut off", () => {
-  test("at any moment, is completed by the next one", async () => {
+describe("bureau up, interrupted", () => {
+  test("at any moment, is completed by the next run", async () => {
     for (const afterMs of [60, 250, 450, 650, 850]) {
       await using bureau = createBureau();
       const first = Bun.spawn([bureauCommand, "up"], {
@@ -136,7 +136,7 @@ describe("bureau up, cut off", () => {
 });
 
 describe("a machine whose session is revoked", () => {
-  test("destroys its sandboxes, stops, and says so to whoever starts it again", async () => {
+  test("destroys its sandboxes, stops, and reports that at the next start", async () => {
     await using bureau = createBureau();
     await bureau.json("up");
     const machine = new MatrixSession({

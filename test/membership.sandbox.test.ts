@@ -1,4 +1,4 @@
-/** A machine of a rootless Bureau leaves its fleet, is cut off, and comes back, through the commands a person types. */
+/** A rootless machine leaves its fleet, is revoked, and rejoins, through the commands that a person types. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { findInhabitants } from "@bureau/os/mounts";
 import { isAlive } from "@bureau/os/process-table";
@@ -21,7 +21,7 @@ type Removed = {
 const status = async (bureau: TestBureau): Promise<Status> =>
   JSON.parse((await bureau.run("status", "--json")).stdout) as Status;
 
-/** The daemon ended for good, and nothing is left in any sandbox. */
+/** The daemon has ended and is not restarted, and no sandbox has a process. */
 const isOver = (bureau: TestBureau): Promise<true> =>
   eventually(
     async () => {
@@ -32,7 +32,7 @@ const isOver = (bureau: TestBureau): Promise<true> =>
     { describe: async () => (await bureau.run("status")).stdout },
   );
 
-/** Provisioned to where its launcher looks, it joins when Bureau is started again. */
+/** Provisions the file that its launcher reads; the machine joins when Bureau starts again. */
 async function comeBack(bureau: TestBureau, machine: string): Promise<void> {
   const bootstrap = `${bureau.layout.stateDir}/bootstrap.json`;
   const made = await bureau.json<{ account: string }>("machine", "provision", machine, "--output", bootstrap);
@@ -47,7 +47,7 @@ async function comeBack(bureau: TestBureau, machine: string): Promise<void> {
 }
 
 describe("a rootless machine", () => {
-  test("is decommissioned with grace: its agents end by themselves; then it is provisioned anew and comes back", async () => {
+  test("is decommissioned with grace: its agents end by themselves; then it is provisioned again and rejoins", async () => {
     await using bureau = createBureau();
     await bureau.json("up");
     const machine = (await status(bureau)).machine.name;
@@ -69,7 +69,7 @@ describe("a rootless machine", () => {
     await comeBack(bureau, machine);
   });
 
-  test("that is revoked is empty within one sync, and may come back with a new key", async () => {
+  test("that is revoked has no sandboxes after one sync, and can rejoin with a new key", async () => {
     await using bureau = createBureau();
     await bureau.json("up");
     const machine = (await status(bureau)).machine.name;
@@ -93,7 +93,7 @@ describe("a rootless machine", () => {
     await comeBack(bureau, machine);
   });
 
-  test("that is down is decommissioned offline, and learns of it when it is started", async () => {
+  test("that is down is decommissioned offline, and finds out when it starts", async () => {
     await using bureau = createBureau();
     await bureau.json("up");
     const machine = (await status(bureau)).machine.name;
@@ -112,7 +112,7 @@ describe("a rootless machine", () => {
     await isOver(bureau);
   });
 
-  test("whose decommissioning was cut off has stopped all the same, and the next one finishes it", async () => {
+  test("whose decommissioning was interrupted still stops, and the next run finishes it", async () => {
     await using bureau = createBureau();
     await bureau.json("up");
     const machine = (await status(bureau)).machine.name;

@@ -47,7 +47,7 @@ let dir: string;
 let homeserver: EmbeddedHomeserver;
 let session: MatrixSession;
 
-/** Gives the machine its place, and joins with its own account. */
+/** Provisions the machine and joins with its own account. */
 async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
   const { bootstrap } = await provisionMachine({
     session,
@@ -170,7 +170,7 @@ describe("agents of another machine", () => {
       ["runs", "running"],
     ]);
     expect(agents[0]?.reason).toContain("as of ");
-    // What stands in a table is typed as it stands there, as what stands in a hint.
+    // A person copies a command from a table or a hint and runs it.
     const { stdout } = await bureau("agent", "list", "--machine", online);
     expect(stdout).toMatch(/; why: \/\S+\/bureau matrix messages /u);
   });
@@ -259,7 +259,7 @@ describe("a payload", () => {
     expect(Object.keys(found?.payload ?? {}).sort()).toEqual(["__proto__", "constructor", "list"]);
   });
 
-  test("that no event can hold is refused with a reason, before anything is written", async () => {
+  test("that no event can hold is refused with a reason before any write", async () => {
     for (const [payload, why] of [
       ["[1]", "--payload: expected an object but received"],
       ["{", "Invalid --payload: it is not JSON"],

@@ -1,4 +1,4 @@
-/** A homeserver that limits how fast it is asked, seen by who types the commands: they wait, say so, and go on. */
+/** A homeserver with a request rate limit: commands wait, show that they wait, and continue. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ const person = new Person();
 const tokenFile = join(person.dir, "token");
 let homeserver: Awaited<ReturnType<typeof startEmbeddedHomeserver>>;
 let door: HomeserverDoor;
-/** Requests that are refused once, and for how long. */
+/** Requests that are refused once, with the time to wait. */
 const limits = new Map<string, number>();
 
 beforeAll(async () => {
@@ -33,14 +33,14 @@ afterAll(async () => {
 const setUp = () =>
   person.run(...["matrix", "setup", "--homeserver", door.url], ...["--registration-token-file", tokenFile]);
 
-test("shows the action of each wait of more than a second, and does nothing twice", async () => {
+test("shows the action of each wait of more than a second, and repeats no action", async () => {
   limits.set("/_matrix/client/v3/createRoom", 1_050);
   const { code, stderr } = await setUp();
   expect(stderr).toContain('waiting 2 s to create the room "bureau/');
   expect(code).toBe(0);
   const { writes, limited } = door.takeCount();
   expect(limited).toBe(1);
-  // Registering takes two, each of the seven rooms one, one asks for the limit to be lifted.
+  // Registration takes two, each of the seven rooms one, the request to lift the limit one.
   expect(writes - limited).toBe(10);
 });
 

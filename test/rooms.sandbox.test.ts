@@ -1,4 +1,4 @@
-/** Principals come into their rooms: their machine invites them, and their proxy accepts when it starts. */
+/** Principals join their rooms: the machine invites them, and the proxy accepts when it starts. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { aliasOf, parseUserId, rooms, serverOf } from "@bureau/schema/refs";

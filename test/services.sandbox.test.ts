@@ -1,4 +1,4 @@
-/** Somebody else's HTTP server as a service principal, and services of the outside reached with a credential added. */
+/** A third-party HTTP server as a service principal, and outside services reached with an added credential. */
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 const running = useBureau();
 
-/** Of the sandbox, whose network is its own; by it its programs are told from those of a run beside this one. */
+/** A port of the sandbox's own network. It distinguishes its programs from those of a concurrent test run. */
 const port = String(10_000 + (process.pid % 50_000));
 const listing = async (): Promise<string | undefined> => {
   const { listen } = sandboxPaths(

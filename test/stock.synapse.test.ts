@@ -1,7 +1,7 @@
 /**
- * "Any homeserver" as it comes: a Synapse with the rate limits that it has when nothing is configured. A person sets up a
- * namespace, a fleet, three machines and ten agents in one go, once with a server admin at hand and once without. No
- * command fails, and none takes longer than a person would wait. What each asks of the homeserver is printed.
+ * A stock homeserver: Synapse with its default rate limits. A person sets up a
+ * namespace, a fleet, three machines and ten agents in sequence, once with a server admin and once without. No
+ * command fails or takes longer than a person would wait. The test prints the requests of each.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ setDefaultTimeout(15 * 60_000);
 
 const fleet = "bureau/fleet/prod";
 
-/** A Synapse as it comes, and a person before it. */
+/** A stock Synapse, and a person who uses it. */
 class Site {
   readonly person = new Person();
   readonly hosts: Host[] = [];
@@ -39,7 +39,7 @@ class Site {
     return new Site(synapse, openHomeserverDoor(synapse.url));
   }
 
-  /** Runs a command in its time, and prints what it took. */
+  /** Runs a command within its time limit, and prints its time and requests. */
   async run<T = Record<string, unknown>>(...args: string[]): Promise<T> {
     const started = performance.now();
     this.door.takeCount();
@@ -119,7 +119,7 @@ describe("a stock Synapse without its admin", () => {
 
   test("creates a namespace and a fleet with few writes, and again with none", async () => {
     expect((await site.setUp()).rate_limit).toBe("stands");
-    // Registering takes three, each of the seven rooms one, and one asks for the limit to be lifted.
+    // Registration takes three, each of the seven rooms one, the request to lift the limit one.
     expect(site.count).toMatchObject({ writes: 11, limited: 0 });
     await site.run("fleet", "create", fleet);
     expect(site.count.writes - site.count.limited).toBe(6);

@@ -27,10 +27,10 @@ const checkout = join(import.meta.dirname, "..");
 
 /** A file of the folder leaves this mark when it is executed. */
 const mark = join(root, "ran");
-/** Set by a file of variables: the proxy says that it will not start with it. */
+/** Set by a file of variables. The proxy refuses to start with it. */
 const variable = "BUN_CONFIG_VERBOSE_FETCH=curl\nBUREAU_HOME=/from/the/folder\nBUREAU_LOG=debug\n";
 
-/** Every file of a folder that the runtime, Node, npm or a shell may obey. */
+/** Every file of a folder that the runtime, Node, npm or a shell may read. */
 function hostile(folder: string): string {
   const evil = join(folder, "evil.ts");
   const files: Record<string, string> = {
@@ -62,12 +62,12 @@ function hostile(folder: string): string {
   return folder;
 }
 
-/** In a folder below, too: the runtime looks upwards. */
+/** In a folder below it too: the runtime also reads parent folders. */
 const folder = join(hostile(join(root, "workspace")), "below");
 mkdirSync(folder);
 const home = hostile(join(root, "home"));
 
-/** The first line it says, but for instants and pids. A program that does not end by itself is ended then. */
+/** The first line it prints, without times and pids. Kills a program that does not end by itself. */
 async function run(command: readonly string[], cwd: string): Promise<string> {
   rmSync(mark, { force: true });
   const child = Bun.spawn(["sh", "-c", 'exec "$@" 2>&1', "sh", ...command], {
@@ -88,7 +88,7 @@ async function run(command: readonly string[], cwd: string): Promise<string> {
   return line.replaceAll(/\d+/gu, "0");
 }
 
-/** Each with arguments that make it say something at once. */
+/** Each with arguments that make it print a line at once. */
 const ends: Record<keyof typeof programs, readonly string[]> = {
   bureau: ["version"],
   "bureau-supervisor": ["--help"],

@@ -1,4 +1,4 @@
-/** Changing a template of what runs: only its users are restarted, and what the change breaks goes back to what worked. */
+/** Changing the template of running principals: only its users restart, and a change that breaks them is rolled back. */
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -49,7 +49,7 @@ async function update(...args: string[]): Promise<{ code: number; update: Update
 const outcomes = ({ principals }: Update): unknown =>
   Object.fromEntries(principals.map((one) => [one.principal, one.outcome ?? one.effect]));
 
-/** What the machine said about a principal's health, oldest first. */
+/** The machine's reports of a principal's health, oldest first. */
 async function said(name: string): Promise<unknown[]> {
   const session = running().session();
   const machine = parseMachine((await running().json<Status>("status")).machine.name);
@@ -94,7 +94,7 @@ beforeAll(async () => {
 });
 
 describe("a change of a template", () => {
-  test("names beforehand who is touched, directly or through another template, and nobody else", async () => {
+  test("lists beforehand exactly the principals it restarts, directly or through another template", async () => {
     const { code, update: preview } = await update("--env", "MODE=broken", "--dry-run");
     expect(code).toBe(0);
     expect(outcomes(preview)).toEqual({ "service/direct": "restart", "service/heir": "restart" });
@@ -105,7 +105,7 @@ describe("a change of a template", () => {
     expect(await running().run("template", "update", template)).toMatchObject({ code: 1 });
   });
 
-  test("that breaks them is rolled back, never tried again, and touches nobody else", async () => {
+  test("that breaks them is rolled back, is not tried again, and affects no other principal", async () => {
     const users = ["service/direct", "service/heir"];
     const others = ["agent/bystander", "agent/greeter"];
     const before = { users: await pids(...users), others: await pids(...others) };
@@ -121,7 +121,7 @@ describe("a change of a template", () => {
     expect(after.filter((pid) => before.users.includes(pid))).toEqual([]);
     expect(await pids(...others)).toEqual(before.others);
 
-    // The next daemon knows, too.
+    // The next daemon knows it too.
     const daemon = identify((await running().json<Status>("status")).daemon.pid);
     if (daemon === undefined) throw new Error("no daemon runs");
     signalProcess(daemon, "SIGKILL");
@@ -135,7 +135,7 @@ describe("a change of a template", () => {
     expect(await said("service/direct")).toEqual(["rolled_back"]);
   });
 
-  test("that mends it is taken", async () => {
+  test("that fixes it is kept", async () => {
     const before = await pids("service/direct", "agent/bystander");
     const { code, update: done } = await update("--env", "MODE=mended", "--wait");
     expect(outcomes(done)).toEqual({ "service/direct": "healthy", "service/heir": "healthy" });
@@ -155,7 +155,7 @@ describe("a change of a template", () => {
   });
 });
 
-test("without a health check a program that ends in failure or at once is rolled back, also when it had just begun", async () => {
+test("without a health check rolls back a program that fails or ends at once, even when it had just started", async () => {
   const plain = "bureau/template:plain";
   const file = join(running().home, "template.json");
   writeFileSync(
@@ -176,7 +176,7 @@ test("without a health check a program that ends in failure or at once is rolled
   expect(await change("sleep 2000")).toEqual({ "agent/plain": "healthy" });
 });
 
-test("a service that falls ill without any change is started anew", async () => {
+test("a service that becomes unhealthy without a change is restarted", async () => {
   const command = JSON.stringify(["/run/bureau/programs/runtime/bun", "-e", program]);
   expect((await update("--set", `command=${command}`, "--wait")).code).toBe(0);
   const before = await principal("service/direct");

@@ -56,7 +56,7 @@ let dir: string;
 let homeserver: EmbeddedHomeserver;
 let session: MatrixSession;
 
-/** A folder that looks like a build, with contents of its own. */
+/** A folder like a build, with different contents. */
 function makeEnvironment(name: string): string {
   const path = join(dir, name);
   mkdirSync(join(path, "bin"), { recursive: true });
@@ -71,7 +71,7 @@ function makeEnvironment(name: string): string {
 const programsOf = (name: string, programs: readonly string[]): Record<string, object> =>
   Object.fromEntries(programs.map((program) => [program, { sha256: `${name}-${program}`, bytes: 1 }]));
 
-/** What a machine says that runs the environment `name`. */
+/** The report of a machine that runs the build `name`. */
 const versionOf = (name: string): MachineVersion => ({
   host_environment_path: join(dir, name),
   version: `1.0-${name}`,
@@ -84,7 +84,7 @@ const versionOf = (name: string): MachineVersion => ({
   history: [],
 });
 
-/** Plays the daemons' part until disposed; `bad` names environments that machines roll back from. */
+/** Acts as the daemons until disposed. Machines roll back from the builds in `bad`. */
 function answerRequests(
   options: { bad?: (machine: string, path: string) => boolean; silent?: readonly string[] } = {},
 ): AsyncDisposable {
@@ -178,7 +178,7 @@ async function setUpMachine(machine: MachineLocalpart): Promise<void> {
   await startAgain(machine);
 }
 
-/** As if it had just started with the environment `old`. */
+/** As if it had just started with the build `old`. */
 async function startAgain(machine: MachineLocalpart): Promise<void> {
   const room = await roomOf(session, rooms.fleetMachines(fleet));
   const place = await configPlace(session, machine);
@@ -191,7 +191,7 @@ async function startAgain(machine: MachineLocalpart): Promise<void> {
   await own(machine).putState(place.room, eventTypes.machineVersion, place.key, versionOf("old"));
 }
 
-/** `host` gives a command locks of its own, as on another host. */
+/** `host` gives a command its own locks, as on another host. */
 const commandOn = (host: string, ...args: string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> =>
   Bun.spawn([bureauCommand, ...args, "--credential-file", join(dir, "credentials"), "--fleet", fleet], {
     env: {
@@ -243,7 +243,7 @@ afterAll(async () => {
 });
 
 describe("bureau machine upgrade of one machine", () => {
-  test("says what would change and whom it disturbs, and does nothing", async () => {
+  test("reports what would change and which agents it affects, and does nothing", async () => {
     const place = await configPlace(session, m1);
     const demo = principalLocalpart(fleet, "agent/demo");
     await editAssignment({ session, takeTurn }, place, userIdOf(demo, server), {
@@ -255,7 +255,7 @@ describe("bureau machine upgrade of one machine", () => {
     expect(await readDesiredVersion(session, place)).toBeUndefined();
   });
 
-  test("is followed to its end, keeps the assignments, and goes back on --rollback", async () => {
+  test("is followed to its end, keeps the assignments, and is undone by --rollback", async () => {
     await using _daemons = answerRequests();
     const up = await upgrade(m1, "--host-env", join(dir, "new"), "--on-machine", "--wait", "--json");
     expect(JSON.parse(up.stdout)).toMatchObject({
@@ -285,7 +285,7 @@ describe("bureau machine upgrade of one machine", () => {
     expect(up.stderr).toContain(`bureau machine show ${m1}`);
   });
 
-  test("that nobody answers ends at --timeout", async () => {
+  test("without an answer ends at --timeout", async () => {
     const up = await upgrade(m2, "--host-env", join(dir, "new"), "--on-machine", "--wait", "--timeout", "1s");
     expect(up.code).toBe(1);
     expect(up.stderr).toContain("it has not begun");
@@ -314,7 +314,7 @@ describe("a rollout", () => {
   const rollOut = (name: string, ...args: string[]) =>
     upgrade("--all", "--host-env", join(dir, name), "--on-machine", "--batch", "2", ...args);
 
-  test("that halted at a failure goes on when the same command is run again", async () => {
+  test("that halted at a failure continues when the same command is run again", async () => {
     for (const machine of machines) await startAgain(machine);
     {
       await using _daemons = answerRequests({ bad: (machine) => machine === m2 });
@@ -333,7 +333,7 @@ describe("a rollout", () => {
     expect((await bureau("rollout", "list")).stdout).toContain("4 of 4 succeeded");
   });
 
-  test("takes everybody back when that was asked for", async () => {
+  test("rolls back every machine when asked to", async () => {
     for (const machine of machines) await startAgain(machine);
     await using _daemons = answerRequests({
       bad: (machine, path) => machine === m3 && path.endsWith("broken"),
@@ -348,7 +348,7 @@ describe("a rollout", () => {
       );
   });
 
-  test("whose driver is killed is in Matrix, and another goes on without asking anybody twice", async () => {
+  test("whose controller is killed is in Matrix, and another continues without asking a machine twice", async () => {
     for (const machine of machines) await startAgain(machine);
     begun = [];
     const driver = command("machine", "upgrade", "--all", "--host-env", join(dir, "next"), "--on-machine");
@@ -401,7 +401,7 @@ describe("a rollout", () => {
     expect(begun.map((one) => one.split(" ")[0] ?? "")).toEqual([m1]);
   });
 
-  test("that is halted by command begins nothing more, and its driver ends when the rest has", async () => {
+  test("that is halted by command starts no more machines, and its controller ends after the running ones", async () => {
     for (const machine of machines) await startAgain(machine);
     begun = [];
     const driving = rollOut("last", "--json");
@@ -412,7 +412,7 @@ describe("a rollout", () => {
       const [newest] = rollouts;
       return newest?.state === "running" && statesOf(newest)["m1"] === "upgrading" ? newest.id : undefined;
     });
-    // Another one is refused while this one runs.
+    // A second one is refused while this one runs.
     expect((await rollOut("next")).stderr).toContain(`bureau rollout halt ${id}`);
     expect((await bureau("rollout", "halt", id)).code).toBe(0);
     await using _daemons = answerRequests();
@@ -424,7 +424,7 @@ describe("a rollout", () => {
     expect((await bureau("rollout", "show", id)).stdout).toContain("is halted");
   });
 
-  test("that halted is begun anew with other flags, and once another one came after it", async () => {
+  test("that halted is started again with other flags, and after a later rollout", async () => {
     for (const machine of machines) await startAgain(machine);
     const back = ["--rollback-on-error"];
     await using _daemons = answerRequests({
@@ -439,11 +439,11 @@ describe("a rollout", () => {
     begun = [];
     const late = JSON.parse((await rollOut("broken", "--json")).stdout) as Ended;
     expect(late.id).not.toBe(halted.id);
-    // What it said of m1 was no longer so.
+    // Its state of m1 was outdated.
     expect(begun.map((one) => one.split(" ")[0] ?? "")).toContain(m1);
   });
 
-  test("that was halted with nobody driving goes on with what was under way and all the rest", async () => {
+  test("that was halted without a controller continues with the running and the remaining machines", async () => {
     for (const machine of machines) await startAgain(machine);
     const driver = command("machine", "upgrade", "--all", "--host-env", join(dir, "two"), "--on-machine");
     const id = await eventually(async () => {
@@ -455,7 +455,7 @@ describe("a rollout", () => {
     });
     driver.kill("SIGKILL");
     await driver.exited;
-    // Another one cannot be gone on with either while this one runs.
+    // A second one cannot be resumed either while this one runs.
     const { rollouts } = JSON.parse((await bureau("rollout", "list", "--json")).stdout) as {
       rollouts: Ended[];
     };
@@ -466,7 +466,7 @@ describe("a rollout", () => {
     const resumed = await upgrade("--resume", id, "--json");
     expect(resumed.code).toBe(0);
     expect((JSON.parse(resumed.stdout) as Ended).state).toBe("done");
-    // Each machine's end is told as it comes.
+    // The result of each machine is reported as it arrives.
     for (const name of ["m1", "m2", "m3", "m4"]) expect(resumed.stderr).toContain(`${name} succeeded`);
   });
 });
@@ -474,10 +474,10 @@ describe("a rollout", () => {
 describe("one machine at fault", () => {
   const path = (): string => join(dir, "last");
 
-  test("that cannot be looked at is skipped, and the others are upgraded", async () => {
+  test("that cannot be read is skipped, and the others are upgraded", async () => {
     for (const machine of machines) await startAgain(machine);
     const room = await roomOf(session, rooms.fleetMachines(fleet));
-    // It has published all of it, and its config room is gone.
+    // It has published its state, and its config room is gone.
     const lost = machineLocalpart(fleet, "a0");
     await setUpMachine(lost);
     await session.deleteAlias(aliasOf(rooms.config(lost), server));
@@ -490,7 +490,7 @@ describe("one machine at fault", () => {
     expect(statesOf(JSON.parse(stdout) as Ended)).toEqual({ ...states, a0: "skipped" });
   });
 
-  test("that cannot be asked has failed, and the others go on when told so", async () => {
+  test("that cannot be asked has failed, and the others continue when the flag allows it", async () => {
     for (const machine of machines) await startAgain(machine);
     const place = await configPlace(session, m3);
     await session.putState(place.room, eventTypes.machineConfig, place.key, { principals: "none" });
@@ -504,7 +504,7 @@ describe("one machine at fault", () => {
   });
 });
 
-test("of two rollouts at once the earlier goes on; the later halts and says so", async () => {
+test("of two concurrent rollouts the earlier continues; the later halts and reports that", async () => {
   for (const machine of machines) await startAgain(machine);
   const driver = command("machine", "upgrade", "--all", "--host-env", join(dir, "next"), "--on-machine");
   const room = await roomOfFleet(session, fleet);
@@ -513,7 +513,7 @@ test("of two rollouts at once the earlier goes on; the later halts and says so",
     const isBegun = newest?.rollout.state === "running" && newest.rollout.machines.some(isUnderWay);
     return isBegun ? newest : undefined;
   });
-  // As begun on another host, which had looked just before.
+  // As started on another host, which had read the state just before.
   const earlier = { room, id: "earlier" };
   const started_at = new Date(Date.parse(later.rollout.started_at) - 1).toISOString();
   await createRollout(session, earlier, { ...later.rollout, started_at });
@@ -525,7 +525,7 @@ test("of two rollouts at once the earlier goes on; the later halts and says so",
   expect((await bureau("rollout", "halt", "earlier")).code).toBe(0);
 });
 
-test("machines are listed with versions that tell builds of one number apart, and shown from any host", async () => {
+test("lists machines with versions that distinguish builds of one number, from any host", async () => {
   for (const machine of machines) await startAgain(machine);
   await using _daemons = answerRequests();
   expect((await upgrade(m1, "--host-env", join(dir, "new"), "--on-machine", "--wait")).code).toBe(0);
@@ -533,7 +533,7 @@ test("machines are listed with versions that tell builds of one number apart, an
   const names = [...stdout.matchAll(/1\.0-\w+\+[0-9a-f]{8}/gu)].map(([name]) => name);
   expect(names.map((name) => name.split("+")[0])).toEqual(["1.0-new", "1.0-old", "1.0-old", "1.0-old"]);
   expect(new Set(names).size).toBe(2);
-  // This host is no machine.
+  // This host is not a machine.
   const shown = await bureau("machine", "show", m1);
   expect(shown.code).toBe(0);
   expect(shown.stdout).toContain(names[0] ?? "");

@@ -1,4 +1,4 @@
-/** What every client library must manage from inside a sandbox: sync, speak, hear and answer, as its principal. */
+/** What every client library must be able to do inside a sandbox: sync, send, receive and answer, as its principal. */
 import { expect } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { eventually } from "@bureau/testkit/use-bureau";
 
 type Message = { sender: string; content: { body?: string } };
 
-/** The folder that the agent sees as /workspace, made before the agent is. */
+/** The folder that the agent sees as /workspace, created before the agent. */
 export function workspaceOf(bureau: TestBureau, name: string): string {
   const folder = join(bureau.layout.workspaceRoot, "home", "agent", name);
   mkdirSync(folder, { recursive: true, mode: 0o700 });

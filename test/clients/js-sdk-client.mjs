@@ -1,6 +1,6 @@
 /**
  * An unmodified matrix-js-sdk with no token, run inside a sandbox against bureau-bridge: waits for its first sync, joins in
- * the room it is told, and echoes what others write until somebody says "bye". Bundled by the test that runs it.
+ * the room it is told, and echoes what others write until one says "bye". Bundled by the test that runs it.
  */
 import * as sdk from "matrix-js-sdk";
 

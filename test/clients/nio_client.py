@@ -10,7 +10,7 @@ base_url, room_id = sys.argv[1:3]
 
 async def main():
     client = AsyncClient(base_url)
-    # nio refuses to speak without some token; the proxy replaces whatever is sent.
+    # nio requires a token; the proxy replaces it.
     client.access_token = "none"
     me = await client.whoami()
     client.user_id = me.user_id

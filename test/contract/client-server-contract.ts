@@ -1,6 +1,6 @@
 /**
- * What Bureau relies on from any homeserver, as plain HTTP. The same tests run on the embedded one and on a real
- * Synapse; where the two may rightly differ, a test states what both guarantee.
+ * The homeserver behaviour that Bureau relies on, as plain HTTP. The same tests run on the embedded one and on a real
+ * Synapse. Where the two may differ, a test checks what both guarantee.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { eventually } from "@bureau/testkit/use-bureau";
@@ -73,7 +73,7 @@ const syncOnce = (who: Person, query: Record<string, string> = {}): Promise<Reco
 const bodies = (events: { content: Record<string, unknown> }[]): unknown[] =>
   events.map((e) => e.content["body"]);
 
-/** Syncs with a long poll until `done` says so; the token moves along. */
+/** Syncs with a long poll until `done` returns true, and advances the token. */
 async function syncUntil(
   who: Person,
   since: string,
@@ -89,7 +89,7 @@ async function syncUntil(
   throw new Error("sync never gave what was waited for");
 }
 
-/** Waits for what a server may do in the background. */
+/** Waits for work that a server may do in the background. */
 const until = (holds: () => Promise<boolean>): Promise<true> =>
   eventually(async () => (await holds()) || undefined);
 
@@ -110,7 +110,7 @@ function accounts(server: () => Server): void {
     expect(body["versions"]).toContain("v1.11");
   });
 
-  test("registration without a token tells its flows, and a wrong token is refused", async () => {
+  test("registration without a token returns its flows, and a wrong token is refused", async () => {
     const caller = new Caller(server().url);
     const request = { username: freshName("reg"), password: "secret words" };
     const challenge = await caller.post("/register", request);
@@ -133,7 +133,7 @@ function accounts(server: () => Server): void {
     ).toBe(403);
   });
 
-  test("the validity of a registration token can be asked", async () => {
+  test("the validity of a registration token can be queried", async () => {
     const path = (token: string): string =>
       `/_matrix/client/v1/register/m.login.registration_token/validity?token=${token}`;
     const caller = new Caller(server().url);
@@ -141,7 +141,7 @@ function accounts(server: () => Server): void {
     expect(await caller.ok("GET", path("wrong"))).toEqual({ valid: false });
   });
 
-  test("a name that is taken or not of the grammar cannot be registered", async () => {
+  test("a name that is taken or invalid cannot be registered", async () => {
     const taken = await person(server());
     const caller = new Caller(server().url);
     const localpart = taken.userId.slice(1, taken.userId.indexOf(":"));
@@ -174,7 +174,7 @@ function accounts(server: () => Server): void {
     );
   });
 
-  test("login works by user ID, by localpart and in the legacy form, and says no to a wrong password", async () => {
+  test("login works by user ID, by localpart and in the legacy form, and refuses a wrong password", async () => {
     const user = await person(server());
     const caller = new Caller(server().url);
     const localpart = user.userId.slice(1, user.userId.indexOf(":"));
@@ -192,7 +192,7 @@ function accounts(server: () => Server): void {
     expect(at(flows, "flows")).toContainEqual({ type: "m.login.password" });
   });
 
-  test("a missing token and an unknown token are told apart", async () => {
+  test("a missing token and an unknown token have different errors", async () => {
     expect(errcode(await new Caller(server().url).get("/account/whoami"))).toEqual([401, "M_MISSING_TOKEN"]);
     expect(errcode(await new Caller(server().url, "nonsense").get("/account/whoami"))).toEqual([
       401,
@@ -200,7 +200,7 @@ function accounts(server: () => Server): void {
     ]);
   });
 
-  test("logout ends that token only, logout of all ends all", async () => {
+  test("logout ends only that token, logout of all ends all", async () => {
     const user = await person(server());
     const again = await new Caller(server().url).ok("POST", "/login", {
       type: "m.login.password",
@@ -280,7 +280,7 @@ function accounts(server: () => Server): void {
     expect((await login("another secret")).status).toBe(200);
   });
 
-  test("a deactivated account is out at once and for good", async () => {
+  test("a deactivated account loses access at once and permanently", async () => {
     const { bob, alice, roomId } = await pair(server());
     const challenge = await bob.api.post("/account/deactivate", {});
     expect(challenge.status).toBe(401);
@@ -299,7 +299,7 @@ function accounts(server: () => Server): void {
     });
     expect(login.status).toBe(403);
     expect(login.body["errcode"]).toBeOneOf(["M_USER_DEACTIVATED", "M_FORBIDDEN"]);
-    // Synapse parts the rooms in the background.
+    // Synapse leaves the rooms in the background.
     const gone = async (): Promise<boolean> =>
       !Object.keys(
         at(await alice.api.ok("GET", `/rooms/${encode(roomId)}/joined_members`), "joined") as object,
@@ -307,7 +307,7 @@ function accounts(server: () => Server): void {
     await until(gone);
   });
 
-  test("a server admin resets passwords, deactivates and makes accounts; nobody else does", async () => {
+  test("only a server admin resets passwords, deactivates and creates accounts", async () => {
     const [bob, eve] = [await person(server(), "bob"), await person(server(), "eve")];
     const admin = new Caller(server().url, server().adminToken);
     const login = (password: string) =>
@@ -337,7 +337,7 @@ function accounts(server: () => Server): void {
     });
   });
 
-  test("an interactive session belongs to what it was opened for", async () => {
+  test("an interactive session is valid only for the operation it was opened for", async () => {
     const [bob, eve] = [await person(server(), "bob"), await person(server(), "eve")];
     const challenge = await eve.api.post("/account/password", { new_password: "another secret" });
     const auth = {
@@ -346,7 +346,7 @@ function accounts(server: () => Server): void {
       password: bob.password,
       session: challenge.body["session"],
     };
-    // The own password of another account does not open this one, and the session does not fit another act.
+    // Another account's password does not pass, and the session is not valid for another operation.
     expect(
       (await eve.api.post("/account/password", { new_password: "another secret", auth })).status,
     ).toBeOneOf([401, 403]);
@@ -354,14 +354,14 @@ function accounts(server: () => Server): void {
     await bob.api.ok("GET", "/account/whoami");
   });
 
-  test("a display name reaches the profile and the member events", async () => {
+  test("a display name appears in the profile and the member events", async () => {
     const { alice, bob, roomId } = await pair(server());
     await bob.api.ok("PUT", `/profile/${encode(bob.userId)}/displayname`, { displayname: "Bob the builder" });
     expect(await alice.api.ok("GET", `/profile/${encode(bob.userId)}`)).toMatchObject({
       displayname: "Bob the builder",
     });
     const path = `/rooms/${encode(roomId)}/state/m.room.member/${encode(bob.userId)}`;
-    // Synapse carries it into the rooms in the background.
+    // Synapse updates the rooms in the background.
     await until(async () => (await alice.api.ok("GET", path))["displayname"] === "Bob the builder");
     expect(
       (await bob.api.put(`/profile/${encode(alice.userId)}/displayname`, { displayname: "x" })).status,
@@ -405,7 +405,7 @@ function rooms(server: () => Server): void {
     });
   });
 
-  test("creation content, initial state and level overrides are taken", async () => {
+  test("creation content, initial state and level overrides are applied", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice, {
       creation_content: { type: "m.space" },
@@ -433,7 +433,7 @@ function rooms(server: () => Server): void {
     });
   });
 
-  test("an alias that is taken refuses the room", async () => {
+  test("a taken alias refuses the room", async () => {
     const alice = await person(server());
     const localpart = freshName("taken");
     await makeRoom(alice, { room_alias_name: localpart });
@@ -452,7 +452,7 @@ function rooms(server: () => Server): void {
     ]);
   });
 
-  test("state is read by type and key, and what is missing is not found", async () => {
+  test("state is read by type and key; missing state is not found", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice);
     const key = `bureau/fleet/prod/machine/box:${server().serverName}`;
@@ -531,7 +531,7 @@ function rooms(server: () => Server): void {
     expect((await eve.api.get(`/_matrix/client/v1/rooms/${encode(space)}/hierarchy`)).status).toBe(403);
   });
 
-  test("an upgraded room leads to its successor, which has its name, alias and levels", async () => {
+  test("an upgraded room points to its successor, which has its name, alias and levels", async () => {
     const localpart = freshName("moves");
     const { alice, bob, roomId } = await pair(server(), {
       name: "Moving",
@@ -553,7 +553,7 @@ function rooms(server: () => Server): void {
     expect(await alice.api.ok("GET", `/directory/room/${encode(alias)}`)).toMatchObject({ room_id: next });
   });
 
-  test("a canonical alias must lead to the room", async () => {
+  test("a canonical alias must point to the room", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice);
     const answer = await alice.api.put(`/rooms/${encode(roomId)}/state/m.room.canonical_alias`, {
@@ -678,14 +678,14 @@ function membership(server: () => Server): void {
     await join(bob, roomId);
   });
 
-  test("inviting somebody who is in already is forbidden", async () => {
+  test("inviting a member is forbidden", async () => {
     const { alice, bob, roomId } = await pair(server());
     expect(errcode(await alice.api.post(`/rooms/${encode(roomId)}/invite`, { user_id: bob.userId }))).toEqual(
       [403, "M_FORBIDDEN"],
     );
   });
 
-  test("a left room can be forgotten, one that one is in cannot", async () => {
+  test("a left room can be forgotten, a joined room cannot", async () => {
     const { bob, roomId } = await pair(server());
     const room = `/rooms/${encode(roomId)}`;
     expect((await bob.api.post(`${room}/forget`)).status).toBe(400);
@@ -713,7 +713,7 @@ function membership(server: () => Server): void {
 }
 
 function powerLevels(server: () => Server): void {
-  test("sending needs the level of the type, and the answer names it", async () => {
+  test("sending needs the level of the type, and the error names it", async () => {
     const { alice, bob, roomId } = await pair(server());
     const levels = await alice.api.ok("GET", `/rooms/${encode(roomId)}/state/m.room.power_levels`);
     await setState(alice, roomId, "m.room.power_levels", "", {
@@ -769,7 +769,7 @@ function powerLevels(server: () => Server): void {
     ]);
   });
 
-  test("nobody grants more than they have, touches who stands above, or takes an equal's level", async () => {
+  test("a user cannot grant more than their level, change a higher level, or lower an equal's level", async () => {
     const { alice, bob, roomId } = await pair(server());
     const path = `/rooms/${encode(roomId)}/state/m.room.power_levels`;
     const levels = await alice.api.ok("GET", path);
@@ -862,7 +862,7 @@ function timeline(server: () => Server): void {
     expect(bodies(eventsAt(body, "chunk"))).toEqual(["one"]);
   });
 
-  test("an event is read alone and with its context", async () => {
+  test("an event is readable alone and with its context", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice);
     await send(alice, roomId, "before");
@@ -900,7 +900,7 @@ function timeline(server: () => Server): void {
     expect(await bob.api.ok("GET", `/rooms/${encode(roomId)}/state/m.room.topic`)).toEqual({});
   });
 
-  test("the own event may be redacted by whoever may not redact others'", async () => {
+  test("a user without the redact level may redact their own event", async () => {
     const { bob, roomId } = await pair(server());
     const eventId = await send(bob, roomId, "mine");
     await bob.api.ok("PUT", `/rooms/${encode(roomId)}/redact/${encode(eventId)}/own`, {});
@@ -957,7 +957,7 @@ function timeline(server: () => Server): void {
     expect(at(event, "unsigned", "m.relations", "m.thread", "count")).toBe(3);
   });
 
-  test("writing state that is there already changes nothing", async () => {
+  test("writing the current state again changes nothing", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice);
     const first = await setState(alice, roomId, "m.bureau.thing", "k", { a: 1, b: [1] });
@@ -967,7 +967,7 @@ function timeline(server: () => Server): void {
 }
 
 function sync(server: () => Server): void {
-  test("the first sync gives joined rooms whole, and invites with stripped state", async () => {
+  test("the first sync returns complete joined rooms, and invites with stripped state", async () => {
     const { alice, bob, roomId } = await pair(server());
     const invited = await makeRoom(alice, { name: "Come in", invite: [bob.userId] });
     const body = await syncOnce(bob);
@@ -986,7 +986,7 @@ function sync(server: () => Server): void {
     expect(body["next_batch"]).toBeString();
   });
 
-  test("an incremental sync gives what is new, once", async () => {
+  test("an incremental sync returns new events once", async () => {
     const { alice, bob, roomId } = await pair(server());
     const since = String((await syncOnce(bob))["next_batch"]);
     await send(alice, roomId, "news");
@@ -1003,7 +1003,7 @@ function sync(server: () => Server): void {
     expect(at(after, "rooms", "join", roomId, "timeline", "events") ?? []).toEqual([]);
   });
 
-  test("a long poll waits, and wakes for an event", async () => {
+  test("a long poll waits and returns for an event", async () => {
     const { alice, bob, roomId } = await pair(server());
     const since = String((await syncOnce(bob))["next_batch"]);
     const waiting = syncUntil(bob, since, (body) => at(body, "rooms", "join", roomId) !== undefined);
@@ -1013,7 +1013,7 @@ function sync(server: () => Server): void {
     ]);
   });
 
-  test("a gap is limited: the state says what changed in it, and prev_batch leads into it", async () => {
+  test("a gap is limited: the state shows its changes, and prev_batch points into it", async () => {
     const { alice, bob, roomId } = await pair(server());
     const since = String((await syncOnce(bob))["next_batch"]);
     await setState(alice, roomId, "m.bureau.thing", "k", { n: 1 });
@@ -1048,7 +1048,7 @@ function sync(server: () => Server): void {
     expect(at(room, "timeline", "limited")).toBe(true);
   });
 
-  test("filters choose rooms and types; an empty list of types is nothing", async () => {
+  test("filters select rooms and types; an empty list of types selects nothing", async () => {
     const { alice, bob, roomId } = await pair(server());
     const other = await makeRoom(alice, { invite: [bob.userId] });
     await join(bob, other);
@@ -1130,7 +1130,7 @@ function sync(server: () => Server): void {
     ).toBeDefined();
   });
 
-  test("a rejected invite becomes a leave that shows nothing of the room", async () => {
+  test("a rejected invite becomes a leave without room data", async () => {
     const [alice, bob] = [await person(server()), await person(server())];
     const roomId = await makeRoom(alice, { topic: "secret topic", invite: [bob.userId] });
     const since = String((await syncOnce(bob))["next_batch"]);
@@ -1139,7 +1139,7 @@ function sync(server: () => Server): void {
     expect(JSON.stringify(body)).not.toContain("secret topic");
   });
 
-  test("an invite refused after leaving shows nothing of what happened since", async () => {
+  test("an invite refused after leaving shows no later events", async () => {
     const { alice, bob, roomId } = await pair(server());
     await bob.api.ok("POST", `/rooms/${encode(roomId)}/leave`, {});
     await setState(alice, roomId, "m.room.topic", "", { topic: "secret topic" });
@@ -1150,7 +1150,7 @@ function sync(server: () => Server): void {
     expect(JSON.stringify(body)).not.toContain("secret topic");
   });
 
-  test("full_state gives the state again", async () => {
+  test("full_state returns the state again", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice, { name: "Whole" });
     const since = String((await syncOnce(alice))["next_batch"]);
@@ -1182,7 +1182,7 @@ function sync(server: () => Server): void {
     ).toBeUndefined();
   });
 
-  test("a replaced state event says what it replaced", async () => {
+  test("a state event names the event it replaced", async () => {
     const alice = await person(server());
     const roomId = await makeRoom(alice);
     const first = await setState(alice, roomId, "m.bureau.thing", "", { n: 1 });
@@ -1209,7 +1209,7 @@ function sync(server: () => Server): void {
     expect(bodies(eventsAt(room, "timeline", "events"))).not.toContain("early");
   });
 
-  test("a device that logs out during a long poll is told", async () => {
+  test("a device that logs out during a long poll gets an error", async () => {
     const { bob } = await pair(server());
     const since = String((await syncOnce(bob))["next_batch"]);
     await bob.api.ok("POST", "/logout", {});
@@ -1264,7 +1264,7 @@ function userData(server: () => Server): void {
     expect(seen.get("m.typing")).toEqual({ user_ids: [alice.userId] });
   });
 
-  test("presence that one sets, those in the same room read", async () => {
+  test("users in the same room read each other's presence", async () => {
     const { alice, bob } = await pair(server());
     await alice.api.ok("PUT", `/presence/${encode(alice.userId)}/status`, {
       presence: "unavailable",
@@ -1279,7 +1279,7 @@ function userData(server: () => Server): void {
     ).toEqual([403, "M_FORBIDDEN"]);
   });
 
-  test("push rules are there for clients that insist", async () => {
+  test("push rules exist for clients that require them", async () => {
     const alice = await person(server());
     const rules = await alice.api.ok("GET", "/pushrules/");
     for (const kind of ["override", "underride", "content", "room", "sender"])
@@ -1324,7 +1324,7 @@ function userData(server: () => Server): void {
 }
 
 function malformed(server: () => Server): void {
-  test("what is not JSON, not an object, or lacks a key is told apart", async () => {
+  test("invalid JSON, a non-object and a missing key have different errors", async () => {
     const alice = await person(server());
     const post = async (body: string): Promise<[number, unknown]> => {
       const response = await alice.api.raw("POST", "/createRoom", body);
@@ -1378,7 +1378,7 @@ function malformed(server: () => Server): void {
     expect(errcode(await alice.api.delete("/createRoom"))).toEqual([405, "M_UNRECOGNIZED"]);
   });
 
-  test("browsers are allowed in", async () => {
+  test("browsers have access", async () => {
     const response = await new Caller(server().url).raw("OPTIONS", "/sync");
     expect(response.status).toBeOneOf([200, 204]);
     expect(response.headers.get("access-control-allow-origin")).toBe("*");
@@ -1386,7 +1386,7 @@ function malformed(server: () => Server): void {
     expect(plain.headers.get("access-control-allow-origin")).toBe("*");
   });
 
-  test("a since token that the server never gave is refused", async () => {
+  test("a since token from elsewhere is refused", async () => {
     const alice = await person(server());
     expect((await alice.api.get("/sync?since=nonsense&timeout=0")).status).toBe(400);
   });

@@ -1,4 +1,4 @@
-/** A host that is to be a machine, whose programs are started as its service manager would start them. */
+/** A host that becomes a machine. Starts its programs as its service manager would. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -7,7 +7,7 @@ import { eventually } from "@bureau/testkit/use-bureau";
 
 const programs = dirname(bureauCommand);
 
-/** Folders, a launcher, a daemon. */
+/** Its folders, launcher and daemon. */
 export class Host implements AsyncDisposable {
   readonly dir = mkdtempSync(join(tmpdir(), "bmh-"));
   readonly bootstrap = join(this.dir, "bootstrap.json");
@@ -55,7 +55,7 @@ export class Host implements AsyncDisposable {
     return this.start("launcher", "--first-boot-only", "--bootstrap-file", bootstrap).exited;
   }
 
-  /** Launcher, and when that is ready the daemon, as its service manager would start them. */
+  /** Starts the launcher, then the daemon, as the service manager would. */
   async startBoth(): Promise<Bun.Subprocess> {
     this.start("launcher", "--bootstrap-file", this.bootstrap);
     await eventually(async () => (this.logText("launcher").includes("launcher ready") ? true : undefined), {

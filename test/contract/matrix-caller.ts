@@ -1,8 +1,8 @@
-/** Plain HTTP to a homeserver for contract tests: no client library in between, so that shapes are seen as sent. */
+/** Plain HTTP to a homeserver for contract tests, without a client library, so that tests see the raw JSON. */
 
 export type Answer = {
   readonly status: number;
-  /** The parsed JSON; tests look into it freely. */
+  /** The parsed JSON, untyped. */
   readonly body: Record<string, unknown>;
 };
 
@@ -65,7 +65,7 @@ export class Caller {
     return this.call("DELETE", path, body);
   }
 
-  /** Calls and insists on 200. */
+  /** Calls and requires 200. */
   async ok(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
     const answer = await this.call(method, path, body);
     if (answer.status !== 200) {
@@ -75,7 +75,7 @@ export class Caller {
   }
 }
 
-/** Registers through the whole interactive dance, whichever further stages the server asks for. */
+/** Registers through interactive authentication, with all stages that the server requires. */
 export async function registerUser(server: Server, name = freshName("user")): Promise<User> {
   const caller = new Caller(server.url);
   const password = `pw ${name}`;
@@ -97,7 +97,7 @@ export async function registerUser(server: Server, name = freshName("user")): Pr
   throw new Error(`register ${name}: the dance does not end`);
 }
 
-/** A user with their caller. */
+/** A user with a caller. */
 export type Person = User & { readonly api: Caller };
 
 export async function person(server: Server, prefix = "user"): Promise<Person> {
@@ -105,7 +105,7 @@ export async function person(server: Server, prefix = "user"): Promise<Person> {
   return { ...user, api: new Caller(server.url, user.token) };
 }
 
-/** Makes a room (version 11 unless the request says otherwise) and returns its ID. */
+/** Creates a room (version 11 by default) and returns its ID. */
 export async function makeRoom(by: Person, request: Record<string, unknown> = {}): Promise<string> {
   const body = await by.api.ok("POST", "/createRoom", { room_version: "11", ...request });
   return String(body["room_id"]);
@@ -113,7 +113,7 @@ export async function makeRoom(by: Person, request: Record<string, unknown> = {}
 
 export const encode = encodeURIComponent;
 
-/** Walks into untyped JSON: `at(body, "rooms", "join", roomId)`; undefined when a step is missing. */
+/** Reads untyped JSON: `at(body, "rooms", "join", roomId)`; undefined when a step is missing. */
 export function at(value: unknown, ...keys: (string | number)[]): unknown {
   let current = value;
   for (const key of keys) {

@@ -1,6 +1,6 @@
 /**
- * How machines join a fleet and leave it, as a person without an instance of their own does it: every step is a command,
- * every machine a real launcher and daemon; the same on every kind of homeserver.
+ * How machines join and leave a fleet, by a person without an instance: every step is a command,
+ * every machine a real launcher and daemon, on every kind of homeserver.
  */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
@@ -45,7 +45,7 @@ export type MembershipHomeserver = AsyncDisposable & {
   readonly url: string;
   readonly serverName: string;
   readonly registrationToken: string;
-  /** Of a server admin; undefined where the first account, which the setup makes, is one. */
+  /** Token of a server admin; undefined where the first account, which the setup creates, is one. */
   readonly adminToken?: string;
 };
 
@@ -105,7 +105,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
           ),
         { describe: () => host.logText("daemon") + host.logText("launcher") },
       );
-    /** An agent that runs there; returns its pid as the host sees it. */
+    /** Starts an agent there; returns its pid on the host. */
     const runAgent = async (agent: string): Promise<void> => {
       await person.json(
         "agent",
@@ -121,7 +121,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       });
     };
 
-    /** A principal with a password that only its maker knows, and credentials for the machine. */
+    /** A principal with a password that only its creator knows, and credentials for the machine. */
     const agentOfOthers = async (agent: string): Promise<MatrixSession> => {
       const { registrationToken, url, serverName } = homeserver;
       const username = `${fleet}/agent/${agent}`;
@@ -160,7 +160,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       rmSync(person.dir, { recursive: true, force: true });
     });
 
-    test("a namespace is set up, and again nothing changes", async () => {
+    test("sets up a namespace; a second run changes nothing", async () => {
       const first = await setup();
       expect(first["session_written"]).toBe(true);
       expect(statSync(person.credentials).mode & 0o777).toBe(0o600);
@@ -173,7 +173,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(readFileSync(person.credentials, "utf8")).toBe(text);
     });
 
-    test("a wrong registration token, or another server than expected, is refused with what to do", async () => {
+    test("refuses a wrong registration token or an unexpected server, with the next step", async () => {
       const file = join(person.dir, "wrong");
       writeFileSync(file, "wrong");
       const base = [
@@ -194,7 +194,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(other.stderr).toContain(`calls itself "${homeserver.serverName}"`);
     });
 
-    test("an older credential file, without rooms, is read as well", async () => {
+    test("reads an older credential file without rooms", async () => {
       const file = join(person.dir, "old-credentials");
       const kept = readFileSync(person.credentials, "utf8")
         .split("\n")
@@ -203,7 +203,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect((await person.run("whoami", "--credential-file", file)).code).toBe(0);
     });
 
-    test("a fleet is made once, and listed", async () => {
+    test("creates a fleet once, and lists it", async () => {
       const first = await person.json("fleet", "create", fleet);
       expect(await person.json("fleet", "create", fleet)).toEqual(first);
       expect(await person.json("fleet", "list")).toEqual({
@@ -258,14 +258,14 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         const sent = ["matrix", "state", "set", `${fleet}`, "m.room.topic", '{"topic":"ours"}'];
         const result = await other.run(...sent);
         expect(result.code).toBe(code);
-        // A refusal names the act, the value, and what to type.
+        // A refusal names the act, the value, and the next command.
         if (code === 1) {
           expect(result.stderr).toContain(`Cannot write m.room.topic in #${fleet}:${homeserver.serverName}`);
           expect(result.stderr).toContain("M_FORBIDDEN");
           expect(result.stderr).toContain("bureau whoami shows");
         }
       }
-      // Who is invited later accepts with a command, and then may do as much.
+      // A person invited later accepts with a command and then has the same rights.
       expect(
         (await person.json<{ invited: string[] }>("matrix", "user", "invite", "alice", "--operator", ...of))
           .invited,
@@ -283,7 +283,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       rmSync(other.dir, { recursive: true, force: true });
     });
 
-    test("without an instance the commands say which fleet they want, and work when they are told", async () => {
+    test("without an instance the commands ask for the fleet, and work with --fleet", async () => {
       const unsaid = await person.run("machine", "list");
       expect(unsaid.code).toBe(1);
       expect(unsaid.stderr).toContain("--fleet");
@@ -291,7 +291,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect((await person.run("template", "list")).stdout).toContain("greeter");
     });
 
-    test("a machine is provisioned to a file; the default is beside the person, standard output has nothing else", async () => {
+    test("provisions a machine to a file, by default in the current folder; prints nothing else to standard output", async () => {
       const made = await provision("other", "--expires", "24h");
       expect(made).toMatchObject({
         account: "created",
@@ -317,7 +317,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(foreign.stderr).toContain("is the bootstrap file of another machine");
     });
 
-    test("one whose file was lost before it was used gets another password, from a server admin", async () => {
+    test("a lost unused file: a server admin sets another password", async () => {
       const lost = join(person.dir, "bootstrap-other.json");
       const before = JSON.parse(readFileSync(lost, "utf8")).password;
       rmSync(lost);
@@ -337,7 +337,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       await login({ fetch: egressFetch, homeserver: homeserver.url, user, password });
     });
 
-    test("one whose file has expired gets another, by the password in it, without a server admin", async () => {
+    test("an expired file is replaced with the password in it, without a server admin", async () => {
       const file = join(person.dir, "bootstrap-late.json");
       await provision("late", "--expires", "1ms");
       const before = readFileSync(file, "utf8");
@@ -345,7 +345,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(JSON.parse(readFileSync(file, "utf8")).password).not.toBe(JSON.parse(before).password);
     });
 
-    test("the real launcher joins with the file once; the file is gone, and a copy says that it was used", async () => {
+    test("the real launcher joins with the file once and deletes it; a copy is refused as used", async () => {
       await provision("box", "--output", host.bootstrap);
       copyFileSync(host.bootstrap, join(host.dir, "copy.json"));
       expect(await host.firstBoot()).toBe(0);
@@ -358,7 +358,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(existsSync(join(thief.dir, "s/session.json"))).toBe(false);
     });
 
-    test("a machine that has joined cannot be provisioned again before it has left", async () => {
+    test("a joined machine cannot be provisioned again before it leaves", async () => {
       const refused = await person.run(
         ...["machine", "provision", "box", "--fleet", fleet, "--output", host.bootstrap, ...admin],
       );
@@ -367,7 +367,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(existsSync(host.bootstrap)).toBe(false);
     });
 
-    test("a machine nobody knows is not found, and those there are are named", async () => {
+    test("an unknown machine is not found, and the error lists the known ones", async () => {
       for (const verb of ["decommission", "revoke"]) {
         const unknown = await person.run("machine", verb, "bix", "--fleet", fleet);
         expect(unknown.code).toBe(1);
@@ -376,7 +376,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       }
     });
 
-    test("a server admin closes the account of an agent that others made when it is purged", async () => {
+    test("--purge by a server admin closes the account of an agent that another person created", async () => {
       const foreign = await agentOfOthers("theirs");
       const destroy = ["agent", "destroy", "theirs", "--machine", host.machine, "--purge", "--no-wait"];
       if (admin.length > 0) {
@@ -388,7 +388,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
     });
 
-    test("decommissioned it stops its agents, says so, exits for good, and is out of everything", async () => {
+    test("a decommissioned machine stops its agents, reports that, exits permanently, and leaves all rooms", async () => {
       const daemon = await host.startBoth();
       await isUp();
       await runAgent("demo");
@@ -425,7 +425,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         expect([type, await stateOf(room, type)]).toEqual([type, {}]);
     });
 
-    test("again there is nothing left to do, but its agents may still be purged", async () => {
+    test("a second run has nothing to do, but can still purge its agents", async () => {
       const again = await person.json<Removed>(
         ...["machine", "decommission", host.machine, "--purge-agents", ...admin],
       );
@@ -435,7 +435,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(third.agents.map(({ account }) => account)).toEqual(["closed"]);
     });
 
-    test("it comes back when it is provisioned anew, with another key, in the same folders", async () => {
+    test("it rejoins when provisioned again, with another key, in the same folders", async () => {
       const key = readFileSync(join(host.dir, "s/machine-key.pub"), "utf8");
       await host.stop();
       expect((await provision("box", "--output", host.bootstrap, ...admin)).account).toBe("reissued");
@@ -447,7 +447,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       await host.stop();
     });
 
-    test("one that does not answer stays, until it is said that this may be", async () => {
+    test("a machine that does not answer stays, unless --force allows its removal", async () => {
       const session = person.session();
       const stored = readOperatorSession(person.sessionFile);
       const ask = (force: boolean) =>
@@ -479,7 +479,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       await host.stop();
     });
 
-    test("revoked its sandboxes die at once, and the record says who, what and why", async () => {
+    test("a revoked machine's sandboxes end at once, and the record says who, what and why", async () => {
       await provision("box", "--output", host.bootstrap, ...admin);
       const daemon = await host.startBoth();
       await isUp();
@@ -518,7 +518,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(host.start("daemon").exited).resolves.toBe(exitCodes.revoked);
     });
 
-    test("and may come back, where the homeserver can open a closed account again", async () => {
+    test("and can rejoin where the homeserver can reopen a closed account", async () => {
       await host.stop();
       const again = ["machine", "provision", "box", "--fleet", fleet, "--output", host.bootstrap, ...admin];
       const { code, stderr } = await person.run(...again);
@@ -534,7 +534,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       await isUp();
     });
 
-    test("revoked by one who is no server admin it is out all the same, and what was not possible is said", async () => {
+    test("revocation without a server admin removes it too, and reports what was not possible", async () => {
       if (admin.length === 0) return;
       await runAgent("fourth");
       const daemon = findByArguments("--state-dir", join(host.dir, "s")).filter(isAlive);
@@ -549,7 +549,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       expect(again).toMatchObject({ ok: true, account: "deactivated", problems: [] });
     });
 
-    test("a machine that never came is taken out without being asked", async () => {
+    test("a machine that never joined is removed without waiting for it", async () => {
       const gone = await person.json<Removed>(
         ...["machine", "decommission", `@${fleet}/machine/other:${homeserver.serverName}`, ...admin],
       );

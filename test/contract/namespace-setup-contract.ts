@@ -1,4 +1,4 @@
-/** Setting up a namespace, a machine and its configuration on a homeserver; the same on every kind of it. */
+/** Setting up a namespace, a machine and its configuration, on every kind of homeserver. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -103,7 +103,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
     });
 
     describe("setting up a namespace", () => {
-      test("again makes no new room and publishes nothing", async () => {
+      test("again creates no room and publishes nothing", async () => {
         const before = await session.joinedRooms();
         const { published } = await setUp();
         expect(published).toEqual([]);
@@ -134,7 +134,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
           ).toBeDefined();
       });
 
-      test("a template somebody changed stays theirs", async () => {
+      test("keeps a template that a person changed", async () => {
         const room = await roomOf(session, rooms.template(namespace));
         await session.putState(room, eventTypes.template, "agent", { description: "mine" });
         expect(await publishBuiltinTemplates(session, namespace, room)).toEqual([]);
@@ -143,7 +143,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         expect(await publishBuiltinTemplates(session, namespace, room)).toEqual(["agent"]);
       });
 
-      test("a template is resolved through its parents; a missing one is named", async () => {
+      test("resolves a template through its parents and names a missing one", async () => {
         expect((await requireTemplate(session, "bureau/template:greeter")).namespaces?.net).toBe(true);
         const missing = await readResolvedTemplate(session, "bureau/template:mine", {
           inherits: ["bureau/template:nope"],
@@ -153,7 +153,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
     });
 
     describe("provisioning a machine", () => {
-      test("leaves a bootstrap file that logs in once as the machine, who may then join its rooms", async () => {
+      test("writes a bootstrap file that logs in once as the machine, which may then join its rooms", async () => {
         const file = JSON.parse(readFileSync(join(dir, "bootstrap.json"), "utf8"));
         expect(Object.keys(file).sort()).toEqual([
           "fleet_prefix",
@@ -182,13 +182,13 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
           await own.joinRoom(aliasOf(localpart, parseServerName(homeserver.serverName)));
       });
 
-      test("an interrupted one goes on with the same password", async () => {
+      test("an interrupted run continues with the same password", async () => {
         const before = readFileSync(join(dir, "bootstrap.json"), "utf8");
         await provision();
         expect(readFileSync(join(dir, "bootstrap.json"), "utf8")).toBe(before);
       });
 
-      test("of a machine that has joined is a conflict, and leaves no file", async () => {
+      test("of a joined machine is a conflict and leaves no file", async () => {
         await expect(provision(machine, "other.json")).rejects.toThrow("is part of the fleet");
         expect(existsSync(join(dir, "other.json"))).toBe(false);
       });
@@ -252,7 +252,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
       });
     });
 
-    describe("an event counts by who wrote it", () => {
+    describe("an event counts by its sender", () => {
       const other = machineLocalpart(fleet, "m2");
       const publicKey = { algorithm: "age-x25519", public_key: "age1forged" };
       const told: string[] = [];
@@ -271,7 +271,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         return own;
       };
 
-      test("a key that another machine put in a machine's place does not count, and is reported once", async () => {
+      test("ignores a key that another machine put in a machine's place, and reports it once", async () => {
         const stored = (await administrator()).credentials;
         const reader = new MatrixSession({
           fetch: egressFetch,
@@ -296,7 +296,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         await expect(agent).rejects.toThrow("has no key");
       });
 
-      test("labels that another machine wrote disappear with the next edit", async () => {
+      test("the next edit removes labels that another machine wrote", async () => {
         const room = await roomOf(session, rooms.fleetMachines(fleet));
         const user = userIdOf(machine, serverOf(session.userId));
         const own = new MatrixSession({
@@ -323,7 +323,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         auto_start: true,
       });
 
-      test("many at once lose nobody's change", async () => {
+      test("many concurrent edits lose no change", async () => {
         const place = await configPlace(session, machine);
         const names = Array.from({ length: 8 }, (_, index) => `n${index}`);
         const edit = (name: string, present: boolean) =>

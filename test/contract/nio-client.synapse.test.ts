@@ -1,4 +1,4 @@
-/** A client we did not write, matrix-nio, on the embedded homeserver. Needs the Python environment of the Synapse tests. */
+/** A third-party client, matrix-nio, on the embedded homeserver. Needs the Python environment of the Synapse tests. */
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

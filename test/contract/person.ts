@@ -1,4 +1,4 @@
-/** A person at a workstation, who types commands and has no Bureau there. */
+/** A person at a workstation without a Bureau, who types commands. */
 
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";

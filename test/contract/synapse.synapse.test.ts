@@ -1,4 +1,4 @@
-/** The contract on a real Synapse: what our own server promises is what the production engine does. */
+/** The contract on a real Synapse: our server and the production server behave alike. */
 import { startSynapse } from "@bureau/testkit/synapse";
 import { defineClientServerContract } from "./client-server-contract.ts";
 

@@ -1,4 +1,4 @@
-/** A machine of software alone (qemu without acceleration): any host runs it, also where virtualization is not allowed. */
+/** An emulated machine (qemu without acceleration). Any host runs it, even one without virtualization. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ export async function runGuest(
     await makeInitramfs(recipe, join(scratch, "tree"), archive);
     const { stdout, stderr } = await execute(
       [
-        // It ends with the test program, also when that is killed.
+        // It ends with the test program, even when that is killed.
         ...["setpriv", "--pdeathsig", "KILL", "--"],
         ...["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", String(MEMORY_MIB)],
         ...["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio", "-serial", `file:${results}`],

@@ -1,6 +1,6 @@
 /**
- * A machine's whole disk in memory: programs of this host with the libraries they need, files, and a first program. What
- * runs in it is what runs here, on another kernel.
+ * A machine's whole disk in memory: programs of this host with their libraries, files, and a first program. The
+ * programs are those of this host, on another kernel.
  */
 import {
   cpSync,

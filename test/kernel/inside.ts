@@ -1,6 +1,6 @@
 /**
- * Runs in the guest, as root, once in the control group at the root and once as an ordinary user whose terminal server is
- * in a group that was delegated to it, as systemd does for `bureau-terminals.service`. Prints `ok NAME` or `not ok NAME: why`
+ * Runs in the guest, as root, once in the root control group and once as an ordinary user whose tmux server is
+ * in a delegated group, as systemd does for `bureau-terminals.service`. Prints `ok NAME` or `not ok NAME: why`
  * for each case: the launcher is the real one, and so is everything below it.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -14,9 +14,9 @@ import { tmuxSocket } from "@bureau/os/layout";
 const [who = "", build = "", terminals] = process.argv.slice(2);
 const HIERARCHY = "/sys/fs/cgroup";
 const PATIENCE_MS = 240_000;
-/** A processor of software on a busy host: what takes milliseconds elsewhere takes seconds, and nothing is late by it. */
+/** An emulated processor on a busy host: milliseconds become seconds, so the limits are wide. */
 const SLOWNESS = 20;
-/** What sleeps that long waits for something to be late. */
+/** A sleep of this length outlasts every limit of the test. */
 const DEADLINE_MS_MIN = 1_000;
 const slowClock: Clock = {
   now: systemClock.now,

@@ -1,6 +1,6 @@
 /**
- * What a sandbox may use is limited by the kernel: the real launcher on Debian's kernel with control groups (version 2),
- * in a machine of software alone.
+ * The kernel limits a sandbox's resources: the real launcher on Debian's kernel with control groups (version 2),
+ * in an emulated machine.
  */
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -19,7 +19,7 @@ const BUILD = "/opt/bureau";
 const UNIT = "/sys/fs/cgroup/unit";
 const users = ["root in the root group", "a user with a delegated group"] as const;
 
-/** The last lines are as systemd does it for a unit with `User=`, `Delegate=` and `DelegateSubgroup=`. */
+/** The last lines do what systemd does for a unit with `User=`, `Delegate=` and `DelegateSubgroup=`. */
 const init = `#!/bin/sh
 export PATH=/usr/bin:/usr/sbin
 # bubblewrap changes its root, which the first one of a kernel does not let itself be.

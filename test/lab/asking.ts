@@ -1,9 +1,9 @@
-/** Somebody who asks a machine's sockets over and over, as fast as they are answered, and counts who turned them away. */
+/** A client that sends requests to a machine's sockets in a loop, as fast as they are answered, and counts the failures. */
 import { runtimeArguments } from "@bureau/os/runtime-command";
 import { quote } from "./execute.ts";
 import { buildInside, type Machine } from "./machine.ts";
 
-/** A connection that was accepted may be cut off by the end of who accepted it; one that is refused never. */
+/** An accepted connection may be cut off when its server ends; a refused connection is always a failure. */
 const script = `
 const { connect } = require("node:net");
 const { existsSync } = require("node:fs");
@@ -22,7 +22,7 @@ const once = () => new Promise((resolve) => {
   socket.on("data", () => socket.destroy());
   socket.on("close", end);
 });
-// A runtime with nothing but a connection in a queue would end.
+// The runtime would exit with only a queued connection.
 const awake = setInterval(() => {}, 1_000);
 (async () => {
   while (!existsSync(enough)) { await once(); await new Promise((r) => setTimeout(r, Number(process.argv[5]))); }
@@ -38,7 +38,7 @@ export type Asked = {
   readonly longestMs: number;
 };
 
-/** The sockets, and a question each answers at once. */
+/** The sockets, each with a request that it answers at once. */
 export const questions = {
   daemon: { socket: "/run/bureau/observe.sock", what: '{"action":"status"}\n' },
   launcher: { socket: "/run/bureau/launcher.sock", what: "\xa1faction\x66status" },
@@ -46,7 +46,7 @@ export const questions = {
 
 let count = 0;
 
-/** Begins to ask; the function it returns ends that and says how it went. */
+/** Starts the requests. The returned function stops them and returns the counts. */
 export async function startAsking(
   machine: Machine,
   { socket, what }: { readonly socket: string; readonly what: string },

@@ -1,6 +1,6 @@
 /**
- * Control groups of a lab: one a lab, below it one a machine, so that machines do not meet in one group and a machine's
- * processes can be ended at once. They lie in the host's unified hierarchy, whatever else is mounted beside it.
+ * Control groups of a lab: one per lab, below it one per machine, so that machines do not share a group and a machine's
+ * processes can be ended at once. They lie in the host's unified hierarchy.
  *
  * ```
  * <unified>/bureau-lab-<tag>/<machine>/supervisor             systemd-nspawn
@@ -50,11 +50,11 @@ export function killCgroup(path: string): void {
 }
 
 /**
- * Kills every process of the group but `spared`: a program that entered a machine, which ends once it has seen its child
- * off. Killed as well it would leave a child that nobody in the machine can.
+ * Kills every process of the group except `spared`, a program that entered a machine. It ends after it has reaped its child.
+ * If killed, it would leave a child that no process in the machine can reap.
  */
 export function killExcept(path: string, spared: number): void {
-  // What is being killed may just have started another.
+  // A killed process may just have started another.
   for (let round = 0; round < KILL_ROUNDS_MAX; round++) {
     const pids = readFileSync(join(path, "cgroup.procs"), "utf8").split("\n").map(Number);
     const others = pids.flatMap((pid) => (pid > 0 && pid !== spared ? (identify(pid) ?? []) : []));

@@ -1,4 +1,4 @@
-/** The ways a host comes to be a machine: as root or with sudo, by an archive or by Nix, without ssh, cut off six times. */
+/** The ways to deploy a host: as root or with sudo, by an archive or by Nix, without ssh, interrupted six times. */
 import { expect, test } from "bun:test";
 import { bureau, FLEET, LabFleet } from "./fleet.ts";
 import { diffListings } from "./listing.ts";
@@ -61,7 +61,7 @@ test("over ssh as root: from nothing to a running agent", async () => {
 test("where both have Nix, by store paths", async () => {
   const d2 = lab().machine("d2");
   const desk = await lab().boot("desk", { image: "nix", user: "alice" });
-  // The operator's desk has Nix too: alice's files come along.
+  // The operator's machine has Nix too, so alice's files are copied to it.
   const files = await fleet.op.ok("tar c .ssh .config | base64 -w0");
   await desk.ok("base64 -d | tar x", { input: files });
   const deployed = await desk.json<Deployed>(
@@ -87,7 +87,7 @@ test("over ssh as a user with sudo, who becomes the operator there; run again it
   await runsAnAgent(d3);
 });
 
-test("cut off anywhere and run again, it goes on", async () => {
+test("interrupted at any point and run again, it continues", async () => {
   const d4 = lab().machine("d4");
   const command = `${bureau} machine deploy ssh://root@d4 --fleet ${FLEET} --machine-name d4`;
   for (const afterMs of [400, 800, 1_200, 1_700, 2_300, 3_000])
@@ -98,7 +98,7 @@ test("cut off anywhere and run again, it goes on", async () => {
   expect((await d4.ok("ls -d /var/tmp/bureau-* 2>/dev/null || true")).trim()).toBe("");
 });
 
-test("what is wrong with a host is said before anything is changed there", async () => {
+test("reports the faults of a host before it changes anything there", async () => {
   const bare = await lab().boot("bare");
   await bare.ok("mkdir -p -m 700 /root/.ssh; cat > /root/.ssh/authorized_keys", {
     input: await fleet.op.ok("cat .ssh/id_ed25519.pub"),
@@ -116,7 +116,7 @@ test("what is wrong with a host is said before anything is changed there", async
   expect(diffListings(before, await bare.listing({ exclude: ["/home/mallory"] }))).toEqual([]);
 });
 
-test("this very host can be made a machine without ssh", async () => {
+test("deploys this host itself without ssh", async () => {
   const own = await lab().boot("own", { user: "alice" });
   const files = await fleet.op.ok("tar c .config | base64 -w0");
   await own.ok("base64 -d | tar x", { input: files });

@@ -1,4 +1,4 @@
-/** One command from the operator's machine makes a bare host a machine of the fleet, over ssh, and may be run again. */
+/** One command on the operator's machine makes a bare host a machine of the fleet, over ssh, and can be repeated. */
 
 import { describe, expect, test } from "bun:test";
 import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
@@ -43,7 +43,7 @@ for (const engine of ["embedded", "synapse"] as const)
       for (const name of ["m1", "m2", "m3"]) await letIn(opened.machine(name));
     });
 
-    test("a dry run changes nothing and says what would be done", async () => {
+    test("a dry run changes nothing and prints its actions", async () => {
       const m1 = lab().machine("m1");
       const before = await m1.listing();
       const { stdout, code } = await fleet.command(deployTo("ssh://root@m1", "--dry-run"), FAR);
@@ -71,14 +71,14 @@ for (const engine of ["embedded", "synapse"] as const)
       expect((await fleet.op.ok("ls .local/state/bureau/deploy")).includes(".json")).toBe(false);
     });
 
-    test("run again, it finds everything in place", async () => {
+    test("a second run finds everything in place", async () => {
       const again = await fleet.json<Deployed>(deployTo("ssh://root@m1"), FAR);
       expect(again.unchanged).toBe(true);
       for (const name of ["provision", "programs", "doctor", "heartbeat"])
         expect(step(again, name)?.skipped, name).toBe(true);
     });
 
-    test("cut off while the programs are sent, it goes on as somebody with sudo", async () => {
+    test("interrupted while it sends the programs, it continues as a user with sudo", async () => {
       const m2 = lab().machine("m2");
       const cutOff = fleet.command(deployTo("ssh://alice@m2"), FAR);
       await m2.eventually("ls -d /var/tmp/bureau-deploy-*");
@@ -92,14 +92,14 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(groups).toContain("bureau-operators");
     });
 
-    test("a name that another host has joined under is refused before anything is changed", async () => {
+    test("refuses the name of another joined host before it changes anything", async () => {
       const taken = await fleet.command(deployTo("ssh://root@m3", "--machine-name m1 --json"), FAR);
       expect(taken.code).toBe(1);
       expect(JSON.parse(taken.stdout)).toMatchObject({ code: "conflict" });
       expect((await lab().machine("m3").run("test -e /etc/bureau")).code).toBe(1);
     });
 
-    test("a host that is another machine already is told so at once", async () => {
+    test("refuses a host that is already another machine at once", async () => {
       const lost = await fleet.command(
         deployTo("ssh://root@m1", "--machine-name other --dry-run --json"),
         FAR,

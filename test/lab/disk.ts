@@ -1,6 +1,6 @@
 /**
- * A machine's disk: its image, with a writable layer of its own over it. Where the kernel cannot lay one file system
- * over another it is a copy. It is there until the lab goes: reboots and power cuts keep it.
+ * A machine's disk: its image with a writable layer over it. Where the kernel cannot overlay
+ * file systems it is a copy. It exists until the lab ends; reboots and power cuts keep it.
  */
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
@@ -10,7 +10,7 @@ import type { Enclosure } from "./enclosure.ts";
 /** A copy of an image is some 15,000 files. */
 const COPY_MS_MAX = 5 * 60_000;
 
-/** `$1`: root, `$2`: name, `$3`: machine id. What a machine has for itself, as an installer would leave it. */
+/** `$1`: root, `$2`: name, `$3`: machine id. Its own identity, as an installer leaves it. */
 const individual = `
 printf '%s\\n' "$2" > "$1/etc/hostname"
 printf '%s\\n' "$3" > "$1/etc/machine-id"

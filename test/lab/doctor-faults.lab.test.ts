@@ -1,6 +1,6 @@
 /**
- * Every way a machine falls ill that its doctor knows: the fault is made, the doctor must name it, `--fix` must mend it
- * where it can be mended, and a second `--fix` must find nothing to do.
+ * Every fault that the doctor knows: the test makes the fault, the doctor must name it, `--fix` must repair it
+ * where possible, and a second `--fix` must find nothing to do.
  */
 
 import { expect, test } from "bun:test";
@@ -20,11 +20,11 @@ const lab = useLab(async (opened) => {
 
 type Fault = {
   readonly name: string;
-  /** What brings it about; a line of shell, as root. */
+  /** Makes the fault; a line of shell, as root. */
   readonly cause: string;
-  /** Checks that must complain; others may, too. */
+  /** Checks that must fail or warn; others may too. */
   readonly found: readonly string[];
-  /** Mended by `--fix`, or by this line of shell because `--fix` cannot. */
+  /** Repaired by `--fix`, or by this line of shell where `--fix` cannot. */
   readonly cure?: string;
 };
 
@@ -41,7 +41,7 @@ const goneFolders = hostFolders.filter(
 
 const faults: readonly Fault[] = [
   ...goneFolders.map(
-    ({ path }): Fault => ({ name: `${path} is gone`, cause: `rm -rf ${path}`, found: [folderId(path)] }),
+    ({ path }): Fault => ({ name: `${path} is missing`, cause: `rm -rf ${path}`, found: [folderId(path)] }),
   ),
   ...hostFolders.map(
     ({ path, owner }): Fault => ({
@@ -108,7 +108,7 @@ const faults: readonly Fault[] = [
     cure: "rm -r /etc/systemd/system/bureau-daemon.service.d; systemctl daemon-reload",
   },
   ...["launcher.sock", "observe.sock", "tmux.sock"].flatMap((name): Fault[] => [
-    { name: `${name} is gone`, cause: `rm /run/bureau/${name}`, found: [`socket:${name}`] },
+    { name: `${name} is missing`, cause: `rm /run/bureau/${name}`, found: [`socket:${name}`] },
     { name: `${name} has another mode`, cause: `chmod 0644 /run/bureau/${name}`, found: [`socket:${name}`] },
     {
       name: `${name} has another group`,
@@ -116,23 +116,23 @@ const faults: readonly Fault[] = [
       found: [`socket:${name}`],
     },
     {
-      name: `nobody listens on ${name}`,
+      name: `no program listens on ${name}`,
       cause: `rm /run/bureau/${name}; ${buildRuntime()} -e 'const s = require("node:net").createServer().listen("/run/bureau/${name}.dead", () => process.kill(process.pid, 9))'; mv /run/bureau/${name}.dead /run/bureau/${name}; chown bureau:${name === "observe.sock" ? "bureau-operators" : "bureau"} /run/bureau/${name}; chmod ${name === "tmux.sock" ? "0600" : "0660"} /run/bureau/${name}`,
       found: [`socket:${name}`],
     },
   ]),
   {
-    name: "a file lies where observe.sock was",
+    name: "a file replaces observe.sock",
     cause: "rm /run/bureau/observe.sock; touch /run/bureau/observe.sock",
     found: ["socket:observe.sock"],
   },
   {
-    name: "alice is no operator",
+    name: "alice is not an operator",
     cause: "gpasswd -d alice bureau-operators",
     found: ["operator-membership"],
   },
   {
-    name: "the system user is no operator",
+    name: "the system user is not an operator",
     cause: "gpasswd -d bureau bureau-operators",
     found: ["system-user-groups"],
   },
@@ -155,7 +155,7 @@ const faults: readonly Fault[] = [
     cure: "cp /root/conf /etc/bureau/machine.conf",
   },
   {
-    name: "machine.conf leads to another homeserver",
+    name: "machine.conf names another homeserver",
     cause:
       "cp /etc/bureau/machine.conf /root/conf; sed -i 's#^BUREAU_HOMESERVER_URL=.*#BUREAU_HOMESERVER_URL=http://127.0.0.1:9#' /etc/bureau/machine.conf",
     found: ["homeserver"],
@@ -169,14 +169,14 @@ const faults: readonly Fault[] = [
   },
   { name: "the profile file was edited", cause: "echo >> /etc/profile.d/bureau.sh", found: ["profile-file"] },
   {
-    name: "the machine's key lies there in clear",
+    name: "the machine's key lies in clear",
     cause:
       "echo AGE-SECRET-KEY-1 > /var/lib/bureau/machine-key.txt; chown bureau: /var/lib/bureau/machine-key.txt",
     found: ["machine-key"],
     cure: "rm /var/lib/bureau/machine-key.txt",
   },
   {
-    name: "the machine's key is sealed with nothing",
+    name: "the machine's key is sealed without a secret",
     cause:
       "cp -p /var/lib/bureau/machine-key.cred /root/cred; echo x | systemd-creds encrypt --with-key=null --name=machine-key - /var/lib/bureau/machine-key.cred",
     found: ["machine-key"],
@@ -205,7 +205,7 @@ const faults: readonly Fault[] = [
     found: ["build"],
   },
   {
-    name: "the boot link leads nowhere",
+    name: "the boot link is dangling",
     cause: "ln -sfn /var/bureau/builds/none /var/bureau/programs/current",
     found: ["build"],
   },
@@ -223,7 +223,7 @@ const faults: readonly Fault[] = [
     cure: "rm /run/bureau/full",
   },
   {
-    name: "bubblewrap is not there, and no mirror can be reached",
+    name: "bubblewrap is missing, and no mirror is reachable",
     cause: "mv /usr/bin/bwrap /usr/bin/bwrap.away",
     found: ["bubblewrap"],
     cure: "mv /usr/bin/bwrap.away /usr/bin/bwrap",
@@ -237,7 +237,7 @@ function buildRuntime(): string {
 const asAlice = "--operator alice";
 
 test(
-  "a machine that has joined is in health, for root and for its operator",
+  "a joined machine is healthy, for root and for its operator",
   async () => {
     const m1 = lab().machine("m1");
     expect(complaints(await examine(m1, asAlice))).toEqual({});
@@ -248,7 +248,7 @@ test(
 
 for (const fault of faults)
   test(
-    `${fault.name}: ${fault.cure === undefined ? "found and mended" : "found"}`,
+    `${fault.name}: ${fault.cure === undefined ? "found and repaired" : "found"}`,
     async () => {
       const m1 = lab().machine("m1");
       await m1.ok(fault.cause);
@@ -272,7 +272,7 @@ for (const fault of faults)
   );
 
 test(
-  "a homeserver that is away is named, and nothing is broken by that",
+  "an unreachable homeserver is reported, and breaks nothing",
   async () => {
     const m1 = lab().machine("m1");
     await lab().machine("hs").ok("systemctl stop lab-homeserver");
@@ -286,7 +286,7 @@ test(
 );
 
 test(
-  "a machine that was revoked is told so, and joins again with a new bootstrap file",
+  "a revoked machine is reported, and rejoins with a new bootstrap file",
   async () => {
     const m1 = lab().machine("m1");
     await fleet.do("machine decommission bureau/fleet/prod/machine/m1");

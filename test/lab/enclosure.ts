@@ -1,10 +1,10 @@
 /**
- * What encloses a lab: mount, pid and network namespaces of its own. The lab's disks are mounted, its machines run and
- * its network lies only in there, so two labs cannot meet, nothing of this host can be reached from one nor one from
- * outside, and the kernel takes everything with it when the enclosure ends.
+ * A lab's enclosure: its own mount, pid and network namespaces. The lab's disks, machines and network exist only in them,
+ * so labs are isolated from each other and from this host, and the kernel removes everything when the enclosure
+ * ends.
  *
- * Its first process waits for the end of a pipe this process holds. When that comes, which is also when this process is
- * killed, it ends whatever runs inside, unmounts, and removes the lab's folder and control groups.
+ * Its first process waits for the end of a pipe that this process holds. At its end, also when this process is
+ * killed, it kills all processes inside, unmounts, and removes the lab's folder and control groups.
  */
 import { rmSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
@@ -14,15 +14,15 @@ import { cgroupName } from "./cgroup.ts";
 import { type CommandResult, type ExecuteOptions, execute, executeOk } from "./execute.ts";
 
 export type Enclosure = AsyncDisposable & {
-  /** The outermost process; gone when everything is cleared up. */
+  /** The outermost process; it ends after the clean-up. */
   readonly process: ProcessId;
-  /** `command` as it is run inside: the enclosure's mounts, processes and network. */
+  /** `command` with the enclosure's mounts, processes and network. */
   enter(command: readonly string[]): string[];
   execute(command: readonly string[], options?: ExecuteOptions): Promise<CommandResult>;
   executeOk(command: readonly string[], options?: ExecuteOptions): Promise<string>;
 };
 
-/** Clearing up is tried at intervals of a tenth of a second: killed processes leave, then their groups can go. */
+/** Interval of clean-up tries, 0.1 s: a group can be removed only after its killed processes ended. */
 const CLEARING_TRIES_MAX = 100;
 const CLEARING_MS_MAX = 30_000;
 
@@ -54,12 +54,12 @@ done
 exit 1
 `;
 
-/** Makes the namespaces around `folder`, which goes with them. */
+/** Creates the namespaces around `folder`, which is removed with them. */
 export async function openEnclosure(tag: string, folder: string): Promise<Enclosure> {
   const namespaces = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
   const child = Bun.spawn(
     ["unshare", ...namespaces, "sh", "-c", firstProcess, "enclosure", folder, cgroupName(tag)],
-    // A session of its own: Ctrl-C at the terminal must not end it before it has cleared up.
+    // A session of its own, so that Ctrl-C at the terminal does not end it before its clean-up.
     { stdin: "pipe", stdout: "pipe", stderr: "pipe", detached: true },
   );
   const reader = child.stdout.getReader();
@@ -89,7 +89,7 @@ export async function openEnclosure(tag: string, folder: string): Promise<Enclos
     executeOk: (command, options) => executeOk(enter(command), options),
     async [Symbol.asyncDispose]() {
       await child.stdin.end();
-      // It limits itself; should it hang, the kernel still takes everything but the folder.
+      // It has its own limit. If it hangs, the kernel still removes everything but the folder.
       if (!(await waitUntilGone(outermost, CLEARING_MS_MAX, systemClock))) child.kill("SIGKILL");
       await child.exited;
       rmSync(folder, { recursive: true, force: true });

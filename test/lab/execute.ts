@@ -8,17 +8,17 @@ export type ExecuteOptions = {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
-  /** How an error calls the command; the whole of it if not said. */
+  /** The command's name in errors; default the whole command. */
   readonly label?: string;
-  /** What ends the program when its time is up, where a signal to the program itself does not reach all of it. */
+  /** Kills the program after its time, where a signal to the program does not reach all its processes. */
   readonly kill?: (pid: number) => void;
 };
 
-/** What most commands are done in, with two cores and four machines starting beside them. */
+/** Enough for most commands, with two cores and four machines that boot meanwhile. */
 const EXECUTE_MS_MAX = 60_000;
-/** A killed program is gone at once, unless others hold its output. */
+/** A killed program ends at once, unless other processes hold its output. */
 const DYING_MS_MAX = 2_000;
-/** Lines of a command's output that an error shows. */
+/** Maximum lines of output in an error. */
 const SHOWN_LINES_MAX = 80;
 
 /** Runs `command`; its exit code is an answer, not an error. @throws BureauError `timeout` */
@@ -56,7 +56,7 @@ export async function executeOk(command: readonly string[], options: ExecuteOpti
   throw new BureauError("failed", describe(quoted(command), result));
 }
 
-/** `WHAT exited with N:` and what it printed. */
+/** `WHAT exited with N:` and its output. */
 export const describe = (what: string, { code, stdout, stderr }: CommandResult): string =>
   `${what} exited with ${code}:\n${lastLines([stdout.trimEnd(), stderr.trimEnd()].filter((part) => part !== "").join("\n"))}`;
 
@@ -70,5 +70,5 @@ export function lastLines(text: string, most = SHOWN_LINES_MAX): string {
 const quoted = (command: readonly string[]): string =>
   command.map((word) => (/^[\w./:=@,+-]+$/u.test(word) ? word : JSON.stringify(word))).join(" ");
 
-/** One word for a line of shell. */
+/** Quotes one word for a shell. */
 export const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;

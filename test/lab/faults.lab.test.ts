@@ -1,4 +1,4 @@
-/** Whatever dies under systemd, agents are back or never left: kills, reboots, power cuts, outages, wrong clocks. */
+/** Agents survive or restart after every fault under systemd: kills, reboots, power cuts, outages, wrong clocks. */
 import { expect, test } from "bun:test";
 import { questions, startAsking } from "./asking.ts";
 import { bureau, examine, FLEET, installed, LabFleet } from "./fleet.ts";
@@ -22,7 +22,7 @@ const isAnother = (unit: string, pid: string): Promise<string> =>
     `p=$(systemctl show -P MainPID ${unit}); [ "$p" != 0 ] && [ "$p" != ${pid} ] && systemctl is-active ${unit}`,
   );
 
-/** Crashes it; the pid of the one that came after. */
+/** Crashes it; returns the pid of its successor. */
 async function again(unit: string): Promise<string> {
   const pid = await pidOf(unit);
   await kill(unit);
@@ -31,7 +31,7 @@ async function again(unit: string): Promise<string> {
 }
 
 for (const unit of ["bureau-launcher", "bureau-daemon"])
-  test(`kill -9 of ${unit}: the agent never leaves, and nobody is refused at its socket`, async () => {
+  test(`kill -9 of ${unit}: the agent keeps running, and its socket refuses no client`, async () => {
     const before = await fleet.agentRuns(m1(), "worker");
     const stopAsking = await startAsking(m1(), questions[unit === "bureau-daemon" ? "daemon" : "launcher"]);
     for (let round = 0; round < 3; round++) await again(unit);
@@ -42,7 +42,7 @@ for (const unit of ["bureau-launcher", "bureau-daemon"])
     expect(await fleet.agentRuns(m1(), "worker")).toBe(before);
   });
 
-test("kill -9 of a proxy: the agent never leaves, and has a proxy again", async () => {
+test("kill -9 of a proxy: the agent keeps running, and gets a new proxy", async () => {
   const before = await fleet.agentRuns(m1(), "worker");
   const health = "curl -fsS --unix-socket /run/bureau/fleet/prod/agent/worker.proxy.sock http://h/health";
   await m1().ok(health);
@@ -54,25 +54,25 @@ test("kill -9 of a proxy: the agent never leaves, and has a proxy again", async 
   expect(await fleet.agentRuns(m1(), "worker")).toBe(before);
 });
 
-test("kill -9 of the terminal server: the agent is back in a new one", async () => {
+test("kill -9 of the tmux server: the agent restarts in a new one", async () => {
   const before = await fleet.agentRuns(m1(), "worker");
   await kill("bureau-terminals");
   await fleet.agentRuns(m1(), "worker", before);
   expect(await m1().ok("systemctl is-active bureau-terminals")).toBe("active\n");
 });
 
-/** What an agent that is told to end still asks its proxy. */
+/** A request that an agent sends its proxy after SIGTERM. */
 const lastWords = "curl -fsS --unix-socket /run/bureau/proxy.sock http://h/health; echo; echo bye";
 const lastOutput = "/var/lib/bureau/last-output/agent+polite.txt";
 
-/** Told to end before its trap is set, it would end like any other. */
+/** Before its trap is set, SIGTERM ends it like any other program. */
 async function politeListens(): Promise<void> {
   await fleet.agentRuns(m1(), "polite");
   const screen = "tmux -N -S /run/bureau/tmux.sock capture-pane -p -t =bureau/agent/polite:";
   await m1().eventually(`${screen} | grep -qx up`, { user: "bureau" });
 }
 
-test("stop drains, start brings everything back, and nothing is left running in between", async () => {
+test("stop drains, start restarts everything, and nothing runs in between", async () => {
   await fleet.createAgent(
     "m1",
     "polite",
@@ -83,7 +83,7 @@ test("stop drains, start brings everything back, and nothing is left running in 
   expect(await m1().ok(`cat ${lastOutput}`)).toMatch(/"ok"[\s\S]*bye/);
   expect((await m1().run("pgrep -u bureau -a")).stdout).toBe("");
   expect((await m1().run("test -e /run/bureau/observe.sock")).code).toBe(1);
-  // Somebody who asks does not start it again behind the operator's back.
+  // A client's request does not start a stopped program again.
   expect((await m1().run(`${installed} status`)).code).toBe(1);
   expect(await m1().ok("systemctl is-active bureau-daemon || true")).toBe("inactive\n");
   await m1().ok("systemctl start bureau-launcher");
@@ -93,7 +93,7 @@ test("stop drains, start brings everything back, and nothing is left running in 
   );
 });
 
-test("reboot and power cut: the agent is back without anybody's help", async () => {
+test("reboot and power cut: the agent restarts without help", async () => {
   for (const again of [() => m1().reboot(), () => m1().powerCut()]) {
     const started = performance.now();
     await again();
@@ -102,14 +102,14 @@ test("reboot and power cut: the agent is back without anybody's help", async () 
   }
 });
 
-test("a machine that goes down in order lets agents say their last words, and to others", async () => {
+test("an orderly shutdown lets agents finish, and send their last requests", async () => {
   await politeListens();
   await m1().ok(`rm ${lastOutput}`);
   await m1().reboot();
   expect(await m1().ok(`cat ${lastOutput}`)).toMatch(/"ok"[\s\S]*bye/);
 });
 
-test("a homeserver that is away at boot: the machine waits, says so, and is back when it is", async () => {
+test("homeserver unreachable at boot: the machine waits, reports that, and continues when it is reachable", async () => {
   await fleet.hs.stop();
   await m1().reboot();
   await m1().eventually(`systemctl is-active bureau-daemon`);
@@ -120,7 +120,7 @@ test("a homeserver that is away at boot: the machine waits, says so, and is back
   await fleet.agentRuns(m1(), "worker");
 });
 
-test("a homeserver that goes away while agents work costs decisions, not work", async () => {
+test("a homeserver outage delays decisions and interrupts no agent", async () => {
   const before = await fleet.agentRuns(m1(), "worker");
   await lab().setCable("m1", false);
   await m1().eventually(`${installed} status --json | grep -q '"state": "disconnected"'`, {
@@ -133,13 +133,13 @@ test("a homeserver that goes away while agents work costs decisions, not work", 
 });
 
 for (const unit of ["bureau-daemon", "bureau-launcher"])
-  test(`a hung ${unit} is ended by the watchdog and starts again; agents go on, and nobody is refused`, async () => {
+  test(`a hung ${unit} is killed by the watchdog and restarts; agents keep running, and no client is refused`, async () => {
     const before = await fleet.agentRuns(m1(), "worker");
     const folder = `/run/systemd/system/${unit}.service.d`;
     await m1().ok(
       `mkdir -p ${folder} && printf '[Service]\\nWatchdogSec=3\\n' > ${folder}/w.conf && systemctl daemon-reload`,
     );
-    // The interval is told a program when it starts.
+    // A program reads the interval when it starts.
     const started = await again(unit);
     const stopAsking = await startAsking(m1(), questions[unit === "bureau-daemon" ? "daemon" : "launcher"]);
     await m1().ok(`kill -STOP ${started}`);
@@ -150,7 +150,7 @@ for (const unit of ["bureau-daemon", "bureau-launcher"])
     await again(unit);
   });
 
-test("a launcher that crashes and leaves a process behind starts again, with all that needs it", async () => {
+test("a launcher that crashes and leaves a process behind restarts, with its dependents", async () => {
   const before = await fleet.agentRuns(m1(), "worker");
   const pid = await pidOf("bureau-launcher");
   const daemon = await pidOf("bureau-daemon");
@@ -163,7 +163,7 @@ test("a launcher that crashes and leaves a process behind starts again, with all
   expect(await fleet.agentRuns(m1(), "worker")).toBe(before);
 });
 
-test("the operator's side sees the machine all along", async () => {
+test("the operator's side sees the machine throughout", async () => {
   const { machines } = await fleet.json<{ machines: { name: string; last_seen?: string }[] }>(
     `machine list --fleet ${FLEET}`,
   );

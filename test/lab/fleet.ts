@@ -1,6 +1,6 @@
 /**
- * A fleet in a lab, made with nothing but the commands a person types: a homeserver, an operator's machine `op` where
- * alice administers, and machines that join.
+ * A fleet in a lab, made only with the commands that a person types: a homeserver, an operator's machine `op` where
+ * alice is the administrator, and machines that join.
  */
 import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
 import { systemClock } from "@bureau/kit/clock";
@@ -14,14 +14,14 @@ import type { RunOptions } from "./way-in.ts";
 
 export const FLEET = "bureau/fleet/prod";
 export const bureau = `${buildInside}/bin/bureau`;
-/** As an operator in the group types it on a member: the installed command. */
+/** The installed command, as an operator in the group types it on a machine. */
 export const installed = "/var/bureau/bin/bureau";
 
 export class LabFleet {
   private constructor(
     readonly lab: Lab,
     readonly hs: LabHomeserver,
-    /** Where alice administers the fleet. */
+    /** The machine of alice, the administrator of the fleet. */
     readonly op: Machine,
   ) {}
 
@@ -41,7 +41,7 @@ export class LabFleet {
     return fleet;
   }
 
-  /** `--admin-token-file` where the administrator is no server admin. */
+  /** `--admin-token-file` where the administrator is not a server admin. */
   get adminFlags(): string {
     return this.hs.adminToken === undefined ? "" : "--admin-token-file admin-token";
   }
@@ -68,13 +68,13 @@ export class LabFleet {
     );
   }
 
-  /** What doctor is told of a machine of that name. */
+  /** The doctor's flags for a machine of that name. */
   doctorFlags(name: string): string {
     const names = `--machine-name ${FLEET}/machine/${name} --server-name ${this.hs.serverName} --fleet ${FLEET}`;
     return `--homeserver ${this.hs.url} ${names} --bootstrap-file -`;
   }
 
-  /** Joins `machine` the way the specification's first workflow does: alice's one sudo. Seconds it took. */
+  /** Joins `machine` as the specification's first workflow does, with alice's one sudo. Returns the seconds it took. */
   async join(machine: Machine, name = machine.name): Promise<{ report: DoctorJson; seconds: number }> {
     const input = await this.provision(name);
     const started = performance.now();
@@ -95,7 +95,7 @@ export class LabFleet {
     );
   }
 
-  /** Resolves when that agent runs on the machine, not as the process `but`; its program's pid there. */
+  /** Resolves when that agent runs on the machine, not as the process `but`. Returns its program's pid there. */
   async agentRuns(machine: Machine, name: string, but?: number): Promise<number> {
     const found = await waitFor(
       async () => {
@@ -118,10 +118,10 @@ export class LabFleet {
 
 type Status = { readonly principals: readonly { name: string; state: string; pid?: number }[] };
 
-/** A machine that boots, syncs and starts sandboxes takes seconds; an outage is found out in a minute. */
+/** Booting, syncing and starting sandboxes takes seconds; detecting an outage takes a minute. */
 const AGENT_MS_MAX = 90_000;
 
-/** What the doctor says; its exit code is checked against that. */
+/** The doctor's report; the exit code is checked against it. */
 export async function examine(machine: Machine, flags = "", user = "root"): Promise<DoctorJson> {
   const { stdout, stderr, code } = await machine.run(`${bureau} machine doctor --json ${flags}`, { user });
   let said: DoctorJson;
@@ -141,7 +141,7 @@ export const repair = (machine: Machine): Promise<DoctorJson> => examine(machine
 export const having = (report: DoctorJson, status: "pass" | "warn" | "fail" | "skip"): string[] =>
   report.checks.filter((check) => check.status === status).map(({ id }) => id);
 
-/** Of the host the lab is on: its machines have control groups without controllers (docs/lab.md). */
+/** A property of the lab's host: its machines have control groups without controllers (docs/lab.md). */
 const OF_THE_LAB = "resource-limits";
 
 /** Ids of the checks that do not pass, with their status. */
@@ -152,7 +152,7 @@ export const complaints = (said: DoctorJson): Record<string, string> =>
     ),
   );
 
-/** Connects and prints what comes; says why not. */
+/** Connects and prints what it receives, or the error. */
 export const connecting = (socket: string): string =>
   `${runtimeInside} -e 'const s = require("node:net").connect(process.argv[1]);
 s.on("connect", () => { console.log("connected"); setTimeout(() => s.destroy(), 500); });

@@ -1,10 +1,10 @@
 /**
- * A host that is not as ours are: it calls itself Ubuntu, and an ordinary user may make no sandbox there, as under its
- * AppArmor. It is told so and nothing runs unsandboxed; once its administrator lets bubblewrap through, it joins. Its
- * resolver's file is a link into /run, and private keys lie beside its certificates: every built-in template starts.
+ * A host unlike ours: its os-release says Ubuntu, and an ordinary user may create no sandbox there, as under its
+ * AppArmor. Doctor reports that and nothing runs unsandboxed. When its administrator allows bubblewrap, it joins. Its
+ * resolver file is a link into /run, and private keys lie beside its certificates. Every built-in template starts.
  *
- * The restriction is a stand-in for bubblewrap that says what bubblewrap says there, because the kernel's own switch would
- * be this whole host's.
+ * A stand-in for bubblewrap prints bubblewrap's error there, because the kernel's setting would
+ * affect the whole host.
  */
 import { expect, test } from "bun:test";
 import { quote } from "./execute.ts";
@@ -44,7 +44,7 @@ test("doctor names what is missing for sandboxes, in bubblewrap's own words", as
   expect(found?.found).toContain("setting up uid map: Permission denied");
 });
 
-test("a host where nothing can be sandboxed is no success of --fix, and runs no agent", async () => {
+test("--fix fails on a host without sandboxes, which runs no agent", async () => {
   const ubuntu = lab().machine("ubuntu");
   const joined = await ubuntu.run(`${bureau} machine doctor --fix ${fleet.doctorFlags("ubuntu")} --json`, {
     user: "alice",
@@ -57,7 +57,7 @@ test("a host where nothing can be sandboxed is no success of --fix, and runs no 
   expect((await ubuntu.run("pgrep -u bureau -f unsandboxed")).stdout).toBe("");
 });
 
-test("once its administrator allows it, it is in health and the agent runs by itself", async () => {
+test("when its administrator allows it, the host is healthy and the agent starts by itself", async () => {
   const ubuntu = lab().machine("ubuntu");
   await ubuntu.ok("mkdir -p /etc/apparmor.d && touch /etc/apparmor.d/allowed");
   await fleet.agentRuns(ubuntu, "hopeful");

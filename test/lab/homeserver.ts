@@ -13,22 +13,22 @@ import { buildInside, type Machine } from "./machine.ts";
 export type HomeserverOptions = { readonly engine: "embedded" | "synapse" };
 
 export type LabHomeserver = {
-  /** As every machine of the lab reaches it. */
+  /** Its address for every machine of the lab. */
   readonly url: string;
   readonly serverName: string;
   /** Registers any number of accounts. */
   readonly registrationToken: string;
-  /** Of a server admin, where whoever registered first is none. */
+  /** Token of a server admin, where the first account is not one. */
   readonly adminToken: string | undefined;
-  /** Takes it away, as an outage would; `start` brings it back with everything it knew. */
+  /** Stops it, as an outage would; `start` starts it again with its data. */
   stop(): Promise<void>;
   start(): Promise<void>;
 };
 
-/** What a homeserver needs of its lab. */
+/** The parts of its lab that a homeserver needs. */
 export type HomeserverSite = {
   boot(name: string): Promise<Machine>;
-  /** An address in the lab for something that is no machine. */
+  /** An address in the lab for a program that is not a machine. */
   claim(name: string): Promise<string>;
   introduce(): Promise<void>;
   readonly enclosure: Enclosure;

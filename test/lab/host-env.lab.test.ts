@@ -1,4 +1,4 @@
-/** The host environment with Nix: made without network or toolchain, one store path a program, the flake, sandboxes. */
+/** The build with Nix: made without network or toolchain, one store path per program, the flake, sandboxes. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
@@ -28,7 +28,7 @@ const closure = async (path: string): Promise<string[]> =>
 /** `/nix/store/HASH-NAME` → `NAME`. */
 const nameOf = (path: string): string => path.replace(/^\/nix\/store\/[a-z0-9]+-/u, "");
 
-test("Nix makes a whole build of it, which runs, also through links", async () => {
+test("Nix makes a complete build, which runs, even through links", async () => {
   const env = await make(buildInside);
   expect(env).toMatch(/^\/nix\/store\/[a-z0-9]+-bureau-host-env$/u);
   const expected = await n1().ok(`${buildInside}/bin/bureau version`);
@@ -52,7 +52,7 @@ test("Nix makes a whole build of it, which runs, also through links", async () =
   ]);
 });
 
-test("one changed program changes its own path, and nothing else of any size", async () => {
+test("one changed program changes only its own store path", async () => {
   const copy = "/root/changed";
   await n1().ok(
     `cp -a ${buildInside} ${copy} && chmod -R u+w ${copy} && echo '// more' >> ${copy}/lib/bureau-proxy/main.js && sed -i 's/"version": "/&9/' ${copy}/build.json`,
@@ -64,7 +64,7 @@ test("one changed program changes its own path, and nothing else of any size", a
   expect(sizes.reduce((sum, size) => sum + Number(size), 0)).toBeLessThan(2_000_000);
 });
 
-test("a Bureau that runs from the store has sandboxes whose programs work", async () => {
+test("an instance that runs from the store has working sandboxes", async () => {
   const env = await make(buildInside);
   const options = { user: "alice", timeoutMs: 120_000 };
   await n1().ok(`${env}/bin/bureau up --json`, options);
@@ -83,7 +83,7 @@ test("a Bureau that runs from the store has sandboxes whose programs work", asyn
   await n1().ok(`${env}/bin/bureau down`, options);
 });
 
-test("a flake of what the build tells makes the same path, without looking at anything else", async () => {
+test("a flake with the build's own data makes the same path without other input", async () => {
   const env = await make(buildInside);
   const told = await n1().json<{ parts: string[]; path: string }>(
     `nix-instantiate --eval --strict --json --read-write-mode ${expressions}/host-env.nix -A told --argstr build ${buildInside}`,

@@ -1,15 +1,15 @@
 /**
- * The disks machines start from: Debian trixie as a person installs it on a server, made by debootstrap once and kept in
+ * The disk images of machines: Debian trixie as installed on a server, made by debootstrap once and kept in
  * a cache folder. Nothing of Bureau is in them.
  *
  * ```
  * <cache>/lab/images/<variant>-<digest of the recipe>/   a whole root file system, never written to again
  *             packages/                                  what debootstrap downloaded
- *             lock                                       held by whoever builds
+ *             lock                                       held during a build
  * ```
  *
  * An image is built in a folder of its own and renamed when it is whole, within mount and pid namespaces that end with
- * the build: an interruption leaves nothing mounted and nothing half made. Which mirror is the matter of this host's
+ * the build: an interruption leaves nothing mounted and no partial image. The mirror comes from this host's
  * apt settings.
  */
 import { createHash } from "node:crypto";
@@ -33,7 +33,7 @@ import { execute, executeOk } from "./execute.ts";
 
 /**
  * `plain`: a server that may become a machine. `nix`: the same with Nix as Debian packages it, its daemon running, no
- * substituters, nothing in the store. `bare`: a newcomer's host, with Node, npm and git, and nothing of what we need.
+ * substituters, nothing in the store. `bare`: a newcomer's host with Node, npm and git, without our other requirements.
  */
 export type ImageVariant = "plain" | "nix" | "bare";
 
@@ -41,9 +41,9 @@ type ImageRecipe = {
   readonly suite: string;
   /** What debootstrap installs, with all it needs. */
   readonly packages: readonly string[];
-  /** What apt adds: what needs more than debootstrap understands of dependencies. */
+  /** Packages that apt adds, because debootstrap does not resolve their dependencies. */
   readonly morePackages: readonly string[];
-  /** What apt can install later without a network: downloaded, not installed. */
+  /** Packages that are downloaded only, so that apt can install them later without a network. */
   readonly downloads?: readonly string[];
   /** Path → content; modes are in `modes`, 0644 otherwise. */
   readonly files: Readonly<Record<string, string>>;
@@ -78,13 +78,13 @@ rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 # Nothing begins by itself, and nothing is to be brought up to date at the first boot.
 systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
 touch /etc/.updated /var/.updated
-# A journal that outlives a reboot, as on a server that somebody looks after.
+# A journal that survives reboots, as on a maintained server.
 mkdir -p /var/log/journal
 # A container's console needs no login prompt.
 systemctl mask console-getty.service getty.target
 rm -f /etc/resolv.conf
 rm -rf /var/log/bootstrap.log /debootstrap
-# Backups of account files differ from run to run, and nobody compares them.
+# Backups of account files differ from run to run.
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 `;
 
@@ -105,7 +105,7 @@ const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
   nix: {
     ...plain,
     morePackages: ["nix-bin", "nix-setup-systemd"],
-    // Debian's daemon listens to the group's members only.
+    // Debian's daemon accepts only members of the group.
     setUp: `${setUp}${dropPackageLists}usermod --append --groups sudo,nix-users alice\n${dropAccountBackups}`,
     files: {
       ...plain.files,
@@ -135,14 +135,14 @@ const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
   },
 };
 
-/** Two minutes on a slow mirror; a mirror that does not answer at all gives up sooner by itself. */
+/** Two minutes on a slow mirror. Without an answer debootstrap gives up sooner. */
 const BUILD_MS_MAX = 15 * 60_000;
-/** An image of a recipe nobody asked for this long is an old one. */
+/** An image that was not used for this long is removed. */
 const UNUSED_MS_MAX = 14 * 24 * 60 * 60_000;
 
 export const imageCache = (): string => testCache("lab");
 
-/** The folder of the variant's root file system; builds it, and waits for whoever builds it already. */
+/** The folder of the variant's root file system. Builds it, or waits for a build in progress. */
 export async function ensureImage(
   variant: ImageVariant,
   say: (line: string) => void = () => {},
@@ -156,7 +156,7 @@ export async function ensureImage(
     if (lock === undefined)
       throw new BureauError(
         "timeout",
-        `Somebody else builds an image in ${imageCache()} for more than ${BUILD_MS_MAX} ms`,
+        `Another process has been building an image in ${imageCache()} for more than ${BUILD_MS_MAX} ms`,
       );
     if (!existsSync(folder)) {
       say(`Making the "${variant}" image of Debian ${recipe.suite} (once; about a minute) …`);
@@ -169,13 +169,13 @@ export async function ensureImage(
   return folder;
 }
 
-/** What an interrupted build left (we hold the lock: nobody is at it), and images nobody uses. */
+/** Removes leftovers of interrupted builds (we hold the lock, so no build runs) and unused images. */
 function removeOld(images: string): void {
   for (const name of readdirSync(images)) {
     const path = join(images, name);
     const unusedMs = systemClock.now() - statSync(path).mtimeMs;
     if (!name.startsWith("building-") && unusedMs <= UNUSED_MS_MAX) continue;
-    // A build whose owner was killed may still be writing; a later run removes it.
+    // A build with a killed owner may still write; a later run removes it.
     rmSync(path, { recursive: true, force: true, maxRetries: 3 });
   }
 }
@@ -203,7 +203,7 @@ async function buildImage(recipe: ImageRecipe, folder: string): Promise<void> {
 
 const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** In namespaces of its own: what it mounts and starts ends with it. */
+/** In its own namespaces, so that its mounts and processes end with it. */
 const contained = (command: readonly string[]): string[] => [
   "unshare",
   "--mount",

@@ -1,4 +1,4 @@
-/** A bare machine joins with one sudo, and from then on nothing needs root: on both homeservers. */
+/** A bare machine joins with one sudo, and nothing needs root after that, on both homeservers. */
 import { describe, expect, test } from "bun:test";
 import { bureau, connecting, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";
@@ -40,11 +40,11 @@ for (const engine of ["embedded", "synapse"] as const)
       expect([...after].filter(([path, said]) => before.get(path) !== said)).toEqual([]);
     });
 
-    test("an operator in the group does everything unprivileged; somebody else gets nothing from any socket", async () => {
+    test("an operator in the group does everything unprivileged; another user gets nothing from any socket", async () => {
       const m1 = lab().machine("m1");
       expect(await m1.ok("id -Gn", { user: "alice" })).toContain("bureau-operators");
       expect(await m1.ok(`${installed} status`, { user: "alice" })).toContain("agent/first");
-      // alice brings her session along; nothing else of the operator's machine is needed.
+      // alice copies her session; nothing else of the operator's machine is needed.
       const session = await fleet.op.ok("cat .config/bureau/session.json");
       const credentials = await fleet.op.ok("cat .config/bureau/credentials");
       await m1.ok("umask 077; mkdir -p .config/bureau; cat > .config/bureau/session.json", {
@@ -92,16 +92,16 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(await stat("/var/bureau/cache")).toBe("bureau:bureau 755");
     });
 
-    test("a service's own socket is open to operators, and its folder shows them nothing", async () => {
+    test("a service's socket is open to operators, and its folder is not readable for them", async () => {
       const m1 = lab().machine("m1");
-      // As any program makes one: with the mode of the unit's umask, which the group has no part in.
+      // With the mode of the unit's umask, which gives the group no access.
       const serve = `require("node:net").createServer((s) => s.end("tick")).listen("/run/bureau/listen/service.sock");`;
       await fleet.op.ok("cat > clock.js", { input: serve });
       await fleet.op.ok(
         `${bureau} agent create service/clock --machine ${FLEET}/machine/m1 --template bureau/template:service --command "exec /run/bureau/programs/runtime/bun -e '$(cat clock.js)'"`,
       );
       const socket = "/run/bureau/fleet/prod/service/clock.sock";
-      // Its proxy listens from the start, the program a little later.
+      // Its proxy listens from the start, the program a moment later.
       await m1.eventually(`${connecting(socket)} | grep tick`);
       expect(await m1.ok(connecting(socket), { user: "alice" })).toContain("said: tick");
       expect((await m1.ok(`stat --format='%G %a' $(readlink -f ${socket})`)).trim()).toBe(
@@ -117,7 +117,7 @@ for (const engine of ["embedded", "synapse"] as const)
         expect((await m1.run(look, { user: "alice" })).code).not.toBe(0);
     });
 
-    test("the machine's key is sealed, never in clear on the disk, and its programs are closed", async () => {
+    test("the machine's key is sealed and never in clear on the disk, and its programs are not readable", async () => {
       const m1 = lab().machine("m1");
       expect(
         (await m1.run("grep -rIlE AGE-SECRET-KEY-1[A-Z0-9]{50} /etc /var /root /home /run/bureau /tmp"))
@@ -138,7 +138,7 @@ for (const engine of ["embedded", "synapse"] as const)
       }
       const pid = (await m1.ok("systemctl show -P MainPID bureau-launcher")).trim();
       expect((await m1.run(`cat /proc/${pid}/environ`, { user: "bureau" })).code).not.toBe(0);
-      // A network of its own, in which there is nothing.
+      // An empty network of its own.
       const links = await m1.ok(`nsenter -t ${pid} -n ip -o link`);
       expect(links.trim().split("\n")).toHaveLength(1);
     });
@@ -162,7 +162,7 @@ for (const engine of ["embedded", "synapse"] as const)
       await fleet.agentRuns(m1, "first", pid);
     });
 
-    test("units are what systemd itself finds in order", async () => {
+    test("systemd-analyze accepts the units", async () => {
       const m1 = lab().machine("m1");
       expect(await m1.run("systemd-analyze verify /etc/systemd/system/bureau*")).toMatchObject({
         code: 0,

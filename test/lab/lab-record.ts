@@ -1,9 +1,9 @@
 /**
- * Which labs there are on this host: one file each, written by the process the lab belongs to. It is what `npm run lab`
- * lists, enters and ends, and what a later run sweeps when a lab was left.
+ * The labs of this host: one file each, written by the owner process. `npm run lab`
+ * lists, enters and ends them, and a later run removes labs without an owner.
  *
- * A lab's enclosure clears up by itself when its owner ends, however it ends; sweeping is for what is left when the
- * enclosure itself was killed.
+ * A lab's enclosure cleans up when its owner ends, even by a kill. Sweeping removes leftovers of a killed
+ * enclosure.
  */
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -31,7 +31,7 @@ const recordSchema = v.object({
 });
 export type LabRecord = v.InferOutput<typeof recordSchema>;
 
-/** An enclosure that clears up takes a second or two. */
+/** Cleaning up takes an enclosure one or two seconds. */
 const CLEARING_MS_MAX = 15_000;
 
 const pathOf = (tag: string): string => join(recordFolder, `${tag}.json`);
@@ -46,7 +46,7 @@ export const removeRecord = (tag: string): void => rmSync(pathOf(tag), { force: 
 /** Every lab whose owner lives. */
 export const livingLabs = (): LabRecord[] => readRecords().filter(({ owner }) => isAlive(owner));
 
-/** Ends and removes what labs without an owner left. */
+/** Ends and removes leftovers of labs without an owner. */
 export async function sweepLabs(): Promise<void> {
   const left = readRecords().filter(({ owner }) => !isAlive(owner));
   await Promise.all(left.map(sweep));

@@ -9,7 +9,7 @@ const lab = useLab(async (opened) => {
   await Promise.all([opened.boot("m1"), opened.boot("m2")]);
 });
 
-test("two machines are up, each itself, with nothing failed", async () => {
+test("two machines are up, with their own identities and no failed unit", async () => {
   const machines = [lab().machine("m1"), lab().machine("m2")];
   for (const machine of machines) {
     expect(await machine.ok("systemctl is-system-running")).toBe("running\n");
@@ -21,7 +21,7 @@ test("two machines are up, each itself, with nothing failed", async () => {
   expect(one).not.toBe(two);
 });
 
-test("machines reach each other by name, and nothing else", async () => {
+test("machines reach only each other, by name", async () => {
   const greeting = await lab().machine("m1").ok("exec 3<>/dev/tcp/m2/22; head -c 7 <&3");
   expect(greeting).toBe("SSH-2.0");
   const outside = await lab().machine("m1").run("exec 3<>/dev/tcp/192.0.2.1/80", { timeoutMs: 20_000 });
@@ -61,7 +61,7 @@ test("secrets can be sealed to the machine", async () => {
   expect(await m1.ok("systemd-creds decrypt --name=word - -", { input: sealed })).toBe("abracadabra");
 });
 
-test("a command that takes too long is ended, with what it printed in the error", async () => {
+test("a command that exceeds its time is killed, with its output in the error", async () => {
   const m1 = lab().machine("m1");
   const late = m1.run("echo on the way; sleep 777", { timeoutMs: 5_000 });
   await expect(late).rejects.toThrow(/did not end within 5000 ms.*\non the way/su);
@@ -84,7 +84,7 @@ test("reboot and power cut keep the disk and nothing else", async () => {
   expect(await m1.journal(undefined, 5_000)).toContain("Reached target");
 });
 
-test("a listing shows what came, went and changed, and nothing after a mere reboot", async () => {
+test("a listing shows added, removed and changed entries, and none after a reboot", async () => {
   const m2 = lab().machine("m2");
   await m2.writeFile("/etc/changed", "before");
   const before = await m2.listing();

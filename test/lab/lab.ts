@@ -1,5 +1,5 @@
 /**
- * A lab: real Debian machines with real systemd, on a network of their own, for one test or one person.
+ * A lab: real Debian machines with real systemd, on their own network, for one test or one person.
  *
  * ```ts
  * await using lab = await openLab();
@@ -13,7 +13,7 @@
  * name, and sees the repository's newest build read-only at {@link buildInside}. A machine that was asked for is made
  * from nothing; nothing of an earlier lab is in it.
  *
- * Disposing takes everything away; so does the end of this process, whatever ends it (see enclosure.ts).
+ * Disposing removes everything; so does the end of this process, even by a kill (see enclosure.ts).
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, realpathSync } from "node:fs";
@@ -40,7 +40,7 @@ import { type LabNetwork, openNetwork } from "./network.ts";
 export type BootOptions = {
   /** The image to boot (image.ts); default `plain`. */
   readonly image?: ImageVariant;
-  /** Who runs commands that do not say; default `root`. */
+  /** The user of commands by default; default `root`. */
   readonly user?: string;
   /** The build at {@link buildInside}; default the newest. */
   readonly build?: string;
@@ -50,12 +50,12 @@ export type BootOptions = {
 
 export type LabOptions = {
   readonly kind?: LabRecord["kind"];
-  /** Told what takes long. */
+  /** Receives progress messages. */
   readonly say?: (line: string) => void;
 };
 
 export type Lab = AsyncDisposable & {
-  /** Tells labs apart; a few letters and digits. */
+  /** Distinguishes labs; a few letters and digits. */
   readonly tag: string;
   /** Consoles and disks; gone with the lab. */
   readonly folder: string;
@@ -68,7 +68,7 @@ export type Lab = AsyncDisposable & {
   homeserver(options: HomeserverOptions): Promise<LabHomeserver>;
   /** Pulls a machine's network cable, or plugs it in again. */
   setCable(name: string, plugged: boolean): Promise<void>;
-  /** Says that everything asked for is up, to whoever lists labs. */
+  /** Marks the lab as up in the list of labs. */
   markReady(): void;
 };
 
@@ -96,7 +96,7 @@ class OpenLab implements Lab {
   readonly #addresses = new Map<string, string>();
   /** Of every disk, in the enclosure. */
   readonly #roots: string[] = [];
-  /** The last introduction that was begun: each waits for the one before, so that the newest list is the last written. */
+  /** The latest update of the machines' host lists. Each waits for the one before, so that the newest list is written last. */
   #introduced: Promise<void> = Promise.resolve();
   #ready = false;
   #closed = false;
@@ -125,7 +125,7 @@ class OpenLab implements Lab {
     const folder = join(this.folder, name);
     const root = await makeDisk(this.enclosure, image, folder, name);
     this.#roots.push(root);
-    // Also before it boots: its units may look for the others at once.
+    // Before it boots too, because its units may look up the others at once.
     await this.#introduce();
     const machine = new Machine({
       name,

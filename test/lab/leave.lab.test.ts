@@ -1,4 +1,4 @@
-/** Machines leave the fleet: asked, lost, or cut off; and come back. On both homeservers. */
+/** Machines leave the fleet (decommissioned, offline or revoked) and rejoin, on both homeservers. */
 import { describe, expect, test } from "bun:test";
 import { bureau, examine, FLEET, installed, LabFleet } from "./fleet.ts";
 import type { Machine } from "./machine.ts";
@@ -24,7 +24,7 @@ for (const engine of ["embedded", "synapse"] as const)
       );
       return machines.map(({ name }) => name.split("/").at(-1) ?? "").sort();
     };
-    /** Nothing of it runs but the launcher and an empty terminal server, and systemd leaves it so. */
+    /** Only the launcher and an empty tmux server run, and systemd restarts nothing. */
     const isGone = async (machine: Machine): Promise<void> => {
       await machine.eventually(
         "[ $(systemctl show -P ExecMainStatus bureau-daemon) = 77 ] && ! systemctl is-active -q bureau-daemon",
@@ -35,7 +35,7 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(await machine.ok("systemctl show -P NRestarts bureau-daemon")).toBe(restarts);
     };
 
-    test("a machine that is asked to leave ends its agents with grace, and is no member any more", async () => {
+    test("a decommissioned machine ends its agents with grace and leaves the fleet", async () => {
       const m1 = lab().machine("m1");
       const started = performance.now();
       await fleet.op.ok(`${bureau} machine decommission m1 --fleet ${FLEET} --grace 10s ${fleet.adminFlags}`);
@@ -50,7 +50,7 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(told.join("\n")).toMatch(/uninstall|provision/);
     });
 
-    test("it may join again under its name, and runs what it is then told to", async () => {
+    test("it can rejoin with its name, and runs its new configuration", async () => {
       const m1 = lab().machine("m1");
       await fleet.join(m1);
       await fleet.createAgent("m1", "again", POLITE);
@@ -58,7 +58,7 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(await members()).toEqual(["m1", "m2", "m3"]);
     });
 
-    test("a machine that is off can be taken out, and learns of it when it comes back", async () => {
+    test("an offline machine can be removed, and finds out when it starts", async () => {
       const m2 = lab().machine("m2");
       await m2.shutdown();
       const { code } = await fleet.command(
@@ -84,7 +84,7 @@ for (const engine of ["embedded", "synapse"] as const)
       expect((await m3.run(`${installed} status`)).code).toBe(1);
     });
 
-    test("a machine that left can be made as if it had never been one", async () => {
+    test("a machine that left can be cleaned of every trace", async () => {
       const m3 = lab().machine("m3");
       await m3.ok(`${bureau} machine uninstall --remove-user`);
       for (const path of ["/etc/bureau", "/var/lib/bureau", "/var/bureau", "/run/bureau"])

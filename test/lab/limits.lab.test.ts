@@ -1,5 +1,5 @@
 /**
- * A user's own service manager hands control groups on: `bureau up` puts its terminals into a scope of it, and each
+ * A user's own service manager delegates control groups: `bureau up` puts its tmux server into a scope of it, and each
  * sandbox into a group of its own. How the limits themselves hold is shown on a kernel that has them (docs/lab.md).
  */
 import { expect, test } from "bun:test";

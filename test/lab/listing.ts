@@ -1,18 +1,18 @@
 /**
- * Everything that is on a machine, to tell what an act left behind: each path with its kind, owner, group, mode, and a
+ * Everything on a machine, to find what an act left behind: each path with its kind, owner, group, mode, and a
  * file's size and digest or a link's target; every user and group; every unit that is enabled. Compared with
  * `diffListings`.
  *
  * Not listed: what dies with a reboot (/proc, /sys, /dev, /run, /tmp), what is mounted from elsewhere, and what the
- * system itself writes as it runs (logs, random seed, timers). The walk never follows a link, so nothing the machine
- * holds can lead it out of the machine.
+ * system itself writes as it runs (logs, random seed, timers). The walk follows no link, so it never
+ * leaves the machine.
  */
 import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 
-/** `/path`, `user NAME`, `group NAME` or `unit NAME` → what is said of it. */
+/** `/path`, `user NAME`, `group NAME` or `unit NAME` → its description. */
 export type Listing = ReadonlyMap<string, string>;
 
 export type ListingOptions = {
@@ -67,7 +67,7 @@ export function listMachine(proc: string, units: string, options: ListingOptions
   return listing;
 }
 
-/** What differs, a line each, sorted: `+` came, `-` went, `~` changed. Empty when nothing did. */
+/** The differences, a line each, sorted: `+` added, `-` removed, `~` changed. Empty without any. */
 export function diffListings(before: Listing, after: Listing): string[] {
   const gone = [...before].filter(([name]) => !after.has(name)).map(([name, what]) => `- ${name}: ${what}`);
   const changed = [...after].flatMap(([name, now]) => {
@@ -106,7 +106,7 @@ const accountsOf = (root: string, file: string): [string, string][] =>
 const namesOf = (root: string, file: string): Map<number, string> =>
   new Map(accountsOf(root, file).map(([name, rest]) => [Number(rest.split(":")[1]), name]));
 
-/** Undefined for what went away meanwhile, as it does on a machine that is up. */
+/** Undefined for a path that disappeared, as on a running machine. */
 function ignoringGone<T>(act: () => T): T | undefined {
   try {
     return act();

@@ -1,8 +1,8 @@
 /**
  * One machine of a lab: Debian with systemd, booted by systemd-nspawn on a disk and a network of its own.
  *
- * What is known of it is asked of the kernel each time: which process is its first, and thereby whether it is up. A
- * machine that reboots, whoever told it to, is switched on again, as a real one would be.
+ * Its state is read from the kernel each time: its first process, and so whether it is up. A
+ * machine that reboots is switched on again, like a real one.
  */
 
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -31,7 +31,7 @@ export type FileOptions = {
   readonly owner?: string;
 };
 
-/** What a machine is made of; only `openLab` makes these. */
+/** The parts of a machine; only `openLab` creates them. */
 export type MachineParts = {
   readonly name: string;
   readonly address: string;
@@ -43,7 +43,7 @@ export type MachineParts = {
   readonly consoleFile: string;
   /** Host folder → where the machine sees it, read-only. */
   readonly binds: Readonly<Record<string, string>>;
-  /** Told whenever the machine went on or off. */
+  /** Called when the machine goes on or off. */
   readonly onChange: () => void;
 };
 
@@ -88,7 +88,7 @@ export class Machine {
     return JSON.parse(await this.ok(command, options)) as T;
   }
 
-  /** Runs the command again and again until it exits 0; `timeoutMs` is for all of it. Returns what it printed. */
+  /** Repeats the command until it exits 0; `timeoutMs` is the limit of all tries. Returns its output. */
   async eventually(command: string, options: RunOptions = {}): Promise<string> {
     const timeoutMs = options.timeoutMs ?? EVENTUALLY_MS_MAX;
     let last: CommandResult | undefined;
@@ -176,13 +176,13 @@ export class Machine {
   }
 
   /**
-   * Every process ends at once, in the middle of whatever it does. What had been written is on the disk: the host's
-   * kernel still has it, so this tells nothing of what was written but not synced.
+   * Ends every process at once. Written data is on the disk: the host's
+   * kernel still has it, so this does not test unsynced data.
    */
   async unplug(): Promise<void> {
     const first = this.#wayIn?.firstProcess();
-    // With it everything of the machine goes. What holds it, out here, is then left to end by itself: killed as well, it
-    // could not see its children off, and they would linger.
+    // This ends everything in the machine. The holder process outside ends by itself: if killed too, it
+    // could not reap its children, and they would remain.
     if (first === undefined || !signalProcess(first, "SIGKILL")) killCgroup(this.#parts.cgroup);
     await this.#untilOff();
   }
@@ -202,7 +202,7 @@ export class Machine {
   #switchOn(): void {
     const { enclosure, cgroup, consoleFile, onChange } = this.#parts;
     const console = openSync(consoleFile, "a");
-    // A session of its own: Ctrl-C at the terminal is not for the machine.
+    // A session of its own, so that Ctrl-C at the terminal does not reach the machine.
     const child = Bun.spawn(inGroup(makeCgroup(cgroup), enclosure.enter(this.#bootCommand())), {
       stdio: ["ignore", console, console],
       detached: true,
@@ -253,7 +253,7 @@ export class Machine {
       // Neither the host's systemd nor its machined, if there are any, need to know.
       ...["--register=no", "--keep-unit", "--settings=no"],
       `--network-namespace-path=/run/netns/${this.name}`,
-      // Root is as much root as on a machine of its own, short of what would change the host: its clock, its modules.
+      // Root has all rights inside, except those that change the host: its clock, its modules.
       ...[
         "--capability=all",
         "--drop-capability=CAP_SYS_MODULE,CAP_SYS_TIME",
@@ -280,14 +280,14 @@ export class Machine {
     );
   }
 
-  /** What is under way inside, while it still is: its journal is gone with it. */
+  /** The running jobs inside, while it still runs: its journal ends with it. */
   async #whatHoldsItUp(): Promise<string> {
     const look = `systemctl list-jobs --no-pager; ps axf -o pid,stat,wchan:24,etimes,args; journalctl --no-pager --lines ${JOURNAL_LINES}`;
     try {
       const { stdout, stderr } = await this.run(look, { user: "root", timeoutMs: 10_000 });
       return `Inside:\n${stdout}${stderr}`;
     } catch (error) {
-      return `Inside nobody answers: ${messageOf(error)}\n`;
+      return `The machine does not answer: ${messageOf(error)}\n`;
     }
   }
 }

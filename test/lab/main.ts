@@ -5,7 +5,7 @@
  * up [--engine embedded|synapse] [--nix] [NAME…]   boots machines (m1 if none is named) that stay until `down`
  * list                                             labs on this host and their machines
  * shell NAME [--user USER]                         a shell in a machine: of a lab that is up, or freshly booted
- * down [TAG…]                                      takes away what `up` made: every lab, or those named
+ * down [TAG…]                                      removes what `up` made: every lab, or the named ones
  * ```
  */
 

@@ -23,7 +23,7 @@ export async function openNetwork(enclosure: Enclosure): Promise<LabNetwork> {
   await ip("link", "add", bridge, "type", "bridge");
   await ip("address", "add", `${subnet}.1/24`, "dev", bridge);
   await ip("link", "set", bridge, "up");
-  // Says so at once to whoever looks for something outside, instead of leaving it to time out.
+  // Refuses connections to the outside at once, instead of a timeout.
   await ip("route", "add", "unreachable", "default");
   await enclosure.executeOk(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
   const cables = new Map<string, string>();

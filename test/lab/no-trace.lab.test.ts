@@ -1,6 +1,6 @@
 /**
- * A host that has left is as it was before it came: every file with owner, mode and content, every user, group and unit.
- * Also when the doctor was killed on the way in, and the uninstall on the way out.
+ * A host that left is as it was before it joined: every file with owner, mode and content, every user, group and unit.
+ * This holds when the doctor was killed while joining, and the uninstall while leaving.
  */
 import { expect, test } from "bun:test";
 import { bureau, complaints, examine, LabFleet } from "./fleet.ts";
@@ -14,7 +14,7 @@ let fleet: LabFleet;
 const lab = useLab(async (opened) => {
   const machines = Promise.all(["m1", "m2", "m3", "m4"].map((name) => opened.boot(name)));
   [fleet] = await Promise.all([LabFleet.open(opened, "embedded"), machines]);
-  // sudo notes in people's homes that it was used.
+  // sudo leaves a file in users' homes.
   for (const machine of await machines) await machine.ok("sudo -n true", { user: "alice" });
 });
 
@@ -46,7 +46,7 @@ async function expectNoTrace(machine: Machine, before: State): Promise<void> {
 const uninstall = (flags = ""): string => `${bureau} machine uninstall ${flags}`;
 
 test(
-  "a dry run changes nothing and says everything; joining and leaving leaves no trace; files are never thrown away unasked",
+  "a dry run changes nothing and shows every action; joining and leaving leaves no trace; no file is deleted unasked",
   async () => {
     const m1 = lab().machine("m1");
     const before = await stateOf(m1);
@@ -79,10 +79,10 @@ test(
 );
 
 test(
-  "killed again and again on the way in and on the way out, it completes and leaves no trace",
+  "killed repeatedly while joining and leaving, it completes and leaves no trace",
   async () => {
     const m2 = lab().machine("m2");
-    // What a killed systemd-sysusers leaves, once before Bureau came and once while it worked for it.
+    // Leftovers of a killed systemd-sysusers, once before Bureau joined and once during its join.
     await m2.writeFile("/etc/.#group0000000000000001", "others'\n");
     const before = await stateOf(m2);
     const bootstrap = await fleet.provision("m2");
@@ -100,7 +100,7 @@ test(
 );
 
 test(
-  "tools of the host that are cut off between two of their writes cost neither a trace nor the way back",
+  "host tools killed between two writes leave no trace and do not prevent the undo",
   async () => {
     const m2 = lab().machine("m2");
     // An administrator's own copy is named like what groupdel leaves.
@@ -108,7 +108,7 @@ test(
     const before = await stateOf(m2);
     await m2.ok("mkdir /etc/bureau; touch /etc/bureau/installed.json.0123456789ab.tmp");
     await fleet.join(m2, "m2-cut");
-    /** What is found before the host's own, and once. */
+    /** Found before the host's own program, once. */
     const tool = (name: string, script: string): Promise<unknown> =>
       m2.writeFile(
         `/usr/local/sbin/${name}`,
@@ -133,7 +133,7 @@ test(
   TEST_MS_MAX,
 );
 
-/** Runs it, killed later each time by a seventh, until it ends by itself; how often it was killed. */
+/** Runs it and kills it, a seventh later each time, until it ends by itself. Returns the number of kills. */
 async function killedOnTheWay(machine: Machine, command: string): Promise<number> {
   for (let kills = 0; ; kills++) {
     const afterMs = 60 * 1.15 ** kills;
@@ -147,7 +147,7 @@ async function killedOnTheWay(machine: Machine, command: string): Promise<number
 }
 
 test(
-  "what was there before is put back, and what others put there stays",
+  "restores replaced files, and keeps files of others",
   async () => {
     const m3 = lab().machine("m3");
     await m3.ok(
@@ -171,7 +171,7 @@ test(
 );
 
 test(
-  "user and groups stay unless they are to go, and go later when asked; files stay when they are to be kept",
+  "keeps user and groups without --remove-user, removes them later with it; keeps files with --keep-data",
   async () => {
     const m4 = lab().machine("m4");
     const before = await stateOf(m4);
@@ -185,7 +185,7 @@ test(
     );
     expect(await m4.readFile("/var/bureau/workspace/note")).toBe("mine\n");
     expect((await m4.run("id -nG alice | grep -w bureau-operators")).code).toBe(1);
-    // It may join again meanwhile, and what it made the first time is still known.
+    // It may rejoin in between, and the record of the first time is still known.
     await fleet.join(m4, "m4-again");
     await m4.ok(uninstall("--remove-user --discard-data"));
     await expectNoTrace(m4, before);

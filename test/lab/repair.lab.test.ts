@@ -1,4 +1,4 @@
-/** How the doctor repairs: once through sudo, with backups, without ending what runs, and never more than is needed. */
+/** How the doctor repairs: through one sudo, with backups, without ending running agents, and only what is needed. */
 import { expect, test } from "bun:test";
 import { bureau, complaints, examine, LabFleet } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";
@@ -14,7 +14,7 @@ const lab = useLab(async (opened) => {
 const unit = "/etc/systemd/system/bureau-daemon.service";
 
 test(
-  "what a fix replaced is put back by --undo, with owner and mode, and the next fix replaces it again",
+  "--undo restores replaced files with owner and mode, and the next fix replaces them again",
   async () => {
     const m1 = lab().machine("m1");
     await m1.ok(
@@ -36,7 +36,7 @@ test(
 );
 
 test(
-  "sudo is asked for once, and not at all when nothing needs it",
+  "asks for sudo once, and not at all when nothing needs it",
   async () => {
     const m1 = lab().machine("m1");
     await m1.writeFile(
@@ -57,7 +57,7 @@ test(
 );
 
 test(
-  "without sudo it says so and changes nothing",
+  "without sudo reports that and changes nothing",
   async () => {
     const m1 = lab().machine("m1");
     await m1.ok("chmod 0755 /var/lib/bureau");
@@ -88,7 +88,7 @@ test(
 );
 
 test(
-  "what runs in sandboxes goes on through repairs of the launcher, its socket and its unit",
+  "sandboxes keep running through repairs of the launcher, its socket and its unit",
   async () => {
     const m1 = lab().machine("m1");
     await fleet.do(
@@ -110,7 +110,7 @@ test(
 );
 
 test(
-  "a machine that was told a wrong homeserver is told the right one, and what runs learns it",
+  "a corrected homeserver address reaches the running programs",
   async () => {
     const m1 = lab().machine("m1");
     const url = (await m1.ok("sed -n s/^BUREAU_HOMESERVER_URL=//p /etc/bureau/machine.conf")).trim();
@@ -125,7 +125,7 @@ test(
 );
 
 test(
-  "a machine that was rebooted is in health",
+  "a machine is healthy after a reboot",
   async () => {
     const m1 = lab().machine("m1");
     await m1.reboot();
@@ -136,7 +136,7 @@ test(
 );
 
 test(
-  "one check alone, an unknown one, and what cannot go together",
+  "a single check, an unknown check, and contradicting flags",
   async () => {
     const m1 = lab().machine("m1");
     const said = await examine(m1, "--check homeserver --check clock,disk-run", "alice");

@@ -2,7 +2,7 @@
  * A newcomer's host runs the README's two commands: Debian with Node, npm and git, an ordinary user, no sudo. What is
  * missing is named with the command that installs it; the host's administrator runs that command as printed.
  *
- * The lab has no way out: npm reads the packages of the lock file from a cache that this host fills, and apt finds what
+ * The lab has no route to the outside: npm reads the packages of the lock file from a cache that this host fills, and apt finds what
  * the image downloaded.
  */
 import { expect, test } from "bun:test";
@@ -13,7 +13,7 @@ import type { Machine } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const FILL_MS_MAX = 10 * 60_000;
-/** Half an hour on a machine that is five times as slow as usual. */
+/** Half an hour on a machine five times slower than usual. */
 const SUITE_MS_MAX = 30 * 60_000;
 
 const lab = useLab(async (opened) => {

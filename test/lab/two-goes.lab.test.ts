@@ -1,6 +1,6 @@
 /**
- * Joining in two goes: the host is prepared without a bootstrap file, and joins when that has come. What is shown is
- * what is done; what cannot work yet is not started; run again, nothing is left to do.
+ * Joining in two runs: the first prepares the host without a bootstrap file, the second joins with it. The shown plan is
+ * executed exactly, programs that cannot work yet are not started, and another run has nothing to do.
  */
 import { expect, test } from "bun:test";
 import { bureau, complaints, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
@@ -31,7 +31,7 @@ test("doctor first reports a bare host, with a command that works there as print
   if (behindSudo !== undefined) await m1.ok(`sudo ${behindSudo} version`, alice);
 });
 
-test("without a bootstrap file the host is prepared, and no program starts that cannot work yet", async () => {
+test("without a bootstrap file prepares the host, and starts no program that cannot work yet", async () => {
   const m1 = lab().machine("m1");
   const flags = fleet.doctorFlags("m1").replace(" --bootstrap-file -", "");
   const { stdout, stderr, code } = await m1.run(`${bureau} machine doctor --fix ${flags}`, alice);
@@ -49,7 +49,7 @@ test("without a bootstrap file the host is prepared, and no program starts that 
   expect(said).toStartWith(`This host is prepared as ${FLEET}/machine/m1, and has not joined its fleet.`);
 });
 
-test("the second go shows all its actions, joins, and removes the used file", async () => {
+test("the second run shows all its actions, joins, and removes the used file", async () => {
   const m1 = lab().machine("m1");
   await m1.ok("umask 077; cat > bootstrap.json", { ...alice, input: await fleet.provision("m1") });
   const again = `${bureau} machine doctor --fix --bootstrap-file bootstrap.json`;
@@ -76,7 +76,7 @@ test("another run after success, without the file, has nothing to do", async () 
   expect({ code, changes: JSON.parse(stdout).changes }).toEqual({ code: 0, changes: [] });
 });
 
-test("status is unknown for users without access, and away while the homeserver is down", async () => {
+test("status is unknown for users without access, and unreachable while the homeserver is down", async () => {
   const m1 = lab().machine("m1");
   const asked = await m1.run(`${installed} status --json`, { user: "mallory" });
   expect(asked.code).toBe(1);

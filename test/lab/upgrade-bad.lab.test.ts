@@ -1,6 +1,6 @@
 /**
- * Versions that do not work, on machines with systemd and at the times everybody has: each is taken back by itself, in
- * time, with its reason, and no agent notices. Whatever can be tried at once is, on machines of one fleet.
+ * Bad builds on machines with systemd and with the default times: each is rolled back automatically, in
+ * time, with its reason, and no agent is interrupted. Independent cases run concurrently, on machines of one fleet.
  *
  * `BUREAU_BAD_ROUNDS` says how often each is tried.
  */
@@ -26,7 +26,7 @@ const STATE = "/var/lib/bureau/upgrade-state.json";
 const LINK = "/var/bureau/programs/current";
 /** Each costs some of the host's inotify instances, of which there are 128 by default, for all labs together. */
 const POOL = ["m1", "m2", "m3", "m4", "m5", "m6"];
-/** For an attempt that is waited for to its end, and its turn on a machine. */
+/** Milliseconds for a whole attempt, including its wait for a machine. */
 const TEST_MS_MAX = 600_000;
 
 const environments = new HostEnvironments();
@@ -52,7 +52,7 @@ const lab = useLab(async (opened) => {
     LabFleet.open(opened, "embedded"),
     ...[...POOL, "small"].map((name) => opened.boot(name, { binds })),
   ]);
-  // What this machine remembers lies on a disk that is soon full.
+  // The state of this machine lies on a disk that the test fills.
   await opened
     .machine("small")
     .ok("mkdir -p /var/lib/bureau && mount -t tmpfs -o size=4M tmpfs /var/lib/bureau");
@@ -101,7 +101,7 @@ async function upgrade(machine: Machine, path: string, flags = "--wait --timeout
   }
 }
 
-/** What the machine says of its versions in its room. */
+/** The machine's report of its builds in its room. */
 async function versionOf(machine: Machine): Promise<MachineVersion> {
   const { version } = await fleet.json<{ version: MachineVersion }>(
     `machine show ${machine.name} --fleet ${FLEET}`,
@@ -130,12 +130,12 @@ type Bad = {
   readonly path: string;
   readonly outcome: "rolled-back" | "refused";
   readonly reason: RegExp;
-  /** From the request to the report, without which nobody knows. */
+  /** From the request to the report. */
   readonly secondsMax: number;
 };
 
 const [PROMPT, HUNG] = [30, 60];
-/** Of that, 10 to 20 s pass before anything is wrong; a machine that is short of processors needs the rest. */
+/** 10 to 20 s of it pass before the fault; the rest is for a busy machine. */
 const LATE = 45;
 const rolledBack = (what: string, path: string, reason: RegExp, secondsMax = PROMPT): Bad => ({
   ...{ what, path, outcome: "rolled-back", reason, secondsMax },
@@ -231,7 +231,7 @@ const bad: readonly Bad[] = [
   ),
   refused("a path that is not there", join(buildsInside, "none"), /not on this machine/),
   refused(
-    "a store path that nobody has",
+    "an unknown store path",
     "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bureau-host-env",
     /cannot fetch|no Nix here/,
   ),
@@ -251,7 +251,7 @@ async function attempt(machine: Machine, { path, outcome, reason, secondsMax }: 
   const said = await upgrade(machine, path);
   const took = performance.now() - began;
   const now = await versionOf(machine);
-  // The launcher of before answers, too.
+  // The previous launcher answers too.
   await machine.eventually(`${installed} status | grep -q worker.*running`);
   const back = performance.now() - began;
   const answers = await Promise.all(asking.map((stop) => stop()));
@@ -260,7 +260,7 @@ async function attempt(machine: Machine, { path, outcome, reason, secondsMax }: 
   expect(said.reason ?? "", where).toMatch(reason);
   expect(now, where).toMatchObject({ state: "failed", reason: said.reason, request_id: said.request_id });
   expect(now.history[0], where).toMatchObject({ request_id: said.request_id, outcome });
-  // Asked for again, the same version was tried again; the request before was not.
+  // A second request tries the same build again; the earlier request is not repeated.
   expect(now.history.slice(1, 3)).toEqual(before.history.slice(0, 2));
   expect(now.programs).toEqual(before.programs);
   expect(await linkOf(machine)).toBe(link);
@@ -274,7 +274,7 @@ async function attempt(machine: Machine, { path, outcome, reason, secondsMax }: 
   return `${outcome} after ${seconds(took)} (longest answer ${seconds(longest)}): ${said.reason}`;
 }
 
-/** A daemon that starts anew does not try it again. */
+/** A restarted daemon does not try it again. */
 async function isLeftAlone(machine: Machine): Promise<void> {
   const { history } = await versionOf(machine);
   await machine.ok("systemctl restart bureau-daemon");
@@ -303,15 +303,15 @@ test.concurrent.each(bad.filter(({ what }) => only.test(what)))(
   TEST_MS_MAX,
 );
 
-/** A condition of the shell: the request under way there has come that far. */
+/** A shell condition: the current request has reached that step. */
 const isAt = (step: string): string => `grep -q '"step": *"${step}"' ${STATE}`;
 
-/** The version of before has written all that it writes until it is replaced. */
+/** The previous build has written everything before its replacement. */
 const isTried = "[ -e /var/lib/bureau/daemon-watchdog.cbor ]";
 
 /** Every free page of the disk. */
 const fill = "dd if=/dev/zero of=/var/lib/bureau/full bs=4k 2>/dev/null; true";
-/** From a step on, also the pages that others give back. */
+/** From a step on, also pages that other processes free. */
 const until = (condition: string): string =>
   `while ! { ${condition}; }; do sleep 0.02; done
    for i in $(seq 200); do dd if=/dev/zero of=/var/lib/bureau/full bs=4k oflag=append conv=notrunc 2>/dev/null; sleep 0.1; done`;
@@ -348,7 +348,7 @@ test.concurrent.each([
       expect(await fleet.agentRuns(small, "worker")).toBe(agent);
       expect(await pidOf(small, "bureau-daemon")).toBe(daemon);
       expect(await linkOf(small)).toBe(link);
-      // Neither while the disk is full nor later is it tried again by itself.
+      // It is not retried, neither while the disk is full nor later.
       await isLeftAlone(small);
       await small.ok("rm /var/lib/bureau/full");
       await isLeftAlone(small);
@@ -357,7 +357,7 @@ test.concurrent.each([
   TEST_MS_MAX,
 );
 
-/** What happens on the machine with the small disk happens one after another. */
+/** Cases on the machine with the small disk run one after another. */
 let last: Promise<void> = Promise.resolve();
 function turn(work: () => Promise<void>): Promise<void> {
   const mine = last.catch(() => {}).then(work);
@@ -365,13 +365,13 @@ function turn(work: () => Promise<void>): Promise<void> {
   return mine;
 }
 
-/** A version that works and is not the one that runs there. */
+/** A working build other than the current one. */
 async function otherGood(machine: Machine): Promise<string> {
   const link = await linkOf(machine);
   return good.find((path) => path !== link) ?? "";
 }
 
-/** What became of a request, whenever that is. */
+/** The outcome of a request. */
 async function outcomeOf(machine: Machine, request: string): Promise<MachineVersion["history"][number]> {
   for (const end = performance.now() + OUTCOME_MS_MAX; performance.now() < end; ) {
     const found = (await versionOf(machine)).history.find(({ request_id }) => request_id === request);
@@ -403,7 +403,7 @@ const cuts: readonly { readonly of: string; readonly bad?: string; readonly at: 
   { of: "a launcher that exits after six seconds", bad: launcherExitsLater, at: [1.6, 3] },
   { of: "a launcher that exits after six seconds", bad: launcherExitsLater, at: [7.2, 7.6] },
 ];
-/** Cut off this often a request is given up. */
+/** A request is given up after this many interruptions. */
 const CUT_OFF_MAX = 3;
 
 test.concurrent.each([...cuts])(
@@ -414,7 +414,7 @@ test.concurrent.each([...cuts])(
       const target = path ?? (await otherGood(machine));
       const { request_id } = await upgrade(machine, target, "");
       for (const after of at) {
-        // Only what has begun can be cut off.
+        // Only a started request can be interrupted.
         if (at.length >= CUT_OFF_MAX)
           await machine.eventually(`grep -q ${request_id} ${STATE} && grep -q '"step"' ${STATE}`);
         await Bun.sleep(after * 1_000);
@@ -442,7 +442,7 @@ test.concurrent.each([...cuts])(
 const OUTAGE_MS = 30_000;
 
 test(
-  "a homeserver that is away for everybody is held against nobody; a version that cannot reach it, is",
+  "a homeserver outage does not count against a build; a build that cannot reach the homeserver fails",
   async () => {
     const machines = POOL.slice(0, 4).map((name) => lab().machine(name));
     const agents = await Promise.all(machines.map((machine) => fleet.agentRuns(machine, "worker")));
@@ -458,7 +458,7 @@ test(
       machines.map((machine) => machine.ok(`while ! ${isAt("daemon")}; do sleep 0.02; done`)),
     );
     await fleet.hs.stop();
-    // Long enough for every version to have been given up for not being in sync.
+    // Long enough for every build to fail for not being in sync.
     await Bun.sleep(OUTAGE_MS);
     for (const [index, machine] of machines.entries()) {
       const { history } = JSON.parse(await machine.readFile(STATE)) as Pick<MachineVersion, "history">;

@@ -1,6 +1,6 @@
 /**
- * Upgrades back and forth under load on a machine with systemd: no client is failed, no sandbox notices, nothing leaks.
- * Half of them while agents come and go all the time. `BUREAU_UPGRADE_ROUNDS` says how many.
+ * Upgrades back and forth under load on a machine with systemd: no client fails, no sandbox is interrupted, nothing leaks.
+ * Half of them run while agents are created and destroyed. `BUREAU_UPGRADE_ROUNDS` says how many.
  */
 import { afterAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
@@ -14,14 +14,14 @@ import { buildsInside, runtimeInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 const rounds = Number(process.env["BUREAU_UPGRADE_ROUNDS"] ?? 30);
-/** A round takes some three seconds; a machine that is short of everything, and agents that come and go, take theirs. */
+/** A round takes about three seconds, more on a busy machine or with agents being created. */
 const ROUND_MS_MAX = 30_000;
 /** Between the first and the last third of a phase: one descriptor of each of the ten upgrades between them would be more. */
 const FDS_GROWTH_MAX = 8;
 const PRIVATE_KB_GROWTH_MAX = 8_000;
-/** Rounds in which whatever is opened once is opened: what both versions have come to is compared with the end. */
+/** Warm-up rounds: descriptors opened once are open after them. Their values are compared with those at the end. */
 const WARM_UP = 4;
-/** As short as shows what is to be shown: the defaults wait for what only time brings. */
+/** Short times suffice here: the defaults wait for faults that appear only with time. */
 const times = { proof: 15_000, soak: 400, launcherProof: 15_000, launcherSoak: 300, margin: 5_000 };
 
 const environments = new HostEnvironments();
@@ -82,7 +82,7 @@ const targetsFor = (token: string): readonly LoadTarget[] => [
   },
 ];
 
-/** Clients at every socket from now on; the function it returns ends them and says what they saw. */
+/** Starts clients at every socket. The returned function stops them and returns their results. */
 async function startClients(): Promise<() => Promise<Record<string, LoadResult>>> {
   const stopFile = "/root/asked-enough";
   await m1().ok(`rm -f ${stopFile}`);
@@ -91,7 +91,7 @@ async function startClients(): Promise<() => Promise<Record<string, LoadResult>>
   const asking = m1().ok(`${runtimeInside} /opt/inside/load-clients.ts ${stopFile} /root/targets.json`, {
     timeoutMs: (rounds + 1) * ROUND_MS_MAX,
   });
-  // Whoever waits for them may be gone by then.
+  // Their caller may have ended by then.
   asking.catch(() => {});
   return async () => {
     await m1().ok(`touch ${stopFile}`);
@@ -101,7 +101,7 @@ async function startClients(): Promise<() => Promise<Record<string, LoadResult>>
 
 let turn = 0;
 
-/** To whichever of the two does not run; the milliseconds the machine says it took. */
+/** Upgrades to the build that does not run. Returns the milliseconds that the machine reports. */
 async function upgrade(): Promise<number> {
   const to = turn++ % 2 === 0 ? `${buildsInside}/a` : `${buildsInside}/b`;
   const flags = `--fleet ${FLEET} --host-env ${to} --on-machine --wait --json`;
@@ -117,7 +117,7 @@ async function upgrade(): Promise<number> {
 
 const census = (): Promise<Census> => m1().json<Census>(`${runtimeInside} /opt/inside/census.ts`);
 
-/** Every sandbox that is to live through everything: its program, its proxy, and when it started. */
+/** Every sandbox that must survive: its program, its proxy, and its start time. */
 async function steady(): Promise<Record<string, unknown>> {
   const { principals } = await m1().json<{ principals: Record<string, unknown>[] }>(
     `${installed} status --json`,
@@ -140,17 +140,17 @@ async function counted(): Promise<number[]> {
     .map(Number);
 }
 
-/** Ends them; how many came and went. */
+/** Ends them; returns how many were created and destroyed. */
 type Churn = () => Promise<number>;
 
-/** Agents that come and go, each of which must come, once, and go, until told to stop. */
+/** Creates and destroys agents until stopped. Each must start once and end. */
 function churn(first: number, holds: () => Promise<void>): Churn {
   let going = true;
   let done = 0;
   const work = async (): Promise<void> => {
     for (; going; done++) {
       const number = first + done;
-      // What it runs is how it is found among all processes.
+      // Its command identifies it among all processes.
       const [name, program] = [`churn-${number}`, `sleep ${70_000 + number}`];
       await fleet.createAgent("m1", name, `exec ${program}`);
       const pid = await m1().eventually(`pgrep -xf '${program}'`);
@@ -172,7 +172,7 @@ function churn(first: number, holds: () => Promise<void>): Churn {
   };
 }
 
-/** Upgrades back and forth while clients ask; what is wrong with an agent that comes or goes meanwhile is thrown. */
+/** Upgrades back and forth under client load. Throws on a fault of an agent that starts or ends meanwhile. */
 async function phase(name: string, count: number, startChurns: (upgraded: () => Promise<void>) => Churn[]) {
   const stopClients = await startClients();
   const durations: number[] = [];
@@ -200,7 +200,7 @@ async function phase(name: string, count: number, startChurns: (upgraded: () => 
   nothingGrew(seen);
 }
 
-/** What each upgrade leaves open or allocated the next would have too. After each of them, in one phase. */
+/** Descriptors and memory after each upgrade of one phase: a leak accumulates. */
 function nothingGrew(seen: readonly Census[]): void {
   const few = Math.max(1, Math.floor(seen.length / 3));
   for (const name of Object.keys(seen[0]?.programs ?? {}))
@@ -211,14 +211,14 @@ function nothingGrew(seen: readonly Census[]): void {
       const each = seen.map(({ programs }) => programs[name]?.[value] ?? 0);
       const [first, last] = [median(each.slice(0, few)), median(each.slice(-few))];
       console.log(`${name}: ${first} → ${last} ${unit} (at most ${Math.max(...each)})`);
-      // The terminals keep what agents print, up to a limit.
+      // tmux keeps the agents' output, up to a limit.
       if (name !== "bureau-terminals" || value === "fds")
         expect(last - first, name).toBeLessThanOrEqual(growth);
     }
 }
 
 test(
-  "versions come and go under load, half of the time while agents come and go: nobody notices",
+  "upgrades under load, half of them while agents are created and destroyed, interrupt no client",
   async () => {
     for (let round = 0; round < WARM_UP; round++) await upgrade();
     const [before, started] = [await steady(), await eventuallyQuiet(underWay, [[], 3, 3, []])];
@@ -238,14 +238,14 @@ test(
   (rounds + WARM_UP + 4) * ROUND_MS_MAX,
 );
 
-test("what was started before an upgrade and ends after it leaves no process behind, not even a dead one", async () => {
+test("a program started before an upgrade that ends after it leaves no process, not even a zombie", async () => {
   await upgrade();
   for (const agent of ["counter", "service/clock"]) await fleet.do(`agent destroy ${agent} ${onM1}`);
   await m1().eventually(`[ -z "$(ls /run/bureau/fleet/prod/sandbox)" ]`);
   await eventuallyQuiet(underWay, [[], 1, 1, []]);
 });
 
-/** What the machine did around each failure of a client. */
+/** The machine's log around each failure of a client. */
 async function tellOfFailures(clients: Record<string, LoadResult>): Promise<void> {
   for (const [name, { failures }] of Object.entries(clients))
     for (const failure of failures) {
@@ -256,7 +256,7 @@ async function tellOfFailures(clients: Record<string, LoadResult>): Promise<void
     }
 }
 
-/** Polls, because what was told to end a moment ago may still be at it. */
+/** Polls, because a process may take a moment to end. */
 async function eventuallyQuiet<T>(look: (now: Census) => T, wanted: T): Promise<Census> {
   let now = await census();
   for (let tries = 0; tries < 20 && !Bun.deepEquals(look(now), wanted); tries++) now = await census();
@@ -284,7 +284,7 @@ const underWay = ({ zombies, proxies, proxyUnits, files }: Census) => [
   ...[zombies, proxies, proxyUnits, files.filter((path) => /\.tmp$|\/unsent/.test(path))],
 ];
 
-/** Not the last screen of an agent that is gone, kept for whoever asks, nor what is known to work of one that stays. */
+/** Excludes the kept last screen of an ended agent, and the history of a running one. */
 const isPassing = (path: string): boolean =>
   !path.includes("/last-output/") && !/\/spec-history\/(agent\+counter|service\+clock)\.json$/.test(path);
 

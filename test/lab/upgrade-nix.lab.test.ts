@@ -1,6 +1,6 @@
 /**
- * Versions from a Nix binary cache: fetched by a daemon without privilege, refused with nothing changed when they cannot
- * be had or trusted, kept from garbage collection as long as anything needs them, and gone without a trace afterwards.
+ * Builds from a Nix binary cache: fetched by an unprivileged daemon, refused without a change when they cannot
+ * be fetched or trusted, protected from garbage collection while in use, and removed completely afterwards.
  */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
@@ -13,11 +13,11 @@ import { useLab } from "./use-lab.ts";
 const repository = join(import.meta.dir, "../..");
 const checkout = "/opt/checkout";
 const CACHE = "http://builder:8080";
-/** A version waits for nothing here but its own start. */
+/** A build waits only for its own start here. */
 const times = { proof: 25_000, soak: 1_500, launcherProof: 10_000, launcherSoak: 1_000 };
 const TEST_MS_MAX = 240_000;
 
-/** Serves /srv/cache; a file "slow" beside it makes every NAR wait, so that somebody can watch. */
+/** Serves /srv/cache; a file "slow" beside it delays every NAR, so that progress is visible. */
 const server = `
 Bun.serve({ port: 8080, async fetch({ url }) {
   const path = new URL(url).pathname;
@@ -49,7 +49,7 @@ const lab = useLab(async (opened) => {
   trusted = (await builder.ok("cat /root/good.pub")).trim();
   await serve();
   await fleet.do(`fleet cache ${FLEET} --url ${CACHE} --public-key ${trusted}`);
-  // What Nix makes for itself, once, when it keeps or collects anything.
+  // Files that Nix creates for itself, once, when it keeps or collects paths.
   await m1().ok(
     "nix-store --realise $(nix-store --add /etc/hostname) --add-root /root/kept && rm /root/kept && nix-collect-garbage",
   );
@@ -78,7 +78,7 @@ async function serve(): Promise<void> {
   await builder().eventually("curl -s http://localhost:8080/ -o /dev/null");
 }
 
-/** Makes a version as an operator does, on the machine that has Nix and a checkout. */
+/** Makes a build as an operator does, on the machine with Nix and a checkout. */
 async function make(stamp: string): Promise<string> {
   const script = `${runtimeInside} ${checkout}/scripts/host-env.ts --print --build ${buildInside} --stamp ${stamp} --out /root/out`;
   return (await builder().ok(script, { timeoutMs: 120_000 })).trim();
@@ -122,7 +122,7 @@ let v3: string;
 let untrusted: string;
 
 test(
-  "the one sudo lets Nix ask the fleet's cache, and trust it, and the system user talk to Nix",
+  "the one sudo lets Nix use and trust the fleet's cache, and the system user use Nix",
   async () => {
     await fleet.join(m1());
     expect(await m1().readFile("/etc/nix/nix.conf")).toContain(`extra-trusted-public-keys = ${trusted}`);
@@ -134,7 +134,7 @@ test(
 );
 
 test(
-  "a version that is not there is fetched, while whoever waits sees so, and taken in place",
+  "a missing build is fetched with visible progress, then upgraded to in place",
   async () => {
     v1 = await make("v1");
     await push(v1);
@@ -154,7 +154,7 @@ test(
 );
 
 test(
-  "what cannot be had is refused with the reason, and nothing is changed",
+  "a build that cannot be fetched is refused with the reason, and nothing changes",
   async () => {
     v2 = await make("v2");
     untrusted = await make("untrusted");
@@ -178,7 +178,7 @@ test(
     await builder().ok("systemctl stop cache");
     await refused(v2, /the fleet's cache http:\/\/builder:8080 does not answer/u);
     await serve();
-    // That it was not there is not remembered.
+    // The failed look-up is not cached.
     await push(v2);
     await fleet.createAgent("m1", "held", "sleep 100000");
     await fleet.agentRuns(m1(), "held");
@@ -188,7 +188,7 @@ test(
 );
 
 test(
-  "garbage collection leaves what runs, what ran before, and what a sandbox still sees",
+  "garbage collection keeps the running build, the previous one, and those that a sandbox still uses",
   async () => {
     v3 = await make("v3");
     await push(v3);
@@ -207,7 +207,7 @@ test(
 );
 
 test(
-  "where versions are made, the last two are kept; a rootless instance keeps those it needs by itself",
+  "the last two builds are kept where builds are made; a rootless instance keeps those it needs",
   async () => {
     const areThere = async (...paths: string[]): Promise<boolean[]> =>
       Promise.all(paths.map(async (path) => (await builder().run(`test -e ${path}`)).code === 0));
@@ -226,7 +226,7 @@ test(
 );
 
 test(
-  "back in a plain folder only the version before is kept; who leaves leaves nothing to Nix",
+  "with a plain folder again only the previous build is kept; a machine that leaves removes its Nix roots",
   async () => {
     const plain = (await m1().ok("ls -d /var/bureau/builds/*")).trim();
     await take(plain);

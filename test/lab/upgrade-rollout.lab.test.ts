@@ -1,4 +1,4 @@
-/** Rollouts over machines with systemd: previewed, canaried, halted, taken back, gone on with by somebody else. */
+/** Rollouts over machines with systemd: preview, canary, halt, rollback, resume by another operator. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { Rollout } from "@bureau/schema/rollout";
 import { HostEnvironments, prepend } from "../upgrade/host-environments.ts";
@@ -8,7 +8,7 @@ import type { Machine } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
 setDefaultTimeout(120_000);
-/** Half a minute a machine becomes a few seconds. */
+/** Shortens half a minute per machine to a few seconds. */
 const TIMES = { proof: 10_000, soak: 1_000, launcherProof: 10_000, launcherSoak: 1_000, judge: 5_000 };
 const NAMES = ["m1", "m2", "m3", "m4", "m5"] as const;
 /** Off from the beginning, so that it has no young heartbeat when its turn comes. The others are the pool. */
@@ -61,7 +61,7 @@ async function bootQuick(opened: Lab, name: string, binds: Readonly<Record<strin
   );
 }
 
-/** As an operator does: labels are a machine's, beside what it says of itself. */
+/** As an operator does: labels lie beside the machine's own facts. */
 async function label(name: string, labels: Readonly<Record<string, string>>): Promise<void> {
   const room = `${FLEET}/machine`;
   const events = await fleet.json<{ stateKey: string; content: object }[]>(
@@ -82,7 +82,7 @@ const show = (id: string): Promise<Shown> => fleet.json<Shown>(`rollout show ${i
 const newest = async (): Promise<Shown | undefined> =>
   (await fleet.json<{ rollouts: Shown[] }>(`rollout list ${at}`)).rollouts[0];
 
-/** Runs it to its end; its exit code, and the rollout as it stands in Matrix then. */
+/** Runs it to its end. Returns its exit code and the rollout in Matrix. */
 async function rollOut(args: string): Promise<{ code: number; rollout: Shown; stderr: string }> {
   const { code, stdout, stderr } = await upgrade(`${args} --json`);
   try {
@@ -98,7 +98,7 @@ const statesOf = ({ machines }: Rollout): Record<string, string> =>
 
 type Listed = { readonly machines: { name: string; version?: { host_environment_path: string } }[] };
 
-/** What each machine that is on runs, as it says in Matrix. */
+/** The build of each running machine, as it reports in Matrix. */
 async function running(): Promise<Record<string, string | undefined>> {
   const { machines } = await fleet.json<Listed>(`machine list ${FLEET}`);
   return Object.fromEntries(
@@ -109,7 +109,7 @@ async function running(): Promise<Record<string, string | undefined>> {
 }
 const everywhere = (path: string): Record<string, string> => ({ m1: path, m2: path, m3: path, m4: path });
 
-test("a preview names the programs, the kind of restart and who runs there, and nothing is done", async () => {
+test("a preview names the programs, the kind of restart and the running agents, and does nothing", async () => {
   const before = await running();
   const { code, stdout } = await upgrade(`--all --host-env ${store("one")} --canary 1 --batch 2 --dry-run`);
   expect(code).toBe(0);
@@ -122,7 +122,7 @@ test("a preview names the programs, the kind of restart and who runs there, and 
   expect(await newest()).toBeUndefined();
 });
 
-test("by label one machine is upgraded, and no other", async () => {
+test("--label upgrades one machine and no other", async () => {
   const before = await running();
   const { code, rollout } = await rollOut(`--label role=gpu --host-env ${store("one")}`);
   expect(code).toBe(0);
@@ -130,7 +130,7 @@ test("by label one machine is upgraded, and no other", async () => {
   expect(await running()).toEqual({ ...before, m1: store("one") });
 });
 
-test("a killed terminal leaves a rollout that another goes on with; halted by command it is resumed", async () => {
+test("another command continues the rollout of a killed one; a halted rollout is resumed", async () => {
   const agent = await fleet.agentRuns(machine("m2"), "worker");
   const command = `${bureau} machine upgrade --label pool=yes --host-env ${store("two")} --batch 2 ${at}`;
   const pid = (await fleet.op.ok(`${command} > /dev/null 2>&1 & echo $!`)).trim();
@@ -147,13 +147,13 @@ test("a killed terminal leaves a rollout that another goes on with; halted by co
   expect(resumed.stderr).toContain("m4 succeeded");
   expect(await running()).toEqual(everywhere(store("two")));
   expect(await fleet.agentRuns(machine("m2"), "worker")).toBe(agent);
-  // Builds of one number are told apart: the one that is off runs another.
+  // Builds of one number are distinguished: the offline machine runs another one.
   const names = (await fleet.do(`machine list ${FLEET}`)).match(/\d\.\d\.\d\+[0-9a-f]{8}/gu) ?? [];
   expect(names.length).toBe(NAMES.length);
   expect(new Set(names).size).toBe(2);
 });
 
-test("a bad version ends with its canary: nobody else is asked", async () => {
+test("a bad build ends with its canary: no other machine is asked", async () => {
   const { code, rollout, stderr } = await rollOut(`--label pool=yes --host-env ${store("bad")}`);
   expect(code).toBe(1);
   expect(rollout.state).toBe("halted");
@@ -162,7 +162,7 @@ test("a bad version ends with its canary: nobody else is asked", async () => {
   expect(await running()).toEqual(everywhere(store("two")));
 });
 
-test("a machine that fails halts the rollout, or lets all go back", async () => {
+test("a failed machine halts the rollout, or rolls back all", async () => {
   const halted = await rollOut(`--label pool=yes --host-env ${store("bad3")} --batch 2 --halt-on-error`);
   expect(halted.rollout.state).toBe("halted");
   expect(statesOf(halted.rollout)).toEqual({
@@ -179,7 +179,7 @@ test("a machine that fails halts the rollout, or lets all go back", async () => 
   expect(await running()).toEqual(everywhere(store("one")));
 });
 
-test("a machine that is off is skipped, or waited for", async () => {
+test("an offline machine is skipped, or waited for", async () => {
   await Bun.sleep(Math.max(0, HEARTBEAT_MS - (performance.now() - offlineSince)));
   const skipped = await rollOut(`--all --host-env ${store("two")} --batch 4`);
   expect(skipped.code).toBe(0);

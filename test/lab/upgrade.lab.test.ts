@@ -1,6 +1,6 @@
 /**
- * Other versions in place on a machine with systemd, at the real times: taken and taken back while an agent works. With
- * Synapse, whose word on what was said and heard the proof relies on; the other scenarios have the embedded homeserver.
+ * Upgrade and rollback in place on a machine with systemd, with the real times, while an agent works. With
+ * Synapse as an independent witness of the agent's messages; the other scenarios use the embedded homeserver.
  */
 import { afterAll, expect, test } from "bun:test";
 import { HostEnvironments, prepend } from "../upgrade/host-environments.ts";
@@ -41,7 +41,7 @@ async function upgrade(to: string): Promise<Upgraded> {
   }
 }
 
-test("a version is taken by exec, and the one before by --rollback: the same processes, the same agent", async () => {
+test("upgrades by exec, and goes back with --rollback: the same processes, the same agent", async () => {
   const [before, agent] = [await pids(), await fleet.agentRuns(m1(), "worker")];
   for (const [to, link] of [
     [`--host-env ${buildsInside}/good --on-machine`, `${buildsInside}/good`],

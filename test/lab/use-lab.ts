@@ -1,4 +1,4 @@
-/** One lab for a whole test file: open before its first test, gone after its last. */
+/** One lab for a whole test file: opened before its first test, closed after its last. */
 import { afterAll, beforeAll } from "bun:test";
 import { type Lab, openLab } from "./lab.ts";
 
@@ -7,7 +7,7 @@ const OPEN_MS_MAX = 20 * 60_000;
 const CLOSE_MS_MAX = 60_000;
 
 /**
- * Registers the hooks; `prepare` boots what every test of the file needs. The function it returns gives the lab inside
+ * Registers the hooks; `prepare` boots the machines of the file. The returned function gives the lab inside
  * tests.
  */
 export function useLab(prepare: (lab: Lab) => Promise<void> = async () => {}): () => Lab {

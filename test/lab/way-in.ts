@@ -1,6 +1,6 @@
 /**
- * Running things inside a machine that is up: in its namespaces and control groups, as a login of one of its users
- * would. All it takes is the process that holds the machine, so it also leads into machines of another process's lab.
+ * Runs commands inside a running machine: in its namespaces and control groups, like a login of one of its users.
+ * It needs only the holder process of the machine, so it also enters machines of another process's lab.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,9 +16,9 @@ export type RunOptions = {
   readonly input?: string | Uint8Array;
   /** Added to what a login has. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Where it runs; the user's home if not said. */
+  /** Its working folder; default the user's home. */
   readonly cwd?: string;
-  /** Two minutes if not said. */
+  /** Default two minutes. */
   readonly timeoutMs?: number;
 };
 
@@ -55,7 +55,7 @@ export class WayIn {
         ...(options.input === undefined ? {} : { input: options.input }),
       });
     } finally {
-      // What the command left running keeps its group.
+      // Background processes of the command keep its group.
       removeTree(group);
     }
   }
@@ -95,7 +95,7 @@ export class WayIn {
       ...["nsenter", "--target", String(first.pid)],
       ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"],
       ...["env", "-i", ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)],
-      // Groups are looked up in the machine, now: who was added to one a moment ago is in it.
+      // Groups are read in the machine now, so recent changes apply.
       ...["setpriv", `--reuid=${account.uid}`, `--regid=${account.gid}`, "--init-groups", "--"],
       ...["bash", "-lc", `${goTo(options.cwd, account.home)}\n${command}`],
     ];
@@ -108,7 +108,7 @@ export const inGroup = (group: string, command: readonly string[]): string[] => 
   ...command,
 ];
 
-/** Many system users have a home that is not there, and run all the same. */
+/** Many system users have a missing home folder. */
 const goTo = (cwd: string | undefined, home: string): string =>
   cwd === undefined ? `cd -- ${quote(home)} 2> /dev/null || cd /` : `cd -- ${quote(cwd)} || exit 1`;
 

@@ -1,4 +1,4 @@
-/** Host environments for tests: copies of the newest build, good and bad. */
+/** Builds for tests: copies of the newest build, good and bad. */
 import { createHash } from "node:crypto";
 import {
   appendFileSync,
@@ -22,7 +22,7 @@ import { digestOfProgram, runtimeOf } from "@bureau/os/host-environment";
 const newest = resolve(import.meta.dirname, "../../dist/current");
 
 export class HostEnvironments implements Disposable {
-  /** Where they lie, one a folder. */
+  /** Their folder, one subfolder each. */
   readonly folder = mkdtempSync(join(tmpdir(), "bv-"));
   #count = 0;
 
@@ -32,8 +32,8 @@ export class HostEnvironments implements Disposable {
   }
 
   /**
-   * Another version than `base`: every program, or only those named, is another one by its content. `spoil` changes it further before
-   * it is sealed; what it changes of the runtime it must remove first, because that file is shared.
+   * A build other than `base`: every program, or only the named ones, has other content. `spoil` changes it further before
+   * its manifest is written. It must remove a runtime file before changing it, because that file is shared.
    */
   make(spoil: (path: string) => void = () => {}, only?: readonly string[], base = newest): string {
     const path = join(this.folder, `v${this.#count++}`);
@@ -52,7 +52,7 @@ export class HostEnvironments implements Disposable {
   }
 }
 
-/** A hundred megabytes, of which one copy is enough where both lie on one file system. */
+/** A hundred megabytes, shared where both lie on one file system. */
 function shareFile(from: string, to: string): void {
   try {
     linkSync(from, to);
@@ -61,7 +61,7 @@ function shareFile(from: string, to: string): void {
   }
 }
 
-/** Lets the manifest say what is there. */
+/** Updates the manifest to the current files. */
 function seal(path: string): void {
   const file = join(path, "build.json");
   const manifest = JSON.parse(readFileSync(file, "utf8")) as {
@@ -107,8 +107,8 @@ export const runtimeIs =
   };
 
 /**
- * A runtime that is fine until it has been started `count` times, and then has been made `what` by a line of shell in
- * which \$0 is the runtime: as a file that goes bad between being looked at and being executed.
+ * A runtime that works for `count` starts and is then changed by a line of shell, `what`, in
+ * which \$0 is the runtime: a file that changes between its check and its execution.
  */
 export const runtimeSpoilsItself =
   (count: number, what: string) =>
@@ -126,17 +126,17 @@ exec "${real}" "$@"
     );
   };
 
-/** e_machine in the header of an ELF file (elf(5)), and a machine that nobody has: Motorola 68000. */
+/** e_machine in the header of an ELF file (elf(5)), and a machine type that is never present: Motorola 68000. */
 const [E_MACHINE, EM_68K] = [18, 4];
 
-/** A whole program of this host, but for a processor that it does not have. */
+/** A complete program, but for another processor. */
 export function foreignProgram(): Uint8Array {
   const bytes = readFileSync("/bin/true");
   bytes.writeUInt16LE(EM_68K, E_MACHINE);
   return bytes;
 }
 
-/** A whole program of this host whose loader is not there. */
+/** A complete program of this host with a missing loader. */
 export function orphanProgram(): Uint8Array {
   const bytes = readFileSync("/bin/true");
   const at = bytes.indexOf("/ld-");

@@ -1,5 +1,5 @@
 /**
- * Versions whose files have another shape, up and down, on a machine whose agents go on: real builds, whose formats a
+ * Builds with another file format, upgrade and rollback, on a machine with running agents: real builds, whose formats a
  * plugin of the bundler has replaced.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
@@ -62,7 +62,7 @@ const plugin = (writes: number): Bun.BunPlugin => ({
 
 let bureau: TestBureau;
 let root: string;
-/** Knows format 1; knows both and writes the first; knows both and writes the second. */
+/** Reads format 1; reads both and writes the first; reads both and writes the second. */
 let [first, expanding, second]: [string, string, string] = ["", "", ""];
 
 beforeAll(async () => {
@@ -80,7 +80,7 @@ beforeAll(async () => {
   await bureau.json("agent", "create", "worker", "--command", "sleep 100000");
   await bureau.json("agent", "create", "once", "--command", "echo done", "--restart-policy", "on-failure");
   await eventually(async () => (await principal("once")).state === "completed" || undefined);
-  // What goes on running is noted as steady some seconds later: no file of "nothing touched" may change by itself.
+  // Running agents are recorded as steady some seconds later. Wait for it, so that no compared file changes by itself.
   await eventually(async () => (isSteady("greeter") && isSteady("worker") ? true : undefined), {
     timeoutMs: 30_000,
   });
@@ -145,7 +145,7 @@ async function refuses(path: string, reason: RegExp): Promise<void> {
   expect([filesOf(bureau.layout.stateDir), await agents(), formats()]).toEqual(before);
 }
 
-/** Goes there, with every agent, and what is known of work that is done, as it was. */
+/** Upgrades to it, and checks that every agent and every recorded completion is unchanged. */
 async function goes(path: string, format: number): Promise<void> {
   const before = await agents();
   expect(await upgrade(path)).toMatchObject({ outcome: "succeeded" });
@@ -154,14 +154,14 @@ async function goes(path: string, format: number): Promise<void> {
   expect(await agents()).toEqual(before);
 }
 
-test("a version is not skipped: what would leave no way back is refused, with nothing touched", async () => {
+test("no format is skipped: refuses a build without a way back, and changes nothing", async () => {
   await refuses(
     second,
     /writes format 2 .* there would be no way back; upgrade first .* bureau machine upgrade/u,
   );
 });
 
-test("one step at a time the format changes, up and down, and what cannot read it is refused", async () => {
+test("the format changes one step at a time, up and down, and a build that cannot read it is refused", async () => {
   await goes(expanding, 1);
   await goes(second, 2);
   expect(readFileSync(daemonStateFile(bureau.layout), "utf8")).toContain('"done":[{"account":"agent/once"');
@@ -171,7 +171,7 @@ test("one step at a time the format changes, up and down, and what cannot read i
   await goes(expanding, 1);
 });
 
-test("both ended while the new version was on trial: the one before starts on what that wrote", async () => {
+test("daemon and launcher killed during the trial: the previous build starts with the new build's files", async () => {
   const before = await agents();
   const upgrading = upgrade(second);
   await eventually(async () => (formats().every((format) => format === 2) ? true : undefined), {
@@ -187,7 +187,7 @@ test("both ended while the new version was on trial: the one before starts on wh
   expect(formats()).toEqual([1, 1, 1]);
 });
 
-test("everything ended there, as by a power cut: the next start brings it all back", async () => {
+test("everything killed during the trial, as by a power cut: the next start restores everything", async () => {
   await bureau.json("machine", "upgrade", "--local", "--host-env", second);
   await eventually(async () => (formatOf(daemonStateFile(bureau.layout)) === 2 ? true : undefined), {
     timeoutMs: 30_000,
@@ -200,7 +200,7 @@ test("everything ended there, as by a power cut: the next start brings it all ba
   expect(formats()).toEqual([1, 1, 1]);
 });
 
-test("a program that does not know the format does not start, and says why", async () => {
+test("a program that does not know the format does not start and reports why", async () => {
   await goes(second, 2);
   for (const [name, folder] of [
     ["bureau-daemon", "stateDir"],
@@ -220,13 +220,13 @@ test("a program that does not know the format does not start, and says why", asy
   }
 });
 
-/** Key and session, without which a launcher would want to join. */
+/** Key and session, because without them a launcher joins again. */
 async function stateFor(folder: string): Promise<string> {
   await copyLive(bureau.layout.stateDir, folder, (path) => !path.endsWith(".lock"));
   return folder;
 }
 
-/** Copies a folder in which programs make and remove files meanwhile: anew when one went just then. */
+/** Copies a folder that programs change meanwhile; retries when a file disappears. */
 const copyLive = (from: string, to: string, filter: (path: string) => boolean): Promise<true> =>
   eventually(async () => {
     rmSync(to, { recursive: true, force: true });

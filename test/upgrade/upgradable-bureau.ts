@@ -1,4 +1,4 @@
-/** A running instance whose machine can be asked for other versions. */
+/** A running instance whose machine can be upgraded. */
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
@@ -16,7 +16,7 @@ export class UpgradableBureau implements AsyncDisposable {
     readonly key: string,
   ) {}
 
-  /** `times` shortens what an upgrade takes; see `daemon/upgrade/upgrade-times`. */
+  /** `times` shortens an upgrade; see `daemon/upgrade/upgrade-times`. */
   static async open(times?: Readonly<Record<string, number>>): Promise<UpgradableBureau> {
     const bureau = createBureau(
       times === undefined ? {} : { env: { BUREAU_UPGRADE_TIMES: JSON.stringify(times) } },
@@ -28,14 +28,14 @@ export class UpgradableBureau implements AsyncDisposable {
     return new UpgradableBureau(bureau, room, stateKeyOf(userIdOf(machine, serverName)));
   }
 
-  /** What the machine says of its versions. */
+  /** The machine's report of its builds. */
   async version(): Promise<MachineVersion> {
     return (await this.bureau
       .session()
       .getState(this.room, eventTypes.machineVersion, this.key)) as MachineVersion;
   }
 
-  /** Asks for the version at `path` and waits for what becomes of it, which is then the first of the history. */
+  /** Requests the build at `path` and waits for its outcome, the first entry of the history. */
   async ask(path: string, timeoutMs = ANSWER_MS_MAX): Promise<MachineVersion> {
     const session = this.bureau.session();
     const request_id = randomUUID();

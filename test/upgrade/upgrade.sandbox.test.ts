@@ -1,4 +1,4 @@
-/** New versions of daemon and launcher in a running instance: nobody notices the good ones, and the bad ones are taken back. */
+/** New builds of daemon and launcher in a running instance: good ones interrupt nothing, bad ones are rolled back. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import {
   chmodSync,
@@ -70,7 +70,7 @@ const agent = async (name = "greeter") => {
 
 const COUNTER = "n=0; while :; do n=$((n+1)); echo count $n; sleep 0.05; done";
 
-/** The numbers it has printed. */
+/** The numbers in its output. */
 async function lines(): Promise<number[]> {
   const request = { action: "capture-output", principal: "agent/counter", lines: 50_000 };
   const { output } = await callCbor(
@@ -85,7 +85,7 @@ async function lines(): Promise<number[]> {
     .map(Number);
 }
 
-/** Asks again and again until told to stop; how often, the longest wait, and what went wrong. */
+/** Sends requests in a loop until stopped. Returns the count, the longest wait, and the errors. */
 function hammer(ask: () => Promise<unknown>) {
   const result = { count: 0, longestMs: 0, failures: [] as string[] };
   let going = true;
@@ -106,21 +106,21 @@ function hammer(ask: () => Promise<unknown>) {
   };
 }
 
-/** What clients may count on while one daemon takes another's place: an answer, and a true one. */
+/** The guarantee for clients while one daemon replaces another: an answer, and a correct one. */
 async function counterIsReported(): Promise<void> {
   const { principals } = await report();
   const found = principals.find(({ name }) => name === "agent/counter");
   if (found?.state !== "running") throw new Error(`status says of the counter: ${found?.state}`);
 }
 
-/** The same for questions that only some may ask. */
+/** The same for requests that need a permission. */
 async function counterIsListed(): Promise<void> {
   const { code, stderr } = await bureau.run("agent", "logs", "counter");
   if (code !== 0) throw new Error(stderr);
 }
 
 /**
- * The descriptors that every look finds: clients come and go. The launcher lets nobody but root look at its own
+ * Descriptors present in every sample, because clients connect and disconnect. Only root may read the launcher's
  * (`makeUndumpable`).
  */
 async function fewestDescriptors(pid: number): Promise<number> {
@@ -136,7 +136,7 @@ const rounds = Number(process.env["BUREAU_UPGRADE_ROUNDS"] ?? 3);
 const ROUND_MS_MAX = 30_000;
 
 test(
-  "versions come and go while clients ask and an agent works: nobody is refused, nothing is started anew",
+  "upgrades back and forth refuse no client and restart nothing while an agent works",
   async () => {
     await bureau.json("agent", "create", "counter", "--command", COUNTER);
     const before = await agent("counter");
@@ -159,13 +159,13 @@ test(
     expect([observed?.failures, launched?.failures, logged?.failures]).toEqual([[], [], []]);
     expect(await agent("counter")).toEqual(before);
     const now = await lines();
-    // Every line in its order, none missing: what it printed before and all it has printed since.
+    // Every line in order, none missing, from before and after the upgrade.
     expect(now.length).toBeGreaterThan(counted.length);
     expect(now).toEqual(now.map((_, index) => index + 1));
     expect([(await report()).daemon.pid, (await launcher()).pid]).toEqual([daemon, launcherBefore]);
     const zombies = [daemon, launcherBefore].flatMap(childrenOf).filter((pid) => identify(pid) === undefined);
     expect(zombies).toEqual([]);
-    // What one version left open the next would have too: of ten, that would be many.
+    // A leaked descriptor of one build stays in the next; ten upgrades make it visible.
     for (const index of countable.keys()) {
       const counts = fds.map((pair) => pair[index] ?? 0);
       expect(Math.max(...counts) - Math.min(...counts)).toBeLessThan(12);
@@ -174,7 +174,7 @@ test(
   (rounds + 2) * ROUND_MS_MAX,
 );
 
-test("an agent that is taken away while a new version proves itself is no fault of that version", async () => {
+test("an agent destroyed during a trial does not count against the new build", async () => {
   await bureau.json("agent", "create", "leaver", "--command", "exec sleep 1000");
   const upgraded = request(versions.make());
   await eventually(async () => existsSync(daemonWatchFile(bureau.layout)) || undefined);
@@ -182,7 +182,7 @@ test("an agent that is taken away while a new version proves itself is no fault 
   expect((await upgraded).history[0]).toMatchObject({ outcome: "succeeded" });
 });
 
-test("a proxy that an earlier launcher started leaves no dead process when it ends", async () => {
+test("a proxy of an earlier launcher leaves no zombie process when it ends", async () => {
   await bureau.json("agent", "create", "leaver", "--command", "exec sleep 1000");
   const { proxy } = await agent("leaver");
   const { pid } = await launcher();
@@ -227,7 +227,7 @@ test.each([
   );
 });
 
-test("a version that differs in the launcher alone is one like any other: gone back to, and from", async () => {
+test("a build that differs only in the launcher upgrades and rolls back", async () => {
   const works = (await version()).host_environment_path;
   const { pid, started_at } = (await report()).daemon;
   const launcherOnly = versions.make(undefined, ["bureau-launcher"], works);
@@ -246,7 +246,7 @@ test("a version that differs in the launcher alone is one like any other: gone b
   expect((await report()).daemon).toEqual({ pid, started_at });
 });
 
-/** As builds were before the runtime had arguments: in its manifest, and in its scripts. */
+/** Like builds before the runtime had arguments: in its manifest and its scripts. */
 function withoutArguments(path: string): void {
   const file = join(path, "build.json");
   const { runtime_arguments: _, ...manifest } = JSON.parse(readFileSync(file, "utf8")) as object & {
@@ -259,7 +259,7 @@ function withoutArguments(path: string): void {
   }
 }
 
-test("executes a version from before the runtime's arguments without them, and the next one with them", async () => {
+test("executes a build from before the runtime's arguments without them, and the next one with them", async () => {
   const argumentsHere = async (): Promise<string[][]> =>
     [(await report()).daemon.pid, (await launcher()).pid].map((pid) =>
       argumentsOf(pid).filter((word) => runtimeArguments.includes(word)),
@@ -270,14 +270,14 @@ test("executes a version from before the runtime's arguments without them, and t
   ] as const) {
     const { history, host_environment_path } = await request(path);
     expect(history[0]).toMatchObject({ outcome: "succeeded" });
-    // Each knows which environment it is of, wherever its own path stands in its arguments.
+    // Each knows its build, at any position of its path in its arguments.
     expect(host_environment_path).toBe(path);
     expect(await argumentsHere()).toEqual([[...expected], [...expected]]);
     expect((await launcher()).programs_dir).toBe(path);
   }
 });
 
-test("a build in an agent's workspace is refused, as is one that every user may change", async () => {
+test("refuses a build in an agent's workspace, and one that every user may change", async () => {
   const before = await report();
   const planted = join(bureau.layout.workspaceRoot, "build");
   cpSync(versions.make(), planted, { recursive: true });
@@ -294,7 +294,7 @@ test("a build in an agent's workspace is refused, as is one that every user may 
   expect((await report()).daemon).toEqual(before.daemon);
 });
 
-test("a daemon whose successor went back by itself is not ended for being late", async () => {
+test("a daemon whose successor went back by itself is not killed for being late", async () => {
   const { pid, started_at } = (await report()).daemon;
   const deaf = prepend("bureau-daemon", 'globalThis.fetch=()=>Promise.reject(new TypeError("no"));');
   expect((await request(versions.make(deaf))).history[0]?.outcome).toBe("rolled-back");
@@ -324,7 +324,7 @@ test.each([
   expect((await report()).daemon).toEqual(before.daemon);
 });
 
-// Checking a version starts its runtime three times.
+// The check of a build starts its runtime three times.
 const foreign = join(versions.folder, "foreign");
 writeFileSync(foreign, foreignProgram(), { mode: 0o755 });
 test.each([
@@ -341,11 +341,11 @@ test.each([
   const daemon = await request(versions.make(runtimeSpoilsItself(3, what)));
   expect(daemon.history[0]).toMatchObject({ outcome: "refused" });
   expect(daemon.reason).toContain(errno);
-  // The daemon stays as it is: only the launcher is to be executed.
+  // The daemon is unchanged: only the launcher is executed.
   const { host_environment_path: works } = await version();
   const alone = await request(versions.make(runtimeSpoilsItself(3, what), ["bureau-launcher"], works));
   expect(alone.history[0]).toMatchObject({ outcome: "rolled-back" });
-  // The launcher looks for itself, and finds another file than the manifest tells of, or none.
+  // The launcher checks by itself, and finds a file that differs from the manifest, or none.
   expect(alone.reason).toMatch(/its runtime does not match its manifest|ENOENT/u);
   expect((await report()).daemon).toEqual(before.daemon);
   const now = await launcher();
@@ -353,7 +353,7 @@ test.each([
   expect(await agent()).toEqual(agents);
 });
 
-test("a launcher that crashes while a daemon proves itself does not save one that hangs", async () => {
+test("a launcher crash during a trial does not save a hanging daemon", async () => {
   const before = await agent();
   const works = (await version()).host_environment_path;
   const asked = request(versions.make(prepend("bureau-daemon", "for(;;){}")));
@@ -365,7 +365,7 @@ test("a launcher that crashes while a daemon proves itself does not save one tha
   expect(await agent()).toEqual(before);
 });
 
-test("a launcher that cannot come to rest goes on, and soon, though whoever keeps it busy has gone", async () => {
+test("a launcher that cannot become idle continues soon, even after its clients disconnected", async () => {
   await bureau.json(
     "agent",
     "create",
@@ -398,7 +398,7 @@ test("a launcher that cannot come to rest goes on, and soon, though whoever keep
   await bureau.json("agent", "destroy", "deaf", "--no-wait");
 });
 
-test("a version that was altered is refused, and the same content is not touched at all", async () => {
+test("refuses an altered build, and does nothing for the same content", async () => {
   const altered = versions.make();
   writeFileSync(join(altered, "lib/bureau-proxy/main.js"), "//\n", { flag: "a" });
   expect((await request(altered)).reason).toContain("does not match its manifest");

@@ -21,7 +21,7 @@ export type Census = {
   readonly zombies: readonly string[];
   /** Below the run and the state folder, and those for temporary files. */
   readonly files: readonly string[];
-  /** Instances of `bureau-proxy@.service`, whatever their state. */
+  /** Instances of `bureau-proxy@.service` in any state. */
   readonly proxyUnits: number;
   /** Processes that are a proxy, the spare one included. */
   readonly proxies: number;

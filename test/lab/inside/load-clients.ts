@@ -1,6 +1,6 @@
 /**
- * Runs inside a machine: clients that ask at several sockets over and over, until `STOP_FILE` is there. Whatever is not
- * a whole answer counts as a failure; nothing is asked twice, so none is hidden. Prints what it counted, as JSON.
+ * Runs inside a machine: clients that send requests to several sockets in a loop until `STOP_FILE` exists. An incomplete answer
+ * counts as a failure; no request is repeated, so none is hidden. Prints the counts as JSON.
  *
  * ```
  * bun load-clients.ts STOP_FILE TARGETS_FILE      [{"name": …, "path": …, "request": hex, "expect": text}, …]
