@@ -12,7 +12,10 @@ const NOW = Date.parse("2026-06-01T12:00:00Z");
 const at = (now: number) => ({ ...systemClock, now: () => now });
 const make = (expiresInMs?: number) =>
   newBootstrap({
-    ...{ homeserver: "http://hs", server: parseServerName("bureau.test"), machine, expiresInMs },
+    homeserver: "http://hs",
+    server: parseServerName("bureau.test"),
+    machine,
+    expiresInMs,
     clock: at(NOW),
   });
 

@@ -100,7 +100,10 @@ async function saidSince(
   // Others may have said a lot meanwhile; and a homeserver may leave out what the filter leaves out, or not.
   for (let from: string | undefined, page = 0; page < PAGES_MAX; page++) {
     const { chunk, end } = await session.messages(lobby, {
-      ...{ dir: "b", limit: PAGE_EVENTS, types: ["m.room.message"], senders: [greeter] },
+      dir: "b",
+      limit: PAGE_EVENTS,
+      types: ["m.room.message"],
+      senders: [greeter],
       ...(from === undefined ? {} : { from }),
     });
     const since = chunk.filter((event) => Number(event["origin_server_ts"]) >= startedAt);

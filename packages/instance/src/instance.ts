@@ -93,8 +93,14 @@ export function createInstance(layout: InstanceLayout, listen: string | undefine
   const fleet = fleetLocalpart(namespace, "local");
   const machine = machineLocalpart(fleet, machineNameFrom(hostname()));
   return writeInstance({
-    ...{ layout, homeserverUrl: homeserverAddress(layout), listen, egress: noEgressSettings },
-    ...{ serverName: parseServerName("bureau.local"), namespace, fleet, machine },
+    layout,
+    homeserverUrl: homeserverAddress(layout),
+    listen,
+    egress: noEgressSettings,
+    serverName: parseServerName("bureau.local"),
+    namespace,
+    fleet,
+    machine,
   });
 }
 

@@ -30,7 +30,10 @@ function madeWithAPort(url: string) {
   const instance = writeInstance({ ...createInstance(layout, undefined), homeserverUrl: url });
   mkdirSync(layout.stateDir);
   writeCredentials(layout.credentialFile, {
-    ...{ homeserver: url, adminUser: userId, adminToken: "t", registrationToken: "r" },
+    homeserver: url,
+    adminUser: userId,
+    adminToken: "t",
+    registrationToken: "r",
   });
   writeOperatorSession(layout.sessionFile, { homeserver: url, userId, token: "t" });
   writeMachineSession(machineSessionFile(layout), { homeserver: url, userId, token: "t" });

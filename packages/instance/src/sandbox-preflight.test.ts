@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { BureauError } from "@bureau/kit/errors";
-import { bwrapFault, type Host, probeSandbox, thisHost } from "./sandbox-preflight.ts";
+import { bwrapFault, checkSandbox, type Host, thisHost } from "./sandbox-preflight.ts";
 
 const debian = 'ID=debian\nVERSION_ID="12"\n';
 
@@ -23,7 +23,7 @@ function host(change: Partial<Host> & { refuse?: string } = {}): Host {
 
 function failure(probed: Host): BureauError {
   try {
-    probeSandbox(probed);
+    checkSandbox(probed);
   } catch (error) {
     if (error instanceof BureauError) return error;
     throw error;
@@ -33,7 +33,7 @@ function failure(probed: Host): BureauError {
 
 describe("probing for sandboxes", () => {
   test("this machine really makes one", () => {
-    expect(probeSandbox(thisHost).bwrap).toMatch(/^\d+\.\d+$/);
+    expect(checkSandbox(thisHost).bwrap).toMatch(/^\d+\.\d+$/);
   });
 
   test("a missing program names the command that installs it", () => {

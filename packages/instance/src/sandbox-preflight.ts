@@ -1,14 +1,14 @@
 /**
- * Can this host make the sandboxes Bureau promises, without root? Asked by making one, with the same programs and
- * namespaces an agent gets. Where it cannot be done the answer names the reason and the remedy; there is no
- * fallback that runs anything unsandboxed.
+ * The preflight of a rootless instance: can this host make sandboxes without root? It makes one, with the programs and
+ * namespaces that an agent gets. An error names the reason and the remedy; there is no fallback that runs an agent without
+ * a sandbox.
  */
 
 import { BureauError } from "@bureau/kit/errors";
 import { readIfPresent } from "@bureau/os/durable-file";
 import { hidesProcesses } from "@bureau/os/mounts";
 
-/** What the probe may ask of the host; tests hand in hosts that refuse. */
+/** What the preflight reads and runs on the host; tests hand in hosts that refuse. */
 export type Host = {
   /** Runs a program to its end; undefined when there is no such program. */
   run(command: readonly string[]): { code: number; stdout: string; stderr: string } | undefined;
@@ -19,7 +19,7 @@ export type Host = {
   readonly processesAreHidden: boolean;
 };
 
-/** They do next to nothing. */
+/** The programs run here end within milliseconds. */
 const RUN_MS_MAX = 30_000;
 
 export const thisHost: Host = {
@@ -27,8 +27,12 @@ export const thisHost: Host = {
     const [program, ...args] = command;
     if (program === undefined || Bun.which(program) === null) return undefined;
     const done = Bun.spawnSync([program, ...args], {
-      ...{ stdout: "pipe", stderr: "pipe", stdin: "ignore" },
-      ...{ cwd: "/", timeout: RUN_MS_MAX, killSignal: "SIGKILL" },
+      stdout: "pipe",
+      stderr: "pipe",
+      stdin: "ignore",
+      cwd: "/",
+      timeout: RUN_MS_MAX,
+      killSignal: "SIGKILL",
     });
     return { code: done.exitCode, stdout: done.stdout.toString(), stderr: done.stderr.toString() };
   },
@@ -42,22 +46,22 @@ export const thisHost: Host = {
 
 /** --clearenv and --perms came with 0.5 (its release notes). */
 const bwrapLeast = [0, 5] as const;
-/** From here on bubblewrap follows no link while it makes the places of mounts (CVE-2026-87766). */
+/** From this version on bubblewrap follows no link while it makes mount points (CVE-2026-87766). */
 const bwrapSecure = [0, 12] as const;
 /** tmux 3.0: server options and formats the launcher's configuration uses. */
 const tmuxLeast = [3, 0] as const;
 
-export type ProbeResult = { readonly bwrap: string; readonly tmux: string };
+export type SandboxTools = { readonly bwrap: string; readonly tmux: string };
 
-/** @throws BureauError `unsupported`, whose hint is the exact remedy */
-export function probeSandbox(host: Host): ProbeResult {
+/** The versions found. @throws BureauError `unsupported` with the exact remedy as its hint */
+export function checkSandbox(host: Host): SandboxTools {
   const found = { bwrap: requireBwrap(host), tmux: requireTmux(host) };
-  probeProcesses(host);
-  probeNamespaces(host);
+  checkProcesses(host);
+  checkNamespaces(host);
   return found;
 }
 
-/** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
+/** The version of bubblewrap. @throws BureauError `unsupported` when it is missing or too old */
 export const requireBwrap = (host: Host): string =>
   version(host, ["bwrap", "--version"], "bubblewrap", "bwrap", bwrapLeast);
 
@@ -80,11 +84,11 @@ const isAtLeast = (
   [leastMajor, leastMinor]: readonly [number, number],
 ): boolean => major > leastMajor || (major === leastMajor && minor >= leastMinor);
 
-/** Its version. @throws BureauError `unsupported` when there is none, or too old a one */
+/** The version of tmux. @throws BureauError `unsupported` when it is missing or too old */
 export const requireTmux = (host: Host): string => version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
 
 /** @throws BureauError `unsupported` where launcher and daemon can be neither identified nor stopped */
-export function probeProcesses(host: Host): void {
+export function checkProcesses(host: Host): void {
   if (!host.processesAreHidden) return;
   throw new BureauError(
     "unsupported",
@@ -95,8 +99,8 @@ export function probeProcesses(host: Host): void {
   );
 }
 
-/** Makes a sandbox. @throws BureauError `unsupported` with the reason why it cannot be done */
-export function probeNamespaces(host: Host): void {
+/** Makes a sandbox. @throws BureauError `unsupported` with the reason and the remedy */
+export function checkNamespaces(host: Host): void {
   const made = host.run([
     "bwrap",
     ...[

@@ -1,21 +1,21 @@
-/** Starting one of an instance's programs and seeing it through, or saying why not, as its log says. */
+/** Starts one program of an instance and waits until it answers; an error quotes the end of its log. */
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
+import { bootstrapFile, programLog } from "@bureau/os/layout";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import type { Instance } from "./instance.ts";
-import { bootstrapFile } from "./supervisor.ts";
 import { type ProgramName, startProgram, supervisorStatus } from "./supervisor-wire.ts";
 
-/** A program on a slow machine starts in seconds; this is for one that never will. */
+/** A program on a slow machine starts in seconds. */
 export const START_MS_MAX = 60_000;
 
 /**
- * Starts a program and waits until `check` gives an answer. A program that keeps dying meanwhile ends the wait with
- * the last lines of its log.
+ * Starts a program and waits until `check` gives an answer, which it returns. The wait ends early when the program keeps
+ * exiting.
+ * @throws BureauError `failed` with the errors at the end of its log, `unauthorized` when the machine was revoked
  */
 export async function startAndWatch<T>(
   instance: Instance,
@@ -35,22 +35,22 @@ export async function startAndWatch<T>(
     { timeoutMs: START_MS_MAX, clock },
   );
   if (answer !== undefined && died === undefined) return answer as T;
-  const log = join(instance.layout.logDir, `${program}.log`);
+  const log = programLog(instance.layout, program);
   if (died === "revoked") throw revokedError(instance);
-  const why = died === undefined ? `it did not answer within ${START_MS_MAX / 1000} s` : "it keeps ending";
+  const why = died === undefined ? `it did not answer within ${START_MS_MAX / 1000} s` : "it keeps exiting";
   const { errors, hint } = lastErrors(existsSync(log) ? readFileSync(log, "utf8") : "");
   throw new BureauError("failed", `Cannot start the ${program}: ${[why, ...errors].join("\n  ")}`, {
     hint: hint === "" ? `read ${log}` : `${hint}; its log: ${log}`,
   });
 }
 
-/** The machine was taken out of its fleet. */
+/** The machine was removed from its fleet. */
 export const revokedError = (instance: Instance): BureauError =>
   new BureauError("unauthorized", `The machine "${instance.machine}" was revoked: it runs nothing any more`, {
     hint: `to join again: bureau machine provision ${instance.machine} --output ${bootstrapFile(instance.layout)}, bureau down, bureau up; to start over: bureau down, then remove "${instance.layout.home}"`,
   });
 
-/** What the supervisor says of one program. */
+/** The state of one program, from the supervisor. */
 export async function programReport(
   instance: Instance,
   program: ProgramName,
@@ -67,7 +67,7 @@ const LineSchema = v.object({
   hint: v.optional(v.string(), ""),
 });
 
-/** The errors at the end of a program's log, each once; lines that are no log of ours as they are. */
+/** The errors at the end of a program's log, each once; lines of another format are quoted as they are. */
 export function lastErrors(log: string): { errors: string[]; hint: string } {
   const lines = log.trimEnd().split("\n").slice(-LAST_LINES).map(readLine);
   const errors = lines.filter(({ level }) => level === "error");

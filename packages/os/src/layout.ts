@@ -234,6 +234,16 @@ export function userLockFile(name: string, env: Env): string {
   }
 }
 
+/** The log of one of an instance's programs, and of its supervisor. */
+export const programLog = (layout: InstanceLayout, program: string): string =>
+  join(layout.logDir, `${program}.log`);
+/** Held by a supervisor for its lifetime; names its process. */
+export const supervisorLockFile = (layout: InstanceLayout): string => join(layout.home, "supervisor.lock");
+/** Held by one `bureau up` or `bureau down` of an instance at a time. */
+export const upLockFile = (layout: InstanceLayout): string => join(layout.home, "up.lock");
+/** The one-time password that an instance's launcher joins with; removed once it has joined. */
+export const bootstrapFile = (layout: InstanceLayout): string => join(layout.stateDir, "bootstrap.json");
+
 export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");
 export const observeSocket = (layout: Layout): string => join(layout.runDir, "observe.sock");
 export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");

@@ -1,8 +1,8 @@
 /** `bureau down`: stops everything an instance runs. */
 
 import { findInstance } from "@bureau/instance/instance";
-import { sweep } from "@bureau/instance/supervisor";
 import { replaceSupervisor, takeTurn, tellToStop } from "@bureau/instance/supervisor-lock";
+import { sweep } from "@bureau/instance/sweep";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { booleanFlag, type Invocation } from "../command/command.ts";

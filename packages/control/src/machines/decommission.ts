@@ -103,8 +103,14 @@ export async function decommissionMachine(options: DecommissionOptions): Promise
   const account = await lockAccount(options, removal);
   const still = await finishRemoval(removal);
   return {
-    ...{ machine, ...drained, cleared: all, removed_from: kicked, still_in: still, account },
-    ...{ agents: fates, problems: removal.problems },
+    machine,
+    ...drained,
+    cleared: all,
+    removed_from: kicked,
+    still_in: still,
+    account,
+    agents: fates,
+    problems: removal.problems,
   };
 }
 
@@ -114,7 +120,11 @@ export const removalOf = (
   found: readonly FoundRoom[],
   reason: string,
 ): Removal => ({
-  ...{ session, machine, reason, rooms: found, problems: [] },
+  session,
+  machine,
+  reason,
+  rooms: found,
+  problems: [],
   user: userIdOf(machine, serverOf(session.userId)),
 });
 

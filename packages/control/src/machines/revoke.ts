@@ -76,8 +76,13 @@ export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
   const fates = await endAgents(options, removal, agents);
   const still = await finishRemoval(removal);
   return {
-    ...{ machine, account, removed_from: kicked, still_in: still, cleared: cleared.all },
-    ...{ agents: fates, problems: removal.problems },
+    machine,
+    account,
+    removed_from: kicked,
+    still_in: still,
+    cleared: cleared.all,
+    agents: fates,
+    problems: removal.problems,
   };
 }
 

@@ -59,15 +59,28 @@ function abortedOnceAsked(): AbortSignal {
 
 test("a rollout's driver ends with the rollout as it was last seen", async () => {
   const rollout: Rollout = {
-    ...{ host_environment_path: "/nix/store/new", bureau_version: {}, selector: "all" },
-    ...{ canary: 1, batch: 1, halt_on_error: true, rollback_on_error: false, wait_offline: false },
-    ...{ timeout_seconds: 300, requested_by: by, started_at: "2026-01-01T00:00:00Z" },
-    ...{ state: "running", generation: 1 },
+    host_environment_path: "/nix/store/new",
+    bureau_version: {},
+    selector: "all",
+    canary: 1,
+    batch: 1,
+    halt_on_error: true,
+    rollback_on_error: false,
+    wait_offline: false,
+    timeout_seconds: 300,
+    requested_by: by,
+    started_at: "2026-01-01T00:00:00Z",
+    state: "running",
+    generation: 1,
     machines: [{ machine, state: "pending", attempt: 1 }],
   };
   const ended = await driveRollout({
     takeTurn: async () => ({ [Symbol.dispose]: () => {} }),
-    ...{ session, fleet, rollout, place: { room, id: "r1" }, clock: systemClock },
+    session,
+    fleet,
+    rollout,
+    place: { room, id: "r1" },
+    clock: systemClock,
     signal: abortedOnceAsked(),
     onProgress: () => {},
   });
@@ -78,7 +91,9 @@ test("a wait for one machine ends as interrupted", async () => {
   const ended = await followUpgrade({
     session,
     place: { room, key: "bureau/fleet/local/machine/m1" },
-    ...{ requestId: "q1", timeoutMs: 300_000, clock: systemClock },
+    requestId: "q1",
+    timeoutMs: 300_000,
+    clock: systemClock,
     signal: abortedOnceAsked(),
     onStep: () => {},
   });

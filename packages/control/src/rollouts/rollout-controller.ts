@@ -145,7 +145,9 @@ export function targetOf(rollout: Rollout): UpgradeTarget {
     ...(rollout.version === undefined ? {} : { version: rollout.version }),
     ...(rollout.programs === undefined ? {} : { programs: rollout.programs }),
     files: {
-      ...{ daemon_store_path, launcher_store_path, proxy_store_path },
+      daemon_store_path,
+      launcher_store_path,
+      proxy_store_path,
       ...(log_relay_store_path === undefined ? {} : { log_relay_store_path }),
     },
   };

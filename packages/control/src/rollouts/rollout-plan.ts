@@ -241,7 +241,10 @@ function turnBack(id: string, one: RolloutMachine, facts: FleetFacts, now: numbe
   const request_id = `${requestIdOf(id, one)}${ROLLBACK}`;
   if (fault !== undefined)
     return {
-      ...{ ...one, state: "failed", request_id, finished_at: stamp(now) },
+      ...one,
+      state: "failed",
+      request_id,
+      finished_at: stamp(now),
       reason: fault.slice(0, REASON_CHARS_MAX),
     };
   const version = seen?.version;

@@ -68,7 +68,10 @@ async function makeRoom(session: MatrixSession, wanted: RoomWanted): Promise<Roo
   const { kind, localpart, name, topic, invite, state, levels = {} } = wanted;
   const users = await usersOf(session, levels);
   const room = await session.createRoom({
-    ...{ room_alias_name: localpart, name, preset: "private_chat", visibility: "private" },
+    room_alias_name: localpart,
+    name,
+    preset: "private_chat",
+    visibility: "private",
     ...(topic === undefined ? {} : { topic }),
     power_level_content_override: { ...powerLevels(kind), ...(users === undefined ? {} : { users }) },
     ...(kind === "space" ? { creation_content: { type: "m.space" } } : {}),
@@ -152,7 +155,7 @@ export async function ensureNamespace(
   ): Promise<RoomId> =>
     ensureRoom(
       session,
-      { ...{ kind, localpart, name, invite }, ...more, state: [team, ...(more.state ?? [])] },
+      { kind, localpart, name, invite, ...more, state: [team, ...(more.state ?? [])] },
       note,
     );
   const templates = builtinTemplateState(namespace);
@@ -203,7 +206,9 @@ export async function ensureFleet(
     services: await make("fleet-services", rooms.fleetServices(fleet), `Services: ${short}`),
   };
   await ensureRoom(session, {
-    ...{ kind: "space", localpart: rooms.space(namespace), name: namespace },
+    kind: "space",
+    localpart: rooms.space(namespace),
+    name: namespace,
     state: Object.values(made).map((room) => spaceChild(room, server)),
   });
   return made;
@@ -231,7 +236,11 @@ export async function ensureMachineRooms(
     state: readonly State[],
   ): Promise<RoomId> =>
     ensureRoom(session, {
-      ...{ kind, localpart, name, state, invite: [user] },
+      kind,
+      localpart,
+      name,
+      state,
+      invite: [user],
       levels: { [user]: machineLevel(kind) },
     });
   const config = { type: eventTypes.machineConfig, state_key: stateKeyOf(user), content: initialConfig };
@@ -267,7 +276,8 @@ export async function publishBuiltinTemplates(
 
 const builtinTemplateState = (namespace: Namespace) =>
   Object.entries(builtinTemplates(rooms.template(namespace))).map(([name, template]) => ({
-    ...{ type: eventTypes.template, state_key: name },
+    type: eventTypes.template,
+    state_key: name,
     content: { ...template, origin: { content_hash: digestOf(template) } },
   }));
 

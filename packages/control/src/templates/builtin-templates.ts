@@ -17,8 +17,10 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
   };
   // Optional, though it is made where it is missing: a launcher that makes no folders starts the principal without it.
   const kept: Mount = {
-    ...{ source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}", dest: "/workspace" },
-    ...{ mode: "rw", optional: true },
+    source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}",
+    dest: "/workspace",
+    mode: "rw",
+    optional: true,
   };
   // People attach to agents: Ctrl-C and a changed window reach the program.
   const interactive = { new_session: false, die_with_parent: true, no_new_privs: true };

@@ -9,7 +9,9 @@ import type { Effect, Touched } from "./template-impact.ts";
 
 const touched = (effect: Effect = "restart", restart_policy = "always"): Touched =>
   ({
-    ...{ principal: "service/a", effect, assignment: { restart_policy } },
+    principal: "service/a",
+    effect,
+    assignment: { restart_policy },
     place: { key: "bureau/fleet/f/machine/m:bureau.local" },
   }) as unknown as Touched;
 const message = (msgtype: string, fields: object = {}) => ({
@@ -49,7 +51,8 @@ test("what is not settled says what last went wrong", () => {
   expect(
     outcomeOf(touched(), [message(eventMessages.healthCheck, { outcome: "destroyed", error: "ill" })]),
   ).toEqual({
-    ...{ outcome: "pending", reason: "ill" },
+    outcome: "pending",
+    reason: "ill",
   });
 });
 
@@ -61,7 +64,9 @@ test("stops waiting for a change that was rolled back on trial", async () => {
   // What was settled before stays settled; of the rest the daemon says no more than that it was restarted.
   const session = { messages: async () => ({ chunk: [restarted, rolledBack] }) } as unknown as MatrixSession;
   const outcomes = await followUpdate(session, [one, other], new Map([[room, undefined]]), {
-    ...{ clock: systemClock, timeoutMs: 60_000, onProgress: () => {} },
+    clock: systemClock,
+    timeoutMs: 60_000,
+    onProgress: () => {},
     stands: async () => false,
   });
   expect(outcomes.get(one)?.outcome).toBe("rolled-back");

@@ -84,7 +84,10 @@ export async function templateImpact(
       const closure = await templates.closure(layersOf(assignment));
       if (!closure.has(target)) continue;
       touched.push({
-        ...{ machine, template: assignment.template, assignment, place },
+        machine,
+        template: assignment.template,
+        assignment,
+        place,
         ...away,
         principal: principalNameOf(principalOfUser(assignment.principal)),
         ...(draft === undefined ? { effect: undefined } : effectOf(assignment, templates, target, draft)),

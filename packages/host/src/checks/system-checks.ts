@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import {
   bwrapFault,
+  checkNamespaces,
   type Host,
-  probeNamespaces,
   requireBwrap,
   requireTmux,
   thisHost,
@@ -210,7 +210,7 @@ const limits = [
 
 function sandboxes(host: HostView): Finding {
   try {
-    probeNamespaces(host.isRoot && host.kind === "system" ? withSystemUser(host, thisHost) : thisHost);
+    checkNamespaces(host.isRoot && host.kind === "system" ? withSystemUser(host, thisHost) : thisHost);
     return pass("it can");
   } catch (error) {
     if (!isBureauError(error)) throw error;
