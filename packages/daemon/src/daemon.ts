@@ -41,6 +41,7 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
+import { authorizeBy } from "./authorization/authorize.ts";
 import type { DaemonConfig } from "./daemon-config.ts";
 import { migrateDaemonFiles } from "./daemon-files.ts";
 import { Departure } from "./departure.ts";
@@ -272,10 +273,9 @@ function assemble(config: DaemonConfig, deps: DaemonDeps) {
         const now = { connection: connection.state, view: reconciler.view, fleetCache: cache() };
         return machineReport(config, userId, startedAt, { ...now, faults: source.faults });
       },
-      async desired() {
-        await inTime(ready, FIRST_SYNC_MS_MAX);
-        return source.latest;
-      },
+      ready: () => inTime(ready, FIRST_SYNC_MS_MAX),
+      authorize: authorizeBy(() => source.latest?.authorization, clock),
+      userOf,
       tokens: createTokenVerifier(session.homeserver, userId, clock),
     },
     onRooms(tell: (rooms: MachineRooms) => void) {

@@ -1,19 +1,19 @@
 /**
- * The one place that decides what a person or agent may do to a principal of this machine. Observation asks the target's
- * side only (wire facts, section 3.9): its allowances and the machine's default ones. Nothing known, nothing allowed.
+ * The one place that decides what a person or an agent may do on this machine: it asks the index that follows from the
+ * rooms. While no configuration is known, everything is denied.
  */
-import { checkAllowances, type Decision } from "@bureau/schema/authorization";
-import type { PrincipalName, UserId } from "@bureau/schema/refs";
-import type { Desired } from "../desired/desired.ts";
+import type { Clock } from "@bureau/kit/clock";
+import type { Decision } from "@bureau/schema/authorization";
+import { AuthorizationIndex } from "@bureau/schema/authorization-index";
+import type { UserId } from "@bureau/schema/refs";
 
-/** May `actor` do `action` to `target`? A principal that is not assigned here has the machine's default policy only. */
-export function authorize(
-  desired: Desired | undefined,
-  actor: UserId,
-  action: "observe" | "observe/read-write",
-  target: PrincipalName,
-): Decision {
-  if (desired === undefined) return { allowed: false, reason: "no matching allowance on target" };
-  const policy = desired.principals.get(target)?.policy ?? desired.defaultPolicy;
-  return checkAllowances(policy, action, actor);
-}
+/** May `actor` do `action` to `target`, or without a target when undefined? */
+export type Authorize = (actor: UserId, action: string, target: UserId | undefined) => Decision;
+
+const denyAll = new AuthorizationIndex([]);
+
+/** `index` is the current one; undefined while no configuration is known. */
+export const authorizeBy =
+  (index: () => AuthorizationIndex | undefined, clock: Clock): Authorize =>
+  (actor, action, target) =>
+    (index() ?? denyAll).authorize(actor, action, target, clock.now());

@@ -7,6 +7,7 @@
 
 import type { Log } from "@bureau/kit/log";
 import type { RoomStates } from "@bureau/matrix/room-state";
+import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { eventTypes, type MachineConfig, MachineConfigSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
@@ -18,6 +19,7 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
+import { policySources } from "../authorization/policy-sources.ts";
 import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
 import type { StateName } from "../sync/sync-scope.ts";
 import { readDecommission } from "./decommission.ts";
@@ -68,8 +70,14 @@ export class DesiredSource {
     this.#lastGood = this.#read(room, faults) ?? this.#lastGood;
     if (decommission !== undefined) {
       const defaultPolicy = this.#lastGood?.default_policy ?? {};
-      const nothing = { principals: new Map(), faults: [], aliases: new Set<RoomAlias>(), conditions: [] };
-      this.#latest = { ...nothing, defaultPolicy, decommission };
+      this.#latest = {
+        principals: new Map(),
+        authorization: new AuthorizationIndex(policySources(defaultPolicy, new Map())),
+        faults: [],
+        aliases: new Set(),
+        conditions: [],
+        decommission,
+      };
     } else if (this.#lastGood !== undefined) {
       const { machine, server, localpartBytesMax, states, directory, scope } = this.#deps;
       const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);

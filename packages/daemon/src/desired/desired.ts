@@ -2,7 +2,8 @@
  * What should run, as plain values: the outcome of resolving every assignment of the machine's configuration. Computed
  * from a snapshot by `resolve-desired.ts`, read by `plan.ts`, which never sees a room.
  */
-import type { AuthorizationPolicy, Grant } from "@bureau/schema/authorization";
+import type { Grant } from "@bureau/schema/authorization";
+import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName, RoomAlias, RoomId, UserId } from "@bureau/schema/refs";
@@ -45,14 +46,13 @@ export type DesiredPrincipal = {
   /** The reference as assigned; empty when it has none, or could not be read. */
   readonly template: string;
   readonly restartPolicy: RestartPolicy;
-  /** What others may do to it, the machine's default included. */
-  readonly policy: AuthorizationPolicy;
   readonly outcome: DesiredOutcome;
 };
 
 export type Desired = {
   readonly principals: ReadonlyMap<PrincipalName, DesiredPrincipal>;
-  readonly defaultPolicy: AuthorizationPolicy;
+  /** What these principals may do, and what others may do to them. */
+  readonly authorization: AuthorizationIndex;
   /** Faults of the configuration itself, each a sentence: for `m.bureau.config_invalid`. */
   readonly faults: readonly string[];
   /** Rooms by alias that were looked for; whoever knows aliases resolves and joins them. */

@@ -6,7 +6,7 @@
  */
 
 import { digestOf } from "@bureau/os/digest";
-import { type AuthorizationPolicy, joinPolicies } from "@bureau/schema/authorization";
+import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { contentMatches } from "@bureau/schema/content-match";
 import {
   CredentialsSchema,
@@ -31,6 +31,7 @@ import {
 } from "@bureau/schema/refs";
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import type { Template } from "@bureau/schema/template";
+import { policySources } from "../authorization/policy-sources.ts";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { specDigest } from "./digests.ts";
@@ -46,6 +47,10 @@ export function resolveDesired(snapshot: Snapshot): Desired {
   const entries = (snapshot.config.principals ?? []).map((raw, index) =>
     readAssignment(raw, `principals.${index}`, snapshot),
   );
+  const assigned = new Map<UserId, PrincipalAssignment | undefined>();
+  for (const { identity, assignment } of entries)
+    if (identity !== undefined) assigned.set(identity.userId, assignment);
+  const authorization = new AuthorizationIndex(policySources(defaultPolicy, assigned));
   for (const entry of entries) {
     if (entry.fault !== undefined) faults.push(entry.fault);
     if (entry.identity === undefined) continue;
@@ -55,7 +60,6 @@ export function resolveDesired(snapshot: Snapshot): Desired {
       userId,
       template: entry.assignment?.template ?? "",
       restartPolicy: "always",
-      policy: joinPolicies(defaultPolicy, entry.assignment?.authorization),
       outcome: { kind: "failed", reason },
     });
     if (principals.has(account)) {
@@ -65,10 +69,10 @@ export function resolveDesired(snapshot: Snapshot): Desired {
     } else if (entry.assignment === undefined) {
       principals.set(account, failed(entry.fault ?? "Its assignment cannot be read"));
     } else {
-      principals.set(account, resolvePrincipal(entry.assignment, account, defaultPolicy, snapshot, needs));
+      principals.set(account, resolvePrincipal(entry.assignment, account, authorization, snapshot, needs));
     }
   }
-  return { principals, defaultPolicy, faults, aliases: needs.aliases, conditions: needs.conditions };
+  return { principals, authorization, faults, aliases: needs.aliases, conditions: needs.conditions };
 }
 
 /** The inputs of the outcomes. */
@@ -125,7 +129,7 @@ function claimedUser(raw: unknown): UserId | undefined {
 function resolvePrincipal(
   assignment: PrincipalAssignment,
   account: PrincipalName,
-  defaultPolicy: AuthorizationPolicy,
+  authorization: AuthorizationIndex,
   snapshot: Snapshot,
   needs: Needs,
 ): DesiredPrincipal {
@@ -134,14 +138,13 @@ function resolvePrincipal(
     userId: assignment.principal,
     template: assignment.template,
     restartPolicy: assignment.restart_policy ?? "always",
-    policy: joinPolicies(defaultPolicy, assignment.authorization),
-    outcome: resolveOutcome(assignment, defaultPolicy, snapshot, needs),
+    outcome: resolveOutcome(assignment, authorization, snapshot, needs),
   };
 }
 
 function resolveOutcome(
   assignment: PrincipalAssignment,
-  defaultPolicy: AuthorizationPolicy,
+  authorization: AuthorizationIndex,
   snapshot: Snapshot,
   needs: Needs,
 ): DesiredOutcome {
@@ -159,7 +162,7 @@ function resolveOutcome(
   return {
     kind: "run",
     sandbox: {
-      ...wantedSandbox(spec, credentials.ciphertext, assignment, defaultPolicy, condition.trigger),
+      ...wantedSandbox(spec, credentials.ciphertext, assignment, authorization, condition.trigger),
       workspace: condition.workspace,
       healthCheck: template.health_check,
     },
@@ -238,13 +241,13 @@ function wantedSandbox(
   spec: SandboxSpec,
   ciphertext: string,
   assignment: PrincipalAssignment,
-  defaultPolicy: AuthorizationPolicy,
+  authorization: AuthorizationIndex,
   trigger: string | undefined,
 ): WantedSandbox {
   const { payload, ...structure } = spec;
   const structural = digestOf(structure);
   const payloadDigest = digestOf(payload ?? {});
-  const grants = grantsOf(assignment, defaultPolicy);
+  const grants = grantsOf(authorization.policyOf(assignment.principal));
   return {
     spec,
     digests: { spec: specDigest(structural, digestOf(ciphertext)), payload: payloadDigest },

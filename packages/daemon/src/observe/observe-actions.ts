@@ -8,8 +8,7 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
-import { authorize } from "../authorization/authorize.ts";
-import type { Desired } from "../desired/desired.ts";
+import type { Authorize } from "../authorization/authorize.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ObserveAction } from "./observe-server.ts";
 import type { TokenVerifier } from "./token-verifier.ts";
@@ -22,8 +21,10 @@ export type ObserveDeps = {
   readonly machineUser: UserId;
   /** A daemon that has only just started looks first: what ran before it runs now, and is to be seen. */
   readonly report: () => Promise<MachineReport>;
-  /** As soon as it is known, or it is known that it will take longer: nobody is refused for asking a moment too early. */
-  readonly desired: () => Promise<Desired | undefined>;
+  /** Resolves once the configuration is known, or known to take longer: an early request is not refused for being early. */
+  readonly ready: () => Promise<unknown>;
+  readonly authorize: Authorize;
+  readonly userOf: (name: PrincipalName) => UserId;
   readonly launcher: Launcher;
   readonly tokens: TokenVerifier;
 };
@@ -44,10 +45,10 @@ function actorOf(deps: ObserveDeps, request: ObserveRequest): Promise<UserId> {
 
 /** The principals of this machine that `actor` may observe. */
 async function listFor(deps: ObserveDeps, actor: UserId, request: ObserveRequest): Promise<object> {
-  const desired = await deps.desired();
+  await deps.ready();
   const report = await deps.report();
   const principals = report.principals
-    ?.filter(({ name }) => authorize(desired, actor, "observe", parsePrincipalName(name)).allowed)
+    ?.filter(({ name }) => deps.authorize(actor, "observe", deps.userOf(parsePrincipalName(name))).allowed)
     .map(({ name, state }) => ({
       localpart: name,
       machine: deps.machine,
@@ -67,7 +68,8 @@ async function logsFor(
   if (request.principal === undefined || request.principal === "")
     throw new BureauError("invalid-input", "The request names no principal");
   const principal: PrincipalName = parsePrincipalName(request.principal);
-  const decision = authorize(await deps.desired(), actor, "observe", principal);
+  await deps.ready();
+  const decision = deps.authorize(actor, "observe", deps.userOf(principal));
   if (!decision.allowed)
     throw new BureauError("forbidden", `${actor} may not observe "${principal}": ${decision.reason}`, {
       hint: `an allowance of "observe" for ${actor} on ${principal} is needed`,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { silentLog } from "@bureau/os/log";
+import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
@@ -30,13 +31,12 @@ const principal = (
   userId: userOf(agent),
   template: "bureau/template:t",
   restartPolicy,
-  policy: {},
   outcome,
 });
 
 const desiredOf = (...principals: DesiredPrincipal[]): Desired => ({
   principals: new Map(principals.map((one) => [one.account, one])),
-  defaultPolicy: {},
+  authorization: new AuthorizationIndex([]),
   faults: [],
   aliases: new Set(),
   conditions: [],

@@ -1,0 +1,125 @@
+/**
+ * Who may do what to whom, from every policy that applies: one index over a list of sources (wire facts, sections 3.4 and
+ * 3.9). Pure. Sources only add rules; a denial in any of them holds. Without a matching rule the answer is a denial.
+ *
+ * An act on another principal needs a grant of the actor and an allowance of the target. An act without a target needs a
+ * grant only. Observation needs an allowance only, because operators hold no grants.
+ */
+import {
+  type AuthorizationPolicy,
+  checkAllowances,
+  checkBoth,
+  checkGrants,
+  type Decision,
+  joinPolicies,
+} from "./authorization.ts";
+import { globMatches } from "./glob.ts";
+import type { UserId } from "./refs.ts";
+
+/** The wire's names of where a rule comes from. */
+export type SourceName =
+  | "machine-default"
+  | "principal"
+  | "principal-shorthand"
+  | "temporal"
+  | `room:${string}`;
+
+/** One place that policies come from. */
+export type PolicySource = {
+  readonly name: SourceName;
+  /** The users it names, for listing. It may apply to others too. */
+  readonly users: readonly UserId[];
+  /** What it says of `user`; undefined when nothing. */
+  policyOf(user: UserId): AuthorizationPolicy | undefined;
+};
+
+export class AuthorizationIndex {
+  readonly #sources: readonly PolicySource[];
+  readonly #named: ReadonlySet<UserId>;
+  readonly #policies = new Map<UserId, AuthorizationPolicy>();
+
+  constructor(sources: readonly PolicySource[]) {
+    this.#sources = sources;
+    this.#named = new Set(sources.flatMap(({ users }) => users));
+  }
+
+  /** The users that a source names, each once. */
+  get users(): UserId[] {
+    return [...this.#named];
+  }
+
+  /** Every rule that applies to `user`, in the order of the sources. Each rule names its source. */
+  policyOf(user: UserId): AuthorizationPolicy {
+    const known = this.#policies.get(user);
+    if (known !== undefined) return known;
+    const policy = joinPolicies(
+      ...this.#sources.map((source) => withSource(source.policyOf(user), source.name)),
+    );
+    // Actors come from outside, so only users that a source names are kept.
+    if (this.#named.has(user)) this.#policies.set(user, policy);
+    return policy;
+  }
+
+  /** May `actor` do `action` to `target`, or without a target when undefined? `nowMs` is the wall clock's. */
+  authorize(actor: UserId, action: string, target: UserId | undefined, nowMs: number): Decision {
+    if (isObservation(action))
+      return target === undefined
+        ? { allowed: false, reason: "no matching allowance on target" }
+        : checkAllowances(this.policyOf(target), action, actor);
+    if (target === undefined) return checkGrants(this.policyOf(actor), action, undefined, nowMs);
+    return checkBoth(
+      { user: actor, policy: this.policyOf(actor) },
+      action,
+      { user: target, policy: this.policyOf(target) },
+      nowMs,
+    );
+  }
+}
+
+/** `observe` and every action below it. */
+const isObservation = (action: string): boolean => globMatches("observe/**", action);
+
+/** The rules of `policy`, each with `source`, whatever source its writer put there. */
+export function withSource(
+  policy: AuthorizationPolicy | undefined,
+  source: SourceName,
+): AuthorizationPolicy | undefined {
+  if (policy === undefined) return undefined;
+  const stamp = <Rule extends object>(rules: readonly Rule[] | undefined) =>
+    (rules ?? []).map((rule) => ({ ...rule, source }));
+  return {
+    grants: stamp(policy.grants),
+    denials: stamp(policy.denials),
+    allowances: stamp(policy.allowances),
+    allowance_denials: stamp(policy.allowance_denials),
+  };
+}
+
+/** The shorthands of an assignment. */
+export type Shorthands = {
+  readonly matrix_policy?:
+    | {
+        readonly allow_join?: boolean | undefined;
+        readonly allow_invite?: boolean | undefined;
+        readonly allow_room_create?: boolean | undefined;
+      }
+    | undefined;
+  /** Localpart globs of services. */
+  readonly service_visibility?: readonly string[] | undefined;
+};
+
+/** The policy that an assignment's shorthands stand for. */
+export function shorthandPolicy({ matrix_policy, service_visibility }: Shorthands): AuthorizationPolicy {
+  const actions = [
+    ...(matrix_policy?.allow_join ? ["matrix/join"] : []),
+    ...(matrix_policy?.allow_invite ? ["matrix/invite"] : []),
+    ...(matrix_policy?.allow_room_create ? ["matrix/create-room"] : []),
+  ];
+  const targets = [...(service_visibility ?? [])];
+  return {
+    grants: [
+      ...(actions.length > 0 ? [{ actions }] : []),
+      ...(targets.length > 0 ? [{ actions: ["service/discover"], targets }] : []),
+    ],
+  };
+}
