@@ -41,13 +41,15 @@ export function withoutPending(rule: Rule, violations: readonly Violation[]): Vi
   return violations.filter((violation) => !folders.some((folder) => isIn(violation, folder)));
 }
 
-/** One line a rule: how much is left where. */
+/** What is left to do, to print: how much in each folder, or with `--all` every line. */
 export function describePending(rule: Rule, violations: readonly Violation[]): string[] {
-  const counts = pending[rule].flatMap((folder) => {
-    const count = violations.filter(
-      (one) => one.startsWith(`${folder}/`) || one.startsWith(`${folder}:`),
-    ).length;
-    return count === 0 ? [] : [`${folder} ${count}`];
-  });
-  return counts.length === 0 ? [] : [`left to do: ${counts.join(", ")}`];
+  const reported = new Set(withoutPending(rule, violations));
+  const left = violations.filter((violation) => !reported.has(violation));
+  if (process.argv.includes("--all")) return left;
+  const counts = new Map<string, number>();
+  for (const violation of left) {
+    const folder = /^(?:packages\/)?[^/:]+/u.exec(violation)?.[0] ?? "";
+    counts.set(folder, (counts.get(folder) ?? 0) + 1);
+  }
+  return left.length === 0 ? [] : [`left: ${[...counts].map((entry) => entry.join(" ")).join(", ")}`];
 }
