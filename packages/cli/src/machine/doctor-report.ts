@@ -9,7 +9,8 @@ import {
   type Status,
 } from "@bureau/host/checks/check";
 import { type Summary, summarise } from "@bureau/host/checks/run-checks";
-import { type Change, describeAction, type Step } from "@bureau/host/doctor/plan";
+import type { Change, Step } from "@bureau/host/doctor/plan";
+import { describeAction } from "@bureau/host/resources/registry";
 import { digestOf } from "@bureau/os/digest";
 import type { Style, Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";

@@ -5,17 +5,18 @@ import { checkTable } from "@bureau/host/checks/check-table";
 import { openHostView } from "@bureau/host/checks/host-view";
 import { examine, examineSettled, type Fixed, fix, lockHost, planOf } from "@bureau/host/doctor/doctor";
 import { introductionOf } from "@bureau/host/doctor/introduction";
-import { changesOf, describeAction, type Step } from "@bureau/host/doctor/plan";
+import { changesOf, type Step } from "@bureau/host/doctor/plan";
 import type { Subject } from "@bureau/host/doctor/subject";
-import { lastBackups, undoLast } from "@bureau/host/record/backups";
-import { openRecord } from "@bureau/host/record/install-record";
+import { undoLast } from "@bureau/host/doctor/undo";
+import { lastBackups } from "@bureau/host/record/backups";
+import { openRecord } from "@bureau/host/resources/host-record";
+import { describeAction } from "@bureau/host/resources/registry";
 import {
   ELEVATED_EXIT_BASE,
   ELEVATED_JOINED,
   requireTrustworthy,
   runElevated,
 } from "@bureau/host/system/elevate";
-import { runCommand } from "@bureau/host/system/run-command";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { nearest } from "@bureau/kit/nearest";
 import { shellLine } from "@bureau/kit/shell-words";
@@ -235,18 +236,17 @@ async function undo(invocation: Invocation): Promise<number> {
     return runElevated(subjectOf(invocation).ownBuild, elevatedArgs(invocation), undefined);
   if (booleanFlag(invocation, "dry-run")) {
     const last = lastBackups();
-    if (json) terminal.json({ time: last?.time ?? null, restored: last?.paths ?? [], dry_run: true });
+    const paths = last?.items.map(({ path }) => path) ?? [];
+    if (json) terminal.json({ time: last?.time ?? null, restored: paths, dry_run: true });
     else if (last === undefined) terminal.print("There is nothing to undo.");
     else
       terminal.print(
-        `Would put back, as before the fix of ${last.time}:\n${last.paths.map((path) => `  ${path}`).join("\n")}`,
+        `Would put back, as before the fix of ${last.time}:\n${paths.map((path) => `  ${path}`).join("\n")}`,
       );
     return exit.ok;
   }
   using _lock = await lockHost();
-  const { time, restored, skipped } = undoLast(openRecord());
-  if (restored.some((path) => path.startsWith("/etc/systemd/")))
-    await runCommand(["systemctl", "daemon-reload"]);
+  const { time, restored, skipped } = await undoLast(openRecord());
   if (json) terminal.json({ time, restored, skipped });
   else {
     terminal.print(

@@ -2,18 +2,17 @@
 
 import { existsSync, realpathSync } from "node:fs";
 import { lockHost } from "@bureau/host/doctor/doctor";
-import { type InstallRecord, readRecord } from "@bureau/host/record/install-record";
+import type { InstallRecord } from "@bureau/host/record/install-record";
+import { readRecord } from "@bureau/host/resources/host-record";
+import type { UninstallOptions } from "@bureau/host/resources/resource";
 import { requireTrustworthy, runElevated } from "@bureau/host/system/elevate";
+import { dataHeld, holdsData, requireDecision, whyUserStays } from "@bureau/host/uninstall/data-held";
 import {
-  dataHeld,
   foreseeUninstall,
-  holdsData,
   isIncomplete,
   type Receipt,
-  requireDecision,
-  type UninstallOptions,
+  receiptJson,
   uninstallAll,
-  whyUserStays,
 } from "@bureau/host/uninstall/uninstall";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { shellWord } from "@bureau/kit/shell-words";
@@ -60,7 +59,7 @@ export async function uninstall(invocation: Invocation): Promise<number> {
   const receipt = await uninstallAll(record, options, {
     onRemoved: (what) => terminal.step(what).done(`removed ${what}`),
   });
-  if (booleanFlag(invocation, "json")) terminal.json(receipt);
+  if (booleanFlag(invocation, "json")) terminal.json(receiptJson(receipt));
   else printReceipt(invocation, receipt);
   return isIncomplete(receipt) ? 1 : 0;
 }
@@ -110,7 +109,8 @@ async function showPlan(
 ): Promise<number> {
   const plan = await foreseen(record, options);
   const data = options.data === undefined ? dataHeld(record) : [];
-  if (booleanFlag(invocation, "json")) invocation.terminal.json({ ...plan, data, dry_run: true });
+  if (booleanFlag(invocation, "json"))
+    invocation.terminal.json({ ...receiptJson(plan), data, dry_run: true });
   else {
     printReceipt(invocation, plan, "Would stop everything that runs, and remove");
     if (data.length > 0)

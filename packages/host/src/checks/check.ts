@@ -2,7 +2,7 @@
  * What a check is: a row of the table that `bureau machine doctor` walks, that `--fix` plans from, and that
  * docs/doctor.md is printed from. A check looks and says; it changes nothing, downloads nothing, asks nobody.
  */
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import type { HostView } from "./host-view.ts";
 
 /** In the order they are shown. */

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { machineKeyFile, systemHost } from "@bureau/os/layout";
 import { formatMachineConf, type MachineConf } from "@bureau/os/machine-conf";
 import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { hostSecret } from "../system/first-boot.ts";
 import { look, octal, type Seen, textOf } from "../system/look.ts";
 import { describeSeal, type SealingHost, sealOf, whyNeverOpened } from "../system/sealed-key.ts";

@@ -1,7 +1,7 @@
 /** Every folder of the installation: there, with its owner, group and mode (specification, "Directory Ownership"). */
 import { systemHost, systemLayout } from "@bureau/os/layout";
 import { look, octal, type Seen } from "../system/look.ts";
-import { type HostFolder, hostFolders } from "../units/units.ts";
+import { type HostFolder, hostFolders } from "../units/host-folders.ts";
 import { type Check, type Finding, fail, hidden, pass } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 

@@ -15,7 +15,7 @@ import { readMachineSession, type StoredSession } from "@bureau/os/session-file"
 import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";
-import { readRecord } from "../record/install-record.ts";
+import { readRecord } from "../resources/host-record.ts";
 import { type Accounts, readAccounts } from "../system/accounts.ts";
 import { look, textOf } from "../system/look.ts";
 import { unitFiles } from "../units/units.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { UnitState } from "@bureau/os/systemctl";
 import { planOf } from "../doctor/doctor.ts";
-import { describeAction } from "../doctor/plan.ts";
+import { describeAction } from "../resources/registry.ts";
 import { unitFiles } from "../units/units.ts";
 import { adviceOn } from "./advice.ts";
 import type { Check, Finding } from "./check.ts";

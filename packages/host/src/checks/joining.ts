@@ -1,7 +1,7 @@
 /** The actions to join and to join again, shared by several checks. */
 import { machineSessionFile } from "@bureau/os/layout";
 import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { unitFiles } from "../units/units.ts";
 import type { Finding } from "./check.ts";
 import type { HostView } from "./host-view.ts";

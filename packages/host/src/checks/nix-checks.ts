@@ -9,7 +9,7 @@ import { viaNetwork } from "@bureau/os/egress";
 import { systemHost } from "@bureau/os/layout";
 import { daemonUnit } from "@bureau/os/unit-names";
 import type { MachineReport } from "@bureau/schema/observe-wire";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { look } from "../system/look.ts";
 import { daemonGroup, hasOldConfig, nixDaemonUnit, readNixConfig } from "../system/nix-host.ts";
 import { runCommand } from "../system/run-command.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
 import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/os/host-environment";
 import { systemHost } from "@bureau/os/layout";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { buildAt, installedPath, nixRootOf } from "../system/installed-build.ts";
 import { look, targetOf } from "../system/look.ts";
 import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { terminalsUnit } from "@bureau/os/unit-names";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { look, octal } from "../system/look.ts";
 import { type HostSocket, hostSockets, unitFiles } from "../units/units.ts";
 import { type Check, type Finding, fail, hidden, pass, skip } from "./check.ts";
@@ -93,6 +93,6 @@ function remedy(socket: HostSocket, runs: boolean): Action {
   const unit = unitOf(socket);
   if (!runs) return { kind: "start", unit };
   return unit === terminalsUnit
-    ? { kind: "renew-terminal-socket", path: socket.path }
+    ? { kind: "renew-tmux-socket", path: socket.path }
     : { kind: "restart", unit };
 }

@@ -10,7 +10,7 @@ import {
 } from "@bureau/instance/sandbox-preflight";
 import { isBureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/os/layout";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { asSystemUser, sessionGroups } from "../system/accounts.ts";
 import { runCommand } from "../system/run-command.ts";
 import { sysusersFile } from "../units/units.ts";

@@ -1,7 +1,7 @@
 /** Units and socket units: installed as this version writes them, enabled, running. */
 import { isTemplate } from "@bureau/os/systemctl";
 import { REVOKED, terminalsUnit } from "@bureau/os/unit-names";
-import type { Action } from "../doctor/plan.ts";
+import type { Action } from "../resources/registry.ts";
 import { type UnitFile, unitFiles } from "../units/units.ts";
 import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
 import { rootFile } from "./configuration-checks.ts";

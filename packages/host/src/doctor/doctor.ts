@@ -14,18 +14,18 @@ import type { Check, CheckResult } from "../checks/check.ts";
 import { openHostView } from "../checks/host-view.ts";
 import { runChecks } from "../checks/run-checks.ts";
 import { Backups } from "../record/backups.ts";
-import { openRecord } from "../record/install-record.ts";
-import { unitFiles } from "../units/units.ts";
-import { applyAction, type FixContext } from "./apply-action.ts";
+import { folder } from "../resources/folder.ts";
+import { openRecord } from "../resources/host-record.ts";
 import {
   type Action,
-  actionKey,
-  type Change,
-  changesOf,
+  actionKindOf,
+  applyAction,
   describeAction,
-  planSteps,
-  type Step,
-} from "./plan.ts";
+  entryKindOf,
+} from "../resources/registry.ts";
+import type { FixContext } from "../resources/resource.ts";
+import { unitFiles } from "../units/units.ts";
+import { actionKey, type Change, changesOf, planSteps, type Step } from "./plan.ts";
 import type { Subject } from "./subject.ts";
 
 /** Rounds of looking and repairing: what one repair uncovers the next one mends. */
@@ -75,19 +75,19 @@ export type FixOptions = {
   readonly clock?: Clock;
 };
 
-/** Acts that are tried once in a run: each uses something up, or takes long. */
-const onceOnly: ReadonlySet<Action["kind"]> = new Set(["package", "stop", "remove", "seal-key", "join"]);
+/** How often one run tries an action: what did not help twice never will. */
+const ATTEMPTS_MAX = 2;
 
-/** Acts that were tried, and how that went. */
+/** Actions that were tried, and their results. */
 class Attempts {
   readonly done: Step[] = [];
   readonly failed: { readonly step: Step; readonly error: unknown }[] = [];
 
-  /** Whether trying (again) makes sense: what failed once fails again, and what did not help twice never will. */
+  /** An action that failed once fails again. */
   isWorthTrying(action: Action): boolean {
     const isSame = (step: Step): boolean => actionKey(step.action) === actionKey(action);
     if (this.failed.some(({ step }) => isSame(step))) return false;
-    return this.done.filter(isSame).length < (onceOnly.has(action.kind) ? 1 : 2);
+    return this.done.filter(isSame).length < (actionKindOf(action).attemptsMax ?? ATTEMPTS_MAX);
   }
 }
 
@@ -96,7 +96,11 @@ export async function fix(options: FixOptions): Promise<Fixed> {
   const { checks, subject, signal, clock = systemClock } = options;
   using _lock = await lockHost(clock);
   const record = openRecord();
-  const backups = new Backups(record, new Date(clock.now()));
+  const backups = new Backups({
+    time: new Date(clock.now()),
+    needed: record.entries.flatMap((entry) => entryKindOf(entry).copiesOf?.(entry) ?? []),
+    onFolder: (path) => record.intend(folder.entry, { path }),
+  });
   const context = { record, backups, bootstrap: subject.bootstrap };
   const attempts = new Attempts();
   let results = await examineSettled(checks, subject);
@@ -105,7 +109,7 @@ export async function fix(options: FixOptions): Promise<Fixed> {
     if (steps.length === 0) break;
     const isWhole = await applySteps(steps, context, attempts, options);
     if (signal?.aborted === true) break;
-    if (isWhole && steps.some(({ action }) => startsSomething(action.kind)))
+    if (isWhole && steps.some(({ action }) => actionKindOf(action).startsPrograms === true))
       await settle(subject, clock, signal);
     results = await examine(checks, subject);
     if (!isWhole) break;
@@ -120,9 +124,6 @@ export async function fix(options: FixOptions): Promise<Fixed> {
     ),
   };
 }
-
-/** Without these what follows cannot be right: folders without owners, a machine that joins with no key. */
-const vital: ReadonlySet<Action["kind"]> = new Set(["accounts", "seal-key", "join"]);
 
 /** False when a vital step failed: nothing that relies on it is tried, now or in a later round. */
 async function applySteps(
@@ -141,13 +142,11 @@ async function applySteps(
       if (!isBureauError(error) && errnoOf(error) === undefined) throw error;
       attempts.failed.push({ step, error });
       onStep(step, error);
-      if (vital.has(step.action.kind)) return false;
+      if (actionKindOf(step.action).isVital === true) return false;
     }
   }
   return true;
 }
-
-const startsSomething = (kind: string): boolean => kind === "start" || kind === "restart" || kind === "join";
 
 /** On its way up; one that waits to be tried again has failed. */
 const isStarting = (state: UnitState | undefined): boolean =>

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { type Action, actionKey, planSteps } from "./plan.ts";
+import type { Action } from "../resources/registry.ts";
+import { actionKey, planSteps } from "./plan.ts";
 
 const folder = (path: string): Action => ({ kind: "folder", path, owner: "a", group: "a", mode: 0o755 });
 const start = (unit: string): Action => ({ kind: "start", unit });

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { whyNotRestored } from "./backups.ts";
+import { whyNotRestored } from "./saved.ts";
 
 test("what has no place any more, or no copy, is passed over by an undo", () => {
   const dir = mkdtempSync(join(tmpdir(), "undo-"));
@@ -21,7 +21,7 @@ test("what has no place any more, or no copy, is passed over by an undo", () => 
       Array(4).fill(undefined),
     );
     expect(folder(join(dir, "gone"))).toBe("it is gone");
-    expect(folder(linked)).toBe("it is no folder any more");
+    expect(folder(linked)).toBe("it is no longer a folder");
     expect(file(join(dir, "gone", "a"))).toBe(`the folder "${join(dir, "gone")}" is gone`);
     expect(link(join(copy, "a"))).toBe(`the folder "${copy}" is gone`);
     expect(file(place)).toBe("a folder has taken its place");

@@ -2,17 +2,25 @@ import { afterAll, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { InstallRecord, readRecord } from "./install-record.ts";
+import { file } from "../resources/file.ts";
+import { folder as folderResource } from "../resources/folder.ts";
+import { group } from "../resources/group.ts";
+import { readRecord } from "../resources/host-record.ts";
+import { link } from "../resources/link.ts";
+import { keyOfEntry } from "../resources/registry.ts";
+import { user } from "../resources/user.ts";
+import { InstallRecord } from "./install-record.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bureau-record-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const path = join(folder, "installed.json");
-const fresh = (): InstallRecord => new InstallRecord(path, [], () => new Date(0));
+const fresh = (): InstallRecord =>
+  new InstallRecord({ path, entries: [], keyOfEntry, now: () => new Date(0) });
 
 test("what is intended is on the disk at once, and read back", () => {
-  fresh().intend({ kind: "folder", path: "/var/bureau" });
-  expect(readRecord(path)?.entries).toEqual([
+  fresh().intend(folderResource.entry, { path: "/var/bureau" });
+  expect(readRecord(path)?.entries).toEqual<unknown>([
     { kind: "folder", path: "/var/bureau", at: new Date(0).toISOString() },
   ]);
 });
@@ -20,16 +28,16 @@ test("what is intended is on the disk at once, and read back", () => {
 test("the first word about a thing stays: it tells what was there before", () => {
   const record = fresh();
   const before = { kind: "link", target: "/dev/null", uid: 0, gid: 0 } as const;
-  record.intend({ kind: "file", path: "/etc/x", before });
-  record.intend({ kind: "file", path: "/etc/x" });
-  record.intend({ kind: "link", path: "/etc/x" });
+  record.intend(file.entry, { path: "/etc/x", before });
+  record.intend(file.entry, { path: "/etc/x" });
+  record.intend(link.entry, { path: "/etc/x" });
   expect(record.entries).toMatchObject([{ kind: "file", before }]);
 });
 
 test("what was taken back is forgotten", () => {
   const record = fresh();
-  record.intend({ kind: "user", name: "bureau" });
-  record.intend({ kind: "group", name: "bureau" });
+  record.intend(user.entry, { name: "bureau" });
+  record.intend(group.entry, { name: "bureau" });
   for (const entry of record.entries) if (entry.kind === "user") record.forget(entry);
   expect(readRecord(path)?.entries.map(({ kind }) => kind)).toEqual(["group"]);
 });
@@ -38,7 +46,7 @@ test("a record that cannot be read, or that others could have written, is not be
   expect(readRecord(join(folder, "none.json"))).toBeUndefined();
   writeFileSync(path, "{}");
   expect(() => readRecord(path)).toThrow("Cannot read the record");
-  fresh().intend({ kind: "user", name: "bureau" });
+  fresh().intend(user.entry, { name: "bureau" });
   chmodSync(path, 0o666);
   if (process.getuid?.() === 0) expect(() => readRecord(path)).toThrow("others than root");
   expect(readFileSync(path, "utf8")).toContain("bureau");

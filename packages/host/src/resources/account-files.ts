@@ -1,88 +1,97 @@
 /**
- * Changes to the host's users and groups, made by the host's own tools. They leave backups of their own beside the
- * files (`/etc/passwd-` and the like); those are kept as they were, so that removing the accounts leaves no trace.
+ * The backups that the host's account tools write beside `/etc/passwd` and the like. They are kept as they were before
+ * Bureau changed accounts, so that removing the accounts leaves no trace. Every change of accounts goes through here.
  */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { removeDurably, removeTemporaries } from "@bureau/os/durable-file";
-import { systemHost } from "@bureau/os/layout";
 import { lockAccountFiles } from "@bureau/os/posix";
-import { type Backups, restore } from "../record/backups.ts";
-import type { Entry, InstallRecord } from "../record/install-record.ts";
-import { readAccounts } from "../system/accounts.ts";
+import * as v from "valibot";
+import type { Backups } from "../record/backups.ts";
+import type { InstallRecord } from "../record/install-record.ts";
+import { restore, SavedSchema } from "../record/saved.ts";
 import { look, textOf } from "../system/look.ts";
 import { replaceFile } from "../system/root-files.ts";
 import { hasProgram, mustRun, runCommand } from "../system/run-command.ts";
+import { at, defineEntry, type Stay } from "./resource.ts";
 
-const { user, operatorsGroup } = systemHost;
+const schema = v.object({
+  kind: v.literal("account-files"),
+  at,
+  /** Unfinished files in /etc from before Bureau; undefined in records of versions that did not note them. */
+  unfinished: v.optional(v.array(v.string())),
+  files: v.array(
+    v.object({
+      path: v.string(),
+      before: v.optional(SavedSchema),
+      /** What our own last change left; undefined while that is unknown. */
+      sha256: v.optional(v.string()),
+    }),
+  ),
+});
+type AccountFiles = v.InferOutput<typeof schema>;
 
-/** What shadow's and systemd's tools write beside the files themselves (passwd(5), lckpwdf(3)). */
+const entry = defineEntry(schema, {
+  rank: 130,
+  idOf: () => ONE,
+  describe: () => "backups of account files",
+  whyStays: (_, { userStays }) =>
+    userStays === undefined ? undefined : { reason: "needed", why: "it goes with the user" },
+  copiesOf: ({ files }) => files.flatMap(({ before }) => (before?.kind === "file" ? [before.copy] : [])),
+  takeBack: (own, { record }) => restoreAccountFiles(record, own),
+});
+
+export const accountFiles = { entry };
+
+/** A record has one such entry. */
+const ONE = "all";
+
+/** Files that shadow's and systemd's tools write beside the account files (passwd(5), lckpwdf(3)). */
 const besides = ["/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock"];
 
-export async function makeAccounts(record: InstallRecord, backups: Backups): Promise<void> {
-  const accounts = readAccounts();
-  // What an uninstall of ours left that was cut off would keep the tool from making them.
-  for (const name of [user, operatorsGroup]) {
-    if (record.find({ kind: "user", name }) !== undefined && accounts.user(name) === undefined)
-      await settleShadow("/etc/shadow", (line) => withoutName(line, name));
-    if (record.find({ kind: "group", name }) !== undefined && accounts.group(name) === undefined)
-      await settleShadow("/etc/gshadow", (line) => withoutName(line, name));
-  }
-  if (accounts.user(user) === undefined) record.intend({ kind: "user", name: user });
-  for (const group of [user, operatorsGroup])
-    if (accounts.group(group) === undefined) record.intend({ kind: "group", name: group });
-  keepAccountFiles(record, backups);
-  await changing(record, ["systemd-sysusers", systemHost.sysusers]);
+/** Before the first change: copies what the tools will write over. */
+export function keepAccountFiles(record: InstallRecord, backups: Backups): void {
+  if (record.find(entry, ONE) !== undefined) return;
+  record.intend(entry, {
+    unfinished: unfinishedFiles(),
+    files: besides.map((path) => {
+      const before = backups.keepAside(path);
+      return { path, ...(before === undefined ? {} : { before }) };
+    }),
+  });
 }
 
-export async function addMember(
-  record: InstallRecord,
-  backups: Backups,
-  name: string,
-  group: string,
-): Promise<void> {
-  if (!readAccounts().isMember(name, group)) record.intend({ kind: "member", user: name, group });
-  keepAccountFiles(record, backups);
-  await changing(record, ["gpasswd", "-a", name, group]);
-}
-
-export async function removeMember(record: InstallRecord, name: string, group: string): Promise<void> {
-  if (readAccounts().group(group)?.members.includes(name) === true)
-    await changing(record, ["gpasswd", "-d", name, group]);
-  await settleShadow("/etc/gshadow", (line) => withoutMember(line, group, name));
-}
-
-export async function removeUser(record: InstallRecord, name: string): Promise<void> {
-  if (readAccounts().user(name) !== undefined) await changing(record, ["userdel", name]);
-  await settleShadow("/etc/shadow", (line) => withoutName(line, name));
-}
-
-export async function removeGroup(record: InstallRecord, name: string): Promise<void> {
-  if (readAccounts().group(name) !== undefined) await changing(record, ["groupdel", name]);
-  await settleShadow("/etc/gshadow", (line) => withoutName(line, name));
+/** Runs one of the host's account tools. What it writes counts as ours from before it starts, however it ends. */
+export async function changeAccounts(record: InstallRecord, command: readonly string[]): Promise<void> {
+  noteLeft(record, () => ({ sha256: undefined }));
+  removeUnfinished(record);
+  await mustRun(command);
+  removeUnfinished(record);
+  noteLeft(record, ({ path }) => digestIfPresent(path));
 }
 
 /**
- * The tools write the file first and its shadow after: one that was killed in between left a line there that none of
- * them will remove any more, and that keeps systemd-sysusers from making the group again.
+ * Edits the lines of a shadow file; `edit` returns undefined to remove a line. The tools write the file first and its shadow
+ * second: a tool that was killed in between left a line that none of them removes, and that keeps systemd-sysusers from
+ * making the group again.
  */
-async function settleShadow(path: string, edit: (line: string) => string | undefined): Promise<void> {
+export async function editShadow(path: string, edit: (line: string) => string | undefined): Promise<void> {
   const edited = (text: string): string =>
     text
       .split("\n")
       .map(edit)
       .filter((line) => line !== undefined)
       .join("\n");
-  // Of what others wrote every byte is kept.
+  // latin1 keeps every byte of what others wrote.
   const read = (): string | undefined =>
     look(path).kind === "file" ? readFileSync(path, "latin1") : undefined;
-  const isSettled = (text = read()): boolean => text === undefined || edited(text) === text;
-  if (isSettled()) return;
+  const isRight = (text = read()): boolean => text === undefined || edited(text) === text;
+  if (isRight()) return;
   using _lock = lockAccountFiles();
   removeTemporaries(path);
   const [seen, text] = [look(path), read()];
-  if (seen.kind !== "file" || text === undefined || isSettled(text)) return;
+  if (seen.kind !== "file" || text === undefined || isRight(text)) return;
   replaceFile(path, Buffer.from(edited(text), "latin1"), seen);
   await restoreLabels([path]);
 }
@@ -99,55 +108,26 @@ export function withoutMember(line: string, group: string, member: string): stri
   return [name, password, administrators, others.join(",")].join(":");
 }
 
-type AccountFiles = Extract<Entry, { kind: "account-files" }>;
-
-function accountFiles(record: InstallRecord): AccountFiles | undefined {
-  const entry = record.find({ kind: "account-files", files: [] });
-  return entry?.kind === "account-files" ? entry : undefined;
-}
-
-/** Before the first change: what the tools will write over is copied. */
-function keepAccountFiles(record: InstallRecord, backups: Backups): void {
-  if (accountFiles(record) !== undefined) return;
-  record.intend({
-    kind: "account-files",
-    unfinished: unfinishedFiles(),
-    files: besides.map((path) => {
-      const before = backups.keepAside(path);
-      return { path, ...(before === undefined ? {} : { before }) };
-    }),
-  });
-}
-
-/** Runs one of the host's tools. What it writes is ours from before it begins, however this ends. */
-async function changing(record: InstallRecord, command: readonly string[]): Promise<void> {
-  noteLeft(record, () => ({ sha256: undefined }));
-  removeUnfinished(record);
-  await mustRun(command);
-  removeUnfinished(record);
-  noteLeft(record, ({ path }) => digestIfPresent(path));
-}
-
-/** Remembers what our change left, to see later whether somebody else has changed accounts since. */
+/** Notes what our change left, so that an uninstall can tell whether others changed accounts since. */
 function noteLeft(
   record: InstallRecord,
   found: (file: { path: string }) => { sha256?: string | undefined },
 ): void {
-  const entry = accountFiles(record);
-  if (entry === undefined) return;
+  const known = record.find(entry, ONE);
+  if (known === undefined) return;
   record.update({
-    ...entry,
-    files: entry.files.map((file) => ({ ...file, ...found(file) })),
+    ...known,
+    files: known.files.map((file) => ({ ...file, ...found(file) })),
   });
 }
 
 /**
- * Removes what tools left that were killed while they worked for us; a lock among it would stop all others. While we
- * hold the lock that they take first, none is at work.
+ * Removes files of tools that were killed while they worked for us; a lock among them would stop all other tools. We hold
+ * the lock that tools take first, so none of them is running.
  */
 function removeUnfinished(record: InstallRecord): void {
-  // Earlier versions did not note what was there before they came; it is left to its owner then.
-  const before = accountFiles(record)?.unfinished;
+  // Without a note of what was there before Bureau, nothing is removed.
+  const before = record.find(entry, ONE)?.unfinished;
   const ours = (): string[] => unfinishedFiles().filter((name) => before?.includes(name) === false);
   if (ours().length === 0) return;
   using _lock = lockAccountFiles();
@@ -158,8 +138,8 @@ const unfinishedFiles = (): string[] =>
   readdirSync("/etc").filter((name) => isUnfinished(name, () => textOf(join("/etc", name))));
 
 /**
- * What systemd's and shadow's tools write before it takes a file's place, and leave when they are killed:
- * `.#group213e6be1e55b83b3`; `group+`, and `group.lock` and `group.1234`, which hold a pid and no more.
+ * Whether systemd's or shadow's tools left this file when they were killed: `.#group213e6be1e55b83b3`; `group+`; and
+ * `group.lock` and `group.1234`, which hold only a pid.
  */
 export function isUnfinished(name: string, text: () => string | undefined): boolean {
   if (/^\.#(?:passwd|g?shadow|group)[0-9a-f]{16}$/.test(name)) return true;
@@ -172,14 +152,11 @@ function digestIfPresent(path: string): { sha256?: string } {
   return { sha256: createHash("sha256").update(readFileSync(path)).digest("hex") };
 }
 
-/**
- * Puts the tools' own backups back as they were before Bureau; one that somebody else's change has written since is
- * left, and named. May be done again after it was cut off.
- */
-export async function restoreAccountFiles(record: InstallRecord, entry: AccountFiles): Promise<string[]> {
+/** Restores the tools' own backups. One that others wrote since stays. May be done again after it was cut off. */
+async function restoreAccountFiles(record: InstallRecord, own: AccountFiles): Promise<Stay | undefined> {
   removeUnfinished(record);
   const left: string[] = [];
-  for (const { path, before, sha256 } of entry.files) {
+  for (const { path, before, sha256 } of own.files) {
     removeTemporaries(path);
     const present = digestIfPresent(path).sha256;
     if (
@@ -190,13 +167,15 @@ export async function restoreAccountFiles(record: InstallRecord, entry: AccountF
       continue;
     if (sha256 !== undefined && present !== sha256) left.push(path);
     else if (before === undefined) removeDurably(path);
-    else restore(path, before);
+    else restore({ ...before, path });
   }
   await restoreLabels(besides);
-  return left;
+  return left.length === 0
+    ? undefined
+    : { reason: "changed", why: `others have changed accounts since: ${left.join(", ")}` };
 }
 
-/** Where files have security labels, new ones need theirs. */
+/** New files need the security labels of their place, where files have labels. */
 async function restoreLabels(paths: readonly string[]): Promise<void> {
   if (hasProgram("restorecon")) await runCommand(["restorecon", ...paths]);
 }

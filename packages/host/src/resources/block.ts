@@ -1,15 +1,62 @@
 /**
- * Lines of ours in a file that somebody else writes too: between two marks, so that exactly they are replaced and removed,
- * whatever has become of the rest meanwhile.
+ * Lines of ours in a file that others write too. They are between two marks, so exactly they are replaced and removed,
+ * whatever the rest of the file says by then.
  */
 import { chownSync } from "node:fs";
-import { readIfPresent, removeDurably, writeDurably } from "@bureau/os/durable-file";
+import { BureauError } from "@bureau/kit/errors";
+import { readIfPresent, removeDurably, removeTemporaries, writeDurably } from "@bureau/os/durable-file";
+import * as v from "valibot";
 import { look } from "../system/look.ts";
+import { forgetNixConfig } from "../system/nix-host.ts";
+import { makeParents } from "./folder.ts";
+import { at, defineAction, defineEntry } from "./resource.ts";
+
+const entry = defineEntry(
+  v.object({
+    kind: v.literal("block"),
+    path: v.string(),
+    at,
+    /** Bureau made the file. */
+    made: v.boolean(),
+  }),
+  {
+    rank: 60,
+    idOf: ({ path }) => path,
+    describe: ({ path }) => `lines in ${path}`,
+    freedPath: ({ path, made }) => (made ? path : undefined),
+    async takeBack({ path, made }) {
+      removeTemporaries(path);
+      removeBlock(path, made);
+      await forgetNixConfig(path);
+    },
+  },
+);
+
+const action = defineAction(
+  v.object({ kind: v.literal("block"), path: v.string(), lines: v.pipe(v.array(v.string()), v.readonly()) }),
+  {
+    rank: 30,
+    describe: ({ path, lines }) => `add to ${path}: ${lines.join("; ")}`,
+    record({ path }, { record, backups }) {
+      const { kind } = look(path);
+      if (kind !== "file" && kind !== "absent")
+        throw new BureauError("conflict", `Cannot add lines to "${path}": it is a ${kind}`);
+      if (kind === "file") backups.keep(path);
+      record.intend(entry, { path, made: kind === "absent" });
+    },
+    apply({ path, lines }, { record }) {
+      makeParents(path, record);
+      writeBlock(path, lines);
+    },
+  },
+);
+
+export const block = { action, entry };
 
 const BEGIN = "# Bureau: written by bureau machine doctor --fix";
 const END = "# Bureau: end";
 
-/** The file's text with these lines of ours at its end, instead of those it has; without any when there are none. */
+/** The text with these lines of ours at its end, in place of those it has; without any when `lines` is empty. */
 export function withBlock(text: string, lines: readonly string[]): string {
   const kept: string[] = [];
   let isOurs = false;
@@ -18,21 +65,20 @@ export function withBlock(text: string, lines: readonly string[]): string {
     if (!isOurs) kept.push(line);
     if (line === END) isOurs = false;
   }
-  const block = lines.length === 0 ? [] : [BEGIN, ...lines, END];
-  return [...kept, ...block].map((line) => `${line}\n`).join("");
+  const ours = lines.length === 0 ? [] : [BEGIN, ...lines, END];
+  return [...kept, ...ours].map((line) => `${line}\n`).join("");
 }
 
 /** Owner and mode stay. */
-export function writeBlockOf(path: string, lines: readonly string[]): void {
+function writeBlock(path: string, lines: readonly string[]): void {
   const seen = look(path);
   writeDurably(path, withBlock(readIfPresent(path) ?? "", lines), seen.kind === "file" ? seen.mode : 0o644);
   if (seen.kind === "file") chownSync(path, seen.uid, seen.gid);
 }
 
-/** Takes our lines out. A file that was `made` for them goes, unless it has others by now. */
-export function removeBlock(path: string, made: boolean): void {
-  const seen = look(path);
-  if (seen.kind !== "file") return;
+/** Removes our lines, and a file that was `made` for them unless it holds others by now. */
+function removeBlock(path: string, made: boolean): void {
+  if (look(path).kind !== "file") return;
   if (made && withBlock(readIfPresent(path) ?? "", []) === "") removeDurably(path);
-  else writeBlockOf(path, []);
+  else writeBlock(path, []);
 }

@@ -1,19 +1,44 @@
-/** The host's package manager, for the two programs sandboxes need. */
+/** A package of the host's distribution: the programs that sandboxes need. */
 import { BureauError } from "@bureau/kit/errors";
 import type { Ran } from "@bureau/os/run-to-end";
-import type { InstallRecord } from "../record/install-record.ts";
+import * as v from "valibot";
 import { hasProgram, mustRun, runCommand } from "../system/run-command.ts";
+import { at, defineAction, defineEntry } from "./resource.ts";
+
+const entry = defineEntry(v.object({ kind: v.literal("package"), name: v.string(), at }), {
+  rank: 140,
+  idOf: ({ name }) => name,
+  describe: ({ name }) => `package ${name}`,
+  whyStays: (_, { options }) =>
+    options.removePackages
+      ? undefined
+      : { reason: "asked", why: "others may use it; --remove-packages removes it" },
+  takeBack: ({ name }) => removePackage(name),
+});
+
+const action = defineAction(v.object({ kind: v.literal("package"), name: v.string() }), {
+  rank: 10,
+  attemptsMax: 1,
+  describe: ({ name }) => `install the package ${name}`,
+  record({ name }, { record }) {
+    // A package that is there and too old is not ours.
+    if (!hasProgram(programOf[name] ?? name)) record.intend(entry, { name });
+  },
+  apply: ({ name }) => installPackage(name),
+});
+
+export const packageResource = { action, entry };
 
 type Manager = {
   readonly program: string;
   readonly refresh?: readonly string[];
-  /** What ends an installation that was cut off, and what is said as long as there is one. */
+  /** Ends an installation that was cut off; `when` is what the manager prints until then. */
   readonly repair?: { readonly when: RegExp; readonly command: readonly string[] };
   install(name: string): readonly string[];
   remove(name: string): readonly string[];
 };
 
-/** Somebody else who installs just then, as a host does by itself after its start, is waited for. */
+/** Waits for another installation: a host often runs one by itself after boot. */
 const aptGet = ["apt-get", "-o", "DPkg::Lock::Timeout=120"];
 
 const managers: readonly Manager[] = [
@@ -41,8 +66,8 @@ const managers: readonly Manager[] = [
   },
 ];
 
-/** What a package brings. */
-const programOf: Readonly<Record<string, string>> = { bubblewrap: "bwrap", tmux: "tmux" };
+/** The program of a package, where the names differ. */
+const programOf: Readonly<Record<string, string>> = { bubblewrap: "bwrap" };
 
 /** Mirrors may be slow. */
 const PACKAGE_MS_MAX = 600_000;
@@ -50,29 +75,23 @@ const options = { timeoutMs: PACKAGE_MS_MAX, env: { DEBIAN_FRONTEND: "noninterac
 
 function manager(): Manager {
   const found = managers.find(({ program }) => hasProgram(program));
-  if (found === undefined)
-    throw new BureauError(
-      "unsupported",
-      "Cannot install packages: this host has none of the package managers we know",
-      {
-        hint: "install bubblewrap and tmux by hand",
-      },
-    );
-  return found;
+  if (found !== undefined) return found;
+  const known = managers.map(({ program }) => program).join(", ");
+  throw new BureauError("unsupported", `Cannot install packages: this host has none of ${known}`, {
+    hint: "install bubblewrap and tmux by hand",
+  });
 }
 
-export async function installPackage(record: InstallRecord, name: string): Promise<void> {
+async function installPackage(name: string): Promise<void> {
   const { install, refresh, ...packages } = manager();
-  // One that is there already and too old is not ours.
-  if (!hasProgram(programOf[name] ?? name)) record.intend({ kind: "package", name });
   const first = await runRepaired(packages, install(name));
   if (first.code === 0) return;
-  // A host that never looked does not know what there is.
+  // A new host has no package lists yet.
   if (refresh !== undefined) await mustRun(refresh, options);
   await mustRun(install(name), options);
 }
 
-export async function removePackage(name: string): Promise<void> {
+async function removePackage(name: string): Promise<void> {
   const { remove, ...packages } = manager();
   if ((await runRepaired(packages, remove(name))).code !== 0) await mustRun(remove(name), options);
 }

@@ -30,16 +30,14 @@ export async function hasTpm(): Promise<boolean> {
 
 /**
  * Makes a new key and seals it. The key goes through one pipe from the program that makes it, of the build at `programs`,
- * to the one that seals it. `intendSecret` is called when sealing will make the host's own secret.
+ * to the one that seals it.
  *
  * This is root, in a folder that the system user may change at any moment: nothing there is run, and no file there is
  * touched by a name that may lead elsewhere by then.
  */
-export async function sealMachineKey(programs: string, intendSecret: () => void): Promise<void> {
-  const tpm = await hasTpm();
-  if (!tpm && !existsSync(hostSecret)) intendSecret();
+export async function sealMachineKey(programs: string): Promise<void> {
   // No PCRs: an update of the firmware does not lock the key away.
-  const how = tpm ? ["--with-key=tpm2", "--tpm2-pcrs="] : ["--with-key=host"];
+  const how = (await hasTpm()) ? ["--with-key=tpm2", "--tpm2-pcrs="] : ["--with-key=host"];
   const script = `exec 4>&1
 codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds encrypt "$@" 3>&- >&4; echo $? >&3; }; } 3>&1)
 [ "$codes" = "0

@@ -1,14 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import type { Entry } from "../record/install-record.ts";
-import {
-  describeEntry,
-  foreseeUninstall,
-  isIncomplete,
-  planUninstall,
-  type UninstallOptions,
-  whyNotEmpty,
-  whyUserStays,
-} from "./uninstall.ts";
+import { whyNotEmpty } from "../resources/folder.ts";
+import { describeEntry, type Entry } from "../resources/registry.ts";
+import type { Stay, UninstallOptions } from "../resources/resource.ts";
+import { whyUserStays } from "./data-held.ts";
+import { foreseeUninstall, isIncomplete, planUninstall } from "./uninstall.ts";
 
 const at = "2026-01-01T00:00:00.000Z";
 /** In the order a fix makes them. */
@@ -58,27 +53,33 @@ describe("an uninstall", () => {
 });
 
 test("an uninstall is incomplete when a folder stays for what others put there, not when something was to stay", () => {
-  const kept = (why: string) => isIncomplete({ removed: [], kept: [{ what: "folder /etc/bureau", why }] });
-  expect(kept("it holds files that are not Bureau's: theirs")).toBe(true);
-  expect(kept("it holds the record of kept items")).toBe(false);
-  expect(kept("--remove-user removes it")).toBe(false);
+  const kept = (reason: Stay["reason"]) =>
+    isIncomplete({ removed: [], kept: [{ what: "folder /etc/bureau", why: "why", reason }] });
+  expect(kept("holds-others")).toBe(true);
+  expect(kept("not-restored")).toBe(true);
+  expect(kept("needed")).toBe(false);
+  expect(kept("asked")).toBe(false);
 });
 
 test("keeps a user to be removed while files of that user are kept", () => {
   const options = { removeUser: true, removePackages: false } as const;
-  expect(whyUserStays({ ...options, data: "keep" }, true)).toContain("the kept files");
+  expect(whyUserStays({ ...options, data: "keep" }, true)?.why).toContain("the kept files");
   expect(whyUserStays({ ...options, data: "keep" }, false)).toBeUndefined();
   expect(whyUserStays({ ...options, data: "discard" }, true)).toBeUndefined();
-  expect(whyUserStays({ ...options, removeUser: false, data: "discard" }, false)).toBe(
+  expect(whyUserStays({ ...options, removeUser: false, data: "discard" }, false)?.why).toBe(
     "--remove-user removes it",
   );
 });
 
 test("a folder that only holds what is kept does not make an uninstall incomplete", () => {
-  expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toBe("it holds kept items");
-  expect(whyNotEmpty("/var/bureau", ["workspace", "work"], made)).toBe(
-    "it holds files that are not Bureau's: work",
-  );
+  expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toEqual({
+    reason: "needed",
+    why: "it holds kept items",
+  });
+  expect(whyNotEmpty("/var/bureau", ["workspace", "work"], made)).toEqual({
+    reason: "holds-others",
+    why: "it holds files that are not Bureau's: work",
+  });
   expect(whyNotEmpty("/var/bureau", [], made)).toBeUndefined();
 });
 
@@ -89,11 +90,7 @@ describe("a dry run", () => {
     "/var/bureau": ["workspace", "builds", "bin"],
     "/var/bureau/bin": ["bureau"],
   };
-  const foresee = (
-    changed: Record<string, string[]>,
-    given: Partial<UninstallOptions> = {},
-    stays?: string,
-  ) =>
+  const foresee = (changed: Record<string, string[]>, given: Partial<UninstallOptions> = {}, stays?: Stay) =>
     foreseeUninstall(
       { entries: made },
       { ...options, ...given },
@@ -111,7 +108,7 @@ describe("a dry run", () => {
     const { removed, kept } = await foresee(
       { "/var/bureau/workspace": ["agent"], "/var/bureau/bin": ["bureau", "theirs"] },
       { data: "keep" },
-      "it owns the kept files",
+      { reason: "asked", why: "it owns the kept files" },
     );
     expect(Object.fromEntries(kept.map(({ what, why }) => [what, why]))).toEqual({
       "user bureau": "it owns the kept files",

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { hostFolders, hostSockets, sysusersFile, tmpfilesFile, unitFiles } from "./units.ts";
+import { hostFolders } from "./host-folders.ts";
+import { hostSockets, sysusersFile, tmpfilesFile, unitFiles } from "./units.ts";
 
 const textOf = (name: string): string => unitFiles.find((unit) => unit.name === name)?.text ?? "";
 

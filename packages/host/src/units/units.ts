@@ -14,6 +14,7 @@
  * The sockets belong to systemd: they stay open while a service is replaced, so no client is ever refused.
  */
 import { systemHost, systemLayout } from "@bureau/os/layout";
+import { hostFolders } from "./host-folders.ts";
 
 export type HostFile = { readonly path: string; readonly text: string };
 
@@ -28,28 +29,7 @@ m ${systemHost.user} ${systemHost.operatorsGroup}
 `,
 };
 
-/** A folder of the installation: the specification's table "Directory Ownership". */
-export type HostFolder = {
-  readonly path: string;
-  readonly owner: string;
-  readonly group: string;
-  readonly mode: number;
-};
-
 const { user, operatorsGroup } = systemHost;
-
-/** Every folder with its owner, group and mode; those above come first. */
-export const hostFolders: readonly HostFolder[] = [
-  { path: systemHost.configDir, owner: "root", group: "root", mode: 0o755 },
-  { path: systemLayout.runDir, owner: user, group: operatorsGroup, mode: 0o750 },
-  { path: systemLayout.stateDir, owner: user, group: user, mode: 0o700 },
-  { path: systemHost.dataDir, owner: "root", group: "root", mode: 0o755 },
-  { path: systemLayout.workspaceRoot, owner: user, group: user, mode: 0o755 },
-  { path: systemLayout.cacheRoot, owner: user, group: user, mode: 0o755 },
-  { path: systemHost.buildsDir, owner: "root", group: "root", mode: 0o755 },
-  { path: systemHost.programsDir, owner: user, group: user, mode: 0o755 },
-  { path: systemHost.binDir, owner: "root", group: "root", mode: 0o755 },
-];
 
 /** The run folder lives in memory and is made anew at every boot. */
 export const tmpfilesFile: HostFile = {
