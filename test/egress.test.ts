@@ -14,7 +14,7 @@ import {
   readCertificates,
   takeProxyVariables,
 } from "@bureau/os/egress";
-import { startFixture } from "../packages/proxy/src/proxy-fixture.ts";
+import { startFixture } from "../packages/proxy/src/testing/proxy-fixture.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "beg-"));
 const ca = join(dir, "ca.pem");

@@ -6,7 +6,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { TestLauncher } from "@bureau/launcher/launcher-fixture";
+import { TestLauncher } from "@bureau/launcher/testing/launcher-fixture";
 import { groupOf } from "@bureau/launcher/limits/control-groups";
 import { tmuxSocket } from "@bureau/os/layout";
 

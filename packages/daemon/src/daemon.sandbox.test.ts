@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type Homeserver, startHomeserver } from "@bureau/homeserver/homeserver";
 import { systemClock } from "@bureau/kit/clock";
 import { Secret } from "@bureau/kit/secret";
-import { TestLauncher } from "@bureau/launcher/launcher-fixture";
+import { TestLauncher } from "@bureau/launcher/testing/launcher-fixture";
 import { registerWithToken } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";
 import { egressFetch } from "@bureau/os/egress";

@@ -8,7 +8,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { tmuxSocket } from "@bureau/os/layout";
 import { argumentsOf, childrenOf, findByArguments } from "@bureau/os/process-table";
-import { PROXY_COMMAND, TestLauncher } from "./launcher-fixture.ts";
+import { PROXY_COMMAND, TestLauncher } from "./testing/launcher-fixture.ts";
 
 /** What `Accept=yes` does: one program for each connection, which is its standard input and output. */
 const ACCEPTOR = `

@@ -17,7 +17,7 @@ import { launcherSocket, tmuxSocket } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
 import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";
 import { unknown } from "valibot";
-import { TestLauncher } from "./launcher-fixture.ts";
+import { TestLauncher } from "./testing/launcher-fixture.ts";
 
 const FOREVER = "while :; do sleep 0.05; done";
 

@@ -16,7 +16,7 @@ import { launcherActions } from "./actions.ts";
 import { loadAge, type MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 import { ControlGroups } from "./limits/control-groups.ts";
-import { settleGroups } from "./limits/settle-groups.ts";
+import { settleGroups } from "./limits/prepare-groups.ts";
 import { PrincipalLock } from "./principal-lock.ts";
 import { childProxies, socketProxies } from "./proxy-channel.ts";
 import { ProxyProcesses } from "./proxy-process.ts";

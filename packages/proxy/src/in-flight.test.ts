@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
-import { rawRequest, startFixture } from "./proxy-fixture.ts";
+import { rawRequest, startFixture } from "./testing/proxy-fixture.ts";
 
 /** A connection of its own, since the runtime's client has the same limit as the proxy that is tested. */
 async function open(unix: string, path: string): Promise<{ answered: string; close: () => void }> {

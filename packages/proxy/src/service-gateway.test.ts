@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createServer } from "node:http";
 import { createServer as createTcpServer } from "node:net";
-import { type Fixture, rawRequest, startEcho, startFixture } from "./proxy-fixture.ts";
+import { type Fixture, rawRequest, startEcho, startFixture } from "./testing/proxy-fixture.ts";
 
 const echo = startEcho();
 let proxy: Fixture;

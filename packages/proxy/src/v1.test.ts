@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { type Fixture, startEcho, startFixture } from "./proxy-fixture.ts";
+import { type Fixture, startEcho, startFixture } from "./testing/proxy-fixture.ts";
 
 const echo = startEcho();
 const homeserver = Bun.serve({

@@ -13,8 +13,8 @@ import type { EventMessage } from "../event-messages/event-message.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { upgradeTimes } from "./upgrade-times.ts";
 import { Upgrader, type UpgraderDeps } from "./upgrader.ts";
-import { VersionPublisher } from "./version-publisher.ts";
-import { wantedVersion } from "./wanted-version.ts";
+import { VersionPublisher } from "./build-publisher.ts";
+import { wantedVersion } from "./wanted-build.ts";
 
 export type UpgradeParts = {
   readonly session: MatrixSession;

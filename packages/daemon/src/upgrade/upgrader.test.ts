@@ -9,7 +9,7 @@ import type { SyncResponse } from "@bureau/matrix/sync-response";
 import { silentLog } from "@bureau/os/log";
 import { tooBusy } from "./become.ts";
 import { readUpgradeState } from "./upgrade-state.ts";
-import { type Flaw, makeEnvironment, UpgradeWorld } from "./upgrade-world.ts";
+import { type Flaw, makeEnvironment, UpgradeWorld } from "./testing/upgrade-world.ts";
 import { OFFLINE_MS_MAX, trialBackoff } from "./upgrader.ts";
 
 const folder = fs.mkdtempSync(join(tmpdir(), "bu-"));

@@ -36,10 +36,10 @@ import { Wakeup } from "../wakeup.ts";
 import { type BecomeOptions, PAUSE_MS_MAX, tooBusy } from "./become.ts";
 import { CUT_OFF_MAX, decideAtStart, ENDED, type Start } from "./decide.ts";
 import { LauncherUpgrade, silent } from "./launcher-upgrade.ts";
-import { machineVersion } from "./machine-version.ts";
+import { machineVersion } from "./machine-build.ts";
 import { hasStorePaths, keepStorePaths } from "./nix-store.ts";
 import { checkEnvironment, prefetch } from "./prepare.ts";
-import { UpgradeMemory } from "./upgrade-memory.ts";
+import { UpgradeMemory } from "./upgrade-store.ts";
 import { cutOff, isSettled, type Outcome, settled, type UpgradeRequest } from "./upgrade-state.ts";
 import type { UpgradeTimes } from "./upgrade-times.ts";
 

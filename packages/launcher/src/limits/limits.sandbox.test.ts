@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { tmuxSocket } from "@bureau/os/layout";
 import { runToEnd } from "@bureau/os/run-to-end";
-import { TestLauncher } from "../launcher-fixture.ts";
+import { TestLauncher } from "../testing/launcher-fixture.ts";
 import { ControlGroups, groupOf } from "./control-groups.ts";
 import { resourceLimits } from "./resource-limits.ts";
 

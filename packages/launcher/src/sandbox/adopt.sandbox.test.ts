@@ -15,7 +15,7 @@ import {
   waitUntilGone,
 } from "@bureau/os/process-table";
 import { unknown } from "valibot";
-import { TestLauncher } from "../launcher-fixture.ts";
+import { TestLauncher } from "../testing/launcher-fixture.ts";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
 
 const FOREVER = "while :; do sleep 0.05; done";

@@ -25,7 +25,7 @@ import { type SecurityException, securityExceptions } from "@bureau/schema/templ
 import type * as v from "valibot";
 import type { CredentialBundle } from "../keys.ts";
 import { processLimits, type ResourceLimits, resourceLimits } from "../limits/resource-limits.ts";
-import { settleGroups } from "../limits/settle-groups.ts";
+import { settleGroups } from "../limits/prepare-groups.ts";
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { callCbor } from "@bureau/os/cbor-socket";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
 import * as v from "valibot";
-import { TestLauncher } from "../launcher-fixture.ts";
+import { TestLauncher } from "../testing/launcher-fixture.ts";
 
 /** Attempts from inside a sandbox to reach what is not its own. Each runs for real; each must fail. */
 describe("from inside a sandbox", () => {

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { tmuxSession, tmuxSocket } from "@bureau/os/layout";
 import { parsePrincipalName } from "@bureau/schema/refs";
-import { type SpecInput, TestLauncher } from "../../launcher-fixture.ts";
+import { type SpecInput, TestLauncher } from "../../testing/launcher-fixture.ts";
 import { denyList } from "./deny-list.ts";
 import { type Architecture, type SyscallName, syscallNumber } from "./syscall-numbers.ts";
 

@@ -19,9 +19,9 @@ import type { Layout } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
 import type { MachineVersion } from "@bureau/schema/events";
 import { parsePrincipalName } from "@bureau/schema/refs";
-import type { Launcher } from "../launcher/launcher-client.ts";
-import { upgradeTimes } from "./upgrade-times.ts";
-import { Upgrader } from "./upgrader.ts";
+import type { Launcher } from "../../launcher/launcher-client.ts";
+import { upgradeTimes } from "../upgrade-times.ts";
+import { Upgrader } from "../upgrader.ts";
 
 const WORKER = parsePrincipalName("agent/worker");
 const PROGRAMS = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];

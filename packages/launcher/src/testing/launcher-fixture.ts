@@ -37,9 +37,9 @@ import {
 import { parseFleet, parseMachine, parsePrincipalName, parseServerName } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
 import type { BaseIssue, BaseSchema } from "valibot";
-import { loadOrMakeMachineKey, type MachineKey } from "./keys.ts";
-import { startLauncher } from "./launcher.ts";
-import type { LauncherConfig } from "./launcher-config.ts";
+import { loadOrMakeMachineKey, type MachineKey } from "../keys.ts";
+import { startLauncher } from "../launcher.ts";
+import type { LauncherConfig } from "../launcher-config.ts";
 
 // Proxies write to the test's own standard error.
 process.env["BUREAU_LOG"] ??= "error";

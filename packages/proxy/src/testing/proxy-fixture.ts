@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { silentLog } from "@bureau/os/log";
 import { type ProxyStart, ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import * as v from "valibot";
-import { startProxy } from "./proxy.ts";
+import { startProxy } from "../proxy.ts";
 
 export type Fixture = AsyncDisposable & {
   readonly socket: string;
