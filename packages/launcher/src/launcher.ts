@@ -16,7 +16,7 @@ import { launcherActions } from "./actions.ts";
 import { loadAge, type MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 import { ControlGroups } from "./limits/control-groups.ts";
-import { settleGroups } from "./limits/prepare-groups.ts";
+import { prepareGroups } from "./limits/prepare-groups.ts";
 import { PrincipalLock } from "./principal-lock.ts";
 import { childProxies, socketProxies } from "./proxy-channel.ts";
 import { ProxyProcesses } from "./proxy-process.ts";
@@ -73,7 +73,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   for (const root of [config.layout.workspaceRoot, config.layout.cacheRoot])
     mkdirSync(root, { recursive: true, mode: 0o755 });
   await host.tmux.ensureServer();
-  await settleGroups(host);
+  await prepareGroups(host);
   await settleLeftovers(host, leftovers);
   host.proxies.prepareSpare();
   await loadAge();

@@ -17,7 +17,7 @@ export type PublisherDeps = {
   readonly log: Log;
 };
 
-export class VersionPublisher {
+export class BuildPublisher {
   readonly #deps: PublisherDeps;
   readonly #wakeup: Wakeup;
   #last: { readonly text: string; readonly eventId: string } | undefined;

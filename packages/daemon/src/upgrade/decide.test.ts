@@ -4,10 +4,10 @@ import { CUT_OFF_MAX, decideAtStart, ENDED, type Start } from "./decide.ts";
 import {
   type CurrentUpgrade,
   cutOff,
-  isSettled,
+  finished,
+  isFinished,
   noUpgrades,
   recalled,
-  settled,
   type UpgradeState,
 } from "./upgrade-state.ts";
 
@@ -69,7 +69,7 @@ const writes: readonly {
   {
     ...{
       what: "the end",
-      state: settled(under("confirm"), { outcome: "succeeded" }, 2_000),
+      state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
       record: record(),
       link: NEW,
     },
@@ -78,7 +78,7 @@ const writes: readonly {
   {
     ...{
       what: "the record is gone",
-      state: settled(under("confirm"), { outcome: "succeeded" }, 2_000),
+      state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
       link: NEW,
     },
     booted: "idle",
@@ -114,29 +114,29 @@ test("while the daemon stays as it is, being started again only goes on with the
   expect(decideAtStart(state, undefined, OLD, BOOT).kind).toBe("launcher");
 });
 
-test("what failed is settled under its request, and under no other", () => {
-  const failed = settled(under("daemon"), { outcome: "rolled-back", reason: "no", content: "c" }, 5_000);
-  expect(isSettled(failed, "r1")).toBe(true);
-  expect(isSettled(failed, "r2")).toBe(false);
+test("what failed is finished under its request, and under no other", () => {
+  const failed = finished(under("daemon"), { outcome: "rolled-back", reason: "no", content: "c" }, 5_000);
+  expect(isFinished(failed, "r1")).toBe(true);
+  expect(isFinished(failed, "r2")).toBe(false);
   expect(failed.confirmed?.path).toBe(OLD);
   expect(failed.history[0]).toMatchObject({ outcome: "rolled-back", reason: "no", duration_ms: 4_000 });
-  const good = settled(under("confirm"), { outcome: "succeeded" }, 5_000);
+  const good = finished(under("confirm"), { outcome: "succeeded" }, 5_000);
   expect([good.confirmed?.path, good.previous]).toEqual([NEW, OLD]);
 });
 
 test("a version that worked is asked for anew once another has worked since, also by whoever gives it the same id", () => {
-  const first = settled(under("confirm"), { outcome: "succeeded" }, 5_000);
-  expect(isSettled(first, "r1")).toBe(true);
+  const first = finished(under("confirm"), { outcome: "succeeded" }, 5_000);
+  expect(isFinished(first, "r1")).toBe(true);
   const request = { request_id: "r2", path: "/env/third" };
   const only = ({ current }: UpgradeState) => (current === undefined ? {} : { current });
-  const second = settled(
+  const second = finished(
     { ...first, ...only(under("confirm", { request })) },
     { outcome: "succeeded" },
     6_000,
   );
-  expect(["r1", "r2"].map((id) => isSettled(second, id))).toEqual([false, true]);
-  const third = settled({ ...second, ...only(under("confirm")) }, { outcome: "rolled-back" }, 7_000);
-  expect(["r1", "r2"].map((id) => isSettled(third, id))).toEqual([true, true]);
+  expect(["r1", "r2"].map((id) => isFinished(second, id))).toEqual([false, true]);
+  const third = finished({ ...second, ...only(under("confirm")) }, { outcome: "rolled-back" }, 7_000);
+  expect(["r1", "r2"].map((id) => isFinished(third, id))).toEqual([true, true]);
 });
 
 test("being cut off is counted, unless it was asked for", () => {
@@ -160,7 +160,7 @@ test("a failure that only the room remembers is known again; what succeeded, or 
   });
   const said = { history: [entry("r1", "refused"), entry("r0", "refused"), entry("r-1", "succeeded")] };
   const state = recalled(under("daemon"), said);
-  expect(["r1", "r0", "r-1"].map((id) => isSettled(state, id))).toEqual([false, true, false]);
+  expect(["r1", "r0", "r-1"].map((id) => isFinished(state, id))).toEqual([false, true, false]);
   expect(state.history).toHaveLength(1);
   expect(recalled(state, said)).toBe(state);
 });

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { silentLog } from "@bureau/os/log";
+import { holdProcess } from "@bureau/os/posix";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { LauncherUpgrade } from "./launcher-upgrade.ts";
 import { upgradeTimes } from "./upgrade-times.ts";
@@ -39,7 +40,12 @@ async function takeBack(manner: Manner): Promise<{ isAlive: boolean; answers: st
     },
   };
   const upgrade = new LauncherUpgrade({
-    ...{ launcher, clock, log: silentLog, times: upgradeTimes("{}"), sandboxes: () => [] },
+    launcher,
+    clock,
+    log: silentLog,
+    times: upgradeTimes("{}"),
+    sandboxes: () => [],
+    hold: holdProcess,
   });
   await upgrade.takeBack(NEW, OLD, "r1");
   const isAlive = child.exitCode === null && child.signalCode === null;

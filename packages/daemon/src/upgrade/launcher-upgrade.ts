@@ -2,7 +2,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
-import { type HeldProcess, holdProcess } from "@bureau/os/posix";
+import type { HeldProcess } from "@bureau/os/posix";
 import { identify } from "@bureau/os/process-table";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
 import type { Launcher } from "../launcher/launcher-client.ts";
@@ -21,6 +21,8 @@ export type LauncherUpgradeDeps = {
   readonly launcher: Launcher;
   /** Principals whose sandbox the launcher has to know; may become fewer while it is asked. */
   readonly sandboxes: () => readonly string[];
+  /** A handle on a process, to end it later. */
+  readonly hold: (pid: number) => HeldProcess | undefined;
   readonly times: UpgradeTimes;
   readonly clock: Clock;
   readonly log: Log;
@@ -210,7 +212,7 @@ export class LauncherUpgrade {
    */
   async #hold(pid: number): Promise<void> {
     this.#held?.[Symbol.dispose]();
-    this.#held = holdProcess(pid);
+    this.#held = this.#deps.hold(pid);
     if ((await this.look())?.pid === pid) return;
     this.#held?.[Symbol.dispose]();
     this.#held = undefined;

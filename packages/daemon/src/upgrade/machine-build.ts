@@ -4,7 +4,7 @@ import type { MachineVersion } from "@bureau/schema/events";
 import type { LauncherStatus } from "./launcher-upgrade.ts";
 import type { UpgradeState } from "./upgrade-state.ts";
 
-export function machineVersion(
+export function machineBuild(
   state: UpgradeState,
   own: HostEnvironment,
   launcher: Pick<LauncherStatus, "sha256"> | undefined,

@@ -1,7 +1,6 @@
 /** The upgrader and what speaks for it, put together from the daemon's parts. */
 
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import type { RoomView } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { ownHostEnvironment } from "@bureau/os/host-environment";
@@ -11,10 +10,11 @@ import * as v from "valibot";
 import type { DaemonConfig } from "../daemon-config.ts";
 import type { EventMessage } from "../event-messages/event-message.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
+import { BuildPublisher } from "./build-publisher.ts";
+import { openUpgradeHost } from "./upgrade-host.ts";
 import { upgradeTimes } from "./upgrade-times.ts";
 import { Upgrader, type UpgraderDeps } from "./upgrader.ts";
-import { VersionPublisher } from "./build-publisher.ts";
-import { wantedVersion } from "./wanted-build.ts";
+import { wantedBuild } from "./wanted-build.ts";
 
 export type UpgradeParts = {
   readonly session: MatrixSession;
@@ -34,28 +34,31 @@ export type UpgradeParts = {
 /** Undefined when this daemon does not run from a host environment. */
 export function openUpgrades(
   config: DaemonConfig,
-  deps: { readonly clock: Clock; readonly random: () => number; readonly log: Log },
+  runtime: Runtime,
   parts: UpgradeParts,
-): { readonly upgrader: Upgrader; readonly publisher: VersionPublisher } | undefined {
+): { readonly upgrader: Upgrader; readonly publisher: BuildPublisher } | undefined {
   const own = ownHostEnvironment("bureau-daemon");
   if (own === undefined) return undefined;
   const { session, view } = parts;
   const key = stateKeyOf(session.userId);
-  const publisher = new VersionPublisher({ ...deps, session, content: () => upgrader.content });
+  const publisher = new BuildPublisher({ ...runtime, session, content: () => upgrader.content });
   const upgrader: Upgrader = new Upgrader({
-    ...{ ...deps, own, layout: config.layout, bootLink: config.bootLink, times: upgradeTimes() },
-    ...{
-      launcher: parts.launcher,
-      reconciler: parts.reconciler,
-      notify: parts.notify,
-      become: parts.replace,
-    },
-    ...{ cache: parts.cache, isOnline: parts.isOnline, isAway: parts.isAway },
+    ...runtime,
+    own,
+    host: openUpgradeHost(config.layout, config.bootLink, runtime.log),
+    times: upgradeTimes(),
+    launcher: parts.launcher,
+    reconciler: parts.reconciler,
+    notify: parts.notify,
+    become: parts.replace,
+    cache: parts.cache,
+    isOnline: parts.isOnline,
+    isAway: parts.isAway,
     said: () => {
       const parsed = v.safeParse(MachineVersionSchema, view()?.get(eventTypes.machineVersion, key)?.content);
       return parsed.success ? parsed.output : undefined;
     },
-    wanted: () => wantedVersion(view(), key),
+    wanted: () => wantedBuild(view(), key),
     isEchoed: () => {
       const sent = publisher.current;
       return sent !== undefined && view()?.get(eventTypes.machineVersion, key)?.eventId === sent;

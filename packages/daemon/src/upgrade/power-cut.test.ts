@@ -10,8 +10,8 @@ import { join } from "node:path";
 import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
 import { silentLog } from "@bureau/os/log";
 import { type Change, cutPower, recordChanges, survivals } from "./testing/recorded-disk.ts";
-import { readUpgradeState } from "./upgrade-state.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./testing/upgrade-world.ts";
+import { readUpgradeState } from "./upgrade-state.ts";
 
 setDefaultTimeout(120_000);
 /** Thousands of syncs, of a disk that is played: in memory they cost nothing. */

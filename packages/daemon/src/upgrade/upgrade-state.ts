@@ -83,7 +83,7 @@ export const writeUpgradeState = (file: string, state: UpgradeState): void =>
  * True when something became of this request already: it failed, once and for all, or it is the last that succeeded. One
  * that succeeded before that is asked for anew: who gives no id asks for an earlier version with the same request.
  */
-export const isSettled = ({ failed, history }: UpgradeState, requestId: string): boolean =>
+export const isFinished = ({ failed, history }: UpgradeState, requestId: string): boolean =>
   failed.some(({ request_id }) => request_id === requestId) ||
   history.some(({ request_id, outcome }) => request_id === requestId && outcome !== "succeeded") ||
   history.find(({ outcome }) => outcome === "succeeded")?.request_id === requestId;
@@ -96,7 +96,7 @@ export type Outcome = {
 };
 
 /** The state once the request under way has come to its end. */
-export function settled(
+export function finished(
   state: UpgradeState,
   { outcome, reason, content }: Outcome,
   nowMs: number,
@@ -134,7 +134,7 @@ export function recalled(state: UpgradeState, said: Pick<MachineVersion, "histor
   const under = state.current?.request.request_id;
   const lost = said.history.filter(
     ({ request_id, outcome }) =>
-      outcome !== "succeeded" && request_id !== under && !isSettled(state, request_id),
+      outcome !== "succeeded" && request_id !== under && !isFinished(state, request_id),
   );
   if (lost.length === 0) return state;
   const failures = lost.map(({ request_id }) => ({ request_id, content: "" }));

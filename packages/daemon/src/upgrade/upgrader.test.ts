@@ -8,9 +8,10 @@ import { runSyncLoop } from "@bureau/matrix/sync-loop";
 import type { SyncResponse } from "@bureau/matrix/sync-response";
 import { silentLog } from "@bureau/os/log";
 import { tooBusy } from "./become.ts";
-import { readUpgradeState } from "./upgrade-state.ts";
+import { OFFLINE_MS_MAX } from "./next.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./testing/upgrade-world.ts";
-import { OFFLINE_MS_MAX, trialBackoff } from "./upgrader.ts";
+import { readUpgradeState } from "./upgrade-state.ts";
+import { trialBackoff } from "./upgrader.ts";
 
 const folder = fs.mkdtempSync(join(tmpdir(), "bu-"));
 let [one, two] = ["", ""];

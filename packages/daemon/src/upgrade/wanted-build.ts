@@ -9,7 +9,7 @@ import type { UpgradeRequest } from "./upgrade-state.ts";
 const ConfigSchema = v.object({ bureau_version: v.optional(BureauVersionSchema) });
 
 /** Undefined when none is asked for, or it cannot be read, of which the whole configuration's reader tells. */
-export function wantedVersion(view: RoomView | undefined, key: string): UpgradeRequest | undefined {
+export function wantedBuild(view: RoomView | undefined, key: string): UpgradeRequest | undefined {
   const event = view?.get(eventTypes.machineConfig, key);
   const parsed = v.safeParse(ConfigSchema, event?.content);
   const version = parsed.success ? parsed.output.bureau_version : undefined;

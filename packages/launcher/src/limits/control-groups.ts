@@ -51,8 +51,8 @@ export class ControlGroups {
     return { level, reason: `without ${missing.join(", ")}: ${this.#reason}` };
   }
 
-  /** True while the result of {@link settle} is valid: another terminal server may have another folder. */
-  get isSettled(): boolean {
+  /** True while the result of {@link prepare} is valid: another terminal server may have another folder. */
+  get isPrepared(): boolean {
     if (this.#server === undefined || !isAlive(this.#server)) return false;
     if (this.#base === undefined) return true;
     const now = words(join(this.#base, "cgroup.subtree_control"));
@@ -60,7 +60,7 @@ export class ControlGroups {
   }
 
   /** Finds the delegated folder from where the terminal server runs, and hands its controllers on. */
-  settle(serverPid: number): void {
+  prepare(serverPid: number): void {
     this.#server = identify(serverPid);
     this.#base = undefined;
     this.#enforced = [];

@@ -109,7 +109,7 @@ describe("where control groups can be made", () => {
 
 test("without a delegated group no limits hold, and the reason is reported", async () => {
   const groups = new ControlGroups("test", ["/nonexistent"]);
-  groups.settle(process.pid);
+  groups.prepare(process.pid);
   expect(groups.fact).toEqual({ level: "none", reason: "cgroup version 2 is not mounted" });
   expect(await groups.make("agent+a", resourceLimits({}, MEBIBYTE), systemClock)).toBeUndefined();
 });

@@ -6,12 +6,12 @@ import type { SandboxHost } from "../sandbox/sandbox-host.ts";
  * Finds the delegated folder unless it is known; logs missing limits once, when they change. Starts the terminal server, or
  * waits for it, after it exited. @throws BureauError `unavailable` when none starts
  */
-export async function settleGroups(host: Pick<SandboxHost, "groups" | "tmux" | "log">): Promise<void> {
+export async function prepareGroups(host: Pick<SandboxHost, "groups" | "tmux" | "log">): Promise<void> {
   const { groups, tmux, log } = host;
-  if (groups.isSettled) return;
+  if (groups.isPrepared) return;
   const before = groups.fact;
   const pid = (await tmux.serverPid()) ?? (await nextServer(tmux));
-  groups.settle(pid);
+  groups.prepare(pid);
   const { level, reason } = groups.fact;
   if (level === before.level && reason === before.reason) return;
   if (level === "enforced") log.info("limits.enforced", "resource limits are enforced");

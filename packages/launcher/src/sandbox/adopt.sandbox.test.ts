@@ -15,8 +15,8 @@ import {
   waitUntilGone,
 } from "@bureau/os/process-table";
 import { unknown } from "valibot";
-import { TestLauncher } from "../testing/launcher-fixture.ts";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
+import { TestLauncher } from "../testing/launcher-fixture.ts";
 
 const FOREVER = "while :; do sleep 0.05; done";
 const tmux = (launcher: TestLauncher, ...args: string[]): string =>

@@ -24,8 +24,8 @@ import { type PrincipalName, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/sc
 import { type SecurityException, securityExceptions } from "@bureau/schema/template";
 import type * as v from "valibot";
 import type { CredentialBundle } from "../keys.ts";
+import { prepareGroups } from "../limits/prepare-groups.ts";
 import { processLimits, type ResourceLimits, resourceLimits } from "../limits/resource-limits.ts";
-import { settleGroups } from "../limits/prepare-groups.ts";
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
@@ -92,7 +92,7 @@ export async function createSandbox(
   let starting: Promise<ProcessId> | undefined;
   try {
     makeSandboxFolder(pathsOf(host, principal), host.config.operatorsGid);
-    await step("terminal", () => settleGroups(host));
+    await step("terminal", () => prepareGroups(host));
     const record = newRecord(host, request);
     host.table.put(record);
     const sources = await step("files", async () => writeFiles(host, request, plan, early));
@@ -332,7 +332,7 @@ async function startTerminal(host: SandboxHost, principal: PrincipalName, plan: 
     for (const path of [paths.exitCode, paths.bwrapStatus]) rmSync(path, { force: true });
     return await tmux
       .ensureServer()
-      .then(() => settleGroups(host))
+      .then(() => prepareGroups(host))
       .then(start)
       .catch((again: unknown) => {
         // Any failure here is not a fault of the program to start.

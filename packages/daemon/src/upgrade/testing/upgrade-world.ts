@@ -20,6 +20,7 @@ import { silentLog } from "@bureau/os/log";
 import type { MachineVersion } from "@bureau/schema/events";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import type { Launcher } from "../../launcher/launcher-client.ts";
+import { openUpgradeHost } from "../upgrade-host.ts";
 import { upgradeTimes } from "../upgrade-times.ts";
 import { Upgrader } from "../upgrader.ts";
 
@@ -154,8 +155,12 @@ export class UpgradeWorld {
     const isAway = this.outage-- > 0;
     const isDeaf = isAway || (this.#isNew(path) && this.flaw === "deaf");
     const upgrader: Upgrader = new Upgrader({
-      ...{ layout: this.layout, bootLink: this.bootLink, own: readHostEnvironment(path) },
-      ...{ launcher: this.#launcher(), times: upgradeTimes("{}"), clock: this.#clock(), log: silentLog },
+      host: openUpgradeHost(this.layout, this.bootLink, silentLog),
+      own: readHostEnvironment(path),
+      launcher: this.#launcher(),
+      times: upgradeTimes("{}"),
+      clock: this.#clock(),
+      log: silentLog,
       wanted: () => this.request,
       said: () => this.said,
       // An outage ends some time after the version before has found out about it.
