@@ -44,7 +44,7 @@ import type { LauncherConfig } from "../launcher-config.ts";
 // Proxies write to the test's own standard error.
 process.env["BUREAU_LOG"] ??= "error";
 
-const packages = resolve(import.meta.dirname, "../..");
+const packages = resolve(import.meta.dirname, "../../..");
 /** The proxy from source: tests need no build. */
 export const PROXY_COMMAND = runtimeCommand(join(packages, "proxy/src/main.ts"));
 const CONDITION_MS_MAX = 10_000;
