@@ -35,6 +35,7 @@ import { join } from "node:path";
 import { digestOfFile, digestOfProgram, idOf } from "../packages/os/src/host-environment.ts";
 import { runtimeArguments } from "../packages/os/src/runtime-command.ts";
 import { type StateFormats, stateFormats } from "../packages/os/src/state-format.ts";
+import { commandDeclarations } from "./command-declarations.ts";
 import { findBun, root } from "./find-bun.mjs";
 import { hasNix, showBuildToNix } from "./nix.ts";
 import { programs } from "./programs.ts";
@@ -135,7 +136,7 @@ async function bundle(entry: string, outdir: string, plugins: readonly Bun.BunPl
     splitting: true,
     target: "bun",
     minify: { whitespace: true, syntax: true, identifiers: false },
-    plugins: [...plugins],
+    plugins: [commandDeclarations, ...plugins],
   });
   if (!result.success) throw new AggregateError(result.logs, `cannot bundle ${entry}`);
 }

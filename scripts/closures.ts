@@ -1,6 +1,7 @@
 /** What each program's bundle is made of, so that growth is seen, and what must never be in some of them. */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
+import { commandDeclarations } from "./command-declarations.ts";
 import type { Violation } from "./dependency-arrows.ts";
 
 /** Program → packages of ours that may not be in its closure: what holds keys parses no federation data. */
@@ -18,6 +19,7 @@ export async function closureOf(root: string, entry: string): Promise<Closure> {
     entrypoints: [join(root, entry)],
     target: "bun",
     minify: { whitespace: true, syntax: true, identifiers: false },
+    plugins: [commandDeclarations],
     metafile: true,
     throw: false,
   });

@@ -1,97 +1,115 @@
-/** Every command of `bureau`, in the order people meet them. The implementations are imported when they are run. */
-import { type CommandGroup, egressFlagTable, homeFlag, jsonFlag, sessionFlags } from "./command/command.ts";
-import { agent } from "./tree/agent.ts";
-import { fleet } from "./tree/fleet.ts";
-import { machine } from "./tree/machine.ts";
-import { matrix } from "./tree/matrix.ts";
-import { rollout } from "./tree/rollout.ts";
-import { template } from "./tree/template.ts";
+/** Every command of `bureau`, in the order people meet them. */
+import type { Command, CommandGroup } from "./command/command.ts";
+import { type CommandPath, commandFiles } from "./command-files.ts";
+import { declarations } from "./declarations.ts";
+
+const at = (path: CommandPath): Command => ({
+  ...declarations[path],
+  name: path.slice(path.lastIndexOf(" ") + 1),
+  load: async () => (await commandFiles[path]()).command,
+});
+
+const agent: CommandGroup = {
+  name: "agent",
+  summary: "Create, watch and remove agents",
+  commands: [at("agent create"), at("agent list"), at("agent show"), at("agent logs"), at("agent destroy")],
+};
+
+const machine: CommandGroup = {
+  name: "machine",
+  summary: "The machines of the fleet",
+  commands: [
+    at("machine list"),
+    at("machine show"),
+    at("machine config"),
+    at("machine label"),
+    at("machine deploy"),
+    at("machine upgrade"),
+    at("machine provision"),
+    at("machine decommission"),
+    at("machine revoke"),
+    at("machine doctor"),
+    at("machine uninstall"),
+  ],
+};
+
+const fleet: CommandGroup = {
+  name: "fleet",
+  summary: "Fleets: machines that are operated together",
+  commands: [at("fleet create"), at("fleet list"), at("fleet use"), at("fleet cache")],
+};
+
+const rollout: CommandGroup = {
+  name: "rollout",
+  summary: "Upgrades of many machines",
+  commands: [
+    at("rollout start"),
+    at("rollout resume"),
+    at("rollout list"),
+    at("rollout show"),
+    at("rollout halt"),
+  ],
+};
+
+const template: CommandGroup = {
+  name: "template",
+  summary: "Templates, from which agents and services are made",
+  commands: [
+    at("template list"),
+    at("template show"),
+    at("template publish"),
+    at("template update"),
+    at("template impact"),
+  ],
+};
+
+const matrix: CommandGroup = {
+  name: "matrix",
+  summary: "Rooms, state and messages, directly",
+  commands: [
+    at("matrix setup"),
+    {
+      name: "user",
+      summary: "People who can log in",
+      commands: [at("matrix user create"), at("matrix user list"), at("matrix user invite")],
+    },
+    {
+      name: "room",
+      summary: "Rooms you are in",
+      commands: [
+        at("matrix room list"),
+        at("matrix room members"),
+        at("matrix room join"),
+        at("matrix room create"),
+      ],
+    },
+    {
+      name: "state",
+      summary: "State events of a room",
+      commands: [at("matrix state get"), at("matrix state set")],
+    },
+    at("matrix send"),
+    at("matrix messages"),
+  ],
+};
 
 export const root: CommandGroup = {
   name: "bureau",
   summary: "Bureau runs AI agents in sandboxes on your own Linux machines.",
   examples: ["bureau up", "bureau agent create demo --command 'echo hello; sleep 1000'", "bureau status"],
   commands: [
-    {
-      name: "up",
-      summary: "Start a Bureau on this machine, as you, without root",
-      details:
-        "Starts a homeserver, a fleet, this machine and a first agent, and returns when that agent has spoken.\nRun again it checks each step and starts only what is missing.",
-      flags: {
-        ...homeFlag,
-        ...jsonFlag,
-        listen: {
-          type: "string",
-          value: "HOST:PORT",
-          summary: "Let other Matrix clients reach the homeserver at this address; kept until --listen none",
-        },
-        ...egressFlagTable,
-        foreground: { type: "boolean", summary: "Stay in this terminal; Ctrl-C stops everything" },
-      },
-      examples: [
-        "bureau up",
-        "bureau up --listen 127.0.0.1:6167",
-        "bureau up --home /srv/bureau-test --foreground",
-      ],
-      load: () => import("./bureau/up.ts"),
-    },
-    {
-      name: "down",
-      summary: "Stop everything the instance runs; its data stays",
-      flags: { ...homeFlag, ...jsonFlag },
-      examples: ["bureau down"],
-      load: () => import("./bureau/down.ts"),
-    },
-    {
-      name: "status",
-      summary: "Show what this machine runs",
-      flags: { ...homeFlag, ...jsonFlag },
-      examples: ["bureau status", "bureau status --json"],
-      load: () => import("./bureau/status.ts"),
-    },
-    {
-      name: "login",
-      summary: "Log in as an operator; the session is kept in a file of yours",
-      positionals: [{ name: "username", summary: "Localpart or full user ID" }],
-      flags: {
-        ...homeFlag,
-        homeserver: { type: "string", value: "URL", summary: "The homeserver (default: the instance's)" },
-        "password-file": {
-          type: "string",
-          value: "PATH",
-          summary: 'File with the password; "-" for standard input',
-        },
-        ...jsonFlag,
-      },
-      examples: ["bureau login alice", "pass bureau/alice | bureau login alice --password-file -"],
-      load: () => import("./bureau/login.ts"),
-    },
-    {
-      name: "whoami",
-      summary: "Show whose session the commands use",
-      flags: { ...sessionFlags, ...jsonFlag },
-      examples: ["bureau whoami"],
-      load: () => import("./bureau/whoami.ts"),
-    },
+    at("up"),
+    at("down"),
+    at("status"),
+    at("login"),
+    at("whoami"),
     agent,
     machine,
     fleet,
     rollout,
     template,
     matrix,
-    {
-      name: "completion",
-      summary: "Print a completion script for your shell",
-      positionals: [{ name: "shell", summary: "bash, zsh or fish" }],
-      examples: ["bureau completion bash > ~/.local/share/bash-completion/completions/bureau"],
-      load: () => import("./bureau/completion.ts"),
-    },
-    {
-      name: "version",
-      summary: "Print the version",
-      flags: { ...jsonFlag },
-      examples: ["bureau version"],
-      load: () => import("./bureau/version.ts"),
-    },
+    at("completion"),
+    at("version"),
   ],
 };

@@ -67,8 +67,9 @@ test("before the move, no command sends its token to another program on the port
   const stranger = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("{}") });
   const url = `http://127.0.0.1:${stranger.port}`;
   madeWithAPort(url);
-  const invocation = { args: [], flags: { home }, terminal: openTerminal({}), env: { BUREAU_HOME: home } };
+  const flags = { home, homeserver: undefined, "credential-file": undefined, "token-file": undefined };
+  const invocation = { flags, terminal: openTerminal({}), env: { BUREAU_HOME: home } };
   expect(() => storedSession(invocation)).toThrow("is down");
-  expect(storedSession({ ...invocation, flags: { home, homeserver: url } }).homeserver).toBe(url);
+  expect(storedSession({ ...invocation, flags: { ...flags, homeserver: url } }).homeserver).toBe(url);
   await stranger.stop(true);
 });

@@ -8,8 +8,7 @@ import { machineReport } from "@bureau/os/daemon-client";
 import type { SandboxConfinement } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
-import type { Invocation } from "../command/command.ts";
-import { requireInstallation } from "../command/installation.ts";
+import { type InstallationChoice, requireInstallation } from "../command/installation.ts";
 
 /** Creating a sandbox takes milliseconds, a busy machine seconds. */
 const SETTLE_MS_MAX = 30_000;
@@ -47,7 +46,7 @@ const unsettled: readonly PrincipalReport["state"][] = ["starting", "stopping"];
 
 /** The report of a principal once the daemon has seen and acted on its assignment, written at `sentAt`. */
 export async function waitUntilSettled(
-  invocation: Invocation,
+  invocation: InstallationChoice,
   user: UserId,
   sentAt: number | undefined,
   clock: Clock,
@@ -70,7 +69,11 @@ export async function waitUntilSettled(
 }
 
 /** Resolves when the machine runs the principal no more. */
-export async function waitUntilGone(invocation: Invocation, user: UserId, clock: Clock): Promise<void> {
+export async function waitUntilGone(
+  invocation: InstallationChoice,
+  user: UserId,
+  clock: Clock,
+): Promise<void> {
   const { layout } = requireInstallation(invocation);
   const gone = await waitFor(
     async () =>

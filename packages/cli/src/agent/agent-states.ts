@@ -17,8 +17,7 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { machineReport } from "@bureau/os/daemon-client";
 import type { PrincipalAssignment } from "@bureau/schema/events";
 import { type MachineLocalpart, principalNameOf, principalOfUser } from "@bureau/schema/refs";
-import type { Invocation } from "../command/command.ts";
-import { findInstallation } from "../command/installation.ts";
+import { findInstallation, type InstallationChoice } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
@@ -30,7 +29,7 @@ export type ListedAgent =
   | (Omit<Reported, "state"> & { readonly state: "unknown" | "not-running" });
 
 export async function withStates(
-  invocation: Invocation,
+  invocation: InstallationChoice,
   session: MatrixSession,
   machine: MachineLocalpart,
   assignments: readonly PrincipalAssignment[],

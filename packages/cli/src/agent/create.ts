@@ -21,7 +21,13 @@ import {
   rooms,
   type UserId,
 } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
+import {
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+} from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import {
   administratorCredentials,
@@ -33,13 +39,73 @@ import {
   serverAdmin,
 } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
+import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { reportAgent, waitUntilSettled } from "./agent-report.ts";
 
-export async function run(invocation: Invocation): Promise<number> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...machineFlag,
+  name: {
+    type: "string",
+    value: "NAME",
+    summary: "Its name, when the argument is a template reference",
+  },
+  template: { type: "string", value: "REF", summary: "Template (default: bureau/template:agent)" },
+  command: {
+    type: "string",
+    value: "SHELL",
+    summary: "Run this with /bin/sh -c instead of the template's command",
+  },
+  env: { type: "string", value: "K=V", multiple: true, summary: "Environment variable" },
+  payload: { type: "string", value: "JSON", summary: "Payload object, merged over the template's" },
+  credential: {
+    type: "string",
+    value: "NAME=FILE",
+    multiple: true,
+    summary: "Credential for its proxy, read from a file; the agent itself never sees it",
+  },
+  "restart-policy": {
+    type: "string",
+    value: "POLICY",
+    summary: "always (default), on-failure or never",
+  },
+  room: {
+    type: "string",
+    value: "ROOM",
+    multiple: true,
+    summary: "A room it joins, alias or ID (default: the lobby)",
+  },
+  "new-credentials": {
+    type: "boolean",
+    summary: "Give an agent that exists already a new session",
+  },
+  ...adminTokenFlag,
+  "no-wait": { type: "boolean", summary: "Return before the machine has started it" },
+});
+const positionals = definePositionals([
+  { name: "name", summary: "Its name, or a template reference together with --name" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Create an agent and start it, or change one",
+  details:
+    "The agent gets a Matrix account, credentials sealed to the machine's key, and an assignment in the machine's\nconfiguration; the machine then starts it in a sandbox of its own.",
+  positionals,
+  flags,
+  examples: [
+    "bureau agent create demo --command 'echo hello; sleep 1000'",
+    "bureau agent create bureau/template:greeter --name doorman --json",
+  ],
+  run,
+});
+
+async function run(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const { name, template } = nameAndTemplate(invocation);
-  const machine = machineOf(invocation);
+  const machine = machineOf(invocation, invocation.flags.machine);
   const principal = principalOf(machine, name);
   const credentials = administratorCredentials(invocation);
   const session = openSession(invocation);
@@ -69,14 +135,14 @@ export async function run(invocation: Invocation): Promise<number> {
     });
     if (!isHere(invocation, machine))
       return await leaveToMachine(invocation, session, shown, { machine, user });
-    if (booleanFlag(invocation, "no-wait")) return assigned(invocation, shown, { machine, user });
+    if (invocation.flags["no-wait"]) return assigned(invocation, shown, { machine, user });
     shown.update(`Waiting for ${machine} to start ${principalNameOf(principal)}`);
     const report = await waitUntilSettled(invocation, user, sentAt, systemClock);
     const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
     const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${asTyped(report.reason)}`}`;
     if (ok) shown.done(sentence);
     else shown.fail(sentence);
-    if (booleanFlag(invocation, "json")) terminal.json({ ok, ...reportAgent(report) });
+    if (invocation.flags.json) terminal.json({ ok, ...reportAgent(report) });
     return ok ? 0 : 1;
   } catch (error) {
     shown.fail();
@@ -87,13 +153,13 @@ export async function run(invocation: Invocation): Promise<number> {
 type Assigned = { readonly machine: MachineLocalpart; readonly user: UserId };
 
 /** The exit code. `reason` says why the machine does not start it now. */
-function assigned(invocation: Invocation, shown: Step, { machine, user }: Assigned, reason?: string): number {
+function assigned(invocation: Asked, shown: Step, { machine, user }: Assigned, reason?: string): number {
   const name = principalNameOf(principalOfUser(user));
-  const isFault = reason !== undefined && !booleanFlag(invocation, "no-wait");
+  const isFault = reason !== undefined && !invocation.flags["no-wait"];
   const sentence = `Assigned ${name} to ${machine}${reason === undefined ? "" : `, which ${reason} and starts it when it is back`}`;
   if (isFault) shown.fail(sentence);
   else shown.done(sentence);
-  if (booleanFlag(invocation, "json"))
+  if (invocation.flags.json)
     invocation.terminal.json({
       ...{ ok: !isFault, name, user_id: user, machine, state: "assigned" },
       ...(reason === undefined ? {} : { reason: `${machine} ${reason}` }),
@@ -103,21 +169,21 @@ function assigned(invocation: Invocation, shown: Step, { machine, user }: Assign
 
 /** What another machine does with it is told by its heartbeats only; whether it lives is told here. */
 async function leaveToMachine(
-  invocation: Invocation,
+  invocation: Asked,
   session: MatrixSession,
   shown: Step,
   to: Assigned,
 ): Promise<number> {
-  const isWaiting = !booleanFlag(invocation, "no-wait");
+  const isWaiting = !invocation.flags["no-wait"];
   const code = assigned(invocation, shown, to, await whyAway(session, to.machine, isWaiting));
   sayNext(invocation.terminal, `bureau agent list --machine ${to.machine} shows its state`);
   return code;
 }
 
-function nameAndTemplate(invocation: Invocation): { name: string; template: string | undefined } {
-  const argument = invocation.args[0] ?? "";
-  const flag = stringFlag(invocation, "name");
-  const template = stringFlag(invocation, "template");
+function nameAndTemplate(invocation: Asked): { name: string; template: string | undefined } {
+  const argument = invocation.args.name;
+  const flag = invocation.flags.name;
+  const template = invocation.flags.template;
   if (!argument.includes(":")) {
     if (flag !== undefined)
       throw new UsageError(
@@ -140,22 +206,20 @@ function nameAndTemplate(invocation: Invocation): { name: string; template: stri
   return { name: flag, template: argument };
 }
 
-async function roomsToJoin(
-  invocation: Invocation,
-  session: ReturnType<typeof openSession>,
-): Promise<RoomId[]> {
-  const typed = listFlag(invocation, "room");
-  const wanted = typed.length > 0 ? typed : [rooms.lobby(namespaceOf(machineOf(invocation)))];
+async function roomsToJoin(invocation: Asked, session: ReturnType<typeof openSession>): Promise<RoomId[]> {
+  const typed = invocation.flags.room;
+  const wanted =
+    typed.length > 0 ? typed : [rooms.lobby(namespaceOf(machineOf(invocation, invocation.flags.machine)))];
   return Promise.all(wanted.map((room) => roomArgument(session, room)));
 }
 
-function commandFlag(invocation: Invocation): { command_override?: string[] } {
-  const command = stringFlag(invocation, "command");
+function commandFlag(invocation: Asked): { command_override?: string[] } {
+  const command = invocation.flags.command;
   return command === undefined ? {} : { command_override: ["/bin/sh", "-c", command] };
 }
 
-function environmentFlag(invocation: Invocation): { extra_environment_variables?: Record<string, string> } {
-  const entries = listFlag(invocation, "env").map(parseVariable);
+function environmentFlag(invocation: Asked): { extra_environment_variables?: Record<string, string> } {
+  const entries = invocation.flags.env.map(parseVariable);
   return entries.length === 0 ? {} : { extra_environment_variables: Object.fromEntries(entries) };
 }
 
@@ -165,30 +229,30 @@ const credentialPair: Pair = {
 };
 
 /** Values come from files, never from arguments: those are visible to every process of the host. */
-function credentialFlags(invocation: Invocation): {
+function credentialFlags(invocation: Asked): {
   newCredentials: boolean;
   credentials: Record<string, string>;
 } {
-  const entries = listFlag(invocation, "credential").map((pair): [string, string] => {
+  const entries = invocation.flags.credential.map((pair): [string, string] => {
     const [name, file] = parseKeyValue(pair, credentialPair);
     return [name, readNamedSecret(file, `the credential ${name} in`)];
   });
   return {
-    newCredentials: booleanFlag(invocation, "new-credentials") || entries.length > 0,
+    newCredentials: invocation.flags["new-credentials"] || entries.length > 0,
     credentials: Object.fromEntries(entries),
   };
 }
 
-function payloadFlag(invocation: Invocation): { payload?: Record<string, unknown> } {
-  const text = stringFlag(invocation, "payload");
+function payloadFlag(invocation: Asked): { payload?: Record<string, unknown> } {
+  const text = invocation.flags.payload;
   if (text === undefined) return {};
   const payload = parseJson(jsonObject, text, "--payload");
   checkContent(payload, "--payload");
   return { payload };
 }
 
-function restartFlag(invocation: Invocation): { restart_policy?: RestartPolicy } {
-  const typed = stringFlag(invocation, "restart-policy");
+function restartFlag(invocation: Asked): { restart_policy?: RestartPolicy } {
+  const typed = invocation.flags["restart-policy"];
   if (typed === undefined) return {};
   const policy = restartPolicies.find((known) => known === typed);
   if (policy === undefined)

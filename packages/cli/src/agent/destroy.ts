@@ -5,7 +5,7 @@ import { destroyPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { takeTurn } from "@bureau/os/turn";
 import { principalNameOf, serverOf, userIdOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import {
   accountKeys,
   isHere,
@@ -14,14 +14,37 @@ import {
   principalOf,
   serverAdmin,
 } from "../command/operator.ts";
+import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { waitUntilGone } from "./agent-report.ts";
 
-export async function run(invocation: Invocation): Promise<number> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...machineFlag,
+  purge: {
+    type: "boolean",
+    summary: "Also deactivate its Matrix account; the name cannot be used again",
+  },
+  ...adminTokenFlag,
+  "no-wait": { type: "boolean", summary: "Return before the machine has stopped it" },
+});
+const positionals = definePositionals([{ name: "name", summary: "The agent" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Stop an agent and remove its assignment and credentials",
+  positionals,
+  flags,
+  examples: ["bureau agent destroy demo"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const machine = machineOf(invocation);
-  const principal = principalOf(machine, invocation.args[0] ?? "");
-  const purge = booleanFlag(invocation, "purge");
+  const machine = machineOf(invocation, invocation.flags.machine);
+  const principal = principalOf(machine, invocation.args.name);
+  const purge = invocation.flags.purge;
   const step = terminal.step(`Destroying ${principalNameOf(principal)}`);
   try {
     await destroyPrincipal({
@@ -36,7 +59,7 @@ export async function run(invocation: Invocation): Promise<number> {
         : {}),
     });
     const user = userIdOf(principal, serverOf(session.userId));
-    const isWaiting = !booleanFlag(invocation, "no-wait");
+    const isWaiting = !invocation.flags["no-wait"];
     const here = isHere(invocation, machine);
     if (here && isWaiting) await waitUntilGone(invocation, user, systemClock);
     const away = here ? undefined : await whyAway(session, machine);
@@ -45,7 +68,7 @@ export async function run(invocation: Invocation): Promise<number> {
     end(
       `${principalNameOf(principal)} ${fate(machine, here && isWaiting, away)}${purge ? "; its account is closed" : ""}`,
     );
-    if (booleanFlag(invocation, "json"))
+    if (invocation.flags.json)
       terminal.json({
         ...{ ok, principal: principalNameOf(principal), purged: purge, stopped: here && isWaiting },
         ...(away === undefined ? {} : { reason: `${machine} ${away}` }),

@@ -6,30 +6,50 @@ import { shellLine } from "@bureau/kit/shell-words";
 import { agentLogs } from "@bureau/os/daemon-client";
 import { systemHost } from "@bureau/os/layout";
 import { type MachineLocalpart, principalNameOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { requireInstallation } from "../command/installation.ts";
 import { isHere, machineOf, openSession, principalOf, storedSession } from "../command/operator.ts";
+import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...machineFlag,
+  lines: { type: "string", short: "n", value: "N", summary: "How many lines (default: 200)" },
+});
+const positionals = definePositionals([{ name: "name", summary: "The agent" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Print the last lines of an agent's terminal",
+  details:
+    "Only the agent's own machine can read its terminal; for another machine's agent this prints the command to type there.",
+  positionals,
+  flags,
+  examples: ["bureau agent logs demo", "bureau agent logs demo -n 20"],
+  run,
+});
 
 const LINES_DEFAULT = 200;
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const machine = machineOf(invocation);
-  const principal = principalNameOf(principalOf(machine, invocation.args[0] ?? ""));
-  const typed = stringFlag(invocation, "lines");
+  const machine = machineOf(invocation, invocation.flags.machine);
+  const principal = principalNameOf(principalOf(machine, invocation.args.name));
+  const typed = invocation.flags.lines;
   const lines = typed === undefined ? LINES_DEFAULT : Number(typed);
   if (!Number.isInteger(lines) || lines < 1 || lines > 50_000)
     throw new BureauError("invalid-input", `--lines "${typed}" is not a whole number from 1 to 50000`);
   if (!isHere(invocation, machine)) throw await readThere(invocation, machine, principal);
   const { token } = storedSession(invocation);
   const reply = await agentLogs(requireInstallation(invocation).layout, { token, principal, lines });
-  if (booleanFlag(invocation, "json")) terminal.json({ principal, live: reply.live, output: reply.output });
+  if (invocation.flags.json) terminal.json({ principal, live: reply.live, output: reply.output });
   else if (reply.output !== "") terminal.print(reply.output.replace(/\n+$/, ""));
 }
 
 /** Nothing of the wire carries a terminal from one machine to another. */
 async function readThere(
-  invocation: Invocation,
+  invocation: Asked,
   machine: MachineLocalpart,
   principal: string,
 ): Promise<BureauError> {

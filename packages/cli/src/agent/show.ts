@@ -3,23 +3,36 @@
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import { notAssigned } from "@bureau/control/principals/principals";
 import { serverOf, userIdOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession, principalOf } from "../command/operator.ts";
+import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { describeSandbox } from "./agent-report.ts";
 import { withStates } from "./agent-states.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...machineFlag });
+const positionals = definePositionals([{ name: "name", summary: "The agent" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show an agent's assignment and what it is doing",
+  positionals,
+  flags,
+  examples: ["bureau agent show demo"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const machine = machineOf(invocation);
-  const principal = principalOf(machine, invocation.args[0] ?? "");
+  const machine = machineOf(invocation, invocation.flags.machine);
+  const principal = principalOf(machine, invocation.args.name);
   const user = userIdOf(principal, serverOf(session.userId));
   const { assignments } = await readAssignments(session, await configPlace(session, machine));
   const assignment = assignments.find((candidate) => candidate.principal === user);
   if (assignment === undefined) throw notAssigned(machine, principal, assignments);
   const [agent] = await withStates(invocation, session, machine, [assignment]);
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json({ ...agent, assignment });
     return;
   }

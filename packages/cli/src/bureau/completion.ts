@@ -1,38 +1,53 @@
 /** `bureau completion`: shell scripts made from the command tree. */
 import { BureauError } from "@bureau/kit/errors";
-import { type CommandGroup, commonFlags, type Invocation, isGroup } from "../command/command.ts";
-import { root } from "../command-tree.ts";
+import {
+  type CommandGroup,
+  defineCommand,
+  definePositionals,
+  type Flag,
+  type Invocation,
+  isGroup,
+  shownFlags,
+} from "../command/command.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
-  const shell = invocation.args[0] ?? "";
+const positionals = definePositionals([{ name: "shell", summary: "bash, zsh or fish" }]);
+type Asked = Invocation<Readonly<Record<never, Flag>>, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Print a completion script for your shell",
+  positionals,
+  examples: ["bureau completion bash > ~/.local/share/bash-completion/completions/bureau"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
+  const shell = invocation.args.shell;
   const script = Object.hasOwn(shells, shell) ? shells[shell] : undefined;
   if (script === undefined)
     throw new BureauError("invalid-input", `There is no completion for "${shell}"`, {
       hint: "bash, zsh or fish",
     });
-  invocation.terminal.print(script());
+  invocation.terminal.print(script(words(invocation.root)));
 }
 
-/** Every path of the tree with the words that may follow it. */
-function words(group: CommandGroup = root, path: readonly string[] = []): [string, string[]][] {
-  const own: [string, string[]] = [path.join(" "), group.commands.map((node) => node.name)];
+/** A path of the tree, and the words that may follow it. */
+type Words = readonly (readonly [path: string, next: readonly string[]])[];
+
+function words(group: CommandGroup, path: readonly string[] = []): Words {
+  const own: Words[number] = [path.join(" "), group.commands.map((node) => node.name)];
   return [
     own,
-    ...group.commands.flatMap((node): [string, string[]][] =>
-      isGroup(node)
-        ? words(node, [...path, node.name])
-        : [
-            [
-              [...path, node.name].join(" "),
-              Object.keys({ ...node.flags, ...commonFlags }).map((flag) => `--${flag}`),
-            ],
-          ],
+    ...group.commands.flatMap(
+      (node): Words =>
+        isGroup(node)
+          ? words(node, [...path, node.name])
+          : [[[...path, node.name].join(" "), shownFlags(node).map(([flag]) => `--${flag}`)]],
     ),
   ];
 }
 
-function bash(): string {
-  const cases = words().map(([path, next]) => `    "${path}") next="${next.join(" ")}" ;;`);
+function bash(words: Words): string {
+  const cases = words.map(([path, next]) => `    "${path}") next="${next.join(" ")}" ;;`);
   return `_bureau() {
   local path="" word next=""
   for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -50,10 +65,10 @@ ${cases.join("\n")}
 complete -F _bureau bureau`;
 }
 
-const zsh = (): string => `autoload -U +X bashcompinit && bashcompinit\n${bash()}`;
+const zsh = (words: Words): string => `autoload -U +X bashcompinit && bashcompinit\n${bash(words)}`;
 
-function fish(): string {
-  return words()
+function fish(words: Words): string {
+  return words
     .flatMap(([path, next]) => {
       const typed =
         path === "" ? "__fish_use_subcommand" : `__fish_seen_subcommand_from ${path.split(" ").at(-1)}`;
@@ -66,4 +81,4 @@ function fish(): string {
     .join("\n");
 }
 
-const shells: Readonly<Record<string, () => string>> = { bash, zsh, fish };
+const shells: Readonly<Record<string, (words: Words) => string>> = { bash, zsh, fish };

@@ -5,14 +5,25 @@ import { replaceSupervisor, takeTurn, tellToStop } from "@bureau/instance/superv
 import { sweep } from "@bureau/instance/sweep";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
 import { findInstallation } from "../command/installation.ts";
 import { layoutOf } from "../command/operator.ts";
+import { homeFlag, jsonFlag } from "../command/shared-flags.ts";
+
+const flags = defineFlags({ ...homeFlag, ...jsonFlag });
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "Stop everything the instance runs; its data stays",
+  flags,
+  examples: ["bureau down"],
+  run,
+});
 
 const STOP_SYSTEM =
   "this host is a machine of a fleet; to stop its programs: sudo systemctl stop bureau-daemon bureau-launcher";
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const layout = layoutOf(invocation);
   if (findInstance(layout) === undefined)
@@ -28,5 +39,5 @@ export async function run(invocation: Invocation): Promise<void> {
   const swept = await sweep(layout, systemClock);
   const wasUp = told || supervisor.wasUp;
   step.done(wasUp || swept.length > 0 ? "Bureau is down; its data stays" : "Bureau was down already");
-  if (booleanFlag(invocation, "json")) terminal.json({ ok: true, was_up: wasUp, swept });
+  if (invocation.flags.json) terminal.json({ ok: true, was_up: wasUp, swept });
 }

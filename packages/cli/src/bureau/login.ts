@@ -9,17 +9,39 @@ import { egressFetch } from "@bureau/os/egress";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { writeOperatorSession } from "@bureau/os/session-file";
 import { askPassword } from "../command/ask-password.ts";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { findInstallation } from "../command/installation.ts";
-import { addressFlag, sessionFile } from "../command/operator.ts";
+import { parseAddress, sessionFile } from "../command/operator.ts";
+import { homeFlag, jsonFlag } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
-  const { terminal, args } = invocation;
-  const user = args[0] ?? "";
-  const homeserver = addressFlag(invocation) ?? findInstallation(invocation)?.homeserverUrl;
+const flags = defineFlags({
+  ...homeFlag,
+  homeserver: { type: "string", value: "URL", summary: "The homeserver (default: the instance's)" },
+  "password-file": {
+    type: "string",
+    value: "PATH",
+    summary: 'File with the password; "-" for standard input',
+  },
+  ...jsonFlag,
+});
+const positionals = definePositionals([{ name: "username", summary: "Localpart or full user ID" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Log in as an operator; the session is kept in a file of yours",
+  positionals,
+  flags,
+  examples: ["bureau login alice", "pass bureau/alice | bureau login alice --password-file -"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
+  const { terminal } = invocation;
+  const user = invocation.args.username;
+  const homeserver = parseAddress(invocation.flags.homeserver) ?? findInstallation(invocation)?.homeserverUrl;
   if (homeserver === undefined)
     throw new BureauError("invalid-input", "Cannot log in: which homeserver?", { hint: "--homeserver URL" });
-  const passwordFile = stringFlag(invocation, "password-file");
+  const passwordFile = invocation.flags["password-file"];
   const password =
     passwordFile === undefined ? await askPassword(user) : readNamedSecret(passwordFile, "the password file");
   const granted = await login({ homeserver, fetch: egressFetch, user, password, deviceName: "bureau" }).catch(
@@ -37,7 +59,6 @@ export async function run(invocation: Invocation): Promise<void> {
   const file = sessionFile(invocation);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   writeOperatorSession(file, { homeserver, userId: granted.userId, token: granted.token });
-  if (booleanFlag(invocation, "json"))
-    terminal.json({ user_id: granted.userId, homeserver, session_file: file });
+  if (invocation.flags.json) terminal.json({ user_id: granted.userId, homeserver, session_file: file });
   terminal.say(`Logged in as ${granted.userId}; the session is kept in ${file}`);
 }

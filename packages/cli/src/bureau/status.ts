@@ -10,10 +10,21 @@ import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import { daemonUnit, launcherUnit, REVOKED } from "@bureau/os/unit-names";
 import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
 import { requireInstallation } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
+import { homeFlag, jsonFlag } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
+
+const flags = defineFlags({ ...homeFlag, ...jsonFlag });
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "Show what this machine runs",
+  flags,
+  examples: ["bureau status", "bureau status --json"],
+  run,
+});
 
 /** One program as `status --json` shows it. */
 type ProgramStatus = { readonly state: string; readonly pid: number | null; readonly restarts: number };
@@ -145,10 +156,10 @@ async function unlessAway<T>(answer: Promise<T>): Promise<T | undefined> {
 }
 
 /** Exit code 0 when the machine is online, 1 otherwise. */
-export async function run(invocation: Invocation): Promise<number> {
+async function run(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const status = await statusOf(requireInstallation(invocation));
-  if (booleanFlag(invocation, "json")) terminal.json(status);
+  if (invocation.flags.json) terminal.json(status);
   else {
     const { machine } = status;
     terminal.print(

@@ -16,18 +16,45 @@ import { createLog } from "@bureau/os/log";
 import { machineConfPath } from "@bureau/os/machine-conf";
 import { programsDir } from "@bureau/os/programs-dir";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
-import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { egressFlags } from "../command/egress-flags.ts";
+import { defineCommand, defineFlags, type Invocation, UsageError } from "../command/command.ts";
 import { layoutOf } from "../command/operator.ts";
+import { readEgress } from "../command/read-egress.ts";
+import { egressFlags, homeFlag, jsonFlag } from "../command/shared-flags.ts";
 import { asTyped, typedCommand } from "../command/typed-command.ts";
 import { statusOf } from "./status.ts";
+
+const flags = defineFlags({
+  ...homeFlag,
+  ...jsonFlag,
+  listen: {
+    type: "string",
+    value: "HOST:PORT",
+    summary: "Let other Matrix clients reach the homeserver at this address; kept until --listen none",
+  },
+  ...egressFlags,
+  foreground: { type: "boolean", summary: "Stay in this terminal; Ctrl-C stops everything" },
+});
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "Start a Bureau on this machine, as you, without root",
+  details:
+    "Starts a homeserver, a fleet, this machine and a first agent, and returns when that agent has spoken.\nRun again it checks each step and starts only what is missing.",
+  flags,
+  examples: [
+    "bureau up",
+    "bureau up --listen 127.0.0.1:6167",
+    "bureau up --home /srv/bureau-test --foreground",
+  ],
+  run,
+});
 
 /** A supervisor only opens a socket; one that has not by then never will. */
 const SUPERVISOR_MS_MAX = 10_000;
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const layout = layoutOf(invocation);
-  if (booleanFlag(invocation, "foreground")) return runInForeground(invocation, layout);
+  if (invocation.flags.foreground) return runInForeground(invocation, layout);
   using _interrupt = sayWhenInterrupted(invocation);
   const result = await bringUp({
     layout,
@@ -38,16 +65,16 @@ export async function run(invocation: Invocation): Promise<void> {
   await present(invocation, result);
 }
 
-const networkFlags = (invocation: Invocation): NetworkChange => ({
+const networkFlags = (invocation: Asked): NetworkChange => ({
   listen: listenFlag(invocation),
-  egress: egressFlags(invocation),
+  egress: readEgress(invocation.flags),
 });
 
 /** As a shell has it for a command that a signal ended. */
 const INTERRUPTED = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** What runs has been started by the supervisor, which no Ctrl-C here reaches: the person is told what to type. */
-function sayWhenInterrupted({ terminal }: Invocation): Disposable {
+function sayWhenInterrupted({ terminal }: Asked): Disposable {
   const onSignal = (name: keyof typeof INTERRUPTED): void => {
     terminal.note(
       asTyped("Interrupted. What has started keeps running: bureau up continues, bureau down stops it."),
@@ -64,8 +91,8 @@ function sayWhenInterrupted({ terminal }: Invocation): Disposable {
 }
 
 /** @throws UsageError */
-function listenFlag(invocation: Invocation): string | undefined {
-  const typed = stringFlag(invocation, "listen");
+function listenFlag(invocation: Asked): string | undefined {
+  const typed = invocation.flags.listen;
   if (typed === undefined || typed === "none") return typed;
   const hint = "bureau up --listen 127.0.0.1:6167, or --listen none";
   try {
@@ -109,7 +136,7 @@ async function ensureSupervisor(
     });
 }
 
-async function runInForeground(invocation: Invocation, layout: InstanceLayout): Promise<void> {
+async function runInForeground(invocation: Asked, layout: InstanceLayout): Promise<void> {
   const { terminal } = invocation;
   if ((await answers(layout)) === true)
     throw new BureauError("conflict", `The instance "${layout.home}" is up already`, { hint: "bureau down" });
@@ -142,9 +169,9 @@ async function runInForeground(invocation: Invocation, layout: InstanceLayout): 
   await supervised;
 }
 
-async function present(invocation: Invocation, result: UpResult): Promise<void> {
+async function present(invocation: Asked, result: UpResult): Promise<void> {
   const { terminal } = invocation;
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     const status = await statusOf({ kind: "rootless", ...result.instance, instance: result.instance });
     terminal.json({ ...status, greeting: result.greeting ?? null, first_run: result.firstRun });
     return;

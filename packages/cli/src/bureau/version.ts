@@ -2,15 +2,26 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { programsDir } from "@bureau/os/programs-dir";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
+import { jsonFlag } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...jsonFlag });
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "Print the version",
+  flags,
+  examples: ["bureau version"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const manifest = JSON.parse(readFileSync(join(programsDir(), "build.json"), "utf8")) as {
     version: string;
     runtime: string;
     programs: Record<string, { sha256: string; bytes: number }>;
   };
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     invocation.terminal.json(manifest);
     return;
   }

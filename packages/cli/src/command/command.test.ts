@@ -8,6 +8,7 @@ import { type Command, type CommandGroup, isGroup, UsageError } from "./command.
 import { allCommands, commandHelp } from "./help.ts";
 import { runCommand } from "./run.ts";
 import type { Terminal } from "./terminal.ts";
+import { topLevelNames } from "./top-level-names.ts";
 
 /** A terminal that keeps what it is told. */
 function recorder(): Terminal & { out: string[]; err: string[] } {
@@ -57,8 +58,8 @@ describe("running a command", () => {
       3,
     );
     expect(JSON.parse(terminal.out[0] ?? "")).toEqual({
-      args: ["a", "b"],
-      flags: { loud: true, tag: ["x", "y"] },
+      args: { words: ["a", "b"] },
+      flags: { loud: true, tag: ["x", "y"], help: false },
     });
   });
 
@@ -105,7 +106,7 @@ describe("running a command", () => {
   test("arguments after -- are text, not flags", async () => {
     const terminal = recorder();
     expect(await runCommand(tree, ["echo", "--", "--help", "--json", "-h"], terminal, {})).toBe(3);
-    expect(JSON.parse(terminal.out[0] ?? "")).toMatchObject({ args: ["--help", "--json", "-h"] });
+    expect(JSON.parse(terminal.out[0] ?? "")).toMatchObject({ args: { words: ["--help", "--json", "-h"] } });
   });
 
   test("every failure with --json is one JSON object on standard output, with a code", async () => {
@@ -167,12 +168,47 @@ describe("the command tree of bureau", () => {
     expect(without.map(([path]) => path.join(" "))).toEqual(["completion"]);
   });
 
-  test("every help page names each flag and argument", () => {
+  test("every help page names each flag and argument, and describes it", () => {
     for (const [path, command] of commands) {
       const help = commandHelp(["bureau", ...path], command);
-      for (const flag of Object.keys(command.flags ?? {})) expect(help).toContain(`--${flag}`);
-      for (const { name } of command.positionals ?? []) expect(help).toContain(name);
+      for (const [flag, { hidden, summary }] of Object.entries(command.flags ?? {})) {
+        expect(summary).toMatch(/\S.{6,}/u);
+        if (hidden !== true) expect(help).toContain(`--${flag}`);
+      }
+      for (const { name, summary } of command.positionals ?? []) {
+        expect(help).toContain(name);
+        expect(summary).not.toBe("");
+      }
     }
+  });
+
+  test("flags that only the program itself sets are hidden from help, completion and suggestions", async () => {
+    const hidden = commands.flatMap(([path, { flags = {} }]) =>
+      Object.entries(flags).flatMap(([name, flag]) =>
+        flag.hidden === true ? [`${path.join(" ")} --${name}`] : [],
+      ),
+    );
+    expect(hidden).toEqual([
+      "machine doctor --elevated",
+      "machine doctor --called-as",
+      "machine doctor --plan-shown",
+    ]);
+    const help = recorder();
+    await runCommand(root, ["machine", "doctor", "--help"], help, {});
+    const wrong = recorder();
+    expect(await runCommand(root, ["machine", "doctor", "--elevate"], wrong, {})).toBe(2);
+    const shown = [...help.out, ...wrong.err];
+    for (const shell of ["bash", "zsh", "fish"]) {
+      const script = recorder();
+      expect(await runCommand(root, ["completion", shell], script, {})).toBe(0);
+      expect(script.out.join("\n")).toContain("undo");
+      shown.push(...script.out);
+    }
+    for (const flag of ["elevated", "called-as", "plan-shown"]) expect(shown.join("\n")).not.toContain(flag);
+  });
+
+  test("hints know the first words of every command", () => {
+    expect([...topLevelNames]).toEqual(root.commands.map(({ name }) => name));
   });
 
   test("no two siblings share a name", () => {

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../command-tree.ts";
-import { type Command, type CommandGroup, commonFlags, isGroup } from "./command.ts";
+import { type Command, type CommandGroup, isGroup, shownFlags } from "./command.ts";
 
 const repository = join(import.meta.dir, "../../../..");
 const pages = [
@@ -47,7 +47,7 @@ function faultOf(line: string): string | undefined {
     if (next === undefined) return `there is no "${word}" in "${node.name}"`;
     [node, rest] = [next, rest.slice(1)];
   }
-  const known = Object.keys({ ...node.flags, ...commonFlags });
+  const known = shownFlags(node).map(([name]) => name);
   const flags = rest.flatMap((word) => /^--([a-z-]+)/.exec(word)?.[1] ?? []);
   const unknown = flags.filter((flag) => !known.includes(flag));
   return unknown.length === 0 ? undefined : `no --${unknown.join(", --")}`;

@@ -1,10 +1,12 @@
 /**
- * A flag that is declared is read: every flag of every command is named by a string in the code that the command's `run`
- * reaches. Reached is found from the text: top-level declarations, and the names each of them mentions.
+ * A flag that is declared is read: the code that a command's `run` reaches names each of its flags, as `.name`, as
+ * `{ name }` or as a string. Reached is found from the text: top-level declarations, and the names each of them mentions.
+ * Declarations of flags themselves do not count.
  */
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { type CommandPath, commandFiles } from "../command-files.ts";
 import { root } from "../command-tree.ts";
 import { allCommands } from "./help.ts";
 
@@ -42,35 +44,49 @@ function moduleOf(file: string): Module {
   return made;
 }
 
-/** Every string literal reachable from `name` of `file`. */
-function stringsReached(file: string, name: string): Set<string> {
-  const strings = new Set<string>();
+const access = /\bflags(?:\.(\w+)|\["([^"\n]+)"\])/gu;
+const destructuring = /\b(?:const|let) \{([^{}]*)\} = [\w.]*\bflags\b/gu;
+
+/** The flags that `text` reads by name. */
+function flagsReadIn(text: string): string[] {
+  const accessed = [...text.matchAll(access)].map(([, name, quoted]) => name ?? quoted ?? "");
+  const taken = [...text.matchAll(destructuring)].flatMap(([, names = ""]) =>
+    names.split(",").map((one) => one.split(":")[0]?.trim().replaceAll('"', "") ?? ""),
+  );
+  return [...accessed, ...taken];
+}
+
+/** Every flag that code reachable from `command` of `file` reads, and every string literal in it. */
+function readFrom(file: string): Set<string> {
+  const read = new Set<string>();
   const seen = new Set<string>();
   const visit = (where: string, what: string): void => {
     const module = moduleOf(where);
     const elsewhere = module.imported.get(what);
     if (elsewhere !== undefined) visit(elsewhere.file, elsewhere.name);
     const body = module.declared.get(what);
-    if (body === undefined || seen.has(`${where} ${what}`)) return;
+    if (body === undefined || seen.has(`${where} ${what}`) || body.includes("= defineFlags(")) return;
     seen.add(`${where} ${what}`);
-    for (const [, literal = ""] of body.matchAll(/"([^"\n]+)"/gu)) strings.add(literal);
+    for (const flag of flagsReadIn(body)) read.add(flag);
+    if (what !== "command") for (const [, literal = ""] of body.matchAll(/"([^"\n]+)"/gu)) read.add(literal);
     for (const [word] of body.matchAll(/\b[A-Za-z_]\w*\b/gu)) visit(where, word);
   };
-  visit(file, name);
-  return strings;
+  visit(file, "command");
+  return read;
 }
 
 /** Flags that name the default: JSON output, a halt on failure. */
 const saysTheUsual: Readonly<Record<string, string>> = {
   "matrix state get": "json",
   "machine upgrade": "halt-on-error",
+  "rollout start": "halt-on-error",
 };
 
 describe("each flag is read by its command", () => {
   for (const [path, command] of allCommands(root))
     test(path.join(" "), () => {
-      const file = /import\("([^"]+)"\)/u.exec(String(command.load))?.[1] ?? "";
-      const read = stringsReached(join(import.meta.dir, "..", file.replace(/^\.+\//u, "")), "run");
+      const load = String(commandFiles[path.join(" ") as CommandPath]);
+      const read = readFrom(join(import.meta.dir, "..", /import\("([^"]+)"\)/u.exec(load)?.[1] ?? ""));
       const unread = Object.keys(command.flags ?? {}).filter(
         (flag) => !read.has(flag) && saysTheUsual[path.join(" ")] !== flag,
       );
@@ -78,7 +94,7 @@ describe("each flag is read by its command", () => {
     });
 });
 
-describe("the tree's description of a flag", () => {
+describe("the declaration of a flag", () => {
   for (const [path, command] of allCommands(root))
     test(`${path.join(" ")}: flags that belong to others name flags of the command`, () => {
       const flags = command.flags ?? {};

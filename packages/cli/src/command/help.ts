@@ -1,5 +1,5 @@
 /** Help pages, made from the command tree. */
-import { type Command, type CommandGroup, commonFlags, type Flag, isGroup } from "./command.ts";
+import { type Command, type CommandGroup, type Flag, isGroup, shownFlags } from "./command.ts";
 
 export function groupHelp(path: readonly string[], group: CommandGroup): string {
   const lines = [group.summary, "", `Usage: ${path.join(" ")} <command>`, "", "Commands:"];
@@ -20,11 +20,10 @@ export function commandHelp(path: readonly string[], command: Command): string {
   if (command.details !== undefined) lines.push("", command.details);
   if (positionals.length > 0)
     lines.push("", "Arguments:", ...columns(positionals.map((item) => [item.name, item.summary])));
-  const flags = { ...command.flags, ...commonFlags };
   lines.push(
     "",
     "Flags:",
-    ...columns(Object.entries(flags).map(([name, flag]) => [flagUsage(name, flag), flag.summary])),
+    ...columns(shownFlags(command).map(([name, flag]) => [flagUsage(name, flag), flag.summary])),
   );
   lines.push("", command.examples.length === 1 ? "Example:" : "Examples:");
   lines.push(...command.examples.map((example) => `  ${example}`));

@@ -1,15 +1,17 @@
-/** The Bureau on this host that an invocation is about. */
+/** The Bureau on this host that a command is about. */
 import * as host from "@bureau/host/installation";
-import { type Invocation, stringFlag } from "./command.ts";
+import type { Env } from "./command.ts";
+import type { HomeValue } from "./shared-flags.ts";
 
-type Asked = Pick<Invocation, "flags" | "env">;
+/** `--home`, where the command has it, and the environment. */
+export type InstallationChoice = { readonly flags: Partial<HomeValue>; readonly env: Env };
 
-const asked = ({ flags, env }: Asked) => ({ home: stringFlag({ flags }, "home"), env });
+const choice = ({ flags, env }: InstallationChoice) => ({ home: flags.home, env });
 
 /** @throws BureauError as {@link host.findInstallation} does */
-export const findInstallation = (invocation: Asked): host.Installation | undefined =>
-  host.findInstallation(asked(invocation));
+export const findInstallation = (chosen: InstallationChoice): host.Installation | undefined =>
+  host.findInstallation(choice(chosen));
 
 /** @throws BureauError `not-found` when there is none */
-export const requireInstallation = (invocation: Asked): host.Installation =>
-  host.requireInstallation(asked(invocation));
+export const requireInstallation = (chosen: InstallationChoice): host.Installation =>
+  host.requireInstallation(choice(chosen));

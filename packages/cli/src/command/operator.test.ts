@@ -6,7 +6,6 @@ import { createInstance, layoutFor } from "@bureau/instance/instance";
 import { noEgressSettings } from "@bureau/os/egress";
 import { formatMachineConf } from "@bureau/os/machine-conf";
 import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
-import type { Invocation } from "./command.ts";
 import {
   credentialFile,
   defaultFleet,
@@ -16,6 +15,7 @@ import {
   principalOf,
   sessionFile,
 } from "./operator.ts";
+import type { FleetValue, SessionValues } from "./shared-flags.ts";
 import { openTerminal } from "./terminal.ts";
 
 let dir = "";
@@ -24,9 +24,17 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-const invocation = (flags: Invocation["flags"] = {}, named = true): Invocation => ({
-  args: [],
-  flags,
+type Given = Partial<SessionValues & FleetValue>;
+
+const invocation = (given: Given = {}, named = true) => ({
+  flags: {
+    home: undefined,
+    homeserver: undefined,
+    "credential-file": undefined,
+    "token-file": undefined,
+    fleet: undefined,
+    ...given,
+  },
   terminal: openTerminal({}),
   env: {
     ...(named ? { BUREAU_HOME: join(dir, "home") } : {}),
@@ -75,7 +83,7 @@ describe("a person without a Bureau here", () => {
   test("is told what to type otherwise", () => {
     expect(() => defaultFleet(invocation())).toThrow("Which fleet?");
     expect(() => machineOf(invocation(), "gpu")).toThrow("Which fleet?");
-    expect(() => machineOf(invocation())).toThrow("Which machine?");
+    expect(() => machineOf(invocation(), undefined)).toThrow("Which machine?");
   });
 
   test("has session and credentials in the configuration folder", () => {
@@ -87,32 +95,30 @@ describe("a person without a Bureau here", () => {
 
 test("on a host with machine.conf that machine and its fleet are meant", () => {
   beMachine();
-  const here = (flags: Invocation["flags"] = {}) => invocation(flags, false);
+  const here = (flags: Given = {}) => invocation(flags, false);
   expect(defaultFleet(here())).toBe(fleet);
-  expect(machineOf(here())).toBe(parseMachine("acme/fleet/prod/machine/box"));
+  expect(machineOf(here(), undefined)).toBe(parseMachine("acme/fleet/prod/machine/box"));
   expect(machineOf(here(), "gpu")).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
   expect(String(namespaceOfInvocation(here()))).toBe("acme");
 });
 
 describe("--fleet is obeyed or refused", () => {
   const other = "acme/fleet/test";
-  const here = (flags: Invocation["flags"]) => invocation(flags, false);
+  const here = (flags: Given) => invocation(flags, false);
 
   test("on a host of another fleet, does not mean this machine", () => {
     beMachine();
-    expect(() => machineOf(here({ fleet: other }))).toThrow(
+    expect(() => machineOf(here({ fleet: other }), undefined)).toThrow(
       `Which machine of "${other}"? This host is "acme/fleet/prod/machine/box"`,
     );
-    expect(machineOf(here({ fleet }))).toBe(parseMachine("acme/fleet/prod/machine/box"));
-    expect(machineOf(here({ fleet: other, machine: "gpu" }))).toBe(
-      parseMachine("acme/fleet/test/machine/gpu"),
-    );
+    expect(machineOf(here({ fleet }), undefined)).toBe(parseMachine("acme/fleet/prod/machine/box"));
+    expect(machineOf(here({ fleet: other }), "gpu")).toBe(parseMachine("acme/fleet/test/machine/gpu"));
   });
 
   test("a machine or an agent named in full is of that fleet", () => {
     for (const machine of ["acme/fleet/prod/machine/gpu", "@acme/fleet/prod/machine/gpu:acme.test"]) {
-      expect(() => machineOf(invocation({ fleet: other, machine }))).toThrow(`not of "${other}"`);
-      expect(machineOf(invocation({ fleet, machine }))).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
+      expect(() => machineOf(invocation({ fleet: other }), machine)).toThrow(`not of "${other}"`);
+      expect(machineOf(invocation({ fleet }), machine)).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
     }
     const machine = parseMachine("acme/fleet/prod/machine/gpu");
     expect(() => principalOf(machine, `${other}/agent/demo`)).toThrow("is not of the fleet");
@@ -129,7 +135,9 @@ describe("--fleet is obeyed or refused", () => {
 test("--home that names no instance is refused, not replaced by another session", () => {
   beMachine();
   expect(() => sessionFile(invocation({ home: join(dir, "none") }, false))).toThrow("There is no Bureau in");
-  expect(() => machineOf(invocation({ home: join(dir, "none") }, false))).toThrow("There is no Bureau in");
+  expect(() => machineOf(invocation({ home: join(dir, "none") }, false), undefined)).toThrow(
+    "There is no Bureau in",
+  );
 });
 
 test("an instance that was named goes before machine.conf, and --fleet before both", () => {

@@ -9,7 +9,7 @@ import type { Credentials } from "@bureau/control/principals/administrator";
 import { noRoom, roomOf } from "@bureau/control/rooms/places";
 import { warnOf } from "@bureau/control/warn-of-ignored";
 import { readCredentials } from "@bureau/instance/credential-file";
-import { type Instance, layoutFor, portOf, requireInstance } from "@bureau/instance/instance";
+import { type Instance, layoutFor, portOf } from "@bureau/instance/instance";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
@@ -43,50 +43,57 @@ import {
   type RoomId,
   serverOf,
 } from "@bureau/schema/refs";
-import { type Invocation, stringFlag, UsageError } from "./command.ts";
-import { findInstallation } from "./installation.ts";
+import { type CommandContext, type Env, UsageError } from "./command.ts";
+import { findInstallation, type InstallationChoice } from "./installation.ts";
+import type { AdminTokenValue, FleetValue, HomeValue, SessionValues } from "./shared-flags.ts";
 
 export const DEFAULT_NAMESPACE = parseNamespace("bureau");
 
-/** Opens the layout `--home` or the environment names. */
-export const layoutOf = (invocation: Invocation): InstanceLayout =>
-  layoutFor(stringFlag(invocation, "home"), invocation.env);
+/** A command that opens a session declares `sessionFlags`. */
+export type SessionChoice = CommandContext & { readonly flags: SessionValues };
+/** A command that changes accounts declares `adminTokenFlag` as well. */
+export type AdminChoice = CommandContext & { readonly flags: SessionValues & AdminTokenValue };
+/** `--fleet` and `--home`, where the command has them. */
+export type FleetChoice = { readonly flags: Partial<FleetValue & HomeValue>; readonly env: Env };
+type CredentialChoice = {
+  readonly flags: Partial<Pick<SessionValues, "home" | "credential-file">>;
+  readonly env: Env;
+};
 
-/** The instance a command is about. @throws BureauError `not-found` */
-export const instanceOf = (invocation: Invocation): Instance => requireInstance(layoutOf(invocation));
+/** Opens the layout `--home` or the environment names. */
+export const layoutOf = ({ flags, env }: InstallationChoice): InstanceLayout => layoutFor(flags.home, env);
 
 /** The file `bureau login` writes and every command reads. */
-export function sessionFile(invocation: Invocation): string {
+export function sessionFile(invocation: InstallationChoice): string {
   const explicit = invocation.env["BUREAU_SESSION_FILE"];
   if (explicit !== undefined && explicit !== "") return explicit;
-  return instanceHere(invocation)?.layout.sessionFile ?? inConfig(invocation, "session.json");
+  return instanceHere(invocation)?.layout.sessionFile ?? inConfig(invocation.env, "session.json");
 }
 
 /** Where `bureau matrix setup` keeps an administrator's credentials, and where they are looked for. */
-export function credentialFile(invocation: Invocation): string {
-  const explicit = stringFlag(invocation, "credential-file");
+export function credentialFile(invocation: CredentialChoice): string {
+  const explicit = invocation.flags["credential-file"];
   if (explicit !== undefined) return explicit;
-  return instanceHere(invocation)?.layout.credentialFile ?? inConfig(invocation, "credentials");
+  return instanceHere(invocation)?.layout.credentialFile ?? inConfig(invocation.env, "credentials");
 }
 
 /** The rootless instance a command is about; a system installation's operators keep their files themselves. */
-function instanceHere(invocation: Invocation): Instance | undefined {
+function instanceHere(invocation: InstallationChoice): Instance | undefined {
   const here = findInstallation(invocation);
   return here?.kind === "rootless" ? here.instance : undefined;
 }
 
 /** A file of the person's own, for whoever has no instance here. */
-function inConfig(invocation: Invocation, name: string): string {
-  return join(userFolder("XDG_CONFIG_HOME", ".config", invocation.env), "bureau", name);
+function inConfig(env: Env, name: string): string {
+  return join(userFolder("XDG_CONFIG_HOME", ".config", env), "bureau", name);
 }
 
 /** A homeserver's address as people type it. @throws UsageError */
-export function addressFlag(invocation: Invocation, name = "homeserver"): string | undefined {
-  const typed = stringFlag(invocation, name);
+export function parseAddress(typed: string | undefined, flag = "--homeserver"): string | undefined {
   try {
     return typed === undefined ? undefined : parseHomeserverAddress(typed);
   } catch (error) {
-    throw new UsageError(`--${name}: ${messageOf(error)}`, `--${name} https://matrix.example.org`);
+    throw new UsageError(`${flag}: ${messageOf(error)}`, `${flag} https://matrix.example.org`);
   }
 }
 
@@ -94,7 +101,7 @@ export function addressFlag(invocation: Invocation, name = "homeserver"): string
  * An instance that an earlier version made reaches its homeserver by a port until `bureau up` moves it to a socket. While
  * its homeserver is away any program may listen there, and must not be told a token.
  */
-function requireOurs(invocation: Invocation, homeserver: string): string {
+function requireOurs(invocation: InstallationChoice, homeserver: string): string {
   const instance = instanceHere(invocation);
   const port = instance?.homeserverUrl === homeserver ? portOf(instance) : undefined;
   if (instance === undefined || port === undefined) return homeserver;
@@ -106,27 +113,27 @@ function requireOurs(invocation: Invocation, homeserver: string): string {
 }
 
 /** Access token and homeserver of whoever runs the command. @throws BureauError with what to type when there is none */
-export function storedSession(invocation: Invocation): StoredSession {
-  const explicit = stringFlag(invocation, "credential-file");
+export function storedSession(invocation: SessionChoice): StoredSession {
+  const explicit = invocation.flags["credential-file"];
   const base = explicit === undefined ? undefined : fromCredentials(requireCredentials(explicit));
   const stored = base ?? readOperatorSession(sessionFile(invocation), loginHint(invocation));
-  const tokenFile = stringFlag(invocation, "token-file");
+  const tokenFile = invocation.flags["token-file"];
   return {
     ...stored,
-    homeserver: addressFlag(invocation) ?? requireOurs(invocation, stored.homeserver),
+    homeserver: parseAddress(invocation.flags.homeserver) ?? requireOurs(invocation, stored.homeserver),
     ...(tokenFile === undefined ? {} : { token: readNamedSecret(tokenFile, "the token file") }),
   };
 }
 
 /** An operator of a member logs in at its homeserver; only without one does a Bureau have to be started first. */
-function loginHint(invocation: Invocation): string {
+function loginHint(invocation: InstallationChoice): string {
   const here = findInstallation(invocation);
   return here?.kind === "system"
     ? `bureau login NAME --homeserver ${here.homeserverUrl}`
     : "bureau up, or bureau login NAME --homeserver URL";
 }
 
-export const openSession = (invocation: Invocation): MatrixSession =>
+export const openSession = (invocation: SessionChoice): MatrixSession =>
   new MatrixSession({
     ...storedSession(invocation),
     fetch: egressFetch,
@@ -134,9 +141,9 @@ export const openSession = (invocation: Invocation): MatrixSession =>
   });
 
 /** Who may change accounts at the homeserver: a server admin whose token is in a file, else whoever runs the command. */
-export function serverAdmin(invocation: Invocation): ServerAdmin {
+export function serverAdmin(invocation: AdminChoice): ServerAdmin {
   const { homeserver, token } = storedSession(invocation);
-  const file = stringFlag(invocation, "admin-token-file");
+  const file = invocation.flags["admin-token-file"];
   return new ServerAdmin({
     homeserver,
     fetch: egressFetch,
@@ -145,7 +152,7 @@ export function serverAdmin(invocation: Invocation): ServerAdmin {
 }
 
 /** The administrator's credentials, needed to make accounts. @throws BureauError `forbidden` without them */
-export function administratorCredentials(invocation: Invocation): Credentials {
+export function administratorCredentials(invocation: CredentialChoice): Credentials {
   const path = credentialFile(invocation);
   const credentials = readCredentials(path);
   if (credentials === undefined)
@@ -156,13 +163,13 @@ export function administratorCredentials(invocation: Invocation): Credentials {
 }
 
 /** What opens the accounts that an administrator made. @throws BureauError `forbidden` without a credential file */
-export const accountKeys = (invocation: Invocation): AccountKeys => ({
+export const accountKeys = (invocation: SessionChoice): AccountKeys => ({
   registrationToken: administratorCredentials(invocation).registrationToken,
   homeserver: storedSession(invocation).homeserver,
 });
 
 /** The same where there is one: in an emergency nothing waits for a file that is not there. */
-export function accountKeysIfAtHand(invocation: Invocation): AccountKeys | undefined {
+export function accountKeysIfAtHand(invocation: SessionChoice): AccountKeys | undefined {
   try {
     return accountKeys(invocation);
   } catch (error) {
@@ -184,14 +191,14 @@ const fromCredentials = (credentials: Credentials): StoredSession => ({
 });
 
 /** The file `bureau fleet use` writes. */
-export const fleetFile = (invocation: Invocation): string => inConfig(invocation, "fleet");
+export const fleetFile = ({ env }: { readonly env: Env }): string => inConfig(env, "fleet");
 
 /**
  * The fleet a command is about: its argument or `--fleet`, else that of this instance, else the one this host is a machine of, else the
  * one the person chose with `bureau fleet use`.
  */
-export function defaultFleet(invocation: Invocation, argument?: string): FleetLocalpart {
-  const flag = stringFlag(invocation, "fleet");
+export function defaultFleet(invocation: FleetChoice, argument?: string): FleetLocalpart {
+  const flag = invocation.flags.fleet;
   if (argument !== undefined && flag !== undefined && flag !== argument)
     throw new UsageError(`Which fleet: "${argument}" or --fleet "${flag}"?`, "name one of them");
   const fleet = argument === undefined ? knownFleet(invocation) : parseFleet(argument);
@@ -202,8 +209,8 @@ export function defaultFleet(invocation: Invocation, argument?: string): FleetLo
   return fleet;
 }
 
-function knownFleet(invocation: Invocation): FleetLocalpart | undefined {
-  const typed = stringFlag(invocation, "fleet");
+function knownFleet(invocation: FleetChoice): FleetLocalpart | undefined {
+  const typed = invocation.flags.fleet;
   if (typed !== undefined) return parseFleet(typed);
   const machine = thisMachine(invocation);
   if (machine !== undefined) return fleetOf(machine);
@@ -212,21 +219,18 @@ function knownFleet(invocation: Invocation): FleetLocalpart | undefined {
 }
 
 /** The machine this host is; undefined when it is none. */
-export const thisMachine = (invocation: Invocation): MachineLocalpart | undefined =>
+export const thisMachine = (invocation: InstallationChoice): MachineLocalpart | undefined =>
   findInstallation(invocation)?.machine;
 
 /** Whether the machine is this host, whose daemon can be asked what it is doing. */
-export const isHere = (invocation: Invocation, machine: MachineLocalpart): boolean =>
+export const isHere = (invocation: InstallationChoice, machine: MachineLocalpart): boolean =>
   thisMachine(invocation) === machine;
 
 /**
  * The machine a command is about: a full localpart, a user ID, or a bare name in {@link defaultFleet}; nothing typed
  * means this host.
  */
-export function machineOf(
-  invocation: Invocation,
-  typed = stringFlag(invocation, "machine"),
-): MachineLocalpart {
+export function machineOf(invocation: FleetChoice, typed: string | undefined): MachineLocalpart {
   if (typed?.startsWith("@"))
     return requireFleet(invocation, parseMachine(localpartOf(parseUserId(typed))), typed);
   if (typed?.includes("/")) return requireFleet(invocation, parseMachine(typed), typed);
@@ -245,11 +249,11 @@ export function machineOf(
 
 /** The machine, unless `--fleet` names another fleet. @throws UsageError */
 function requireFleet(
-  invocation: Invocation,
+  invocation: FleetChoice,
   machine: MachineLocalpart,
   typed: string | undefined,
 ): MachineLocalpart {
-  const flag = stringFlag(invocation, "fleet");
+  const flag = invocation.flags.fleet;
   if (flag === undefined || parseFleet(flag) === fleetOf(machine)) return machine;
   throw typed === undefined
     ? new UsageError(`Which machine of "${flag}"? This host is "${machine}"`, `bureau machine list ${flag}`)
@@ -276,7 +280,7 @@ export function principalOf(machine: MachineLocalpart, typed: string): Principal
 }
 
 /** That of the fleet a command is about, else the usual one. */
-export function namespaceOfInvocation(invocation: Invocation): Namespace {
+export function namespaceOfInvocation(invocation: FleetChoice): Namespace {
   const fleet = knownFleet(invocation);
   return fleet === undefined ? DEFAULT_NAMESPACE : namespaceOf(fleet);
 }

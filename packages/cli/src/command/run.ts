@@ -3,15 +3,14 @@
  * (docs/operations.md has the table).
  */
 
-import { parseArgs } from "node:util";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { unlessOfFile } from "@bureau/kit/file-error";
 import { nearest } from "@bureau/kit/nearest";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
-import { type Command, type CommandGroup, commonFlags, type Flag, isGroup, UsageError } from "./command.ts";
-import { checkFlags } from "./flag-rules.ts";
+import { type Command, type CommandGroup, type Env, isGroup, UsageError } from "./command.ts";
 import { commandHelp, groupHelp } from "./help.ts";
+import { parseArguments } from "./parse-arguments.ts";
 import { sayNext } from "./say-next.ts";
 import type { Terminal } from "./terminal.ts";
 import { asTyped } from "./typed-command.ts";
@@ -23,7 +22,7 @@ export async function runCommand(
   root: CommandGroup,
   argv: readonly string[],
   terminal: Terminal,
-  env: Readonly<Record<string, string | undefined>>,
+  env: Env,
 ): Promise<number> {
   const wantsJson = flagsOf(argv).includes("--json");
   try {
@@ -37,9 +36,9 @@ export async function runCommand(
       terminal.print(asTyped(commandHelp(path, command)));
       return exit.ok;
     }
-    const { args, flags } = parseFlags(command, path, rest);
-    const { run } = await command.load();
-    return (await run({ args, flags, terminal, env })) ?? exit.ok;
+    const parsed = parseArguments(command, path.join(" "), rest);
+    const loaded = await command.load();
+    return (await loaded.run({ ...parsed, terminal, env, root })) ?? exit.ok;
   } catch (error) {
     return report(error, terminal, wantsJson);
   }
@@ -80,56 +79,6 @@ function unknownCommand(word: string, group: CommandGroup, path: readonly string
   return new UsageError(
     `"${word}" is not a command of "${typed}"`,
     guess === undefined ? `${typed} --help` : `did you mean "${typed} ${guess}"?`,
-  );
-}
-
-function parseFlags(command: Command, path: readonly string[], argv: readonly string[]) {
-  const flags: Record<string, Flag> = { ...command.flags, ...commonFlags };
-  const options = Object.fromEntries(
-    Object.entries(flags).map(([name, flag]) => [
-      name,
-      {
-        type: flag.type,
-        multiple: flag.multiple === true,
-        ...(flag.short === undefined ? {} : { short: flag.short }),
-      },
-    ]),
-  );
-  const typed = path.join(" ");
-  let parsed: { values: Record<string, unknown>; positionals: string[] };
-  let given: string[];
-  try {
-    const { values, positionals, tokens } = parseArgs({
-      ...{ args: [...argv], options, allowPositionals: true, strict: true, tokens: true },
-    });
-    parsed = { values, positionals };
-    given = tokens.flatMap((token) => (token.kind === "option" ? [token.name] : []));
-  } catch (error) {
-    throw flagError(error, typed, Object.keys(flags));
-  }
-  checkFlags(flags, given, parsed.values, typed);
-  const wanted = command.positionals ?? [];
-  const least = wanted.filter((item) => item.optional !== true).length;
-  const most = wanted.some((item) => item.rest === true) ? Number.POSITIVE_INFINITY : wanted.length;
-  const missing = wanted[parsed.positionals.length];
-  if (parsed.positionals.length < least)
-    throw new UsageError(`"${typed}" needs <${missing?.name}>: ${missing?.summary}`, `${typed} --help`);
-  if (parsed.positionals.length > most)
-    throw new UsageError(
-      `"${typed}" does not take "${parsed.positionals[wanted.length]}"`,
-      `${typed} --help`,
-    );
-  return { args: parsed.positionals, flags: parsed.values as Record<string, string | boolean | undefined> };
-}
-
-function flagError(error: unknown, typed: string, known: readonly string[]): UsageError {
-  const message = messageOf(error);
-  const unknown = /Unknown option '(-+)([^']+)'/.exec(message);
-  if (unknown === null) return new UsageError(`"${typed}": ${message.split("\n")[0]}`, `${typed} --help`);
-  const guess = nearest(unknown[2] ?? "", known);
-  return new UsageError(
-    `"${typed}" has no flag ${unknown[1]}${unknown[2]}`,
-    guess === undefined ? `${typed} --help` : `did you mean --${guess}?`,
   );
 }
 

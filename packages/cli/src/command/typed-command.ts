@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { shellWord } from "@bureau/kit/shell-words";
 import { systemHost } from "@bureau/os/layout";
 import { programsDir } from "@bureau/os/programs-dir";
-import { root } from "../command-tree.ts";
+import { topLevelNames } from "./top-level-names.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -71,7 +71,7 @@ export function typedAsRoot(host: CommandHost = thisHost()): string {
   return host.isRoot ? path : `sudo ${path}`;
 }
 
-const words = root.commands.map(({ name }) => name).join("|");
+const words = topLevelNames.join("|");
 const mention = new RegExp(`(?<![\\w./-])(sudo )?bureau (?=(?:${words})\\b|--help|<command>)`, "g");
 
 /** `text` with every `bureau …` and `sudo bureau …` in it as it is typed here. */

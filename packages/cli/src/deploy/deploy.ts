@@ -20,8 +20,7 @@ import { makePrivateDir } from "@bureau/os/layout";
 import { type MachineLocalpart, machineLocalpart, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { askPassword } from "../command/ask-password.ts";
-import type { Invocation } from "../command/command.ts";
-import { administratorCredentials, openSession, serverAdmin } from "../command/operator.ts";
+import { type AdminChoice, administratorCredentials, openSession, serverAdmin } from "../command/operator.ts";
 import { type HostShell, lastLines } from "../remote/host-shell.ts";
 import { localShell } from "../remote/local.ts";
 import { isInteractive, openShell } from "../remote/open-shell.ts";
@@ -62,7 +61,7 @@ type Situation = {
 };
 
 type Context = {
-  readonly invocation: Invocation;
+  readonly operator: AdminChoice;
   readonly request: DeployRequest;
   readonly clock: Clock;
   readonly signal: AbortSignal;
@@ -74,17 +73,17 @@ const JOURNAL_LINES = 12;
 
 /** @throws BureauError that names the step, with the host's own words, and the command that goes on */
 export async function deploy(
-  invocation: Invocation,
+  operator: AdminChoice,
   request: DeployRequest,
   deps: { readonly clock: Clock; readonly signal: AbortSignal },
 ): Promise<Deployed> {
-  const steps = new Steps({ terminal: invocation.terminal, clock: deps.clock, again: request.again });
-  const context = { invocation, request, steps, ...deps };
+  const steps = new Steps({ terminal: operator.terminal, clock: deps.clock, again: request.again });
+  const context = { operator, request, steps, ...deps };
   await using host = await connect(context);
   const situation = await look(context, host);
   const result = (more: Pick<Deployed, "unchanged" | "lastSeen" | "plan">): Deployed => ({
     machine: situation.machine,
-    target: invocation.args[0] ?? "",
+    target: request.typedTarget,
     steps: steps.results,
     seconds: steps.seconds,
     ...more,
@@ -101,12 +100,12 @@ export async function deploy(
   return result({ unchanged, ...(lastSeen === undefined ? {} : { lastSeen }) });
 }
 
-const connect = ({ invocation, request, signal, steps }: Context): Promise<HostShell> =>
+const connect = ({ request, signal, steps }: Context): Promise<HostShell> =>
   steps.run(
     "connect",
-    `Connecting to ${invocation.args[0]}`,
+    `Connecting to ${request.typedTarget}`,
     async () => {
-      const value = await openShell(request.target, invocation, signal);
+      const value = await openShell(request.target, request.sshOptions, signal);
       return { value, detail: `as ${value.name}` };
     },
     // ssh may ask for a password or about a host key.
@@ -114,12 +113,12 @@ const connect = ({ invocation, request, signal, steps }: Context): Promise<HostS
   );
 
 /** Looks at the host and at the fleet. @throws BureauError with everything that is in the way, at once */
-const look = ({ invocation, request, steps }: Context, host: HostShell): Promise<Situation> =>
+const look = ({ operator, request, steps }: Context, host: HostShell): Promise<Situation> =>
   steps.run("check", `Checking ${host.name}`, async (update) => {
     const facts = await checkHost(host, request.homeserver);
     const machine = machineNamed(request, facts);
     update("looking at the fleet");
-    const listed = await findMachine(openSession(invocation), machine);
+    const listed = await findMachine(openSession(operator), machine);
     const keeps = facts.INSTALLED !== "" && (listed !== undefined || isThisBuild(request, facts));
     const needed = keeps ? 0 : buildBytes(request, facts);
     const problems = hostProblems(facts, {
@@ -137,7 +136,7 @@ const look = ({ invocation, request, steps }: Context, host: HostShell): Promise
           .join("\n")}`,
         { hint: "put right what is named" },
       );
-    if (listed === undefined) administratorCredentials(invocation);
+    if (listed === undefined) administratorCredentials(operator);
     else if (facts.conf.get("BUREAU_MACHINE_NAME") !== machine) throw nameIsTaken(machine, listed);
     const detail = `${facts.ARCH}, ${facts.LIBC}, systemd ${facts.SYSTEMD}, ${Math.floor((facts.VAR_FREE_KB ?? 0) / 1024)} MB free, ${facts.PRIVILEGE}`;
     const installed = keeps ? facts.INSTALLED : undefined;
@@ -206,12 +205,12 @@ function rootOn({ steps }: Context, { host, facts }: Situation): Promise<Root> {
  * after its key was published still does.
  */
 const provision = (
-  { invocation, request, steps }: Context,
+  { operator, request, steps }: Context,
   { facts, machine, listed, host }: Situation,
   root: Root,
 ) =>
   steps.run("provision", `Giving ${machine} its place in the fleet`, async () => {
-    const folder = deployStateDir(invocation.env);
+    const folder = deployStateDir(operator.env);
     const file = join(folder, `${machine.replaceAll("/", "+")}.json`);
     if (listed !== undefined) {
       if (!(await hasSession(root, host.name)) && existsSync(file))
@@ -221,14 +220,14 @@ const provision = (
     }
     makePrivateDir(folder);
     const { account } = await provisionMachine({
-      session: openSession(invocation),
-      registrationToken: administratorCredentials(invocation).registrationToken,
+      session: openSession(operator),
+      registrationToken: administratorCredentials(operator).registrationToken,
       homeserver: request.homeserver,
       machine,
       store: bootstrapFileAt(file, machine),
       // An earlier deploy came as far as doctor: the launcher there may have used the password, and not said so yet.
       launcherReadsStore: facts.conf.get("BUREAU_MACHINE_NAME") === machine,
-      admin: serverAdmin(invocation),
+      admin: serverAdmin(operator),
     });
     return { value: file, detail: `${machine} ${provisioned[account]}` };
   });
@@ -289,7 +288,7 @@ async function readyNix(
 
 /** The store path there; undefined where the way by Nix cannot be gone, which the archive makes up for. */
 async function copyByNix(
-  { invocation, request, signal }: Context,
+  { operator, request, signal }: Context,
   { host, facts }: Situation,
   nix: string,
   update: (text: string) => void,
@@ -306,7 +305,7 @@ async function copyByNix(
     return path;
   } catch (error) {
     if (signal.aborted || !(error instanceof BureauError)) throw error;
-    invocation.terminal.say(`\n  nix copy did not work, so an archive is sent instead: ${error.message}`);
+    operator.terminal.say(`\n  nix copy did not work, so an archive is sent instead: ${error.message}`);
     return undefined;
   }
 }
@@ -320,7 +319,7 @@ const repair = (
   bring: { readonly build: string; readonly bootstrapFile: string | undefined },
 ): Promise<DoctorReport> =>
   steps.run("doctor", `Running doctor --fix on ${host.name}`, async (update) => {
-    const operator = request.operator ?? (facts.USER === "root" ? undefined : facts.USER);
+    const user = request.operator ?? (facts.USER === "root" ? undefined : facts.USER);
     const value = await runDoctor({
       root,
       hostName: host.name,
@@ -330,7 +329,7 @@ const repair = (
         ...["--machine-name", machine],
         ...["--server-name", request.serverName],
         ...["--fleet", request.fleet],
-        ...(operator === undefined ? [] : ["--operator", operator]),
+        ...(user === undefined ? [] : ["--operator", user]),
       ],
       bootstrap: bring.bootstrapFile === undefined ? undefined : readIfPresent(bring.bootstrapFile),
       onLine: update,
@@ -346,13 +345,13 @@ const repair = (
   });
 
 const seeItLive = (
-  { invocation, clock, signal, steps }: Context,
+  { operator, clock, signal, steps }: Context,
   { machine, listed, host }: Situation,
   root: Root,
   report: DoctorReport,
 ) =>
   steps.run("heartbeat", `Waiting for ${machine}`, async (update) => {
-    const session = openSession(invocation);
+    const session = openSession(operator);
     const last = listed?.last_seen;
     const ageMs = last === undefined ? Number.POSITIVE_INFINITY : clock.now() - Date.parse(last);
     if (report.changes.length === 0 && ageMs < HEARTBEAT_MS_MAX)

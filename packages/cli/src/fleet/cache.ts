@@ -6,12 +6,53 @@ import { eventTypes, type FleetCache, FleetCacheSchema } from "@bureau/schema/ev
 import { InputError, parse } from "@bureau/schema/parse";
 import { parseFleet } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
+import {
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+} from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  url: { type: "string", value: "URL", summary: "Its address" },
+  "public-key": {
+    type: "string",
+    value: "NAME:BASE64",
+    multiple: true,
+    summary: "A key whose signatures machines trust (instead of those before)",
+  },
+  name: { type: "string", value: "NAME", summary: "Its own name for itself (Attic)" },
+  "compose-template": {
+    type: "string",
+    value: "REF",
+    summary: "Template that builds environments for it",
+  },
+  "default-system": { type: "string", value: "SYSTEM", summary: "What environments are built for" },
+});
+const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show or set the Nix binary cache that the fleet's machines fetch from",
+  details:
+    "Without flags it is shown. Doctor lets each machine's Nix ask it, and trust what its keys have signed.",
+  positionals,
+  flags,
+  examples: [
+    "bureau fleet cache bureau/fleet/prod",
+    "bureau fleet cache bureau/fleet/prod --url http://cache.internal:8080 --public-key prod-1:s0XDn…=",
+  ],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const fleet = parseFleet(invocation.args[0] ?? "");
+  const fleet = parseFleet(invocation.args.fleet);
   const session = openSession(invocation);
   const room = await roomOfFleet(session, fleet);
   const content = await session.getState(room, eventTypes.fleetCache, "");
@@ -20,7 +61,7 @@ export async function run(invocation: Invocation): Promise<void> {
   const after = changed(invocation, before);
   if (after !== undefined) await session.putState(room, eventTypes.fleetCache, "", after);
   const shown = after ?? before;
-  if (booleanFlag(invocation, "json")) terminal.json({ fleet, fleet_cache: shown ?? null });
+  if (invocation.flags.json) terminal.json({ fleet, fleet_cache: shown ?? null });
   else if (shown === undefined) terminal.print(`${fleet} has no cache`);
   else {
     terminal.print(shown.url);
@@ -33,14 +74,14 @@ export async function run(invocation: Invocation): Promise<void> {
 }
 
 /** What it is to be; undefined when it is only looked at. @throws UsageError */
-function changed(invocation: Invocation, before: FleetCache | undefined): FleetCache | undefined {
-  const keys = listFlag(invocation, "public-key");
+function changed(invocation: Asked, before: FleetCache | undefined): FleetCache | undefined {
+  const keys = invocation.flags["public-key"];
   const given = {
-    url: stringFlag(invocation, "url"),
-    name: stringFlag(invocation, "name"),
+    url: invocation.flags.url,
+    name: invocation.flags.name,
     public_keys: keys.length > 0 ? keys : undefined,
-    compose_template: stringFlag(invocation, "compose-template"),
-    default_system: stringFlag(invocation, "default-system"),
+    compose_template: invocation.flags["compose-template"],
+    default_system: invocation.flags["default-system"],
   };
   const changes = Object.entries(given).filter(([, value]) => value !== undefined);
   if (changes.length === 0) return undefined;

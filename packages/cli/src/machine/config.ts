@@ -4,22 +4,44 @@ import { configFaults, configPlace, repairConfig } from "@bureau/control/machine
 import type { StateContent } from "@bureau/matrix/edit-state";
 import { takeTurn } from "@bureau/os/turn";
 import { eventTypes } from "@bureau/schema/events";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<number> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  repair: { type: "boolean", summary: "Remove what cannot be read" },
+});
+const positionals = definePositionals([
+  { name: "machine", summary: "Name or full localpart (default: this one)", optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show what cannot be read in a machine's configuration, and remove it",
+  details:
+    "A field that cannot be read keeps the machine at its last good configuration. --repair removes such fields and\nassignments, and replaces an invalid list of assignments with the last valid list.",
+  positionals,
+  flags,
+  examples: ["bureau machine config", "bureau machine config gpu-box --repair"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const machine = machineOf(invocation, invocation.args[0]);
+  const machine = machineOf(invocation, invocation.args.machine);
   const place = await configPlace(session, machine);
-  const repair = booleanFlag(invocation, "repair");
+  const repair = invocation.flags.repair;
   const content = repair ? {} : await session.getState(place.room, eventTypes.machineConfig, place.key);
   const faults = repair
     ? await repairConfig({ session, takeTurn }, place)
     : configFaults((content ?? {}) as StateContent);
   const event = `${eventTypes.machineConfig} "${place.key}"`;
-  if (booleanFlag(invocation, "json"))
+  if (invocation.flags.json)
     terminal.json({ machine, room_id: place.room, faults, repaired: repair && faults.length > 0 });
   else if (faults.length === 0) terminal.print(`${event} can be read`);
   else {

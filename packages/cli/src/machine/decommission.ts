@@ -4,33 +4,74 @@ import { decommissionMachine } from "@bureau/control/machines/decommission";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import { DECOMMISSION_GRACE_SECONDS_MAX } from "@bureau/schema/events";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { accountKeys, machineOf, openSession, serverAdmin } from "../command/operator.ts";
+import { adminTokenFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { reportRemoval } from "./removal-report.ts";
+
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  ...adminTokenFlag,
+  grace: {
+    type: "string",
+    value: "DURATION",
+    excludes: ["offline"],
+    summary: "What its agents have to end in, at most 10m (default: 60s)",
+  },
+  offline: { type: "boolean", summary: "Do not ask the machine: it is off or lost" },
+  force: {
+    type: "boolean",
+    excludes: ["offline"],
+    summary: "Remove it even if it does not answer in time",
+  },
+  "purge-agents": {
+    type: "boolean",
+    summary: "Also close the accounts of its agents that no other machine runs, for good",
+  },
+});
+const positionals = definePositionals([
+  { name: "machine", summary: "Its name in the fleet, or full localpart" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Let a machine stop what it runs, and take it out of the fleet",
+  details:
+    "The machine stops its agents with a grace, says so and leaves; then its state is cleared, it is taken out of its\nrooms, and its account is locked. Cut off and run again it goes on. A machine that does not answer in time stays in\nthe fleet, unless --force or --offline is given.",
+  positionals,
+  flags,
+  examples: [
+    "bureau machine decommission gpu-box",
+    "bureau machine decommission bureau/fleet/prod/machine/old --offline --purge-agents",
+  ],
+  run,
+});
 
 const GRACE_DEFAULT = "60s";
 
-export async function run(invocation: Invocation): Promise<number> {
+async function run(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
-  const purges = booleanFlag(invocation, "purge-agents");
+  const purges = invocation.flags["purge-agents"];
   const result = await decommissionMachine({
     session: openSession(invocation),
-    machine: machineOf(invocation, invocation.args[0]),
+    machine: machineOf(invocation, invocation.args.machine),
     graceSeconds: graceOf(invocation),
-    offline: booleanFlag(invocation, "offline"),
-    force: booleanFlag(invocation, "force"),
+    offline: invocation.flags.offline,
+    force: invocation.flags.force,
     ...(purges ? { purge: accountKeys(invocation) } : {}),
     admin: serverAdmin(invocation),
     steps: terminal,
   });
   return reportRemoval(terminal, result, {
     gone: "has left the fleet",
-    json: booleanFlag(invocation, "json"),
+    json: invocation.flags.json,
   });
 }
 
-function graceOf(invocation: Invocation): number {
-  const typed = stringFlag(invocation, "grace") ?? GRACE_DEFAULT;
+function graceOf(invocation: Asked): number {
+  const typed = invocation.flags.grace ?? GRACE_DEFAULT;
   const seconds = Math.ceil(parseDuration(typed, "--grace") / 1_000);
   if (seconds > DECOMMISSION_GRACE_SECONDS_MAX)
     throw new BureauError(

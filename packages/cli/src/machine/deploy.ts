@@ -3,32 +3,132 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { shellLine } from "@bureau/kit/shell-words";
 import { type FileLock, tryFileLock } from "@bureau/os/file-lock";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { programsDir } from "@bureau/os/programs-dir";
+import { type FleetLocalpart, fleetOf, parseFleet, parseMachine, serverOf } from "@bureau/schema/refs";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
+import { defaultFleet, storedSession } from "../command/operator.ts";
+import { adminTokenFlag, dryRunFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { typedCommand } from "../command/typed-command.ts";
+import { untilSignal } from "../command/until-signal.ts";
 import { type Deployed, deploy } from "../deploy/deploy.ts";
-import { deployStateDir, readRequest } from "../deploy/deploy-request.ts";
+import { type DeployRequest, deployStateDir, refuseLoopback } from "../deploy/deploy-request.ts";
+import { flagWords } from "../remote/flag-words.ts";
+import { sshFlags } from "../remote/ssh-flags.ts";
+import { targetArgument } from "../remote/target-argument.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...sshFlags,
+  "machine-name": {
+    type: "string",
+    value: "NAME",
+    summary: "Its name or full localpart (default: the host's own name)",
+  },
+  ...fleetFlag,
+  ...adminTokenFlag,
+  "server-name": {
+    type: "string",
+    value: "NAME",
+    summary: "The Matrix server's name (default: the session's)",
+  },
+  operator: {
+    type: "string",
+    value: "USER",
+    summary: "Who there may use Bureau without root (default: who logs in, unless root)",
+  },
+  "install-nix": {
+    type: "boolean",
+    excludes: ["no-nix"],
+    summary: "Install Nix there with its own package manager, if there is none",
+  },
+  "no-nix": {
+    type: "boolean",
+    summary: "Bring the programs as an archive, also where there is Nix",
+  },
+  ...dryRunFlag,
+});
+const positionals = definePositionals([
+  { name: "target", summary: "ssh://root@host, ssh://user@host:port (with sudo), or local" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Make a host a machine of the fleet, over ssh",
+  details:
+    "Checks the host, gives it its place in the fleet, brings the programs, runs doctor --fix there and waits for its\nheartbeat. Interrupted, it goes on when it is run again; run after success, it checks that everything is in place.",
+  positionals,
+  flags,
+  examples: [
+    "bureau machine deploy ssh://root@new-host",
+    "bureau machine deploy ssh://admin@10.0.0.7:2222 --machine-name gpu-box --dry-run",
+    "bureau machine deploy local",
+  ],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const request = readRequest(invocation);
   using _lock = lockTarget(invocation);
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  // Once: whoever insists with a second Ctrl-C ends it at once.
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, onSignal);
-  try {
-    const deployed = await deploy(invocation, request, { clock: systemClock, signal: stop.signal });
-    present(invocation, deployed);
-  } finally {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
-  }
+  const deployed = await untilSignal((signal) => deploy(invocation, request, { clock: systemClock, signal }));
+  present(invocation, deployed);
+}
+
+/** @throws BureauError `invalid-input` */
+function readRequest(invocation: Asked): DeployRequest {
+  const { args, flags } = invocation;
+  const target = targetArgument(args.target, flags, { withoutHome: false });
+  const session = storedSession(invocation);
+  const { homeserver } = session;
+  if (target.kind === "ssh") refuseLoopback(homeserver);
+  const serverName = serverOf(session.userId);
+  const typedServer = flags["server-name"];
+  if (typedServer !== undefined && typedServer !== serverName)
+    throw new BureauError(
+      "invalid-input",
+      `Your session is one of the server "${serverName}", not of "${typedServer}"`,
+      { hint: "leave --server-name away, or log in there: bureau login" },
+    );
+  const machineName = flags["machine-name"];
+  const [install, avoid] = [flags["install-nix"], flags["no-nix"]];
+  return {
+    target,
+    typedTarget: args.target,
+    sshOptions: flags["ssh-option"],
+    homeserver,
+    serverName,
+    fleet: readFleet(invocation, machineName),
+    machineName,
+    operator: flags.operator,
+    nix: install ? "install" : avoid ? "avoid" : "use",
+    dryRun: flags["dry-run"],
+    build: programsDir(),
+    again: againCommand(invocation),
+  };
+}
+
+function readFleet(invocation: Asked, machineName: string | undefined): FleetLocalpart {
+  const typed = invocation.flags.fleet;
+  const named = machineName?.includes("/") ? fleetOf(parseMachine(machineName)) : undefined;
+  const fleet = typed === undefined ? (named ?? defaultFleet(invocation)) : parseFleet(typed);
+  if (named !== undefined && named !== fleet)
+    throw new BureauError("invalid-input", `The machine "${machineName}" is not in the fleet "${fleet}"`, {
+      hint: `--machine-name ${fleet}/machine/NAME`,
+    });
+  return fleet;
+}
+
+function againCommand(invocation: Asked): string {
+  return `${typedCommand()} ${shellLine(["machine", "deploy", invocation.args.target, ...flagWords(invocation.flags)])}`;
 }
 
 /** Two deploys to one host would undo each other's work. */
-function lockTarget(invocation: Invocation): FileLock {
+function lockTarget(invocation: Asked): FileLock {
   const folder = deployStateDir(invocation.env);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const target = invocation.args[0] ?? "";
+  const target = invocation.args.target;
   const lock = tryFileLock(join(folder, `${target.replace(/[^A-Za-z0-9.@_-]+/gu, "+")}.lock`));
   if (lock === undefined)
     throw new BureauError("conflict", `Another bureau machine deploy ${target} is at work`, {
@@ -37,10 +137,10 @@ function lockTarget(invocation: Invocation): FileLock {
   return lock;
 }
 
-function present(invocation: Invocation, deployed: Deployed): void {
+function present(invocation: Asked, deployed: Deployed): void {
   const { terminal } = invocation;
   const { machine, target, steps, seconds, unchanged, plan, lastSeen } = deployed;
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json({
       machine,
       target,

@@ -19,9 +19,66 @@ import { programsDir } from "@bureau/os/programs-dir";
 import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
-import { type Invocation, stringFlag, UsageError } from "../command/command.ts";
-import { egressFlags } from "../command/egress-flags.ts";
+import {
+  type CommandContext,
+  defineFlags,
+  type FlagValues,
+  UsageError,
+  withRule,
+} from "../command/command.ts";
 import { layoutOf } from "../command/operator.ts";
+import { readEgress } from "../command/read-egress.ts";
+import { egressFlags, homeFlag } from "../command/shared-flags.ts";
+
+/** With these flags the doctor runs no checks and acts on this host's record. */
+export const byRecord = ["undo", "uninstall"] as const;
+
+/** Which installation and which machine the doctor is about. */
+export const subjectFlags = defineFlags({
+  homeserver: {
+    type: "string",
+    value: "URL",
+    excludes: byRecord,
+    summary: "Identity of this machine: its homeserver",
+  },
+  "machine-name": {
+    type: "string",
+    value: "LOCALPART",
+    excludes: byRecord,
+    summary: "Identity of this machine: its full localpart",
+  },
+  ...withRule(egressFlags, { excludes: byRecord }),
+  "server-name": {
+    type: "string",
+    value: "NAME",
+    excludes: byRecord,
+    summary: "Identity of this machine: its Matrix server name",
+  },
+  fleet: {
+    type: "string",
+    value: "LOCALPART",
+    excludes: byRecord,
+    summary: "Identity of this machine: its fleet",
+  },
+  "bootstrap-file": {
+    type: "string",
+    value: "PATH",
+    excludes: byRecord,
+    summary: 'File that bureau machine provision wrote; "-" for standard input; contains the identity, too',
+  },
+  operator: {
+    type: "string",
+    value: "USER",
+    excludes: byRecord,
+    summary: "User to make an operator (default: you)",
+  },
+  system: { type: "boolean", summary: "Use the system installation, even beside a rootless one" },
+  ...withRule(homeFlag, {
+    excludes: ["system", "homeserver", "machine-name", "server-name", "fleet", "bootstrap-file", ...byRecord],
+  }),
+});
+
+type Asked = CommandContext & { readonly flags: FlagValues<typeof subjectFlags> };
 
 const BootstrapSchema = v.looseObject({
   homeserver_url: v.string(),
@@ -31,7 +88,7 @@ const BootstrapSchema = v.looseObject({
 });
 
 /** @throws UsageError */
-export function subjectOf(invocation: Invocation): Subject {
+export function subjectOf(invocation: Asked): Subject {
   const bootstrap = readBootstrap(invocation);
   const wanted = wantedConf(invocation, bootstrap);
   return {
@@ -45,17 +102,17 @@ export function subjectOf(invocation: Invocation): Subject {
 }
 
 /** The rootless instance that is meant, by the same rule as everywhere (instance/installation.ts); else the system's. */
-function instanceOf(invocation: Invocation, isBootstrapping: boolean): Instance | undefined {
-  if (invocation.flags["system"] === true || isBootstrapping) return undefined;
-  const named = stringFlag(invocation, "home") !== undefined || (invocation.env["BUREAU_HOME"] ?? "") !== "";
+function instanceOf(invocation: Asked, isBootstrapping: boolean): Instance | undefined {
+  if (invocation.flags.system || isBootstrapping) return undefined;
+  const named = invocation.flags.home !== undefined || (invocation.env["BUREAU_HOME"] ?? "") !== "";
   if (!named && existsSync(systemHost.machineConf)) return undefined;
   const layout = layoutOf(invocation);
-  return stringFlag(invocation, "home") === undefined ? findInstance(layout) : requireInstance(layout);
+  return invocation.flags.home === undefined ? findInstance(layout) : requireInstance(layout);
 }
 
 /** Who should be able to operate this machine: whoever types, also behind sudo. */
-function operatorOf(invocation: Invocation): string | undefined {
-  const named = stringFlag(invocation, "operator") ?? invocation.env["SUDO_USER"];
+function operatorOf(invocation: Asked): string | undefined {
+  const named = invocation.flags.operator ?? invocation.env["SUDO_USER"];
   if (named !== undefined && named !== "" && named !== "root") return named;
   return process.getuid?.() === 0 ? undefined : currentUser();
 }
@@ -68,8 +125,8 @@ function currentUser(): string | undefined {
 }
 
 /** The file is removed once it has served: a machine that is one already can be looked at without. */
-function readBootstrap(invocation: Invocation): string | undefined {
-  const path = stringFlag(invocation, "bootstrap-file");
+function readBootstrap(invocation: Asked): string | undefined {
+  const path = invocation.flags["bootstrap-file"];
   if (path === undefined) return undefined;
   const what = "the bootstrap file";
   const hasServed =
@@ -79,16 +136,16 @@ function readBootstrap(invocation: Invocation): string | undefined {
   return undefined;
 }
 
-function wantedConf(invocation: Invocation, bootstrap: string | undefined): MachineConf | undefined {
+function wantedConf(invocation: Asked, bootstrap: string | undefined): MachineConf | undefined {
   const file = bootstrap === undefined ? undefined : parseBootstrap(bootstrap);
   const given = {
-    BUREAU_HOMESERVER_URL: stringFlag(invocation, "homeserver") ?? file?.homeserver_url,
-    BUREAU_MACHINE_NAME: stringFlag(invocation, "machine-name") ?? file?.machine_name,
-    BUREAU_SERVER_NAME: stringFlag(invocation, "server-name") ?? file?.server_name,
-    BUREAU_FLEET: stringFlag(invocation, "fleet") ?? file?.fleet_prefix,
+    BUREAU_HOMESERVER_URL: invocation.flags.homeserver ?? file?.homeserver_url,
+    BUREAU_MACHINE_NAME: invocation.flags["machine-name"] ?? file?.machine_name,
+    BUREAU_SERVER_NAME: invocation.flags["server-name"] ?? file?.server_name,
+    BUREAU_FLEET: invocation.flags.fleet ?? file?.fleet_prefix,
   };
   const kept = keptConf();
-  const egress = egressFlags(invocation);
+  const egress = readEgress(invocation.flags);
   const hasEgress = Object.values(egress).some((value) => value !== undefined);
   if (Object.values(given).every((value) => value === undefined))
     return hasEgress && kept !== undefined ? withEgress(kept, egress) : undefined;
@@ -122,7 +179,7 @@ const egressOf = ({ httpsProxy, noProxy, caCerts }: EgressSettings): EgressSetti
   ...{ httpsProxy, noProxy, caCerts },
 });
 
-function withEgress(conf: MachineConf, egress: ReturnType<typeof egressFlags>): MachineConf {
+function withEgress(conf: MachineConf, egress: ReturnType<typeof readEgress>): MachineConf {
   const { httpsProxy = conf.httpsProxy, noProxy = conf.noProxy, caCerts = conf.caCerts } = egress;
   return parseMachineConf(formatMachineConf({ ...conf, httpsProxy, noProxy, caCerts }), "the flags");
 }

@@ -20,23 +20,90 @@ import {
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { nearest } from "@bureau/kit/nearest";
 import { shellLine } from "@bureau/kit/shell-words";
-import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
+import {
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+  withRule,
+} from "../command/command.ts";
+import { dryRunFlag, jsonFlag } from "../command/shared-flags.ts";
 import { asTyped, typedCommand } from "../command/typed-command.ts";
 import { untilSignal } from "../command/until-signal.ts";
 import { flagWords } from "../remote/flag-words.ts";
 import { remoteDoctor } from "../remote/remote-doctor.ts";
+import { sshFlags } from "../remote/ssh-flags.ts";
 import { targetArgument } from "../remote/target-argument.ts";
 import { planDigest, printPlan, printResults, toJson } from "./doctor-report.ts";
-import { subjectOf } from "./doctor-subject.ts";
-import { uninstall } from "./uninstall.ts";
+import { byRecord, subjectFlags, subjectOf } from "./doctor-subject.ts";
+import { uninstall, uninstallFlags } from "./uninstall.ts";
+
+const flags = defineFlags({
+  check: {
+    type: "string",
+    value: "ID",
+    multiple: true,
+    excludes: byRecord,
+    summary: "Run only this check (docs/doctor.md lists them)",
+  },
+  fix: { type: "boolean", excludes: byRecord, summary: "Repair what can be repaired" },
+  undo: { type: "boolean", excludes: ["uninstall"], summary: "Restore what the last fix replaced" },
+  uninstall: { type: "boolean", summary: "Remove Bureau from this host, as bureau machine uninstall does" },
+  ...withRule(dryRunFlag, { needs: ["fix", ...byRecord] }),
+  ...subjectFlags,
+  elevated: { type: "boolean", hidden: true, summary: "Set by the doctor when it runs itself through sudo" },
+  "called-as": {
+    type: "string",
+    value: "COMMAND",
+    needs: ["elevated"],
+    hidden: true,
+    summary: "Set with --elevated: the command as a person types it",
+  },
+  "plan-shown": {
+    type: "string",
+    value: "DIGEST",
+    needs: ["elevated"],
+    hidden: true,
+    summary: "Set with --elevated: the plan that was shown",
+  },
+  ...withRule(uninstallFlags, { needs: ["uninstall"] }),
+  ...sshFlags,
+  ...jsonFlag,
+});
+const positionals = definePositionals([
+  {
+    name: "target",
+    summary: "Another machine, ssh://user@host[:port] (default: this one)",
+    optional: true,
+  },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Check a machine, repair it, or remove Bureau from it",
+  details:
+    "Looks at accounts, folders, sockets, units, configuration, homeserver, services, versions, space and clock, and\nchanges nothing. --fix repairs what can be repaired and makes a bare machine one of the fleet; it shows its plan and\nasks for sudo once. Exit code: 0 nothing fails, 1 something does, 2 it could not do its work.",
+  positionals,
+  flags,
+  examples: [
+    "bureau machine doctor",
+    "bureau machine doctor ssh://root@gpu-box --fix",
+    "bureau machine doctor --json --check homeserver --check clock",
+    "bureau machine doctor --fix --homeserver http://matrix.internal:6167 --machine-name bureau/fleet/prod/machine/sharkbox --server-name bureau.local --fleet bureau/fleet/prod --bootstrap-file bootstrap.json",
+    "bureau machine doctor --undo",
+    "bureau machine doctor --uninstall --dry-run",
+  ],
+  run,
+});
 
 const exit = { ok: 0, failing: 1, interrupted: 3, signalled: 130 } as const;
 
 /** Exit code 0: nothing fails; 1: something does; 2: the doctor could not do its work; 130: it was interrupted. */
-export async function run(invocation: Invocation): Promise<number> {
-  const elevated = booleanFlag(invocation, "elevated");
+async function run(invocation: Asked): Promise<number> {
+  const elevated = invocation.flags.elevated;
   // sudo keeps nothing of the environment that says how the person called us.
-  const calledAs = stringFlag(invocation, "called-as");
+  const calledAs = invocation.flags["called-as"];
   if (elevated && calledAs !== undefined) process.env["BUREAU_COMMAND"] = calledAs;
   try {
     const code = await dispatch(invocation);
@@ -44,11 +111,11 @@ export async function run(invocation: Invocation): Promise<number> {
   } catch (error) {
     if (!isBureauError(error)) throw error;
     const misused = error instanceof UsageError;
-    const isUninstall = booleanFlag(invocation, "uninstall") && !misused;
+    const isUninstall = invocation.flags.uninstall && !misused;
     if (isUninstall && !elevated) throw error;
     const failure = new UsageError(error.message, asTyped(error.hint), { cause: error.cause });
     if (!elevated) throw failure;
-    if (booleanFlag(invocation, "json"))
+    if (invocation.flags.json)
       invocation.terminal.json({ ok: false, error: failure.message, code: error.code, hint: failure.hint });
     invocation.terminal.say(`${invocation.terminal.style.red("error:")} ${failure.message}`);
     if (failure.hint !== "") invocation.terminal.say(`\n  → ${failure.hint}`);
@@ -56,18 +123,19 @@ export async function run(invocation: Invocation): Promise<number> {
   }
 }
 
-function dispatch(invocation: Invocation): Promise<number> {
-  const target = targetArgument(invocation, ["home"]);
-  if (target.kind !== "local") return remoteDoctor(invocation, target);
-  const wants = (name: string): boolean => booleanFlag(invocation, name);
-  if (wants("uninstall")) return uninstall(invocation);
-  if (wants("undo")) return undo(invocation);
-  return wants("fix") ? repair(invocation) : look(invocation);
+function dispatch(invocation: Asked): Promise<number> {
+  const { args, flags } = invocation;
+  const target = targetArgument(args.target, flags, { withoutHome: true });
+  if (target.kind !== "local")
+    return remoteDoctor(target, { ...invocation, deployTarget: args.target ?? "ssh://…" });
+  if (flags.uninstall) return uninstall(invocation);
+  if (flags.undo) return undo(invocation);
+  return flags.fix ? repair(invocation) : look(invocation);
 }
 
 /** The checks that `--check` names; all of them without. */
-function chosenChecks(invocation: Invocation): readonly Check[] {
-  const ids = listFlag(invocation, "check").flatMap((value) => value.split(","));
+function chosenChecks(invocation: Asked): readonly Check[] {
+  const ids = invocation.flags.check.flatMap((value) => value.split(","));
   if (ids.length === 0) return checkTable;
   const known = checkTable.map(({ id }) => id);
   for (const id of ids)
@@ -84,11 +152,11 @@ function chosenChecks(invocation: Invocation): readonly Check[] {
 const exitCodeOf = (results: readonly CheckResult[]): number =>
   results.some(({ finding }) => finding.status === "fail") ? exit.failing : exit.ok;
 
-async function look(invocation: Invocation): Promise<number> {
+async function look(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const subject = subjectOf(invocation);
   const results = await examine(chosenChecks(invocation), subject);
-  if (booleanFlag(invocation, "json")) terminal.json(toJson(results));
+  if (invocation.flags.json) terminal.json(toJson(results));
   else {
     introduce(invocation, subject);
     printResults(results, terminal, new Set());
@@ -97,16 +165,16 @@ async function look(invocation: Invocation): Promise<number> {
 }
 
 /** A host that has not joined fails most checks, so doctor first reports the host's state. */
-function introduce({ terminal }: Invocation, subject: Subject): void {
+function introduce({ terminal }: Asked, subject: Subject): void {
   const said = subject.instance === undefined ? introductionOf(openHostView(subject)) : undefined;
   if (said !== undefined) terminal.print(`${terminal.style.bold(asTyped(said))}\n`);
 }
 
-async function repair(invocation: Invocation): Promise<number> {
+async function repair(invocation: Asked): Promise<number> {
   const [checks, subject] = [chosenChecks(invocation), subjectOf(invocation)];
   const before = await examineSettled(checks, subject);
   const steps = planOf(before);
-  if (booleanFlag(invocation, "dry-run") || steps.length === 0 || subject.instance !== undefined)
+  if (invocation.flags["dry-run"] || steps.length === 0 || subject.instance !== undefined)
     return showPlan(invocation, subject, before, steps);
   return process.getuid?.() === 0
     ? repairAsRoot(invocation, checks, subject, before)
@@ -114,7 +182,7 @@ async function repair(invocation: Invocation): Promise<number> {
 }
 
 async function repairThroughSudo(
-  invocation: Invocation,
+  invocation: Asked,
   subject: Subject,
   steps: readonly Step[],
 ): Promise<number> {
@@ -132,7 +200,7 @@ async function repairThroughSudo(
 }
 
 async function repairAsRoot(
-  invocation: Invocation,
+  invocation: Asked,
   checks: readonly Check[],
   subject: Subject,
   before: readonly CheckResult[],
@@ -141,7 +209,7 @@ async function repairAsRoot(
   requireTrustworthy(subject.ownBuild);
   const steps = planOf(before);
   // Root sees more than the caller: show the plan again unless it is the same.
-  if (stringFlag(invocation, "plan-shown") !== planDigest(steps)) printPlan(steps, terminal.say);
+  if (invocation.flags["plan-shown"] !== planDigest(steps)) printPlan(steps, terminal.say);
   const onStep = (step: Step, error?: unknown): void => {
     const shown = terminal.step(describeAction(step.action));
     if (error === undefined) shown.done();
@@ -152,15 +220,15 @@ async function repairAsRoot(
   report(invocation, before, fixed);
   const code = fixed.isInterrupted ? exit.interrupted : exitCodeOf(fixed.results);
   const hasJoined = fixed.steps.some(({ action }) => action.kind === "join");
-  if (booleanFlag(invocation, "elevated")) return code + (hasJoined ? ELEVATED_JOINED : 0);
+  if (invocation.flags.elevated) return code + (hasJoined ? ELEVATED_JOINED : 0);
   if (hasJoined) removeBootstrap(invocation);
   return concluded(invocation, code);
 }
 
-function report(invocation: Invocation, before: readonly CheckResult[], fixed: Fixed): void {
+function report(invocation: Asked, before: readonly CheckResult[], fixed: Fixed): void {
   const { terminal } = invocation;
   const { results, changes, errors, isInterrupted } = fixed;
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     const more = {
       ...(errors.length === 0 ? {} : { errors }),
       ...(isInterrupted ? { interrupted: true } : {}),
@@ -178,7 +246,7 @@ function report(invocation: Invocation, before: readonly CheckResult[], fixed: F
 }
 
 /** The exit code, and the command to continue after an interruption. */
-function concluded({ terminal, flags }: Invocation, code: number): number {
+function concluded({ terminal, flags }: Asked, code: number): number {
   if (code !== exit.interrupted) return code;
   const again = shellLine([typedCommand(), "machine", "doctor", ...flagWords(flags)]);
   terminal.say(
@@ -188,8 +256,8 @@ function concluded({ terminal, flags }: Invocation, code: number): number {
 }
 
 /** A bootstrap file that has served holds a password that is worth nothing any more. */
-function removeBootstrap(invocation: Invocation): void {
-  const path = stringFlag(invocation, "bootstrap-file");
+function removeBootstrap(invocation: Asked): void {
+  const path = invocation.flags["bootstrap-file"];
   if (path === undefined || path === "-") return;
   try {
     rmSync(path, { force: true });
@@ -202,14 +270,14 @@ function removeBootstrap(invocation: Invocation): void {
 
 /** Nothing is done: either that was asked for, or there is nothing to do, or nothing that a doctor may do. */
 function showPlan(
-  invocation: Invocation,
+  invocation: Asked,
   subject: Subject,
   results: readonly CheckResult[],
   steps: readonly Step[],
 ): number {
   const { terminal } = invocation;
-  const dryRun = booleanFlag(invocation, "dry-run");
-  if (booleanFlag(invocation, "json"))
+  const dryRun = invocation.flags["dry-run"];
+  if (invocation.flags.json)
     terminal.json(
       toJson(results, { changes: dryRun ? changesOf(steps) : [], ...(dryRun ? { dry_run: true } : {}) }),
     );
@@ -220,7 +288,7 @@ function showPlan(
     if (steps.length > 0) printPlan(steps, terminal.print);
     else terminal.print("--fix has nothing to repair.");
   }
-  const file = stringFlag(invocation, "bootstrap-file");
+  const file = invocation.flags["bootstrap-file"];
   const hasJoined = results.some(
     ({ check, finding }) => check.id === "machine-joined" && finding.status === "pass",
   );
@@ -229,12 +297,12 @@ function showPlan(
   return exitCodeOf(results);
 }
 
-async function undo(invocation: Invocation): Promise<number> {
+async function undo(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
-  const json = booleanFlag(invocation, "json");
+  const json = invocation.flags.json;
   if (process.getuid?.() !== 0)
     return runElevated(subjectOf(invocation).ownBuild, elevatedArgs(invocation), undefined);
-  if (booleanFlag(invocation, "dry-run")) {
+  if (invocation.flags["dry-run"]) {
     const last = lastBackups();
     const paths = last?.items.map(({ path }) => path) ?? [];
     if (json) terminal.json({ time: last?.time ?? null, restored: paths, dry_run: true });
@@ -259,7 +327,7 @@ async function undo(invocation: Invocation): Promise<number> {
 }
 
 /** The same command for the doctor that sudo runs; the bootstrap travels on standard input. */
-function elevatedArgs(invocation: Invocation): string[] {
+function elevatedArgs(invocation: Asked): string[] {
   const own = ["elevated", "called-as", "plan-shown", "system", "home", "bootstrap-file"];
   const args = ["machine", "doctor", "--system", ...flagWords(invocation.flags, own)];
   if (invocation.flags["bootstrap-file"] !== undefined) args.push("--bootstrap-file", "-");

@@ -8,14 +8,32 @@ import { editMachineInfo, labelsOf } from "@bureau/matrix/machine-info";
 import { takeTurn } from "@bureau/os/turn";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { fleetOf, rooms, serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
 import { machineOf, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+const positionals = definePositionals([
+  { name: "machine", summary: "Its name in the fleet, or full localpart" },
+  { name: "label", summary: "KEY=VALUE, or KEY= to take it away", optional: true, rest: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Say what a machine is for or has, for choosing among machines",
+  details:
+    "Labels are KEY=VALUE; KEY= takes one away. Without any, shows those it has. They choose machines for\nbureau machine upgrade --label, and stay when the machine starts again.",
+  positionals,
+  flags,
+  examples: ["bureau machine label gpu-box gpu=a100 ring=canary", "bureau machine label gpu-box ring="],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal, args } = invocation;
-  const machine = machineOf(invocation, args[0]);
-  const typed = args.slice(1).map((one) => parseLabel(one, "Label"));
+  const machine = machineOf(invocation, args.machine);
+  const typed = args.label.map((one) => parseLabel(one, "Label"));
   const labels = new Map(typed.map(([key, value]) => [key, value === "" ? undefined : value]));
   const session = openSession(invocation);
   await configPlace(session, machine);
@@ -29,7 +47,7 @@ export async function run(invocation: Invocation): Promise<void> {
     });
   using _turn = await takeTurn();
   const after = labelsOf((await editMachineInfo(session, room, user, { labels })).content);
-  if (booleanFlag(invocation, "json")) terminal.json({ machine, labels: after });
+  if (invocation.flags.json) terminal.json({ machine, labels: after });
   else if (Object.keys(after).length === 0) terminal.print(`${machine} has no labels`);
   else for (const [key, value] of Object.entries(after)) terminal.print(`${key}=${value}`);
 }

@@ -10,13 +10,28 @@ import { isBureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+const positionals = definePositionals([
+  { name: "fleet", summary: "NAMESPACE/fleet/NAME (default: this machine's)", optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "List the machines of the fleet",
+  positionals,
+  flags,
+  examples: ["bureau machine list", "bureau machine list bureau/fleet/prod"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const fleet = defaultFleet(invocation, invocation.args[0]);
+  const fleet = defaultFleet(invocation, invocation.args.fleet);
   const now = systemClock.now();
   const machines = await Promise.all(
     (await listMachines(session, fleet)).map(async (machine) => {
@@ -25,7 +40,7 @@ export async function run(invocation: Invocation): Promise<void> {
       return { ...machine, state, ...(version === undefined ? {} : { version }) };
     }),
   );
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json({ machines });
     return;
   }

@@ -10,26 +10,72 @@ import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import { type MachineLocalpart, nameWithoutType, principalNameOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, stringFlag, UsageError } from "../command/command.ts";
 import {
-  addressFlag,
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+} from "../command/command.ts";
+import {
   administratorCredentials,
   isHere,
   machineOf,
   openSession,
+  parseAddress,
   serverAdmin,
 } from "../command/operator.ts";
+import { adminTokenFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { typedCommand } from "../command/typed-command.ts";
+
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  ...adminTokenFlag,
+  output: {
+    type: "string",
+    value: "PATH",
+    summary: 'Where the bootstrap file goes (default: bootstrap-NAME.json here); "-" for standard output',
+  },
+  expires: {
+    type: "string",
+    value: "DURATION",
+    summary: "First boot refuses the file after this long, such as 24h",
+  },
+  "machine-homeserver": {
+    type: "string",
+    value: "URL",
+    summary: "The homeserver's address as the machine sees it (default: as you do)",
+  },
+});
+const positionals = definePositionals([
+  { name: "machine", summary: "Its name in the fleet, or full localpart" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Prepare a machine's place in the fleet, and the file it joins with",
+  details:
+    "Makes an account with a one-time password, the machine's rooms and its invitations, and writes a bootstrap file\n(0600). Nothing is needed of the machine. Cut off and run again it goes on; a name whose machine has left, or never\ncame, gets a new password. The password is worth something until first boot replaces it, the machine is provisioned\nagain, or it is revoked: --expires only lets first boot refuse the file.",
+  positionals,
+  flags,
+  examples: [
+    "bureau machine provision gpu-box --expires 24h",
+    "bureau machine provision bureau/fleet/prod/machine/gpu-box --output - | ssh gpu-box 'umask 077; cat > bootstrap.json'",
+  ],
+  run,
+});
 
 const STDOUT = "-";
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const machine = machineOf(invocation, invocation.args[0]);
+  const machine = machineOf(invocation, invocation.args.machine);
   const name = nameWithoutType(principalNameOf(machine)).replaceAll("/", "-");
-  const output = stringFlag(invocation, "output") ?? `bootstrap-${name}.json`;
+  const output = invocation.flags.output ?? `bootstrap-${name}.json`;
   const file = output === STDOUT ? undefined : resolve(output);
-  const expires = stringFlag(invocation, "expires");
+  const expires = invocation.flags.expires;
   const session = openSession(invocation);
   const machineHomeserver = machineAddress(invocation, session.homeserver, machine);
   const { registrationToken } = administratorCredentials(invocation);
@@ -53,8 +99,8 @@ export async function run(invocation: Invocation): Promise<void> {
 }
 
 /** How the machine itself reaches the homeserver. @throws UsageError when ours is a socket that it does not have */
-function machineAddress(invocation: Invocation, ours: string, machine: MachineLocalpart): string {
-  const typed = addressFlag(invocation, "machine-homeserver");
+function machineAddress(invocation: Asked, ours: string, machine: MachineLocalpart): string {
+  const typed = parseAddress(invocation.flags["machine-homeserver"], "--machine-homeserver");
   if (typed !== undefined) return typed;
   if (socketOf(ours) === undefined || isHere(invocation, machine)) return ours;
   throw new UsageError(
@@ -69,10 +115,10 @@ const done: Readonly<Record<Provisioned["account"], string>> = {
   reissued: "has a new one-time password; earlier ones are worth nothing any more",
 };
 
-function present(invocation: Invocation, machine: string, made: Provisioned, file: string): void {
+function present(invocation: Asked, machine: string, made: Provisioned, file: string): void {
   const { terminal } = invocation;
   const { bootstrap } = made;
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json({
       ...{ machine, user_id: made.userId, account: made.account, bootstrap_file: file },
       expires_at: bootstrap.expires_at ?? null,

@@ -1,25 +1,49 @@
 /** `bureau machine revoke`: cuts off a machine that is no longer trusted. */
 
 import { revokeMachine } from "@bureau/control/machines/revoke";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../command/operator.ts";
+import { adminTokenFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { reportRemoval } from "./removal-report.ts";
 
-export async function run(invocation: Invocation): Promise<number> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  ...adminTokenFlag,
+  reason: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Reason, for the record" },
+  "purge-agents": { type: "boolean", summary: "Close its agents' accounts, for good" },
+});
+const positionals = definePositionals([
+  { name: "machine", summary: "Its name in the fleet, or full localpart" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Cut off a machine that is no longer trusted, at once",
+  details:
+    "Closes its account, takes it out of every room, clears its state and publishes the revocation; its agents' sessions\nare ended. Its daemon destroys every sandbox as soon as it learns of it. Needs nothing of the machine.",
+  positionals,
+  flags,
+  examples: ["bureau machine revoke gpu-box --reason 'stolen'"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const result = await revokeMachine({
     session: openSession(invocation),
-    machine: machineOf(invocation, invocation.args[0]),
-    reason: stringFlag(invocation, "reason"),
+    machine: machineOf(invocation, invocation.args.machine),
+    reason: invocation.flags.reason,
     admin: serverAdmin(invocation),
     keys: accountKeysIfAtHand(invocation),
-    purge: booleanFlag(invocation, "purge-agents"),
+    purge: invocation.flags["purge-agents"],
     steps: terminal,
   });
   const { account, agents, problems } = result;
   const hasFailed = problems.length > 0 || agents.some((agent) => agent.account === "failed");
   const isDone = account === "deactivated" && !hasFailed;
   return reportRemoval(terminal, result, {
-    ...{ gone: "is revoked", isDone, json: booleanFlag(invocation, "json") },
+    ...{ gone: "is revoked", isDone, json: invocation.flags.json },
   });
 }

@@ -8,15 +8,30 @@ import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { fleetOf } from "@bureau/schema/refs";
 import { sayUnreadable, withStates } from "../agent/agent-states.ts";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { printVersion } from "./version-report.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+const positionals = definePositionals([
+  { name: "machine", summary: "Name or full localpart (default: this one)", optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show a machine's hardware, state and assignments",
+  positionals,
+  flags,
+  examples: ["bureau machine show", "bureau machine show gpu-box --json"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const machine = machineOf(invocation, invocation.args[0]);
+  const machine = machineOf(invocation, invocation.args.machine);
   const place = await configPlace(session, machine);
   const found = await findMachine(session, machine);
   if (found === undefined)
@@ -37,7 +52,7 @@ export async function run(invocation: Invocation): Promise<void> {
     ...(version === undefined ? {} : { version }),
     ...(desired === undefined ? {} : { desired_version: desired }),
   };
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json(result);
     return;
   }

@@ -18,21 +18,45 @@ import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { shellWord } from "@bureau/kit/shell-words";
 import { systemHost } from "@bureau/os/layout";
 import { programsDir } from "@bureau/os/programs-dir";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { type CommandContext, defineCommand, defineFlags, type FlagValues } from "../command/command.ts";
 import { findInstallation } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
+import { dryRunFlag, type HomeValue, jsonFlag } from "../command/shared-flags.ts";
+
+/** What an uninstall removes and keeps. */
+export const uninstallFlags = defineFlags({
+  "remove-user": { type: "boolean", summary: "Uninstall: also remove the system user and the groups" },
+  "remove-packages": {
+    type: "boolean",
+    summary: "Uninstall: also remove packages that doctor --fix installed",
+  },
+  "keep-data": {
+    type: "boolean",
+    excludes: ["discard-data"],
+    summary: "Uninstall: keep files in workspace and cache",
+  },
+  "discard-data": { type: "boolean", summary: "Uninstall: remove files in workspace and cache" },
+});
+
+const flags = defineFlags({ ...uninstallFlags, ...dryRunFlag, ...jsonFlag });
+type Asked = CommandContext & { readonly flags: FlagValues<typeof flags> & Partial<HomeValue> };
+
+export const command = defineCommand({
+  summary: "Remove Bureau from this host: exactly what it made",
+  details:
+    "Stops everything and removes what the record /etc/bureau/installed.json tells of; ends with a receipt of what was\nremoved and what stays, and why. The user and the groups stay unless --remove-user is given.",
+  flags,
+  examples: ["bureau machine uninstall --dry-run", "bureau machine uninstall --remove-user --discard-data"],
+  run: uninstall,
+});
 
 /** Exit code 0: done; 1: something could not be removed, or a decision is missing. */
-export async function run(invocation: Invocation): Promise<number> {
-  return uninstall(invocation);
-}
-
-export async function uninstall(invocation: Invocation): Promise<number> {
+export async function uninstall(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
   const options = optionsOf(invocation);
   const record = readRecord();
   if (record === undefined) return nothingRecorded(invocation);
-  if (booleanFlag(invocation, "dry-run")) return showPlan(invocation, record, options);
+  if (invocation.flags["dry-run"]) return showPlan(invocation, record, options);
   if (process.getuid?.() !== 0) {
     terminal.say(terminal.style.bold("What is removed:"));
     for (const line of (await foreseen(record, options)).removed) terminal.say(`  ${line}`);
@@ -46,7 +70,7 @@ export async function uninstall(invocation: Invocation): Promise<number> {
     if (!isBureauError(error)) throw error;
     terminal.say(`${terminal.style.red("error:")} ${error.message}`);
     sayNext(terminal, error.hint);
-    if (booleanFlag(invocation, "json"))
+    if (invocation.flags.json)
       terminal.json({
         ok: false,
         error: error.message,
@@ -59,21 +83,21 @@ export async function uninstall(invocation: Invocation): Promise<number> {
   const receipt = await uninstallAll(record, options, {
     onRemoved: (what) => terminal.step(what).done(`removed ${what}`),
   });
-  if (booleanFlag(invocation, "json")) terminal.json(receiptJson(receipt));
+  if (invocation.flags.json) terminal.json(receiptJson(receipt));
   else printReceipt(invocation, receipt);
   return isIncomplete(receipt) ? 1 : 0;
 }
 
-function optionsOf(invocation: Invocation): UninstallOptions {
-  const [keep, discard] = [booleanFlag(invocation, "keep-data"), booleanFlag(invocation, "discard-data")];
+function optionsOf(invocation: Asked): UninstallOptions {
+  const [keep, discard] = [invocation.flags["keep-data"], invocation.flags["discard-data"]];
   return {
-    removeUser: booleanFlag(invocation, "remove-user"),
-    removePackages: booleanFlag(invocation, "remove-packages"),
+    removeUser: invocation.flags["remove-user"],
+    removePackages: invocation.flags["remove-packages"],
     data: keep ? "keep" : discard ? "discard" : undefined,
   };
 }
 
-function nothingRecorded(invocation: Invocation): number {
+function nothingRecorded(invocation: Asked): number {
   if (existsSync(systemHost.machineConf))
     throw new BureauError(
       "not-found",
@@ -82,13 +106,13 @@ function nothingRecorded(invocation: Invocation): number {
         hint: "it was not installed by bureau machine doctor, so nothing is removed",
       },
     );
-  if (booleanFlag(invocation, "json")) invocation.terminal.json({ removed: [], kept: [] });
+  if (invocation.flags.json) invocation.terminal.json({ removed: [], kept: [] });
   else sayNothingInstalled(invocation);
   return 0;
 }
 
 /** An instance of one's own is no part of the system, and needs no command to go. */
-function sayNothingInstalled(invocation: Invocation): void {
+function sayNothingInstalled(invocation: Asked): void {
   const own = findInstallation(invocation);
   if (own?.kind !== "rootless") {
     invocation.terminal.print("There is no Bureau on this host.");
@@ -103,14 +127,13 @@ const foreseen = (record: InstallRecord, options: UninstallOptions): Promise<Rec
   foreseeUninstall(record, options, whyUserStays(options, holdsData(record)));
 
 async function showPlan(
-  invocation: Invocation,
+  invocation: Asked,
   record: InstallRecord,
   options: UninstallOptions,
 ): Promise<number> {
   const plan = await foreseen(record, options);
   const data = options.data === undefined ? dataHeld(record) : [];
-  if (booleanFlag(invocation, "json"))
-    invocation.terminal.json({ ...receiptJson(plan), data, dry_run: true });
+  if (invocation.flags.json) invocation.terminal.json({ ...receiptJson(plan), data, dry_run: true });
   else {
     printReceipt(invocation, plan, "Would stop everything that runs, and remove");
     if (data.length > 0)
@@ -125,7 +148,7 @@ async function showPlan(
 const laterHint =
   "To remove later what stays, run bureau machine uninstall from another build, such as a checkout: the installed one does not stay.";
 
-function printReceipt({ terminal }: Invocation, receipt: Receipt, verb = "Removed"): void {
+function printReceipt({ terminal }: Asked, receipt: Receipt, verb = "Removed"): void {
   terminal.print(`${verb}:`);
   for (const line of receipt.removed) terminal.print(`  ${line}`);
   if (receipt.kept.length > 0) terminal.print("\nStays:");
@@ -133,12 +156,12 @@ function printReceipt({ terminal }: Invocation, receipt: Receipt, verb = "Remove
   if (receipt.kept.length > 0) terminal.print(`\n${laterHint}`);
 }
 
-function elevatedArgs(invocation: Invocation): string[] {
-  const names = ["remove-user", "remove-packages", "keep-data", "discard-data", "json"];
+function elevatedArgs(invocation: Asked): string[] {
+  const names = ["remove-user", "remove-packages", "keep-data", "discard-data", "json"] as const;
   return [
     "machine",
     "doctor",
     "--uninstall",
-    ...names.filter((name) => booleanFlag(invocation, name)).map((name) => `--${name}`),
+    ...names.filter((name) => invocation.flags[name]).map((name) => `--${name}`),
   ];
 }

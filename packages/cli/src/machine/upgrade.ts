@@ -1,56 +1,100 @@
 /** `bureau machine upgrade`: machines are told to run other binaries, or again those they ran before. */
 
 import { whyAway } from "@bureau/control/machines/list-machines";
-import { type ConfigPlace, configPlace, readAssignments } from "@bureau/control/machines/machine-config";
+import { configPlace } from "@bureau/control/machines/machine-config";
 import { followUpgrade, type UpgradeOutcome } from "@bureau/control/rollouts/follow-upgrade";
-import { previewLines, previewUpgrade, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
+import { previewLines, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
 import {
   newRequestId,
   readMachineVersion,
   requestVersion,
   rollbackTarget,
 } from "@bureau/control/rollouts/upgrade-request";
-import {
-  assumeTarget,
-  nameOf,
-  runsAlready,
-  type UpgradeTarget,
-} from "@bureau/control/rollouts/upgrade-target";
+import { nameOf, runsAlready, type UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { messageOf } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
 import { takeTurn } from "@bureau/os/turn";
 import type { MachineVersion } from "@bureau/schema/events";
-import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag, UsageError } from "../command/command.ts";
+import {
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+  withRule,
+} from "../command/command.ts";
 import { isHere, machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
+import { dryRunFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { untilSignal } from "../command/until-signal.ts";
-import { resumeRollouts, upgradeMany } from "../rollout/start.ts";
-import { readTarget, requireReachable } from "./local-build.ts";
+import { type One, previewOne, requestedTarget, TIMEOUT_DEFAULT } from "../rollout/requested-build.ts";
+import { resumeRollout } from "../rollout/resume.ts";
+import { buildFlags, machinesFlags, orderFlags, timeoutFlag } from "../rollout/rollout-flags.ts";
+import { startRollout } from "../rollout/start.ts";
+import { readTarget } from "./local-build.ts";
 
-/** A machine rolls back by itself long before; prefetching may take its time. */
-export const TIMEOUT_DEFAULT = "5m";
+/** With these flags it is a rollout, whose state is in Matrix. */
+const manyMachines = ["all", "label"] as const;
 
-export async function run(invocation: Invocation): Promise<number> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  local: { type: "boolean", excludes: [...manyMachines, "resume"], summary: "This host's machine" },
+  all: { ...machinesFlags.all, excludes: ["label", "resume"] },
+  label: { ...machinesFlags.label, excludes: ["resume"] },
+  "host-env": { ...buildFlags["host-env"], excludes: ["rollback", "resume"] },
+  "on-machine": buildFlags["on-machine"],
+  rollback: {
+    type: "boolean",
+    excludes: [...manyMachines, "resume"],
+    summary: "Return to the previous build",
+  },
+  wait: { type: "boolean", summary: "Wait for the outcome (a rollout always does)" },
+  ...withRule(timeoutFlag, { needs: ["wait", ...manyMachines], excludes: ["resume"] }),
+  ...withRule(dryRunFlag, { excludes: ["resume"] }),
+  ...withRule(orderFlags, { needs: manyMachines }),
+  resume: { type: "string", value: "ROLLOUT", summary: "Continue a rollout, as bureau rollout resume does" },
+});
+const positionals = definePositionals([
+  { name: "machine", summary: "Its name in the fleet, or full localpart", optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Upgrade Bureau on one or more machines, or roll back",
+  details:
+    "Writes the requested build to each machine's configuration. The machine checks it, replaces its programs in place,\nand rolls back by itself when they do not work. --all and --label start a rollout, as bureau rollout start does, and\n--resume continues one (docs/rollouts.md).",
+  positionals,
+  flags,
+  examples: [
+    "bureau machine upgrade --local --host-env PATH --wait",
+    "bureau machine upgrade gpu-box --rollback --wait",
+    "bureau machine upgrade --all --host-env /nix/store/…-bureau-host-env --canary 1 --batch 5",
+    "bureau machine upgrade --resume 20260131-093000-4f2a",
+  ],
+  run,
+});
+
+async function run(invocation: Asked): Promise<number> {
   checkFlags(invocation);
-  if (stringFlag(invocation, "resume") !== undefined) return resumeRollouts(invocation);
-  if (booleanFlag(invocation, "all") || listFlag(invocation, "label").length > 0)
-    return upgradeMany(invocation);
+  const { all, label, resume } = invocation.flags;
+  if (resume !== undefined) return resumeRollout(invocation, resume);
+  if (all || label.length > 0) return startRollout(invocation);
   return upgradeOne(invocation);
 }
 
 /** Exactly one way of saying which machines, and one of saying what they shall run. */
-function checkFlags(invocation: Invocation): void {
-  const rollback = booleanFlag(invocation, "rollback");
-  const environment = stringFlag(invocation, "host-env") !== undefined;
+function checkFlags(invocation: Asked): void {
+  const rollback = invocation.flags.rollback;
+  const environment = invocation.flags["host-env"] !== undefined;
   const ways = [
-    ["--local", booleanFlag(invocation, "local")],
-    ["a machine", invocation.args[0] !== undefined],
-    ["--all", booleanFlag(invocation, "all")],
-    ["--label", listFlag(invocation, "label").length > 0],
-    ["--resume", stringFlag(invocation, "resume") !== undefined],
+    ["--local", invocation.flags.local],
+    ["a machine", invocation.args.machine !== undefined],
+    ["--all", invocation.flags.all],
+    ["--label", invocation.flags.label.length > 0],
+    ["--resume", invocation.flags.resume !== undefined],
   ] as const;
   const given = ways.filter(([, is]) => is).map(([name]) => name);
   const help = "bureau machine upgrade --help";
@@ -61,34 +105,17 @@ function checkFlags(invocation: Invocation): void {
     throw new UsageError("Which version? --host-env PATH names one, --rollback the one before", help);
 }
 
-/** `--host-env`, looked into unless it lies on the machine only. */
-export function requestedTarget(invocation: Invocation, elsewhere: readonly string[]): UpgradeTarget {
-  const typed = stringFlag(invocation, "host-env") ?? "";
-  if (booleanFlag(invocation, "on-machine")) return assumeTarget(typed);
-  const target = readTarget(typed);
-  requireReachable(target, elsewhere);
-  return target;
-}
-
-type One = {
-  readonly session: MatrixSession;
-  readonly machine: MachineLocalpart;
-  readonly place: ConfigPlace;
-  readonly running: MachineVersion | undefined;
-  readonly target: UpgradeTarget;
-};
-
-async function upgradeOne(invocation: Invocation): Promise<number> {
+async function upgradeOne(invocation: Asked): Promise<number> {
   const { terminal } = invocation;
-  const timeoutMs = parseDuration(stringFlag(invocation, "timeout") ?? TIMEOUT_DEFAULT, "--timeout");
+  const timeoutMs = parseDuration(invocation.flags.timeout ?? TIMEOUT_DEFAULT, "--timeout");
   const one = await prepareOne(invocation);
   const { session, place, machine, running, target } = one;
-  if (booleanFlag(invocation, "dry-run")) return showPreview(invocation, await previewOne(one));
+  if (invocation.flags["dry-run"]) return showPreview(invocation, await previewOne(one));
   if (running?.state === "upgrading")
     terminal.say(`note: ${machine} is being upgraded already; this request takes that one's place`);
   const requestId = newRequestId();
   await requestVersion({ session, takeTurn }, place, target, { requestId, clock: systemClock });
-  if (!booleanFlag(invocation, "wait")) return await showRequested(invocation, one, requestId);
+  if (!invocation.flags.wait) return await showRequested(invocation, one, requestId);
   const shown = terminal.step(`Upgrading ${machine}`);
   const outcome = await untilSignal((signal) =>
     followUpgrade({
@@ -105,14 +132,14 @@ async function upgradeOne(invocation: Invocation): Promise<number> {
   return showOutcome(invocation, one, requestId, outcome);
 }
 
-async function prepareOne(invocation: Invocation): Promise<One> {
+async function prepareOne(invocation: Asked): Promise<One> {
   const session = openSession(invocation);
-  const machine = machineOf(invocation, invocation.args[0]);
+  const machine = machineOf(invocation, invocation.args.machine);
   const here = isHere(invocation, machine);
   // A path that is wrong is said before anybody is asked for anything.
-  const typed = booleanFlag(invocation, "rollback")
+  const typed = invocation.flags.rollback
     ? undefined
-    : requestedTarget(invocation, here ? [] : [machine]);
+    : requestedTarget(invocation.flags, here ? [] : [machine]);
   const place = await configPlace(session, machine);
   const running = await readMachineVersion(session, place);
   const target = typed ?? seenRollbackTarget(machine, running, here);
@@ -129,23 +156,17 @@ function seenRollbackTarget(
   return here ? readTarget(target.path) : target;
 }
 
-export async function previewOne(one: One): Promise<UpgradePreview> {
-  const { assignments } = await readAssignments(one.session, one.place);
-  const principals = assignments.map(({ principal }) => principalOfUser(principal));
-  return previewUpgrade(one.machine, one.target, one.running, principals);
-}
-
-function showPreview(invocation: Invocation, preview: UpgradePreview): number {
-  if (booleanFlag(invocation, "json")) invocation.terminal.json({ dry_run: true, ...preview });
+function showPreview(invocation: Asked, preview: UpgradePreview): number {
+  if (invocation.flags.json) invocation.terminal.json({ dry_run: true, ...preview });
   else for (const line of previewLines(preview)) invocation.terminal.print(line);
   return 0;
 }
 
-async function showRequested(invocation: Invocation, one: One, requestId: string): Promise<number> {
+async function showRequested(invocation: Asked, one: One, requestId: string): Promise<number> {
   const { machine, target, place, running } = one;
   const away = isHere(invocation, machine) ? undefined : await whyAway(one.session, machine);
   const unchanged = running?.state === "running" && runsAlready(target, running);
-  if (booleanFlag(invocation, "json"))
+  if (invocation.flags.json)
     invocation.terminal.json({
       ...{ machine, request_id: requestId, host_environment_path: target.path },
       ...{ outcome: "requested", unchanged, config_room_id: place.room },
@@ -161,11 +182,11 @@ async function showRequested(invocation: Invocation, one: One, requestId: string
   return 0;
 }
 
-function showOutcome(invocation: Invocation, one: One, requestId: string, outcome: UpgradeOutcome): number {
+function showOutcome(invocation: Asked, one: One, requestId: string, outcome: UpgradeOutcome): number {
   const { machine, target, running } = one;
   const { terminal } = invocation;
   const ok = outcome.outcome === "succeeded";
-  if (booleanFlag(invocation, "json"))
+  if (invocation.flags.json)
     terminal.json({
       ok,
       ...{ machine, request_id: requestId, host_environment_path: target.path },

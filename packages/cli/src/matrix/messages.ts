@@ -1,21 +1,38 @@
 /** `bureau matrix messages`: the last messages of a room, oldest first. */
 import { BureauError } from "@bureau/kit/errors";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { openSession, roomArgument } from "../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  limit: { type: "string", value: "N", summary: "How many (default: 20)" },
+});
+const positionals = definePositionals([{ name: "room", summary: "Alias, its localpart, or room ID" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Print the last messages of a room",
+  positionals,
+  flags,
+  examples: ["bureau matrix messages bureau/lobby"],
+  run,
+});
 
 const LIMIT_DEFAULT = 20;
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const typedLimit = stringFlag(invocation, "limit");
+  const typedLimit = invocation.flags.limit;
   const limit = typedLimit === undefined ? LIMIT_DEFAULT : Number(typedLimit);
   if (!Number.isInteger(limit) || limit < 1)
     throw new BureauError("invalid-input", `--limit "${typedLimit}" is not a positive whole number`);
-  const room = await roomArgument(session, invocation.args[0] ?? "");
+  const room = await roomArgument(session, invocation.args.room);
   const { chunk } = await session.messages(room, { dir: "b", limit });
   const messages = chunk.filter((event) => event["type"] === "m.room.message").reverse();
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json({ room_id: room, messages });
     return;
   }

@@ -1,14 +1,36 @@
 /** `bureau matrix send`: a text message to a room. */
-import { booleanFlag, type Invocation, UsageError } from "../command/command.ts";
+import {
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+} from "../command/command.ts";
 import { openSession, roomArgument } from "../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
-  const [typed = "", ...words] = invocation.args;
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
+const positionals = definePositionals([
+  { name: "room", summary: "Alias, its localpart, or room ID" },
+  { name: "text", summary: "The message", rest: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Send a text message to a room",
+  positionals,
+  flags,
+  examples: ["bureau matrix send bureau/lobby hello"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
+  const { room: typed, text: words } = invocation.args;
   if (words.join("").trim() === "")
     throw new UsageError("The message is empty", "bureau matrix send ROOM TEXT");
   const session = openSession(invocation);
   const room = await roomArgument(session, typed);
   const event = await session.sendMessage(room, { msgtype: "m.text", body: words.join(" ") });
-  if (booleanFlag(invocation, "json")) invocation.terminal.json({ room_id: room, event_id: event });
+  if (invocation.flags.json) invocation.terminal.json({ room_id: room, event_id: event });
   else invocation.terminal.print(event);
 }

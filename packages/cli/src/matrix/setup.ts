@@ -20,17 +20,67 @@ import { egressFetch } from "@bureau/os/egress";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { writeOperatorSession } from "@bureau/os/session-file";
 import { parseNamespace, parseServerName, parseUserId, serverOf, type UserId } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
-import { addressFlag, credentialFile, sessionFile } from "../command/operator.ts";
+import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
+import { credentialFile, parseAddress, sessionFile } from "../command/operator.ts";
+import { homeFlag, jsonFlag } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
+
+const flags = defineFlags({
+  ...homeFlag,
+  ...jsonFlag,
+  homeserver: {
+    type: "string",
+    value: "URL",
+    summary: "The homeserver (default: http://localhost:6167)",
+  },
+  "registration-token-file": {
+    type: "string",
+    value: "PATH",
+    summary: 'File with the homeserver\'s registration token; "-" for standard input',
+  },
+  "credential-file": {
+    type: "string",
+    value: "PATH",
+    summary: "Where the administrator's credentials go (default: ~/.config/bureau/credentials)",
+  },
+  "server-name": { type: "string", value: "NAME", summary: "What the homeserver must call itself" },
+  namespace: { type: "string", value: "NAME", summary: "The namespace (default: bureau)" },
+  "admin-user": {
+    type: "string",
+    value: "NAME",
+    summary: "The administrator's localpart (default: bureau-admin)",
+  },
+  invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
+  "admin-token-file": {
+    type: "string",
+    value: "PATH",
+    summary: "Access token of a server admin, to lift the homeserver's rate limits for the administrator",
+  },
+  "server-admin": {
+    type: "boolean",
+    summary: "Make the administrator a server admin too: lets it revoke and limit its machines and agents",
+  },
+});
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "Set up a namespace on a homeserver: administrator, rooms, templates",
+  details:
+    "Works on any homeserver that registers accounts with a token. Run again, it makes what is missing. The credential\nfile (0600) is the administrator's; an operator session is kept as well, unless there is one.",
+  flags,
+  examples: [
+    "bureau matrix setup --homeserver https://matrix.example.org --registration-token-file token --credential-file creds",
+  ],
+  run,
+});
 
 /** The reference's own default (wire facts, section 10.10). */
 const HOMESERVER_DEFAULT = "http://localhost:6167";
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const namespace = parseNamespace(stringFlag(invocation, "namespace") ?? "bureau");
-  const invitees = listFlag(invocation, "invite").map(parseUserId);
+  const namespace = parseNamespace(invocation.flags.namespace ?? "bureau");
+  const invitees = invocation.flags.invite.map(parseUserId);
   const file = resolve(credentialFile(invocation));
   const admin = await serverAdminNamed(invocation);
   const { session, credentials } = await runStep(
@@ -57,10 +107,10 @@ export async function run(invocation: Invocation): Promise<void> {
   const { lobby: _, ...recorded } = rooms;
   writeCredentials(file, { ...credentials, rooms: recorded });
   const login = keepSession(invocation, session, credentials);
-  if (booleanFlag(invocation, "json"))
+  if (invocation.flags.json)
     terminal.json({
       ...{ homeserver: session.homeserver, namespace, admin_user: session.userId, credential_file: file },
-      ...{ rate_limit: rateLimit, server_admin: booleanFlag(invocation, "server-admin") },
+      ...{ rate_limit: rateLimit, server_admin: invocation.flags["server-admin"] },
       ...{ session_file: login.file, session_written: login.written, rooms, templates_published: published },
     });
   else {
@@ -79,16 +129,17 @@ function notAllowed(error: unknown, user: UserId): unknown {
   });
 }
 
-const homeserverOf = (invocation: Invocation): string => addressFlag(invocation) ?? HOMESERVER_DEFAULT;
+const homeserverOf = (invocation: Asked): string =>
+  parseAddress(invocation.flags.homeserver) ?? HOMESERVER_DEFAULT;
 
 /**
  * The server admin whose token was given; undefined when none was.
  * @throws BureauError before anything is begun when the token is not a server admin's
  */
-async function serverAdminNamed(invocation: Invocation): Promise<ServerAdmin | undefined> {
-  const file = stringFlag(invocation, "admin-token-file");
+async function serverAdminNamed(invocation: Asked): Promise<ServerAdmin | undefined> {
+  const file = invocation.flags["admin-token-file"];
   if (file === undefined) {
-    if (booleanFlag(invocation, "server-admin"))
+    if (invocation.flags["server-admin"])
       throw new BureauError("invalid-input", "--server-admin needs the token of a server admin", {
         hint: "--admin-token-file PATH with the access token of a server admin",
       });
@@ -118,13 +169,13 @@ type RateLimitState = "lifted" | "stands" | "unknown";
 
 /** The administrator may act as often as it needs to, where the homeserver can say so. Says what that means otherwise. */
 async function liftRateLimit(
-  invocation: Invocation,
+  invocation: Asked,
   named: ServerAdmin | undefined,
   { homeserver, adminUser, adminToken }: Credentials,
 ): Promise<RateLimitState> {
   const { terminal } = invocation;
   const user = parseUserId(adminUser);
-  if (named !== undefined && booleanFlag(invocation, "server-admin")) {
+  if (named !== undefined && invocation.flags["server-admin"]) {
     const answer = await named.makeAdmin(user);
     if (answer.kind === "refused")
       throw new BureauError("forbidden", `Cannot make "${user}" a server admin: ${answer.reason}`);
@@ -142,15 +193,15 @@ async function liftRateLimit(
 }
 
 async function administrator(
-  invocation: Invocation,
+  invocation: Asked,
   file: string,
 ): Promise<{ session: MatrixSession; credentials: Credentials }> {
-  const tokenFile = stringFlag(invocation, "registration-token-file");
+  const tokenFile = invocation.flags["registration-token-file"];
   if (tokenFile === undefined)
     throw new BureauError("invalid-input", "Cannot make an administrator without a registration token", {
       hint: '--registration-token-file PATH, or "-" for standard input',
     });
-  const username = stringFlag(invocation, "admin-user") ?? ADMIN_NAME;
+  const username = invocation.flags["admin-user"] ?? ADMIN_NAME;
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const made = await ensureAdministrator({
     fetch: egressFetch,
@@ -167,7 +218,7 @@ async function administrator(
       hint: "is it the homeserver's registration token? If the account exists and was made with another one, choose another --admin-user",
     });
   });
-  const wanted = stringFlag(invocation, "server-name");
+  const wanted = invocation.flags["server-name"];
   const server = serverOf(made.session.userId);
   if (wanted !== undefined && parseServerName(wanted) !== server)
     throw new BureauError("invalid-input", `The homeserver calls itself "${server}", not "${wanted}"`, {
@@ -178,7 +229,7 @@ async function administrator(
 
 /** A session that is there is somebody's, and stays. */
 function keepSession(
-  invocation: Invocation,
+  invocation: Asked,
   session: MatrixSession,
   credentials: Credentials,
 ): { file: string; written: boolean } {

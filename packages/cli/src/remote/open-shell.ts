@@ -1,5 +1,4 @@
-/** A shell on whatever a target names. */
-import { type Invocation, listFlag } from "../command/command.ts";
+/** A shell on the host that a target names. */
 import type { HostShell } from "./host-shell.ts";
 import { localShell } from "./local.ts";
 import { checkSshOptions, type SshShell, sshShell } from "./ssh.ts";
@@ -8,13 +7,13 @@ import type { Target } from "./target.ts";
 /** True when ssh may ask a person. */
 export const isInteractive = (): boolean => process.stdin.isTTY === true;
 
+/** `options` are ssh's, `KEY=VALUE`. */
 export async function openShell(
   target: Target,
-  invocation: Invocation,
+  options: readonly string[],
   signal?: AbortSignal,
 ): Promise<HostShell | SshShell> {
   const aborting = signal === undefined ? {} : { signal };
-  const options = listFlag(invocation, "ssh-option");
   checkSshOptions(options);
   if (target.kind === "local") return localShell(aborting);
   return sshShell(target, { options, interactive: isInteractive(), ...aborting });

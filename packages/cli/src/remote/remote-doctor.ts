@@ -6,11 +6,12 @@ import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/os/layout";
 import { readNamed } from "@bureau/os/named-file";
 import { askPassword } from "../command/ask-password.ts";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import type { CommandContext } from "../command/command.ts";
 import { becomeRoot, privilegeOf } from "../deploy/privilege.ts";
 import { flagWords } from "./flag-words.ts";
 import { type HostShell, withoutControls } from "./host-shell.ts";
 import { openShell } from "./open-shell.ts";
+import type { SshValues } from "./ssh-flags.ts";
 import type { Target } from "./target.ts";
 
 const DOCTOR_MS_MAX = 900_000;
@@ -18,25 +19,33 @@ const LOOK_MS_MAX = 30_000;
 /** Flags that are about this end. */
 const ownFlags = ["ssh-option", "home", "system", "bootstrap-file"];
 /** With these, things are changed: root's work. */
-const changing = ["fix", "undo", "uninstall"];
+const changing = ["fix", "undo", "uninstall"] as const;
+
+type Asked = Pick<CommandContext, "terminal"> & {
+  readonly flags: SshValues & { readonly "bootstrap-file": string | undefined } & Readonly<
+      Record<(typeof changing)[number], boolean>
+    >;
+  /** The target to name in a hint at bureau machine deploy. */
+  readonly deployTarget: string;
+};
 
 /** The exit code of the doctor there. @throws BureauError `not-found` when Bureau is not installed there */
-export async function remoteDoctor(invocation: Invocation, target: Target): Promise<number> {
-  const { terminal } = invocation;
-  await using host = await openShell(target, invocation);
+export async function remoteDoctor(target: Target, invocation: Asked): Promise<number> {
+  const { terminal, flags } = invocation;
+  await using host = await openShell(target, flags["ssh-option"]);
   const program = `${systemHost.binDir}/bureau`;
   if ((await host.run(["test", "-x", program], { timeoutMs: LOOK_MS_MAX })).code !== 0)
     throw new BureauError("not-found", `Bureau is not installed on ${host.name}: there is no ${program}`, {
-      hint: `bureau machine deploy ${invocation.args[0] ?? "ssh://…"}`,
+      hint: `bureau machine deploy ${invocation.deployTarget}`,
     });
-  const bootstrapFile = stringFlag(invocation, "bootstrap-file");
+  const bootstrapFile = flags["bootstrap-file"];
   const argv = [
     program,
     ...["machine", "doctor", "--system"],
-    ...flagWords(invocation.flags, ownFlags),
+    ...flagWords(flags, ownFlags),
     ...(bootstrapFile === undefined ? [] : ["--bootstrap-file", "-"]),
   ];
-  const shell = changing.some((name) => booleanFlag(invocation, name)) ? await rootOn(host) : host;
+  const shell = changing.some((name) => flags[name]) ? await rootOn(host) : host;
   const { code, stdout } = await shell.run(argv, {
     stdin: bootstrapFile === undefined ? "" : readNamed(bootstrapFile, "the bootstrap file"),
     timeoutMs: DOCTOR_MS_MAX,

@@ -1,11 +1,13 @@
 /** Flags that commands about other machines share. */
-import type { Flag } from "../command/command.ts";
+import { defineFlags, type FlagValues } from "../command/command.ts";
 
-export const sshFlags: Readonly<Record<string, Flag>> = {
+export const sshFlags = defineFlags({
   "ssh-option": {
     type: "string",
     value: "KEY=VALUE",
     multiple: true,
-    summary: "Option for ssh, before those of your configuration",
+    summary: "Option for ssh; goes before those of your ssh configuration",
   },
-};
+});
+
+export type SshValues = FlagValues<typeof sshFlags>;

@@ -1,16 +1,19 @@
-/** The host that a command's first argument names, and no flag beside it that says nothing about such a host. */
-import { type Invocation, UsageError } from "../command/command.ts";
+/** The host that a command's first argument names; refuses flags that have no effect for such a host. */
+import { UsageError } from "../command/command.ts";
+import type { SshValues } from "./ssh-flags.ts";
 import { parseTarget, type Target } from "./target.ts";
 
-/** `pointless` names the flags that say nothing about another host. @throws UsageError */
-export function targetArgument(invocation: Invocation, pointless: readonly string[] = []): Target {
-  const target = parseTarget(invocation.args[0] ?? "local");
-  const isLocal = target.kind === "local";
-  const ignored = (isLocal ? ["ssh-option"] : pointless).find((name) => invocation.flags[name] !== undefined);
-  if (ignored !== undefined)
-    throw new UsageError(
-      `--${ignored} does nothing for ${isLocal ? "this machine" : "another machine"}`,
-      "omit it",
-    );
+/** @throws UsageError for an ssh option without another machine, and `--home` with one */
+export function targetArgument(
+  typed: string | undefined,
+  flags: SshValues & { readonly home?: string | undefined },
+  { withoutHome }: { readonly withoutHome: boolean },
+): Target {
+  const target = parseTarget(typed ?? "local");
+  const refuse = (flag: string, machine: string): never => {
+    throw new UsageError(`--${flag} has no effect for ${machine}`, "omit it");
+  };
+  if (target.kind === "local" && flags["ssh-option"].length > 0) refuse("ssh-option", "this machine");
+  if (target.kind !== "local" && withoutHome && flags.home !== undefined) refuse("home", "another machine");
   return target;
 }

@@ -6,16 +6,29 @@ import { readRollout, writeRollout } from "@bureau/control/rollouts/rollout-stor
 import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { countsOf, rolloutJson } from "./rollout-report.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+const positionals = definePositionals([{ name: "rollout", summary: "Its id" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Let a rollout begin nothing more; machines under way finish",
+  positionals,
+  flags,
+  examples: ["bureau rollout halt 20260131-093000-4f2a"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
-  const place = { room: await roomOfFleet(session, fleet), id: invocation.args[0] ?? "" };
+  const place = { room: await roomOfFleet(session, fleet), id: invocation.args.rollout };
   const stored = await readRollout(session, place);
   const { state } = stored.rollout;
   if (state === "done" || state === "rolled-back")
@@ -26,7 +39,7 @@ export async function run(invocation: Invocation): Promise<void> {
       : await writeRollout(session, place, stored, haltRollout(stored.rollout, systemClock.now()));
   // Only shown: a driver that has written what it begins, and is about to ask for it, is not contradicted.
   const stands = await currentRollout({ session, fleet, clock: systemClock }, written);
-  if (booleanFlag(invocation, "json")) terminal.json(rolloutJson(place.id, stands));
+  if (invocation.flags.json) terminal.json(rolloutJson(place.id, stands));
   else {
     terminal.print(`${place.id} is ${stands.state}: ${countsOf(stands)}`);
     if (stands.machines.some(isUnderWay))

@@ -4,11 +4,22 @@ import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { listRollouts } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemClock } from "@bureau/kit/clock";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { countsOf, rolloutJson, versionOf } from "./rollout-report.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "List the rollouts of the fleet",
+  flags,
+  examples: ["bureau rollout list"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
@@ -19,7 +30,7 @@ export async function run(invocation: Invocation): Promise<void> {
       rollout: await currentRollout({ session, fleet, clock: systemClock }, rollout),
     })),
   );
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json({ rollouts: stored.map(({ id, rollout }) => rolloutJson(id, rollout)) });
     return;
   }

@@ -5,18 +5,31 @@ import { readRollout } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { countsOf, printRollout, rolloutJson, versionOf } from "./rollout-report.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+const positionals = definePositionals([{ name: "rollout", summary: "Its id" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show how far a rollout is, machine by machine",
+  positionals,
+  flags,
+  examples: ["bureau rollout show 20260131-093000-4f2a"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
   const room = await roomOfFleet(session, fleet);
-  const { id, rollout: written } = await readRollout(session, { room, id: invocation.args[0] ?? "" });
+  const { id, rollout: written } = await readRollout(session, { room, id: invocation.args.rollout });
   const rollout = await currentRollout({ session, fleet, clock: systemClock }, written);
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     terminal.json(rolloutJson(id, rollout));
     return;
   }

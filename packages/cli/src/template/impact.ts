@@ -2,18 +2,33 @@
 
 import { templateImpact } from "@bureau/control/templates/template-impact";
 import { requireTemplate } from "@bureau/control/templates/template-store";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
+const positionals = definePositionals([
+  { name: "ref", summary: "Template reference, bureau/template:agent" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show who is made from a template, directly or through others",
+  positionals,
+  flags,
+  examples: ["bureau template impact bureau/template:agent"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const reference = invocation.args[0] ?? "";
+  const reference = invocation.args.ref;
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
   await requireTemplate(session, reference);
   const { touched, unreadable } = await templateImpact(session, fleet, reference);
-  if (booleanFlag(invocation, "json")) {
+  if (invocation.flags.json) {
     const principals = touched.map(({ machine, principal, template }) => ({ machine, principal, template }));
     terminal.json({ ref: reference, fleet, principals, unreadable });
     return;

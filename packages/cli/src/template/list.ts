@@ -3,13 +3,28 @@ import { eventTypes, isCleared } from "@bureau/schema/events";
 import { rooms } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
 import * as v from "valibot";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { namespaceOfInvocation, openSession, roomArgument } from "../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
+const positionals = definePositionals([
+  { name: "room", summary: "Room localpart (default: bureau/template)", optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "List the templates of a room",
+  positionals,
+  flags,
+  examples: ["bureau template list"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const typed = invocation.args[0] ?? rooms.template(namespaceOfInvocation(invocation));
+  const typed = invocation.args.room ?? rooms.template(namespaceOfInvocation(invocation));
   const state = await session.getRoomState(await roomArgument(session, typed));
   const templates = state
     .filter((event) => event.type === eventTypes.template && !isCleared(event.content))
@@ -22,7 +37,7 @@ export async function run(invocation: Invocation): Promise<void> {
       };
     })
     .sort((a, b) => (a.ref < b.ref ? -1 : 1));
-  if (booleanFlag(invocation, "json")) terminal.json({ templates });
+  if (invocation.flags.json) terminal.json({ templates });
   else
     terminal.table(
       ["TEMPLATE", "INHERITS", "DESCRIPTION"],

@@ -13,14 +13,33 @@ import { eventTypes } from "@bureau/schema/events";
 import { jsonObject, parse, parseJson } from "@bureau/schema/parse";
 import { parseStateRef, serverOf } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";
-import { booleanFlag, type Invocation, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  file: { type: "string", value: "PATH", summary: 'JSON file; "-" for standard input' },
+  "dry-run": { type: "boolean", summary: "Check and show, write nothing" },
+});
+const positionals = definePositionals([{ name: "ref", summary: "Template reference, bureau/template:mine" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Publish a template from a JSON file",
+  details: "The file is checked, and so is everything it inherits from, before anything is written.",
+  positionals,
+  flags,
+  examples: ["bureau template publish bureau/template:web --file web.json"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const reference = invocation.args[0] ?? "";
+  const reference = invocation.args.ref;
   const { room, server, name } = parseStateRef(reference);
-  const file = stringFlag(invocation, "file");
+  const file = invocation.flags.file;
   if (file === undefined)
     throw new BureauError("invalid-input", "Which file? A template is published from JSON", {
       hint: `bureau template publish ${reference} --file PATH`,
@@ -36,7 +55,7 @@ export async function run(invocation: Invocation): Promise<void> {
     throw new BureauError("invalid-input", `Cannot publish "${reference}": ${resolved.problem}`, {
       hint: await templateHint(session, reference),
     });
-  const dryRun = booleanFlag(invocation, "dry-run");
+  const dryRun = invocation.flags["dry-run"];
   const event = dryRun
     ? undefined
     : await session.putState(
@@ -45,7 +64,7 @@ export async function run(invocation: Invocation): Promise<void> {
         name,
         content,
       );
-  if (booleanFlag(invocation, "json"))
+  if (invocation.flags.json)
     terminal.json({ ok: true, ref: reference, event_id: event ?? null, dry_run: dryRun });
   else terminal.say(dryRun ? `"${reference}" is valid; nothing was written` : `Published "${reference}"`);
 }

@@ -3,13 +3,32 @@
 import { readResolvedTemplate, readTemplate, templateHint } from "@bureau/control/templates/template-store";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { booleanFlag, type Invocation } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
-  const reference = invocation.args[0] ?? "";
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  raw: { type: "boolean", summary: "Only what it says itself" },
+});
+const positionals = definePositionals([
+  { name: "ref", summary: "Template reference, bureau/template:agent" },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Show a template with everything it inherits",
+  positionals,
+  flags,
+  examples: ["bureau template show bureau/template:agent"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
+  const reference = invocation.args.ref;
   const session = openSession(invocation);
-  if (booleanFlag(invocation, "raw")) {
+  if (invocation.flags.raw) {
     const found = await readTemplate(session, reference);
     if ("problem" in found) throw await notFound(session, reference, found.problem);
     invocation.terminal.json(found.template);
@@ -17,9 +36,9 @@ export async function run(invocation: Invocation): Promise<void> {
   }
   const resolved = await readResolvedTemplate(session, reference);
   if (!resolved.ok) throw await notFound(session, reference, resolved.problem);
-  if (!booleanFlag(invocation, "json")) invocation.terminal.say(`${resolved.lineage.join(" → ")}\n`);
+  if (!invocation.flags.json) invocation.terminal.say(`${resolved.lineage.join(" → ")}\n`);
   invocation.terminal.json(
-    booleanFlag(invocation, "json")
+    invocation.flags.json
       ? { ref: reference, lineage: resolved.lineage, template: resolved.template }
       : resolved.template,
   );

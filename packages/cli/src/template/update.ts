@@ -26,18 +26,68 @@ import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
+import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
+
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  environment: { type: "string", value: "PATH", summary: "The Nix store path that it runs in" },
+  command: { type: "string", value: "TEXT", summary: "What it runs, by sh" },
+  env: {
+    type: "string",
+    value: "NAME=VALUE",
+    multiple: true,
+    summary: "Add or replace an environment variable",
+  },
+  description: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Description for people" },
+  set: {
+    type: "string",
+    value: "FIELD=VALUE",
+    multiple: true,
+    summary: "Any field, by its path: health_check.interval_seconds=5; JSON, else text",
+  },
+  unset: { type: "string", value: "FIELD", multiple: true, summary: "Leave a field out" },
+  "dry-run": { type: "boolean", summary: "Say who would be touched, write nothing" },
+  wait: {
+    type: "boolean",
+    excludes: ["dry-run"],
+    summary: "Return when all of them run well, or were rolled back",
+  },
+  timeout: {
+    type: "string",
+    value: "DURATION",
+    needs: ["wait"],
+    summary: "How long --wait waits (default: 5m)",
+  },
+});
+const positionals = definePositionals([{ name: "ref", summary: "Template reference, bureau/template:mine" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Change a template; whoever is made from it is restarted, and rolled back if that fails",
+  details:
+    "Changes the fields that are given and leaves the others. Only principals of the fleet that use the template, or\ninherit from it, are touched. Each machine restarts its own with grace, checks their health, and goes back to what\nran before when the new one does not work. --wait follows that; its exit code is 1 when anything was rolled back.",
+  positionals,
+  flags,
+  examples: [
+    "bureau template update bureau/template:claude-agent --environment /nix/store/…-claude --dry-run",
+    "bureau template update bureau/template:web --set health_check.interval_seconds=5 --wait",
+  ],
+  run,
+});
 
 /** Grace, threshold and rollback of a health check with the wire's defaults take about two minutes. */
 const WAIT_DEFAULT = "5m";
 
-export async function run(invocation: Invocation): Promise<number> {
-  const reference = invocation.args[0] ?? "";
+async function run(invocation: Asked): Promise<number> {
+  const reference = invocation.args.ref;
   const edit = editOf(invocation, reference);
-  const timeoutMs = parseDuration(stringFlag(invocation, "timeout") ?? WAIT_DEFAULT, "--timeout");
+  const timeoutMs = parseDuration(invocation.flags.timeout ?? WAIT_DEFAULT, "--timeout");
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
   const stored = await storedTemplate(session, reference);
@@ -49,13 +99,13 @@ export async function run(invocation: Invocation): Promise<number> {
     });
   const changed = canonicalJson(edit(stored.content)) !== canonicalJson(stored.content);
   const impact = await templateImpact(session, fleet, reference, draft);
-  const isDry = booleanFlag(invocation, "dry-run");
-  const isJson = booleanFlag(invocation, "json");
+  const isDry = invocation.flags["dry-run"];
+  const isJson = invocation.flags.json;
   if (!isJson) sayImpact(invocation, reference, impact, changed);
   let event: string | undefined;
   let outcomes: ReadonlyMap<Touched, Outcome> = new Map();
   if (changed && !isDry) {
-    const followed = booleanFlag(invocation, "wait") ? impact.touched.filter(isFollowed) : [];
+    const followed = invocation.flags.wait ? impact.touched.filter(isFollowed) : [];
     const marks = await markRooms(session, followed);
     event = await writeEdit(session, reference, stored, edit);
     invocation.terminal.say(`Updated "${reference}"`);
@@ -89,26 +139,26 @@ const fieldPair: Pair = {
 };
 
 /** The change that the flags describe, applicable to any content. */
-function editOf(invocation: Invocation, reference: string): TemplateEdit {
+function editOf(invocation: Asked, reference: string): TemplateEdit {
   const fields: (readonly [path: string, value: unknown])[] = [];
-  const environment = stringFlag(invocation, "environment");
+  const environment = invocation.flags.environment;
   if (environment !== undefined && !environment.startsWith("/"))
     throw new BureauError("invalid-input", `--environment "${environment}" is not a path`, {
       hint: "a Nix store path: /nix/store/…",
     });
-  const command = stringFlag(invocation, "command");
-  const description = stringFlag(invocation, "description");
+  const command = invocation.flags.command;
+  const description = invocation.flags.description;
   if (environment !== undefined) fields.push(["environment", environment]);
   if (command !== undefined) fields.push(["command", ["/bin/sh", "-c", command]]);
   if (description !== undefined) fields.push(["description", description]);
-  const unset = listFlag(invocation, "unset");
+  const unset = invocation.flags.unset;
   refuseUnknownFields(Object.fromEntries(unset.map((path) => [path.split(".")[0] ?? "", true])), "--unset");
   for (const path of unset) fields.push([path, undefined]);
-  for (const pair of listFlag(invocation, "set")) {
+  for (const pair of invocation.flags.set) {
     const [path, text] = parseKeyValue(pair, fieldPair);
     fields.push([path, jsonOrText(text)]);
   }
-  const variables = listFlag(invocation, "env").map(parseVariable);
+  const variables = invocation.flags.env.map(parseVariable);
   if (fields.length === 0 && variables.length === 0)
     throw new BureauError("invalid-input", "Nothing to change was given", {
       hint: `bureau template update ${reference} --environment PATH; or --command, --env, --description, --set, --unset`,
@@ -139,7 +189,7 @@ const inWords: Record<Effect, string> = {
   broken: "goes on as it is, with a fault",
 };
 
-function sayImpact({ terminal }: Invocation, reference: string, impact: Impact, changed: boolean): void {
+function sayImpact({ terminal }: Asked, reference: string, impact: Impact, changed: boolean): void {
   if (!changed) terminal.say(`"${reference}" says that already; nothing is written`);
   if (impact.touched.length === 0) terminal.say(`No agent or service is made from "${reference}"`);
   else if (changed)
@@ -163,7 +213,7 @@ const machinesAway = ({ touched }: Impact): ReadonlyMap<string, string> =>
   new Map(touched.flatMap(({ machine, away }) => (away === undefined ? [] : [[machine, away] as const])));
 
 async function follow(
-  { terminal }: Invocation,
+  { terminal }: Asked,
   session: MatrixSession,
   followed: readonly Touched[],
   how: {

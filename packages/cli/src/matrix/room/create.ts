@@ -4,16 +4,35 @@ import { requireAccounts } from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { aliasOf, parseLocalpart, parseUserId, serverOf } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation, listFlag, stringFlag } from "../../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession } from "../../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  name: { type: "string", value: "TEXT", summary: "Its name" },
+  topic: { type: "string", value: "TEXT", summary: "Its topic" },
+  invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
+});
+const positionals = definePositionals([{ name: "alias", summary: "Localpart of its alias" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Create a room",
+  positionals,
+  flags,
+  examples: ["bureau matrix room create team/build --name 'Build' --invite @alice:bureau.local"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const session = openSession(invocation);
-  const localpart = parseLocalpart(invocation.args[0] ?? "", "room alias localpart");
-  const invite = listFlag(invocation, "invite").map(parseUserId);
+  const localpart = parseLocalpart(invocation.args.alias, "room alias localpart");
+  const invite = invocation.flags.invite.map(parseUserId);
   await requireAccounts(session, invite);
-  const name = stringFlag(invocation, "name");
-  const topic = stringFlag(invocation, "topic");
+  const name = invocation.flags.name;
+  const topic = invocation.flags.topic;
   const alias = aliasOf(localpart, serverOf(session.userId));
   const room = await session
     .createRoom({
@@ -30,6 +49,6 @@ export async function run(invocation: Invocation): Promise<void> {
         hint: `bureau matrix room members ${localpart}`,
       });
     });
-  if (booleanFlag(invocation, "json")) invocation.terminal.json({ room_id: room, alias });
+  if (invocation.flags.json) invocation.terminal.json({ room_id: room, alias });
   else invocation.terminal.print(`${room} ${alias}`);
 }

@@ -3,27 +3,42 @@ import type { StateEvent } from "@bureau/matrix/event";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import type { RoomId } from "@bureau/schema/refs";
-import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
 import { sayNext } from "../../command/say-next.ts";
+import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
+
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
+const positionals = definePositionals([
+  { name: "room", summary: "Alias, its localpart, or room ID", rest: true, optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Accept invitations; without a room, show those you have",
+  positionals,
+  flags,
+  examples: ["bureau matrix room join", "bureau matrix room join bureau/system bureau/template"],
+  run,
+});
 
 type Open = { readonly room_id: RoomId; readonly alias: string; readonly invited_by: string };
 
-export async function run(invocation: Invocation): Promise<void> {
+async function run(invocation: Asked): Promise<void> {
   const { args, terminal } = invocation;
   const session = openSession(invocation);
-  if (args.length === 0) {
+  if (args.room.length === 0) {
     show(invocation, await openInvitations(session));
     return;
   }
   const joined: RoomId[] = [];
-  for (const room of args) joined.push(await session.joinRoom(await roomArgument(session, room)));
-  if (booleanFlag(invocation, "json")) terminal.json({ joined });
+  for (const room of args.room) joined.push(await session.joinRoom(await roomArgument(session, room)));
+  if (invocation.flags.json) terminal.json({ joined });
   else for (const room of joined) terminal.print(`Joined ${room}`);
 }
 
-function show({ terminal, flags }: Invocation, invitations: readonly Open[]): void {
-  if (flags["json"] === true) terminal.json({ invitations });
+function show({ terminal, flags }: Asked, invitations: readonly Open[]): void {
+  if (flags.json) terminal.json({ invitations });
   else if (invitations.length === 0) terminal.print("You have no open invitation.");
   else {
     terminal.table(

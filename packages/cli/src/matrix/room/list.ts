@@ -1,8 +1,19 @@
 /** `bureau matrix room list`: the rooms the session's user is in. */
-import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { defineCommand, defineFlags, type Invocation } from "../../command/command.ts";
 import { openSession } from "../../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
+type Asked = Invocation<typeof flags>;
+
+export const command = defineCommand({
+  summary: "List the rooms you are in",
+  flags,
+  examples: ["bureau matrix room list"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const rooms = await Promise.all(
@@ -15,7 +26,7 @@ export async function run(invocation: Invocation): Promise<void> {
     }),
   );
   rooms.sort((a, b) => (a.alias < b.alias ? -1 : 1));
-  if (booleanFlag(invocation, "json")) terminal.json({ rooms });
+  if (invocation.flags.json) terminal.json({ rooms });
   else
     terminal.table(
       ["ALIAS", "NAME", "ROOM"],

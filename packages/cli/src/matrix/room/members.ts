@@ -1,11 +1,24 @@
 /** `bureau matrix room members`: who has joined a room. */
-import { booleanFlag, type Invocation } from "../../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
+const positionals = definePositionals([{ name: "room", summary: "Alias, its localpart, or room ID" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "List who is in a room",
+  positionals,
+  flags,
+  examples: ["bureau matrix room members bureau/lobby"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const session = openSession(invocation);
-  const room = await roomArgument(session, invocation.args[0] ?? "");
+  const room = await roomArgument(session, invocation.args.room);
   const members = (await session.joinedMembers(room)).sort();
-  if (booleanFlag(invocation, "json")) invocation.terminal.json({ room_id: room, members });
+  if (invocation.flags.json) invocation.terminal.json({ room_id: room, members });
   else for (const member of members) invocation.terminal.print(member);
 }

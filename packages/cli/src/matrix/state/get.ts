@@ -1,13 +1,44 @@
 /** `bureau matrix state get`: the current state of a room as JSON, from every sender. */
 import { BureauError } from "@bureau/kit/errors";
-import { type Invocation, stringFlag, UsageError } from "../../command/command.ts";
+import {
+  defineCommand,
+  defineFlags,
+  definePositionals,
+  type Invocation,
+  UsageError,
+} from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
+import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  key: {
+    type: "string",
+    value: "KEY",
+    mayBeEmpty: true,
+    summary: "State key: print only that event's content",
+  },
+});
+const positionals = definePositionals([
+  { name: "room", summary: "Alias, its localpart, or room ID" },
+  { name: "type", summary: "Event type", optional: true },
+]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Print state of a room: all of it, a type, or one event",
+  positionals,
+  flags,
+  examples: ["bureau matrix state get bureau/template m.bureau.template --key agent"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const [typed = "", type] = invocation.args;
-  const key = stringFlag(invocation, "key");
+  const { room: typed, type } = invocation.args;
+  const key = invocation.flags.key;
   if (type === undefined && key !== undefined)
     throw new UsageError(
       `The state key "${key}" needs an event type`,

@@ -5,22 +5,54 @@ import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { askPassword } from "../../command/ask-password.ts";
-import { booleanFlag, type Invocation, stringFlag } from "../../command/command.ts";
+import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import {
   accountKeysIfAtHand,
   namespaceOfInvocation,
   openSession,
   serverAdmin,
 } from "../../command/operator.ts";
+import {
+  adminTokenFlag,
+  fleetFlag,
+  jsonFlag,
+  operatorFlag,
+  sessionFlags,
+} from "../../command/shared-flags.ts";
 import { asTyped } from "../../command/typed-command.ts";
 
-export async function run(invocation: Invocation): Promise<void> {
+const flags = defineFlags({
+  ...sessionFlags,
+  ...jsonFlag,
+  ...fleetFlag,
+  ...operatorFlag,
+  ...adminTokenFlag,
+  "password-file": {
+    type: "string",
+    value: "PATH",
+    summary: 'File with its password, "-" for standard input (default: asked for)',
+  },
+});
+const positionals = definePositionals([{ name: "name", summary: "Localpart of the account, such as alice" }]);
+type Asked = Invocation<typeof flags, typeof positionals>;
+
+export const command = defineCommand({
+  summary: "Make an account for a person",
+  details:
+    "The person joins the namespace's space and lobby; with --operator also every room of the namespace, its fleets\nand their machines. Needs the registration token (--credential-file) or a server admin.",
+  positionals,
+  flags,
+  examples: ["bureau matrix user create alice", "bureau matrix user create bob --operator"],
+  run,
+});
+
+async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
-  const user = personOf(session, invocation.args[0] ?? "");
-  const isOperator = booleanFlag(invocation, "operator");
+  const user = personOf(session, invocation.args.name);
+  const isOperator = invocation.flags.operator;
   const admin = serverAdmin(invocation);
-  const file = stringFlag(invocation, "password-file");
+  const file = invocation.flags["password-file"];
   const password = file === undefined ? await askPassword(user) : readNamedSecret(file, "the password file");
   const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
   const own = await runStep(terminal, `Account ${user}`, () =>
@@ -39,7 +71,7 @@ export async function run(invocation: Invocation): Promise<void> {
     });
   });
   await own.logout();
-  if (booleanFlag(invocation, "json")) terminal.json({ user_id: user, operator: isOperator, rooms: places });
+  if (invocation.flags.json) terminal.json({ user_id: user, operator: isOperator, rooms: places });
   else {
     terminal.print(user);
     terminal.say(

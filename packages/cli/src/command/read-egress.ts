@@ -2,14 +2,15 @@
 import { resolve } from "node:path";
 import { messageOf } from "@bureau/kit/errors";
 import { type EgressSettings, parseProxy, readCertificates } from "@bureau/os/egress";
-import { type Invocation, stringFlag, UsageError } from "./command.ts";
+import { UsageError } from "./command.ts";
+import type { EgressValues } from "./shared-flags.ts";
 
 /** The given settings; an empty value removes one. @throws UsageError */
-export function egressFlags(invocation: Invocation): {
+export function readEgress(flags: EgressValues): {
   readonly [name in keyof EgressSettings]: string | undefined;
 } {
-  const read = (name: string, parse: (value: string) => string): string | undefined => {
-    const typed = stringFlag(invocation, name);
+  const read = (name: keyof EgressValues, parse: (value: string) => string): string | undefined => {
+    const typed = flags[name];
     try {
       return typed === undefined || typed === "" ? typed : parse(typed);
     } catch (error) {
@@ -18,7 +19,7 @@ export function egressFlags(invocation: Invocation): {
   };
   return {
     httpsProxy: read("https-proxy", parseProxy),
-    noProxy: stringFlag(invocation, "no-proxy"),
+    noProxy: flags["no-proxy"],
     caCerts: read("ca-certs", (path) => {
       readCertificates(path);
       return resolve(path);

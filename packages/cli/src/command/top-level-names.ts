@@ -1,0 +1,16 @@
+/** The first words after `bureau`. Hints are searched for them without loading the commands. */
+export const topLevelNames: readonly string[] = [
+  "up",
+  "down",
+  "status",
+  "login",
+  "whoami",
+  "agent",
+  "machine",
+  "fleet",
+  "rollout",
+  "template",
+  "matrix",
+  "completion",
+  "version",
+];
