@@ -13,6 +13,7 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
   os: ["kit", "schema"],
   homeserver: ["os", "kit", "schema"],
   launcher: ["os", "kit", "schema"],
+  "first-boot": ["launcher", "matrix", "os", "kit", "schema"],
   proxy: ["os", "kit", "schema"],
   "in-sandbox": ["os", "kit", "schema"],
   matrix: ["kit", "schema"],

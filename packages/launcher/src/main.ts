@@ -8,8 +8,8 @@ import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/
 import { configOrExit } from "@bureau/os/machine-flags";
 import { joinSessionKeyring, makeUndumpable } from "@bureau/os/posix";
 import { feedWatchdog, notifyServiceManager } from "@bureau/os/systemd";
-import { firstBoot, hasBooted } from "./first-boot/first-boot.ts";
-import { forgetOldLife } from "./first-boot/join-again.ts";
+import { firstBoot, hasBooted } from "@bureau/first-boot/first-boot";
+import { forgetOldLife } from "@bureau/first-boot/forget-old-membership";
 import { takeInstanceLock } from "./instance-lock.ts";
 import { loadMachineKey, printNewKey } from "./keys.ts";
 import { startLauncher } from "./launcher.ts";

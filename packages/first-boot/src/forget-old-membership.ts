@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { messageOf } from "@bureau/kit/errors";
 import { removeDurably } from "@bureau/os/durable-file";
 import { machineKeyFile, machinePublicKeyFile, machineSessionFile } from "@bureau/os/layout";
-import type { LauncherConfig } from "../launcher-config.ts";
+import type { LauncherConfig } from "@bureau/launcher/launcher-config";
 import { readBootstrapSource } from "./bootstrap-source.ts";
 import { type FirstBootDeps, hasBooted, isWrongPassword, removeBootstrapFile } from "./first-boot.ts";
 import { HomeserverApi } from "./homeserver-api.ts";

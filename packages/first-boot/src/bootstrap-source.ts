@@ -6,7 +6,7 @@ import { Secret } from "@bureau/kit/secret";
 import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { InputError } from "@bureau/schema/parse";
 import { isoTimestamp, object, optional, pipe, regex, safeParse, string } from "valibot";
-import type { LauncherConfig } from "../launcher-config.ts";
+import type { LauncherConfig } from "@bureau/launcher/launcher-config";
 
 export type BootstrapSource = {
   readonly kind: "bootstrap" | "registration";

@@ -7,10 +7,10 @@ import { Secret } from "@bureau/kit/secret";
 import { silentLog } from "@bureau/os/log";
 import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
-import type { LauncherConfig } from "../launcher-config.ts";
+import type { LauncherConfig } from "@bureau/launcher/launcher-config";
 import { firstBoot, hasBooted } from "./first-boot.ts";
 import { HomeserverApi, type LoginSession } from "./homeserver-api.ts";
-import { forgetOldLife } from "./join-again.ts";
+import { forgetOldLife } from "./forget-old-membership.ts";
 
 const fleet = parseFleet("bureau/fleet/test");
 const server = parseServerName("bureau.test");

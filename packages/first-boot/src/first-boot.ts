@@ -14,8 +14,8 @@ import { writeDurably } from "@bureau/os/durable-file";
 import { type Layout, machineSessionFile, makePrivateDir } from "@bureau/os/layout";
 import { eventTypes, type MachineKey as PublishedKey } from "@bureau/schema/events";
 import { aliasOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { loadOrMakeMachineKey, type MachineKey, sha256Hex } from "../keys.ts";
-import type { LauncherConfig } from "../launcher-config.ts";
+import { loadOrMakeMachineKey, type MachineKey, sha256Hex } from "@bureau/launcher/keys";
+import type { LauncherConfig } from "@bureau/launcher/launcher-config";
 import { type BootstrapSource, readBootstrapSource } from "./bootstrap-source.ts";
 import { HomeserverApi, HomeserverError, type LoginSession } from "./homeserver-api.ts";
 
