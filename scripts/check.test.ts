@@ -180,6 +180,16 @@ describe("closures", () => {
     expect(lines[2]).toContain("no packages/proxy/src/main.ts yet");
   });
 
+  test.each(['await fetch("http://h")', 'require("node:http").get("http://h")', 'new WebSocket("ws://h")'])(
+    "the launcher speaks no HTTP: %p is a violation",
+    async (client) => {
+      put({ "packages/launcher/src/main.ts": `console.log(${client});` });
+      const programs = { "bureau-launcher": "packages/launcher/src/main.ts" };
+      const { violations } = await checkPrograms(root, programs);
+      expect(violations).toEqual([expect.stringContaining("bureau-launcher: its closure speaks HTTP")]);
+    },
+  );
+
   test("a program that does not bundle is a violation", async () => {
     put({ "packages/cli/src/main.ts": 'import { x } from "./missing.ts"; x();' });
     const { violations } = await checkPrograms(root, { bureau: "packages/cli/src/main.ts" });

@@ -10,11 +10,15 @@ export const forbidden: Readonly<Record<string, readonly string[]>> = {
   "bureau-proxy": ["matrix"],
 };
 
+/** Programs that open no HTTP connection: what holds the machine's key talks to local sockets alone. */
+const withoutHttp: readonly string[] = ["bureau-launcher"];
+const httpClient = /\bfetch\s*\(|["']node:https?2?["']|\bnew (?:XMLHttpRequest|WebSocket|EventSource)\b/u;
+
 /** Package (`kit`, or a third party's name) → modules, and bytes they have in the minified bundle. */
 export type Closure = ReadonlyMap<string, { readonly modules: number; readonly bytes: number }>;
 
 /** Bundles `entry` as the build does, in memory, and adds up its parts. @throws when it does not bundle */
-export async function closureOf(root: string, entry: string): Promise<Closure> {
+export async function closureOf(root: string, entry: string): Promise<{ closure: Closure; code: string }> {
   const result = await Bun.build({
     entrypoints: [join(root, entry)],
     target: "bun",
@@ -35,7 +39,7 @@ export async function closureOf(root: string, entry: string): Promise<Closure> {
       bytes: sum.bytes + (bundled[path]?.bytesInOutput ?? 0),
     });
   }
-  return closure;
+  return { closure, code: (await result.outputs[0]?.text()) ?? "" };
 }
 
 /** `kit` of `packages/kit/src/log.ts`; `@scope/name` of `node_modules/@scope/name/index.js`. */
@@ -48,10 +52,14 @@ export function packageOf(path: string): string {
 }
 
 /** Faults of one program's closure. */
-export function checkClosure(program: string, closure: Closure): Violation[] {
-  return (forbidden[program] ?? [])
-    .filter((name) => closure.has(name))
-    .map((name) => `${program}: its closure holds packages/${name}, which it must never contain`);
+export function checkClosure(program: string, closure: Closure, code: string): Violation[] {
+  const client = withoutHttp.includes(program) ? httpClient.exec(code)?.[0] : undefined;
+  return [
+    ...(forbidden[program] ?? [])
+      .filter((name) => closure.has(name))
+      .map((name) => `${program}: its closure holds packages/${name}, which it must never contain`),
+    ...(client === undefined ? [] : [`${program}: its closure speaks HTTP: it contains ${client}`]),
+  ];
 }
 
 /** One line a program: its sum, then its packages, the largest first. */
@@ -78,9 +86,9 @@ export async function checkPrograms(
       continue;
     }
     try {
-      const closure = await closureOf(root, entry);
+      const { closure, code } = await closureOf(root, entry);
       lines.push(describeClosure(program, closure));
-      violations.push(...checkClosure(program, closure));
+      violations.push(...checkClosure(program, closure, code));
     } catch (error) {
       violations.push(`${program}: ${error instanceof Error ? error.message : String(error)}`);
     }

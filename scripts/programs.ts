@@ -3,6 +3,7 @@ export const programs = {
   bureau: "packages/cli/src/main.ts",
   "bureau-supervisor": "packages/instance/src/supervisor-main.ts",
   "bureau-launcher": "packages/launcher/src/main.ts",
+  "bureau-first-boot": "packages/first-boot/src/main.ts",
   "bureau-daemon": "packages/daemon/src/main.ts",
   "bureau-proxy": "packages/proxy/src/main.ts",
   "bureau-homeserver": "packages/homeserver/src/main.ts",

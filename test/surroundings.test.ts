@@ -93,6 +93,7 @@ const ends: Record<keyof typeof programs, readonly string[]> = {
   bureau: ["version"],
   "bureau-supervisor": ["--help"],
   "bureau-launcher": ["--version"],
+  "bureau-first-boot": ["--version"],
   "bureau-daemon": ["--version"],
   "bureau-homeserver": ["--data-dir", "/dev/null"],
   "bureau-proxy": ["--sandbox", "x", "--run-dir", "/nonexistent"],

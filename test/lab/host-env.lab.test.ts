@@ -40,6 +40,7 @@ test("Nix makes a complete build, which runs, even through links", async () => {
     "bureau-bin",
     "bureau-bridge",
     "bureau-daemon",
+    "bureau-first-boot",
     "bureau-greeter",
     "bureau-homeserver",
     "bureau-host-env",

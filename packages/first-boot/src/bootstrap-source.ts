@@ -6,7 +6,7 @@ import { Secret } from "@bureau/kit/secret";
 import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { InputError } from "@bureau/schema/parse";
 import { isoTimestamp, object, optional, pipe, regex, safeParse, string } from "valibot";
-import type { LauncherConfig } from "@bureau/launcher/launcher-config";
+import type { FirstBootConfig } from "./first-boot-config.ts";
 
 export type BootstrapSource = {
   readonly kind: "bootstrap" | "registration";
@@ -29,13 +29,13 @@ const BootstrapFileSchema = object({
 });
 
 /** @throws BureauError when neither source was given, it cannot be read, it is for another machine, or it has expired */
-export function readBootstrapSource(config: LauncherConfig, clock: Clock): BootstrapSource {
+export function readBootstrapSource(config: FirstBootConfig, clock: Clock): BootstrapSource {
   const { bootstrapFile, registrationTokenFile } = config;
   if (bootstrapFile !== undefined) return readBootstrapFile(config, bootstrapFile, clock);
   if (registrationTokenFile === undefined)
     throw new BureauError(
       "invalid-input",
-      `The machine "${config.machine}" has not joined its fleet yet, and was given no way to`,
+      `The machine "${config.machine}" has not joined its fleet, and no bootstrap file or registration token is given`,
       {
         hint: "give --bootstrap-file (made by: bureau machine provision) or --registration-token-file",
       },
@@ -50,7 +50,7 @@ export function readBootstrapSource(config: LauncherConfig, clock: Clock): Boots
   };
 }
 
-function readBootstrapFile(config: LauncherConfig, path: string, clock: Clock): BootstrapSource {
+function readBootstrapFile(config: FirstBootConfig, path: string, clock: Clock): BootstrapSource {
   const file = parseBootstrapFile(readSecretFile(path, "bootstrap file"), path);
   const wanted = { machine_name: config.machine, server_name: config.serverName, fleet_prefix: config.fleet };
   for (const [field, value] of Object.entries(wanted) as [keyof typeof wanted, string][])

@@ -4,20 +4,22 @@ import { join } from "node:path";
 import { startHomeserver } from "@bureau/homeserver/homeserver";
 import { systemClock } from "@bureau/kit/clock";
 import { Secret } from "@bureau/kit/secret";
+import { hasBooted } from "@bureau/launcher/first-boot-process";
+import { login, registerWithToken } from "@bureau/matrix/auth";
+import { egressFetch } from "@bureau/os/egress";
 import { silentLog } from "@bureau/os/log";
-import { parseFleet, parseMachine, parseServerName } from "@bureau/schema/refs";
+import { parseFleet, parseMachine, parseServerName, userIdOf } from "@bureau/schema/refs";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
-import type { LauncherConfig } from "@bureau/launcher/launcher-config";
-import { firstBoot, hasBooted } from "./first-boot.ts";
-import { HomeserverApi, type LoginSession } from "./homeserver-api.ts";
-import { forgetOldLife } from "./forget-old-membership.ts";
+import { firstBoot } from "./first-boot.ts";
+import type { FirstBootConfig } from "./first-boot-config.ts";
+import { forgetOldMembership } from "./forget-old-membership.ts";
 
 const fleet = parseFleet("bureau/fleet/test");
 const server = parseServerName("bureau.test");
 const never = new AbortController().signal;
 const root = mkdtempSync("/tmp/fb-");
 let homeserver: Awaited<ReturnType<typeof startHomeserver>>;
-let admin: LoginSession;
+let adminToken: string;
 let machines = 0;
 const gates: { stop: () => void }[] = [];
 
@@ -31,7 +33,7 @@ beforeAll(async () => {
     },
     { log: silentLog, clock: systemClock },
   );
-  admin = await new HomeserverApi(homeserver.url, never).register("admin", "admin-password", "registration");
+  adminToken = await register("admin", "admin-password");
   const power_level_content_override = { events: { "m.bureau.machine_key": 0 } };
   for (const room_alias_name of [`${fleet}/machine`, `${fleet}/service`])
     await asAdmin("POST", "createRoom", {
@@ -48,10 +50,26 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
+/** Makes an account; returns its token. */
+async function register(username: string, password: string): Promise<string> {
+  const made = await registerWithToken({
+    homeserver: homeserver.url,
+    fetch: egressFetch,
+    username,
+    password,
+    registrationToken: "registration",
+  });
+  if (made.inUse) throw new Error(`the name "${username}" is taken`);
+  return made.token;
+}
+
+const logIn = ({ machine }: FirstBootConfig, password: string) =>
+  login({ homeserver: homeserver.url, fetch: egressFetch, user: machine, password });
+
 async function asAdmin(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
   const response = await fetch(`${homeserver.url}/_matrix/client/v3/${path}`, {
     method,
-    headers: { authorization: `Bearer ${admin.access_token}` },
+    headers: { authorization: `Bearer ${adminToken}` },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   if (!response.ok) throw new Error(`${path}: ${await response.text()}`);
@@ -59,7 +77,7 @@ async function asAdmin(method: string, path: string, body?: unknown): Promise<Re
 }
 
 /** A machine with folders of its own that has not booted. */
-function newMachine(): LauncherConfig {
+function newMachine(): FirstBootConfig {
   const dir = join(root, `m${machines++}`);
   mkdirSync(dir);
   const layout = {
@@ -74,21 +92,15 @@ function newMachine(): LauncherConfig {
     machine: parseMachine(`${fleet}/machine/${dir.split("/").at(-1)}`),
     serverName: server,
     fleet,
-    programsDir: dir,
-    proxyCommand: [],
-    proxySocket: undefined,
-    externalTerminals: false,
-    operatorsGid: undefined,
     bootstrapFile: join(dir, "bootstrap.json"),
     registrationTokenFile: undefined,
-    firstBootOnly: true,
   };
 }
 
 /** Makes the account and its bootstrap file, as provisioning does. */
-async function provision(config: LauncherConfig, fields: Record<string, string> = {}): Promise<void> {
+async function provision(config: FirstBootConfig, fields: Record<string, string> = {}): Promise<void> {
   const password = new Bun.CryptoHasher("sha256").update(config.machine).digest("hex");
-  await new HomeserverApi(homeserver.url, never).register(config.machine, password, "registration");
+  await register(config.machine, password);
   const content = {
     homeserver_url: homeserver.url,
     server_name: server,
@@ -100,19 +112,19 @@ async function provision(config: LauncherConfig, fields: Record<string, string> 
   writeFileSync(config.bootstrapFile ?? "", JSON.stringify(content), { mode: 0o600 });
 }
 
-const boot = (config: LauncherConfig, signal = never): Promise<void> =>
+const boot = (config: FirstBootConfig, signal = never): Promise<void> =>
   firstBoot(config, { clock: systemClock, log: silentLog, signal });
-const inState = (config: LauncherConfig, name: string): string => join(config.layout.stateDir, name);
-const read = (config: LauncherConfig, name: string): string => readFileSync(inState(config, name), "utf8");
+const inState = (config: FirstBootConfig, name: string): string => join(config.layout.stateDir, name);
+const read = (config: FirstBootConfig, name: string): string => readFileSync(inState(config, name), "utf8");
 
-async function publishedKey(config: LauncherConfig): Promise<unknown> {
+async function publishedKey(config: FirstBootConfig): Promise<unknown> {
   const alias = encodeURIComponent(`#${fleet}/machine:${server}`);
   const { room_id } = await asAdmin("GET", `directory/room/${alias}`);
   const key = encodeURIComponent(`${config.machine}:${server}`);
   return asAdmin("GET", `rooms/${room_id}/state/m.bureau.machine_key/${key}`);
 }
 
-async function expectBooted(config: LauncherConfig): Promise<void> {
+async function expectBooted(config: FirstBootConfig): Promise<void> {
   const session = JSON.parse(read(config, "session.json"));
   expect(session).toMatchObject({
     homeserver_url: expect.any(String),
@@ -168,18 +180,17 @@ describe("first boot with a bootstrap file", () => {
     expect(hasBooted(config.layout)).toBe(true);
     await expectBooted(config);
     expect(existsSync(config.bootstrapFile ?? "")).toBe(false);
-    const api = new HomeserverApi(homeserver.url, never);
-    expect(api.login(config.machine, password)).rejects.toMatchObject({ errcode: "M_FORBIDDEN" });
+    expect(logIn(config, password)).rejects.toMatchObject({ errcode: "M_FORBIDDEN" });
     const secret = read(config, "machine-key.txt");
     const permanent = new Bun.CryptoHasher("sha256")
       .update(`bureau-machine-permanent:${config.machine}:${secret}`)
       .digest("hex");
-    expect((await api.login(config.machine, permanent)).user_id).toBe(`@${config.machine}:${server}`);
+    expect((await logIn(config, permanent)).userId).toBe(userIdOf(config.machine, server));
   });
 
   test("without any source fails before it makes a key", async () => {
     const config = { ...newMachine(), bootstrapFile: undefined };
-    expect(boot(config)).rejects.toThrow("has not joined its fleet yet");
+    expect(boot(config)).rejects.toThrow("has not joined its fleet");
     expect(existsSync(inState(config, "machine-key.txt"))).toBe(false);
   });
 
@@ -204,7 +215,7 @@ describe("first boot with a bootstrap file", () => {
 
   test("is good until it expires, and refused afterwards before a key is made", async () => {
     const at = Date.parse("2026-06-01T12:00:00Z");
-    const bootAt = (config: LauncherConfig, now: number): Promise<void> =>
+    const bootAt = (config: FirstBootConfig, now: number): Promise<void> =>
       firstBoot(config, { clock: { ...systemClock, now: () => now }, log: silentLog, signal: never });
     const late = newMachine();
     await provision(late, { expires_at: "2026-06-01T12:00:00Z" });
@@ -229,7 +240,7 @@ describe("first boot with a bootstrap file", () => {
     const thief = newMachine();
     await provision(thief);
     const dir = join(thief.layout.stateDir, "../late");
-    const late: LauncherConfig = {
+    const late: FirstBootConfig = {
       ...thief,
       layout: { ...thief.layout, stateDir: dir },
       bootstrapFile: `${thief.bootstrapFile}.copy`,
@@ -303,7 +314,7 @@ describe("first boot that was cut off", () => {
 });
 
 test("with a registration token registers, and a second time logs in", async () => {
-  const config: LauncherConfig = { ...newMachine(), bootstrapFile: undefined };
+  const config: FirstBootConfig = { ...newMachine(), bootstrapFile: undefined };
   const file = join(root, "token");
   writeFileSync(file, "registration\n");
   await boot({ ...config, registrationTokenFile: file });
@@ -312,34 +323,37 @@ test("with a registration token registers, and a second time logs in", async () 
   await boot({ ...config, registrationTokenFile: file });
   await expectBooted(config);
   writeFileSync(file, "wrong");
-  const other: LauncherConfig = { ...newMachine(), bootstrapFile: undefined, registrationTokenFile: file };
+  const other: FirstBootConfig = { ...newMachine(), bootstrapFile: undefined, registrationTokenFile: file };
   expect(boot(other)).rejects.toThrow("Cannot register");
 });
 
 describe("a bootstrap file beside a session", () => {
   const deps = { clock: systemClock, log: silentLog, signal: never };
 
-  async function booted(): Promise<LauncherConfig> {
+  async function booted(): Promise<FirstBootConfig> {
     const config = newMachine();
     await provision(config);
     await boot(config);
     return config;
   }
 
-  async function resetPassword(config: LauncherConfig, password: string): Promise<void> {
+  async function resetPassword(config: FirstBootConfig, password: string): Promise<void> {
     const user = encodeURIComponent(`@${config.machine}:${server}`);
     const response = await fetch(`${homeserver.url}/_synapse/admin/v1/reset_password/${user}`, {
       method: "POST",
-      headers: { authorization: `Bearer ${admin.access_token}` },
+      headers: { authorization: `Bearer ${adminToken}` },
       body: JSON.stringify({ new_password: password }),
     });
     expect(response.status).toBe(200);
   }
 
-  function place(config: LauncherConfig, password: string): void {
+  function place(config: FirstBootConfig, password: string): void {
     const content = {
-      ...{ homeserver_url: homeserver.url, server_name: server, machine_name: config.machine },
-      ...{ password, fleet_prefix: fleet },
+      homeserver_url: homeserver.url,
+      server_name: server,
+      machine_name: config.machine,
+      password,
+      fleet_prefix: fleet,
     };
     writeFileSync(config.bootstrapFile ?? "", JSON.stringify(content), { mode: 0o600 });
   }
@@ -349,7 +363,7 @@ describe("a bootstrap file beside a session", () => {
     const key = read(config, "machine-key.txt");
     await resetPassword(config, "b".repeat(64));
     place(config, "b".repeat(64));
-    await forgetOldLife(config, deps);
+    await forgetOldMembership(config, deps);
     expect(hasBooted(config.layout)).toBe(false);
     await boot(config);
     await expectBooted(config);
@@ -360,7 +374,7 @@ describe("a bootstrap file beside a session", () => {
     const config = await booted();
     const before = [read(config, "machine-key.txt"), read(config, "session.json")];
     place(config, "c".repeat(64));
-    await forgetOldLife(config, deps);
+    await forgetOldMembership(config, deps);
     expect(existsSync(config.bootstrapFile ?? "")).toBe(false);
     expect([read(config, "machine-key.txt"), read(config, "session.json")]).toEqual(before);
   });
@@ -369,7 +383,7 @@ describe("a bootstrap file beside a session", () => {
     const config = await booted();
     for (const text of ["not JSON", JSON.stringify({ machine_name: "other" })]) {
       writeFileSync(config.bootstrapFile ?? "", text);
-      await forgetOldLife(config, deps);
+      await forgetOldMembership(config, deps);
       await expectBooted(config);
       expect(readFileSync(config.bootstrapFile ?? "", "utf8")).toBe(text);
     }

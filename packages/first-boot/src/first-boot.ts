@@ -1,93 +1,103 @@
 /**
  * How a machine joins: an age key, an account whose password only that key can derive, the key published in the
- * fleet's machine room, and session.json, written last. Cut off anywhere and run again, it goes on: the key is kept,
+ * fleet's machine room, and session.json, written last. Each step can be repeated after an interruption: the key is kept,
  * and an account whose password was already changed is entered with the derived one.
  *
- * Nothing is made before a source of credentials is there, so that starting too early leaves no trace.
+ * Nothing is written before a source of credentials is there, so that a start without one leaves no trace.
  */
-import { existsSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
+import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
-import { writeDurably } from "@bureau/os/durable-file";
-import { type Layout, machineSessionFile, makePrivateDir } from "@bureau/os/layout";
+import { loadOrMakeMachineKey, type MachineKey, sha256Hex } from "@bureau/launcher/keys";
+import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
+import { isTransient, MatrixError } from "@bureau/matrix/matrix-error";
+import type { Server } from "@bureau/matrix/request";
+import { MatrixSession } from "@bureau/matrix/session";
+import { egressFetch } from "@bureau/os/egress";
+import { machineSessionFile, makePrivateDir } from "@bureau/os/layout";
+import { writeMachineSession } from "@bureau/os/session-file";
 import { eventTypes, type MachineKey as PublishedKey } from "@bureau/schema/events";
 import { aliasOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { loadOrMakeMachineKey, type MachineKey, sha256Hex } from "@bureau/launcher/keys";
-import type { LauncherConfig } from "@bureau/launcher/launcher-config";
 import { type BootstrapSource, readBootstrapSource } from "./bootstrap-source.ts";
-import { HomeserverApi, HomeserverError, type LoginSession } from "./homeserver-api.ts";
+import type { FirstBootConfig } from "./first-boot-config.ts";
 
 /** Section 12.2. */
 const FIRST_BOOT_MS_MAX = 120_000;
 
+/** The same device each time: a repeated first boot leaves no second session behind. */
+const DEVICE = { deviceId: "BUREAU_MACHINE", deviceName: "Bureau machine" };
+
 export type FirstBootDeps = { readonly clock: Clock; readonly log: Log; readonly signal: AbortSignal };
 
-export const hasBooted = (layout: Layout): boolean => existsSync(machineSessionFile(layout));
+/** The homeserver, and what ends every request to it. */
+export type Connection = Server & { readonly signal: AbortSignal };
 
-/** Resolves when session.json is written. @throws BureauError; it may be run again then */
-export async function firstBoot(config: LauncherConfig, deps: FirstBootDeps): Promise<void> {
+export const connectionTo = (homeserver: string, signal: AbortSignal): Connection => ({
+  homeserver,
+  fetch: egressFetch,
+  signal,
+});
+
+/** Resolves when session.json is written. @throws BureauError; then it may be run again */
+export async function firstBoot(config: FirstBootConfig, deps: FirstBootDeps): Promise<void> {
   const source = readBootstrapSource(config, deps.clock);
   makePrivateDir(config.layout.stateDir);
   const key = await loadOrMakeMachineKey(config.layout);
   const signal = AbortSignal.any([deps.signal, AbortSignal.timeout(FIRST_BOOT_MS_MAX)]);
-  const api = new HomeserverApi(source.homeserverUrl, signal);
+  const connection = connectionTo(source.homeserverUrl, signal);
   const patiently = <T>(act: () => Promise<T>): Promise<T> =>
     retry(act, {
       clock: deps.clock,
       signal,
-      isTransient: (error) => isBureauError(error) && error.code === "unavailable",
+      isTransient,
       onRetry: (error, waitMs) =>
         deps.log.warn("first-boot.waiting", "first boot waits for the homeserver", { error, waitMs }),
     });
-  const session = await patiently(() => enterAccount(api, config, source, key));
+  const { userId, token } = await patiently(() => enterAccount(connection, config, source, key));
   const expected = userIdOf(config.machine, config.serverName);
-  if (session.user_id !== expected)
-    throw new BureauError(
-      "conflict",
-      `The homeserver calls this machine "${session.user_id}", not "${expected}"`,
-      {
-        hint: "check --server-name",
-      },
-    );
-  await patiently(() => publishKey(api.as(session), config, key, deps.log));
-  const content = {
-    homeserver_url: source.homeserverUrl,
-    user_id: session.user_id,
-    access_token: session.access_token,
-  };
-  writeDurably(machineSessionFile(config.layout), JSON.stringify(content), 0o600);
+  if (userId !== expected)
+    throw new BureauError("conflict", `The homeserver calls this machine "${userId}", not "${expected}"`, {
+      hint: "check --server-name",
+    });
+  const session = new MatrixSession({ ...connection, userId, token });
+  await patiently(() => publishKey(session, config, key, deps.log));
+  writeMachineSession(machineSessionFile(config.layout), {
+    homeserver: source.homeserverUrl,
+    userId,
+    token,
+  });
   if (source.disposableFile !== undefined) removeBootstrapFile(source.disposableFile, deps.log);
-  deps.log.info("first-boot.done", "first boot done", { user: session.user_id, publicKey: key.publicKey });
+  deps.log.info("first-boot.done", "first boot done", { user: userId, publicKey: key.publicKey });
 }
 
 function enterAccount(
-  api: HomeserverApi,
-  config: LauncherConfig,
+  connection: Connection,
+  config: FirstBootConfig,
   source: BootstrapSource,
   key: MachineKey,
-): Promise<LoginSession> {
+): Promise<Granted> {
   return source.kind === "bootstrap"
-    ? enterWithBootstrap(api, config, source, key)
-    : enterWithToken(api, config, source.secret.reveal());
+    ? enterWithBootstrap(connection, config, source, key)
+    : enterWithToken(connection, config, source.secret.reveal());
 }
 
 async function enterWithBootstrap(
-  api: HomeserverApi,
-  config: LauncherConfig,
+  connection: Connection,
+  config: FirstBootConfig,
   source: BootstrapSource,
   key: MachineKey,
-): Promise<LoginSession> {
+): Promise<Granted> {
   const permanent = key.permanentPassword(config.machine).reveal();
   const oneTime = source.secret.reveal();
-  let session: LoginSession;
+  let granted: Granted;
   try {
-    session = await api.login(config.machine, oneTime);
+    granted = await enter(connection, config, oneTime);
   } catch (error) {
     if (!isWrongPassword(error)) throw error;
-    // Either an earlier first boot of ours got past the change, or somebody else used the file.
-    return await api.login(config.machine, permanent).catch((second: unknown) => {
+    // Either an earlier first boot of this machine changed it, or another machine used the file.
+    return await enter(connection, config, permanent).catch((second: unknown) => {
       if (!isWrongPassword(second)) throw second;
       throw new BureauError("unauthorized", `The bootstrap file of "${config.machine}" was used already`, {
         hint: "if that was not you, revoke the machine; then provision it again: bureau machine provision",
@@ -95,39 +105,54 @@ async function enterWithBootstrap(
       });
     });
   }
-  await api.as(session).changePassword(config.machine, oneTime, permanent);
-  return session;
+  await new MatrixSession({ ...connection, ...granted }).changePassword(oneTime, permanent);
+  return granted;
 }
 
+/** @throws MatrixError for which {@link isWrongPassword} holds */
+export const enter = (
+  connection: Connection,
+  { machine }: Pick<FirstBootConfig, "machine">,
+  password: string,
+): Promise<Granted> => login({ ...connection, ...DEVICE, user: machine, password });
+
 async function enterWithToken(
-  api: HomeserverApi,
-  config: LauncherConfig,
-  token: string,
-): Promise<LoginSession> {
-  const password = sha256Hex(`bureau-machine-password:${config.machine}:${token}`);
-  try {
-    return await api.register(config.machine, password, token);
-  } catch (error) {
-    if (!(error instanceof HomeserverError && error.errcode === "M_USER_IN_USE")) throw error;
-    return await api.login(config.machine, password);
-  }
+  connection: Connection,
+  config: FirstBootConfig,
+  registrationToken: string,
+): Promise<Granted> {
+  const password = sha256Hex(`bureau-machine-password:${config.machine}:${registrationToken}`);
+  const registered = await registerWithToken({
+    ...connection,
+    ...DEVICE,
+    username: config.machine,
+    password,
+    registrationToken,
+  });
+  return registered.inUse ? await enter(connection, config, password) : registered;
 }
 
 export const isWrongPassword = (error: unknown): boolean =>
-  error instanceof HomeserverError && (error.status === 401 || error.status === 403);
+  error instanceof MatrixError && (error.status === 401 || error.status === 403);
 
 async function publishKey(
-  api: HomeserverApi,
-  config: LauncherConfig,
+  session: MatrixSession,
+  config: FirstBootConfig,
   key: MachineKey,
   log: Log,
 ): Promise<void> {
-  const machines = await api.join(aliasOf(rooms.fleetMachines(config.fleet), config.serverName));
   const content: PublishedKey = { algorithm: "age-x25519", public_key: key.publicKey };
-  const stateKey = stateKeyOf(userIdOf(config.machine, config.serverName));
-  await api.putState(machines, eventTypes.machineKey, stateKey, content);
   try {
-    await api.join(aliasOf(rooms.fleetServices(config.fleet), config.serverName));
+    const machines = await session.joinRoom(aliasOf(rooms.fleetMachines(config.fleet), config.serverName));
+    await session.putState(machines, eventTypes.machineKey, stateKeyOf(session.userId), content);
+  } catch (error) {
+    if (!(error instanceof MatrixError && error.code === "forbidden")) throw error;
+    throw new BureauError("forbidden", error.message, {
+      hint: `an administrator provisions the machine: bureau machine provision ${config.machine}`,
+    });
+  }
+  try {
+    await session.joinRoom(aliasOf(rooms.fleetServices(config.fleet), config.serverName));
   } catch (error) {
     log.warn("first-boot.room-failed", "cannot join the fleet's service room yet; the daemon will", {
       error,
@@ -139,13 +164,9 @@ export function removeBootstrapFile(path: string, log: Log): void {
   try {
     rmSync(path, { force: true });
   } catch (error) {
-    log.warn(
-      "first-boot.file-undeleted",
-      "cannot delete the bootstrap file; its password is worth nothing any more",
-      {
-        path,
-        error: messageOf(error),
-      },
-    );
+    log.warn("first-boot.file-undeleted", "cannot delete the bootstrap file; its password no longer works", {
+      path,
+      error: messageOf(error),
+    });
   }
 }

@@ -1,42 +1,46 @@
 /**
- * A machine that left its fleet and was provisioned anew finds a bootstrap file beside its old session. Only a file whose
- * one-time password works means that: then old key and session go, and it joins as a new machine would. A file left over
- * from the boot that made the session is removed. Whatever else is wrong with it, the machine goes on as it is.
+ * A machine that left its fleet and was provisioned again finds a bootstrap file beside its old session. Only a file whose
+ * one-time password works means that: then the old key and session are removed, and it joins as a new machine does. A file
+ * left over from the boot that made the session is removed. After any other fault of the file the machine keeps its session.
  */
 import { existsSync } from "node:fs";
 import { messageOf } from "@bureau/kit/errors";
+import { hasBooted } from "@bureau/launcher/first-boot-process";
 import { removeDurably } from "@bureau/os/durable-file";
 import { machineKeyFile, machinePublicKeyFile, machineSessionFile } from "@bureau/os/layout";
-import type { LauncherConfig } from "@bureau/launcher/launcher-config";
 import { readBootstrapSource } from "./bootstrap-source.ts";
-import { type FirstBootDeps, hasBooted, isWrongPassword, removeBootstrapFile } from "./first-boot.ts";
-import { HomeserverApi } from "./homeserver-api.ts";
+import {
+  connectionTo,
+  enter,
+  type FirstBootDeps,
+  isWrongPassword,
+  removeBootstrapFile,
+} from "./first-boot.ts";
+import type { FirstBootConfig } from "./first-boot-config.ts";
 
-/** The machine waits this long for a homeserver that is away, then goes on with what it has. */
+/** Longest wait for a homeserver that does not answer; then the machine keeps its session. */
 const LOGIN_MS_MAX = 10_000;
 
-export async function forgetOldLife(config: LauncherConfig, deps: FirstBootDeps): Promise<void> {
-  const { bootstrapFile, layout, machine } = config;
+export async function forgetOldMembership(config: FirstBootConfig, deps: FirstBootDeps): Promise<void> {
+  const { bootstrapFile, layout } = config;
   if (bootstrapFile === undefined || bootstrapFile === "-") return;
   if (!hasBooted(layout) || !existsSync(bootstrapFile)) return;
   try {
     const source = readBootstrapSource(config, deps.clock);
     const signal = AbortSignal.any([deps.signal, AbortSignal.timeout(LOGIN_MS_MAX)]);
-    await new HomeserverApi(source.homeserverUrl, signal).login(machine, source.secret.reveal());
+    await enter(connectionTo(source.homeserverUrl, signal), config, source.secret.reveal());
   } catch (error) {
     if (isWrongPassword(error)) {
       deps.log.warn(
         "first-boot.file-used",
-        "the bootstrap file was used already; this machine goes on with its session",
-        {
-          path: bootstrapFile,
-        },
+        "the bootstrap file was used already; this machine keeps its session",
+        { path: bootstrapFile },
       );
       return removeBootstrapFile(bootstrapFile, deps.log);
     }
     deps.log.warn(
       "first-boot.file-unusable",
-      "cannot use the bootstrap file that lies here; this machine goes on with its session",
+      "cannot use the bootstrap file; this machine keeps its session",
       {
         path: bootstrapFile,
         error: messageOf(error),
@@ -44,7 +48,7 @@ export async function forgetOldLife(config: LauncherConfig, deps: FirstBootDeps)
     );
     return;
   }
-  deps.log.info("first-boot.reprovisioned", "provisioned anew: the old key and session are forgotten");
+  deps.log.info("first-boot.reprovisioned", "provisioned again: the old key and session are removed");
   // The session last: until it is gone, this is done again.
   for (const path of [machineKeyFile(layout), machinePublicKeyFile(layout), machineSessionFile(layout)])
     removeDurably(path);

@@ -5,36 +5,32 @@ import { BureauError } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { groupIdOf } from "@bureau/os/group-id";
 import { systemHost } from "@bureau/os/layout";
-import { type MachineConfig, parseMachineFlags } from "@bureau/os/machine-flags";
+import { HOMESERVER_DEFAULT, type MachineConfig, parseMachineFlags } from "@bureau/os/machine-flags";
 import { ownBuild } from "@bureau/os/own-build";
 import { LOCALPART_BYTES_MAX, localpartBytesMaxFor } from "@bureau/schema/refs";
+import { type JoinSource, joinFlags, joinSourceOf } from "./join-flags.ts";
 
-export type LauncherConfig = MachineConfig & {
-  /** The built programs: `bin/bureau-proxy` is started from it, and sandboxes see it read-only. */
-  readonly programsDir: string;
-  /** How a proxy is started, before its own arguments. Default `[<programsDir>/bin/bureau-proxy]`. */
-  readonly proxyCommand: readonly string[];
-  /** A socket that starts a proxy for each connection, in a unit of its own; undefined: proxies are our children. */
-  readonly proxySocket: string | undefined;
-  /** The terminal server is a unit of its own: it is waited for, never started. */
-  readonly externalTerminals: boolean;
-  /** Whose members may reach services; undefined: nobody but us. */
-  readonly operatorsGid: number | undefined;
-  /** `-` is standard input. */
-  readonly bootstrapFile: string | undefined;
-  readonly registrationTokenFile: string | undefined;
-  readonly firstBootOnly: boolean;
-};
-
-/** The reference's own default (section 9.11). */
-const HOMESERVER_DEFAULT = "http://localhost:6167";
+export type LauncherConfig = MachineConfig &
+  JoinSource & {
+    /** The built programs: `bin/bureau-proxy` is started from it, and sandboxes see it read-only. */
+    readonly programsDir: string;
+    /** How a proxy is started, before its own arguments. Default `[<programsDir>/bin/bureau-proxy]`. */
+    readonly proxyCommand: readonly string[];
+    /** A socket that starts a proxy for each connection, in a unit of its own; undefined: proxies are our children. */
+    readonly proxySocket: string | undefined;
+    /** The terminal server is a unit of its own: it is waited for, never started. */
+    readonly externalTerminals: boolean;
+    /** Whose members may reach services; undefined: nobody but us. */
+    readonly operatorsGid: number | undefined;
+    /** Join the fleet and exit. */
+    readonly firstBootOnly: boolean;
+  };
 
 /** Parses flags; the string `version` when only that was asked for. @throws BureauError or RefError */
 export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "version" {
   const parsed = parseMachineFlags(args, {
     "programs-dir": { type: "string" },
-    "bootstrap-file": { type: "string" },
-    "registration-token-file": { type: "string" },
+    ...joinFlags,
     "first-boot-only": { type: "boolean", default: false },
     "operators-group": { type: "string", default: "" },
     "proxy-socket": { type: "string" },
@@ -42,11 +38,6 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
   });
   if (parsed === "version") return "version";
   const { machine, values } = parsed;
-  if (values["bootstrap-file"] !== undefined && values["registration-token-file"] !== undefined)
-    throw new BureauError(
-      "invalid-input",
-      "--bootstrap-file and --registration-token-file exclude each other",
-    );
   const programsDir = resolve(values["programs-dir"] ?? ownBuild(import.meta.dirname));
   return {
     ...machine,
@@ -56,8 +47,7 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
     proxySocket: values["proxy-socket"],
     externalTerminals: values["external-terminals"],
     operatorsGid: groupId(values["operators-group"]),
-    bootstrapFile: values["bootstrap-file"],
-    registrationTokenFile: values["registration-token-file"],
+    ...joinSourceOf(values),
     firstBootOnly: values["first-boot-only"],
   };
 }

@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { runtimeCommand } from "@bureau/os/runtime-command";
+import { bureauCommand } from "@bureau/testkit/bureau";
 
 const root = mkdtempSync("/tmp/lm-");
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -18,6 +19,8 @@ const folders = (runDir = join(root, "run")): string[] => [
   runDir,
   "--state-dir",
   join(root, "state"),
+  "--programs-dir",
+  join(bureauCommand, "../.."),
 ];
 
 test("--version prints the version and nothing else", () => {

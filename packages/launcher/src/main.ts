@@ -1,15 +1,13 @@
-/** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
+/** `bureau-launcher`: flags, first boot when it is due, the lock, then the launcher until it is told to stop. */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { onRateLimitWait } from "@bureau/kit/rate-limit";
 import { reapInheritedChildren } from "@bureau/os/exec";
 import { machineKeyFile, machineSessionFile } from "@bureau/os/layout";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
 import { configOrExit } from "@bureau/os/machine-flags";
 import { joinSessionKeyring, makeUndumpable } from "@bureau/os/posix";
 import { feedWatchdog, notifyServiceManager } from "@bureau/os/systemd";
-import { firstBoot, hasBooted } from "@bureau/first-boot/first-boot";
-import { forgetOldLife } from "@bureau/first-boot/forget-old-membership";
+import { needsFirstBoot, runFirstBoot } from "./first-boot-process.ts";
 import { takeInstanceLock } from "./instance-lock.ts";
 import { loadMachineKey, printNewKey } from "./keys.ts";
 import { startLauncher } from "./launcher.ts";
@@ -25,15 +23,13 @@ async function main(context: ProgramContext): Promise<number> {
   if (typeof config === "number") return config;
   const { log, signal } = context;
   warnOfLongRunDir(config, log);
-  onRateLimitWait((wait) =>
-    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
-  );
   joinSessionKeyring();
   using _children = reapInheritedChildren();
+  if (config.firstBootOnly || needsFirstBoot(config)) {
+    const code = await runFirstBoot(config, signal);
+    if (config.firstBootOnly || code !== exitCodes.ok || signal.aborted) return code;
+  }
   using lock = takeInstanceLock(config.layout);
-  await forgetOldLife(config, { clock: systemClock, log, signal });
-  if (!hasBooted(config.layout)) await firstBoot(config, { clock: systemClock, log, signal });
-  if (config.firstBootOnly || signal.aborted) return exitCodes.ok;
   const key = await loadMachineKey(config.layout);
   if (key === undefined)
     throw new BureauError(

@@ -11,9 +11,17 @@ export type Granted = { readonly userId: UserId; readonly token: string; readonl
 
 type Where = Server & { readonly signal?: AbortSignal };
 
+/** The device of the session; a homeserver that knows the ID replaces that device's session. */
+type Device = { readonly deviceId?: string; readonly deviceName?: string };
+
+const deviceFields = ({ deviceId, deviceName }: Device): Record<string, string> => ({
+  ...(deviceId === undefined ? {} : { device_id: deviceId }),
+  ...(deviceName === undefined ? {} : { initial_device_display_name: deviceName }),
+});
+
 /** Logs in with a password. @throws MatrixError `forbidden` when user or password is wrong */
 export async function login(
-  options: Where & { readonly user: string; readonly password: string; readonly deviceName?: string },
+  options: Where & { readonly user: string; readonly password: string } & Device,
 ): Promise<Granted> {
   const answer = await matrixRequest({
     ...options,
@@ -24,7 +32,7 @@ export async function login(
       type: "m.login.password",
       identifier: { type: "m.id.user", user: options.user },
       password: options.password,
-      ...(options.deviceName === undefined ? {} : { initial_device_display_name: options.deviceName }),
+      ...deviceFields(options),
     },
   });
   return granted(answer, "answer to login");
@@ -42,8 +50,7 @@ export async function registerWithToken(
     readonly username: string;
     readonly password: string;
     readonly registrationToken: string;
-    readonly deviceName?: string;
-  },
+  } & Device,
 ): Promise<Registration> {
   const register = (auth: Record<string, unknown> | undefined): Promise<unknown> =>
     matrixRequest({
@@ -54,7 +61,7 @@ export async function registerWithToken(
       body: {
         username: options.username,
         password: options.password,
-        ...(options.deviceName === undefined ? {} : { initial_device_display_name: options.deviceName }),
+        ...deviceFields(options),
         ...(auth === undefined ? {} : { auth }),
       },
     });

@@ -7,9 +7,9 @@ import * as v from "valibot";
 import { MatrixError } from "./matrix-error.ts";
 
 const ChallengeSchema = v.object({
-  session: v.string(),
+  session: v.optional(v.string()),
   flows: v.array(v.object({ stages: v.array(v.string()) })),
-  completed: v.optional(v.array(v.string()), () => []),
+  completed: v.nullish(v.array(v.string()), () => []),
   errcode: v.optional(v.string()),
 });
 
@@ -38,7 +38,8 @@ export async function withInteractiveAuth<T>(
           status: 401,
           body: error.body,
         });
-      auth = { type: next, session: challenge.output.session, ...answers[next] };
+      const { session } = challenge.output;
+      auth = { type: next, ...(session === undefined ? {} : { session }), ...answers[next] };
     }
   }
   throw new MatrixError("unauthorized", `The homeserver asked for more than ${STAGES_MAX} login stages`);

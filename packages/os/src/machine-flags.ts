@@ -30,6 +30,9 @@ export type MachineConfig = {
   readonly fleet: FleetLocalpart;
 };
 
+/** The reference's own default (section 9.11). */
+export const HOMESERVER_DEFAULT = "http://localhost:6167";
+
 const sharedOptions = {
   homeserver: { type: "string", default: "" },
   "machine-name": { type: "string" },
@@ -104,6 +107,14 @@ function required(value: string | undefined, flag: string): string {
   if (value !== undefined && value !== "") return value;
   throw new BureauError("invalid-input", `${flag} is missing`);
 }
+
+/** The flags that {@link parseMachineFlags} reads back as the same machine. */
+export const machineArguments = (machine: MachineConfig): string[] => [
+  ...(machine.homeserverUrl === "" ? [] : ["--homeserver", machine.homeserverUrl]),
+  ...["--machine-name", machine.machine, "--server-name", machine.serverName, "--fleet", machine.fleet],
+  ...["--run-dir", machine.layout.runDir, "--state-dir", machine.layout.stateDir],
+  ...["--workspace-root", machine.layout.workspaceRoot, "--cache-root", machine.layout.cacheRoot],
+];
 
 /** What `parse` makes of the command line, or the exit code when there is nothing to run. Says which, and why. */
 export function configOrExit<Config extends object>(

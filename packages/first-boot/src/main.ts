@@ -1,0 +1,28 @@
+/** `bureau-first-boot`: joins the machine to its fleet, unless it has joined. Ends once the session file is written. */
+import { systemClock } from "@bureau/kit/clock";
+import { onRateLimitWait } from "@bureau/kit/rate-limit";
+import { hasBooted } from "@bureau/launcher/first-boot-process";
+import { takeInstanceLock } from "@bureau/launcher/instance-lock";
+import { exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
+import { configOrExit } from "@bureau/os/machine-flags";
+import { joinSessionKeyring, makeUndumpable } from "@bureau/os/posix";
+import { firstBoot } from "./first-boot.ts";
+import { parseFirstBootFlags } from "./first-boot-config.ts";
+import { forgetOldMembership } from "./forget-old-membership.ts";
+
+async function main(context: ProgramContext): Promise<number> {
+  makeUndumpable();
+  const config = configOrExit(context, parseFirstBootFlags);
+  if (typeof config === "number") return config;
+  const { log, signal } = context;
+  onRateLimitWait((wait) =>
+    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
+  );
+  joinSessionKeyring();
+  using _lock = takeInstanceLock(config.layout);
+  await forgetOldMembership(config, { clock: systemClock, log, signal });
+  if (!hasBooted(config.layout)) await firstBoot(config, { clock: systemClock, log, signal });
+  return exitCodes.ok;
+}
+
+await runProgram("bureau-first-boot", main);

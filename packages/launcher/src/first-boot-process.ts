@@ -1,0 +1,40 @@
+/**
+ * First boot as the launcher sees it: a program of its own that joins the fleet, because it speaks HTTP and the launcher
+ * does not. It runs with the launcher's user, credentials and standard input, and ends before the launcher opens the key.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import { type Layout, machineSessionFile } from "@bureau/os/layout";
+import { exitCodes } from "@bureau/os/lifecycle";
+import { machineArguments } from "@bureau/os/machine-flags";
+import { joinArguments } from "./join-flags.ts";
+import type { LauncherConfig } from "./launcher-config.ts";
+
+/** True once the machine has joined its fleet: the session file is written last. */
+export const hasBooted = (layout: Layout): boolean => existsSync(machineSessionFile(layout));
+
+/** True for a machine that has not joined, and for one with a bootstrap file beside its session. */
+export const needsFirstBoot = ({ layout, bootstrapFile }: LauncherConfig): boolean =>
+  !hasBooted(layout) || (bootstrapFile !== undefined && bootstrapFile !== "-" && existsSync(bootstrapFile));
+
+/** Runs first boot to its end, which `signal` hastens. Returns its exit code; it has logged why. */
+export async function runFirstBoot(config: LauncherConfig, signal: AbortSignal): Promise<number> {
+  const program = join(config.programsDir, "bin", "bureau-first-boot");
+  let child: Bun.Subprocess;
+  try {
+    child = Bun.spawn([program, ...machineArguments(config), ...joinArguments(config)], {
+      stdio: ["inherit", "inherit", "inherit"],
+    });
+  } catch (error) {
+    throw new BureauError("failed", `Cannot start "${program}": ${messageOf(error)}`, {
+      hint: "--programs-dir names a whole build; in a checkout: npm run build",
+    });
+  }
+  const stop = (): void => child.kill("SIGTERM");
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
+  await child.exited;
+  signal.removeEventListener("abort", stop);
+  return child.exitCode ?? exitCodes.failed;
+}
