@@ -12,7 +12,8 @@ export const forbidden: Readonly<Record<string, readonly string[]>> = {
 
 /** Programs that open no HTTP connection: what holds the machine's key talks to local sockets alone. */
 const withoutHttp: readonly string[] = ["bureau-launcher"];
-const httpClient = /\bfetch\s*\(|["']node:https?2?["']|\bnew (?:XMLHttpRequest|WebSocket|EventSource)\b/u;
+const httpClient =
+  /\bfetch\s*\(|(?:from|require\(|import\()\s*["'](?:node:)?https?2?["']|\bnew (?:XMLHttpRequest|WebSocket|EventSource)\b/u;
 
 /** Package (`kit`, or a third party's name) → modules, and bytes they have in the minified bundle. */
 export type Closure = ReadonlyMap<string, { readonly modules: number; readonly bytes: number }>;
