@@ -6,8 +6,8 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { TestLauncher } from "@bureau/launcher/testing/launcher-fixture";
 import { groupOf } from "@bureau/launcher/limits/control-groups";
+import { TestLauncher } from "@bureau/launcher/testing/launcher-fixture";
 import { tmuxSocket } from "@bureau/os/layout";
 
 /** `terminals`: a pipe that takes the socket's path for a terminal server that was put into its group before. */

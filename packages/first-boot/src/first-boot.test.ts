@@ -236,7 +236,7 @@ describe("first boot with a bootstrap file", () => {
     expect(boot(config)).rejects.toThrow("missing or malformed: expires_at");
   });
 
-  test("that somebody used already fails loudly and leaves no session", async () => {
+  test("that another machine used already fails and leaves no session", async () => {
     const thief = newMachine();
     await provision(thief);
     const dir = join(thief.layout.stateDir, "../late");
@@ -286,7 +286,7 @@ describe("first boot that was cut off", () => {
   // login, two rounds of the password change, join, publish, join: six requests.
   for (const request of [1, 2, 3, 4, 5, 6])
     for (const when of ["before", "after"] as const)
-      test(`${when} request ${request} goes on when it is run again`, async () => {
+      test(`${when} request ${request} completes when it is run again`, async () => {
         const config = newMachine();
         const crash = new AbortController();
         const url = cutAt(request, when, () => crash.abort());
@@ -305,7 +305,7 @@ describe("first boot that was cut off", () => {
         await expectBooted(config);
       });
 
-  test("for a moment by the network alone waits and goes on by itself", async () => {
+  test("for a moment by the network alone waits and completes by itself", async () => {
     const config = newMachine();
     await provision(config, { homeserver_url: cutAt(2, "before", () => {}) });
     await boot(config);
@@ -370,7 +370,7 @@ describe("a bootstrap file beside a session", () => {
     expect(read(config, "machine-key.txt")).not.toBe(key);
   });
 
-  test("that was used already is removed, and the machine goes on", async () => {
+  test("that was used already is removed, and the machine keeps its session", async () => {
     const config = await booted();
     const before = [read(config, "machine-key.txt"), read(config, "session.json")];
     place(config, "c".repeat(64));
