@@ -104,17 +104,20 @@ const neededToTheEnd: readonly string[] = [systemHost.configDir, systemHost.back
 /** Everything in it is removed, except names from before the installation. */
 const isEmptied = (path: string): boolean => ownFolders.includes(path) || dataFolders.includes(path);
 
+/** Reads a folder only when the answer depends on it: the caller of a dry run may not read all of them. */
 function whyStays(own: FolderEntry, moment: Moment): Stay | undefined {
   const { path, before } = own;
-  const names = moment.namesIn(path);
-  if (dataFolders.includes(path) && moment.options.data === "keep" && (names?.length ?? 0) > 0)
+  const { options, namesIn, needsBackups, entries } = moment;
+  if (dataFolders.includes(path) && options.data === "keep" && (namesIn(path)?.length ?? 0) > 0)
     return { reason: "asked", why: "--keep-data" };
-  if (path === systemHost.backupsDir && moment.needsBackups())
+  if (path === systemHost.backupsDir && needsBackups())
     return { reason: "needed", why: "it holds backups that are not restored yet" };
-  if (before !== undefined || isEmptied(path) || names === undefined) return undefined;
+  if (before !== undefined || isEmptied(path)) return undefined;
+  const names = namesIn(path);
+  if (names === undefined) return undefined;
   return path === systemHost.configDir
-    ? whyConfigDirStays(path, names, moment.entries)
-    : whyNotEmpty(path, names, moment.entries);
+    ? whyConfigDirStays(path, names, entries)
+    : whyNotEmpty(path, names, entries);
 }
 
 /** Why a folder with these names in it stays; undefined when it can go. Pure. */
