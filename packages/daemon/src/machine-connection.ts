@@ -44,6 +44,9 @@ export type ConnectionDeps = Facts &
     readonly onState: (state: ConnectionState) => void;
   };
 
+/** State in rooms changed, rooms were left, or the machine was invited to one and may now be able to join others. */
+export type RoomsChange = { readonly left: readonly RoomId[]; readonly invited: boolean };
+
 /** Why nothing is decided at the moment; undefined while in sync. */
 export type ConnectionState = {
   readonly kind: "starting" | "online" | "disconnected";

@@ -18,8 +18,9 @@ async function main(context: ProgramContext): Promise<number> {
   );
   using _children = reapInheritedChildren();
   using _watchdog = feedWatchdog();
-  await using daemon = await startDaemon(config, {
-    ...{ clock: systemClock, log, random: Math.random, args: context.args },
+  const runtime = { clock: systemClock, random: Math.random, log };
+  await using daemon = await startDaemon(config, runtime, {
+    args: context.args,
     onStatus: (status) => notifyServiceManager({ status }),
   });
   void daemon.ready.then((status) => notifyServiceManager({ ready: true, status }));

@@ -137,6 +137,11 @@ export class RoomStateStore implements RoomStates {
     return [...this.#rooms.keys()];
   }
 
+  /** How many state events of each type the room has, those that do not count included. */
+  counts(id: RoomId): Record<string, number> {
+    return Object.fromEntries([...(this.#rooms.get(id) ?? [])].map(([type, keys]) => [type, keys.size]));
+  }
+
   /** Before an initial sync: drops all rooms. From then on keeps only events that `keeps` accepts. */
   begin(keeps: Keeps = () => true): void {
     this.#rooms.clear();

@@ -58,6 +58,11 @@ export class HealthMonitor implements Disposable {
     return { state: check === undefined ? undefined : "starting", hasPassed: false };
   }
 
+  /** The health of each principal that is watched. */
+  view(): Record<PrincipalName, Health> {
+    return Object.fromEntries([...this.#entries].map(([account, { health }]) => [account, health]));
+  }
+
   /**
    * Watches what runs and has an entry in `checks`, which is undefined for one without a health check. What runs and
    * has none is watched as before, so that a principal that is being acted on is not forgotten.

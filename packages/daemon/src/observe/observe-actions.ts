@@ -1,6 +1,13 @@
 /** The actions of observe.sock: what this machine does, who may see which principal, and what a terminal says. */
 import { BureauError } from "@bureau/kit/errors";
-import type { LogsReplySchema, MachineReport, ObserveRequest } from "@bureau/schema/observe-wire";
+import {
+  type DebugPart,
+  type DebugReply,
+  debugParts,
+  type LogsReplySchema,
+  type MachineReport,
+  type ObserveRequest,
+} from "@bureau/schema/observe-wire";
 import {
   type MachineLocalpart,
   type PrincipalName,
@@ -25,12 +32,14 @@ export type ObserveDeps = {
   readonly ready: () => Promise<unknown>;
   readonly authorize: Authorize;
   readonly userOf: (name: PrincipalName) => UserId;
+  readonly viewsOf: (part: DebugPart) => DebugReply["view"];
   readonly launcher: Launcher;
   readonly tokens: TokenVerifier;
 };
 
 export function observeActions(deps: ObserveDeps): Record<string, ObserveAction> {
   return {
+    debug: async (request) => ({ reply: debugFor(deps, request) }),
     status: async () => ({ reply: await deps.report() }),
     list: async (request) => ({ reply: await listFor(deps, await actorOf(deps, request), request) }),
     logs: async (request) => ({ reply: await logsFor(deps, await actorOf(deps, request), request) }),
@@ -41,6 +50,14 @@ function actorOf(deps: ObserveDeps, request: ObserveRequest): Promise<UserId> {
   if (request.token === undefined || request.token === "")
     throw new BureauError("unauthorized", "The request has no access token", { hint: "bureau login" });
   return deps.tokens.verify(request.token);
+}
+
+function debugFor({ viewsOf }: ObserveDeps, { part }: ObserveRequest): DebugReply {
+  if (part === undefined)
+    throw new BureauError("invalid-input", "The request names no part", {
+      hint: `the parts are ${debugParts.join(", ")}`,
+    });
+  return { ok: true, part, view: viewsOf(part) };
 }
 
 /** The principals of this machine that `actor` may observe. */

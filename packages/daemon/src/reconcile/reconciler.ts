@@ -16,7 +16,7 @@ import { eventMessage } from "../event-messages/event-message.ts";
 import type { HealthMonitor } from "../health/health-monitor.ts";
 import { Wakeup } from "../wakeup.ts";
 import { ActionRunner, type ActionRunnerDeps, isRecordAction } from "./action-runner.ts";
-import { type Action, type Busy, plan } from "./plan.ts";
+import { type Action, type Busy, type Plan, type PlanInput, plan } from "./plan.ts";
 
 /** Actions under way at a time. */
 const ACTIONS_MAX = 8;
@@ -65,6 +65,7 @@ export class Reconciler {
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
   /** Stopped because the machine was asked to leave. */
   readonly #drained = new Set<PrincipalName>();
+  #lastPlan: { readonly input: PlanInput; readonly result: Plan } | undefined;
   #adopted = false;
   #listFailures = 0;
   #halted = false;
@@ -80,6 +81,21 @@ export class Reconciler {
 
   get view(): ReconcilerView {
     return this.#view;
+  }
+
+  /** The last plan and what it was made from; undefined before the first. */
+  get lastPlan(): { readonly input: PlanInput; readonly result: Plan } | undefined {
+    return this.#lastPlan;
+  }
+
+  /** How the loop stands, for people. */
+  get status() {
+    return {
+      launcherAway: this.#view.launcherAway,
+      underWay: Object.fromEntries([...this.#underWay].map(([account, { busy }]) => [account, busy])),
+      paused: this.#paused,
+      halted: this.#halted,
+    };
   }
 
   /** Resolves once {@link view} says what runs, or why that cannot be said. */
@@ -138,9 +154,10 @@ export class Reconciler {
     const desired = this.#deps.desired();
     const { state, history, health, userOf } = this.#deps;
     const now = clock.monotonic();
-    const result = plan({
-      ...{ desired, actual: sandboxes, state, history, health, busy, now, jitter: random(), userOf },
-    });
+    const jitter = random();
+    const input = { desired, actual: sandboxes, state, history, health, busy, now, jitter, userOf };
+    const result = plan(input);
+    this.#lastPlan = { input, result };
     health.follow(sandboxes, result.checks);
     const before = this.#view.sandboxes;
     const configSentAt = desired?.configSentAt;

@@ -36,6 +36,11 @@ export class RoomDirectory {
     return this.#entries.get(alias)?.lookup ?? { kind: "pending" };
   }
 
+  /** Every room that is wanted, and what is known of it. */
+  lookups(): Record<RoomAlias, RoomLookup> {
+    return Object.fromEntries([...this.#entries].map(([alias, { lookup }]) => [alias, lookup]));
+  }
+
   /** Starts looking for those not known; stops looking for those no longer wanted. Rooms once joined stay known. */
   want(aliases: ReadonlySet<RoomAlias>): void {
     for (const [alias, entry] of this.#entries) {

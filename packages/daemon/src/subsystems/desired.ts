@@ -1,0 +1,25 @@
+/** What should run on this machine, by its rooms. */
+import { localpartBytesMaxFor } from "@bureau/schema/refs";
+import { subsystem } from "../assembly/subsystem.ts";
+import { DesiredSource } from "../desired/desired-source.ts";
+import type { Messages } from "./messages.ts";
+import type { Rooms } from "./rooms.ts";
+
+export const desired = subsystem({
+  name: "desired",
+  needs: { messages: true, rooms: true },
+  start({ messages, rooms }: { messages: Messages; rooms: Rooms }, { config, hub, log }) {
+    const source = new DesiredSource({
+      machine: config.machine,
+      server: config.serverName,
+      localpartBytesMax: localpartBytesMaxFor(config.layout.runDir),
+      states: rooms.states,
+      directory: rooms.directory,
+      scope: rooms.scope,
+      notify: messages.post,
+      log,
+    });
+    hub.on("rooms.joined", ({ config }) => source.setConfigRoom(config));
+    return { part: source };
+  },
+});

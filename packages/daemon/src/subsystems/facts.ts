@@ -1,0 +1,16 @@
+/** What this machine is, as it publishes it. */
+import { version } from "@bureau/kit/version";
+import { machinePublicKeyFile } from "@bureau/os/layout";
+import { subsystem } from "../assembly/subsystem.ts";
+import { readHardware } from "../hardware/machine-info.ts";
+import type { Facts } from "../heartbeat/publish-facts.ts";
+
+export const facts = subsystem({
+  name: "facts",
+  needs: {},
+  start(_needs: object, { config, session, log }) {
+    const hardware = readHardware();
+    const part: Facts = { session, version, log, hardware, keyFile: machinePublicKeyFile(config.layout) };
+    return { part };
+  },
+});
