@@ -6,13 +6,13 @@
  * dist/builds/<id>/lib/<program>/  main.js, and what it imports only when needed
  *                  bin/<program>   runs it on runtime/bun
  *                  runtime/bun     the pinned Bun, hard-linked where the file system allows
- *                  build.json      version, the SHA-256 of every program, what the runtime is started with, and which
- *                                  formats of a machine's files they know (Nix leaves any manifest.json out of a host
- *                                  environment, so it is not called that)
+ *                  build.json      version, the SHA-256 of every program, arguments of the runtime, and the formats of a
+ *                                  machine's files that they read and write (Nix's `buildenv` leaves out any
+ *                                  manifest.json)
  * ```
  *
- * A build is never changed: what runs from one, and the sandboxes it is mounted into, keep it while a newer one is
- * made. Nothing is built while no source is newer than the last build.
+ * A build never changes: programs that run from it, and sandboxes that mount it, keep it while a newer one is made.
+ * Nothing is built while no source is newer than the last build.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -74,7 +74,7 @@ export async function build(options: { force?: boolean } = {}): Promise<boolean>
     symlinkSync(join("builds", id), link);
     renameSync(link, currentBuild);
     writeFileSync(stamp, "");
-    // A source changed while the build ran is newer than its start, and so builds again.
+    // A source that changed during the build is newer than its start, so that the next call builds again.
     utimesSync(stamp, started, started);
     prune(join(dist, "builds"), id);
     return true;
@@ -84,8 +84,8 @@ export async function build(options: { force?: boolean } = {}): Promise<boolean>
 }
 
 /**
- * Makes a whole build in `folder`; returns its manifest. `plugins` may change sources on the way, and then `state` says
- * which formats of a machine's files those know.
+ * Makes a whole build in `folder`; returns its manifest. `plugins` may change sources; `state` then gives the formats of a
+ * machine's files that the changed sources know.
  */
 export async function buildInto(
   folder: string,
@@ -101,11 +101,10 @@ export async function buildInto(
   }
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
   return writeManifest(folder, {
-    ...{ version, state },
-    ...{
-      runtime_arguments: runtimeArguments,
-      runtime_sha256: await runtimeDigests(join(folder, "runtime", "bun")),
-    },
+    version,
+    state,
+    runtime_arguments: runtimeArguments,
+    runtime_sha256: await runtimeDigests(join(folder, "runtime", "bun")),
   });
 }
 
@@ -116,8 +115,11 @@ export function writeManifest(
 ): string {
   const entries = Object.keys(programs).map((name) => [name, describeProgram(join(folder, "lib", name))]);
   const manifest: Manifest = {
-    ...{ version, runtime: Bun.version, ...given },
-    ...{ programs: Object.fromEntries(entries), state },
+    version,
+    runtime: Bun.version,
+    ...given,
+    programs: Object.fromEntries(entries),
+    state,
   };
   const text = `${JSON.stringify(manifest, null, 2)}\n`;
   writeFileSync(join(folder, "build.json"), text);
@@ -147,10 +149,10 @@ const describeProgram = (folder: string): ProgramBuild => ({
 });
 
 /**
- * Finds runtime and bundle through the folder it was called from, by name: in a host environment `bin` may be a link into
- * a store path that holds nothing else, so `bin/..` leads elsewhere. Only where there is no runtime it follows links, one
- * at a time, of itself and of its folder. A build that is a link itself is resolved, since that link may move while a
- * program runs. Called by an absolute path of a build it starts no process but the runtime.
+ * Finds runtime and bundle through the folder it was called from, by name: in the Nix store `bin` may be a link into a path
+ * that contains nothing else, so `bin/..` leads elsewhere. If there is no runtime, it follows links, one at a time, of itself
+ * and of its folder. It resolves a build that is a link, since that link may move while a program runs. Called by an
+ * absolute path of a build, it starts no process but the runtime.
  */
 const shim = (name: string): string => `#!/bin/sh
 # Runs ${name} on the runtime it was built with.
@@ -180,7 +182,7 @@ if [ -n "$l" ] || [ -h "$d" ]; then d=$(CDPATH='' cd -P -- "$d" && pwd -P); fi
 exec "$d/runtime/bun" ${runtimeArguments.join(" ")} "$d/lib/${name}/main.js" "$@"
 `;
 
-/** The runtime at `linked`, and those of other architectures that npm has installed: a deploy may bring them. */
+/** The runtime at `linked`, and those of other architectures that npm has installed: a deploy may send them. */
 async function runtimeDigests(linked: string): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
   for (const arch of ["arm64", "x64"]) {

@@ -1,6 +1,6 @@
 /**
- * Keeps the table of checks in docs/doctor.md as the check table has it. `npm run docs` writes it; `npm run check` says
- * when that is due.
+ * Keeps the table of checks in docs/doctor.md equal to the check table. `npm run docs` writes it; `npm run check` compares
+ * it.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,8 +12,8 @@ const page = "docs/doctor.md";
 const begin = "<!-- checks: written by npm run docs -->\n";
 const end = "<!-- end of checks -->\n";
 
-/** The page's text with the table as it must be. */
-export function withTable(text: string): string {
+/** The page's text with the current table. */
+function withTable(text: string): string {
   const [from, to] = [text.indexOf(begin), text.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`${page} has no place for the table of checks`);
   return text.slice(0, from + begin.length) + table() + text.slice(to);
@@ -35,7 +35,7 @@ export function checkDoctorDocs(): Violation[] {
   const text = readFileSync(join(root, page), "utf8");
   return text === withTable(text)
     ? []
-    : [`${page}: its table of checks is not what the doctor has: npm run docs`];
+    : [`${page}: its table of checks differs from the check table: npm run docs`];
 }
 
 if (import.meta.main) writeFileSync(join(root, page), withTable(readFileSync(join(root, page), "utf8")));

@@ -1,4 +1,4 @@
-// Finds the pinned Bun in node_modules, with or without the install scripts having run.
+// Finds the pinned Bun in node_modules, also when npm ran no install scripts.
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,7 +1,7 @@
 /**
- * `npm run -s build:host-env -- --print [--stamp TEXT] [--build DIR] [--out DIR] [--no-nix]`: the programs of one machine
- * as one path that never changes: in the Nix store, or where there is no Nix a folder. Either has the layout of a build,
- * `{bin,lib,runtime,build.json}`, and every command takes either. The path is the last line of standard output.
+ * `npm run -s build:host-env -- --print [--stamp TEXT] [--build DIR] [--out DIR] [--no-nix]`: makes one build
+ * as one path that never changes: in the Nix store, or without Nix a folder. Both have the layout of a build,
+ * `{bin,lib,runtime,build.json}`, and every command takes both. The path is the last line of standard output.
  *
  * ```
  * dist/host-env/folders/<id>/      the folder
@@ -9,8 +9,8 @@
  *                       previous   → the one before
  * ```
  *
- * A stamp changes the content of every program and nothing that it does, so that anyone can try an upgrade. The same
- * sources and stamp make the same path.
+ * A stamp changes the content of every program but not its behavior: a way to try an upgrade. The same sources and stamp
+ * make the same path.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -40,14 +40,14 @@ export type HostEnvOptions = {
   readonly nix: boolean;
 };
 
-/** Makes the host environment; returns its path. */
+/** Makes the build; returns its path. */
 export function makeHostEnv(options: HostEnvOptions): string {
   const { out } = options;
   const folder = makeFolder(options);
   return options.nix ? moveToStore(folder, join(out, "gcroots")) : folder;
 }
 
-/** A build of its own, sharing its files with the one it is made from. */
+/** A separate build that shares its files with the one it is made from. */
 function makeFolder({ build, stamp, out }: HostEnvOptions): string {
   const folders = join(out, "folders");
   mkdirSync(folders, { recursive: true });
@@ -75,13 +75,13 @@ function linkFolder(from: string, to: string): void {
 
 const manifestOf = (folder: string): string => readFileSync(join(folder, "build.json"), "utf8");
 
-/** Ends every bundle with a comment; returns the manifest that this makes. @throws for what would not be a comment */
+/** Appends a comment to every bundle; returns the resulting manifest. @throws when `stamp` is not one line of text */
 function stampPrograms(folder: string, stamp: string): string {
   if (/[\p{Cc}\u2028\u2029]/u.test(stamp)) throw new Error("a stamp is one line of text");
   for (const name of readdirSync(join(folder, "lib"))) {
     const path = join(folder, "lib", name, "main.js");
     const text = readFileSync(path, "utf8");
-    // The file has another name in the build, which must stay as it is.
+    // The file is hard-linked into the original build, which must not change.
     rmSync(path);
     writeFileSync(path, `${text.trimEnd()}\n// ${stamp}\n`);
   }

@@ -1,12 +1,12 @@
-/** What no file of the repository may hold, whatever it is about. Pure; see its use in check.ts. */
+/** What no file of the repository may contain. Pure; check.ts calls it. */
 import type { Violation } from "./dependency-arrows.ts";
 
-/** Hosts that hand out packages: where one comes from is the matter of each person's settings, not of this text. */
+/** Hosts of package registries: each person's settings say which one to use, not this repository. */
 const packageHost = /https?:\/\/(?:registry|files|proxy|static|deb|snapshot|security)\./iu;
 const onlyCall = /\b(?:test|it|describe)(?:\.\w+(?:\([^()]*\))?)*\.only(?:\.\w+)*\s*\(/u;
 const skipCall = /\b(?:test|it|describe)\.(?:skip|todo)\s*\(/u;
 
-/** Writing to a terminal past the one place where the text of others is made harmless. */
+/** Writes to a terminal that bypass the one place that escapes untrusted text. */
 const rawPrint =
   /\bprocess\.std(?:out|err)\.write\b|\bconsole\.\w+\(|\bwriteSync\(\s*[12],|\bBun\.std(?:out|err)\b/u;
 const printers: ReadonlySet<string> = new Set([
@@ -30,7 +30,7 @@ export function checkHygiene(path: string, text: string, root: string): Violatio
     if (host !== undefined)
       found.push(`${at}: names a package host (${host}…); leave it to the person's settings`);
     if (mustNotPrint(path) && rawPrint.test(line))
-      found.push(`${at}: prints past command/terminal.ts, which makes the text of others harmless`);
+      found.push(`${at}: bypasses command/terminal.ts, which escapes untrusted text`);
     if (isTest && onlyCall.test(line)) found.push(`${at}: .only( hides every other test`);
     if (isTest && skipCall.test(line) && !`${lines[index - 1] ?? ""}${line}`.includes("//"))
       found.push(`${at}: a test is skipped without a reason: say why in a comment on or above the line`);

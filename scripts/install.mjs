@@ -1,4 +1,4 @@
-// What `npm start` and `npm test` need before anything of ours can run: npm packages, bubblewrap and tmux.
+// Installs what `npm start` and `npm test` need: npm packages, bubblewrap and tmux.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -7,8 +7,8 @@ import { findBun, root } from "./find-bun.mjs";
 const say = (text) => process.stderr.write(`${text}\n`);
 
 /**
- * Installs npm packages when they are missing or older than the lock file; for running, without what only tests and
- * checks need. Returns Bun's path.
+ * Installs npm packages when they are missing or older than the lock file. Without `development`, leaves out those that
+ * only tests and checks need. Returns Bun's path.
  */
 export function installPackages({ development = true } = {}) {
   if (!isInstalled(development)) {
@@ -43,7 +43,7 @@ const onPath = (name) =>
   (name.startsWith("/") && existsSync(name)) ||
   (process.env.PATH ?? "").split(":").some((dir) => dir !== "" && existsSync(join(dir, name)));
 
-/** What the lab needs of the host besides: `installTools` takes it. */
+/** Further programs of the host that the lab needs, for `installTools`. */
 export const labTools = [
   ["systemd-nspawn", "systemd-container"],
   ["debootstrap", "debootstrap"],
@@ -52,15 +52,15 @@ export const labTools = [
   ["nsenter", "util-linux"],
 ];
 
-/** Packages for a guest with a kernel of its own. */
+/** Packages for a virtual machine with another kernel. */
 export const kernelTools = [
   ["qemu-system-x86_64", "qemu-system-x86"],
   ["cpio", "cpio"],
 ];
 
 /**
- * Installs bubblewrap and tmux where apt may; else prints the exact command and stops. `extra` names further programs,
- * or their absolute paths, each with its package.
+ * Installs bubblewrap and tmux if apt is available without a password; else prints the exact command and stops. `extra`
+ * names further programs, or their absolute paths, each with its package.
  */
 export function installTools(extra = []) {
   const wanted = [["bwrap", "bubblewrap"], ["tmux", "tmux"], ...extra];
@@ -86,8 +86,8 @@ export function installTools(extra = []) {
 }
 
 /**
- * Installs programs that some tests use and skip without. Only where installing starts no service: as root, on a host
- * that systemd does not run, which is a container. Elsewhere it prints the command, and those tests are skipped.
+ * Installs programs without which some tests are skipped. Only where the installation starts no service: as root, on a
+ * host without systemd, which is a container. Elsewhere it prints the command.
  */
 export function installOptional(wanted) {
   const missing = wanted.filter(([program]) => !onPath(program)).map(([, name]) => name);
@@ -106,13 +106,13 @@ export function installOptional(wanted) {
   if (!install() && !(apt("update") && install())) skip();
 }
 
-/** Prints what is wrong and what to do, and exits. */
+/** Prints the problem and its remedy, and exits. */
 export function stop(problem, remedy) {
-  say(`\nCannot go on: ${problem}.\n  → ${remedy}`);
+  say(`\nCannot continue: ${problem}.\n  → ${remedy}`);
   process.exit(1);
 }
 
-/** Node's own version is only needed to get this far. */
+/** The scripts are all that Node runs. */
 export function checkNode() {
   const { engines } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const least = Number(/\d+/.exec(engines.node)[0]);

@@ -1,10 +1,10 @@
 /**
- * What the build asks of Nix, where there is one: a host environment in its store, and that the flake in the checkout
- * sees the newest build. Nothing here needs nixpkgs or a network.
+ * What the build does with Nix, where it is installed: it adds a build to the store, and lets the flake in the checkout
+ * see the newest build. Nothing here needs nixpkgs or a network.
  *
- * A flake of a Git checkout sees tracked files only, and the build is none. So `nix/build.nix` is tracked, holds a few
- * store paths after a build, and a clean filter gives Git the committed text back whenever it looks: to Git the file
- * never changes. docs/decisions/0024-a-flake-sees-the-build.md says why it is done so.
+ * A flake of a Git checkout sees tracked files only, and a build is not tracked. So `nix/build.nix` is tracked and holds a
+ * few store paths after a build; a clean filter gives Git the committed text, so that Git never sees a change.
+ * docs/decisions/0024-a-flake-sees-the-build.md gives the reasons.
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,19 +19,19 @@ const flakeFeatures = ["--extra-experimental-features", "nix-command flakes"];
 
 export const hasNix = (): boolean => Bun.which("nix-build") !== null;
 
-/** Makes the host environment of the build in `folder`; `link` becomes a link to it that keeps it from collection. */
+/** Adds the build in `folder` to the store; `link` becomes a link to it that keeps it from garbage collection. */
 export function buildWithNix(folder: string, link: string): string {
   rmSync(link, { force: true });
   const options = ["-A", "environment", "--argstr", "build", folder, "--out-link", link];
   return output(["nix-build", hostEnvExpression, ...options]);
 }
 
-/** Makes `link` a link to a store path, which keeps the path and all it refers to. */
+/** Makes `link` a link to a store path, which keeps the path and all its references. */
 export function keepPath(path: string, link: string): void {
   output(["nix-store", "--realise", path, "--add-root", link]);
 }
 
-/** The path and everything it refers to, with the size of each as it is moved. */
+/** The path and all its references, each with its size in transfer. */
 export function closureSizes(path: string): Map<string, number> {
   const paths = output(["nix-store", "--query", "--requisites", path]).split("\n");
   const sizes = output(["nix-store", "--query", "--size", ...paths]).split("\n");
@@ -41,23 +41,14 @@ export function closureSizes(path: string): Map<string, number> {
 type Told = { readonly parts: readonly string[]; readonly path: string };
 
 /**
- * Adds the parts of the build to the store and tells the flake which they are. Returns a line to show; a failure is one
- * too, since the build itself is there.
+ * Adds the parts of the build to the store and writes their paths for the flake. Returns a line to print, also for a
+ * failure: the build itself is complete.
  */
 export function showBuildToNix(build: string): string {
   try {
-    const how = [
-      "--eval",
-      "--strict",
-      "--json",
-      "--read-write-mode",
-      "-A",
-      "told",
-      "--argstr",
-      "build",
-      build,
-    ];
-    const told = JSON.parse(output(["nix-instantiate", hostEnvExpression, ...how])) as Told;
+    const options = ["--eval", "--strict", "--json", "--read-write-mode", "-A", "told"];
+    const argv = ["nix-instantiate", hostEnvExpression, ...options, "--argstr", "build", build];
+    const told = JSON.parse(output(argv)) as Told;
     writeFlakeFile(told);
     return "nix build .#bureau-host-env makes a store path of it";
   } catch (error) {
@@ -69,29 +60,29 @@ function writeFlakeFile({ parts, path }: Told): void {
   const lines = parts.map((part) => `    "${part}"\n`).join("");
   const text = `# Written by npm run build; Git does not see it.\n{\n  ${system} = [\n${lines}  ];\n}\n`;
   const file = join(root, flakeFile);
-  // Nothing is touched when nothing changed, and what Git was told last time still holds.
+  // An unchanged file is not written: Git has already been told about it.
   if (readFileSync(file, "utf8") !== text) {
     writeFileSync(file, text);
     if (Bun.spawnSync(["git", "rev-parse", "--git-dir"], { cwd: root }).success) {
       output(["git", "config", "--local", FILTER, "git cat-file blob HEAD:%f"]);
-      // Changes nothing that would be committed: Git notes that it has seen the file as it is now.
+      // The index does not change: Git records that it has seen this file as it is.
       output(["git", "add", flakeFile]);
     }
   }
   if (evaluated() === path) return;
-  // Nix remembers this commit from when the build was another, or none. A file that Git takes for changed, if only in its
-  // length, is read anew.
+  // Nix has cached this commit with an earlier build, or none. It reads a file again that Git considers changed, even if
+  // only in its length.
   writeFileSync(file, `${text}# Seen as changed until the next commit.\n`);
 }
 
-/** Where the flake says its environment will be; undefined when it does not know. */
+/** The store path that the flake evaluates to; undefined when it cannot be evaluated. */
 function evaluated(): string | undefined {
   const attribute = `${root}#packages.${system}.bureau-host-env.outPath`;
   const done = Bun.spawnSync(["nix", ...flakeFeatures, "eval", "--raw", attribute], { stderr: "ignore" });
   return done.success ? done.stdout.toString().trim() : undefined;
 }
 
-/** Runs a program, whose progress goes to standard error; returns what it printed. @throws when it fails */
+/** Runs a program with its progress on standard error; returns its output. @throws when it fails */
 function output(argv: string[]): string {
   const done = Bun.spawnSync(argv, { cwd: root, stdin: "ignore", stderr: "pipe" });
   if (done.success) return done.stdout.toString().trim();

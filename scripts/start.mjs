@@ -1,4 +1,4 @@
-// `npm start`: installs what is missing, then brings up a living Bureau on this machine. Arguments go to `bureau up`.
+// `npm start`: installs what is missing, then starts a Bureau on this machine. Arguments go to `bureau up`.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { root } from "./find-bun.mjs";

@@ -114,7 +114,8 @@ test("an instance made with a port keeps working; nothing talks to another progr
   await json("down");
   let heard = 0;
   const stranger = Bun.serve({
-    ...{ hostname: "127.0.0.1", port: 0 },
+    hostname: "127.0.0.1",
+    port: 0,
     fetch() {
       heard++;
       return Response.json({});

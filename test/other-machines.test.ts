@@ -70,9 +70,12 @@ async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
     public_key: await identityToRecipient(await generateX25519Identity()),
   });
   await own.putState(room, eventTypes.machineInfo, key, {
-    ...{ principal: granted.userId, hostname: "gpu box", kernel_version: "6" },
+    principal: granted.userId,
+    hostname: "gpu box",
+    kernel_version: "6",
     cpu: { model: "c", sockets: 1, cores_per_socket: 1, threads_per_core: 1 },
-    ...{ memory_total_mb: 1, daemon_version: "1.0" },
+    memory_total_mb: 1,
+    daemon_version: "1.0",
   });
   return own;
 }
@@ -83,7 +86,10 @@ const bureau = (...args: string[]): Promise<Printed> =>
 async function run(...args: string[]): Promise<Printed> {
   const child = Bun.spawn([bureauCommand, ...args], {
     env: { PATH: process.env["PATH"] ?? "", HOME: dir, BUREAU_HOME: join(dir, "none"), XDG_RUNTIME_DIR: dir },
-    ...{ cwd: dir, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+    cwd: dir,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
   });
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),
@@ -111,7 +117,10 @@ beforeAll(async () => {
   await setUpMachine(machineLocalpart(other, "online"));
   const room = await roomOf(session, rooms.fleetMachines(fleet));
   await machine.putState(room, eventTypes.machineStatus, stateKeyOf(machine.userId), {
-    ...{ principal: machine.userId, cpu_percent: 1, memory_used_mb: 1, uptime_seconds: 1 },
+    principal: machine.userId,
+    cpu_percent: 1,
+    memory_used_mb: 1,
+    uptime_seconds: 1,
     sandboxes: { running: 1, idle: 0 },
     principals: { [runs]: { cpu_percent: 0, memory_mb: 1, status: "idle" } },
   });
@@ -179,7 +188,9 @@ describe("agents of another machine", () => {
     const waited = await create("later", away, "--json");
     expect(waited.code).toBe(1);
     expect(JSON.parse(waited.stdout)).toMatchObject({
-      ...{ ok: false, state: "assigned", reason: `${away} has never been online` },
+      ok: false,
+      state: "assigned",
+      reason: `${away} has never been online`,
     });
     const text = await create("later", away, "--no-wait");
     expect(text.code).toBe(0);

@@ -48,7 +48,10 @@ test("the machine answers an unknown command in its thread", async () => {
   const room = await session.resolveAlias(aliasOf(machine.name as never, serverOf(session.userId)));
   if (room === undefined) throw new Error("there is no config room");
   const sent = await session.sendMessage(room, {
-    ...{ msgtype: "m.bureau.command", body: "asks", command: "no.such.thing", request_id: "q1" },
+    msgtype: "m.bureau.command",
+    body: "asks",
+    command: "no.such.thing",
+    request_id: "q1",
   });
   const answer = await eventually(async () => {
     const { chunk } = await session.messages(room, { limit: 20 });

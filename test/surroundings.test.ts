@@ -73,7 +73,9 @@ async function run(command: readonly string[], cwd: string): Promise<string> {
   const child = Bun.spawn(["sh", "-c", 'exec "$@" 2>&1', "sh", ...command], {
     cwd,
     env: {
-      ...{ PATH: "/usr/local/bin:/usr/bin:/bin", HOME: home, XDG_CONFIG_HOME: home },
+      PATH: "/usr/local/bin:/usr/bin:/bin",
+      HOME: home,
+      XDG_CONFIG_HOME: home,
       BUREAU_HOME: join(root, "none"),
     },
     stdin: "ignore",

@@ -181,7 +181,8 @@ test("a service that becomes unhealthy without a change is restarted", async () 
   expect((await update("--set", `command=${command}`, "--wait")).code).toBe(0);
   const before = await principal("service/direct");
   expect(outcomes((await update("--set", "default_payload.sick=true", "--wait")).update)).toEqual({
-    ...{ "service/direct": "updated", "service/heir": "updated" },
+    "service/direct": "updated",
+    "service/heir": "updated",
   });
   await eventually(async () => ((await said("service/direct")).includes("destroyed") ? true : undefined), {
     timeoutMs: 60_000,

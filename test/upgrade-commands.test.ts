@@ -122,8 +122,11 @@ async function answer(
   await write({ ...now, state: "upgrading", step: "daemon", request_id: requestId });
   const isBad = bad(machine, path);
   const entry = {
-    ...{ request_id: requestId, host_environment_path: path, requested_by: session.userId },
-    ...{ finished_at: new Date().toISOString(), duration_ms: 1_234 },
+    request_id: requestId,
+    host_environment_path: path,
+    requested_by: session.userId,
+    finished_at: new Date().toISOString(),
+    duration_ms: 1_234,
     ...(isBad
       ? { outcome: "rolled-back" as const, reason: "no heartbeat" }
       : { outcome: "succeeded" as const }),
@@ -136,7 +139,8 @@ async function answer(
       : {
           ...versionOf(path.slice(dir.length + 1)),
           previous_host_environment_path: now.host_environment_path,
-          ...{ request_id: requestId, history },
+          request_id: requestId,
+          history,
         },
   );
 }
@@ -171,9 +175,13 @@ async function setUpMachine(machine: MachineLocalpart): Promise<void> {
   const key = stateKeyOf(userIdOf(machine, server));
   await itself.putState(room, eventTypes.machineKey, key, { algorithm: "age-x25519", public_key: "age1x" });
   await itself.putState(room, eventTypes.machineInfo, key, {
-    ...{ principal: userIdOf(machine, server), hostname: "h", kernel_version: "6" },
+    principal: userIdOf(machine, server),
+    hostname: "h",
+    kernel_version: "6",
     cpu: { model: "c", sockets: 1, cores_per_socket: 1, threads_per_core: 1 },
-    ...{ memory_total_mb: 1, daemon_version: "1.0", labels: { odd: machine.endsWith("1") ? "yes" : "no" } },
+    memory_total_mb: 1,
+    daemon_version: "1.0",
+    labels: { odd: machine.endsWith("1") ? "yes" : "no" },
   });
   await startAgain(machine);
 }
@@ -183,7 +191,10 @@ async function startAgain(machine: MachineLocalpart): Promise<void> {
   const room = await roomOf(session, rooms.fleetMachines(fleet));
   const place = await configPlace(session, machine);
   await own(machine).putState(room, eventTypes.machineStatus, place.key, {
-    ...{ principal: userIdOf(machine, server), cpu_percent: 1, memory_used_mb: 1, uptime_seconds: 1 },
+    principal: userIdOf(machine, server),
+    cpu_percent: 1,
+    memory_used_mb: 1,
+    uptime_seconds: 1,
     sandboxes: { running: 0, idle: 0 },
   });
   const { assignments } = await readAssignments(session, place);
@@ -247,7 +258,9 @@ describe("bureau machine upgrade of one machine", () => {
     const place = await configPlace(session, m1);
     const demo = principalLocalpart(fleet, "agent/demo");
     await editAssignment({ session, takeTurn }, place, userIdOf(demo, server), {
-      ...{ principal: userIdOf(demo, server), template: "bureau/template:agent", auto_start: true },
+      principal: userIdOf(demo, server),
+      template: "bureau/template:agent",
+      auto_start: true,
     });
     const shown = await upgrade(m1, "--host-env", join(dir, "new"), "--on-machine", "--dry-run");
     expect(shown.code).toBe(0);
@@ -259,7 +272,10 @@ describe("bureau machine upgrade of one machine", () => {
     await using _daemons = answerRequests();
     const up = await upgrade(m1, "--host-env", join(dir, "new"), "--on-machine", "--wait", "--json");
     expect(JSON.parse(up.stdout)).toMatchObject({
-      ...{ machine: m1, outcome: "succeeded", duration_ms: 1_234, previous: join(dir, "old") },
+      machine: m1,
+      outcome: "succeeded",
+      duration_ms: 1_234,
+      previous: join(dir, "old"),
     });
     expect(up.code).toBe(0);
     const place = await configPlace(session, m1);
@@ -270,7 +286,8 @@ describe("bureau machine upgrade of one machine", () => {
     });
     const back = await upgrade(m1, "--rollback", "--wait", "--json");
     expect(JSON.parse(back.stdout)).toMatchObject({
-      ...{ outcome: "succeeded", host_environment_path: join(dir, "old") },
+      outcome: "succeeded",
+      host_environment_path: join(dir, "old"),
     });
     const { stdout } = await bureau("machine", "show", m1);
     expect(stdout).toContain("1.0-old");

@@ -127,7 +127,10 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const username = `${fleet}/agent/${agent}`;
       const made = await registerWithToken({
         fetch: egressFetch,
-        ...{ homeserver: url, registrationToken, username, password: "known to its maker" },
+        homeserver: url,
+        registrationToken,
+        username,
+        password: "known to its maker",
       });
       if (made.inUse) throw new Error(`${username} is in use`);
       const session = person.session();
@@ -452,14 +455,12 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const stored = readOperatorSession(person.sessionFile);
       const ask = (force: boolean) =>
         decommissionMachine({
-          ...{
-            session,
-            machine: parseMachine(host.machine),
-            graceSeconds: 0,
-            offline: false,
-            force,
-            answerMs: 300,
-          },
+          session,
+          machine: parseMachine(host.machine),
+          graceSeconds: 0,
+          offline: false,
+          force,
+          answerMs: 300,
           admin: new ServerAdmin({
             fetch: egressFetch,
             homeserver: homeserver.url,

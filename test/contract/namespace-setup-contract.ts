@@ -200,7 +200,10 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         const { registrationToken } = homeserver;
         const made = await registerWithToken({
           fetch: egressFetch,
-          ...{ homeserver: homeserver.url, username, password: "p", registrationToken },
+          homeserver: homeserver.url,
+          username,
+          password: "p",
+          registrationToken,
         });
         if (made.inUse) throw new Error("the name is taken");
         return new MatrixSession({
@@ -211,7 +214,9 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         });
       };
       const wanted = (localpart: string) => ({
-        ...{ kind: "config" as const, localpart: parseLocalpart(localpart), name: "wanted" },
+        kind: "config" as const,
+        localpart: parseLocalpart(localpart),
+        name: "wanted",
       });
 
       test("is refused when a stranger made it, with or without us as a member", async () => {
@@ -275,7 +280,9 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         const stored = (await administrator()).credentials;
         const reader = new MatrixSession({
           fetch: egressFetch,
-          ...{ homeserver: homeserver.url, userId: session.userId, token: stored.adminToken },
+          homeserver: homeserver.url,
+          userId: session.userId,
+          token: stored.adminToken,
           onIgnored: (sentence) => void told.push(sentence),
         });
         const room = await roomOf(session, rooms.fleetMachines(fleet));
@@ -289,8 +296,12 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         expect(told[0]).toContain(own.userId);
         const agent = createPrincipal({
           takeTurn,
-          ...{ session: reader, registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
-          ...{ machine, principal: principalLocalpart(fleet, "agent/sealed"), joins: [] },
+          session: reader,
+          registrationToken: homeserver.registrationToken,
+          homeserver: homeserver.url,
+          machine,
+          principal: principalLocalpart(fleet, "agent/sealed"),
+          joins: [],
           assignment: { template: "bureau/template:agent", auto_start: true },
         });
         await expect(agent).rejects.toThrow("has no key");
@@ -304,7 +315,8 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
           homeserver: homeserver.url,
           ...(await login({
             fetch: egressFetch,
-            ...{ homeserver: homeserver.url, user: other },
+            homeserver: homeserver.url,
+            user: other,
             password: JSON.parse(readFileSync(join(dir, "other.json"), "utf8")).password,
           })),
         });

@@ -23,7 +23,9 @@ export class Person {
         HOME: this.dir,
         BUREAU_MACHINE_CONF: join(this.dir, "none"),
       },
-      ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
     });
     const [stdout, stderr, code] = await Promise.all([
       new Response(child.stdout).text(),

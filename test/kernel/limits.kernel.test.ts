@@ -56,7 +56,9 @@ beforeAll(async () => {
   const scratch = mkdtempSync(join(tmpdir(), "bureau-inside-"));
   try {
     const made = await Bun.build({
-      ...{ entrypoints: [join(import.meta.dirname, "inside.ts")], target: "bun", outdir: scratch },
+      entrypoints: [join(import.meta.dirname, "inside.ts")],
+      target: "bun",
+      outdir: scratch,
     });
     if (!made.success) throw new Error(made.logs.join("\n"));
     said = await runGuest(

@@ -138,10 +138,18 @@ const [PROMPT, HUNG] = [30, 60];
 /** 10 to 20 s of it pass before the fault; the rest is for a busy machine. */
 const LATE = 45;
 const rolledBack = (what: string, path: string, reason: RegExp, secondsMax = PROMPT): Bad => ({
-  ...{ what, path, outcome: "rolled-back", reason, secondsMax },
+  what,
+  path,
+  outcome: "rolled-back",
+  reason,
+  secondsMax,
 });
 const refused = (what: string, path: string, reason: RegExp): Bad => ({
-  ...{ what, path, outcome: "refused", reason, secondsMax: PROMPT },
+  what,
+  path,
+  outcome: "refused",
+  reason,
+  secondsMax: PROMPT,
 });
 const exits = "process.exit(3);";
 const later = (ms: number, code: string): string => `setTimeout(()=>{${code}},${ms});`;

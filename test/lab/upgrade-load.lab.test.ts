@@ -63,22 +63,29 @@ require("node:net").createServer((s) => s.end("tick")).listen("/run/bureau/liste
 const hex = (text: string): string => Buffer.from(text, "latin1").toString("hex");
 const targetsFor = (token: string): readonly LoadTarget[] => [
   {
-    ...{ name: "launcher.sock", path: "/run/bureau/launcher.sock" },
-    ...{ request: hex("\xa1faction\x66status"), expect: "programs_dir" },
+    name: "launcher.sock",
+    path: "/run/bureau/launcher.sock",
+    request: hex("\xa1faction\x66status"),
+    expect: "programs_dir",
   },
   {
-    ...{ name: "observe.sock", path: "/run/bureau/observe.sock" },
-    ...{ request: hex('{"action":"status"}\n'), expect: "agent/counter" },
+    name: "observe.sock",
+    path: "/run/bureau/observe.sock",
+    request: hex('{"action":"status"}\n'),
+    expect: "agent/counter",
   },
   {
-    ...{ name: "observe.sock logs", path: "/run/bureau/observe.sock" },
+    name: "observe.sock logs",
+    path: "/run/bureau/observe.sock",
     request: hex(`${JSON.stringify({ action: "logs", principal: "agent/counter", lines: 5, token })}\n`),
     expect: "count ",
   },
   { name: "a service's socket", path: clockSocket, request: "", expect: "tick" },
   {
-    ...{ name: "a proxy's socket", path: "/run/bureau/fleet/prod/agent/counter.proxy.sock" },
-    ...{ request: hex("GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"), expect: '"ok"' },
+    name: "a proxy's socket",
+    path: "/run/bureau/fleet/prod/agent/counter.proxy.sock",
+    request: hex("GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"),
+    expect: '"ok"',
   },
 ];
 

@@ -166,7 +166,10 @@ test("a failed machine halts the rollout, or rolls back all", async () => {
   const halted = await rollOut(`--label pool=yes --host-env ${store("bad3")} --batch 2 --halt-on-error`);
   expect(halted.rollout.state).toBe("halted");
   expect(statesOf(halted.rollout)).toEqual({
-    ...{ m1: "succeeded", m2: "succeeded", m3: "failed", m4: "pending" },
+    m1: "succeeded",
+    m2: "succeeded",
+    m3: "failed",
+    m4: "pending",
   });
   const mixed = { m1: store("bad3"), m2: store("bad3"), m3: store("two"), m4: store("two") };
   expect(await running()).toEqual(mixed);

@@ -48,7 +48,9 @@ export class UpgradableBureau implements AsyncDisposable {
         launcher_store_path: store("bureau-launcher"),
         proxy_store_path: store("bureau-proxy"),
         host_environment_path: path,
-        ...{ request_id, requested_by: session.userId, requested_at: new Date().toISOString() },
+        request_id,
+        requested_by: session.userId,
+        requested_at: new Date().toISOString(),
       },
     });
     return await eventually(

@@ -380,7 +380,8 @@ test("a launcher that cannot become idle continues soon, even after its clients 
   const gone = new AbortController();
   const ask = { action: "destroy-sandbox", principal: "agent/deaf", grace_ms: 60_000 };
   const asking = callCbor(launcherSocket(bureau.layout), ask, launcherResponses["destroy-sandbox"], {
-    ...{ peer: "launcher", signal: gone.signal },
+    peer: "launcher",
+    signal: gone.signal,
   }).catch(() => {});
   await launcher();
   gone.abort();

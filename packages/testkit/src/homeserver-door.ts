@@ -46,7 +46,10 @@ async function handOn(homeserver: string, request: Request): Promise<Response> {
   const headers = new Headers(request.headers);
   headers.delete("host");
   const response = await fetch(`${homeserver}${pathname}${search}`, {
-    ...{ method: request.method, headers, redirect: "manual", signal: request.signal },
+    method: request.method,
+    headers,
+    redirect: "manual",
+    signal: request.signal,
     ...(body === undefined ? {} : { body }),
   });
   const passed = new Headers(response.headers);

@@ -98,7 +98,12 @@ export async function startSynapse(site?: SynapseSite, rateLimits: SynapseLimits
     const adminToken = await registerAdmin(door, secret);
     const registrationToken = await makeRegistrationToken(door, adminToken);
     return {
-      ...{ url, serverName, registrationToken, adminToken, stop, [Symbol.asyncDispose]: stop },
+      url,
+      serverName,
+      registrationToken,
+      adminToken,
+      stop,
+      [Symbol.asyncDispose]: stop,
       interrupt: () => engine.stop(),
       resume: () => engine.start(),
     };

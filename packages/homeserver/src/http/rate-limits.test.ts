@@ -6,7 +6,10 @@ import { RateLimits } from "./rate-limits.ts";
 let nowMs = 0;
 const clock = { now: () => nowMs, monotonic: () => nowMs, sleep: async () => {} };
 const session = (userId: string, isAdmin = false): Session => ({
-  ...{ userId, isAdmin, deviceId: "d", tokenHash: "h" },
+  userId,
+  isAdmin,
+  deviceId: "d",
+  tokenHash: "h",
 });
 
 /** Requests that pass before the first that does not, and how long that one is asked to wait. */
