@@ -17,7 +17,7 @@ const allowing: AuthorizationPolicy = { allowances: [{ actions: ["observe/**"], 
 const denied = (reason: string) => ({ allowed: false, reason });
 
 describe("grants", () => {
-  test("nothing granted is nothing allowed", () => {
+  test("are required: no grant, no permission", () => {
     expect(checkGrants({}, "observe", target, nowMs)).toEqual(denied("no matching grant") as never);
     expect(checkGrants({ grants: [] }, "observe", undefined, nowMs).allowed).toBe(false);
     expect(checkGrants({ grants: [{ actions: [] }] }, "observe", undefined, nowMs).allowed).toBe(false);
@@ -35,7 +35,7 @@ describe("grants", () => {
     expect(checkGrants(policy, "ticket/create", target, nowMs).allowed).toBe(false);
   });
 
-  test("a grant expires at its moment, and a living one beside it still holds", () => {
+  test("a grant expires at its time, and a later one beside it still holds", () => {
     const at = (expires_at: string) => ({ grants: [{ actions: ["a"], expires_at }] });
     expect(checkGrants(at("2026-06-01T12:00:01Z"), "a", undefined, nowMs).allowed).toBe(true);
     expect(checkGrants(at("2026-06-01T14:00:01+02:00"), "a", undefined, nowMs).allowed).toBe(true);
@@ -61,14 +61,14 @@ describe("grants", () => {
     expect(checkGrants(policy, "observe/input", undefined, nowMs).allowed).toBe(false);
   });
 
-  test("a missing grant is the reason even where a denial would match too", () => {
+  test("a missing grant is the reason, also when a denial matches too", () => {
     const policy = { denials: [{ actions: ["**"], targets: ["**:**"] }] };
     expect(checkGrants(policy, "a", target, nowMs)).toEqual(denied("no matching grant") as never);
   });
 });
 
 describe("allowances", () => {
-  test("nothing allowed is nothing permitted", () => {
+  test("are required: no allowance, no permission", () => {
     expect(checkAllowances({}, "observe", actor)).toEqual(denied("no matching allowance on target") as never);
   });
 

@@ -1,5 +1,5 @@
 /**
- * Grants (what an actor may do), allowances (what a target lets be done to it), and their denials: default deny.
+ * Grants (what an actor may do), allowances (what a target permits others to do to it), and their denials: default deny.
  * Shapes and order of evaluation are the wire's (sections 3.4 and 3.9).
  */
 import * as v from "valibot";
@@ -40,7 +40,7 @@ export const AuthorizationPolicySchema = v.object({
 });
 export type AuthorizationPolicy = v.InferOutput<typeof AuthorizationPolicySchema>;
 
-/** The reasons are the wire's own strings: they cross to others in audit events and observe replies. */
+/** The reasons are the wire's strings: audit events and observe replies contain them. */
 export type Decision =
   | { readonly allowed: true; readonly grant?: Grant; readonly allowance?: Allowance }
   | {
@@ -84,7 +84,7 @@ export function checkAllowances(policy: AuthorizationPolicy, action: string, act
   return { allowed: true, allowance };
 }
 
-/** Both sides, in the wire's order: grant, denial, (an act on oneself ends here), allowance, allowance denial. */
+/** Both sides, in the wire's order: grant, denial, (an act on oneself needs no more), allowance, allowance denial. */
 export function checkBoth(
   actor: { readonly user: string; readonly policy: AuthorizationPolicy },
   action: string,
@@ -97,7 +97,7 @@ export function checkBoth(
   return permitted.allowed ? { ...granted, ...permitted } : permitted;
 }
 
-/** One policy out of several: lists are concatenated, so any denial in any of them holds. */
+/** Joins policies: lists are concatenated, so a denial in any of them holds. */
 export function joinPolicies(...policies: (AuthorizationPolicy | undefined)[]): AuthorizationPolicy {
   const present = policies.filter((policy) => policy !== undefined);
   return {
@@ -113,7 +113,7 @@ function targetsMatch(patterns: readonly string[] | undefined, target: string | 
   return (patterns ?? []).some((pattern) => userPatternMatches(pattern, target));
 }
 
-/** RFC 3339 with its zone: without one the moment would depend on where it is read. */
+/** RFC 3339 with its zone: without one the time would depend on the reader's zone. */
 const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/u;
 
 /** An unreadable expiry counts as past: fail closed. */

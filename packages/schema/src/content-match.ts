@@ -22,7 +22,7 @@ const OperatorsSchema = v.pipe(
 
 type Operators = v.InferOutput<typeof OperatorsSchema>;
 
-/** A condition that is left out would match everything: no key is lost. */
+/** Refuses keys that would be lost: a lost condition would match everything. */
 export const ContentMatchSchema = mapOf(v.union([ScalarSchema, OperatorsSchema]));
 export type ContentMatch = v.InferOutput<typeof ContentMatchSchema>;
 

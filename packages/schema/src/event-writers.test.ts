@@ -55,7 +55,7 @@ test("foreign types count from every sender that the room's levels allow", () =>
 
 test("the reason names the event, its writer and who may write it", () => {
   expect(ignoredBecause(from(eventTypes.machineKey, "@mallory:server"))).toBe(
-    `m.bureau.machine_key of "${machine}" is ignored: @mallory:server wrote it, which only @${machine} may`,
+    `m.bureau.machine_key of "${machine}" is ignored: @mallory:server wrote it, and only @${machine} may`,
   );
 });
 

@@ -10,16 +10,16 @@ import { eventTypes } from "./events.ts";
 import { ADMIN_LEVEL, MODERATOR_LEVEL } from "./power.ts";
 
 type Writers = {
-  /** The user whose state key it is: `localpart:server` (wire facts, section 1.4). Its server is thereby the key's. */
+  /** The user whose state key it is: `localpart:server` (wire facts, section 1.4). The user's server is the key's. */
   readonly owner?: true;
-  /** Everybody who holds this much in the room, at the moment of reading. */
+  /** Every user with this power level in the room, at the time of reading. */
   readonly level?: number;
 };
 
 type OwnType = Exclude<keyof typeof eventTypes, "member" | "powerLevels" | "message">;
 
 const writers: Readonly<Record<OwnType, Writers>> = {
-  // Facts: a machine or a service speaks of itself.
+  // Facts: a machine or a service writes its own.
   machineKey: { owner: true },
   machineStatus: { owner: true },
   machineVersion: { owner: true },
@@ -28,7 +28,7 @@ const writers: Readonly<Record<OwnType, Writers>> = {
   service: { owner: true, level: ADMIN_LEVEL },
   /** Operators write its labels into it. */
   machineInfo: { owner: true, level: MODERATOR_LEVEL },
-  // Desired state: those to whom its room gives the power.
+  // Desired state: users with the power in its room.
   machineConfig: { level: MODERATOR_LEVEL },
   template: { level: MODERATOR_LEVEL },
   serviceBinding: { level: MODERATOR_LEVEL },
@@ -48,14 +48,14 @@ const byType: ReadonlyMap<string, Writers> = new Map(
   Object.entries(writers).map(([name, who]) => [eventTypes[name as OwnType], who]),
 );
 
-/** A state event, as far as it matters here. */
+/** The fields of a state event that decide. */
 export type Written = {
   readonly type: string;
   readonly stateKey: string;
   readonly sender: string;
 };
 
-/** Whether the type is one of ours, of which not everybody's events count. */
+/** Whether the type is one of ours, where only events of certain senders count. */
 export const isGuarded = (type: string): boolean => byType.has(type);
 
 /** Whether an event counts without regard to power: a foreign type, or the sender's own event. */
@@ -74,12 +74,12 @@ export function counts(event: Written, levelOf: (user: string) => number): boole
 /** Whether a user's power can make an event of this type count. */
 export const countsByPower = (type: string): boolean => byType.get(type)?.level !== undefined;
 
-/** Why an event does not count, for a person. */
+/** A sentence that says why an event does not count. */
 export function ignoredBecause({ type, stateKey, sender }: Written): string {
   const who = byType.get(type) ?? {};
   const allowed = [
     ...(who.owner === true ? [`@${stateKey}`] : []),
     ...(who.level === undefined ? [] : [`users with the level ${who.level} in the room`]),
   ];
-  return `${type} of "${stateKey}" is ignored: ${sender} wrote it, which only ${allowed.join(" and ")} may`;
+  return `${type} of "${stateKey}" is ignored: ${sender} wrote it, and only ${allowed.join(" and ")} may`;
 }

@@ -18,7 +18,7 @@ import { InputError, parse } from "./parse.ts";
 const refuses = (schema: GenericSchema, value: unknown): void =>
   expect(() => parse(schema, value, "event"), JSON.stringify(value)).toThrow(InputError);
 
-test("type strings and notice names are the wire's form, each used once", () => {
+test("type strings and msgtypes have the wire's form, each used once", () => {
   const bureau = [...Object.values(eventTypes), ...Object.values(eventMessages)] as string[];
   for (const type of bureau) expect(type).toMatch(/^m\.(bureau|room)\.[a-z_]+$/);
   expect(new Set(bureau).size).toBe(bureau.length);
@@ -70,7 +70,7 @@ describe("assignments", () => {
     });
   });
 
-  test("a bad entry does not spoil the configuration it stands in", () => {
+  test("a faulty entry does not invalidate its configuration", () => {
     const config = parse(MachineConfigSchema, { principals: [least, { nonsense: true }] }, "config");
     expect(config.principals).toHaveLength(2);
     expect(parse(MachineConfigSchema, { principals: null }, "config").principals).toEqual([]);

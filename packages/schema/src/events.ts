@@ -1,6 +1,6 @@
 /**
- * The state events this machine reads and writes: type strings, content schemas, and which key names them.
- * Field names are the wire's (section 3); a reader accepts unknown fields and keeps none of them.
+ * The state events this machine reads and writes: type strings, content schemas, and their keys.
+ * Field names are the wire's (section 3); a reader accepts unknown fields and drops them.
  */
 import * as v from "valibot";
 import { AuthorizationPolicySchema } from "./authorization.ts";
@@ -9,7 +9,7 @@ import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
 import { parsePrincipal, parseRoomAlias, parseStateRef, parseUserId, type UserId } from "./refs.ts";
 import { SecretBindingSchema } from "./template.ts";
 
-/** Event types, written out once. */
+/** Event types, each spelled once. */
 export const eventTypes = {
   machineKey: "m.bureau.machine_key",
   machineInfo: "m.bureau.machine_info",
@@ -74,7 +74,7 @@ export const MachineInfoSchema = v.object({
   swap_total_mb: v.optional(integer),
   numa_nodes: v.optional(integer),
   gpus: v.optional(list(jsonObject)),
-  /** A label that a map cannot hold is none: it must not take the machine's facts with it, nor the other labels. */
+  /** A label that a map cannot hold is dropped: the machine's facts and its other labels stay valid. */
   labels: v.optional(v.record(v.string(), v.string())),
   daemon_version: v.string(),
 });
@@ -142,7 +142,7 @@ export const BureauVersionSchema = v.object({
   proxy_store_path: v.string(),
   log_relay_store_path: unset(v.string()),
   host_environment_path: unset(v.string()),
-  /** Ours: new for every request. A version that failed is tried again only under another. */
+  /** Ours: new for every request. A build that failed is tried again only with a new one. */
   request_id: unset(v.string()),
   /** The writer's claim. Decisions use the event's sender as the requester. */
   requested_by: unset(userId),
@@ -153,7 +153,7 @@ export type BureauVersion = v.InferOutput<typeof BureauVersionSchema>;
 
 /**
  * The frame of a machine's desired state. Each assignment is parsed on its own with
- * {@link PrincipalAssignmentSchema}, so that one bad entry does not take the others down.
+ * {@link PrincipalAssignmentSchema}, so that one faulty entry does not invalidate the others.
  */
 export const MachineConfigSchema = v.object({
   principals: list(v.unknown()),
@@ -162,10 +162,10 @@ export const MachineConfigSchema = v.object({
 });
 export type MachineConfig = v.InferOutput<typeof MachineConfigSchema>;
 
-/** Requests a machine's version event remembers. */
+/** Requests in the history of a machine's version event. */
 export const VERSION_HISTORY_MAX = 20;
 
-/** What became of one request for other binaries. */
+/** The result of one upgrade request. */
 export const VersionRequestResultSchema = v.object({
   request_id: v.string(),
   host_environment_path: v.string(),
@@ -174,7 +174,7 @@ export const VersionRequestResultSchema = v.object({
   requested_at: unset(v.string()),
   finished_at: v.string(),
   duration_ms: integer,
-  /** `refused`: nothing was changed. `rolled-back`: it was tried, and what ran before runs again. */
+  /** `refused`: nothing was changed. `rolled-back`: it was tried, and the previous build runs again. */
   outcome: v.picklist(["succeeded", "rolled-back", "refused"]),
   reason: unset(v.string()),
 });
@@ -182,14 +182,14 @@ export const VersionRequestResultSchema = v.object({
 export const upgradeSteps = ["prefetch", "check", "daemon", "launcher", "confirm"] as const;
 export type UpgradeStep = (typeof upgradeSteps)[number];
 
-/** In the config room, key: the machine, written by it: which binaries run, and what became of requests for others. */
+/** In the config room, key: the machine, written by it: the build that runs, and the results of upgrade requests. */
 export const MachineVersionSchema = v.object({
-  /** The confirmed host environment: what starts after any crash. */
+  /** Path of the confirmed build: the one that starts after any crash. */
   host_environment_path: v.string(),
   version: v.string(),
-  /** Program → SHA-256 of its content, of what runs now. */
+  /** Running program → SHA-256 of its content. */
   programs: mapOf(v.string()),
-  /** What a rollback goes to. */
+  /** Path of the build that a rollback returns to. */
   previous_host_environment_path: unset(v.string()),
   /** `failed`: the last request was rolled back or refused. */
   state: v.picklist(["running", "upgrading", "failed"]),
@@ -201,17 +201,20 @@ export const MachineVersionSchema = v.object({
 });
 export type MachineVersion = v.InferOutput<typeof MachineVersionSchema>;
 
-/** Parts of one address or key: they go into a line of Nix's configuration, where white space ends a word. */
-const cacheUrl = v.pipe(v.string(), v.regex(/^[a-z0-9+-]+:\/\/[^\s"'\\]+$/u, "it is no address of a cache"));
+/** An address or key becomes a word in a line of Nix's configuration, where white space ends it. */
+const cacheUrl = v.pipe(
+  v.string(),
+  v.regex(/^[a-z0-9+-]+:\/\/[^\s"'\\]+$/u, "it is not the address of a cache"),
+);
 const cacheKey = v.pipe(
   v.string(),
-  v.regex(/^[A-Za-z0-9._-]+:[A-Za-z0-9+/]+=*$/u, "it is no public key NAME:BASE64 of a cache"),
+  v.regex(/^[A-Za-z0-9._-]+:[A-Za-z0-9+/]+=*$/u, "it is not a public key NAME:BASE64 of a cache"),
 );
 
-/** In the fleet room, key `""`: where machines fetch store paths from, and whose signatures they trust for that. */
+/** In the fleet room, key `""`: the cache that machines fetch store paths from, and the keys whose signatures they trust. */
 export const FleetCacheSchema = v.object({
   url: cacheUrl,
-  /** The cache's own name for itself (Attic). */
+  /** The name of the cache (Attic). */
   name: unset(v.string()),
   public_keys: list(cacheKey),
   compose_template: unset(v.string()),
@@ -219,10 +222,10 @@ export const FleetCacheSchema = v.object({
 });
 export type FleetCache = v.InferOutput<typeof FleetCacheSchema>;
 
-/** Most a machine gives its sandboxes to end in; the launcher's own limit. */
+/** The longest time a machine gives its sandboxes to end; the launcher has the same limit. */
 export const DECOMMISSION_GRACE_SECONDS_MAX = 600;
 
-/** In the config room, key: the machine. It is to stop everything it runs and to leave; only an administrator asks. */
+/** In the config room, key: the machine. It must stop everything it runs and leave the fleet; only an administrator may request this. */
 export const MachineDecommissionSchema = v.object({
   grace_seconds: v.pipe(integer, v.minValue(0)),
   requested_by: userId,
@@ -230,12 +233,12 @@ export const MachineDecommissionSchema = v.object({
 });
 export type MachineDecommission = v.InferOutput<typeof MachineDecommissionSchema>;
 
-/** In the config room, key: the machine, written by it: nothing runs there any more. */
+/** In the config room, key: the machine, written by it: it has stopped everything. */
 export const MachineDecommissionedSchema = v.object({
   /** Event ID of the request this answers. */
   request: v.string(),
   at: v.string(),
-  /** Sandboxes that were running and were stopped for it. */
+  /** Number of running sandboxes that it stopped. */
   stopped: integer,
 });
 export type MachineDecommissioned = v.InferOutput<typeof MachineDecommissionedSchema>;
@@ -295,10 +298,10 @@ export type PowerLevels = v.InferOutput<typeof PowerLevelsSchema>;
 export const isCleared = (content: Readonly<Record<string, unknown>>): boolean =>
   Object.keys(content).length === 0;
 
-/** Messages that ask a daemon for something, and its answer (wire facts, section 4.1). */
+/** Messages with a command for a daemon, and with its reply (wire facts, section 4.1). */
 export const messages = { command: "m.bureau.command", commandResult: "m.bureau.command_result" } as const;
 
-/** The `msgtype`s of the daemon's messages to the config room (section 4.3), those sent here. */
+/** The `msgtype`s of the event messages that our daemon sends to the config room (section 4.3). */
 export const eventMessages = {
   principalAdopted: "m.bureau.principal_adopted",
   principalStarted: "m.bureau.principal_started",

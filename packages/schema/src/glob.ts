@@ -2,8 +2,8 @@
  * The globs of grants, allowances and visibility (wire facts, section 1.8).
  *
  * `*`, `?` and `[…]` never cross a `/`; `**` stands for any number of segments, at most once, at the start, the end
- * or between two slashes. What is malformed matches nothing: a broken pattern must never grant. Patterns are
- * written by others, so they are matched by hand and not as regular expressions, whose time they could blow up.
+ * or between two slashes. A malformed pattern matches nothing: it must never grant. Patterns are
+ * untrusted, so they are not compiled to regular expressions, which can take exponential time.
  */
 
 /** True when the localpart, action or path `value` matches `pattern`. */
@@ -46,7 +46,7 @@ export function userPatternMatches(pattern: string, user: string): boolean {
   );
 }
 
-/** True when any pattern matches. No patterns, no match: default deny. */
+/** True when any pattern matches. No pattern matches nothing: default deny. */
 export const anyGlobMatches = (patterns: readonly string[], value: string): boolean =>
   patterns.some((pattern) => globMatches(pattern, value));
 
@@ -66,7 +66,7 @@ function suffixesOf(value: string): string[] {
 type Token = "*" | "?" | ((char: string) => boolean);
 
 const compiled = new Map<string, readonly Token[][] | null>();
-/** Patterns come from room state that others write, so the cache has a bound. */
+/** Patterns come from untrusted room state, so the cache has a limit. */
 const COMPILED_MAX = 4_096;
 
 function segmentsMatch(pattern: string, value: string): boolean {
@@ -84,7 +84,7 @@ function segmentsMatch(pattern: string, value: string): boolean {
   );
 }
 
-/** Goes back to the last star only, so the time is at most the product of the two lengths, whatever the pattern. */
+/** Backtracks to the last star only, so the time is at most the product of the two lengths. */
 function oneSegmentMatches(tokens: readonly Token[], chars: readonly string[]): boolean {
   let token = 0;
   let char = 0;
@@ -107,7 +107,7 @@ function oneSegmentMatches(tokens: readonly Token[], chars: readonly string[]): 
   return token === tokens.length;
 }
 
-/** `path.Match` syntax to tokens, one list a segment; null when malformed. */
+/** `path.Match` syntax to tokens, one list for each segment; null when malformed. */
 function compile(pattern: string): Token[][] | null {
   const chars = [...pattern];
   let segment: Token[] = [];
@@ -132,7 +132,7 @@ function compile(pattern: string): Token[][] | null {
   return segments;
 }
 
-/** Reads `[^]lo-hi…]` from behind its bracket, by the rules of Go: never empty, `]` and `-` only escaped. */
+/** Reads `[^]lo-hi…]` from after its bracket, by Go's rules: never empty, `]` and `-` only escaped. */
 function characterClass(
   chars: readonly string[],
   start: number,

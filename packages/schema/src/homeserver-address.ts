@@ -1,12 +1,12 @@
 /**
- * Where a homeserver answers, as session files, machine.conf, credential bundles and flags write it: an http(s) URL, or
- * `unix:/PATH` for one that answers on a socket of this host. The same form with a port says where one listens.
+ * The address of a homeserver in session files, machine.conf, credential bundles and flags: an http(s) URL, or `unix:/PATH`
+ * for a socket of this host. The same form with a port is an address to listen on.
  */
 import { ref } from "./parse.ts";
 import { RefError } from "./refs.ts";
 
 const UNIX = "unix:";
-/** Scheme of a URL whose host is a socket's path, as clients of Docker and others write it. */
+/** Scheme of a URL whose host is a socket's path, as Docker's clients use it. */
 const UNIX_SCHEME = "http+unix://";
 /** sun_path of unix(7), less its final zero. */
 const SOCKET_PATH_BYTES_MAX = 107;

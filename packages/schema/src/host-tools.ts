@@ -1,8 +1,8 @@
-/** What of the host a sandbox without an environment of its own may see: programs and libraries, never /etc whole. */
+/** Paths of the host that a sandbox without a Nix environment sees: programs and libraries, never all of /etc. */
 
 export const hostToolFolders = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"] as const;
 
-/** What common programs need to find libraries, alternatives, certificates, time zone and service names. */
+/** What common programs read to find libraries, alternatives, certificates, time zone and service names. */
 export const hostToolSettings = [
   "/etc/alternatives",
   "/etc/ssl/certs",

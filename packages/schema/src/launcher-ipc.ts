@@ -1,10 +1,10 @@
 /**
- * What daemon and launcher say to each other on launcher.sock: sandbox specs, requests, and the launcher's account of
- * what runs. Both ends import these schemas. The socket never leaves the machine, so unlike the events these shapes
+ * The messages of daemon and launcher on launcher.sock: sandbox specs, requests, and the launcher's list of
+ * sandboxes. Both ends import these schemas. The socket never leaves the machine, so unlike the events these shapes
  * are ours to change; field names follow the wire's where it has one (section 5).
  *
- * The launcher is told what to do and says what is; it decides nothing. `list-sandboxes` and `wait` are level
- * triggered: an exit that happened while nobody listened is still there to be read, until `destroy-sandbox` clears it.
+ * The launcher executes requests and reports state; it decides nothing. `list-sandboxes` and `wait` are level triggered:
+ * an exit stays in the list until `destroy-sandbox` clears it, so a daemon that was down can still read it.
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
@@ -45,20 +45,20 @@ export const SandboxSpecSchema = v.object({
 });
 export type SandboxSpec = v.InferOutput<typeof SandboxSpecSchema>;
 
-/** What the proxy of a sandbox may do and with what; given again whenever a proxy is started. */
+/** Credentials and policy of a sandbox's proxy; sent at each start of a proxy. */
 const proxyFields = {
-  /** Standard base64 of an age file for this machine; absent: a proxy that knows no credential. */
+  /** Standard base64 of an age file for this machine; absent: a proxy without credentials. */
   encrypted_credentials: v.optional(v.string()),
   grants: v.optional(list(GrantSchema)),
   proxy_services: v.optional(mapOf(ProxyServiceSchema)),
 };
 
 /**
- * Digests the daemon computes over what it asked for. The launcher only keeps them, so that a daemon that has
- * forgotten everything can still tell whether what runs is what it wants.
+ * Digests that the daemon computes over its request. The launcher only stores them, so that a daemon without any state
+ * can compare a running sandbox with the desired one.
  */
 export const SandboxDigestsSchema = v.object({
-  /** Over everything whose change needs a new sandbox. */
+  /** Over all fields whose change needs a new sandbox. */
   spec: v.string(),
   /** Over the payload, whose change does not. */
   payload: v.string(),
@@ -68,13 +68,13 @@ export type SandboxDigests = v.InferOutput<typeof SandboxDigestsSchema>;
 export const launcherRequests = {
   status: v.object({}),
   "list-sandboxes": v.object({}),
-  /** Answers when the revision is no longer `since`, or after `timeout_ms` with what is. */
+  /** Answers when the revision is no longer `since`, or after `timeout_ms` with the current list. */
   wait: v.object({ since: integer, timeout_ms: v.pipe(integer, v.minValue(0), v.maxValue(600_000)) }),
   "create-sandbox": v.object({
     principal: account,
     sandbox_spec: SandboxSpecSchema,
     digests: SandboxDigestsSchema,
-    /** JSON text of the event that fulfilled the start condition; becomes trigger.json. */
+    /** JSON text of the event that met the start condition; becomes trigger.json. */
     trigger_content: v.optional(v.string()),
     ...proxyFields,
   }),
@@ -89,8 +89,8 @@ export const launcherRequests = {
   "update-payload": v.object({ principal: account, payload, payload_digest: v.string() }),
   "restart-proxy": v.object({ principal: account, ...proxyFields }),
   /**
-   * Become the version of the launcher in that host environment, which must be whole. Answers when it can be tried;
-   * `status` says what came of it.
+   * Replace the launcher by the one of that build, which must be complete. Answers when the trial begins; `status` has the
+   * result.
    */
   "exec-update": v.object({ programs_dir: v.string(), request_id: v.string() }),
   /** End that process, the daemon, unless `watched-ok` comes before the deadline. */
@@ -100,7 +100,7 @@ export const launcherRequests = {
     deadline_ms: v.pipe(integer, v.minValue(0), v.maxValue(600_000)),
   }),
   "watched-ok": v.object({ pid: integer }),
-  /** The terminal's last lines; of a principal whose sandbox is gone, those it ended with. */
+  /** The last lines of the sandbox's output; also of an ended sandbox. */
   "capture-output": v.object({
     principal: account,
     lines: v.pipe(integer, v.minValue(1), v.maxValue(50_000)),
@@ -110,22 +110,22 @@ export type LauncherAction = keyof typeof launcherRequests;
 export type LauncherRequest<Name extends LauncherAction> = v.InferInput<(typeof launcherRequests)[Name]>;
 
 export const SandboxExitSchema = v.object({
-  /** 0–255; 128+n for signal n; 137 also when it was forced, −1 when it is not known (the terminal server died). */
+  /** 0–255; 128+n for signal n; 137 also when it was forced, −1 when it is unknown (the tmux server died). */
   code: integer,
   /** `exited with 3`, `killed by SIGKILL`, `lost: …`. */
   description: v.string(),
-  /** The last lines of the terminal, when the code is not 0. */
+  /** The last lines of output, when the code is not 0. */
   output: v.optional(v.string()),
   /** Milliseconds since the epoch. */
   at: integer,
 });
 export type SandboxExit = v.InferOutput<typeof SandboxExitSchema>;
 
-/** How far limits of sandboxes are enforced. */
+/** Which limits of sandboxes are enforced. */
 export const LimitsFactSchema = v.object({
   /**
-   * `enforced`: memory, processes and share of the processor. `partly`: some of them. `grouped`: none of them, but a
-   * sandbox ends as one. `none`: without control groups.
+   * `enforced`: memory, processes and share of the processor. `partly`: some of them. `grouped`: none of them, but all
+   * processes of a sandbox end together. `none`: no control groups.
    */
   level: v.picklist(["enforced", "partly", "grouped", "none"]),
   /** The missing limits and the reason, unless all are enforced. */
@@ -138,7 +138,7 @@ export type LimitsFact = v.InferOutput<typeof LimitsFactSchema>;
  * shares or lifts does not hold.
  */
 export const SandboxLayersSchema = v.object({
-  /** A seccomp filter beyond any that the host's own programs have. */
+  /** A seccomp filter in addition to those of the host's programs. */
   seccomp: v.boolean(),
   no_new_privs: v.boolean(),
   no_capabilities: v.boolean(),
@@ -158,7 +158,7 @@ export const SandboxConfinementSchema = v.object({
   layers: SandboxLayersSchema,
   /** Exceptions of the seccomp filter from the template, such as `nested_userns`. */
   exceptions: v.array(v.string()),
-  /** As it was made; older launchers did not say. */
+  /** As it was created; absent from older launchers. */
   limits: v.optional(LimitsFactSchema),
 });
 export type SandboxConfinement = v.InferOutput<typeof SandboxConfinementSchema>;
@@ -166,28 +166,28 @@ export type SandboxConfinement = v.InferOutput<typeof SandboxConfinementSchema>;
 export const SandboxStatusSchema = v.object({
   principal: account,
   digests: SandboxDigestsSchema,
-  /** `exited`: the program is gone, its record waits for destroy-sandbox. */
+  /** `exited`: the program has ended; its record stays until destroy-sandbox. */
   state: v.picklist(["running", "exited"]),
   exit: v.optional(SandboxExitSchema),
-  /** Pid of the sandboxed program as the host sees it. */
+  /** Pid of the sandboxed program on the host. */
   pid: v.optional(integer),
   proxy: v.object({ state: v.picklist(["running", "dead"]), pid: v.optional(integer) }),
   /** Milliseconds since the epoch. */
   started_at: integer,
-  /** The host environment whose programs it sees. */
+  /** Path of the build whose programs it sees. */
   programs_dir: v.optional(v.string()),
-  /** Absent when the program ended before it could be looked at. */
+  /** Absent when the program ended before it could be examined. */
   confinement: v.optional(SandboxConfinementSchema),
 });
 export type SandboxStatus = v.InferOutput<typeof SandboxStatusSchema>;
 
 export const SandboxListSchema = v.object({
-  /** Grows with every change; for `wait`. A launcher that started anew begins at a random one. */
+  /** Grows with every change; for `wait`. A restarted launcher begins at a random one. */
   revision: integer,
   sandboxes: list(SandboxStatusSchema),
-  /** Principals whose sandbox is being made, or what is left of one cleared away, perhaps for a caller who has gone. */
+  /** Principals whose sandbox is being created or cleared, also when the caller has disconnected. */
   creating: v.optional(v.array(ref(parsePrincipalName))),
-  /** Of sandboxes made now; older launchers do not say, nor does an answer to `wait`. */
+  /** Of new sandboxes; absent from older launchers and from answers to `wait`. */
   limits: v.optional(LimitsFactSchema),
 });
 export type SandboxList = v.InferOutput<typeof SandboxListSchema>;
@@ -198,17 +198,17 @@ export const launcherResponses = {
     pid: integer,
     /** The machine's age recipient, `age1…`. */
     public_key: v.string(),
-    /** `file`: the key lies in a 0600 file. */
+    /** `file`: the key is in a 0600 file. */
     key_protection: v.picklist(["file", "systemd-creds"]),
     sandboxes: integer,
     started_at: integer,
-    /** The host environment it runs from; the SHA-256 of its program there, unless it runs from sources. */
+    /** Path of the build it runs from; the SHA-256 of its program there, unless it runs from sources. */
     programs_dir: v.string(),
     sha256: v.optional(v.string()),
     runtime: v.string(),
-    /** Why the last `exec-update` left this version running. */
+    /** Why the last `exec-update` left this build running. */
     exec_fault: v.optional(v.string()),
-    /** Pid of the daemon that was ended because it was not reported to work in time. */
+    /** Pid of the daemon that was killed because `watched-ok` did not come in time. */
     ended_daemon: v.optional(integer),
   }),
   "list-sandboxes": SandboxListSchema,
@@ -226,7 +226,7 @@ export const launcherResponses = {
   "watched-ok": v.undefined(),
   "capture-output": v.object({
     output: v.string(),
-    /** False: the sandbox is gone and these are its last words. */
+    /** False: the sandbox has ended and these are its last lines. */
     live: v.boolean(),
   }),
 } as const satisfies Record<LauncherAction, v.GenericSchema>;

@@ -1,7 +1,7 @@
 /**
  * The operator's socket (observe.sock): one JSON object and a newline each way (wire facts, section 8.1).
  * `status`, `logs` and `debug` are ours, added beside the reference's actions. `status` and `debug` need no token: a
- * process that may open the socket may see what the machine does, also while the homeserver is unreachable.
+ * process that may open the socket may read the machine's state, also while the homeserver is unreachable.
  */
 import * as v from "valibot";
 import { LimitsFactSchema, SandboxConfinementSchema } from "./launcher-ipc.ts";
@@ -14,7 +14,7 @@ export const OBSERVE_LINE_BYTES_MAX = 4 * 1024 * 1024;
 export const debugParts = [
   "plan", // inputs and result of the planner at this moment
   "rooms", // the rooms as synced: event types, counts, aliases
-  "state", // what the reconciler and the upgrader remember
+  "state", // state of the reconciler and the upgrader
   "authorization", // the policies that decisions are made from
 ] as const;
 export type DebugPart = (typeof debugParts)[number];
@@ -26,7 +26,7 @@ export const ObserveRequestSchema = v.object({
   token: v.optional(v.string()),
   /** Principal name, `agent/x`. */
   principal: v.optional(v.string()),
-  /** `logs`: how many lines. */
+  /** `logs`: number of lines. */
   lines: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000))),
   observable: v.optional(v.boolean()),
   /** `debug`: what to print. */
@@ -34,24 +34,24 @@ export const ObserveRequestSchema = v.object({
 });
 export type ObserveRequest = v.InferOutput<typeof ObserveRequestSchema>;
 
-/** What a principal is doing, in the words of the CLI. */
+/** The state of a principal, in the words of the CLI. */
 export const principalStates = [
   "running",
   "starting", // being created
   "stopping", // being destroyed
   "waiting", // its start condition is not fulfilled
-  "backing-off", // it failed and will be tried again
-  "completed", // it ended and its restart policy says to leave it
-  "failed", // it cannot be started as configured; `reason` says why
+  "backing-off", // it failed; a retry is scheduled
+  "completed", // it ended and its restart policy does not restart it
+  "failed", // it cannot be started as configured; `reason` has the cause
   "stopped", // auto_start is off
 ] as const;
 
-/** What the health check of a running principal says. */
+/** The result of a running principal's health check. */
 export const healthStates = [
-  "starting", // not asked yet, or within its grace
+  "starting", // not checked yet, or within its grace period
   "healthy",
-  "failing", // it failed, fewer times in a row than its threshold
-  "unhealthy", // it will be restarted or rolled back
+  "failing", // it failed fewer times in a row than its threshold
+  "unhealthy", // the daemon restarts it or rolls it back
 ] as const;
 
 export const PrincipalReportSchema = v.object({
@@ -69,7 +69,7 @@ export const PrincipalReportSchema = v.object({
   restarts: v.number(),
   /** Absent when it does not run, or its template has no health check. */
   health: v.optional(v.picklist(healthStates)),
-  /** It runs its previous configuration because the new one failed; `reason` says how. */
+  /** It runs its previous configuration because the new one failed; `reason` has the cause. */
   rolled_back: v.optional(v.boolean()),
   /** The layers of its sandbox; absent when it does not run. */
   sandbox: v.optional(SandboxConfinementSchema),
@@ -81,16 +81,16 @@ export const MachineReportSchema = v.object({
   machine: v.object({
     name: v.string(),
     user_id: v.string(),
-    /** `online`: synced and converging. `disconnected`: the homeserver or the launcher is away; work goes on. */
+    /** `online`: synced and converging. `disconnected`: the homeserver or the launcher is unreachable; sandboxes keep running. */
     state: v.picklist(["starting", "online", "disconnected"]),
     reason: v.optional(v.string()),
     fleet: v.string(),
     version: v.string(),
-    /** How far limits of sandboxes are enforced; absent until the launcher reports it. */
+    /** Which limits of sandboxes are enforced; absent until the launcher reports it. */
     limits: v.optional(LimitsFactSchema),
   }),
   daemon: v.object({ pid: v.number(), started_at: v.number() }),
-  /** Where the fleet's store paths come from, as its room says; absent when it says nothing. */
+  /** The fleet's cache of store paths, from the fleet room; absent when it has none. */
   fleet_cache: v.optional(v.object({ url: v.string(), public_keys: v.array(v.string()) })),
   /** When the configuration that `principals` follows from was written: its event's `origin_server_ts`. */
   config_sent_at: v.optional(v.number()),

@@ -18,7 +18,7 @@ describe("parse", () => {
     expect(parse(v.object({ a: v.number() }), { a: 1, b: 2 }, "thing")).toEqual({ a: 1 });
   });
 
-  test("says what was read, where the fault lies and what was expected", () => {
+  test("names the input, the path of the fault and the expected value", () => {
     const schema = v.object({ command: v.array(v.string()) });
     expect(() => parse(schema, { command: ["a", 5] }, 'template "x"')).toThrow(
       /^Invalid template "x": command\.1: .*string.*5/,

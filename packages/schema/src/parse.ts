@@ -1,19 +1,19 @@
 /**
- * The edge: `unknown` becomes a typed value here, or an `InputError` that says what was being read, where in it the
- * fault lies and what was expected. Schemas are valibot's; types are inferred from them.
+ * The edge: `unknown` becomes a typed value here, or an `InputError` that names the input, the path of each fault and the
+ * expected value. Schemas are valibot's; types are inferred from them.
  */
 import * as v from "valibot";
 import { RefError } from "./refs.ts";
 
-/** Input from outside that breaks its schema. */
+/** Input from outside that does not match its schema. */
 export class InputError extends Error {
   readonly code = "invalid-input";
   constructor(
-    /** What was being read, for example `m.bureau.template "agent"`. */
+    /** Name of the input, for example `m.bureau.template "agent"`. */
     readonly what: string,
-    /** One sentence per fault, each with its path, for example `command.0: expected string but received 5`. */
+    /** One sentence for each fault, with its path, for example `command.0: expected string but received 5`. */
     readonly faults: readonly string[],
-    /** The next command, where the reader knows one. */
+    /** The next command, if there is one. */
     readonly hint = "",
   ) {
     super(`Invalid ${what}: ${faults.join("; ")}`);
@@ -21,10 +21,10 @@ export class InputError extends Error {
   }
 }
 
-/** Faults named in one error; more would bury the first. */
+/** Faults named in one error. */
 const FAULTS_MAX = 5;
 
-/** Characters of one fault: what was received is quoted in it, and may be of any size. */
+/** Characters of one fault: it quotes the received value, which may have any size. */
 const FAULT_CHARS_MAX = 300;
 
 /** Parses `value`, or throws an {@link InputError} about `what`. */
@@ -47,7 +47,7 @@ export function parse<const Schema extends v.GenericSchema>(
   );
 }
 
-/** Parses JSON text, then {@link parse}. */
+/** Parses JSON text, then calls {@link parse}. */
 export function parseJson<const Schema extends v.GenericSchema>(
   schema: Schema,
   text: string,
@@ -68,7 +68,7 @@ export function parseJson<const Schema extends v.GenericSchema>(
 }
 
 /**
- * A JSON object as it stands, with every key it has. valibot's `record` takes a list for one, and leaves out the keys
+ * A JSON object with all of its keys. valibot's `record` accepts a list, and drops the keys
  * `__proto__`, `prototype` and `constructor`.
  */
 export const jsonObject = v.custom<Record<string, unknown>>(
@@ -76,10 +76,10 @@ export const jsonObject = v.custom<Record<string, unknown>>(
   ({ received }) => `expected an object but received ${received}`,
 );
 
-/** The keys that valibot's `record` leaves out without a word. */
+/** The keys that valibot's `record` drops silently. */
 const LOST_KEYS = ["__proto__", "prototype", "constructor"];
 
-/** Whether no map of ours can hold this key. */
+/** Whether our maps refuse this key. */
 export const isLostKey = (key: string): boolean => LOST_KEYS.includes(key);
 
 /** An object with arbitrary keys and values of one type. Refuses a key that would be lost. */

@@ -1,4 +1,4 @@
-/** Who holds how much power in a room, by its state: the Client-Server API's rules, section m.room.power_levels. */
+/** Power levels of users in a room, by its state: the Client-Server API's rules, section m.room.power_levels. */
 import * as v from "valibot";
 import { PowerLevelsSchema } from "./events.ts";
 
@@ -7,10 +7,10 @@ export const ADMIN_LEVEL = 100;
 /** The level of moderators in Matrix, and of machines in rooms that they write to. */
 export const MODERATOR_LEVEL = 50;
 
-/** From this room version on creators have all power and are not named in power levels. */
+/** From this room version on, creators have all power and power levels do not name them. */
 const CREATORS_RULE_FROM = 12;
 
-/** The two events that decide; undefined where the room has none. */
+/** The two events that decide; undefined if the room has none. */
 export type PowerEvents = {
   /** Content of `m.room.power_levels`. */
   readonly levels: unknown;

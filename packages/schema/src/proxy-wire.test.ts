@@ -4,7 +4,7 @@ import { AdminGrantsSchema, AdminServiceSchema, ProxyStartSchema } from "./proxy
 
 const start = { principal: "agent/x", socket_path: "/p", admin_socket_path: "/a" };
 
-test("a proxy needs to know whose it is and where to listen", () => {
+test("a proxy needs its principal and its sockets", () => {
   expect(parse(ProxyStartSchema, start, "s") as unknown).toEqual(start);
   for (const key of Object.keys(start))
     expect(() => parse(ProxyStartSchema, { ...start, [key]: undefined }, "s")).toThrow(InputError);

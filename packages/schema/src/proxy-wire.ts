@@ -1,6 +1,6 @@
 /**
- * What a proxy is told: once on its standard input (CBOR), later on its admin socket (JSON, wire facts section 7.3).
- * Credentials are in here and nowhere else outside the proxy's memory.
+ * The configuration of a proxy: once on its standard input (CBOR), later on its admin socket (JSON, wire facts section 7.3).
+ * Outside the proxy's memory, credentials in clear exist only here.
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
@@ -8,7 +8,7 @@ import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
 import { parsePrincipalName, parseUserId } from "./refs.ts";
 import { ProxyServiceSchema } from "./template.ts";
 
-/** One CBOR map, then end of file. A proxy that reads less than a whole one exits without having listened. */
+/** One CBOR map, then end of file. A proxy that reads an incomplete one exits before it listens. */
 export const ProxyStartSchema = v.object({
   /** `agent/x`, for logs. */
   principal: ref(parsePrincipalName),
@@ -16,7 +16,7 @@ export const ProxyStartSchema = v.object({
   socket_path: v.string(),
   /** The socket only this machine's daemon uses. */
   admin_socket_path: v.string(),
-  /** Of a service: its socket on the host, and the link to the sandbox's root that leads to the program's own. */
+  /** Of a service: its socket on the host, and the link to the sandbox's root, where the program's own socket is. */
   service: v.optional(v.object({ socket: v.string(), root: v.string() })),
   matrix_homeserver_url: v.optional(v.string()),
   /** Without a scheme prefix. Absent: the Matrix endpoints answer 503. */
@@ -26,7 +26,7 @@ export const ProxyStartSchema = v.object({
   credentials: v.optional(mapOf(v.string())),
   grants: v.optional(list(GrantSchema)),
   services: v.optional(mapOf(ProxyServiceSchema)),
-  /** How it reaches upstreams: os/egress. Empty strings: not set. */
+  /** Forward proxy to upstreams: see os/egress. Empty strings: not set. */
   egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
   fleet: v.optional(v.string()),
   machine: v.optional(v.string()),

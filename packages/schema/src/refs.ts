@@ -1,5 +1,5 @@
 /**
- * Names of everything Bureau knows: localparts, fleets, machines, principals, rooms.
+ * Names: localparts, fleets, machines, principals, rooms.
  *
  * A ref is a branded string. The only way to get one is a parser or a builder in this file, so code that holds
  * a `MachineLocalpart` never checks it again. Grammar and limits are the wire's (wire facts, section 1).
@@ -28,7 +28,7 @@ export type FleetLocalpart = Localpart & Brand<"FleetLocalpart">;
 export type MachineLocalpart = Localpart & Brand<"MachineLocalpart">;
 /** `<fleet>/<type>/<name…>`: an agent, a service, or any other entity that runs in a sandbox. */
 export type PrincipalLocalpart = Localpart & Brand<"PrincipalLocalpart">;
-/** `<type>/<name…>`: a principal without its fleet; what sockets, tmux sessions and the launcher call it. */
+/** `<type>/<name…>`: a principal without its fleet; its name in sockets, tmux sessions and the launcher. */
 export type PrincipalName = Localpart & Brand<"PrincipalName">;
 /** `bureau.local`, may carry a port. */
 export type ServerName = Brand<"ServerName">;
@@ -52,7 +52,7 @@ export const SOCKET_SUFFIX_BYTES = 12;
 /** Bytes of a Matrix user ID, room alias or room ID (Matrix specification, appendices). */
 const MATRIX_ID_BYTES_MAX = 255;
 
-/** A value that breaks the grammar of names. `rule` says which part of it, for a person. */
+/** A value that breaks the grammar of names. `rule` is a sentence about the broken part. */
 export class RefError extends Error {
   readonly code = "invalid-name";
   constructor(
@@ -193,7 +193,7 @@ export const stateKeyOf = (user: UserId): EntityStateKey => user.slice(1) as Ent
 /** The inverse of {@link stateKeyOf}. @throws RefError */
 export const userOfStateKey = (key: string): UserId => parseUserId(`@${key}`);
 
-/** The rooms with a known place; every alias in Bureau is built here. */
+/** Aliases of the rooms that Bureau finds by name; every alias is built here. */
 export const rooms = {
   space: (ns: Namespace): Localpart => ns as unknown as Localpart,
   system: (ns: Namespace): Localpart => `${ns}/system` as Localpart,
@@ -201,7 +201,7 @@ export const rooms = {
   pipeline: (ns: Namespace): Localpart => `${ns}/pipeline` as Localpart,
   artifact: (ns: Namespace): Localpart => `${ns}/artifact` as Localpart,
   dev: (ns: Namespace): Localpart => `${ns}/dev` as Localpart,
-  /** Where people and agents of a one-machine installation meet; ours, not the reference's. */
+  /** The room for people and agents of a one-machine installation; ours, not the reference's. */
   lobby: (ns: Namespace): Localpart => `${ns}/lobby` as Localpart,
   fleet: (fleet: FleetLocalpart): Localpart => fleet,
   fleetMachines: (fleet: FleetLocalpart): Localpart => `${fleet}/machine` as Localpart,
@@ -234,10 +234,10 @@ export const principalNameOf = (entity: MachineLocalpart | PrincipalLocalpart): 
   entity.split("/").slice(3).join("/") as PrincipalName;
 /** `agent`, `service`, … : the first segment of a principal name. */
 export const principalType = (account: PrincipalName): string => account.slice(0, account.indexOf("/"));
-/** What follows the type: `code/reviewer`. */
+/** The part after the type: `code/reviewer`. */
 export const nameWithoutType = (account: PrincipalName): string => account.slice(account.indexOf("/") + 1);
 
-/** The principal a user ID stands for. @throws RefError when its localpart is not a principal's */
+/** The principal of a user ID. @throws RefError when its localpart is not a principal's */
 export const principalOfUser = (user: UserId): PrincipalLocalpart => parsePrincipal(localpartOf(user));
 
 /** A name for folders and systemd scopes: slashes become dashes. Not reversible, not unique across types. */
@@ -251,7 +251,7 @@ export const localpartBytesMaxFor = (runDir: string): number =>
 export type StateRef = {
   /** `bureau/template` of `bureau/template:agent`. */
   readonly room: Localpart;
-  /** Set by `room@server:name`; otherwise the machine's own server is meant. */
+  /** Set by `room@server:name`; otherwise it is the machine's own server. */
   readonly server: ServerName | undefined;
   readonly name: string;
 };

@@ -1,6 +1,6 @@
 /**
- * What is built for one principal: the resolved template with the assignment's overrides on top (wire facts, section
- * 3.4). The daemon makes sandboxes of it; the command line tells from it whom a change of a template would restart.
+ * The sandbox spec of one principal: the resolved template with the assignment's overrides (wire facts, section 3.4). The
+ * daemon creates sandboxes from it; the CLI compares specs to list the principals that a change of a template restarts.
  */
 import type { PrincipalAssignment } from "./events.ts";
 import type { SandboxSpec } from "./launcher-ipc.ts";

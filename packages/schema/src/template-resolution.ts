@@ -1,11 +1,11 @@
 /**
- * A template reference to the template that is meant by it: every parent resolved on its own, merged left to right,
- * the child last (wire facts, section 3.5). Pure: where templates are kept is the caller's `lookup`.
+ * Resolves a template reference: every parent is resolved separately, parents are merged left to right, the child last
+ * (wire facts, section 3.5). Pure: the caller's `lookup` finds templates.
  */
 import { formatStateRef, parseStateRef, RefError } from "./refs.ts";
 import { mergeTemplates, type Template } from "./template.ts";
 
-/** What a lookup knows about one template: its content, that there is none, or why it cannot be read. */
+/** The result of a lookup: the template's content, or why there is none. */
 export type TemplateLookup = (
   reference: string,
 ) => { readonly template: Template } | { readonly problem: string };
@@ -14,10 +14,10 @@ export type Resolution =
   | { readonly ok: true; readonly template: Template; readonly lineage: readonly string[] }
   | { readonly ok: false; readonly problem: string };
 
-/** Parents of parents of …: deeper than anything a person would write, shallow enough to stay cheap. */
+/** Levels of inheritance: more than a person writes, few enough to stay cheap. */
 const DEPTH_MAX = 32;
 
-/** Resolves `reference`; `lineage` lists every template that went into it, parents first, each once. */
+/** Resolves `reference`; `lineage` lists every template that contributes, parents first, each once. */
 export function resolveTemplate(reference: string, lookup: TemplateLookup): Resolution {
   return resolveBelow(reference, lookup, []);
 }
@@ -49,7 +49,7 @@ function resolveBelow(reference: string, lookup: TemplateLookup, path: readonly 
   return { ok: true, template: mergeTemplates(merged, found.template), lineage: [...lineage, canonical] };
 }
 
-/** Every template `reference` needs, found with an asynchronous `fetch`, as a lookup for {@link resolveTemplate}. */
+/** Fetches every template that `reference` needs; returns them as a lookup for {@link resolveTemplate}. */
 export async function gatherTemplates(
   reference: string,
   fetch: (reference: string) => Promise<{ readonly template: Template } | { readonly problem: string }>,

@@ -155,7 +155,7 @@ describe("merging templates: lineage", () => {
     expect(merge({ inherits: ["r:a"] }, { inherits: ["r:b"] })).not.toContainKey("inherits");
   });
 
-  test("origin is the child's or nobody's", () => {
+  test("origin is the child's or absent", () => {
     expect(merge({ origin: { content_hash: "p" } }, { origin: { content_hash: "c" } }).origin).toEqual({
       content_hash: "c",
     });

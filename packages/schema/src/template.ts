@@ -1,5 +1,5 @@
 /**
- * Templates: what runs in a sandbox and what it sees. `m.bureau.template`, state key = the template's name.
+ * Templates: the program and the contents of a sandbox. `m.bureau.template`, state key = the template's name.
  * The merge rules are the wire's table (section 3.5), one rule a field, all of them in {@link mergeTemplates}.
  */
 import * as v from "valibot";
@@ -10,13 +10,13 @@ const nonNegative = v.pipe(v.number(), v.integer(), v.minValue(0));
 const strings = v.optional(list(v.string()));
 
 export const MountSchema = v.object({
-  /** Host path; may hold `${VARIABLES}`. Needed unless `type` is tmpfs. */
+  /** Host path; may contain `${VARIABLES}`. Required unless `type` is tmpfs. */
   source: unset(v.string()),
   dest: v.pipe(v.string(), v.startsWith("/", "dest must be an absolute path")),
   type: unset(v.picklist(["bind", "tmpfs"])),
   mode: unset(v.picklist(["ro", "rw"])),
   options: unset(v.string()),
-  /** A missing source is passed over instead of failing the start. */
+  /** A missing source is skipped; otherwise the start fails. */
   optional: v.optional(v.boolean()),
 });
 export type Mount = v.InferOutput<typeof MountSchema>;
@@ -65,7 +65,7 @@ export const OutputCaptureSchema = v.object({
   /** Bytes. */
   max_size: v.optional(nonNegative),
 });
-/** Zero is unset, as in the reference: where a field is left out or 0, the wire's default holds (section 12.1). */
+/** Zero is unset, as in the reference: for a missing field or 0 the wire's default holds (section 12.1). */
 export const HealthCheckSchema = v.pipe(
   v.object({
     /** `http` when unset. */
@@ -149,7 +149,7 @@ function intersect(parent: string[] | undefined, child: string[] | undefined): s
   return child.filter((pipeline) => parent.includes(pipeline));
 }
 
-/** `child` on top of `parent`; the result inherits from nothing. Fields nobody set stay absent. */
+/** `child` on top of `parent`; the result inherits from no template. Fields that neither sets stay absent. */
 export function mergeTemplates(parent: Template, child: Template): Template {
   const merged: Template = {
     description: child.description || parent.description,
@@ -178,7 +178,7 @@ export function mergeTemplates(parent: Template, child: Template): Template {
   return withoutUnset(merged);
 }
 
-/** Fields whose empty value says something: no pipeline at all, or none of the parent's settings. */
+/** Fields whose empty value has a meaning: no pipeline at all, or none of the parent's settings. */
 const meaningfulWhenEmpty: ReadonlySet<string> = new Set([
   "allowed_pipelines",
   "namespaces",
@@ -186,7 +186,7 @@ const meaningfulWhenEmpty: ReadonlySet<string> = new Set([
   "security",
 ]);
 
-/** Drops fields that are undefined or empty, except where empty means something. */
+/** Drops fields that are undefined or empty, except where empty has a meaning. */
 function withoutUnset(template: Template): Template {
   const entries = Object.entries(template).filter(
     ([name, value]) => value !== undefined && (meaningfulWhenEmpty.has(name) || !isEmpty(value)),
