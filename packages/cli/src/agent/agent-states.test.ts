@@ -8,7 +8,10 @@ const name = parseMachine(`${parseFleet("bureau/fleet/prod")}/machine/gpu`);
 const principal = parseUserId("@bureau/fleet/prod/agent/demo:acme.test");
 const assignment = { principal, template: "bureau/template:agent", auto_start: true } as const;
 const machine = (ageSeconds: number, more: Partial<ListedMachine> = {}): ListedMachine => ({
-  ...{ name, user_id: `@${name}:acme.test`, public_key: "age1x", principals: {} },
+  name,
+  user_id: `@${name}:acme.test`,
+  public_key: "age1x",
+  principals: {},
   last_seen: new Date(now - ageSeconds * 1_000).toISOString(),
   ...more,
 });

@@ -161,7 +161,11 @@ function assigned(invocation: Asked, shown: Step, { machine, user }: Assigned, r
   else shown.done(sentence);
   if (invocation.flags.json)
     invocation.terminal.json({
-      ...{ ok: !isFault, name, user_id: user, machine, state: "assigned" },
+      ok: !isFault,
+      name,
+      user_id: user,
+      machine,
+      state: "assigned",
       ...(reason === undefined ? {} : { reason: `${machine} ${reason}` }),
     });
   return isFault ? 1 : 0;
@@ -224,7 +228,8 @@ function environmentFlag(invocation: Asked): { extra_environment_variables?: Rec
 }
 
 const credentialPair: Pair = {
-  ...{ what: "--credential", form: "NAME=FILE" },
+  what: "--credential",
+  form: "NAME=FILE",
   example: "--credential API_KEY=./key.txt, or API_KEY=- for standard input",
 };
 

@@ -70,7 +70,10 @@ async function run(invocation: Asked): Promise<number> {
     );
     if (invocation.flags.json)
       terminal.json({
-        ...{ ok, principal: principalNameOf(principal), purged: purge, stopped: here && isWaiting },
+        ok,
+        principal: principalNameOf(principal),
+        purged: purge,
+        stopped: here && isWaiting,
         ...(away === undefined ? {} : { reason: `${machine} ${away}` }),
       });
     return ok ? 0 : 1;

@@ -84,7 +84,9 @@ export async function statusOf(installation: Installation): Promise<Status> {
     daemon: of("daemon"),
     supervisor: { pid: programs.supervisor },
     machine: {
-      ...{ name, fleet, state },
+      name,
+      fleet,
+      state,
       ...(reason === undefined ? {} : { reason }),
       ...(limits === undefined ? {} : { limits }),
     },

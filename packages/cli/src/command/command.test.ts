@@ -123,13 +123,19 @@ describe("running a command", () => {
     };
     const system = Object.assign(new Error("EACCES"), { code: "EACCES", syscall: "open", path: "/x" });
     expect(await fail(new BureauError("conflict", "no", { hint: "do" }))).toEqual({
-      ...{ exit: 1, ok: false, error: "no", code: "conflict", hint: "do" },
+      exit: 1,
+      ok: false,
+      error: "no",
+      code: "conflict",
+      hint: "do",
     });
     expect(await fail(new UsageError("no", "do"))).toMatchObject({ exit: 2, code: "invalid-input" });
     expect(await fail(new RefError("fleet", "x", "no"))).toMatchObject({ exit: 1, code: "invalid-input" });
     expect(await fail(new InputError("x", ["no"]))).toMatchObject({ exit: 1, code: "invalid-input" });
     expect(await fail(system)).toMatchObject({
-      ...{ exit: 1, code: "forbidden", error: 'Cannot open "/x": permission is denied' },
+      exit: 1,
+      code: "forbidden",
+      error: 'Cannot open "/x": permission is denied',
     });
     const terminal = recorder();
     expect(await runCommand(tree, ["ecko", "--json"], terminal, {})).toBe(2);

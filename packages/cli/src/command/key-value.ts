@@ -39,6 +39,8 @@ const variableName = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** `--env NAME=VALUE`. */
 export const parseVariable = (typed: string): [name: string, value: string] =>
   parseKeyValue(typed, {
-    ...{ what: "--env", form: "NAME=VALUE", example: "--env LANG=C.UTF-8" },
+    what: "--env",
+    form: "NAME=VALUE",
+    example: "--env LANG=C.UTF-8",
     key: variableName,
   });

@@ -47,12 +47,12 @@ const fleet = parseFleet("acme/fleet/prod");
 
 function beMachine(): void {
   const conf = {
-    ...{
-      homeserverUrl: "http://localhost:6167",
-      machine: parseMachine("acme/fleet/prod/machine/box"),
-      fleet,
-    },
-    ...{ serverName: parseServerName("acme.test"), systemUser: "bureau", operatorsGroup: "bureau-operators" },
+    homeserverUrl: "http://localhost:6167",
+    machine: parseMachine("acme/fleet/prod/machine/box"),
+    fleet,
+    serverName: parseServerName("acme.test"),
+    systemUser: "bureau",
+    operatorsGroup: "bureau-operators",
     ...noEgressSettings,
   };
   writeFileSync(join(dir, "machine.conf"), formatMachineConf(conf));

@@ -37,6 +37,8 @@ async function run(invocation: Asked): Promise<void> {
   if (invocation.flags.json)
     terminal.json({
       fleet,
-      ...{ fleet_room: made.fleet, machine_room: made.machines, service_room: made.services },
+      fleet_room: made.fleet,
+      machine_room: made.machines,
+      service_room: made.services,
     });
 }

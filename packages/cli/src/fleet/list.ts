@@ -28,7 +28,8 @@ async function run(invocation: Asked): Promise<void> {
   const session = openSession(invocation);
   const fleets = await Promise.all(
     (await listFleets(session, namespace)).map(async ({ fleet, room }) => ({
-      ...{ fleet, room_id: room },
+      fleet,
+      room_id: room,
       machines: (await listMachines(session, fleet)).length,
     })),
   );

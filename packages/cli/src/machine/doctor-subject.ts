@@ -176,7 +176,9 @@ function wantedConf(invocation: Asked, bootstrap: string | undefined): MachineCo
 }
 
 const egressOf = ({ httpsProxy, noProxy, caCerts }: EgressSettings): EgressSettings => ({
-  ...{ httpsProxy, noProxy, caCerts },
+  httpsProxy,
+  noProxy,
+  caCerts,
 });
 
 function withEgress(conf: MachineConf, egress: ReturnType<typeof readEgress>): MachineConf {

@@ -86,7 +86,10 @@ async function run(invocation: Asked): Promise<void> {
     `Provisioning ${machine}`,
     () =>
       provisionMachine({
-        ...{ session, registrationToken, machine, homeserver: session.homeserver },
+        session,
+        registrationToken,
+        machine,
+        homeserver: session.homeserver,
         admin: serverAdmin(invocation),
         ...(file === undefined ? {} : { store: bootstrapFileAt(file, machine) }),
         ...(expiresInMs === undefined ? {} : { expiresInMs }),
@@ -120,9 +123,13 @@ function present(invocation: Asked, machine: string, made: Provisioned, file: st
   const { bootstrap } = made;
   if (invocation.flags.json) {
     terminal.json({
-      ...{ machine, user_id: made.userId, account: made.account, bootstrap_file: file },
+      machine,
+      user_id: made.userId,
+      account: made.account,
+      bootstrap_file: file,
       expires_at: bootstrap.expires_at ?? null,
-      ...{ config_room: made.configRoom, ops_room: made.opsRoom },
+      config_room: made.configRoom,
+      ops_room: made.opsRoom,
     });
     return;
   }

@@ -44,6 +44,8 @@ async function run(invocation: Asked): Promise<number> {
   const hasFailed = problems.length > 0 || agents.some((agent) => agent.account === "failed");
   const isDone = account === "deactivated" && !hasFailed;
   return reportRemoval(terminal, result, {
-    ...{ gone: "is revoked", isDone, json: invocation.flags.json },
+    gone: "is revoked",
+    isDone,
+    json: invocation.flags.json,
   });
 }

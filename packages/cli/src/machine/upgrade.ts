@@ -119,7 +119,12 @@ async function upgradeOne(invocation: Asked): Promise<number> {
   const shown = terminal.step(`Upgrading ${machine}`);
   const outcome = await untilSignal((signal) =>
     followUpgrade({
-      ...{ session, place, requestId, timeoutMs, clock: systemClock, signal },
+      session,
+      place,
+      requestId,
+      timeoutMs,
+      clock: systemClock,
+      signal,
       onStep: (step) => shown.update(`Upgrading ${machine}: ${step}`),
     }),
   ).catch((error: unknown) => {
@@ -168,8 +173,12 @@ async function showRequested(invocation: Asked, one: One, requestId: string): Pr
   const unchanged = running?.state === "running" && runsAlready(target, running);
   if (invocation.flags.json)
     invocation.terminal.json({
-      ...{ machine, request_id: requestId, host_environment_path: target.path },
-      ...{ outcome: "requested", unchanged, config_room_id: place.room },
+      machine,
+      request_id: requestId,
+      host_environment_path: target.path,
+      outcome: "requested",
+      unchanged,
+      config_room_id: place.room,
       ...(away === undefined ? {} : { note: `${machine} ${away}` }),
     });
   else {
@@ -189,7 +198,9 @@ function showOutcome(invocation: Asked, one: One, requestId: string, outcome: Up
   if (invocation.flags.json)
     terminal.json({
       ok,
-      ...{ machine, request_id: requestId, host_environment_path: target.path },
+      machine,
+      request_id: requestId,
+      host_environment_path: target.path,
       ...(target.version === undefined ? {} : { version: target.version }),
       ...outcome,
       ...(running === undefined ? {} : { previous: running.host_environment_path }),

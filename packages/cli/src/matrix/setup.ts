@@ -109,9 +109,16 @@ async function run(invocation: Asked): Promise<void> {
   const login = keepSession(invocation, session, credentials);
   if (invocation.flags.json)
     terminal.json({
-      ...{ homeserver: session.homeserver, namespace, admin_user: session.userId, credential_file: file },
-      ...{ rate_limit: rateLimit, server_admin: invocation.flags["server-admin"] },
-      ...{ session_file: login.file, session_written: login.written, rooms, templates_published: published },
+      homeserver: session.homeserver,
+      namespace,
+      admin_user: session.userId,
+      credential_file: file,
+      rate_limit: rateLimit,
+      server_admin: invocation.flags["server-admin"],
+      session_file: login.file,
+      session_written: login.written,
+      rooms,
+      templates_published: published,
     });
   else {
     terminal.print(file);

@@ -149,7 +149,8 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     // As OpenSSH's own server does to an address with penalties: a line, or nothing, and the end.
     for (const greeting of ["Not allowed at this time\r\n", ""]) {
       using server = Bun.listen({
-        ...{ hostname: "127.0.0.1", port: 0 },
+        hostname: "127.0.0.1",
+        port: 0,
         socket: { open: (socket) => void socket.end(greeting), data: () => {} },
       });
       const error = await failure(

@@ -144,7 +144,8 @@ async function newRollout(
     requested_by: session.userId,
     // With milliseconds: the newest of those of one second is the one that is gone on with.
     started_at: new Date(now).toISOString(),
-    ...{ state: "running", generation: 1 },
+    state: "running",
+    generation: 1,
     machines: ordered.map(({ name }) => ({ machine: parseMachine(name), state: "pending", attempt: 1 })),
   };
   return { rollout, target };

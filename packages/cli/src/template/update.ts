@@ -117,8 +117,14 @@ async function run(invocation: Asked): Promise<number> {
     const principals = impact.touched.map((one) => ({ ...shown(one), ...outcomes.get(one) }));
     const { unreadable } = impact;
     invocation.terminal.json({
-      ...{ ok, ref: reference, fleet, changed, dry_run: isDry, event_id: event ?? null },
-      ...{ principals, unreadable },
+      ok,
+      ref: reference,
+      fleet,
+      changed,
+      dry_run: isDry,
+      event_id: event ?? null,
+      principals,
+      unreadable,
     });
   }
   return ok ? 0 : 1;
@@ -129,12 +135,17 @@ const isWell = (outcomes: ReadonlyMap<Touched, Outcome>): boolean =>
   [...outcomes.values()].every(({ outcome }) => outcome === "healthy" || outcome === "updated");
 
 const shown = ({ machine, principal, template, effect, reason, away }: Touched) => ({
-  ...{ machine, principal, template, effect, machine_state: away === undefined ? "online" : "offline" },
+  machine,
+  principal,
+  template,
+  effect,
+  machine_state: away === undefined ? "online" : "offline",
   ...(reason === undefined ? {} : { reason }),
 });
 
 const fieldPair: Pair = {
-  ...{ what: "--set", form: "FIELD=VALUE" },
+  what: "--set",
+  form: "FIELD=VALUE",
   example: "--set description='what it is for', or --set namespaces.net=false",
 };
 
@@ -226,7 +237,9 @@ async function follow(
   const step = terminal.step(`Waiting for ${followed.length} principals`);
   const { marks, timeoutMs, stands } = how;
   const outcomes = await followUpdate(session, followed, marks, {
-    ...{ timeoutMs, stands, clock: systemClock },
+    timeoutMs,
+    stands,
+    clock: systemClock,
     onProgress: (settled) => step.update(`${settled} of ${followed.length} principals are settled`),
   });
   if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are settled`);

@@ -57,7 +57,10 @@ async function run(invocation: Asked): Promise<void> {
   const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
   const own = await runStep(terminal, `Account ${user}`, () =>
     createPerson({
-      ...{ session, user, password, admin },
+      session,
+      user,
+      password,
+      admin,
       keys: accountKeysIfAtHand(invocation),
     }),
   );
