@@ -53,6 +53,10 @@ export const commandFiles = {
   "matrix state set": () => import("./matrix/state/set.ts"),
   "matrix send": () => import("./matrix/send.ts"),
   "matrix messages": () => import("./matrix/messages.ts"),
+  "debug plan": () => import("./debug/plan.ts"),
+  "debug rooms": () => import("./debug/rooms.ts"),
+  "debug state": () => import("./debug/state.ts"),
+  "debug authorization": () => import("./debug/authorization.ts"),
 } as const satisfies Readonly<Record<string, File>>;
 
 export type CommandPath = keyof typeof commandFiles;

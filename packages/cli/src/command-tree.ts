@@ -93,6 +93,12 @@ const matrix: CommandGroup = {
   ],
 };
 
+const debug: CommandGroup = {
+  name: "debug",
+  summary: "What this machine's daemon sees, for debugging",
+  commands: [at("debug plan"), at("debug rooms"), at("debug state"), at("debug authorization")],
+};
+
 export const root: CommandGroup = {
   name: "bureau",
   summary: "Bureau runs AI agents in sandboxes on your own Linux machines.",
@@ -109,6 +115,7 @@ export const root: CommandGroup = {
     rollout,
     template,
     matrix,
+    debug,
     at("completion"),
     at("version"),
   ],

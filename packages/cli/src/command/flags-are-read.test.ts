@@ -78,6 +78,10 @@ function readFrom(file: string): Set<string> {
 /** Flags that name the default: JSON output, a halt on failure. */
 const saysTheUsual: Readonly<Record<string, string>> = {
   "matrix state get": "json",
+  "debug plan": "json",
+  "debug rooms": "json",
+  "debug state": "json",
+  "debug authorization": "json",
   "machine upgrade": "halt-on-error",
   "rollout start": "halt-on-error",
 };

@@ -11,6 +11,7 @@ export const topLevelNames: readonly string[] = [
   "rollout",
   "template",
   "matrix",
+  "debug",
   "completion",
   "version",
 ];
