@@ -15,14 +15,14 @@ export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
   launcher: ["os", "kit", "schema"],
   "first-boot": ["launcher", "matrix", "os", "kit", "schema"],
   proxy: ["os", "kit", "schema"],
-  "in-sandbox": ["os", "kit", "schema"],
+  "in-sandbox": ["matrix", "os", "kit", "schema"],
   matrix: ["kit", "schema"],
   daemon: ["matrix", "os", "kit", "schema"],
   control: ["matrix", "kit", "schema"],
   instance: ["control", "matrix", "os", "kit", "schema"],
   host: ["instance", "matrix", "os", "kit", "schema"],
   cli: ["control", "instance", "host", "matrix", "os", "kit", "schema"],
-  "services/kit": ["control", "matrix", "os", "kit", "schema"],
+  "services/kit": ["in-sandbox", "control", "matrix", "os", "kit", "schema"],
   testkit: "all",
 };
 

@@ -3,14 +3,13 @@ import { readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { insidePaths } from "@bureau/os/layout";
 import { Greeter, parsePayload } from "./greeter.ts";
-import { ProxyClient } from "./proxy-client.ts";
+import { openProxySession } from "./proxy-session.ts";
 
 const stop = new AbortController();
-const socket = process.env["BUREAU_PROXY_SOCKET"] || insidePaths.proxySocket;
 const payload = process.env["BUREAU_PAYLOAD_FILE"] || insidePaths.payload;
 
 const greeter = new Greeter({
-  client: new ProxyClient(socket, stop.signal),
+  openSession: (signal) => openProxySession({ signal }),
   readPayload: () => parsePayload(readFileSync(payload, "utf8")),
   print: (line) => console.log(`${new Date().toISOString().slice(11, 19)}  ${line}`),
   clock: systemClock,

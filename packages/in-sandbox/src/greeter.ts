@@ -8,11 +8,15 @@
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import { isBureauError, messageOf } from "@bureau/kit/errors";
+import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { TimelineEvent } from "@bureau/matrix/event";
+import { parseTimelineEvents } from "@bureau/matrix/event";
+import { isTransient, MatrixError } from "@bureau/matrix/matrix-error";
+import type { MatrixSession } from "@bureau/matrix/session";
 import { parseJson } from "@bureau/schema/parse";
+import { parseRoomAlias, parseRoomId, type RoomId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { backAgain, defaultGreeting, replyTo } from "./greeter-replies.ts";
-import type { ProxyClient, TimelineEvent } from "./proxy-client.ts";
 
 const PayloadSchema = v.object({
   /** Where it greets and listens: a room ID or alias. */
@@ -25,19 +29,21 @@ export type GreeterPayload = v.InferOutput<typeof PayloadSchema>;
 export const parsePayload = (text: string): GreeterPayload => parseJson(PayloadSchema, text, "payload");
 
 const POLL_MS = 30_000;
-/** Pages of 100 messages searched for an earlier greeting. */
+/** Pages searched for an earlier greeting. */
 const HISTORY_PAGES_MAX = 5;
-/** Answers within {@link ANSWER_WINDOW_MS}; more and it keeps silent, whatever talks to it. */
+const HISTORY_PAGE_EVENTS = 100;
+/** Answers within {@link ANSWER_WINDOW_MS}; beyond them it stays silent. */
 const ANSWERS_MAX = 30;
 const ANSWER_WINDOW_MS = 60_000;
 /** How much of a message is printed. */
 const SHOWN_LENGTH_MAX = 200;
 
 export type GreeterOptions = {
-  readonly client: ProxyClient;
-  /** Reads the payload anew. @throws when it is not there or invalid */
+  /** Opens the principal's session; `signal` ends its calls. @throws MatrixError */
+  readonly openSession: (signal: AbortSignal) => Promise<MatrixSession>;
+  /** Reads the payload again. @throws when it is not there or invalid */
   readonly readPayload: () => GreeterPayload;
-  /** One line for whoever watches the terminal. */
+  /** One line for the terminal. */
   readonly print: (line: string) => void;
   readonly clock: Clock;
   /** Ends it. */
@@ -50,7 +56,7 @@ export class Greeter {
   /** Rooms greeted since the start. */
   readonly #greeted = new Set<string>();
   /** How far the room has been heard: kept over outages, so that what was said meanwhile is answered. */
-  #heard: { readonly room: string; readonly token: string } | undefined;
+  #heard: { readonly room: RoomId; readonly token: string } | undefined;
   #answeredAt: number[] = [];
   #reload = new AbortController();
 
@@ -63,7 +69,7 @@ export class Greeter {
     this.#reload.abort();
   }
 
-  /** Runs until the signal aborts. Whatever is away, it waits and tries again. Never rejects. */
+  /** Runs until the signal aborts. Waits out every outage. Never rejects. */
   async run(): Promise<void> {
     const { clock, signal, print } = this.#options;
     for (let attempt = 0; !signal.aborted; ) {
@@ -78,8 +84,8 @@ export class Greeter {
           continue;
         }
         if (clock.monotonic() - started > standardBackoff.maxMs) attempt = 0;
-        // A refusal (not an outage) may be about where we were: begin anew.
-        if (!isBureauError(error) || error.code !== "unavailable") this.#heard = undefined;
+        // A refusal (not an outage) may be about the position in the timeline: start from the present.
+        if (!isTransient(error)) this.#heard = undefined;
         const waitMs = delayMs(standardBackoff, attempt++);
         print(`${problemOf(error)}. Trying again in ${Math.ceil(waitMs / 1000)} s.`);
         await clock.sleep(waitMs, AbortSignal.any([signal, this.#reload.signal]));
@@ -89,50 +95,55 @@ export class Greeter {
 
   async #attend(signal: AbortSignal): Promise<never> {
     const { readPayload, print } = this.#options;
-    const client = this.#options.client.with(signal);
     const payload = readPayload();
-    const { user_id: self } = await client.identity();
+    const session = await this.#options.openSession(signal);
+    const self = session.userId;
     print(`I am ${self}.`);
-    const room = await this.#enter(client, payload.room);
+    const room = await this.#enter(session, payload.room);
     let token = this.#heard?.room === room ? this.#heard.token : undefined;
-    // From here on messages are heard, those that answer the greeting among them.
-    token ??= (await client.sync(room, undefined, 0)).nextBatch;
+    // Messages are heard from here on, also those that answer the greeting.
+    token ??= (await session.sync({ timeoutMs: 0, filter: messagesOnly(room) })).nextBatch;
     this.#heard = { room, token };
-    await this.#greet(client, room, self, payload);
+    await this.#greet(session, room, self, payload);
     print(`Listening in ${payload.room}.`);
     for (;;) {
-      const { nextBatch, events } = await client.sync(room, token, POLL_MS);
-      for (const event of events) await this.#hear(client, room, self, event);
+      const { nextBatch, joined } = await session.sync({
+        since: token,
+        timeoutMs: POLL_MS,
+        filter: messagesOnly(room),
+      });
+      for (const event of joined.get(room)?.timeline ?? []) await this.#hear(session, room, event);
       token = nextBatch;
       this.#heard = { room, token };
     }
   }
 
   /** The room's ID; joins it when the principal is not in it yet and may. */
-  async #enter(client: ProxyClient, address: string): Promise<string> {
-    const room = await client.resolve(address);
+  async #enter(session: MatrixSession, address: string): Promise<RoomId> {
+    const room = await roomAt(session, address);
     try {
-      await client.messages(room, undefined);
+      await session.messages(room, { limit: 1 });
     } catch (error) {
-      if (!isBureauError(error) || error.code !== "forbidden") throw error;
-      await client.join(room);
+      if (!(error instanceof MatrixError && error.code === "forbidden")) throw error;
+      await session.joinRoom(room);
       this.#options.print(`Joined ${address}.`);
     }
     return room;
   }
 
-  async #greet(client: ProxyClient, room: string, self: string, payload: GreeterPayload): Promise<void> {
+  async #greet(session: MatrixSession, room: RoomId, self: UserId, payload: GreeterPayload): Promise<void> {
     if (this.#greeted.has(room)) return;
-    const before = await spokeBefore(client, room, self);
+    const before = await spokeBefore(session, room, self);
     const body = before ? backAgain(self) : (payload.greeting ?? defaultGreeting(self));
     // The same transaction for every try of this start: a greeting whose answer was lost is not sent twice.
     const transaction = `greeting-${this.#startId}-${plain(room)}`.slice(0, 128);
-    await client.send(room, { msgtype: "m.text", body }, transaction);
+    await session.sendMessage(room, { msgtype: "m.text", body }, { txnId: transaction });
     this.#greeted.add(room);
     this.#options.print(`Said: ${shown(body)}`);
   }
 
-  async #hear(client: ProxyClient, room: string, self: string, event: TimelineEvent): Promise<void> {
+  async #hear(session: MatrixSession, room: RoomId, event: TimelineEvent): Promise<void> {
+    const self = session.userId;
     const { clock, print } = this.#options;
     const text = spokenText(event, self);
     if (text === undefined) return;
@@ -146,14 +157,14 @@ export class Greeter {
     const content = {
       msgtype: "m.notice",
       body,
-      "m.relates_to": { "m.in_reply_to": { event_id: event.event_id } },
+      "m.relates_to": { "m.in_reply_to": { event_id: event.eventId } },
     };
     try {
-      await client.send(room, content, `reply-${plain(event.event_id)}`.slice(0, 128));
+      await session.sendMessage(room, content, { txnId: `reply-${plain(event.eventId)}`.slice(0, 128) });
       print(`Answered: ${shown(body)}`);
     } catch (error) {
-      // What may pass later is tried again from the same place in the timeline; a refusal is final for this message.
-      if (!isBureauError(error) || error.code === "unavailable") throw error;
+      // An outage: the message is answered later, from the same position in the timeline. A refusal is final for it.
+      if (!(error instanceof MatrixError) || isTransient(error)) throw error;
       print(`I could not answer: ${messageOf(error)}`);
     }
   }
@@ -173,15 +184,43 @@ function spokenText(event: TimelineEvent, self: string): string | undefined {
   return isEdit || typeof content["body"] !== "string" ? undefined : content["body"];
 }
 
-async function spokeBefore(client: ProxyClient, room: string, self: string): Promise<boolean> {
+/** The room's ID. @throws MatrixError; BureauError `not-found` for an alias of no room */
+async function roomAt(session: MatrixSession, address: string): Promise<RoomId> {
+  if (!address.startsWith("#")) return parseRoomId(address);
+  const room = await session.resolveAlias(parseRoomAlias(address));
+  if (room === undefined) throw new BureauError("not-found", `There is no room "${address}"`);
+  return room;
+}
+
+async function spokeBefore(session: MatrixSession, room: RoomId, self: UserId): Promise<boolean> {
   let from: string | undefined;
   for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
-    const { chunk, end } = await client.messages(room, from);
-    if (chunk.some((event) => event.sender === self && event.type === "m.room.message")) return true;
+    const { chunk, end } = await session.messages(room, {
+      limit: HISTORY_PAGE_EVENTS,
+      ...(from === undefined ? {} : { from }),
+    });
+    if (parseTimelineEvents(chunk).some((event) => event.sender === self && event.type === "m.room.message"))
+      return true;
     if (end === undefined || chunk.length === 0) return false;
     from = end;
   }
   return false;
+}
+
+/** A filter of /sync: messages of `room` and nothing else. */
+function messagesOnly(room: RoomId): unknown {
+  const nothing = { not_types: ["*"] };
+  return {
+    presence: nothing,
+    account_data: nothing,
+    room: {
+      rooms: [room],
+      timeline: { types: ["m.room.message"], limit: 50 },
+      state: nothing,
+      ephemeral: nothing,
+      account_data: nothing,
+    },
+  };
 }
 
 const plain = (id: string): string => id.replaceAll(/[^A-Za-z0-9._-]/gu, "_");

@@ -1,5 +1,5 @@
 /** Getting a session: login, registration with a token, and asking a homeserver what it speaks. */
-import { parse } from "@bureau/schema/parse";
+import { parse, ref } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { parseGranted, withInteractiveAuth } from "./interactive-auth.ts";
@@ -9,7 +9,7 @@ import { matrixRequest, type Server } from "./request.ts";
 /** What a login gives. `token` is a secret. */
 export type Granted = { readonly userId: UserId; readonly token: string; readonly deviceId: string };
 
-type Where = Server & { readonly signal?: AbortSignal };
+type Where = Server & { readonly signal?: AbortSignal | undefined };
 
 /** The device of the session; a homeserver that knows the ID replaces that device's session. */
 type Device = { readonly deviceId?: string; readonly deviceName?: string };
@@ -84,6 +84,22 @@ function granted(answer: unknown, what: string): Granted {
     token: fields.access_token,
     deviceId: fields.device_id ?? "",
   };
+}
+
+const WhoamiSchema = v.object({ user_id: ref(parseUserId), device_id: v.optional(v.string()) });
+
+/** Whose token this is, as the homeserver sees it. @throws MatrixError `unauthorized` when the token is not valid */
+export async function whoami(
+  where: Where & { readonly token: string | undefined },
+): Promise<{ userId: UserId; deviceId: string }> {
+  const answer = await matrixRequest({
+    ...where,
+    act: "look up the session's user",
+    method: "GET",
+    path: "/v3/account/whoami",
+  });
+  const { user_id, device_id = "" } = parse(WhoamiSchema, answer, "answer to whoami");
+  return { userId: user_id, deviceId: device_id };
 }
 
 const VersionsSchema = v.object({ versions: v.array(v.string()) });

@@ -26,6 +26,7 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { whoami } from "./auth.ts";
 import { parseStateEvent, parseStateEvents, type StateEvent } from "./event.ts";
 import { checkEvent } from "./event-content.ts";
 import { withInteractiveAuth } from "./interactive-auth.ts";
@@ -36,7 +37,8 @@ import { parseSyncResponse, type SyncResponse } from "./sync-response.ts";
 
 export type SessionOptions = Server & {
   readonly userId: UserId;
-  readonly token: string;
+  /** Undefined: the server at that address is a proxy, which adds the token. */
+  readonly token: string | undefined;
   /** Ends every call of the session. */
   readonly signal?: AbortSignal;
   /** Called once for each event read that does not count. */
@@ -63,7 +65,6 @@ export type CreateRoom = {
 
 const RoomIdAnswer = v.object({ room_id: ref(parseRoomId) });
 const EventIdAnswer = v.object({ event_id: ref(parseEventId) });
-const WhoamiAnswer = v.object({ user_id: ref(parseUserId), device_id: v.optional(v.string()) });
 const JoinedRoomsAnswer = v.object({ joined_rooms: v.array(ref(parseRoomId)) });
 const JoinedMembersAnswer = v.object({ joined: jsonObject });
 const CapabilitiesAnswer = v.object({
@@ -86,7 +87,7 @@ export class MatrixSession {
   /** For further sessions at the same homeserver. */
   readonly server: Server;
   readonly userId: UserId;
-  readonly #token: Secret;
+  readonly #token: Secret | undefined;
   /** Aliases of the rooms that were looked up, for errors. */
   readonly #names = new Map<RoomId | RoomAlias, RoomAlias>();
   readonly #signal: AbortSignal | undefined;
@@ -95,7 +96,7 @@ export class MatrixSession {
   constructor(options: SessionOptions) {
     this.server = { homeserver: options.homeserver, fetch: options.fetch };
     this.userId = options.userId;
-    this.#token = new Secret(options.token);
+    this.#token = options.token === undefined ? undefined : new Secret(options.token);
     this.#signal = options.signal;
     this.#onIgnored = tellOnce(options.onIgnored ?? (() => {}));
   }
@@ -115,20 +116,19 @@ export class MatrixSession {
       act,
       method,
       path: at,
-      token: this.#token.reveal(),
+      token: this.#token?.reveal(),
       ...rest,
       signal: eitherSignal(this.#signal, rest.signal),
     });
   }
 
-  /** Whose token this is, as the homeserver sees it. @throws MatrixError `unauthorized` when it is nobody's */
+  /** Whose token this is, as the homeserver sees it. @throws MatrixError `unauthorized` when it is not valid */
   async whoami(signal?: AbortSignal): Promise<{ userId: UserId; deviceId: string }> {
-    const answer = parse(
-      WhoamiAnswer,
-      await this.#call("look up the session's user", "GET", "/v3/account/whoami", { signal }),
-      "answer to whoami",
-    );
-    return { userId: answer.user_id, deviceId: answer.device_id ?? "" };
+    return await whoami({
+      ...this.server,
+      token: this.#token?.reveal(),
+      signal: eitherSignal(this.#signal, signal),
+    });
   }
 
   /**
