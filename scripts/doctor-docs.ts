@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Repair } from "../packages/host/src/checks/check.ts";
 import { checkTable } from "../packages/host/src/checks/check-table.ts";
 import type { Violation } from "./dependency-arrows.ts";
 import { root } from "./find-bun.mjs";
@@ -19,13 +20,18 @@ function withTable(text: string): string {
   return text.slice(0, from + begin.length) + table() + text.slice(to);
 }
 
+function repairText(repair: Repair): string {
+  if (repair.kind === "by-hand") return `by hand: ${repair.text}`;
+  return repair.byHand === undefined ? repair.text : `${repair.text}; otherwise by hand: ${repair.byHand}`;
+}
+
 function table(): string {
   const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
   const rows = checkTable.map((check) => [
     `\`${check.id}\``,
     cell(check.expected),
-    cell(check.repair),
-    check.systemOnly === undefined ? "yes" : "",
+    cell(repairText(check.repair)),
+    check.scope.kind === "every-installation" ? "yes" : "",
   ]);
   const heading = ["check", "expected", "`--fix`", "rootless"];
   return [heading, heading.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |\n`).join("");

@@ -72,6 +72,11 @@ export const systemHost = {
   unitDir: "/etc/systemd/system",
   sysusers: "/etc/sysusers.d/bureau.conf",
   tmpfiles: "/etc/tmpfiles.d/bureau.conf",
+  /** Kernel settings that let bubblewrap make namespaces, and AppArmor's profile that does. */
+  sysctlFile: "/etc/sysctl.d/60-bureau.conf",
+  apparmorProfile: "/etc/apparmor.d/bureau-bwrap",
+  /** A garbage collection root of Nix: keeps the build that doctor ran from in the store. */
+  nixRoot: "/nix/var/nix/gcroots/bureau",
   /** The machine's age key, sealed by systemd-creds; only pid 1 can open it. */
   sealedKey: "/var/lib/bureau/machine-key.cred",
 } as const;
@@ -246,6 +251,8 @@ export const bootstrapFile = (layout: InstanceLayout): string => join(layout.sta
 
 export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");
 export const observeSocket = (layout: Layout): string => join(layout.runDir, "observe.sock");
+/** A connection to it starts a proxy, where systemd runs proxies in units of their own. */
+export const proxySpawnSocket = (layout: Layout): string => join(layout.runDir, "proxy-spawn.sock");
 export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");
 export const tmuxConfig = (layout: Layout): string => join(layout.runDir, "tmux.conf");
 /** Which daemon the launcher watches while that proves itself. */

@@ -6,6 +6,7 @@ import {
   type CheckResult,
   checkGroups,
   type Finding,
+  remedyOf,
   type Status,
 } from "@bureau/host/checks/check";
 import { type Summary, summarise } from "@bureau/host/checks/run-checks";
@@ -54,7 +55,8 @@ export function toJson(
 
 /** What to do about a finding, in one line. */
 function fixText(check: Check, finding: Finding): string | null {
-  const { status, actions = [] } = finding;
+  const { status } = finding;
+  const { actions = [] } = remedyOf(finding);
   if (status === "pass" || status === "skip") return null;
   if (actions.length > 0)
     return asTyped(`bureau machine doctor --fix (${summary(actions.map(describeAction))})`);
@@ -79,7 +81,7 @@ export function printResults(
   for (const group of checkGroups) {
     // What has no meaning for a rootless instance is only counted.
     const members = results.filter(
-      ({ check, finding }) => check.group === group && finding.found !== check.systemOnly,
+      ({ check, finding }) => check.group === group && !isNotApplicable(finding),
     );
     if (members.length === 0) continue;
     terminal.print(terminal.style.bold(group));
@@ -91,7 +93,7 @@ export function printResults(
       if (!isBroken(finding.status)) continue;
       const indent = " ".repeat(idWidth + 6);
       terminal.print(terminal.style.dim(`${indent}expected: ${finding.expected ?? check.expected}`));
-      const { actions = [] } = finding;
+      const { actions = [] } = remedyOf(finding);
       const fix =
         actions.length > 0 ? `--fix: ${summary(actions.map(describeAction))}` : fixText(check, finding);
       if (fix !== null) terminal.print(`${indent}→ ${fix.replaceAll("\n", `\n${indent}  `)}`);
@@ -101,17 +103,20 @@ export function printResults(
   const counts = [`${pass} pass`, `${warn} warn`, `${fail} fail`, `${skip} skipped`];
   if (fixed.size > 0) counts.unshift(`${fixed.size} fixed`);
   terminal.print(`\n${counts.join(", ")}`);
-  const mendable = results.filter(
-    ({ finding: { status, actions = [] } }) => isBroken(status) && actions.length > 0,
-  );
+  const mendable = results.filter(({ finding }) => (remedyOf(finding).actions ?? []).length > 0);
   if (mendable.length > 0)
     terminal.print(
       asTyped(`bureau machine doctor --fix can fix ${mendable.length}; --fix --dry-run shows how.`),
     );
-  const hiddenOnes = results.filter(({ finding }) => finding.isHidden === true);
+  const hiddenOnes = results.filter(
+    ({ finding }) => finding.status === "skip" && finding.because === "hidden",
+  );
   if (hiddenOnes.length > 0 && process.getuid?.() !== 0)
     terminal.print(asTyped(`Root sees ${hiddenOnes.length} more: ${ROOT_LOOKS}`));
 }
+
+const isNotApplicable = (finding: Finding): boolean =>
+  finding.status === "skip" && finding.because === "not-applicable";
 
 const ROOT_LOOKS = "sudo bureau machine doctor";
 

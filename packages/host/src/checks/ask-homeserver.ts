@@ -1,19 +1,19 @@
-/** One unauthenticated question to a homeserver: does it answer, and what time does it have. */
-
+/** One unauthenticated request to a homeserver: whether it answers, and its time. */
 import { messageOf } from "@bureau/kit/errors";
 import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { path } from "@bureau/matrix/request";
 import { egressTo } from "@bureau/os/egress";
+import { skewOf } from "./clock-skew.ts";
 
 export type HomeserverAnswer = {
   readonly url: string;
-  /** Undefined when it answered as one does. */
+  /** Undefined when it answered as a homeserver. */
   readonly problem?: string;
   /** Its clock minus ours, in milliseconds; the header has whole seconds. */
   readonly skewMs?: number;
 };
 
-/** The doctor as a whole is to be quick. */
+/** The whole doctor must be quick. */
 const ANSWER_MS_MAX = 3_000;
 
 export async function askHomeserver(url: string): Promise<HomeserverAnswer> {
@@ -32,24 +32,15 @@ export async function askHomeserver(url: string): Promise<HomeserverAnswer> {
   }
 }
 
-/**
- * A header of whole seconds says 12 for anything up to 12.999: its middle is compared with the middle of the wait. What
- * a long wait alone explains is no difference of clocks.
- */
-export function skewOf(date: number, asked: number, answered: number): number {
-  const difference = date + 500 - (asked + answered) / 2;
-  return Math.sign(difference) * Math.max(0, Math.abs(difference) - (answered - asked) / 2);
-}
+export type AliasAnswer = "exists" | "missing" | "unknown";
 
-export type AliasAnswer = "exists" | "missing" | "untold";
-
-/** Whether a room has this alias; homeservers may want a token for that. */
+/** Whether a room has this alias; a homeserver may require a token for that. */
 export async function askAlias(url: string, alias: string, token?: string): Promise<AliasAnswer> {
   try {
     const response = await ask(url, path`/v3/directory/room/${alias}`, token);
-    return response.ok ? "exists" : response.status === 404 ? "missing" : "untold";
+    return response.ok ? "exists" : response.status === 404 ? "missing" : "unknown";
   } catch {
-    return "untold";
+    return "unknown";
   }
 }
 

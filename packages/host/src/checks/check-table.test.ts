@@ -1,17 +1,18 @@
 import { expect, test } from "bun:test";
 import { type EgressSettings, noEgressSettings } from "@bureau/os/egress";
-import { askAlias, askHomeserver, skewOf } from "./ask-homeserver.ts";
+import { askAlias, askHomeserver } from "./ask-homeserver.ts";
 import type { Finding } from "./check.ts";
 import { checkTable } from "./check-table.ts";
+import { skewOf } from "./clock-skew.ts";
 import type { HostView } from "./host-view.ts";
-import { remedies } from "./system-checks.ts";
+import { namespaceRemedies } from "./namespace-remedies.ts";
 
 test("every check has an id of its own, fit for a command line, and says what it expects and how it is repaired", () => {
   const ids = checkTable.map(({ id }) => id);
   expect(new Set(ids).size).toBe(ids.length);
   for (const { id, expected, repair, title } of checkTable) {
     expect(id).toMatch(/^[a-z][a-z0-9:@.-]+$/);
-    for (const text of [expected, repair, title]) expect(text).not.toBe("");
+    for (const text of [expected, repair.text, title]) expect(text).not.toBe("");
   }
 });
 
@@ -34,7 +35,7 @@ async function clockWith(aheadMs: number): Promise<Finding> {
   const server = serve(aheadMs);
   const clock = checkTable.find(({ id }) => id === "clock");
   const host = { kind: "rootless", homeserver: () => askHomeserver(`http://127.0.0.1:${server.port}`) };
-  const finding = await clock?.probe(host as unknown as HostView);
+  const finding = await clock?.run(host as unknown as HostView);
   await server.stop(true);
   if (finding === undefined) throw new Error("there is no such check");
   return finding;
@@ -51,20 +52,20 @@ test("a clock is compared with the homeserver's: seconds are nothing, many warn,
 
 test("shows the forward proxy, and reports unreadable certificates and a homeserver without TLS", async () => {
   const check = checkTable.find(({ id }) => id === "egress");
-  const probe = async (egress: Partial<EgressSettings>, homeserverUrl = "https://h"): Promise<Finding> => {
+  const run = async (egress: Partial<EgressSettings>, homeserverUrl = "https://h"): Promise<Finding> => {
     const host = { egress: () => ({ ...noEgressSettings, ...egress }), identity: () => ({ homeserverUrl }) };
-    const finding = await check?.probe(host as unknown as HostView);
+    const finding = await check?.run(host as unknown as HostView);
     if (finding === undefined) throw new Error("there is no such check");
     return finding;
   };
-  expect(await probe({})).toMatchObject({ status: "pass", found: "direct" });
+  expect(await run({})).toMatchObject({ status: "pass", found: "direct" });
   const httpsProxy = "http://egress.internal:3128";
-  expect(await probe({ httpsProxy, noProxy: "a,b" })).toMatchObject({
+  expect(await run({ httpsProxy, noProxy: "a,b" })).toMatchObject({
     status: "pass",
     found: `TLS through ${httpsProxy}, except to a,b`,
   });
-  expect(await probe({ httpsProxy }, "http://h")).toMatchObject({ status: "warn" });
-  expect(await probe({ caCerts: "/nowhere/ca.pem" })).toMatchObject({
+  expect(await run({ httpsProxy }, "http://h")).toMatchObject({ status: "warn" });
+  expect(await run({ caCerts: "/nowhere/ca.pem" })).toMatchObject({
     status: "fail",
     hint: expect.stringContaining("BUREAU_CA_CERTS"),
   });
@@ -88,23 +89,23 @@ test("what is no homeserver is not taken for one, and a room that may not be ask
   const url = `http://127.0.0.1:${server.port}`;
   expect(await askAlias(url, "#known:x")).toBe("exists");
   expect(await askAlias(url, "#unheard:x")).toBe("missing");
-  expect(await askAlias(url, "#secret:x")).toBe("untold");
+  expect(await askAlias(url, "#secret:x")).toBe("unknown");
   await server.stop(true);
 });
 
 test("a kernel that forbids namespaces is told to allow them, AppArmor is given a profile, and an unknown reason nothing", () => {
   const kernel = (values: Readonly<Record<string, string>>) => ({ sysctl: (path: string) => values[path] });
-  expect(remedies(kernel({ "user/max_user_namespaces": "0" }))).toMatchObject([
+  expect(namespaceRemedies(kernel({ "user/max_user_namespaces": "0" }))).toMatchObject([
     { kind: "file", path: "/etc/sysctl.d/60-bureau.conf" },
     { kind: "sysctl", name: "user.max_user_namespaces", value: "15000" },
   ]);
-  expect(remedies(kernel({ "kernel/unprivileged_userns_clone": "0" }))).toMatchObject([
+  expect(namespaceRemedies(kernel({ "kernel/unprivileged_userns_clone": "0" }))).toMatchObject([
     { kind: "file" },
     { kind: "sysctl", name: "kernel.unprivileged_userns_clone", value: "1" },
   ]);
-  expect(remedies(kernel({ "kernel/apparmor_restrict_unprivileged_userns": "1" }))).toMatchObject([
+  expect(namespaceRemedies(kernel({ "kernel/apparmor_restrict_unprivileged_userns": "1" }))).toMatchObject([
     { kind: "file", text: expect.stringContaining("/usr/bin/bwrap flags=(unconfined)") },
     { kind: "apparmor" },
   ]);
-  expect(remedies(kernel({}))).toEqual([]);
+  expect(namespaceRemedies(kernel({}))).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * What a check is: a row of the table that `bureau machine doctor` walks, that `--fix` plans from, and that
- * docs/doctor.md is printed from. A check looks and says; it changes nothing, downloads nothing, asks nobody.
+ * What a check is: a row of the table that `bureau machine doctor` runs, that `--fix` plans from, and that docs/doctor.md
+ * is printed from. A check looks and reports. It changes nothing, downloads nothing, and asks no question.
  */
 import type { Action } from "../resources/registry.ts";
 import type { HostView } from "./host-view.ts";
@@ -20,23 +20,40 @@ export const checkGroups = [
 ] as const;
 export type CheckGroup = (typeof checkGroups)[number];
 
-/** `warn`: works, but not as it should. `skip`: does not apply here, or cannot be seen by whoever runs the doctor. */
+/** `warn`: works, but not as it should. */
 export type Status = "pass" | "warn" | "fail" | "skip";
 
-/** What a check saw. */
+/** How a finding is repaired. */
+export type Remedy = {
+  /** What a person types or does; with `actions`, what `--fix` cannot do alone. */
+  readonly hint?: string;
+  /** What `--fix` does. */
+  readonly actions?: readonly Action[];
+};
+
+/**
+ * Why a check did not look. `not-applicable`: this kind of installation has no such thing. `hidden`: the caller may not
+ * look there, root may. `unknown`: what the check depends on is missing or does not answer.
+ */
+export type SkipReason = "not-applicable" | "hidden" | "unknown";
+
+/** What a check found. */
 export type Finding = {
-  readonly status: Status;
   /** What is there, for a person. */
   readonly found: string;
   /** What should be there, where that depends on this host; otherwise the check's own words. */
   readonly expected?: string;
-  /** What a person types or does; with `actions` it is what `--fix` cannot do alone. */
-  readonly hint?: string;
-  /** What `--fix` does about it. */
-  readonly actions?: readonly Action[];
-  /** Root would see more. */
-  readonly isHidden?: true;
-};
+} & (
+  | { readonly status: "pass" }
+  | { readonly status: "skip"; readonly because: SkipReason }
+  | ({ readonly status: "warn" | "fail" } & Remedy)
+);
+
+/** How a check's findings are repaired, for the documentation and as the last resort for a hint. */
+export type Repair =
+  /** By `--fix`; `byHand` where it cannot. */
+  | { readonly kind: "fix"; readonly text: string; readonly byHand?: string }
+  | { readonly kind: "by-hand"; readonly text: string };
 
 export type Check = {
   /** Stable: scripts name it in `--check`. */
@@ -44,11 +61,12 @@ export type Check = {
   readonly group: CheckGroup;
   readonly title: string;
   readonly expected: string;
-  /** How it is repaired, for the documentation; "by hand: …" where `--fix` cannot. */
-  readonly repair: string;
-  /** Why it says nothing about a rootless instance; undefined where it applies to both. */
-  readonly systemOnly?: string;
-  readonly probe: (host: HostView) => Finding | Promise<Finding>;
+  readonly repair: Repair;
+  /** `rootless`: what a rootless instance has instead. */
+  readonly scope:
+    | { readonly kind: "every-installation" }
+    | { readonly kind: "system"; readonly rootless: string };
+  readonly run: (host: HostView) => Finding | Promise<Finding>;
 };
 
 /** A check's line in the result. */
@@ -57,17 +75,23 @@ export type CheckResult = {
   readonly finding: Finding;
 };
 
+export const everyInstallation = { kind: "every-installation" } as const;
+export const systemOnly = (rootless: string): Check["scope"] => ({ kind: "system", rootless });
+
+export const byFix = (text: string): Repair => ({ kind: "fix", text });
+export const byHand = (text: string): Repair => ({ kind: "by-hand", text });
+
 export const pass = (found: string): Finding => ({ status: "pass", found });
-export const skip = (found: string): Finding => ({ status: "skip", found });
-/** A check without permission reports neither presence nor absence, neither pass nor fail. */
-export const hidden = (found: string): Finding => ({ status: "skip", found, isHidden: true });
-export const warn = (found: string, more: Omit<Finding, "status" | "found"> = {}): Finding => ({
-  status: "warn",
+export const skip = (found: string, because: SkipReason = "unknown"): Finding => ({
+  status: "skip",
   found,
-  ...more,
+  because,
 });
-export const fail = (found: string, more: Omit<Finding, "status" | "found"> = {}): Finding => ({
-  status: "fail",
-  found,
-  ...more,
-});
+/** Without permission a check reports neither presence nor absence, neither pass nor fail. */
+export const hidden = (found: string): Finding => skip(found, "hidden");
+export const warn = (found: string, remedy: Remedy = {}): Finding => ({ status: "warn", found, ...remedy });
+export const fail = (found: string, remedy: Remedy = {}): Finding => ({ status: "fail", found, ...remedy });
+
+/** How the finding is repaired; empty when nothing has to be. */
+export const remedyOf = (finding: Finding): Remedy =>
+  finding.status === "warn" || finding.status === "fail" ? finding : {};

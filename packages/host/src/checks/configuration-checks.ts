@@ -1,4 +1,4 @@
-/** What root wrote once: which machine this is, what systemd makes at boot, and how the machine's key is kept. */
+/** What root wrote once: which machine this is, what systemd makes at boot, and how the machine's key is protected. */
 import { existsSync, readFileSync } from "node:fs";
 import { machineKeyFile, systemHost } from "@bureau/os/layout";
 import { formatMachineConf, type MachineConf } from "@bureau/os/machine-conf";
@@ -7,12 +7,24 @@ import type { Action } from "../resources/registry.ts";
 import { hostSecret } from "../system/first-boot.ts";
 import { look, octal, type Seen, textOf } from "../system/look.ts";
 import { describeSeal, type SealingHost, sealOf, whyNeverOpened } from "../system/sealed-key.ts";
-import { type HostFile, profileFile, sysusersFile, tmpfilesFile } from "../units/units.ts";
-import { type Check, type Finding, fail, hidden, pass, warn } from "./check.ts";
+import { type HostFile, profileFile, sysusersFile, tmpfilesFile } from "../units/host-files.ts";
+import {
+  byFix,
+  type Check,
+  everyInstallation,
+  type Finding,
+  fail,
+  hidden,
+  pass,
+  type Remedy,
+  systemOnly,
+  warn,
+} from "./check.ts";
 import type { HostView } from "./host-view.ts";
 import { join, joinAgain, provisionHint } from "./joining.ts";
+import { rootFile } from "./root-file.ts";
 
-const noSystemFiles = "a rootless instance writes nothing outside its folder";
+const noSystemFiles = systemOnly("a rootless instance writes nothing outside its folder");
 
 export const configurationChecks: readonly Check[] = [
   {
@@ -20,20 +32,27 @@ export const configurationChecks: readonly Check[] = [
     group: "configuration",
     title: systemHost.machineConf,
     expected: "valid, root:root 0644",
-    repair: "written from --homeserver, --machine-name, --server-name, --fleet, or from the bootstrap file",
-    systemOnly: noSystemFiles,
-    probe: machineConf,
+    repair: byFix(
+      "writes it from --homeserver, --machine-name, --server-name, --fleet, or from the bootstrap file",
+    ),
+    scope: noSystemFiles,
+    run: machineConf,
   },
   hostFile("sysusers-file", "Accounts for systemd-sysusers", sysusersFile),
   hostFile("tmpfiles-file", "Folders for systemd-tmpfiles", tmpfilesFile),
-  hostFile("profile-file", "Commands on people's PATH", profileFile),
+  hostFile("profile-file", "Commands on the PATH of users", profileFile),
   {
     id: "machine-key",
     group: "configuration",
     title: "Protection of the machine's key",
-    expected: "sealed by systemd-creds, to the TPM where there is one; nowhere in clear",
-    repair: "made when the machine joins; by hand otherwise: join again with a new bootstrap file",
-    probe: machineKey,
+    expected: "sealed by systemd-creds, to the TPM where there is one; not in clear anywhere",
+    repair: {
+      kind: "fix",
+      text: "makes it when the machine joins",
+      byHand: "join again with a new bootstrap file",
+    },
+    scope: everyInstallation,
+    run: machineKey,
   },
 ];
 
@@ -43,23 +62,10 @@ function hostFile(id: string, title: string, file: HostFile): Check {
     group: "configuration",
     title,
     expected: `${file.path} as this version writes it, root:root 0644`,
-    repair: "written",
-    systemOnly: noSystemFiles,
-    probe: () => rootFile(file),
+    repair: byFix("writes it"),
+    scope: noSystemFiles,
+    run: () => rootFile(file),
   };
-}
-
-/** A file whose whole text is ours. */
-export function rootFile({ path, text }: HostFile): Finding {
-  const seen = look(path);
-  const write = { actions: [{ kind: "file", path, text, mode: 0o644 } as const] };
-  if (seen.kind === "absent") return fail("missing", write);
-  if (seen.kind === "hidden") return hidden("you may not look there");
-  if (seen.kind === "folder") return fail("a folder lies there", { hint: `move it away: ls -l ${path}` });
-  if (seen.kind !== "file") return fail(`a ${seen.kind} lies there`, write);
-  if (seen.uid !== 0 || seen.gid !== 0 || seen.mode !== 0o644)
-    return fail(`uid ${seen.uid}, gid ${seen.gid}, ${octal(seen.mode)}`, write);
-  return textOf(path) === text ? pass("as written") : fail("its text was changed", write);
 }
 
 async function machineConf(host: HostView): Promise<Finding> {
@@ -70,18 +76,19 @@ async function machineConf(host: HostView): Promise<Finding> {
   const { conf, problem } = host.conf();
   const { wanted } = host;
   if (conf === undefined) {
-    const found = seen.kind === "absent" ? "missing" : (problem?.message ?? "it cannot be read");
+    const found = seen.kind === "absent" ? "missing" : (problem?.message ?? "cannot be read");
     return fail(found, wanted === undefined ? { hint: missingFlags } : await writeAndRestart(host, wanted));
   }
   if (wanted !== undefined && formatMachineConf(wanted) !== formatMachineConf(conf))
     return fail(
-      `it is for ${conf.machine} at ${conf.homeserverUrl}, the flags say ${wanted.machine} at ${wanted.homeserverUrl}`,
+      `for ${conf.machine} at ${conf.homeserverUrl}, but the flags say ${wanted.machine} at ${wanted.homeserverUrl}`,
       await writeAndRestart(host, wanted),
     );
   if (seen.kind !== "file" || seen.uid !== 0 || seen.mode !== 0o644)
-    return fail(seen.kind === "file" ? `uid ${seen.uid}, ${octal(seen.mode)}` : `a ${seen.kind} lies there`, {
-      actions: [writeConf(wanted ?? conf)],
-    });
+    return fail(
+      seen.kind === "file" ? `uid ${seen.uid}, ${octal(seen.mode)}` : `a ${seen.kind} is there instead`,
+      { actions: [writeConf(wanted ?? conf)] },
+    );
   return pass(`${conf.machine} at ${conf.homeserverUrl}`);
 }
 
@@ -92,14 +99,14 @@ const writeConf = (conf: MachineConf): Action => ({
   mode: 0o644,
 });
 
-/** What runs was told what the file said when it was started. */
-async function writeAndRestart(host: HostView, conf: MachineConf): Promise<Pick<Finding, "actions">> {
+/** Running programs read the file when they started. */
+async function writeAndRestart(host: HostView, conf: MachineConf): Promise<Remedy> {
   const units = await host.units();
   const running = [launcherUnit, daemonUnit].filter((name) => units.get(name)?.active === "active");
   return { actions: [writeConf(conf), ...running.map((unit): Action => ({ kind: "restart", unit }))] };
 }
 
-export const missingFlags =
+const missingFlags =
   "bureau machine doctor --fix --homeserver URL --machine-name NAME --server-name NAME --fleet FLEET --bootstrap-file FILE";
 
 /** systemd's exit code for a service whose credentials it cannot set up (systemd.exec(5), EXIT_CREDENTIALS). */
@@ -112,12 +119,14 @@ async function machineKey(host: HostView): Promise<Finding> {
   const sealed = look(systemHost.sealedKey);
   const isHidden = sealed.kind === "hidden" || clear.kind === "hidden";
   if (sealed.kind === "absent" || (isHidden && !host.hasJoined()))
-    return fail("there is none", host.hasBootstrap ? { actions: [{ kind: "seal-key" }] } : join(host));
+    return fail("no key", host.hasBootstrap ? { actions: [{ kind: "seal-key" }] } : join(host));
   if (isHidden) return (await refusedBySystemd(host)) ?? hidden("only root may look");
   if (clear.kind !== "absent") return fail(`in clear in ${path}`, joinAgain(host));
   if (sealed.kind !== "file" || sealed.uid !== 0 || (sealed.mode & 0o077) !== 0)
     return fail(
-      sealed.kind === "file" ? `uid ${sealed.uid}, ${octal(sealed.mode)}` : `a ${sealed.kind} lies there`,
+      sealed.kind === "file"
+        ? `uid ${sealed.uid}, ${octal(sealed.mode)}`
+        : `a ${sealed.kind} is there instead`,
       { hint: `sudo chown root:root ${systemHost.sealedKey}; sudo chmod 600 ${systemHost.sealedKey}` },
     );
   const seal = sealOf(textOf(systemHost.sealedKey) ?? "");
@@ -129,7 +138,7 @@ async function machineKey(host: HostView): Promise<Finding> {
 
 function ownKey(path: string, seen: Seen): Finding {
   if (seen.kind === "hidden") return hidden("you may not look");
-  if (seen.kind === "absent") return fail("there is none", { hint: "bureau up" });
+  if (seen.kind === "absent") return fail("no key", { hint: "bureau up" });
   return seen.kind === "file" && (seen.mode & 0o077) === 0
     ? warn("a file only you may read; a rootless instance cannot seal it")
     : fail(`mode ${seen.kind === "file" ? octal(seen.mode) : seen.kind}`, { hint: `chmod 600 ${path}` });
@@ -141,19 +150,19 @@ const sealingHost = (): SealingHost => ({
   hasTpm: existsSync("/sys/class/tpm/tpm0"),
 });
 
-/** Opening is systemd's alone: that it could not is seen from how the launcher ended. */
+/** Only systemd opens the key. The launcher's exit code tells that it could not. */
 async function refusedBySystemd(host: HostView): Promise<Finding | undefined> {
   const launcher = (await host.units()).get(launcherUnit);
   return launcher?.exitStatus === CREDENTIALS_FAILED && launcher.active !== "active"
-    ? fail(`systemd cannot open it: ${launcherUnit} ended with ${CREDENTIALS_FAILED}`, wayBack(host))
+    ? fail(`systemd cannot open it: ${launcherUnit} exited with ${CREDENTIALS_FAILED}`, wayBack(host))
     : undefined;
 }
 
-/** A copy of a machine's disk is another machine; the same machine with a new id may have its old one back. */
-function wayBack(host: HostView): Pick<Finding, "actions" | "hint"> {
+/** A copied disk is another machine. A machine with a new machine id can get its old one back. */
+function wayBack(host: HostView): Remedy {
   const again = joinAgain(host);
   if (again.actions !== undefined) return again;
   return {
-    hint: `on a copied disk: ${provisionHint}, with a name of its own for the copy; the same machine: an administrator revokes it first (machine revoke); where only /etc/machine-id was changed and ${hostSecret} is still there: put the old id back and reboot`,
+    hint: `on a copied disk: ${provisionHint}, with a name of its own for the copy; on the same machine: an administrator revokes it first (machine revoke); where only /etc/machine-id was changed and ${hostSecret} still exists: put the old id back and reboot`,
   };
 }

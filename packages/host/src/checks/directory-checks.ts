@@ -1,11 +1,20 @@
-/** Every folder of the installation: there, with its owner, group and mode (specification, "Directory Ownership"). */
+/** Every folder of the installation exists, with its owner, group and mode (specification, "Directory Ownership"). */
 import { systemHost, systemLayout } from "@bureau/os/layout";
 import { look, octal, type Seen } from "../system/look.ts";
 import { type HostFolder, hostFolders } from "../units/host-folders.ts";
-import { type Check, type Finding, fail, hidden, pass } from "./check.ts";
+import {
+  byFix,
+  type Check,
+  everyInstallation,
+  type Finding,
+  fail,
+  hidden,
+  pass,
+  systemOnly,
+} from "./check.ts";
 import type { HostView } from "./host-view.ts";
 
-/** Ids stay the same wherever a folder lies. */
+/** Check ids do not depend on where a folder is. */
 const names: Readonly<Record<string, string>> = {
   [systemHost.configDir]: "config",
   [systemLayout.runDir]: "run",
@@ -20,6 +29,7 @@ const names: Readonly<Record<string, string>> = {
 
 const nameOf = (path: string): string => names[path] ?? path.slice(1).replaceAll("/", "-");
 
+/** The same folder of a rootless instance. */
 const inInstance: Readonly<Record<string, (host: HostView) => string>> = {
   run: ({ layout }) => layout.runDir,
   state: ({ layout }) => layout.stateDir,
@@ -35,17 +45,19 @@ export const directoryChecks: readonly Check[] = hostFolders.map((folder): Check
     group: "directories",
     title: folder.path,
     expected: `${folder.owner}:${folder.group} ${octal(folder.mode)}`,
-    repair: "makes it, or sets owner and mode",
-    ...(inside === undefined ? { systemOnly: "a rootless instance has no such folder" } : {}),
-    probe: (host) =>
+    repair: byFix("makes it, or sets owner and mode"),
+    scope: inside === undefined ? systemOnly("a rootless instance has no such folder") : everyInstallation,
+    run: (host) =>
       host.kind === "rootless" && inside !== undefined ? ownFolder(inside(host)) : systemFolder(host, folder),
   };
 });
 
+const CLOSED = "you may not look: a folder above is closed to you";
+
 function systemFolder(host: HostView, folder: HostFolder): Finding {
   const { path, owner, group, mode } = folder;
   const seen = look(path);
-  if (seen.kind === "hidden") return hidden("you may not look: a folder above is closed to you");
+  if (seen.kind === "hidden") return hidden(CLOSED);
   const make = { actions: [{ kind: "folder", path, owner, group, mode } as const] };
   if (seen.kind === "absent") return fail("missing", make);
   if (seen.kind !== "folder") return notAFolder(path, seen);
@@ -55,16 +67,16 @@ function systemFolder(host: HostView, folder: HostFolder): Finding {
 }
 
 function ownFolder(path: string): Finding {
-  const expected = `${path}, yours alone to write`;
+  const expected = `${path}, which only you may write`;
   const seen = look(path);
-  if (seen.kind === "hidden") return hidden("you may not look: a folder above is closed to you");
+  if (seen.kind === "hidden") return hidden(CLOSED);
   if (seen.kind === "absent") return { ...fail("missing", { hint: "bureau up" }), expected };
   if (seen.kind !== "folder") return { ...notAFolder(path, seen), expected };
-  if (seen.uid !== process.getuid?.()) return { ...fail("somebody else's"), expected };
+  if (seen.uid !== process.getuid?.()) return { ...fail(`owned by user ${seen.uid}`), expected };
   if ((seen.mode & 0o022) !== 0)
     return { ...fail(`mode ${octal(seen.mode)}`, { hint: `chmod go-w "${path}"` }), expected };
   return { ...pass(octal(seen.mode)), expected };
 }
 
 const notAFolder = (path: string, seen: Seen): Finding =>
-  fail(`a ${seen.kind} lies there`, { hint: `look at it, and move it away: ls -l ${path}` });
+  fail(`a ${seen.kind} is there instead`, { hint: `look at it, and move it away: ls -l ${path}` });

@@ -66,7 +66,7 @@ test("joining again makes a new key before it joins, and without a bootstrap fil
 describe("a state that the user may not read", () => {
   const refused = (code: string): Check => ({
     ...(checkTable[0] as Check),
-    probe: () => {
+    run: () => {
       throw new Error("cannot read", { cause: Object.assign(new Error("permission denied"), { code }) });
     },
   });
@@ -74,8 +74,8 @@ describe("a state that the user may not read", () => {
     (await runChecks([check], host({ isRoot })))[0]?.finding;
 
   test("is no fault for an ordinary user, in any check, but is one for root", async () => {
-    expect(await findingOf(refused("EACCES"), false)).toMatchObject({ status: "skip", isHidden: true });
-    expect(await findingOf(refused("EPERM"), false)).toMatchObject({ status: "skip", isHidden: true });
+    expect(await findingOf(refused("EACCES"), false)).toMatchObject({ status: "skip", because: "hidden" });
+    expect(await findingOf(refused("EPERM"), false)).toMatchObject({ status: "skip", because: "hidden" });
     expect((await findingOf(refused("EACCES"), true))?.status).toBe("fail");
     expect((await findingOf(refused("EIO"), false))?.status).toBe("fail");
   });

@@ -3,7 +3,7 @@ import { machineSessionFile } from "@bureau/os/layout";
 import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
 import { unitFiles } from "../units/units.ts";
-import type { Finding } from "./check.ts";
+import type { Remedy } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 
 const startAll = unitFiles
@@ -14,11 +14,11 @@ export const provisionHint =
   "an administrator makes a bootstrap file (machine provision); then, here: bureau machine doctor --fix --bootstrap-file FILE";
 
 /** The first joining. */
-export const join = (host: HostView): Pick<Finding, "actions" | "hint"> =>
+export const join = (host: HostView): Remedy =>
   host.hasBootstrap ? { actions: [{ kind: "join" }, ...startAll] } : { hint: provisionHint };
 
-/** Joining again begins from nothing: neither the old session nor the old key stays. */
-export const joinAgain = (host: HostView): Pick<Finding, "actions" | "hint"> =>
+/** Joining again starts from nothing: neither the old session nor the old key stays. */
+export const joinAgain = (host: HostView): Remedy =>
   host.hasBootstrap && host.kind === "system"
     ? {
         actions: [

@@ -1,5 +1,4 @@
-/** The machine at its homeserver: reachable, the machine known there, its config room there, its session and key valid. */
-
+/** The machine at its homeserver: the way there, its account, its config room, its session and its published key. */
 import { isBureauError } from "@bureau/kit/errors";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
@@ -10,7 +9,19 @@ import { eventTypes } from "@bureau/schema/events";
 import { aliasOf, fleetOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { look, textOf } from "../system/look.ts";
 import { askAlias } from "./ask-homeserver.ts";
-import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";
+import {
+  byFix,
+  byHand,
+  type Check,
+  everyInstallation,
+  type Finding,
+  fail,
+  hidden,
+  pass,
+  type Remedy,
+  skip,
+  warn,
+} from "./check.ts";
 import type { HostView } from "./host-view.ts";
 import { join, joinAgain, provisionHint } from "./joining.ts";
 
@@ -18,23 +29,27 @@ export const matrixChecks: readonly Check[] = [
   {
     id: "egress",
     group: "matrix",
-    title: "Way to the network",
-    expected: "its certificates can be read, and no token passes a forward proxy in clear",
-    repair: "written to machine.conf from --https-proxy, --no-proxy, --ca-certs",
-    probe: egress,
+    title: "Network egress",
+    expected: "certificates can be read, and no token passes a forward proxy in clear",
+    repair: byFix("writes machine.conf from --https-proxy, --no-proxy, --ca-certs"),
+    scope: everyInstallation,
+    run: egress,
   },
   {
     id: "homeserver",
     group: "matrix",
     title: "Homeserver",
-    expected: "it answers as a Matrix homeserver",
-    repair: "by hand: start it, or correct its address in machine.conf",
-    probe: async (host) => {
+    expected: "answers as a Matrix homeserver",
+    repair: byHand("start it, or correct its address in machine.conf"),
+    scope: everyInstallation,
+    run: async (host) => {
       const answer = await host.homeserver();
-      if (answer === undefined) return skip("no homeserver is known: machine.conf is missing");
+      if (answer === undefined) return skip("no homeserver known: machine.conf is missing");
       return answer.problem === undefined
         ? pass(answer.url)
-        : fail(`${answer.url}: ${answer.problem}`, { hint: "is it running, and is its address right?" });
+        : fail(`${answer.url}: ${answer.problem}`, {
+            hint: "start it, or correct its address in machine.conf",
+          });
     },
   },
   {
@@ -42,32 +57,36 @@ export const matrixChecks: readonly Check[] = [
     group: "matrix",
     title: "First boot",
     expected: "this machine has joined its fleet",
-    repair: "joins with the bootstrap file of --bootstrap-file",
-    probe: joined,
+    repair: byFix("joins with the file of --bootstrap-file"),
+    scope: everyInstallation,
+    run: joined,
   },
   {
     id: "machine-session",
     group: "matrix",
     title: "Session of this machine",
     expected: "valid",
-    repair: "joins again with a new bootstrap file of --bootstrap-file",
-    probe: sessionValid,
+    repair: byFix("joins again with the new file of --bootstrap-file"),
+    scope: everyInstallation,
+    run: sessionValid,
   },
   {
     id: "config-room",
     group: "matrix",
     title: "Config room",
-    expected: "it exists",
-    repair: "by hand: an administrator provisions the machine again",
-    probe: configRoom,
+    expected: "exists",
+    repair: byHand("an administrator provisions the machine again"),
+    scope: everyInstallation,
+    run: configRoom,
   },
   {
     id: "published-key",
     group: "matrix",
     title: "Published key",
     expected: "the fleet's machine room holds this machine's public key",
-    repair: "by hand: join again with a new bootstrap file, then renew the principals' credentials",
-    probe: publishedKey,
+    repair: byHand("join again with a new bootstrap file, then renew the principals' credentials"),
+    scope: everyInstallation,
+    run: publishedKey,
   },
 ];
 
@@ -79,7 +98,7 @@ function egress(host: HostView): Finding {
   if (noProxy !== "") parts.push(`except to ${noProxy}`);
   if (caCerts !== "") {
     try {
-      parts.push(`${readCertificates(caCerts).length} further authorities of ${caCerts}`);
+      parts.push(`${readCertificates(caCerts).length} more authorities from ${caCerts}`);
     } catch (error) {
       if (!isBureauError(error)) throw error;
       return fail(error.message, { hint: error.hint });
@@ -88,15 +107,18 @@ function egress(host: HostView): Finding {
   const homeserver = host.identity()?.homeserverUrl ?? "";
   const found = parts.join(", ");
   return httpsProxy !== "" && homeserver.startsWith("http:")
-    ? warn(`${found}; the homeserver ${homeserver} is no TLS, so it is reached directly`, {
-        hint: "give the homeserver an https address if it is to be reached through the proxy",
-      })
+    ? warn(
+        `${found}; the homeserver ${homeserver} has no TLS, so requests to it do not go through the proxy`,
+        {
+          hint: "use an https address of the homeserver to reach it through the proxy",
+        },
+      )
     : pass(found);
 }
 
 async function joined(host: HostView): Promise<Finding> {
   const seen = look(machineSessionFile(host.layout));
-  if (seen.kind === "file") return pass("it has");
+  if (seen.kind === "file") return pass("joined");
   if (host.kind === "rootless")
     return seen.kind === "hidden" ? hidden("you may not look") : fail("not yet", { hint: "bureau up" });
   if (seen.kind !== "hidden" || !host.hasJoined()) return fail("not yet", join(host));
@@ -115,13 +137,13 @@ async function sessionValid(host: HostView): Promise<Finding> {
   if (typeof session === "object") {
     const identity = host.identity();
     if (identity !== undefined && session.userId !== userIdOf(identity.machine, identity.serverName))
-      return fail(`it is of ${session.userId}, but this machine is ${identity.machine}`, repair);
-    const said = await askWhoami(new MatrixSession({ ...session, fetch: egressFetch }), repair);
-    // A daemon that ended for the sake of an earlier session says nothing about this one.
-    if (said.status !== "skip") return said;
+      return fail(`of ${session.userId}, but this machine is ${identity.machine}`, repair);
+    const answer = await askWhoami(new MatrixSession({ ...session, fetch: egressFetch }), repair);
+    // A daemon that exited because of an earlier session proves nothing about this one.
+    if (answer.status !== "skip") return answer;
   }
   if (daemon?.exitStatus === REVOKED && daemon.active !== "active")
-    return fail("revoked: this machine was decommissioned, or its account closed", repair);
+    return fail("revoked: this machine was decommissioned, or its account was closed", repair);
   const report = await host.report();
   if (isBureauError(report)) return hidden("only root may look, and the daemon does not answer");
   const { state, reason, user_id } = report.machine;
@@ -129,20 +151,15 @@ async function sessionValid(host: HostView): Promise<Finding> {
   return warn(`the daemon is ${state}${reason === undefined ? "" : `: ${reason}`}`);
 }
 
-async function askWhoami(
-  session: MatrixSession,
-  repair: Pick<Finding, "actions" | "hint">,
-): Promise<Finding> {
+async function askWhoami(session: MatrixSession, repair: Remedy): Promise<Finding> {
   try {
     const { userId } = await session.whoami();
-    return userId === session.userId
-      ? pass(userId)
-      : fail(`it is of ${userId}, not ${session.userId}`, repair);
+    return userId === session.userId ? pass(userId) : fail(`of ${userId}, not ${session.userId}`, repair);
   } catch (error) {
     if (!isBureauError(error)) throw error;
     if (isRevoked(error) || error.code === "forbidden" || error.code === "unauthorized")
-      return fail(`the homeserver refuses it: ${error.message}`, repair);
-    return skip(`the homeserver does not say: ${error.message}`);
+      return fail(`refused by the homeserver: ${error.message}`, repair);
+    return skip(`no answer from the homeserver: ${error.message}`);
   }
 }
 
@@ -163,16 +180,16 @@ async function configRoom(host: HostView): Promise<Finding> {
     case "exists":
       return pass(alias);
     case "missing":
-      return fail(`there is no room ${alias}`, {
+      return fail(`no room ${alias}`, {
         hint: "an administrator provisions the machine: bureau machine provision",
       });
-    case "untold":
+    case "unknown":
       break;
   }
   const report = await host.report();
   return !isBureauError(report) && report.machine.state === "online"
     ? pass("the daemon is in it")
-    : skip("the homeserver does not say");
+    : skip("the homeserver does not tell");
 }
 
 async function publishedKey(host: HostView): Promise<Finding> {
@@ -214,6 +231,6 @@ async function publishedKey(host: HostView): Promise<Finding> {
       : fail(`published is ${String(published)}, but this machine has ${own}`, repair);
   } catch (error) {
     if (!isBureauError(error)) throw error;
-    return skip(`the homeserver does not say: ${error.message}`);
+    return skip(`no answer from the homeserver: ${error.message}`);
   }
 }

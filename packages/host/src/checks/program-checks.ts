@@ -1,4 +1,4 @@
-/** Bureau's own programs on the host: a whole build that root owns, the link units run, and the commands of people. */
+/** Bureau's own programs on the host: a whole build that root owns, the boot link to it, and the commands for users. */
 import { realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
@@ -7,30 +7,30 @@ import { systemHost } from "@bureau/os/layout";
 import type { Action } from "../resources/registry.ts";
 import { buildAt, installedPath, nixRootOf } from "../system/installed-build.ts";
 import { look, targetOf } from "../system/look.ts";
-import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";
+import { byFix, type Check, type Finding, fail, hidden, pass, skip, systemOnly, warn } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 
-const ownPrograms = "a rootless instance runs the programs it was started with";
+const scope = systemOnly("a rootless instance runs the programs it was started with");
 const current = systemHost.currentPrograms;
 
 export const programChecks: readonly Check[] = [
   {
     id: "build",
     group: "programs",
-    title: "Programs that units run",
+    title: "Build that units run",
     expected: `${current} is a whole build, which the system user cannot change`,
-    repair: "copies the build the doctor runs from, and links it",
-    systemOnly: ownPrograms,
-    probe: installedBuild,
+    repair: byFix("copies the build that the doctor runs from, and links it"),
+    scope,
+    run: installedBuild,
   },
   {
     id: "commands",
     group: "programs",
-    title: "Commands for people",
+    title: "Commands for users",
     expected: `${systemHost.binDir} has a link to every program`,
-    repair: "links them",
-    systemOnly: ownPrograms,
-    probe: commandLinks,
+    repair: byFix("links them"),
+    scope,
+    run: commandLinks,
   },
 ];
 
@@ -91,7 +91,7 @@ async function installedBuild(host: HostView): Promise<Finding> {
     : warn(
         `build ${build.id}, version ${build.version}; this doctor is build ${own.id}, version ${own.version}`,
         {
-          hint: "bureau machine upgrade, or run the doctor that is installed",
+          hint: "run bureau machine upgrade, or the installed doctor",
         },
       );
 }
@@ -116,12 +116,12 @@ function looseOwner(build: HostEnvironment): string | undefined {
 function commandLinks(host: HostView): Finding {
   if (isOutOfSight()) return hidden("only root may look: a folder above is closed to you");
   const build = currentBuild();
-  // The build's own check says what is wrong, and links them too.
+  // The check of the build reports what is wrong, and its repair links the commands too.
   if (build === undefined)
     return look(current).kind === "absent"
-      ? fail("none", { actions: installActions(host) })
-      : skip("there is no whole build to link to");
-  if (looseOwner(build) !== undefined) return skip("others than root may change the build to link to");
+      ? fail("no commands", { actions: installActions(host) })
+      : skip("no whole build to link to");
+  if (looseOwner(build) !== undefined) return skip("other users than root may change the build");
   if (look(systemHost.binDir).kind === "absent")
     return fail("no such folder", { actions: linkActions(build) });
   const programs = Object.keys(build.programs);
@@ -135,7 +135,7 @@ function commandLinks(host: HostView): Finding {
       });
 }
 
-/** A link of root's to a program of that name in some build. */
+/** A link that root owns, to a program of that name in any build. */
 function leadsTo(path: string, name: string): boolean {
   const seen = look(path);
   if (seen.kind !== "link" || seen.uid !== 0) return false;

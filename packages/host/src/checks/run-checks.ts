@@ -1,32 +1,32 @@
-/** All checks at once, each with a limit: one that hangs says so, and holds up no other. */
+/** Runs all checks at once. Each has a time limit, so a check that hangs delays no other. */
 import { errnoOf, messageOf } from "@bureau/kit/errors";
 import { limitWhileTurning } from "@bureau/kit/wait-for";
-import { type Check, type CheckResult, type Finding, hidden } from "./check.ts";
+import { type Check, type CheckResult, type Finding, fail, hidden, type Status, skip } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 
-/** A check that knows less by then will not know more. */
+/** A check that has no answer by then will not get one. */
 const CHECK_MS_MAX = 8_000;
 
-export type Summary = Readonly<Record<"pass" | "warn" | "fail" | "skip", number>>;
+export type Summary = Readonly<Record<Status, number>>;
 
 export function runChecks(checks: readonly Check[], host: HostView): Promise<CheckResult[]> {
   return Promise.all(checks.map(async (check) => ({ check, finding: await findingOf(check, host) })));
 }
 
 async function findingOf(check: Check, host: HostView): Promise<Finding> {
-  if (host.kind === "rootless" && check.systemOnly !== undefined)
-    return { status: "skip", found: check.systemOnly };
+  if (host.kind === "rootless" && check.scope.kind === "system")
+    return skip(check.scope.rootless, "not-applicable");
   const late = Promise.withResolvers<Finding>();
-  // Other checks hold the loop up, by hashing programs for one, and on a busy host for long.
+  // Other checks block the event loop, for example while they hash programs; on a busy host for long.
   using _limit = limitWhileTurning(CHECK_MS_MAX, () =>
-    late.resolve({ status: "fail", found: `no answer within ${CHECK_MS_MAX / 1000} s` }),
+    late.resolve(fail(`no answer within ${CHECK_MS_MAX / 1000} s`)),
   );
   try {
-    return await Promise.race([Promise.resolve(check.probe(host)), late.promise]);
+    return await Promise.race([Promise.resolve(check.run(host)), late.promise]);
   } catch (error) {
     return isRefused(error) && !host.isRoot
       ? hidden(`only root may look: ${messageOf(error)}`)
-      : { status: "fail", found: `it cannot be checked: ${messageOf(error)}` };
+      : fail(`cannot check: ${messageOf(error)}`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** What the machine is to run, as its daemon tells, and whether services answer on their sockets. */
+/** What the machine should run and runs, as its daemon reports, and whether services answer on their sockets. */
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { type BureauError, isBureauError } from "@bureau/kit/errors";
@@ -11,7 +11,17 @@ import { type FleetLocalpart, fleetOf, parsePrincipalName, principalType } from 
 import { asOperator } from "../system/accounts.ts";
 import { look } from "../system/look.ts";
 import { runCommand } from "../system/run-command.ts";
-import { type Check, type Finding, fail, hidden, pass, skip, warn } from "./check.ts";
+import {
+  byHand,
+  type Check,
+  everyInstallation,
+  type Finding,
+  fail,
+  hidden,
+  pass,
+  skip,
+  warn,
+} from "./check.ts";
 import type { HostView } from "./host-view.ts";
 import { refusalOf } from "./socket-checks.ts";
 
@@ -21,40 +31,45 @@ export const serviceChecks: readonly Check[] = [
     group: "services",
     title: "Daemon",
     expected: "in sync with the homeserver",
-    repair: "by hand: its reason says what; it tries again by itself",
-    probe: daemon,
+    repair: byHand("its reason tells what to do; it retries by itself"),
+    scope: everyInstallation,
+    run: daemon,
   },
   {
     id: "machine-config",
     group: "services",
     title: "Configuration of this machine",
     expected: "every field can be read",
-    repair: "by hand: bureau machine config --repair removes what cannot be read",
-    probe: configuration,
+    repair: byHand("bureau machine config --repair removes what cannot be read"),
+    scope: everyInstallation,
+    run: configuration,
   },
   {
     id: "principals",
     group: "services",
     title: "Principals of this machine",
-    expected: "every one that should run runs",
-    repair: "by hand: the daemon tries again by itself; a reason that stays is in the configuration",
-    probe: principals,
+    expected: "every principal that should run runs",
+    repair: byHand("the daemon retries by itself; a reason that stays is in the configuration"),
+    scope: everyInstallation,
+    run: principals,
   },
   {
     id: "resource-limits",
     group: "services",
     title: "Limits of agents",
-    expected: "memory, processes and processor of every sandbox are limited",
-    repair: "by hand: boot with the unified control groups (cgroup v2); rootless, `loginctl enable-linger`",
-    probe: resourceLimits,
+    expected: "memory, processes and CPU of every sandbox are limited",
+    repair: byHand("boot with the unified control groups (cgroup v2); rootless, `loginctl enable-linger`"),
+    scope: everyInstallation,
+    run: resourceLimits,
   },
   {
     id: "service-sockets",
     group: "services",
     title: "Sockets of services",
     expected: "every running service answers operators on its socket",
-    repair: "by hand: bureau agent logs NAME says why it does not listen",
-    probe: serviceSockets,
+    repair: byHand("bureau agent logs NAME shows why it does not listen"),
+    scope: everyInstallation,
+    run: serviceSockets,
   },
 ];
 
@@ -62,8 +77,8 @@ async function daemon(host: HostView): Promise<Finding> {
   const report = await host.report();
   const unit = host.kind === "system" ? (await host.units()).get(daemonUnit) : undefined;
   if (isBureauError(report)) {
-    if (!host.hasJoined()) return skip("once this machine has joined its fleet");
-    if (unit?.active === "activating") return warn("it is starting");
+    if (!host.hasJoined()) return skip("waits until this machine has joined its fleet");
+    if (unit?.active === "activating") return warn("starting");
     return unanswered(report);
   }
   const { state, reason } = report.machine;
@@ -72,11 +87,11 @@ async function daemon(host: HostView): Promise<Finding> {
   return state === "starting" ? warn(found) : fail(found, { hint: "journalctl -u bureau-daemon -n 30" });
 }
 
-/** Whoever may not open the socket learns nothing; otherwise nobody answers. */
+/** A caller that may not open the socket learns nothing. */
 const unanswered = ({ code }: BureauError): Finding =>
   code === "forbidden"
-    ? hidden("you may not ask: only operators and root")
-    : fail("the daemon does not answer", { hint: "the checks of its socket and its unit say why" });
+    ? hidden("you may not ask: only operators and root may")
+    : fail("the daemon does not answer", { hint: "see the checks of its socket and its unit" });
 
 async function resourceLimits(host: HostView): Promise<Finding> {
   const report = await host.report();
@@ -91,14 +106,14 @@ function limitsHint(kind: HostView["kind"]): string {
   if (kind === "system") return "boot with the unified control groups: systemd.unified_cgroup_hierarchy=1";
   return existsSync("/run/systemd/system")
     ? "loginctl enable-linger, then bureau down and bureau up"
-    : "a host that systemd boots gives control groups to users (loginctl enable-linger); here only root has them";
+    : "only root has control groups here; on a host that systemd boots: loginctl enable-linger";
 }
 
 async function configuration(host: HostView): Promise<Finding> {
   const report = await host.report();
   if (isBureauError(report)) return skip("the daemon does not answer");
   const faults = report.config_faults ?? [];
-  if (faults.length === 0) return pass("it can be read");
+  if (faults.length === 0) return pass("valid");
   return fail(faults.join("; "), {
     hint: `bureau machine config ${report.machine.name}, and with --repair to remove what cannot be read`,
   });
@@ -122,33 +137,33 @@ async function principals(host: HostView): Promise<Finding> {
   );
 }
 
-/** Time for a service to hang up on an idle client; its proxy does so at once when the program does not listen. */
-const HANG_UP_MS = 500;
-/** No errno: the server accepted, then hung up. */
-const HUNG_UP = 200;
-/** A program of its own, because it may run as another user. Its exit code is 0, an errno, or {@link HUNG_UP}. */
-const KNOCK = `
+/** A proxy closes an idle connection at once when the program does not listen. */
+const CLOSE_MS = 500;
+/** Not an errno: the server accepted, then closed the connection. */
+const CLOSED = 200;
+/** A program of its own, because it may run as another user. Its exit code is 0, an errno, or {@link CLOSED}. */
+const CONNECT = `
 const socket = require("node:net").connect(process.argv.at(-1));
 let heard = false;
 socket.on("data", () => { heard = true; });
-socket.on("error", ({ code }) => process.exit(require("node:os").constants.errno[code] ?? ${HUNG_UP}));
-socket.on("close", () => process.exit(heard ? 0 : ${HUNG_UP}));
-socket.on("connect", () => setTimeout(() => process.exit(0), ${HANG_UP_MS}));`;
+socket.on("error", ({ code }) => process.exit(require("node:os").constants.errno[code] ?? ${CLOSED}));
+socket.on("close", () => process.exit(heard ? 0 : ${CLOSED}));
+socket.on("connect", () => setTimeout(() => process.exit(0), ${CLOSE_MS}));`;
 /** env(1) and setpriv(1): the command cannot be run. */
 const NOT_RUN = [126, 127];
 
-/** Why a service's socket refuses an operator; root asks with the rights of their group. Undefined when it does not. */
+/** Why a service's socket refuses an operator; undefined when it does not. Root asks with the operators' rights. */
 async function refusalToOperators(host: HostView, path: string): Promise<string | undefined> {
   const group = host.accounts().group(systemHost.operatorsGroup);
-  const borrows = host.isRoot && host.kind === "system" && group !== undefined;
-  const knock = evalCommand(KNOCK, path);
-  const ran = await runCommand(borrows ? [...asOperator(group.gid), ...knock] : knock);
-  // The runtime of a checkout may be closed to others.
-  if (NOT_RUN.includes(ran.code) && borrows) return refusalOf(path);
+  const asGroup = host.isRoot && host.kind === "system" && group !== undefined;
+  const command = evalCommand(CONNECT, path);
+  const ran = await runCommand(asGroup ? [...asOperator(group.gid), ...command] : command);
+  // Other users may be unable to read the runtime of a checkout.
+  if (NOT_RUN.includes(ran.code) && asGroup) return refusalOf(path);
   if (ran.code === 0) return undefined;
   const [errno] = Object.entries(constants.errno).find(([, number]) => number === ran.code) ?? [];
-  // A program that does not listen: which of the two is heard is chance.
-  if (ran.code === HUNG_UP || errno === "ECONNRESET") return "it hangs up";
+  // A program that does not listen: either can happen.
+  if (ran.code === CLOSED || errno === "ECONNRESET") return "it closes the connection";
   return errno ?? `exit code ${ran.code}`;
 }
 
@@ -166,9 +181,9 @@ async function serviceSockets(host: HostView): Promise<Finding> {
     .map(({ name }) => parsePrincipalName(name))
     .filter((account) => principalType(account) === "service");
   const fleet: FleetLocalpart = fleetOf(identity.machine);
-  const said = await Promise.all(
+  const faults = await Promise.all(
     services.map(async (account) => {
-      const path = `${sandboxPaths(host.layout, fleet, account).listen}/service.sock`;
+      const path = sandboxPaths(host.layout, fleet, account).serviceSocket;
       const { kind } = look(path);
       if (kind === "absent") return `${account} has no socket`;
       if (kind === "hidden") return undefined;
@@ -177,7 +192,7 @@ async function serviceSockets(host: HostView): Promise<Finding> {
       return refusal === undefined ? undefined : `${account} does not answer (${refusal})`;
     }),
   );
-  const silent = said.filter((text) => text !== undefined);
+  const silent = faults.filter((text) => text !== undefined);
   if (silent.length > 0) return warn(silent.join("; "), { hint: "bureau agent logs NAME" });
   return pass(services.length === 0 ? "no services run" : `${services.length} answer`);
 }

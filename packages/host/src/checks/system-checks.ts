@@ -1,4 +1,4 @@
-/** The host itself: accounts, kernel, the programs sandboxes are made with. */
+/** The host itself: accounts, kernel, and the programs that make sandboxes. */
 import { existsSync, readFileSync } from "node:fs";
 import {
   bwrapFault,
@@ -13,12 +13,24 @@ import { systemHost } from "@bureau/os/layout";
 import type { Action } from "../resources/registry.ts";
 import { asSystemUser, sessionGroups } from "../system/accounts.ts";
 import { runCommand } from "../system/run-command.ts";
-import { sysusersFile } from "../units/units.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
+import { sysusersFile } from "../units/host-files.ts";
+import {
+  byFix,
+  byHand,
+  type Check,
+  everyInstallation,
+  type Finding,
+  fail,
+  pass,
+  skip,
+  systemOnly,
+  warn,
+} from "./check.ts";
 import type { HostView } from "./host-view.ts";
+import { namespaceRemedies } from "./namespace-remedies.ts";
 
 const { user, operatorsGroup } = systemHost;
-const ownUser = "a rootless instance runs as you";
+const scope = systemOnly("a rootless instance runs as you");
 
 /** systemd-creds came with 250 (its release notes). */
 const SYSTEMD_LEAST = 250;
@@ -34,9 +46,9 @@ export const systemChecks: readonly Check[] = [
     group: "system",
     title: "System user",
     expected: `the user "${user}", without a login shell`,
-    repair: "made by systemd-sysusers",
-    systemOnly: ownUser,
-    probe: (host) => {
+    repair: byFix("makes it with systemd-sysusers"),
+    scope,
+    run: (host) => {
       const found = host.accounts().user(user);
       if (found === undefined) return fail("no such user", { actions: makeAccounts });
       if (found.uid === 0)
@@ -51,9 +63,9 @@ export const systemChecks: readonly Check[] = [
     group: "system",
     title: "Operators' group",
     expected: `the group "${operatorsGroup}"`,
-    repair: "made by systemd-sysusers",
-    systemOnly: ownUser,
-    probe: (host) => {
+    repair: byFix("makes it with systemd-sysusers"),
+    scope,
+    run: (host) => {
       const found = host.accounts().group(operatorsGroup);
       return found === undefined
         ? fail("no such group", { actions: makeAccounts })
@@ -65,12 +77,12 @@ export const systemChecks: readonly Check[] = [
     group: "system",
     title: "Groups of the system user",
     expected: `"${user}" is in "${user}" and "${operatorsGroup}"`,
-    repair: "made by systemd-sysusers",
-    systemOnly: ownUser,
-    probe: (host) => {
+    repair: byFix("makes it with systemd-sysusers"),
+    scope,
+    run: (host) => {
       const missing = [user, operatorsGroup].filter((group) => !host.accounts().isMember(user, group));
       return missing.length === 0
-        ? pass("it is")
+        ? pass("member of both")
         : fail(`not in ${missing.join(" and ")}`, { actions: makeAccounts });
     },
   },
@@ -79,18 +91,18 @@ export const systemChecks: readonly Check[] = [
     group: "system",
     title: "You are an operator",
     expected: `in the group "${operatorsGroup}"`,
-    repair: "adds whoever called sudo, or --operator NAME",
-    systemOnly: ownUser,
-    probe: operatorMembership,
+    repair: byFix("adds the user who called sudo, or --operator NAME"),
+    scope,
+    run: operatorMembership,
   },
   {
     id: "systemd",
     group: "system",
     title: "systemd",
     expected: `systemd ${SYSTEMD_LEAST} or newer runs this host`,
-    repair: "by hand: upgrade the distribution",
-    systemOnly: "a rootless instance needs no systemd",
-    probe: async () => {
+    repair: byHand("upgrade the distribution"),
+    scope: systemOnly("a rootless instance needs no systemd"),
+    run: async () => {
       if (!existsSync("/run/systemd/system"))
         return fail("systemd does not run this host", {
           hint: "a machine of a fleet needs a host that systemd boots (in a container: one with systemd as its init); without it: bureau up",
@@ -109,8 +121,9 @@ export const systemChecks: readonly Check[] = [
     group: "system",
     title: "Kernel features",
     expected: "namespaces, seccomp filters and one cgroup hierarchy (v2)",
-    repair: "by hand: boot a kernel that has them, with systemd.unified_cgroup_hierarchy=1",
-    probe: (host) => {
+    repair: byHand("boot a kernel that has them, with systemd.unified_cgroup_hierarchy=1"),
+    scope: everyInstallation,
+    run: (host) => {
       const namespaces = ["user", "pid", "net", "ipc", "uts", "mnt", "cgroup"];
       const missing = namespaces
         .filter((name) => !existsSync(`/proc/self/ns/${name}`))
@@ -127,35 +140,39 @@ export const systemChecks: readonly Check[] = [
     group: "system",
     title: "bubblewrap",
     expected: "bubblewrap 0.5 or newer; 0.12 has the fix of CVE-2026-87766",
-    repair: "installs the package",
-    probe: bubblewrap,
+    repair: byFix("installs the package"),
+    scope: everyInstallation,
+    run: bubblewrap,
   },
   {
     id: "tmux",
     group: "system",
     title: "tmux",
     expected: "tmux 3.0 or newer",
-    repair: "installs the package",
-    probe: () => program(() => requireTmux(thisHost), "tmux"),
+    repair: byFix("installs the package"),
+    scope: everyInstallation,
+    run: () => program(() => requireTmux(thisHost), "tmux"),
   },
   {
     id: "user-namespaces",
     group: "system",
     title: "Sandboxes without root",
     expected: `"${user}" can make a sandbox with bubblewrap`,
-    repair:
-      "an AppArmor profile for bwrap, or the sysctl that forbids it set and kept in /etc/sysctl.d/60-bureau.conf",
-    probe: sandboxes,
+    repair: byFix(
+      `writes an AppArmor profile for bwrap, or sets the sysctl that forbids it and keeps it in ${systemHost.sysctlFile}`,
+    ),
+    scope: everyInstallation,
+    run: sandboxes,
   },
 ];
 
 function operatorMembership(host: HostView): Finding {
   const { operator } = host;
-  if (operator === undefined) return skip("root needs no group; --operator NAME adds somebody");
+  if (operator === undefined) return skip("root needs no group; --operator NAME adds a user");
   const accounts = host.accounts();
   if (accounts.user(operator)?.uid === 0) return skip("root needs no group");
   const group = accounts.group(operatorsGroup);
-  const add: Finding["actions"] = [
+  const add: readonly Action[] = [
     ...(group === undefined ? makeAccounts : []),
     { kind: "member", user: operator, group: operatorsGroup },
   ];
@@ -164,15 +181,15 @@ function operatorMembership(host: HostView): Finding {
     return group === undefined ? undefined : sessionGroups(uid)?.includes(group.gid);
   };
   if (!accounts.isMember(operator, operatorsGroup)) {
-    // A directory service may say so without a line in /etc/group.
-    if (inSession() === true) return pass(`${operator} is`);
-    return fail(`${operator} is not`, { actions: add });
+    // A directory service can add members without a line in /etc/group.
+    if (inSession() === true) return pass(`${operator} is a member`);
+    return fail(`${operator} is not a member`, { actions: add });
   }
   return inSession() === false
-    ? warn(`${operator} is, but logged in before that`, {
+    ? warn(`${operator} is a member, but logged in before that`, {
         hint: `log in again, or: newgrp ${operatorsGroup}`,
       })
-    : pass(`${operator} is`);
+    : pass(`${operator} is a member`);
 }
 
 function bubblewrap(): Finding {
@@ -190,59 +207,18 @@ function program(require: () => string, name: string): Finding {
   }
 }
 
-export const sysctlPath = "/etc/sysctl.d/60-bureau.conf";
-export const apparmorPath = "/etc/apparmor.d/bureau-bwrap";
-
-const apparmorText = `# Lets bubblewrap make user namespaces. Written by bureau machine doctor --fix.
-abi <abi/4.0>,
-include <tunables/global>
-
-profile bureau-bwrap /usr/bin/bwrap flags=(unconfined) {
-  userns,
-}
-`;
-
-/** What the kernel forbids, with the value that lets it. */
-const limits = [
-  { file: "kernel/unprivileged_userns_clone", name: "kernel.unprivileged_userns_clone", value: "1" },
-  { file: "user/max_user_namespaces", name: "user.max_user_namespaces", value: "15000" },
-] as const;
-
 function sandboxes(host: HostView): Finding {
   try {
     checkNamespaces(host.isRoot && host.kind === "system" ? withSystemUser(host, thisHost) : thisHost);
-    return pass("it can");
+    return pass("yes");
   } catch (error) {
     if (!isBureauError(error)) throw error;
     if (!Bun.which("bwrap")) return skip("bubblewrap is not installed");
-    return fail(error.message, { hint: error.hint, actions: remedies(thisHost) });
+    return fail(error.message, { hint: error.hint, actions: namespaceRemedies(thisHost) });
   }
 }
 
-/** What lets bubblewrap make namespaces, where the kernel or AppArmor forbids it. */
-export function remedies(kernel: Pick<Host, "sysctl">): Action[] {
-  const forbidden = limits.filter(({ file }) => kernel.sysctl(file) === "0");
-  if (forbidden.length > 0) {
-    const text = forbidden.map(({ name, value }) => `${name} = ${value}\n`).join("");
-    return [
-      {
-        kind: "file",
-        path: sysctlPath,
-        text: `# Lets bubblewrap make sandboxes. Written by bureau machine doctor --fix.\n${text}`,
-        mode: 0o644,
-      },
-      ...forbidden.map(({ name, value }) => ({ kind: "sysctl", name, value }) as const),
-    ];
-  }
-  if (kernel.sysctl("kernel/apparmor_restrict_unprivileged_userns") === "1")
-    return [
-      { kind: "file", path: apparmorPath, text: apparmorText, mode: 0o644 },
-      { kind: "apparmor", path: apparmorPath },
-    ];
-  return [];
-}
-
-/** For root everything is allowed: the question is asked as the one who will make the sandboxes. */
+/** Root may do everything, so the check runs as the system user, who makes the sandboxes. */
 function withSystemUser(host: HostView, kernel: Host): Host {
   const become = asSystemUser(host.accounts());
   return { ...kernel, run: (command) => kernel.run([...become, ...command]) };

@@ -1,15 +1,26 @@
-/** Units and socket units: installed as this version writes them, enabled, running. */
+/** Units: installed as this version writes them, enabled, running. */
 import { isTemplate } from "@bureau/os/systemctl";
 import { REVOKED, terminalsUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
 import { type UnitFile, unitFiles } from "../units/units.ts";
-import { type Check, type Finding, fail, pass, skip, warn } from "./check.ts";
-import { rootFile } from "./configuration-checks.ts";
+import {
+  byFix,
+  type Check,
+  type Finding,
+  fail,
+  pass,
+  type Remedy,
+  remedyOf,
+  skip,
+  systemOnly,
+  warn,
+} from "./check.ts";
 import type { HostView } from "./host-view.ts";
+import { rootFile } from "./root-file.ts";
 
-const noUnits = "a rootless instance has a supervisor instead";
+const scope = systemOnly("a rootless instance has a supervisor instead");
 
-/** What holds every sandbox: restarting it would end them all, so a new text waits for the next start. */
+/** A restart of these would end every sandbox, so a new text waits for their next start. */
 const holdsSandboxes = (unit: string): boolean =>
   unit === terminalsUnit || unit.endsWith(".slice") || isTemplate(unit);
 
@@ -24,31 +35,33 @@ function installedCheck(unit: UnitFile): Check {
     id: `unit:${unit.name}`,
     group: "systemd",
     title: unit.name,
-    expected: `${unit.path} as this version writes it, read by systemd, nothing overriding it`,
-    repair: "written, systemd told, and what runs from it restarted (never sandboxes)",
-    systemOnly: noUnits,
-    probe: async (host) => {
-      const file = rootFile(unit);
-      const state = (await host.units()).get(unit.name);
-      if (file.status !== "pass") {
-        const restart: Action[] =
-          unit.active && state?.active === "active" && !holdsSandboxes(unit.name)
-            ? [{ kind: "restart", unit: unit.name }]
-            : [];
-        return { ...file, actions: [...(file.actions ?? []), { kind: "reload" }, ...restart] };
-      }
-      if (state?.load === "not-found" || state?.load === "bad-setting" || state?.load === "error")
-        return fail(`systemd says ${state.load}`, { actions: [{ kind: "reload" }] });
-      if (state?.needsReload === true)
-        return fail("systemd has not read it yet", { actions: [{ kind: "reload" }] });
-      const dropIns = state?.dropIns.filter((path) => path.includes(unit.name)) ?? [];
-      return dropIns.length === 0
-        ? pass("as written")
-        : warn(`overridden by ${dropIns.join(", ")}`, {
-            hint: `if nobody meant that: sudo systemctl revert ${unit.name}`,
-          });
-    },
+    expected: `${unit.path} as this version writes it, loaded by systemd, without drop-ins`,
+    repair: byFix("writes it, reloads systemd, and restarts what runs from it (never sandboxes)"),
+    scope,
+    run: (host) => installation(host, unit),
   };
+}
+
+async function installation(host: HostView, unit: UnitFile): Promise<Finding> {
+  const file = rootFile(unit);
+  const state = (await host.units()).get(unit.name);
+  const reload: Action = { kind: "reload" };
+  if (file.status === "fail") {
+    const restart: Action[] =
+      unit.active && state?.active === "active" && !holdsSandboxes(unit.name)
+        ? [{ kind: "restart", unit: unit.name }]
+        : [];
+    return { ...file, actions: [...(remedyOf(file).actions ?? []), reload, ...restart] };
+  }
+  if (state?.load === "not-found" || state?.load === "bad-setting" || state?.load === "error")
+    return fail(`systemd reports ${state.load}`, { actions: [reload] });
+  if (state?.needsReload === true) return fail("systemd has not loaded this text yet", { actions: [reload] });
+  const dropIns = state?.dropIns.filter((path) => path.includes(unit.name)) ?? [];
+  if (dropIns.length > 0)
+    return warn(`overridden by ${dropIns.join(", ")}`, {
+      hint: `unless you want that: sudo systemctl revert ${unit.name}`,
+    });
+  return file;
 }
 
 function enabledCheck(unit: UnitFile): Check {
@@ -57,9 +70,9 @@ function enabledCheck(unit: UnitFile): Check {
     group: "systemd",
     title: `${unit.name} at boot`,
     expected: "enabled",
-    repair: "enabled",
-    systemOnly: noUnits,
-    probe: async (host) => {
+    repair: byFix("enables it"),
+    scope,
+    run: async (host) => {
       const state = (await host.units()).get(unit.name);
       const found = state?.enablement || "not installed";
       if (found === "enabled") return pass(found);
@@ -75,18 +88,18 @@ function activeCheck(unit: UnitFile): Check {
     group: "systemd",
     title: `${unit.name} now`,
     expected: "active",
-    repair: "started",
-    systemOnly: noUnits,
-    probe: (host) => activity(host, unit),
+    repair: byFix("starts it"),
+    scope,
+    run: (host) => activity(host, unit),
   };
 }
 
-const NOT_JOINED = "once this machine has joined its fleet";
+const NOT_JOINED = "waits until this machine has joined its fleet";
 
 /** Without a key and a session, a started unit fails and restarts forever. */
 const waitsForJoining = (host: HostView): boolean => !host.hasJoined() && !host.hasBootstrap;
 
-/** A socket cannot be opened anew while its service runs on the old one. */
+/** systemd cannot open a socket again while its service runs on the old one. */
 async function startOf(host: HostView, unit: string): Promise<Action> {
   const service = (await host.units()).get(unit.replace(/\.socket$/, ".service"));
   const isBusy = unit.endsWith(".socket") && service?.active === "active";
@@ -95,7 +108,7 @@ async function startOf(host: HostView, unit: string): Promise<Action> {
 
 async function activity(host: HostView, unit: UnitFile): Promise<Finding> {
   const state = (await host.units()).get(unit.name);
-  const start: Pick<Finding, "actions"> = { actions: [await startOf(host, unit.name)] };
+  const start: Remedy = { actions: [await startOf(host, unit.name)] };
   const found = state === undefined ? "unknown" : `${state.active} (${state.sub})`;
   if (state?.active === "active")
     return pass(state.restarts > 0 ? `${found}, restarted ${state.restarts}×` : found);
@@ -107,8 +120,8 @@ async function activity(host: HostView, unit: UnitFile): Promise<Finding> {
       : skip(NOT_JOINED);
   if (state === undefined) return fail(found, start);
   if (state.exitStatus === REVOKED)
-    return fail("it ended because this machine's session was revoked", {
-      hint: "the check machine-session says what to do",
+    return fail("exited because this machine's session was revoked", {
+      hint: "the check machine-session tells how to repair it",
     });
   if (state.active === "activating" && state.sub !== "auto-restart") return warn(found);
   return fail(

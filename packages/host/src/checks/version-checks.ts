@@ -3,62 +3,78 @@ import { readlinkSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
 import { argumentsOf } from "@bureau/os/process-table";
 import { programIn } from "@bureau/os/runtime-command";
+import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
+import type { Action } from "../resources/registry.ts";
 import { buildAt, buildOfProcessPath } from "../system/installed-build.ts";
-import { type Check, type Finding, fail, hidden, pass, skip } from "./check.ts";
+import { byFix, type Check, type Finding, fail, hidden, pass, skip, systemOnly } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 import { currentBuild } from "./program-checks.ts";
 
-export const versionChecks: readonly Check[] = ["launcher", "daemon"].map((name): Check => {
-  const unit = `bureau-${name}.service`;
-  return {
+const units = { launcher: launcherUnit, daemon: daemonUnit };
+
+export const versionChecks: readonly Check[] = Object.entries(units).map(
+  ([name, unit]): Check => ({
     id: `running-${name}`,
     group: "versions",
     title: `Running ${name}`,
     expected: "of the build that units run",
-    repair: "restarted",
-    systemOnly: "a rootless instance runs the programs it was started with",
-    probe: (host) => runningBuild(host, unit),
-  };
-});
+    repair: byFix("restarts it"),
+    scope: systemOnly("a rootless instance runs the programs it was started with"),
+    run: (host) => runningBuild(host, unit),
+  }),
+);
 
 async function runningBuild(host: HostView, unit: string): Promise<Finding> {
   const state = (await host.units()).get(unit);
-  if (state?.pid === undefined) return skip("it does not run");
+  if (state?.pid === undefined) return skip("not running");
   const expected = currentBuild();
-  if (expected === undefined) return skip("there is no whole build to compare with");
+  if (expected === undefined) return skip("no whole build to compare with");
   const running = buildOf(state.pid);
-  if (running === undefined) return hidden("only root may see which build it runs");
-  const restart: Finding["actions"] = [{ kind: "restart", unit }];
-  if (running.endsWith(" (deleted)")) return fail("a build that is gone", { actions: restart });
-  try {
-    const build = buildAt(running);
-    return build.id === expected.id
-      ? pass(`build ${build.id}`)
-      : fail(`build ${build.id}, not ${expected.id}`, { actions: restart });
-  } catch {
-    return fail(`"${running}", which is no build any more`, { actions: restart });
+  const restart: { actions: readonly Action[] } = { actions: [{ kind: "restart", unit }] };
+  switch (running.kind) {
+    case "unknown":
+      return hidden("only root may see which build it runs");
+    case "deleted":
+      return fail("a build that was removed", restart);
+    case "build":
+      try {
+        const { id } = buildAt(running.path);
+        return id === expected.id ? pass(`build ${id}`) : fail(`build ${id}, not ${expected.id}`, restart);
+      } catch {
+        return fail(`"${running.path}", which is no longer a build`, restart);
+      }
   }
 }
 
+type RunningBuild =
+  | { readonly kind: "build"; readonly path: string }
+  /** Its executable was removed since it started. */
+  | { readonly kind: "deleted" }
+  | { readonly kind: "unknown" };
+
+/** What the kernel adds to the path of a removed executable (proc_pid_exe(5)). */
+const DELETED = " (deleted)";
+
 /**
- * By its executable, which root may read, and by its command line, where that names a build itself. Where both do, the
- * command line is right: in the Nix store the runtime is a path of its own, shared by many builds.
+ * From its executable, which only root may read, and from its command line, where that names a build itself. Where both do,
+ * the command line is right: in the Nix store the runtime has a path of its own, which many builds share.
  */
-function buildOf(pid: number): string | undefined {
+function buildOf(pid: number): RunningBuild {
+  const named = namedBuildOf(pid);
   try {
     const path = readlinkSync(`/proc/${pid}/exe`, { encoding: "utf8" });
-    const gone = path.endsWith(" (deleted)");
-    const build = buildOfProcessPath(path.replace(/ \(deleted\)$/, ""));
-    return gone ? `${build ?? path} (deleted)` : (namedBuildOf(pid) ?? build);
+    if (path.endsWith(DELETED)) return { kind: "deleted" };
+    const build = named ?? buildOfProcessPath(path);
+    return build === undefined ? { kind: "unknown" } : { kind: "build", path: build };
   } catch (error) {
     if (errnoOf(error) !== "EACCES" && errnoOf(error) !== "ENOENT") throw error;
   }
-  return namedBuildOf(pid);
+  return named === undefined ? { kind: "unknown" } : { kind: "build", path: named };
 }
 
 function namedBuildOf(pid: number): string | undefined {
   const bundle = programIn(argumentsOf(pid));
   const build = bundle === undefined ? undefined : buildOfProcessPath(bundle);
-  // Through the boot link it says nothing about when it was started.
+  // Through the boot link it does not tell which build that was at the start.
   return build === undefined || build.includes("/current") ? undefined : build.replace(/\/bin\/\.\.$/, "");
 }

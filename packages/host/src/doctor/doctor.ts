@@ -10,7 +10,7 @@ import { machineReport } from "@bureau/os/daemon-client";
 import { tryLock } from "@bureau/os/posix";
 import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import { daemonUnit } from "@bureau/os/unit-names";
-import type { Check, CheckResult } from "../checks/check.ts";
+import { type Check, type CheckResult, remedyOf } from "../checks/check.ts";
 import { openHostView } from "../checks/host-view.ts";
 import { runChecks } from "../checks/run-checks.ts";
 import { Backups } from "../record/backups.ts";
@@ -49,9 +49,7 @@ export async function examineSettled(checks: readonly Check[], subject: Subject)
 /** What would repair these findings. */
 export function planOf(results: readonly CheckResult[]): Step[] {
   return planSteps(
-    results
-      .filter(({ finding }) => finding.status === "fail" || finding.status === "warn")
-      .map(({ check, finding }) => ({ check: check.id, actions: finding.actions ?? [] })),
+    results.map(({ check, finding }) => ({ check: check.id, actions: remedyOf(finding).actions ?? [] })),
   );
 }
 

@@ -27,7 +27,7 @@ export const installedPath = (build: HostEnvironment): string =>
 
 /** What keeps a build in the Nix store; undefined for others. */
 export const nixRootOf = (build: HostEnvironment): string | undefined =>
-  isInStore(build.path) ? "/nix/var/nix/gcroots/bureau" : undefined;
+  isInStore(build.path) ? systemHost.nixRoot : undefined;
 
 /** A copy that was cut off begins with this. */
 const STAGING = ".new-";

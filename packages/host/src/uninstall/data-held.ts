@@ -2,7 +2,7 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { sizeText } from "../checks/host-checks.ts";
+import { sizeText } from "../checks/free-space.ts";
 import type { InstallRecord } from "../record/install-record.ts";
 import { folder } from "../resources/folder.ts";
 import type { Stay, UninstallOptions } from "../resources/resource.ts";

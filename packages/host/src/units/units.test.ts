@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
+import { systemLayout } from "@bureau/os/layout";
+import { sysusersFile, tmpfilesFile } from "./host-files.ts";
 import { hostFolders } from "./host-folders.ts";
-import { hostSockets, sysusersFile, tmpfilesFile, unitFiles } from "./units.ts";
+import { hostSockets } from "./host-sockets.ts";
+import { unitFiles } from "./units.ts";
 
 const textOf = (name: string): string => unitFiles.find((unit) => unit.name === name)?.text ?? "";
 
@@ -27,11 +30,12 @@ describe("the system installation", () => {
     }
   });
 
-  test("opens observe.sock to operators and launcher.sock to nobody else", () => {
-    const table = new Map(hostSockets.map(({ path, owner, group }) => [path, `${owner}:${group}`]));
+  test("opens observe.sock to operators, and launcher.sock only to the system user", () => {
+    const sockets = hostSockets.map((socket) => ({ ...socket, path: socket.pathIn(systemLayout) }));
+    const table = new Map(sockets.map(({ path, owner, group }) => [path, `${owner}:${group}`]));
     expect(table.get("/run/bureau/launcher.sock")).toBe("bureau:bureau");
     expect(table.get("/run/bureau/observe.sock")).toBe("bureau:bureau-operators");
-    for (const { path, group, modes } of hostSockets.filter(({ path: at }) => !at.endsWith("tmux.sock"))) {
+    for (const { path, group, modes } of sockets.filter(({ path: at }) => !at.endsWith("tmux.sock"))) {
       const unit = unitFiles.find(({ text }) => text.includes(`ListenStream=${path}\n`));
       expect(unit?.text).toContain(`SocketGroup=${group}\n`);
       expect(unit?.text).toContain(`SocketMode=0${modes[0]?.toString(8)}\n`);

@@ -13,41 +13,17 @@
  *
  * The sockets belong to systemd: they stay open while a service is replaced, so no client is ever refused.
  */
-import { systemHost, systemLayout } from "@bureau/os/layout";
-import { hostFolders } from "./host-folders.ts";
-
-export type HostFile = { readonly path: string; readonly text: string };
-
-/** User and group; systemd-sysusers makes them, and makes them again where they are missing. */
-export const sysusersFile: HostFile = {
-  path: systemHost.sysusers,
-  text: `# Bureau's system user and the group of its operators. Written by bureau machine doctor --fix.
-g ${systemHost.user} -
-g ${systemHost.operatorsGroup} -
-u ${systemHost.user} - "Bureau" - -
-m ${systemHost.user} ${systemHost.operatorsGroup}
-`,
-};
+import {
+  launcherSocket,
+  observeSocket,
+  proxySpawnSocket,
+  systemHost,
+  systemLayout,
+  tmuxSocket,
+} from "@bureau/os/layout";
+import type { HostFile } from "./host-files.ts";
 
 const { user, operatorsGroup } = systemHost;
-
-/** The run folder lives in memory and is made anew at every boot. */
-export const tmpfilesFile: HostFile = {
-  path: systemHost.tmpfiles,
-  text: `# Folders of Bureau. Written by bureau machine doctor --fix.
-${hostFolders
-  .map(({ path, owner, group, mode }) => `d ${path} ${mode.toString(8).padStart(4, "0")} ${owner} ${group} -`)
-  .join("\n")}
-`,
-};
-
-/** Puts Bureau's commands on people's PATH. */
-export const profileFile: HostFile = {
-  path: systemHost.profile,
-  text: `# Bureau's commands. Written by bureau machine doctor --fix.
-case ":$PATH:" in *:${systemHost.binDir}:*) ;; *) PATH=${systemHost.binDir}:$PATH ;; esac
-`,
-};
 
 /** A unit as doctor installs it. */
 export type UnitFile = HostFile & {
@@ -93,7 +69,7 @@ const machineFlags =
   "--homeserver ${BUREAU_HOMESERVER_URL} --machine-name ${BUREAU_MACHINE_NAME} --server-name ${BUREAU_SERVER_NAME} --fleet ${BUREAU_FLEET}";
 
 const program = (name: string): string => `${systemHost.currentPrograms}/bin/${name}`;
-const proxySpawnSocket = `${systemLayout.runDir}/proxy-spawn.sock`;
+const proxySocketPath = proxySpawnSocket(systemLayout);
 
 /** How launcher and daemon are started again when they fail. */
 const startedAgain = `Restart=on-failure
@@ -116,7 +92,7 @@ Type=notify
 ${identity}EnvironmentFile=${systemHost.machineConf}
 # Sealed on the disk, opened by pid 1 into memory that only this service sees.
 LoadCredentialEncrypted=machine-key:${systemHost.sealedKey}
-ExecStart=${program("bureau-launcher")} ${machineFlags} --operators-group ${operatorsGroup} --proxy-socket ${proxySpawnSocket} --external-terminals
+ExecStart=${program("bureau-launcher")} ${machineFlags} --operators-group ${operatorsGroup} --proxy-socket ${proxySocketPath} --external-terminals
 Sockets=bureau-launcher.socket
 ${startedAgain}RestartPreventExitStatus=77
 WatchdogSec=30
@@ -174,7 +150,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-${identity}ExecStart=tmux -u -D -S ${systemLayout.runDir}/tmux.sock -f /dev/null
+${identity}ExecStart=tmux -u -D -S ${tmuxSocket(systemLayout)} -f /dev/null
 Environment=SHELL=/bin/sh LANG=C.UTF-8
 # The launcher ends the server when it is told to stop; anything else is a crash.
 Restart=on-failure
@@ -258,7 +234,7 @@ Description=Bureau proxies: one for each connection of the launcher
 PartOf=bureau-launcher.service
 
 [Socket]
-ListenStream=${proxySpawnSocket}
+ListenStream=${proxySocketPath}
 SocketUser=${user}
 SocketGroup=${user}
 SocketMode=0600
@@ -284,12 +260,7 @@ export const unitFiles: readonly UnitFile[] = [
   unit("bureau-terminals.service", terminalsService, { enabled: false, active: true }),
   unit(
     "bureau-launcher.socket",
-    socketOf(
-      "bureau-launcher.service",
-      `${systemLayout.runDir}/launcher.sock`,
-      user,
-      "Bureau launcher socket",
-    ),
+    socketOf("bureau-launcher.service", launcherSocket(systemLayout), user, "Bureau launcher socket"),
     { enabled: true, active: true },
   ),
   unit("bureau-launcher.service", launcherService, { enabled: true, active: true }),
@@ -297,7 +268,7 @@ export const unitFiles: readonly UnitFile[] = [
     "bureau-daemon.socket",
     socketOf(
       "bureau-daemon.service",
-      `${systemLayout.runDir}/observe.sock`,
+      observeSocket(systemLayout),
       operatorsGroup,
       "Bureau socket for operators",
     ),
@@ -310,19 +281,3 @@ function unit(name: string, text: string, when: { enabled: boolean; active: bool
   const written = "# Written by bureau machine doctor --fix, which puts it back when it is changed.\n";
   return { name, path: `${systemHost.unitDir}/${name}`, text: written + text, ...when };
 }
-
-/** A socket of the installation: the specification's table "Socket Permissions". */
-export type HostSocket = {
-  readonly path: string;
-  readonly owner: string;
-  readonly group: string;
-  /** Any of them is right. */
-  readonly modes: readonly number[];
-};
-
-export const hostSockets: readonly HostSocket[] = [
-  { path: `${systemLayout.runDir}/launcher.sock`, owner: user, group: user, modes: [0o660] },
-  { path: `${systemLayout.runDir}/observe.sock`, owner: user, group: operatorsGroup, modes: [0o660] },
-  // tmux itself adds the x while somebody is attached.
-  { path: `${systemLayout.runDir}/tmux.sock`, owner: user, group: user, modes: [0o700, 0o600] },
-];

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import { inodeFinding } from "./host-checks.ts";
+import { findingOfSpace } from "./free-space.ts";
 
 const withInodes = (ffree: number, files: number): string => {
-  const { status } = inodeFinding("/var", { ffree, files, bavail: 1, bsize: 1, blocks: 1 });
+  const { status } = findingOfSpace("/var", { ffree, files, bavail: 1, bsize: 2 ** 40, blocks: 1 });
   return status;
 };
 
