@@ -15,7 +15,7 @@ import { silentLog } from "@bureau/os/log";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { writeMachineSession } from "@bureau/os/session-file";
 import { eventMessages, eventTypes } from "@bureau/schema/events";
-import { type MachineReport, MachineReportSchema } from "@bureau/schema/observe-wire";
+import { debugParts, type MachineReport, MachineReportSchema } from "@bureau/schema/observe-wire";
 import { parse } from "@bureau/schema/parse";
 import { type RoomId, rooms, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
 
@@ -46,7 +46,10 @@ class TestMachine implements AsyncDisposable {
     const register = async (username: string): Promise<MatrixSession> => {
       const made = await registerWithToken({
         fetch: egressFetch,
-        ...{ homeserver, username, password: "p", registrationToken: REGISTRATION },
+        homeserver,
+        username,
+        password: "p",
+        registrationToken: REGISTRATION,
       });
       if (made.inUse) throw new Error(`${username} exists`);
       const session = new MatrixSession({
@@ -75,7 +78,9 @@ class TestMachine implements AsyncDisposable {
     const invite = [this.user];
     const room = (alias: string, levels: object = {}): Promise<RoomId> =>
       this.operator.createRoom({
-        ...{ room_alias_name: alias, preset: "private_chat", invite },
+        room_alias_name: alias,
+        preset: "private_chat",
+        invite,
         power_level_content_override: { users: { [this.operator.userId]: 100, [this.user]: 50 }, ...levels },
       });
     this.configRoom = await room(rooms.config(this.machine), {
@@ -126,11 +131,9 @@ class TestMachine implements AsyncDisposable {
   ): Promise<void> {
     await this.operator.putState(this.configRoom, eventTypes.machineConfig, stateKeyOf(this.user), {
       principals: principals.map(({ script, ...rest }) => ({
-        ...{
-          template: "bureau/template:shell",
-          auto_start: true,
-          command_override: ["/bin/sh", "-c", script],
-        },
+        template: "bureau/template:shell",
+        auto_start: true,
+        command_override: ["/bin/sh", "-c", script],
         ...rest,
       })),
       default_policy: { allowances: [{ actions: ["observe"], actors: [`operator:${this.server}`] }] },
@@ -381,6 +384,38 @@ test("logs go to whom the target allows, and to nobody else", async () => {
   expect(await machine.ask({ action: "dance" })).toMatchObject({ ok: false, code: "invalid-input" });
 });
 
+test("debug shows what the pure parts see, without a token and without secrets", async () => {
+  const principal = await machine.provision("agent/e");
+  machine.spawnDaemon();
+  const payload = { key: "a-payload-secret" };
+  await machine.configure({ principal, script: "sleep 600", payload });
+  await machine.until("it runs", async () => (await machine.stateOf("agent/e")) === "running");
+  const debug = async (part: string) => (await machine.ask({ action: "debug", part }))["view"];
+
+  expect(await debug("plan")).toMatchObject({
+    reconcile: { input: { desired: { principals: { "agent/e": { userId: principal } } } } },
+  });
+  expect(await debug("rooms")).toMatchObject({
+    rooms: {
+      joined: { config: machine.configRoom },
+      aliases: { "#bureau/template:bureau.test": { kind: "joined" } },
+      events: { [machine.configRoom]: { [eventTypes.machineConfig]: 1 } },
+    },
+  });
+  expect(await debug("state")).toMatchObject({
+    connection: { kind: "online" },
+    reconcile: { principals: { "agent/e": { known: true } } },
+  });
+  expect(await debug("authorization")).toMatchObject({
+    authorization: { policies: { [principal]: { allowances: [{ source: "machine-default" }] } } },
+  });
+
+  const everything = JSON.stringify(await Promise.all(debugParts.map(debug)));
+  for (const secret of ["a-payload-secret", "token-of-the-principal", tokens.get(machine.session) ?? ""])
+    expect(everything).not.toContain(secret);
+  expect(await machine.ask({ action: "debug" })).toMatchObject({ ok: false, code: "invalid-input" });
+});
+
 test("a configuration that cannot be read stops nothing, and is told of once", async () => {
   const principal = await machine.provision("agent/e");
   await machine.configure({ principal, script: "sleep 600" });
@@ -568,7 +603,8 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
   const asked = { grace_seconds: 30, requested_by: machine.user, requested_at: "" };
   await machine.operator.putState(machine.configRoom, eventTypes.powerLevels, "", {
     users: { [machine.operator.userId]: 100, [machine.user]: 50 },
-    ...{ state_default: 0, events: { [eventTypes.message]: 0 } },
+    state_default: 0,
+    events: { [eventTypes.message]: 0 },
   });
   await machine.session.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
   await machine.until("the fault is told of", async () =>

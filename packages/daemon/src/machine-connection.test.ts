@@ -46,16 +46,17 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   let joined = 0;
   const states: string[] = [];
   const connection = new MachineConnection({
-    ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
+    session: session as unknown as MatrixSession,
+    machine,
+    server,
+    states: new RoomStateStore(),
     scope: new SyncScope(),
-    ...{
-      hardware: readHardware(),
-      keyFile: "/nowhere",
-      version: "1",
-      random: () => 0,
-      log: silentLog,
-      backoff: standardBackoff,
-    },
+    hardware: readHardware(),
+    keyFile: "/nowhere",
+    version: "1",
+    random: () => 0,
+    log: silentLog,
+    backoff: standardBackoff,
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => void joined++,
     onChange: (change) => void left.push([...change.left]),
@@ -81,7 +82,10 @@ test("accepts an administrator's invitation; logs another user's once and leaves
     },
   });
   const power = {
-    ...{ type: "m.room.power_levels", state_key: "", event_id: "$1", sender: "@admin:bureau.test" },
+    type: "m.room.power_levels",
+    state_key: "",
+    event_id: "$1",
+    sender: "@admin:bureau.test",
     content: { users: { "@admin:bureau.test": 100 } },
   };
   let answers = 0;
@@ -111,15 +115,16 @@ test("accepts an administrator's invitation; logs another user's once and leaves
   const warnings: string[] = [];
   const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
   const connection = new MachineConnection({
-    ...{ session: session as unknown as MatrixSession, machine, server, states: new RoomStateStore() },
-    ...{
-      scope: new SyncScope(),
-      hardware: readHardware(),
-      keyFile: "/nowhere",
-      version: "1",
-      random: () => 0,
-      log,
-    },
+    session: session as unknown as MatrixSession,
+    machine,
+    server,
+    states: new RoomStateStore(),
+    scope: new SyncScope(),
+    hardware: readHardware(),
+    keyFile: "/nowhere",
+    version: "1",
+    random: () => 0,
+    log,
     backoff: standardBackoff,
     clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
     onRooms: () => {},

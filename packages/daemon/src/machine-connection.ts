@@ -108,7 +108,11 @@ export class MachineConnection {
     while (!signal.aborted) {
       const open = scope.open();
       await runSyncLoop({
-        ...{ session, clock, random, backoff, filter: open.filter },
+        session,
+        clock,
+        random,
+        backoff,
+        filter: open.filter,
         signal: AbortSignal.any([signal, open.grown]),
         onSync: (response, initial) => this.#takeIn(response, initial ? open : undefined, rooms, signal),
         onConnection: (connected, error) => {

@@ -22,7 +22,12 @@ function read(...events: Put[]): { found: Decommission | undefined; faults: stri
   const faults: string[] = [];
   const store = new RoomStateStore((ignored) => faults.push(ignored));
   const state = events.map(({ type, key = "", content, sender = admin }, index) => ({
-    ...{ type, stateKey: key, content, sender, sentAt: 0, eventId: `$${index}` },
+    type,
+    stateKey: key,
+    content,
+    sender,
+    sentAt: 0,
+    eventId: `$${index}`,
   }));
   const update = { state, timeline: [], limited: false };
   store.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
@@ -36,7 +41,10 @@ const levels = (users: Record<string, number>, more: object = {}): Put => ({
   content: { users, ...more },
 });
 const asked = (content: Record<string, unknown> = request, sender = admin): Put => ({
-  ...{ type: eventTypes.machineDecommission, key: machine, content, sender },
+  type: eventTypes.machineDecommission,
+  key: machine,
+  content,
+  sender,
 });
 
 test("an administrator's request counts, with its grace and its event", () => {

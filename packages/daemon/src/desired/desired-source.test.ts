@@ -28,7 +28,9 @@ function machine(config?: Record<string, unknown>) {
     machine: parseMachine("bureau/fleet/test/machine/box"),
     server: parseServerName("bureau.test"),
     localpartBytesMax: 84,
-    ...{ states, log: silentLog, notify: (one) => void eventMessages.push(one) },
+    states,
+    log: silentLog,
+    notify: (one) => void eventMessages.push(one),
     scope: { want: () => {} },
     directory: { lookup: () => ({ kind: "pending" }), want: () => {} },
   });

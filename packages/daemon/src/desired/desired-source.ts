@@ -83,8 +83,13 @@ export class DesiredSource {
       const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);
       const configSentAt = view.get(eventTypes.machineConfig, this.#key)?.sentAt;
       const resolved = resolveDesired({
-        ...{ machine, server, localpartBytesMax, states, lookup },
-        ...{ config: this.#lastGood, configRoom: room },
+        machine,
+        server,
+        localpartBytesMax,
+        states,
+        lookup,
+        config: this.#lastGood,
+        configRoom: room,
       });
       this.#latest = { ...resolved, ...(configSentAt === undefined ? {} : { configSentAt }) };
       directory.want(this.#latest.aliases);

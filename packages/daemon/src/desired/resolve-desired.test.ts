@@ -48,8 +48,14 @@ class World {
 
   credentials(name: string, changes: Record<string, unknown> = {}): void {
     this.put(configRoom, eventTypes.credentials, `bureau/fleet/test/agent/${name}:bureau.test`, {
-      ...{ version: 1, principal: user(name), encrypted_for: null, keys: ["MATRIX_TOKEN"] },
-      ...{ ciphertext: "Y2lwaGVy", provisioned_by: "@op:bureau.test", provisioned_at: "now", signature: "" },
+      version: 1,
+      principal: user(name),
+      encrypted_for: null,
+      keys: ["MATRIX_TOKEN"],
+      ciphertext: "Y2lwaGVy",
+      provisioned_by: "@op:bureau.test",
+      provisioned_at: "now",
+      signature: "",
       ...changes,
     });
   }
@@ -86,7 +92,9 @@ class World {
 }
 
 const assignment = (changes: Record<string, unknown> = {}): Record<string, unknown> => ({
-  ...{ principal: user("a"), template: "bureau/template:plain", auto_start: true },
+  principal: user("a"),
+  template: "bureau/template:plain",
+  auto_start: true,
   ...changes,
 });
 

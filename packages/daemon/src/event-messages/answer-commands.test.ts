@@ -13,13 +13,16 @@ const event = (changes: object = {}): TimelineEvent => {
 
 test("answers an unknown command in its thread, with the request's name", () => {
   expect(answerCommand(event(), own)).toEqual({
-    ...{
-      msgtype: "m.bureau.command_result",
-      body: 'workspace.list: error: unknown command "workspace.list"',
-    },
-    ...{ status: "error", error: 'unknown command "workspace.list"', duration_ms: 0, request_id: "r1" },
+    msgtype: "m.bureau.command_result",
+    body: 'workspace.list: error: unknown command "workspace.list"',
+    status: "error",
+    error: 'unknown command "workspace.list"',
+    duration_ms: 0,
+    request_id: "r1",
     "m.relates_to": {
-      ...{ rel_type: "m.thread", event_id: "$1", is_falling_back: true },
+      rel_type: "m.thread",
+      event_id: "$1",
+      is_falling_back: true,
       "m.in_reply_to": { event_id: "$1" },
     },
   });

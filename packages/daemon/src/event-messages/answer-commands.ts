@@ -37,10 +37,14 @@ export function answerCommand(event: TimelineEvent, own: string): EventMessage |
   return {
     msgtype: messages.commandResult,
     body: `${name}: error: ${error}`,
-    ...{ status: "error", error, duration_ms: 0 },
+    status: "error",
+    error,
+    duration_ms: 0,
     ...(request === undefined ? {} : { request_id: request.slice(0, NAME_CHARS_MAX) }),
     "m.relates_to": {
-      ...{ rel_type: "m.thread", event_id: event.eventId, is_falling_back: true },
+      rel_type: "m.thread",
+      event_id: event.eventId,
+      is_falling_back: true,
       "m.in_reply_to": { event_id: event.eventId },
     },
   };

@@ -102,7 +102,9 @@ export const eventMessage = {
   ): EventMessage => ({
     msgtype: eventMessages.daemonSelfUpdate,
     body: cut(`The daemon's replacement by ${next}: ${status}${error === undefined ? "" : `: ${error}`}`),
-    ...{ previous_binary: previous, new_binary: next, status },
+    previous_binary: previous,
+    new_binary: next,
+    status,
     ...(error === undefined ? {} : { error: cut(error) }),
   }),
   configInvalid: (error: string): EventMessage => ({

@@ -13,12 +13,18 @@ const check: HealthCheck = { type: "socket", interval_seconds: 10 };
 function watched(asked: HealthCheck | undefined) {
   const clock = new TurnedClock();
   const run = (pid: number): SandboxStatus => ({
-    ...{ principal: account, digests: { spec: "s.c", payload: "p" }, state: "running", pid },
-    ...{ proxy: { state: "running" }, started_at: clock.now() },
+    principal: account,
+    digests: { spec: "s.c", payload: "p" },
+    state: "running",
+    pid,
+    proxy: { state: "running" },
+    started_at: clock.now(),
   });
   const world = { probes: 0, answer: undefined as string | undefined, changes: 0 };
   const monitor = new HealthMonitor({
-    ...{ clock, log: silentLog, onChange: () => world.changes++ },
+    clock,
+    log: silentLog,
+    onChange: () => world.changes++,
     probe: async () => {
       world.probes++;
       return world.answer;

@@ -100,7 +100,9 @@ export class HealthMonitor implements Disposable {
     before?.stop.abort();
     const state = check === undefined ? undefined : "starting";
     const entry: Entry = {
-      ...{ run: runOf(sandbox), check: name, stop: new AbortController() },
+      run: runOf(sandbox),
+      check: name,
+      stop: new AbortController(),
       health: { state, hasPassed: false },
     };
     this.#entries.set(sandbox.principal, entry);

@@ -15,7 +15,11 @@ test("between heartbeats it looks whether others have displaced what the machine
           return parseEventId("$1");
         },
       },
-      ...{ machine, room: parseRoomId("!m:s"), intervalMs: 1, sandboxes: () => [], userOf: () => machine },
+      machine,
+      room: parseRoomId("!m:s"),
+      intervalMs: 1,
+      sandboxes: () => [],
+      userOf: () => machine,
       async publishFacts() {
         if (done.push("facts") > 9) stop.abort();
         throw new Error("the homeserver is away");

@@ -42,7 +42,9 @@ export async function serveObserve(options: {
   readonly log: Log;
 }): Promise<ObserveServer> {
   const acceptor = await startAccepting({
-    ...{ listen: options.listen, connectionsMax: CONNECTIONS_MAX, log: options.log },
+    listen: options.listen,
+    connectionsMax: CONNECTIONS_MAX,
+    log: options.log,
     onConnection: (socket) => serveOne(socket, options),
   });
   // An inherited socket's owner and group are its unit's business.

@@ -49,7 +49,9 @@ describe("invitations", () => {
       },
     };
     const invitations = new Invitations({
-      ...{ rooms: () => rooms, clock: systemClock, log: silentLog },
+      rooms: () => rooms,
+      clock: systemClock,
+      log: silentLog,
       session: session as unknown as ConstructorParameters<typeof Invitations>[0]["session"],
     });
     return { invitations, invited };

@@ -390,8 +390,14 @@ describe("a machine that was asked to leave", () => {
   };
   const planLeaving = (actual: SandboxStatus[], busy?: Busy, state = emptyState()): Plan =>
     plan({
-      ...{ desired: leaving, actual, state, now: NOW, jitter: 1, userOf },
-      ...{ history: emptyHistory(), health: { of: () => nothingKnown } },
+      desired: leaving,
+      actual,
+      state,
+      now: NOW,
+      jitter: 1,
+      userOf,
+      history: emptyHistory(),
+      health: { of: () => nothingKnown },
       busy: new Map(busy === undefined ? [] : [[agent, busy]]),
     });
 
@@ -477,7 +483,9 @@ describe("health", () => {
     state.update(agent, { starts: { key: keyOf(good), failures: 2, retryAt: 0 } });
     const action = onlyAction(planOf(run(), running(), { state, health: unwell }));
     expect(action).toMatchObject({
-      ...{ kind: "destroy", why: "unhealthy", starts: { failures: 3, retryAt: NOW + 4_000 } },
+      kind: "destroy",
+      why: "unhealthy",
+      starts: { failures: 3, retryAt: NOW + 4_000 },
       reason: "its health check failed: no answer",
     });
     const worked = planOf(run(), running(), { state, health: { ...unwell, hasPassed: true } });

@@ -406,8 +406,11 @@ function changed(one: Case, have: SandboxStatus, input: PlanInput): Decision {
     ran.payload === have.digests.payload &&
     input.health.of(have, ran.healthCheck).reason === undefined;
   const action: Action = {
-    ...{ kind: "destroy", account, why: "changed" },
-    ...{ replaced: { have, policy: policyOf(one) }, keep: works ? ran : undefined },
+    kind: "destroy",
+    account,
+    why: "changed",
+    replaced: { have, policy: policyOf(one) },
+    keep: works ? ran : undefined,
   };
   return { state: "stopping", ...held(one, input, action) };
 }
@@ -428,8 +431,12 @@ function unhealthy(
   const key = keyOf(sandbox);
   const before = health.hasPassed || past.starts.key !== key ? noAttempts : past.starts;
   const action: Action = {
-    ...{ kind: "destroy", account, why: "unhealthy", reason },
-    ...{ replaced: { have, policy: policyOf(one) }, starts: { key, ...nextAttempt(before, input) } },
+    kind: "destroy",
+    account,
+    why: "unhealthy",
+    reason,
+    replaced: { have, policy: policyOf(one) },
+    starts: { key, ...nextAttempt(before, input) },
   };
   return { state: "stopping", reason, ...held(one, input, action) };
 }

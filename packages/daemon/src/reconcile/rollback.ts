@@ -41,11 +41,15 @@ export function chooseSandbox(
   if (rejected?.key === keyOf(asked))
     return {
       sandbox: previous(asked, good),
-      ...{ onTrial: false, instead: rejected, isDoubtful: !good.proved },
+      onTrial: false,
+      instead: rejected,
+      isDoubtful: !good.proved,
     };
   return {
     sandbox: asked,
-    ...{ onTrial: !isSameSpec(good, asked), instead: undefined, isDoubtful: false },
+    onTrial: !isSameSpec(good, asked),
+    instead: undefined,
+    isDoubtful: false,
   };
 }
 

@@ -67,7 +67,8 @@ export async function joinMachineRooms(
   const fleetRoom = await joinIfPossible(rooms.fleet(fleet));
   const fleetServices = await joinIfPossible(rooms.fleetServices(fleet));
   return {
-    ...{ config, fleetMachines },
+    config,
+    fleetMachines,
     ...(fleetRoom === undefined ? {} : { fleet: fleetRoom }),
     ...(system === undefined ? {} : { system }),
     ...(fleetServices === undefined ? {} : { fleetServices }),

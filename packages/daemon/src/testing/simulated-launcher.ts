@@ -234,7 +234,8 @@ export class SimulatedLauncher {
       stopping: false,
       startedAt: this.#clock.now(),
       pid: this.#pid++,
-      ...{ sick: false, wasSick: false },
+      sick: false,
+      wasSick: false,
     });
     this.#change();
     return { proxy_pid: this.#pid++ };

@@ -29,7 +29,10 @@ const operator = "@operator:bureau.test";
 export class SimulatedRooms {
   up = true;
   readonly #log: Written[] = allRooms.map((room) => ({
-    ...{ room, type: eventTypes.powerLevels, stateKey: "", content: { users: { [operator]: 100 } } },
+    room,
+    type: eventTypes.powerLevels,
+    stateKey: "",
+    content: { users: { [operator]: 100 } },
   }));
 
   /** Returns the event's ID. */

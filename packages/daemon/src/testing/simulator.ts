@@ -107,8 +107,13 @@ export class Simulator {
     this.#launcher = new SimulatedLauncher(this.#clock, this.#random);
     for (const account of accounts)
       this.#intents.set(account, {
-        ...{ assigned: this.#random.chance(0.7), autoStart: true, payload: 1, credentials: 1 },
-        ...{ joins: false, conditional: account === "agent/w", broken: false },
+        assigned: this.#random.chance(0.7),
+        autoStart: true,
+        payload: 1,
+        credentials: 1,
+        joins: false,
+        conditional: account === "agent/w",
+        broken: false,
       });
     this.#rooms.write("template", eventTypes.template, "t", { command: ["v1"], health_check: healthCheck });
     this.#writeConfig();
@@ -231,7 +236,8 @@ export class Simulator {
     // What ended without a daemon having seen it is cleared away with the rest.
     for (const account of jobs) this.#forgetDone(account);
     this.#decommission = this.#writeRequest({
-      ...{ grace_seconds: 1 + this.#random.below(20), requested_at: "" },
+      grace_seconds: 1 + this.#random.below(20),
+      requested_at: "",
       requested_by: "@operator:bureau.test",
     });
   }
@@ -314,8 +320,14 @@ export class Simulator {
   #writeCredentials(account: PrincipalName): void {
     const version = this.#intents.get(account)?.credentials;
     const content = {
-      ...{ version: 1, principal: userOf(account), encrypted_for: [], keys: [], ciphertext: `c${version}` },
-      ...{ provisioned_by: "@operator:bureau.test", provisioned_at: "", signature: "" },
+      version: 1,
+      principal: userOf(account),
+      encrypted_for: [],
+      keys: [],
+      ciphertext: `c${version}`,
+      provisioned_by: "@operator:bureau.test",
+      provisioned_at: "",
+      signature: "",
     };
     const key = stateKeyOf(userOf(account));
     this.#rooms.write("config", eventTypes.credentials, key, version === undefined ? {} : content);
@@ -342,13 +354,22 @@ export class Simulator {
       onChange: () => reconciler.mark(),
     });
     const source = new DesiredSource({
-      ...{ machine, server, localpartBytesMax: 84, states: store, directory, notify, log: silentLog },
+      machine,
+      server,
+      localpartBytesMax: 84,
+      states: store,
+      directory,
+      notify,
+      log: silentLog,
       scope: { want: () => {} },
     });
     const history = new SpecHistory(this.#historyFiles(isDead), silentLog);
     const reconciler = new Reconciler({
       ...shared,
-      ...{ notify, userOf, graceMs: 5_000, desired: () => source.current() },
+      notify,
+      userOf,
+      graceMs: 5_000,
+      desired: () => source.current(),
       launcher: this.#launcher.clientFor(isDead, (action, account, { isAlone, request }) => {
         this.#check(action, account, request);
         if (!isAlone) this.violations.push(`${action} ${account}: another request is under way`);
@@ -364,7 +385,9 @@ export class Simulator {
       proxies: this.#launcher.proxiesFor(isDead),
       history,
       health: new HealthMonitor({
-        ...{ clock: this.#clock, log: silentLog, onChange: () => reconciler.mark() },
+        clock: this.#clock,
+        log: silentLog,
+        onChange: () => reconciler.mark(),
         probe: this.#launcher.probeWith(({ command }) => this.#badVersions.has(command[0] ?? "")),
       }),
       state: new ReconcileState({
