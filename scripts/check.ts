@@ -4,6 +4,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { root as commandTree } from "../packages/cli/src/command-tree.ts";
+import { checkFlagHelp } from "./check/flag-help.ts";
 import { functionLengths, judgeLengths } from "./check/function-lengths.ts";
 import { checkCircles } from "./check/import-circles.ts";
 import { judgeSizes } from "./check/package-sizes.ts";
@@ -111,9 +113,15 @@ function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
     of("test support", checkTestSupport(graph, entries)),
     of("words", inEach(words)),
     of("spreads", inEach(checkPlainSpreads)),
+    ["help", { violations: checkFlagHelp(commandTree, pagesOf(texts)) }],
     ["function lengths", { violations: lengths.violations, lines: [lengths.line] }],
     ["packages", judgeSizes(graph)],
   ];
+}
+
+/** The texts for people: README and docs. */
+function pagesOf(texts: ReadonlyMap<string, string>): Map<string, string> {
+  return new Map([...texts].filter(([path]) => path === "README.md" || /^docs\/.*\.md$/u.test(path)));
 }
 
 async function main(): Promise<number> {

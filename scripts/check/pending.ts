@@ -21,16 +21,12 @@ const all = [
 
 const pending: Readonly<Record<Rule, readonly string[]>> = {
   words: [...all, "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "flake.nix", "bureau"],
-  spreads: all,
-  circles: ["packages/cli", "packages/daemon"],
+  spreads: ["cli", "daemon", "host", "in-sandbox", "kit", "launcher", "matrix", "os", "proxy"].map(
+    (name) => `packages/${name}`,
+  ),
+  circles: [],
   "unused exports": all,
-  "test support": [
-    "packages/kit",
-    "packages/daemon",
-    "packages/launcher",
-    "packages/matrix",
-    "packages/proxy",
-  ],
+  "test support": [],
 };
 
 /** What to report of a rule: nothing of the folders that are listed for it, and those that need not be listed. */
