@@ -9,5 +9,6 @@ export const programs = {
   "bureau-homeserver": "packages/homeserver/src/main.ts",
   "bureau-bridge": "packages/in-sandbox/src/bridge-main.ts",
   "bureau-greeter": "packages/in-sandbox/src/greeter-main.ts",
+  "bureau-service-directory": "packages/services/directory/src/main.ts",
 } as const;
 export type ProgramName = keyof typeof programs;

@@ -101,6 +101,7 @@ const ends: Record<keyof typeof programs, readonly string[]> = {
   "bureau-proxy": ["--sandbox", "x", "--run-dir", "/nonexistent"],
   "bureau-bridge": ["--", "sh", "-c", "echo ${BUREAU_LOG-unset}"],
   "bureau-greeter": ["--nonsense"],
+  "bureau-service-directory": [],
 };
 
 const environment = readHostEnvironment(build);

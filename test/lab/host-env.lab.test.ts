@@ -49,6 +49,7 @@ test("Nix makes a complete build, which runs, even through links", async () => {
     "bureau-manifest",
     "bureau-proxy",
     "bureau-runtime",
+    "bureau-service-directory",
     "bureau-supervisor",
   ]);
 });

@@ -1,6 +1,6 @@
 /**
  * The templates every namespace starts with. `base`, `base-networked`, `agent-base` and `service-base` are the
- * reference's names and meaning; `agent`, `service` and `greeter` are what people use first.
+ * reference's names and meaning; `agent`, `service`, `directory` and `greeter` are Bureau's own.
  */
 import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
 import type { Mount, Template } from "@bureau/schema/template";
@@ -67,6 +67,11 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
       inherits: [`${room}:base`],
       environment_variables: fromProxy,
       filesystem: [kept],
+    },
+    directory: {
+      description: "The directory service: lists the services and machines of the fleet",
+      inherits: [`${room}:service`],
+      command: ["bureau-service-directory"],
     },
     greeter: {
       description: "The first agent: greets in a room and answers who writes to it",
