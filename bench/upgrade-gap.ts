@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { launcherSocket, observeSocket } from "@bureau/os/layout";
 import { runtimeArguments } from "@bureau/os/runtime-command";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";

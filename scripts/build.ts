@@ -32,7 +32,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { digestOfFile, digestOfProgram, idOf } from "../packages/os/src/host-environment.ts";
+import { digestOfFile, digestOfProgram, idOf, takesOver } from "../packages/os/src/host-environment.ts";
 import { runtimeArguments } from "../packages/os/src/runtime-command.ts";
 import { type StateFormats, stateFormats } from "../packages/os/src/state-format.ts";
 import { commandDeclarations } from "./command-declarations.ts";
@@ -51,6 +51,7 @@ export type Manifest = {
   readonly runtime: string;
   readonly runtime_arguments: readonly string[];
   readonly runtime_sha256: Readonly<Record<string, string>>;
+  readonly takes_over: readonly string[];
   readonly programs: Readonly<Record<string, ProgramBuild>>;
   readonly state: StateFormats;
 };
@@ -105,13 +106,14 @@ export async function buildInto(
     state,
     runtime_arguments: runtimeArguments,
     runtime_sha256: await runtimeDigests(join(folder, "runtime", "bun")),
+    takes_over: takesOver,
   });
 }
 
 /** Writes what the manifest of the programs in `folder` is; returns it. */
 export function writeManifest(
   folder: string,
-  { version, state, ...given }: Pick<Manifest, "version" | "state" | "runtime_arguments" | "runtime_sha256">,
+  { version, state, ...given }: Omit<Manifest, "runtime" | "programs">,
 ): string {
   const entries = Object.keys(programs).map((name) => [name, describeProgram(join(folder, "lib", name))]);
   const manifest: Manifest = {

@@ -86,9 +86,9 @@ function stampPrograms(folder: string, stamp: string): string {
     writeFileSync(path, `${text.trimEnd()}\n// ${stamp}\n`);
   }
   const manifest = JSON.parse(manifestOf(folder)) as Manifest;
-  const { version, state, runtime_arguments = [], runtime_sha256 = {} } = manifest;
+  const { version, state, runtime_arguments = [], runtime_sha256 = {}, takes_over = [] } = manifest;
   rmSync(join(folder, "build.json"));
-  return writeManifest(folder, { version, state, runtime_arguments, runtime_sha256 });
+  return writeManifest(folder, { version, state, runtime_arguments, runtime_sha256, takes_over });
 }
 
 /** The folder as a store path. The newest and the one before it are kept from garbage collection. */

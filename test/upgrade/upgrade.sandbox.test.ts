@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { daemonWatchFile, launcherSocket, observeSocket } from "@bureau/os/layout";
 import { argumentsOf, childrenOf, identify } from "@bureau/os/process-table";
 import { runtimeArguments } from "@bureau/os/runtime-command";

@@ -12,7 +12,9 @@
  */
 import type { Runtime } from "@bureau/kit/runtime";
 import { version } from "@bureau/kit/version";
-import { inheritedSocket } from "@bureau/os/systemd";
+import { socketNames } from "@bureau/os/layout";
+import { inheritedStreams } from "@bureau/os/streams";
+import { inheritedSockets } from "@bureau/os/systemd";
 import { principalLocalpart, userIdOf } from "@bureau/schema/refs";
 import { ChangeHub } from "./assembly/change-hub.ts";
 import { RunningSubsystems } from "./assembly/start-subsystems.ts";
@@ -119,7 +121,10 @@ function contextOf(
     userId,
     userOf: (name) => userIdOf(principalLocalpart(config.fleet, name), config.serverName),
     hub: new ChangeHub(),
-    inherited: inheritedSocket(),
+    inherited: {
+      sockets: inheritedSockets([socketNames.observe]),
+      streams: inheritedStreams(runtime.log),
+    },
     onStatus: (line) => options.onStatus?.(line),
     become: (path, how) =>
       become(path, { handOvers: running.handOvers, args: options.args, signal, log: runtime.log }, how),

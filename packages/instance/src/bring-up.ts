@@ -16,7 +16,7 @@ import { describeLimits } from "@bureau/kit/limits-report";
 import { runStep, type Steps } from "@bureau/kit/run-step";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { machineReport } from "@bureau/os/daemon-client";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
 import { egressFetch } from "@bureau/os/egress";

@@ -1,6 +1,6 @@
 /** What `bureau up`, `down` and `status` say to the supervisor, over supervisor.sock in CBOR. */
 
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { list } from "@bureau/schema/parse";
 import * as v from "valibot";

@@ -10,7 +10,7 @@ import { type Clock, systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { faultOfPlace } from "@bureau/os/build-place";
-import { action, serveCbor } from "@bureau/os/cbor-socket";
+import { action, serveCbor } from "@bureau/os/cbor-server";
 import { environmentOfEgress } from "@bureau/os/egress";
 import { bootstrapFile, type InstanceLayout, makePrivateDir, programLog } from "@bureau/os/layout";
 import { aborted } from "@bureau/os/lifecycle";

@@ -2,7 +2,7 @@
 
 import { BureauError } from "@bureau/kit/errors";
 import { version } from "@bureau/kit/version";
-import { type Action, type ActionContext, action } from "@bureau/os/cbor-socket";
+import { type Action, type ActionContext, action } from "@bureau/os/cbor-server";
 import { tmuxSession } from "@bureau/os/layout";
 import { catchesSignal, isAlive, signalProcess } from "@bureau/os/process-table";
 import { type LauncherAction, type LauncherResponse, launcherRequests } from "@bureau/schema/launcher-ipc";

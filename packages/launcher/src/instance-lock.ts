@@ -4,11 +4,8 @@ import { BureauError } from "@bureau/kit/errors";
 import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/os/file-lock";
 import { type Layout, makePrivateDir } from "@bureau/os/layout";
 
-/** Where the version before this one in the same process says which of its open files holds the lock. */
-const LOCK_FD = "BUREAU_LOCK_FD";
-
-/** For the program that is executed in this one's place: it is to have the lock without a gap. */
-export const lockVariable = (fd: number): Readonly<Record<string, string>> => ({ [LOCK_FD]: String(fd) });
+/** The number of the open file that holds the lock, from the version before this one in the same process. */
+export const LOCK_FD = "BUREAU_LOCK_FD";
 
 /** @throws BureauError `conflict` when another launcher holds it */
 export function takeInstanceLock(layout: Layout): FileLock {

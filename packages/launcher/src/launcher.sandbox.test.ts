@@ -12,7 +12,7 @@ import {
 import { connect } from "node:net";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { launcherSocket, tmuxSocket } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
 import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";

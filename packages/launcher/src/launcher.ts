@@ -6,11 +6,11 @@ import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
-import { type CborServer, serveCbor } from "@bureau/os/cbor-socket";
+import { type CborServer, serveCbor } from "@bureau/os/cbor-server";
 import { digestOf } from "@bureau/os/digest";
 import { removeTemporariesIn } from "@bureau/os/durable-file";
-import { launcherSocket, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
-import { inheritedSocket } from "@bureau/os/systemd";
+import { launcherSocket, socketNames, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
+import { inheritedSockets } from "@bureau/os/systemd";
 import type { PrincipalName } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
 import { loadAge, type MachineKey } from "./keys.ts";
@@ -61,7 +61,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   const settled = Promise.withResolvers<void>();
   // Whoever waits for it is told; with nobody waiting, starting fails all the same.
   settled.promise.catch(() => {});
-  const passed = inheritedSocket();
+  const passed = inheritedSockets([socketNames.launcher]).get(socketNames.launcher);
   const renewal = new Renewal({ host, lock, lockFd: deps.lockFd, args: deps.args, log: deps.log });
   const listen = (): Promise<CborServer> =>
     serveCbor({

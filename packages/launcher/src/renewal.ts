@@ -11,7 +11,7 @@ import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
 import { faultOfPlace } from "@bureau/os/build-place";
-import type { CborServer } from "@bureau/os/cbor-socket";
+import type { CborServer } from "@bureau/os/cbor-server";
 import { replaceProcess } from "@bureau/os/exec";
 import {
   argumentsFor,
@@ -22,6 +22,7 @@ import {
   runtimeOf,
   wholeFaultOf,
 } from "@bureau/os/host-environment";
+import { socketNames } from "@bureau/os/layout";
 import type { ProcessId } from "@bureau/os/process-table";
 import { pingWatchdog } from "@bureau/os/systemd";
 import {
@@ -31,7 +32,7 @@ import {
   writeWatchdogRecord,
 } from "@bureau/os/watchdog-record";
 import { DaemonWatch } from "./daemon-watch.ts";
-import { lockVariable } from "./instance-lock.ts";
+import { LOCK_FD } from "./instance-lock.ts";
 import type { PrincipalLock } from "./principal-lock.ts";
 import type { SandboxHost } from "./sandbox/sandbox-host.ts";
 
@@ -171,9 +172,10 @@ export class Renewal implements Disposable {
       const errno = replaceProcess({
         file: runtimeOf(programsDir),
         args: [...argumentsFor(next, PROGRAM), ...withProgramsDir(args, programsDir)],
-        env: { ...process.env, ...lockVariable(lockFd) },
-        socket: { fd: socket.fd, isOurs },
-        keep: [lockFd],
+        env: process.env,
+        sockets: [{ fd: socket.fd, name: socketNames.launcher, isOurs }],
+        // The next version has the lock without a gap.
+        keep: { [LOCK_FD]: lockFd },
       });
       clearWatchdogRecord(layout, "launcher");
       this.#fail(`its runtime "${runtimeOf(programsDir)}" cannot be executed: ${errno}`);

@@ -1,51 +1,77 @@
 /**
- * A program that replaces itself: the same process, with the same pid, children, cgroup and open socket, running other
- * code. Whoever connects meanwhile waits in the socket's queue and is answered by the new program.
+ * A program that replaces itself: the same process, with the same pid, children, cgroup and open sockets, runs other code.
+ * A client that connects meanwhile waits in the socket's queue; the new program answers it.
  *
- * The runtime is executed directly, not through its shim: what can be known to fail (no such file, a wrong architecture)
- * then fails here, as an errno, and the old program goes on.
+ * The runtime is executed directly, not through its shim. So a failure that can be known (a missing file, a wrong
+ * architecture) is known here, as an errno, and the old program continues.
  */
 import { closeSync } from "node:fs";
+import { BureauError } from "@bureau/kit/errors";
 import { duplicate, duplicateOnto, execve, reapChild, setCloseOnExec } from "./posix.ts";
 import { childrenOf } from "./process-table.ts";
-import { handOn } from "./systemd.ts";
+import { FIRST_FD, type NamedSocket, socketVariables } from "./systemd.ts";
 
 export type Replacement = {
   readonly file: string;
   /** Without the program's own name. */
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** The listening socket, and whether its file is the program's own or a service manager's. */
-  readonly socket: { readonly fd: number; readonly isOurs: boolean };
-  /** Other descriptors the new program is told of by its environment. */
-  readonly keep?: readonly number[];
+  /** Listening sockets. Versions before `takes_over` of a build's manifest find only one, which must be the only one here. */
+  readonly sockets: readonly NamedSocket[];
+  /** Descriptors for the new program, by the environment variable that names each. It may get another number. */
+  readonly keep?: Readonly<Record<string, number>>;
+  /** Descriptors that keep their number; at least {@link FD_KEPT_LEAST}. */
+  readonly keepInPlace?: readonly number[];
 };
 
+/** The least number of a descriptor that is kept: lower ones are for listening sockets and the runtime's own. */
+export const FD_KEPT_LEAST = 64;
+
 /** @returns only when it failed, with the errno's name; then nothing has changed */
-export function replaceProcess({ file, args, env, socket, keep = [] }: Replacement): string {
-  const passed = handOn(socket.isOurs);
-  // The runtime has something of its own there, which it needs back should this fail.
-  const before = socket.fd === passed.at ? undefined : duplicate(passed.at, passed.at + 1);
-  if (socket.fd === passed.at) setCloseOnExec(passed.at, false);
-  else duplicateOnto(socket.fd, passed.at);
-  for (const fd of keep) setCloseOnExec(fd, false);
-  const errno = execve(file, [file, ...args], { ...env, ...passed.env });
-  for (const fd of keep) setCloseOnExec(fd, true);
-  if (before !== undefined) {
-    duplicateOnto(before, passed.at);
-    closeSync(before);
-  }
-  if (before !== undefined || socket.fd === passed.at) setCloseOnExec(passed.at, true);
-  else closeSync(passed.at);
+export function replaceProcess(replacement: Replacement): string {
+  const { file, args, env, sockets, keep = {}, keepInPlace = [] } = replacement;
+  const targets = sockets.map((_, index) => FIRST_FD + index);
+  // The runtime has descriptors of its own there. It needs them back when exec fails.
+  const before = targets.map((target) => duplicate(target, FD_KEPT_LEAST));
+  // One socket may lie where another one belongs.
+  const copies = sockets.map(({ fd }) => copyOf(fd));
+  const kept = Object.entries(keep).map(([variable, fd]) => [variable, copyOf(fd)] as const);
+  for (const [index, fd] of copies.entries()) duplicateOnto(fd, FIRST_FD + index);
+  const survivors = [...kept.map(([, fd]) => fd), ...keepInPlace];
+  for (const fd of survivors) setCloseOnExec(fd, false);
+  const errno = execve(file, [file, ...args], {
+    ...env,
+    ...socketVariables(sockets),
+    ...Object.fromEntries(kept.map(([variable, fd]) => [variable, String(fd)])),
+  });
+  for (const fd of survivors) setCloseOnExec(fd, true);
+  for (const fd of [...copies, ...kept.map(([, copy]) => copy)]) closeSync(fd);
+  for (const [index, target] of targets.entries()) restore(target, before[index]);
   return errno;
 }
 
-/** Between two looks at children the runtime does not know. */
+function copyOf(fd: number): number {
+  const copy = duplicate(fd, FD_KEPT_LEAST);
+  if (copy === undefined) throw new BureauError("failed", `Cannot keep the descriptor ${fd}: it is not open`);
+  return copy;
+}
+
+/** Puts `before` back at `target`. */
+function restore(target: number, before: number | undefined): void {
+  if (before === undefined) closeSync(target);
+  else {
+    duplicateOnto(before, target);
+    setCloseOnExec(target, true);
+    closeSync(before);
+  }
+}
+
+/** Between two checks of children that the runtime does not know. */
 const REAP_MS = 1_000;
 
 /**
- * Takes in the ends of children that the program before us in this process has started: the runtime knows only its own.
- * To be called before anything is started. Costs a timer only while there are such children.
+ * Reaps the children that the program before this one started in this process: the runtime reaps only its own. Call it
+ * before this program starts any. Costs a timer only while there are such children.
  */
 export function reapInheritedChildren(): Disposable {
   const left = new Set(childrenOf(process.pid));

@@ -32,6 +32,7 @@ const ManifestSchema = v.object({
   runtime_sha256: v.optional(v.record(v.string(), v.string()), {}),
   runtime_arguments: v.optional(v.array(v.string()), []),
   programs: v.record(programName, v.object({ sha256: v.string(), bytes: v.optional(v.number()) })),
+  takes_over: v.optional(v.array(v.string()), []),
   state: v.optional(v.object({ reads: v.array(v.number()), writes: v.number() }), firstFormats),
 });
 
@@ -46,11 +47,20 @@ export type HostEnvironment = {
   readonly runtimeArguments: readonly string[];
   /** SHA-256 of the runtime, where the build says one for this architecture. */
   readonly runtimeSha256: string | undefined;
+  /** See {@link takesOver}. */
+  readonly takesOver: readonly string[];
   /** Program → SHA-256. */
   readonly programs: Readonly<Record<string, string>>;
   /** Formats of a machine's files that they read, and the one they write. */
   readonly state: StateFormats;
 };
+
+/**
+ * What its programs take over at exec, beside one listening socket: several named sockets; open connections of streams.
+ * Builds before that have none.
+ */
+export const takesOver: readonly TakenOver[] = ["sockets", "streams"];
+export type TakenOver = "sockets" | "streams";
 
 const ID_CHARS = 12;
 
@@ -70,7 +80,13 @@ export function readHostEnvironment(path: string): HostEnvironment {
   const manifest = parseJson(ManifestSchema, text, file);
   const { version, runtime, programs, state } = manifest;
   return {
-    ...{ path, id: idOf(text), version, runtime, state, runtimeArguments: manifest.runtime_arguments },
+    path,
+    id: idOf(text),
+    version,
+    runtime,
+    runtimeArguments: manifest.runtime_arguments,
+    takesOver: manifest.takes_over,
+    state,
     runtimeSha256: manifest.runtime_sha256[process.arch],
     programs: Object.fromEntries(Object.entries(programs).map(([name, { sha256 }]) => [name, sha256])),
   };

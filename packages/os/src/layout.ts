@@ -249,8 +249,11 @@ export const upLockFile = (layout: InstanceLayout): string => join(layout.home, 
 /** The one-time password that an instance's launcher joins with; removed once it has joined. */
 export const bootstrapFile = (layout: InstanceLayout): string => join(layout.stateDir, "bootstrap.json");
 
-export const launcherSocket = (layout: Layout): string => join(layout.runDir, "launcher.sock");
-export const observeSocket = (layout: Layout): string => join(layout.runDir, "observe.sock");
+/** Sockets that a program takes over from systemd, or from the version before it, by name. */
+export const socketNames = { launcher: "launcher.sock", observe: "observe.sock" } as const;
+
+export const launcherSocket = (layout: Layout): string => join(layout.runDir, socketNames.launcher);
+export const observeSocket = (layout: Layout): string => join(layout.runDir, socketNames.observe);
 /** A connection to it starts a proxy, where systemd runs proxies in units of their own. */
 export const proxySpawnSocket = (layout: Layout): string => join(layout.runDir, "proxy-spawn.sock");
 export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");

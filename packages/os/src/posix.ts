@@ -17,6 +17,10 @@ const openLibc = () =>
     lckpwdf: { args: [], returns: FFIType.i32 },
     ulckpwdf: { args: [], returns: FFIType.i32 },
     listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    getsockopt: {
+      args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+      returns: FFIType.i32,
+    },
     dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
     waitpid: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
     execve: { args: [FFIType.cstring, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
@@ -85,6 +89,29 @@ export function hasHungUp(fd: number): boolean {
   if (libc().poll(new Uint8Array(request.buffer), 1n, 0) <= 0) return false;
   return (request.getInt16(6, true) & (POLLHUP | POLLNVAL)) !== 0;
 }
+
+/** asm-generic/socket.h: the same on the architectures Bureau runs on. */
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+
+/** Who connected to a unix socket, as the kernel noted when it did. */
+export type PeerCredentials = { readonly pid: number; readonly uid: number; readonly gid: number };
+
+/**
+ * The process, user and group at the other end of an accepted unix socket (unix(7), SO_PEERCRED). The process may have
+ * ended since; its pid is 0 when it is in a pid namespace that this one does not see. Undefined when `fd` is not such a socket.
+ */
+export function peerCredentials(fd: number): PeerCredentials | undefined {
+  // struct ucred: pid, uid, gid.
+  const credentials = new Uint32Array(3);
+  const length = new Uint32Array([credentials.byteLength]);
+  if (libc().getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) !== 0) return undefined;
+  const [pid = 0, uid = NO_ID, gid = NO_ID] = credentials;
+  return uid === NO_ID ? undefined : { pid, uid, gid };
+}
+
+/** What the kernel reports of a socket that has no peer. */
+const NO_ID = 0xffff_ffff;
 
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
@@ -167,6 +194,18 @@ export function execve(
   const errno = errnoName();
   // The tables point into these: they must live until here.
   return argv.held.length + envp.held.length < 0 ? "" : errno;
+}
+
+/** memfd_create(2): [x86-64, aarch64]. */
+const SYS_MEMFD_CREATE = process.arch === "arm64" ? 279n : 319n;
+const MFD_CLOEXEC = 1n;
+
+/** An open file in memory, which no path leads to; closed by `exec` unless that is changed. @throws BureauError with the errno */
+export function memoryFile(name: string): number {
+  const text = Buffer.from(`${name}\0`);
+  const fd = Number(libc().syscall(SYS_MEMFD_CREATE, BigInt(ptr(text)), MFD_CLOEXEC, 0n, 0n));
+  if (fd >= 0) return fd;
+  throw new BureauError("failed", `Cannot make the memory file "${name}": ${errnoName()}`);
 }
 
 const WNOHANG = 1;

@@ -6,7 +6,13 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
 import { runtimeCommand } from "./runtime-command.ts";
-import { credentialFile, feedWatchdog, inheritedSocket, notifyServiceManager } from "./systemd.ts";
+import {
+  credentialFile,
+  feedWatchdog,
+  inheritedSockets,
+  notifyServiceManager,
+  socketVariables,
+} from "./systemd.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sd-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -69,13 +75,62 @@ describe("the service manager", () => {
     expect(systemClock.monotonic() - started).toBeGreaterThan(30);
   });
 
-  test("hands a listening socket to this process only", () => {
-    expect(inheritedSocket({})).toBeUndefined();
-    expect(inheritedSocket({ LISTEN_FDS: "1", LISTEN_PID: "1" })).toBeUndefined();
-    const env = { LISTEN_FDS: "2", LISTEN_PID: String(process.pid) };
-    expect(() => inheritedSocket(env)).toThrow("2 sockets");
+  test("hands listening sockets to this process only", () => {
+    expect(inheritedSockets(["a.sock"], {}).size).toBe(0);
+    expect(inheritedSockets(["a.sock"], { LISTEN_FDS: "1", LISTEN_PID: "1" }).size).toBe(0);
+  });
+
+  test("gets one name a socket for the next program; older ones know the first", () => {
+    const sockets = [
+      { fd: 9, name: "a.sock", isOurs: true },
+      { fd: 8, name: "b.sock", isOurs: false },
+      { fd: 7, name: "c.sock", isOurs: true },
+    ];
+    const passed = { LISTEN_PID: String(process.pid) };
+    expect(socketVariables(sockets)).toEqual({
+      ...passed,
+      LISTEN_FDS: "3",
+      LISTEN_FDNAMES: "bureau-own:b.sock:bureau-own/c.sock",
+    });
+    expect(socketVariables(sockets.slice(1, 2))).toEqual({
+      ...passed,
+      LISTEN_FDS: "1",
+      LISTEN_FDNAMES: "b.sock",
+    });
   });
 });
+
+/** A shell cannot listen, Python can: it hands its sockets on from descriptor 3, as systemd does. */
+function startWithSockets(program: string, names: string | undefined, ...paths: readonly string[]) {
+  const script = `
+import os, socket, sys
+names, count = sys.argv[1], int(sys.argv[2])
+for index, path in enumerate(sys.argv[3:3 + count]):
+  s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen(5)
+  s.set_inheritable(True); assert s.fileno() == 3 + index
+  s.detach()
+os.environ["LISTEN_FDS"] = str(count)
+if names: os.environ["LISTEN_FDNAMES"] = names
+os.execv(sys.argv[3 + count], sys.argv[3 + count:])`;
+  return Bun.spawn(
+    ["python3", "-c", script, names ?? "", String(paths.length), ...paths, ...runtimeCommand(program)],
+    { stderr: "inherit" },
+  );
+}
+
+/** What a socket says; undefined while nothing listens there. */
+const textFrom = (path: string): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    let text = "";
+    const socket = connect({ path });
+    socket.on("data", (chunk) => {
+      text += chunk.toString();
+    });
+    socket.on("error", () => resolve(undefined));
+    socket.on("close", () => resolve(text === "" ? undefined : text));
+  });
+const answerFrom = (path: string): Promise<string | undefined> =>
+  waitFor(() => textFrom(path), { timeoutMs: 10_000, clock: systemClock });
 
 test("a program started with a listening socket serves on it, and its own children do not inherit it", async () => {
   const path = join(folder, "inherited.sock");
@@ -84,39 +139,55 @@ test("a program started with a listening socket serves on it, and its own childr
   await Bun.write(
     program,
     `import { createServer } from "node:net";
-import { inheritedSocket } from ${JSON.stringify(kit)};
+import { inheritedSockets } from ${JSON.stringify(kit)};
 process.env.LISTEN_PID = String(process.pid);
-const where = inheritedSocket();
+const where = inheritedSockets(["inherited.sock"]).get("inherited.sock");
 createServer((socket) => {
   const child = Bun.spawnSync(["ls", "-l", "/proc/self/fd"], { stdout: "pipe" });
   socket.end(String(/ 3 -> socket/.test(child.stdout.toString())));
 }).listen(where);`,
   );
-  // A shell cannot listen, Python can: it hands its socket on as descriptor 3, as systemd does.
-  const script = `
-import os, socket, sys
-s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(5)
-s.set_inheritable(True); assert s.fileno() == 3
-os.environ["LISTEN_FDS"] = "1"
-os.execv(sys.argv[2], sys.argv[2:])`;
-  const child = Bun.spawn(["python3", "-c", script, path, ...runtimeCommand(program)], { stderr: "inherit" });
+  const child = startWithSockets(program, undefined, path);
   try {
-    const answer = await waitFor(
-      () =>
-        new Promise<string | undefined>((resolve) => {
-          let text = "";
-          const socket = connect({ path });
-          socket.on("data", (chunk) => {
-            text += chunk.toString();
-          });
-          socket.on("error", () => resolve(undefined));
-          socket.on("close", () => resolve(text === "" ? undefined : text));
-        }),
-      { timeoutMs: 10_000, clock: systemClock },
-    );
-    expect(answer).toBe("false");
+    expect(await answerFrom(path)).toBe("false");
   } finally {
     child.kill();
     await child.exited;
   }
 });
+
+test.each([
+  ["the names systemd passes", "relay.sock:unknown.sock:main.sock", "false false"],
+  ["a first socket with its unit's name", "bureau-x.socket:unknown.sock:relay.sock", "false false"],
+  ["sockets of its own", "bureau-own:unknown.sock:bureau-own/relay.sock", "true true"],
+])(
+  "a program takes several sockets by %s, and closes one that it does not know",
+  async (_, names, isOurs) => {
+    const at = Object.fromEntries(
+      names.split(":").map((name, index) => [name, join(folder, `many-${index}.sock`)]),
+    );
+    const paths = Object.values(at);
+    const program = join(folder, "many.ts");
+    await Bun.write(
+      program,
+      `import { createServer } from "node:net";
+import { inheritedSockets } from ${JSON.stringify(join(import.meta.dir, "systemd.ts"))};
+process.env.LISTEN_PID = String(process.pid);
+const sockets = inheritedSockets(["main.sock", "relay.sock"]);
+const owned = [...sockets.values()].map(({ isOurs }) => isOurs).join(" ");
+for (const [name, where] of sockets) createServer((socket) => socket.end(name + " " + owned)).listen(where);`,
+    );
+    const child = startWithSockets(program, names, ...paths);
+    try {
+      const relay = at["relay.sock"] ?? at["bureau-own/relay.sock"] ?? "";
+      const main = at["main.sock"] ?? paths[0] ?? "";
+      expect(await answerFrom(main)).toBe(`main.sock ${isOurs}`);
+      expect(await answerFrom(relay)).toBe(`relay.sock ${isOurs}`);
+      expect(await textFrom(at["unknown.sock"] ?? "")).toBeUndefined();
+    } finally {
+      child.kill();
+      await child.exited;
+      for (const path of paths) rmSync(path);
+    }
+  },
+);

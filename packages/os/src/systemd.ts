@@ -1,50 +1,76 @@
 /**
- * A program's side of systemd's contract (sd_listen_fds(3), sd_notify(3), systemd.exec(5) "Credentials"): the socket it
- * is handed, what it says of itself, the secrets it is given. Without systemd every function says so and does nothing
- * else, so a rootless program runs the same code.
+ * A program's side of systemd's contract (sd_listen_fds(3), sd_notify(3), systemd.exec(5) "Credentials"): the sockets it
+ * inherits, the states it reports, the secrets it is given. Without systemd every function returns that there is none, so a
+ * rootless program runs the same code.
  */
+import { closeSync } from "node:fs";
 import { join } from "node:path";
-import { BureauError } from "@bureau/kit/errors";
 import { sendDatagram, setCloseOnExec } from "./posix.ts";
 
 type Env = Record<string, string | undefined>;
 
 /** The first descriptor that is passed (SD_LISTEN_FDS_START). */
-const FIRST_FD = 3;
-/** LISTEN_FDNAMES of a socket that no service manager keeps: an earlier version of this very process made it. */
+export const FIRST_FD = 3;
+/**
+ * LISTEN_FDNAMES of a socket whose file an earlier version of this very process made. The first socket has just this
+ * name, which older versions know; another one has its own name after a slash.
+ */
 const OWN_SOCKET = "bureau-own";
 
-export type InheritedSocket = {
+export type NamedSocket = {
+  /** A listening socket. */
   readonly fd: number;
-  /** Its file is this process's to remove. */
+  /** The name of its file: `observe.sock`. */
+  readonly name: string;
+  /** This process removes its file; the service manager has no part in it. */
   readonly isOurs: boolean;
 };
 
 /**
- * The listening socket this process was started with; undefined when there is none. Programs that this one starts do
- * not inherit it. @throws BureauError when there are several: no unit of ours passes more than one
+ * The listening sockets this process was started with, by name. `names` are those this program serves. The first name
+ * is also that of a socket without one: an older version, and a unit without FileDescriptorName=, pass just that.
+ * Sockets with other names are closed. Programs that this one starts do not inherit any.
  */
-export function inheritedSocket(env: Env = process.env): InheritedSocket | undefined {
+export function inheritedSockets(
+  names: readonly [string, ...string[]],
+  env: Env = process.env,
+): ReadonlyMap<string, NamedSocket> {
+  const found = new Map<string, NamedSocket>();
   const count = Number(env["LISTEN_FDS"] ?? 0);
-  if (env["LISTEN_PID"] !== String(process.pid) || !(count > 0)) return undefined;
-  const isOurs = env["LISTEN_FDNAMES"] === OWN_SOCKET;
-  for (const name of ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]) delete env[name];
-  if (count > 1) throw new BureauError("unsupported", `Cannot start: ${count} sockets were passed, not one`);
-  setCloseOnExec(FIRST_FD, true);
-  return { fd: FIRST_FD, isOurs };
+  if (env["LISTEN_PID"] !== String(process.pid) || !(count > 0)) return found;
+  const given = (env["LISTEN_FDNAMES"] ?? "").split(":");
+  for (const variable of ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]) delete env[variable];
+  const passed = Array.from({ length: count }, (_, index) => socketAt(FIRST_FD + index, given[index] ?? ""));
+  const hasFirst = passed.some(({ name }) => name === names[0]);
+  for (const [index, socket] of passed.entries()) {
+    const name = index === 0 && !hasFirst ? names[0] : socket.name;
+    if (!names.includes(name) || found.has(name)) {
+      closeSync(socket.fd);
+      continue;
+    }
+    setCloseOnExec(socket.fd, true);
+    found.set(name, { ...socket, name });
+  }
+  return found;
 }
 
-/** What {@link inheritedSocket} of the program that replaces this one needs: the environment, and where the socket lies. */
-export const handOn = (
-  isOurs: boolean,
-): { readonly at: number; readonly env: Readonly<Record<string, string>> } => ({
-  at: FIRST_FD,
-  env: {
-    LISTEN_FDS: "1",
+function socketAt(fd: number, given: string): NamedSocket {
+  const [owner, name = ""] = given.split("/", 2);
+  return owner === OWN_SOCKET ? { fd, name, isOurs: true } : { fd, name: given, isOurs: false };
+}
+
+/** The variables from which {@link inheritedSockets} of the next program finds `sockets`, at {@link FIRST_FD} and after it. */
+export function socketVariables(sockets: readonly NamedSocket[]): Readonly<Record<string, string>> {
+  const names = sockets.map(({ name, isOurs }, index) => {
+    if (!isOurs) return name;
+    return index === 0 ? OWN_SOCKET : `${OWN_SOCKET}/${name}`;
+  });
+  return {
+    LISTEN_FDS: String(sockets.length),
     LISTEN_PID: String(process.pid),
-    ...(isOurs ? { LISTEN_FDNAMES: OWN_SOCKET } : {}),
-  },
-});
+    LISTEN_FDNAMES: names.join(":"),
+  };
+}
 
 export type ServiceState = {
   /** It does what it is for. Sent once. */

@@ -12,7 +12,7 @@ import type { PrincipalName, UserId } from "@bureau/schema/refs";
 import type { DaemonConfig } from "../daemon-config.ts";
 import type { BecomeOptions } from "../upgrade/become.ts";
 import type { ChangeHub } from "./change-hub.ts";
-import type { HandOver, InheritedSocket } from "./hand-over.ts";
+import type { HandOver, Inherited } from "./hand-over.ts";
 
 /** What every subsystem is given: the machine's identity, and ways to reach the process around it. */
 export type DaemonContext = Runtime & {
@@ -24,7 +24,7 @@ export type DaemonContext = Runtime & {
   readonly userOf: (name: PrincipalName) => UserId;
   readonly hub: ChangeHub;
   /** What systemd, or an earlier build in this process, passed to it. */
-  readonly inherited: InheritedSocket | undefined;
+  readonly inherited: Inherited;
   /** Receives a line on the connection to the homeserver, for people. */
   readonly onStatus: (line: string) => void;
   /**

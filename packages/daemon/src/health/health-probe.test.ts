@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
-import { action, type CborServer, serveCbor } from "@bureau/os/cbor-socket";
+import { action, type CborServer, serveCbor } from "@bureau/os/cbor-server";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
 import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";

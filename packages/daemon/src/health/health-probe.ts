@@ -6,7 +6,7 @@
 import { closeSync, lstatSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { errnoOf, messageOf } from "@bureau/kit/errors";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { viaSocket } from "@bureau/os/egress";
 import { insidePaths, type Layout, sandboxPaths } from "@bureau/os/layout";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";

@@ -1,5 +1,5 @@
 /** The launcher as the daemon sees it: typed requests, each with a deadline. An interface, so that a simulator can be one. */
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import {
   type LauncherAction,
   type LauncherRequest,

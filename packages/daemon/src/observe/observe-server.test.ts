@@ -3,32 +3,43 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { silentLog } from "@bureau/os/log";
+import type { Stream } from "@bureau/os/stream";
+import { Streams } from "@bureau/os/streams";
 import { OBSERVE_LINE_BYTES_MAX } from "@bureau/schema/observe-wire";
 import { type ObserveAction, serveObserve } from "./observe-server.ts";
 
 let folder: string;
 let path: string;
 let server: AsyncDisposable;
+let streams: Streams;
 const echo: ObserveAction = async (request) => ({ reply: { ok: true, principal: request.principal } });
-const upgrade: ObserveAction = async (_, { socket, rest }) => {
-  socket.write('{"ok":true}\n');
-  socket.write(rest);
-  socket.on("data", (chunk) => socket.write(chunk));
-  socket.on("end", () => socket.end());
-  socket.resume();
-  return { taken: true };
+const whoami: ObserveAction = async (_, caller) => ({ reply: { ok: true, caller } });
+const upgrade: ObserveAction = async () => ({ stream: { protocol: "echo", state: null } });
+/** Greets, and sends back what it gets. */
+const protocols = {
+  echo: (stream: Stream) => {
+    stream.write(Buffer.from('{"ok":true}\n'));
+    return {
+      data: (bytes: Uint8Array) => void stream.write(bytes),
+      ended: () => stream.end(),
+      save: () => null,
+    };
+  },
 };
 
 beforeEach(async () => {
   folder = mkdtempSync("/tmp/bo-");
   path = join(folder, "observe.sock");
+  streams = new Streams({ protocols, inherited: [], log: silentLog });
   server = await serveObserve({
     listen: { path, mode: 0o660 },
-    actions: { echo, observe: upgrade },
+    actions: { echo, observe: upgrade, whoami },
+    streams,
     log: silentLog,
   });
 });
 afterEach(async () => {
+  streams[Symbol.dispose]();
   await server[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true });
 });
@@ -68,10 +79,15 @@ test("no action means observe, and a connection that is taken over loses no byte
   expect(text).toBe('{"ok":true}\nfirst bytes');
 });
 
+test("an action knows the process, the user and the group of its caller", async () => {
+  const reply = JSON.parse(await answer((socket) => socket.write('{"action":"whoami"}\n')));
+  expect(reply.caller).toEqual({ pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
+});
+
 test("the socket is for owner and group, and a second server does not take it", async () => {
   expect(statSync(path).mode & 0o777).toBe(0o660);
   await expect(
-    serveObserve({ listen: { path, mode: 0o660 }, actions: {}, log: silentLog }),
+    serveObserve({ listen: { path, mode: 0o660 }, actions: {}, streams, log: silentLog }),
   ).rejects.toMatchObject({
     code: "conflict",
   });

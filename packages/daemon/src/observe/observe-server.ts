@@ -9,7 +9,9 @@ import { dirname } from "node:path";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
-import { type CborServer, type ListenPlace, startAccepting } from "@bureau/os/cbor-socket";
+import { type Caller, type ListenPlace, startAccepting } from "@bureau/os/acceptor";
+import type { CborServer } from "@bureau/os/cbor-server";
+import type { Streams } from "@bureau/os/streams";
 import { type ObserveRequest, ObserveRequestSchema } from "@bureau/schema/observe-wire";
 import { InputError, parseJson } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
@@ -21,31 +23,31 @@ const CONNECTIONS_MAX = 128;
 /** A peer that does not take its answer is cut off. */
 const ANSWER_MS_MAX = 10_000;
 
-/** A reply to print as one line; or the connection itself was taken over and is the action's from now on. */
-export type ObserveReply = { readonly reply: object } | { readonly taken: true };
+/** A reply, sent as one line; or the connection becomes a stream of one of the daemon's protocols, beginning in `state`. */
+export type ObserveReply =
+  | { readonly reply: object }
+  | { readonly stream: { readonly protocol: string; readonly state: unknown } };
 
-export type ObserveConnection = {
-  readonly socket: Socket;
-  /** Bytes that came behind the request's line. */
-  readonly rest: Buffer;
-};
-
-export type ObserveAction = (request: ObserveRequest, connection: ObserveConnection) => Promise<ObserveReply>;
+export type ObserveAction = (request: ObserveRequest, caller: Caller) => Promise<ObserveReply>;
 
 /** How it is handed to a program that replaces this one: as a CBOR socket is. */
 export type ObserveServer = AsyncDisposable & Pick<CborServer, "handOver" | "resume">;
 
-/** Listens until disposed. An action's name is its key; `""` is `observe`. */
-export async function serveObserve(options: {
+export type ObserveOptions = {
   readonly listen: ListenPlace;
+  /** An action's name is its key; `""` is `observe`. */
   readonly actions: Readonly<Record<string, ObserveAction>>;
+  readonly streams: Pick<Streams, "take">;
   readonly log: Log;
-}): Promise<ObserveServer> {
+};
+
+/** Listens until disposed. */
+export async function serveObserve(options: ObserveOptions): Promise<ObserveServer> {
   const acceptor = await startAccepting({
     listen: options.listen,
     connectionsMax: CONNECTIONS_MAX,
     log: options.log,
-    onConnection: (socket) => serveOne(socket, options),
+    onConnection: (socket, caller) => serveOne(socket, caller, options),
   });
   // An inherited socket's owner and group are its unit's business.
   if ("path" in options.listen) openToOperators(options.listen.path, options.log);
@@ -54,7 +56,7 @@ export async function serveObserve(options: {
       const fd = acceptor.keep();
       const stopped = acceptor.stop();
       if (await inTime(stopped, timeoutMs)) return { fd };
-      // Questions change nothing: whoever is cut off asks again.
+      // A request changes nothing: a client that is cut off can ask again.
       await acceptor.cut();
       return { fd };
     },
@@ -83,7 +85,8 @@ function openToOperators(path: string, log: Log): void {
 
 async function serveOne(
   socket: Socket,
-  options: { readonly actions: Readonly<Record<string, ObserveAction>>; readonly log: Log },
+  caller: Caller,
+  options: Pick<ObserveOptions, "actions" | "streams" | "log">,
 ): Promise<void> {
   let reply: object;
   try {
@@ -95,11 +98,14 @@ async function serveOne(
       throw new InputError("observe request", [
         `unknown action "${name}"; this daemon knows ${Object.keys(options.actions).join(", ")}`,
       ]);
-    const outcome = await action(request, { socket, rest });
-    if ("taken" in outcome) return;
+    const outcome = await action(request, caller);
+    if ("stream" in outcome) {
+      options.streams.take(socket, rest, outcome.stream.protocol, outcome.stream.state);
+      return;
+    }
     reply = outcome.reply;
   } catch (error) {
-    reply = failure(error, options.log);
+    reply = failure(error, caller, options.log);
   }
   if (socket.destroyed) return;
   socket.setTimeout(ANSWER_MS_MAX, () => socket.destroy());
@@ -107,9 +113,9 @@ async function serveOne(
   socket.end(`${JSON.stringify(reply)}\n`);
 }
 
-function failure(error: unknown, log: Log): object {
+function failure(error: unknown, caller: Caller, log: Log): object {
   const expected = isBureauError(error) || error instanceof InputError || error instanceof RefError;
-  if (!expected) log.error("observe.action-failed", "observe action failed", { error });
+  if (!expected) log.error("observe.action-failed", "observe action failed", { error, uid: caller.uid });
   return {
     ok: false,
     error: messageOf(error),

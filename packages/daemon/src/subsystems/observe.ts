@@ -1,6 +1,7 @@
 /** observe.sock: what operators ask this machine. */
 import { inTime } from "@bureau/kit/wait-for";
-import { observeSocket } from "@bureau/os/layout";
+import { observeSocket, socketNames } from "@bureau/os/layout";
+import { Streams } from "@bureau/os/streams";
 import { subsystem } from "../assembly/subsystem.ts";
 import type { Authorize } from "../authorization/authorize.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
@@ -62,19 +63,29 @@ export const observe = subsystem({
       viewsOf,
       tokens: createTokenVerifier(session.homeserver, userId, clock),
     });
-    const listen = inherited ?? { path: observeSocket(config.layout), mode: 0o660 };
-    const server = await serveObserve({ listen, actions, log });
+    const streams = new Streams({ protocols: {}, inherited: inherited.streams, log });
+    const passed = inherited.sockets.get(socketNames.observe);
+    const listen = passed ?? { path: observeSocket(config.layout), mode: 0o660 };
+    const server = await serveObserve({ listen, actions, streams, log });
     return {
       part: undefined,
+      // Once every subsystem has started, so that a protocol finds what it needs.
+      loops: [async () => streams.adopt()],
       handOver: {
         async give() {
           const socket = await server.handOver(HAND_OVER_MS_MAX);
           if (socket === undefined) return "requests were under way for too long";
-          return { sockets: [{ fd: socket.fd, isOurs: inherited?.isOurs ?? true }] };
+          return {
+            sockets: [{ fd: socket.fd, name: socketNames.observe, isOurs: passed?.isOurs ?? true }],
+          };
         },
+        streams: () => streams.handOver(),
         resume: () => server.resume(),
       },
-      stop: async () => await server[Symbol.asyncDispose](),
+      async stop() {
+        streams[Symbol.dispose]();
+        await server[Symbol.asyncDispose]();
+      },
     };
   },
 });

@@ -1,12 +1,19 @@
 /**
  * The daemon becomes another build of itself: every subsystem finishes what is under way, gives what the next program
- * takes, and that program is executed in this process. A client that connects meanwhile waits; it is not refused.
+ * takes, and that program is executed in this process. A client that connects meanwhile waits; it is not refused. An open
+ * stream is not cut.
  */
 import type { Runtime } from "@bureau/kit/runtime";
 import { replaceProcess } from "@bureau/os/exec";
-import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
-import { pingWatchdog } from "@bureau/os/systemd";
-import type { HandOver, InheritedSocket } from "../assembly/hand-over.ts";
+import {
+  argumentsFor,
+  type HostEnvironment,
+  readHostEnvironment,
+  runtimeOf,
+  type TakenOver,
+} from "@bureau/os/host-environment";
+import { type NamedSocket, pingWatchdog } from "@bureau/os/systemd";
+import type { HandOver } from "../assembly/hand-over.ts";
 
 /** Starting a sandbox may be under way. */
 export const PAUSE_MS_MAX = 30_000;
@@ -40,7 +47,7 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
       if (reason !== undefined) return reason;
     }
     await options.last?.();
-    const sockets: InheritedSocket[] = [];
+    const sockets: NamedSocket[] = [];
     for (const { give } of handOvers) {
       const given = await give?.();
       if (typeof given === "string") return given;
@@ -51,16 +58,32 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
     for (const { keep } of handOvers) keep?.();
     log.info("daemon.exec", "this daemon is replaced", { by: path });
     pingWatchdog();
-    const [socket] = sockets;
-    if (socket === undefined) return "there is no socket to hand over";
-    const errno = replaceProcess({
-      file: runtimeOf(path),
-      args: [...argumentsFor(next, "bureau-daemon"), ...deps.args],
-      env: { ...process.env, ...options.env },
-      socket,
-    });
+    const errno = execute(next, sockets, deps, options);
     return `"${runtimeOf(path)}" cannot be executed: ${errno}`;
   } finally {
     for (const { resume } of handOvers) await resume?.();
   }
+}
+
+/**
+ * A build that does not take them over gets neither further sockets nor streams: it would hold them open without serving
+ * them. exec closes them, and their clients connect again. Returns only when it failed, with the errno.
+ */
+function execute(
+  next: HostEnvironment,
+  sockets: readonly NamedSocket[],
+  deps: BecomeDeps,
+  options: BecomeOptions,
+): string {
+  const takes = (what: TakenOver): boolean => next.takesOver.includes(what);
+  const save = deps.handOvers.find(({ streams }) => streams !== undefined)?.streams;
+  // From here to exec nothing else runs, so no stream changes.
+  using streams = takes("streams") ? save?.() : undefined;
+  return replaceProcess({
+    file: runtimeOf(next.path),
+    args: [...argumentsFor(next, "bureau-daemon"), ...deps.args],
+    env: { ...process.env, ...options.env },
+    sockets: takes("sockets") ? sockets : sockets.slice(0, 1),
+    ...(streams === undefined ? {} : { keep: streams.keep, keepInPlace: streams.keepInPlace }),
+  });
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
 import {

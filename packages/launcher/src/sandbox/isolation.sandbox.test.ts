@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
 import * as v from "valibot";
 import { TestLauncher } from "../testing/launcher-fixture.ts";

@@ -6,7 +6,7 @@
 import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { writeDurably } from "@bureau/os/durable-file";
 import {
   type Layout,

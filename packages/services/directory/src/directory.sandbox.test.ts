@@ -1,6 +1,6 @@
 /** The directory service in a real sandbox, asked over its socket. */
 import { expect, test } from "bun:test";
-import { callCbor } from "@bureau/os/cbor-socket";
+import { callCbor } from "@bureau/os/cbor-client";
 import { sandboxPaths } from "@bureau/os/layout";
 import { directoryResponses } from "@bureau/schema/directory-wire";
 import { eventTypes } from "@bureau/schema/events";

@@ -1,7 +1,7 @@
 /** `bureau-service-directory`: tells which services and machines a fleet has, to programs that may not read its rooms. */
 import { BureauError } from "@bureau/kit/errors";
 import type { RoomView } from "@bureau/matrix/room-state";
-import { action } from "@bureau/os/cbor-socket";
+import { action } from "@bureau/os/cbor-server";
 import { directoryRequests } from "@bureau/schema/directory-wire";
 import { eventTypes } from "@bureau/schema/events";
 import { runService, type ServiceContext } from "@bureau/service-kit/run-service";

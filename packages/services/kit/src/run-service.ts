@@ -17,7 +17,7 @@ import { isTransient } from "@bureau/matrix/matrix-error";
 import { RoomStateStore, type RoomStates } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { runSyncLoop } from "@bureau/matrix/sync-loop";
-import { type Action, action, serveCbor } from "@bureau/os/cbor-socket";
+import { type Action, action, serveCbor } from "@bureau/os/cbor-server";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
 import { eventTypes } from "@bureau/schema/events";
 import { type RoomId, rooms } from "@bureau/schema/refs";

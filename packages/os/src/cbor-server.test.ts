@@ -1,13 +1,15 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
 import { BureauError } from "@bureau/kit/errors";
 import * as v from "valibot";
-import { action, callCbor, MESSAGE_BYTES_MAX, type ServeOptions, serveCbor } from "./cbor-socket.ts";
+import { callCbor } from "./cbor-client.ts";
+import { action, type ServeOptions, serveCbor } from "./cbor-server.ts";
 import { createLog, silentLog } from "./log.ts";
 import { identify, signalProcess } from "./process-table.ts";
+import { MESSAGE_BYTES_MAX } from "./read-cbor.ts";
 import { evalCommand } from "./runtime-command.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
 
@@ -26,8 +28,9 @@ async function serve(
   actions: ServeOptions["actions"],
   options: Partial<ServeOptions> = {},
 ): Promise<{ path: string; server: Awaited<ReturnType<typeof serveCbor>> }> {
-  const path = socketPath();
-  const server = await serveCbor({ listen: { path, mode: 0o600 }, actions, log: silentLog, ...options });
+  const listen = options.listen ?? { path: socketPath(), mode: 0o600 };
+  const path = "path" in listen ? listen.path : "";
+  const server = await serveCbor({ actions, log: silentLog, ...options, listen });
   cleanups.push(() => server[Symbol.asyncDispose]());
   return { path, server };
 }
@@ -160,6 +163,41 @@ describe("one request, one response", () => {
       callCbor(path, { action: "echo", value }, v.number(), peer),
     );
     expect(await Promise.all(calls)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+  });
+});
+
+describe("the caller of a request", () => {
+  const whoami = action(nothing, async (_, { caller }) => caller);
+  const CallerSchema = v.object({ pid: v.number(), uid: v.number(), gid: v.number() });
+
+  test("is this process, with its user and group", async () => {
+    const { path } = await serve({ whoami });
+    expect(await callCbor(path, { action: "whoami" }, CallerSchema, peer)).toEqual({
+      pid: process.pid,
+      uid: process.getuid?.() ?? -1,
+      gid: process.getgid?.() ?? -1,
+    });
+  });
+
+  // Only root may start a process of another user.
+  test.skipIf(process.getuid?.() !== 0)("is another user when that user asks", async () => {
+    const { path } = await serve({ whoami }, { listen: { path: socketPath(), mode: 0o666 } });
+    chmodSync(dirname(path), 0o755);
+    const request = Buffer.from(encodeCbor({ action: "whoami" })).toString("hex");
+    const script = `
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(bytes.fromhex(sys.argv[2]))
+print(os.getpid(), s.recv(4096).hex())`;
+    const child = Bun.spawn(
+      ["setpriv", "--reuid=65534", "--regid=65533", "--clear-groups", "python3", "-c", script, path, request],
+      // A user's own Python may lie where another user may not look.
+      { stdout: "pipe", stderr: "inherit", env: { PATH: "/usr/local/bin:/usr/bin:/bin" } },
+    );
+    const [pid, answer = ""] = (await child.stdout.text()).trim().split(" ");
+    expect(decodeCbor(Buffer.from(answer, "hex"))).toEqual({
+      ok: true,
+      data: { pid: Number(pid), uid: 65534, gid: 65533 },
+    });
   });
 });
 

@@ -1,0 +1,125 @@
+/**
+ * Accepts connections on a unix socket that stays open while nothing accepts on it, so that it can be handed to another
+ * program.
+ */
+import { chmodSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { BureauError } from "@bureau/kit/errors";
+import type { Log } from "@bureau/kit/log";
+import { inTime } from "@bureau/kit/wait-for";
+import { descriptorOf } from "./descriptor-of.ts";
+import { duplicate, listenAt, type PeerCredentials, peerCredentials } from "./posix.ts";
+import { clearStaleSocket } from "./stale-socket.ts";
+
+/** For connections that were cut to be seen as closed. */
+const CLOSE_MS_MAX = 1_000;
+
+/** A listening socket that no program accepts from at the moment. */
+export type HandedSocket = { readonly fd: number };
+
+/** The path of a socket to make, or an inherited listening descriptor. */
+export type ListenPlace = { readonly path: string; readonly mode: number } | { readonly fd: number };
+
+/** Who connected, as the kernel noted at that time. */
+export type Caller = PeerCredentials;
+
+export type Acceptor = Disposable & {
+  /** Accepts no more; resolves when every connection has closed. */
+  stop(): Promise<void>;
+  /** {@link stop}, and closes every connection that is still open. */
+  cut(): Promise<void>;
+  /** Keeps the socket itself open over `stop` and everything else; returns it. */
+  keep(): number;
+  /** Accepts again on the socket that was kept. */
+  resume(): Promise<void>;
+};
+
+export type AcceptOptions = {
+  readonly listen: ListenPlace;
+  /** More are closed at once. */
+  readonly connectionsMax: number;
+  /** A connection whose serving fails is closed. */
+  readonly onConnection: (socket: Socket, caller: Caller) => Promise<void>;
+  readonly log: Log;
+};
+
+/** Disposing removes the file of a socket that was made here. */
+export async function startAccepting(options: AcceptOptions): Promise<Acceptor> {
+  const { listen: where, log } = options;
+  const connections = new Set<Socket>();
+  const onConnection = (socket: Socket): void => {
+    // Read and write failures end in "close", which is what everything here waits for.
+    socket.on("error", () => socket.destroy());
+    const caller = callerOf(socket);
+    if (caller === undefined || connections.size >= options.connectionsMax) return void socket.destroy();
+    connections.add(socket);
+    socket.on("close", () => connections.delete(socket));
+    options.onConnection(socket, caller).catch((error: unknown) => {
+      log.error("socket.connection-failed", "a connection failed", { error });
+      socket.destroy();
+    });
+  };
+  let fd = "path" in where ? await makeSocket(where.path, where.mode) : where.fd;
+  let kept: number | undefined;
+  const open = async (): Promise<Server> => {
+    const made = createServer({ allowHalfOpen: true }, onConnection);
+    await new Promise<void>((resolve, reject) => {
+      made.once("error", reject);
+      made.listen({ fd }, resolve);
+    });
+    made.on("error", (error) => log.error("socket.failed", "socket failed", { error }));
+    return made;
+  };
+  let server = await open();
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => (stopped ??= new Promise((resolve) => server.close(() => resolve())));
+  return {
+    stop,
+    async cut() {
+      const closed = stop();
+      for (const socket of connections) socket.destroy();
+      // The runtime may miss that a connection is closed. No peer is left to wait for.
+      if (!(await inTime(closed, CLOSE_MS_MAX)))
+        log.warn("socket.close-incomplete", "not every connection was seen to close");
+    },
+    keep() {
+      kept ??= duplicate(fd, FD_KEPT_LEAST);
+      if (kept === undefined) throw new BureauError("failed", "Cannot keep a socket open: it is closed");
+      return kept;
+    },
+    async resume() {
+      if (kept === undefined) return;
+      [fd, kept] = [kept, undefined];
+      server = await open();
+      stopped = undefined;
+    },
+    [Symbol.dispose]() {
+      if ("path" in where) rmSync(where.path, { force: true });
+    },
+  };
+}
+
+/** Undefined when the connection is closed already. */
+function callerOf(socket: Socket): Caller | undefined {
+  const fd = descriptorOf(socket);
+  return fd === undefined ? undefined : peerCredentials(fd);
+}
+
+/** Away from the lowest numbers, at which the next program expects its sockets. */
+const FD_KEPT_LEAST = 10;
+
+/**
+ * A listening socket whose file never allows more than its mode, not even for a moment. A stale file is replaced.
+ * @throws BureauError `conflict` when a program answers there
+ */
+async function makeSocket(path: string, mode: number): Promise<number> {
+  await clearStaleSocket(path);
+  const before = process.umask(0o177);
+  try {
+    const fd = listenAt(path);
+    chmodSync(path, mode);
+    return fd;
+  } finally {
+    process.umask(before);
+  }
+}
