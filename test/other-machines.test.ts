@@ -205,7 +205,7 @@ describe("agents of another machine", () => {
     const update = ["template", "update", "bureau/template:agent", "--fleet", fleet, "--env", "A=1"];
     const { code, stderr } = await bureau(...update, "--dry-run");
     expect(code).toBe(0);
-    expect(stderr).toContain(`${away} has never been online: it follows when it is back`);
+    expect(stderr).toContain(`${away} has never been online: it applies the change when it is back`);
     expect(stderr).not.toContain(`${online} `);
     const { principals } = JSON.parse((await bureau(...update, "--json")).stdout) as {
       principals: { machine: string; machine_state: string }[];
@@ -234,7 +234,7 @@ test("an upgrade of an offline machine is requested with a notice", async () => 
   const { code, stderr } = await bureau("machine", "upgrade", away, "--host-env", "/opt/b", "--on-machine");
   expect([code, stderr]).toEqual([
     0,
-    expect.stringContaining("has never been online and acts when it is back"),
+    expect.stringContaining("has never been online and upgrades when it is back"),
   ]);
 });
 
@@ -316,7 +316,7 @@ describe("a payload", () => {
 test("--fleet selects among machines of one name, and is never ignored", async () => {
   const wrong = await bureau("agent", "destroy", "runs", "--machine", online, "--fleet", other);
   expect(wrong.code).toBe(2);
-  expect(wrong.stderr).toContain(`is of the fleet "${fleet}", not of "${other}"`);
+  expect(wrong.stderr).toContain(`is in the fleet "${fleet}", not in "${other}"`);
   const short = await bureau("agent", "destroy", "runs", "--machine", "online", "--fleet", other);
   expect(short.stderr).toContain(`is not assigned to "${other}/machine/online"`);
   const { assignments } = await readAssignments(session, await configPlace(session, online));

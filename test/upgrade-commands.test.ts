@@ -313,7 +313,7 @@ describe("bureau machine upgrade of one machine", () => {
     cpSync(join(dir, "new"), join(dir, "half"), { recursive: true });
     rmSync(join(dir, "half/bin/bureau-proxy"));
     for (const [path, why] of [
-      [join(dir, "nowhere"), "There is no host environment"],
+      [join(dir, "nowhere"), "There is no build"],
       [tmpdir(), "it has no build.json"],
       [join(dir, "half"), "it has no bin/bureau-proxy"],
       [join(dir, "new"), "is a folder of this host"],

@@ -105,7 +105,7 @@ for (const engine of ["embedded", "synapse"] as const)
         FAR,
       );
       expect(lost.code).toBe(1);
-      expect(lost.stdout).toContain("is a machine already");
+      expect(lost.stdout).toContain("has joined a fleet already");
     });
 
     test("doctor on another machine prints what it would print there, with its exit code", async () => {

@@ -1,4 +1,4 @@
-/** What the agent commands say about a principal, and waiting for the machine to have acted on a change. */
+/** How agent commands describe a principal, and how they wait until its machine has acted on a change. */
 
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -10,8 +10,8 @@ import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { UserId } from "@bureau/schema/refs";
 import { type InstallationChoice, requireInstallation } from "../command/installation.ts";
 
-/** Creating a sandbox takes milliseconds, a busy machine seconds. */
-const SETTLE_MS_MAX = 30_000;
+/** Creating a sandbox takes milliseconds; on a busy machine, seconds. */
+const ACT_MS_MAX = 30_000;
 
 /** The shape of one agent in every `--json`. */
 export const reportAgent = (report: PrincipalReport) => ({
@@ -28,7 +28,7 @@ export const reportAgent = (report: PrincipalReport) => ({
   ...(report.sandbox === undefined ? {} : { sandbox: report.sandbox }),
 });
 
-/** Pure. The layers of a sandbox, one line each: those that hold, those that do not, and exceptions. */
+/** Pure. The layers of a sandbox: those in force, those not in force, and exceptions. */
 export function describeSandbox({ layers, exceptions, limits }: SandboxConfinement): Record<string, string> {
   const named = (wanted: boolean): string =>
     Object.entries(layers)
@@ -42,33 +42,33 @@ export function describeSandbox({ layers, exceptions, limits }: SandboxConfineme
   };
 }
 
-const unsettled: readonly PrincipalReport["state"][] = ["starting", "stopping"];
+const transient: readonly PrincipalReport["state"][] = ["starting", "stopping"];
 
-/** The report of a principal once the daemon has seen and acted on its assignment, written at `sentAt`. */
-export async function waitUntilSettled(
+/** Waits until the daemon has acted on the assignment that was written at `sentAt`. Returns the report of the principal. */
+export async function waitUntilStarted(
   invocation: InstallationChoice,
   user: UserId,
   sentAt: number | undefined,
   clock: Clock,
 ): Promise<PrincipalReport> {
   const { layout } = requireInstallation(invocation);
-  const settled = await waitFor(
+  const report = await waitFor(
     async () => {
       const { config_sent_at: seen, principals } = await machineReport(layout);
       if (sentAt !== undefined && seen !== undefined && seen < sentAt) return undefined;
       const found = principals.find(({ user_id }) => user_id === user);
-      return found === undefined || unsettled.includes(found.state) ? undefined : found;
+      return found === undefined || transient.includes(found.state) ? undefined : found;
     },
-    { timeoutMs: SETTLE_MS_MAX, clock },
+    { timeoutMs: ACT_MS_MAX, clock },
   );
-  if (settled === undefined)
-    throw new BureauError("timeout", `The machine did not start ${user} within ${SETTLE_MS_MAX / 1000} s`, {
+  if (report === undefined)
+    throw new BureauError("timeout", `The machine did not start ${user} within ${ACT_MS_MAX / 1000} s`, {
       hint: "bureau status",
     });
-  return settled;
+  return report;
 }
 
-/** Resolves when the machine runs the principal no more. */
+/** Resolves when the machine no longer runs the principal. */
 export async function waitUntilGone(
   invocation: InstallationChoice,
   user: UserId,
@@ -78,10 +78,10 @@ export async function waitUntilGone(
   const gone = await waitFor(
     async () =>
       (await machineReport(layout)).principals.some(({ user_id }) => user_id === user) ? undefined : true,
-    { timeoutMs: SETTLE_MS_MAX, clock },
+    { timeoutMs: ACT_MS_MAX, clock },
   );
   if (gone === undefined)
-    throw new BureauError("timeout", `The machine did not stop ${user} within ${SETTLE_MS_MAX / 1000} s`, {
+    throw new BureauError("timeout", `The machine did not stop ${user} within ${ACT_MS_MAX / 1000} s`, {
       hint: "bureau status",
     });
 }

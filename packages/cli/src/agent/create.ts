@@ -1,4 +1,4 @@
-/** `bureau agent create`: a new agent, running when the command returns. */
+/** `bureau agent create`: creates an agent, and returns when it runs. */
 
 import { whyAway } from "@bureau/control/machines/list-machines";
 import { createPrincipal } from "@bureau/control/principals/principals";
@@ -41,7 +41,7 @@ import {
 import { sayNext } from "../command/say-next.ts";
 import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
-import { reportAgent, waitUntilSettled } from "./agent-report.ts";
+import { reportAgent, waitUntilStarted } from "./agent-report.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -79,7 +79,7 @@ const flags = defineFlags({
   },
   "new-credentials": {
     type: "boolean",
-    summary: "Give an agent that exists already a new session",
+    summary: "Create a new session for an agent that already exists",
   },
   ...adminTokenFlag,
   "no-wait": { type: "boolean", summary: "Return before the machine has started it" },
@@ -92,7 +92,7 @@ type Asked = Invocation<typeof flags, typeof positionals>;
 export const command = defineCommand({
   summary: "Create an agent and start it, or change one",
   details:
-    "The agent gets a Matrix account, credentials sealed to the machine's key, and an assignment in the machine's\nconfiguration; the machine then starts it in a sandbox of its own.",
+    "Creates a Matrix account, seals the agent's credentials to the machine's key, and assigns the agent in the machine's\nconfiguration. The machine then starts it in its own sandbox.",
   positionals,
   flags,
   examples: [
@@ -137,7 +137,7 @@ async function run(invocation: Asked): Promise<number> {
       return await leaveToMachine(invocation, session, shown, { machine, user });
     if (invocation.flags["no-wait"]) return assigned(invocation, shown, { machine, user });
     shown.update(`Waiting for ${machine} to start ${principalNameOf(principal)}`);
-    const report = await waitUntilSettled(invocation, user, sentAt, systemClock);
+    const report = await waitUntilStarted(invocation, user, sentAt, systemClock);
     const ok = report.state === "running" || report.state === "completed" || report.state === "waiting";
     const sentence = `${report.name} is ${report.state}${report.reason === undefined ? "" : `: ${asTyped(report.reason)}`}`;
     if (ok) shown.done(sentence);
@@ -171,7 +171,7 @@ function assigned(invocation: Asked, shown: Step, { machine, user }: Assigned, r
   return isFault ? 1 : 0;
 }
 
-/** What another machine does with it is told by its heartbeats only; whether it lives is told here. */
+/** Another machine reports its agents in heartbeats only, so this reports whether that machine is online. */
 async function leaveToMachine(
   invocation: Asked,
   session: MatrixSession,
@@ -191,8 +191,8 @@ function nameAndTemplate(invocation: Asked): { name: string; template: string | 
   if (!argument.includes(":")) {
     if (flag !== undefined)
       throw new UsageError(
-        `Is the agent called "${argument}" or "${flag}"?`,
-        `--name goes with a template reference: bureau agent create ${template ?? "REF"} --name ${flag}`,
+        `Two names given: "${argument}" and --name "${flag}"`,
+        `--name is for a template reference: bureau agent create ${template ?? "REF"} --name ${flag}`,
       );
     if (template !== undefined) parseStateRef(template);
     return { name: argument, template };
@@ -200,11 +200,11 @@ function nameAndTemplate(invocation: Asked): { name: string; template: string | 
   parseStateRef(argument);
   if (template !== undefined)
     throw new UsageError(
-      `Which template: "${argument}" or --template "${template}"?`,
+      `Two templates given: "${argument}" and --template "${template}"`,
       `bureau agent create NAME --template REF, or bureau agent create REF --name NAME`,
     );
   if (flag === undefined)
-    throw new BureauError("invalid-input", `"${argument}" is a template; what shall the agent be called?`, {
+    throw new BureauError("invalid-input", `No name given for an agent from the template "${argument}"`, {
       hint: `bureau agent create ${argument} --name NAME`,
     });
   return { name: flag, template: argument };

@@ -1,4 +1,4 @@
-/** `bureau agent destroy`: stops an agent and removes what it was given. */
+/** `bureau agent destroy`: stops an agent and removes its assignment and credentials. */
 
 import { whyAway } from "@bureau/control/machines/list-machines";
 import { destroyPrincipal } from "@bureau/control/principals/principals";
@@ -83,7 +83,7 @@ async function run(invocation: Asked): Promise<number> {
   }
 }
 
-/** The known state: reports a stop only after it was observed. */
+/** What is known: says that it stopped only after that was observed. */
 function fate(machine: string, isSeen: boolean, away: string | undefined): string {
   if (isSeen) return "is gone";
   const taken = `is no longer assigned to ${machine}`;

@@ -47,7 +47,7 @@ async function run(invocation: Asked): Promise<void> {
   else if (reply.output !== "") terminal.print(reply.output.replace(/\n+$/, ""));
 }
 
-/** Nothing of the wire carries a terminal from one machine to another. */
+/** The wire has no message that carries terminal output from one machine to another. */
 async function readThere(
   invocation: Asked,
   machine: MachineLocalpart,

@@ -31,11 +31,11 @@ async function run(invocation: Asked): Promise<void> {
       hint: findInstallation(invocation)?.kind === "system" ? STOP_SYSTEM : "bureau up",
     });
   const step = terminal.step("Stopping agents, daemon, launcher and homeserver");
-  // Before this is its turn: a `bureau up` that is under way ends with its supervisor.
+  // Sent before waiting for the turn, so that a running `bureau up` ends with its supervisor.
   const told = await tellToStop(layout);
   using _turn = await takeTurn(layout, terminal, systemClock);
   using supervisor = await replaceSupervisor(layout, systemClock);
-  // What a killed supervisor left behind is stopped here.
+  // Stops programs that a killed supervisor left running.
   const swept = await sweep(layout, systemClock);
   const wasUp = told || supervisor.wasUp;
   step.done(wasUp || swept.length > 0 ? "Bureau is down; its data stays" : "Bureau was down already");

@@ -1,4 +1,4 @@
-/** `bureau login`: keeps an operator's session in a 0600 file. */
+/** `bureau login`: stores an operator's session in a 0600 file. */
 
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
@@ -28,7 +28,7 @@ const positionals = definePositionals([{ name: "username", summary: "Localpart o
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Log in as an operator; the session is kept in a file of yours",
+  summary: "Log in as an operator; stores the session in your own file",
   positionals,
   flags,
   examples: ["bureau login alice", "pass bureau/alice | bureau login alice --password-file -"],
@@ -40,7 +40,9 @@ async function run(invocation: Asked): Promise<void> {
   const user = invocation.args.username;
   const homeserver = parseAddress(invocation.flags.homeserver) ?? findInstallation(invocation)?.homeserverUrl;
   if (homeserver === undefined)
-    throw new BureauError("invalid-input", "Cannot log in: which homeserver?", { hint: "--homeserver URL" });
+    throw new BureauError("invalid-input", "Cannot log in: no homeserver given", {
+      hint: "--homeserver URL",
+    });
   const passwordFile = invocation.flags["password-file"];
   const password =
     passwordFile === undefined ? await askPassword(user) : readNamedSecret(passwordFile, "the password file");

@@ -1,4 +1,4 @@
-/** `bureau status`: what this machine runs, from its own sockets; works while the homeserver is away. */
+/** `bureau status`: what this machine runs, read from its own sockets; works without the homeserver. */
 
 import type { Installation } from "@bureau/host/installation";
 import type { Instance } from "@bureau/instance/instance";
@@ -51,7 +51,7 @@ export type Status = {
   readonly hint?: string;
 };
 
-/** Who looks after the programs, and how each is. */
+/** What supervises the programs, and the state of each. */
 type Programs = {
   readonly home: string;
   /** The daemon ended because the homeserver closed this machine's account or session. */
@@ -68,7 +68,7 @@ export async function statusOf(installation: Installation): Promise<Status> {
   const { name, fleet, state, reason } = isBureauError(report)
     ? { name: installation.machine, fleet: installation.fleet, ...stateWithout(report, programs) }
     : report.machine;
-  // Its programs run on when a supervisor is killed; only their daemon can say so.
+  // When a supervisor is killed its programs keep running; only their daemon can report it.
   const unsupervised = programs.supervisor === null && !isBureauError(report);
   const of: Programs["of"] = (program) =>
     unsupervised ? { state: "unsupervised", pid: null, restarts: 0 } : programs.of(program);
@@ -93,15 +93,15 @@ export async function statusOf(installation: Installation): Promise<Status> {
     principals: isBureauError(report) ? [] : report.principals,
     ...(isBureauError(report) && report.hint !== "" ? { hint: report.hint } : {}),
     ...(unsupervised
-      ? { hint: "bureau up: no program that ends is started again without a supervisor" }
+      ? { hint: "bureau up: without a supervisor, a program that ends is not started again" }
       : {}),
   };
 }
 
-/** What can be said of the machine when its daemon says nothing. Who may not ask does not know that it is offline. */
+/** The machine's state when its daemon gives no report. A user without access to the socket cannot tell that it is offline. */
 function stateWithout(error: BureauError, programs: Programs): { state: string; reason: string } {
   if (programs.isRevoked)
-    return { state: "revoked", reason: "it was decommissioned or revoked; its daemon has ended for good" };
+    return { state: "revoked", reason: "it was decommissioned or revoked; its daemon does not start again" };
   if (error.code === "forbidden") return { state: "unknown", reason: error.message };
   if (error.code !== "unavailable" && error.code !== "timeout") throw error;
   return {
@@ -129,7 +129,7 @@ async function ofSupervisor({ layout }: Instance): Promise<Programs> {
   };
 }
 
-/** systemd is the supervisor of a system installation; the homeserver is somebody else's. */
+/** systemd is the supervisor of a system installation; Bureau does not run the homeserver. */
 async function ofSystemd(): Promise<Programs> {
   const units = await unitStates([launcherUnit, daemonUnit]);
   return {

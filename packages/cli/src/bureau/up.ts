@@ -1,4 +1,4 @@
-/** `bureau up`: a living Bureau on this machine, without root. */
+/** `bureau up`: starts a Bureau on this machine, without root. */
 import { existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { bringUp, type UpResult } from "@bureau/instance/bring-up";
@@ -39,7 +39,7 @@ type Asked = Invocation<typeof flags>;
 export const command = defineCommand({
   summary: "Start a Bureau on this machine, as you, without root",
   details:
-    "Starts a homeserver, a fleet, this machine and a first agent, and returns when that agent has spoken.\nRun again it checks each step and starts only what is missing.",
+    "Starts a homeserver, a fleet, this machine and a first agent, and returns when that agent has sent a message.\nRun again, it checks each step and starts only what is missing.",
   flags,
   examples: [
     "bureau up",
@@ -49,7 +49,7 @@ export const command = defineCommand({
   run,
 });
 
-/** A supervisor only opens a socket; one that has not by then never will. */
+/** A supervisor opens its socket at once. After this time it has failed. */
 const SUPERVISOR_MS_MAX = 10_000;
 
 async function run(invocation: Asked): Promise<void> {
@@ -70,10 +70,10 @@ const networkFlags = (invocation: Asked): NetworkChange => ({
   egress: readEgress(invocation.flags),
 });
 
-/** As a shell has it for a command that a signal ended. */
+/** A shell's exit code for a command that a signal ended. */
 const INTERRUPTED = { SIGINT: 130, SIGTERM: 143 } as const;
 
-/** What runs has been started by the supervisor, which no Ctrl-C here reaches: the person is told what to type. */
+/** Ctrl-C does not reach the supervisor, which started the programs: prints how to continue and how to stop them. */
 function sayWhenInterrupted({ terminal }: Asked): Disposable {
   const onSignal = (name: keyof typeof INTERRUPTED): void => {
     terminal.note(
@@ -110,7 +110,7 @@ const answers = (layout: InstanceLayout): Promise<true | undefined> =>
     () => undefined,
   );
 
-/** Starts a supervisor of its own session unless one answers. */
+/** Starts a supervisor in its own session, unless one answers. */
 async function ensureSupervisor(
   layout: InstanceLayout,
   env: Readonly<Record<string, string | undefined>>,
@@ -190,16 +190,16 @@ async function present(invocation: Asked, result: UpResult): Promise<void> {
     ["agent logs demo", "what it prints"],
     ["down", "stop everything; the data stays"],
   ];
-  // On a machine of a fleet, commands are about that unless told otherwise; elsewhere, about the usual folder.
+  // On a machine of a fleet, commands are about that machine by default; elsewhere, about the default folder.
   const home = result.instance.layout.home;
   const named = invocation.flags["home"] !== undefined;
   const member = existsSync(machineConfPath(invocation.env)) && (invocation.env["BUREAU_HOME"] ?? "") === "";
   const why = member
-    ? "this host is also a machine of a fleet: say which you mean"
+    ? "this host is also a machine of a fleet: selects this instance"
     : "or --home with each of these";
   const width = Math.max(...next.map(([typed = ""]) => typed.length));
   terminal.say(`
-${bold("Bureau is up.")} Everything of it lies in ${home}
+${bold("Bureau is up.")} All its files are in ${home}
 
 Type next:${named || member ? `\n  export BUREAU_HOME=${shellWord(home)}  # ${why}` : ""}
 ${next.map(([typed = "", what]) => `  ${command} ${typed.padEnd(width)}  ${what}`).join("\n")}`);

@@ -1,4 +1,4 @@
-/** `bureau whoami`: whose session the commands use, as the homeserver sees it. */
+/** `bureau whoami`: the user of the session that commands use, as the homeserver reports it. */
 import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
 import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";

@@ -2,7 +2,7 @@
 import { BureauError } from "@bureau/kit/errors";
 import { harmlessLine } from "@bureau/kit/harmless";
 
-/** Asks without showing what is typed. @throws BureauError `invalid-input` with `hint` when nobody is there to ask */
+/** Asks without showing what is typed. @throws BureauError `invalid-input` with `hint` without a terminal */
 export async function askPassword(
   user: string,
   hint = "--password-file PATH, or - for standard input",

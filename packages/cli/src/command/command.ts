@@ -137,7 +137,7 @@ export const commonFlags = defineFlags({
 export const shownFlags = ({ flags }: Pick<Declaration, "flags">): [name: string, flag: Flag][] =>
   Object.entries<Flag>({ ...flags, ...commonFlags }).filter(([, { hidden }]) => hidden !== true);
 
-/** The command was typed wrong, or could not begin: exit code 2. */
+/** A usage error, or the command could not start: exit code 2. */
 export class UsageError extends BureauError {
   constructor(message: string, hint: string, options: { cause?: unknown } = {}) {
     super("invalid-input", message, { hint, ...options });

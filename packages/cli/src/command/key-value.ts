@@ -3,17 +3,17 @@ import { isLostKey } from "@bureau/schema/parse";
 import { UsageError } from "./command.ts";
 
 export type Pair = {
-  /** What is typed, for the error: `--env`. */
+  /** Where it was typed, for the error: `--env`. */
   readonly what: string;
-  /** What was expected: `NAME=VALUE`. */
+  /** The expected form: `NAME=VALUE`. */
   readonly form: string;
   readonly example: string;
-  /** What a key may be; anything but nothing unless given. */
+  /** The form of a key; by default, any text that is not empty. */
   readonly key?: RegExp;
 };
 
 const anyKey = /./su;
-/** What labels may be called: what a state event's readers elsewhere can match, and nothing that needs quoting. */
+/** Keys of labels: what other readers of the state event can match, without quoting. */
 const labelKey = /^[A-Za-z0-9][A-Za-z0-9._/-]*$/u;
 
 /** @throws UsageError when it is no such pair */
@@ -25,7 +25,7 @@ export function parseKeyValue(
   const name = typed.slice(0, Math.max(at, 0));
   if (!key.test(name)) throw new UsageError(`${what} "${typed}" is not ${form}`, `for example ${example}`);
   if (isLostKey(name))
-    throw new UsageError(`${what} "${typed}": nothing may be called "${name}"`, `for example ${example}`);
+    throw new UsageError(`${what} "${typed}": "${name}" is not allowed as a name`, `for example ${example}`);
   return [name, typed.slice(at + 1)];
 }
 
@@ -33,7 +33,7 @@ export function parseKeyValue(
 export const parseLabel = (typed: string, what: string): [key: string, value: string] =>
   parseKeyValue(typed, { what, form: "KEY=VALUE", example: "gpu=a100", key: labelKey });
 
-/** What a sandbox accepts as the name of an environment variable. */
+/** Names of environment variables that a sandbox accepts. */
 const variableName = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** `--env NAME=VALUE`. */

@@ -80,10 +80,10 @@ describe("a person without a Bureau here", () => {
     expect(() => defaultFleet(invocation())).toThrow("Invalid");
   });
 
-  test("is told what to type otherwise", () => {
-    expect(() => defaultFleet(invocation())).toThrow("Which fleet?");
-    expect(() => machineOf(invocation(), "gpu")).toThrow("Which fleet?");
-    expect(() => machineOf(invocation(), undefined)).toThrow("Which machine?");
+  test("otherwise gets an error with the command to type", () => {
+    expect(() => defaultFleet(invocation())).toThrow("No fleet given");
+    expect(() => machineOf(invocation(), "gpu")).toThrow("No fleet given");
+    expect(() => machineOf(invocation(), undefined)).toThrow("No machine given");
   });
 
   test("has session and credentials in the configuration folder", () => {
@@ -93,7 +93,7 @@ describe("a person without a Bureau here", () => {
   });
 });
 
-test("on a host with machine.conf that machine and its fleet are meant", () => {
+test("a host with machine.conf is the default machine, and its fleet the default fleet", () => {
   beMachine();
   const here = (flags: Given = {}) => invocation(flags, false);
   expect(defaultFleet(here())).toBe(fleet);
@@ -106,27 +106,27 @@ describe("--fleet is obeyed or refused", () => {
   const other = "acme/fleet/test";
   const here = (flags: Given) => invocation(flags, false);
 
-  test("on a host of another fleet, does not mean this machine", () => {
+  test("on a host of another fleet, this machine is not the default", () => {
     beMachine();
     expect(() => machineOf(here({ fleet: other }), undefined)).toThrow(
-      `Which machine of "${other}"? This host is "acme/fleet/prod/machine/box"`,
+      `No machine of "${other}" given, and this host is "acme/fleet/prod/machine/box"`,
     );
     expect(machineOf(here({ fleet }), undefined)).toBe(parseMachine("acme/fleet/prod/machine/box"));
     expect(machineOf(here({ fleet: other }), "gpu")).toBe(parseMachine("acme/fleet/test/machine/gpu"));
   });
 
-  test("a machine or an agent named in full is of that fleet", () => {
+  test("a machine or an agent named in full must be in that fleet", () => {
     for (const machine of ["acme/fleet/prod/machine/gpu", "@acme/fleet/prod/machine/gpu:acme.test"]) {
-      expect(() => machineOf(invocation({ fleet: other }), machine)).toThrow(`not of "${other}"`);
+      expect(() => machineOf(invocation({ fleet: other }), machine)).toThrow(`not in "${other}"`);
       expect(machineOf(invocation({ fleet }), machine)).toBe(parseMachine("acme/fleet/prod/machine/gpu"));
     }
     const machine = parseMachine("acme/fleet/prod/machine/gpu");
-    expect(() => principalOf(machine, `${other}/agent/demo`)).toThrow("is not of the fleet");
+    expect(() => principalOf(machine, `${other}/agent/demo`)).toThrow("is not in the fleet");
     expect(String(principalOf(machine, "acme/fleet/prod/agent/demo"))).toBe("acme/fleet/prod/agent/demo");
   });
 
   test("an argument that names another fleet contradicts it", () => {
-    expect(() => defaultFleet(invocation({ fleet }), other)).toThrow("Which fleet:");
+    expect(() => defaultFleet(invocation({ fleet }), other)).toThrow("Two fleets given:");
     expect(defaultFleet(invocation({ fleet }), fleet)).toBe(fleet);
     expect(String(defaultFleet(invocation(), other))).toBe(other);
   });
@@ -140,7 +140,7 @@ test("--home that names no instance is refused, not replaced by another session"
   );
 });
 
-test("an instance that was named goes before machine.conf, and --fleet before both", () => {
+test("a named instance takes precedence over machine.conf, and --fleet over both", () => {
   beMachine();
   const layout = layoutFor(undefined, invocation().env);
   Bun.spawnSync(["mkdir", "-p", layout.home]);

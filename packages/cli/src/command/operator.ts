@@ -1,6 +1,6 @@
 /**
- * Who the commands act as, and where: session, homeserver, machine. Each value falls back from flag to credential file
- * to the instance's session to the person's (wire facts, section 10.1). A token is only ever read from a file.
+ * The session, homeserver, fleet and machine that a command uses. Each value comes from a flag, else the credential file,
+ * else the instance's session, else the person's (wire facts, section 10.1). A token is only ever read from a file.
  */
 
 import { join } from "node:path";
@@ -47,7 +47,7 @@ import { type CommandContext, type Env, UsageError } from "./command.ts";
 import { findInstallation, type InstallationChoice } from "./installation.ts";
 import type { AdminTokenValue, FleetValue, HomeValue, SessionValues } from "./shared-flags.ts";
 
-export const DEFAULT_NAMESPACE = parseNamespace("bureau");
+const DEFAULT_NAMESPACE = parseNamespace("bureau");
 
 /** A command that opens a session declares `sessionFlags`. */
 export type SessionChoice = CommandContext & { readonly flags: SessionValues };
@@ -77,13 +77,13 @@ export function credentialFile(invocation: CredentialChoice): string {
   return instanceHere(invocation)?.layout.credentialFile ?? inConfig(invocation.env, "credentials");
 }
 
-/** The rootless instance a command is about; a system installation's operators keep their files themselves. */
+/** The rootless instance that a command is about. Operators of a system installation have files of their own. */
 function instanceHere(invocation: InstallationChoice): Instance | undefined {
   const here = findInstallation(invocation);
   return here?.kind === "rootless" ? here.instance : undefined;
 }
 
-/** A file of the person's own, for whoever has no instance here. */
+/** A file in the person's configuration folder, for a person without an instance here. */
 function inConfig(env: Env, name: string): string {
   return join(userFolder("XDG_CONFIG_HOME", ".config", env), "bureau", name);
 }
@@ -98,8 +98,8 @@ export function parseAddress(typed: string | undefined, flag = "--homeserver"): 
 }
 
 /**
- * An instance that an earlier version made reaches its homeserver by a port until `bureau up` moves it to a socket. While
- * its homeserver is away any program may listen there, and must not be told a token.
+ * An instance of an earlier version reaches its homeserver by a port until `bureau up` moves it to a socket. While its
+ * homeserver is down, any program may listen on that port, and must not get a token.
  */
 function requireOurs(invocation: InstallationChoice, homeserver: string): string {
   const instance = instanceHere(invocation);
@@ -112,7 +112,7 @@ function requireOurs(invocation: InstallationChoice, homeserver: string): string
   });
 }
 
-/** Access token and homeserver of whoever runs the command. @throws BureauError with what to type when there is none */
+/** Access token and homeserver of the person. @throws BureauError with the command to log in when there is none */
 export function storedSession(invocation: SessionChoice): StoredSession {
   const explicit = invocation.flags["credential-file"];
   const base = explicit === undefined ? undefined : fromCredentials(requireCredentials(explicit));
@@ -125,7 +125,7 @@ export function storedSession(invocation: SessionChoice): StoredSession {
   };
 }
 
-/** An operator of a member logs in at its homeserver; only without one does a Bureau have to be started first. */
+/** On a machine of a fleet, an operator logs in at its homeserver. Elsewhere a Bureau may have to be started first. */
 function loginHint(invocation: InstallationChoice): string {
   const here = findInstallation(invocation);
   return here?.kind === "system"
@@ -140,7 +140,7 @@ export const openSession = (invocation: SessionChoice): MatrixSession =>
     onIgnored: warnOf(invocation.terminal),
   });
 
-/** Who may change accounts at the homeserver: a server admin whose token is in a file, else whoever runs the command. */
+/** Changes accounts at the homeserver: as the server admin whose token is in a file, else as the person. */
 export function serverAdmin(invocation: AdminChoice): ServerAdmin {
   const { homeserver, token } = storedSession(invocation);
   const file = invocation.flags["admin-token-file"];
@@ -162,13 +162,13 @@ export function administratorCredentials(invocation: CredentialChoice): Credenti
   return credentials;
 }
 
-/** What opens the accounts that an administrator made. @throws BureauError `forbidden` without a credential file */
+/** The keys of accounts that an administrator made. @throws BureauError `forbidden` without a credential file */
 export const accountKeys = (invocation: SessionChoice): AccountKeys => ({
   registrationToken: administratorCredentials(invocation).registrationToken,
   homeserver: storedSession(invocation).homeserver,
 });
 
-/** The same where there is one: in an emergency nothing waits for a file that is not there. */
+/** The same, or undefined without a credential file: revoking a machine must not depend on that file. */
 export function accountKeysIfAtHand(invocation: SessionChoice): AccountKeys | undefined {
   try {
     return accountKeys(invocation);
@@ -200,10 +200,10 @@ export const fleetFile = ({ env }: { readonly env: Env }): string => inConfig(en
 export function defaultFleet(invocation: FleetChoice, argument?: string): FleetLocalpart {
   const flag = invocation.flags.fleet;
   if (argument !== undefined && flag !== undefined && flag !== argument)
-    throw new UsageError(`Which fleet: "${argument}" or --fleet "${flag}"?`, "name one of them");
+    throw new UsageError(`Two fleets given: "${argument}" and --fleet "${flag}"`, "name one of them");
   const fleet = argument === undefined ? knownFleet(invocation) : parseFleet(argument);
   if (fleet === undefined)
-    throw new BureauError("invalid-input", "Which fleet? None is named, and this host is no machine of one", {
+    throw new BureauError("invalid-input", "No fleet given, and this host has not joined a fleet", {
       hint: "bureau fleet use NAMESPACE/fleet/NAME, or --fleet (bureau fleet list shows them), or bureau up",
     });
   return fleet;
@@ -218,7 +218,7 @@ function knownFleet(invocation: FleetChoice): FleetLocalpart | undefined {
   return chosen === undefined ? undefined : parseFleet(chosen.trim());
 }
 
-/** The machine this host is; undefined when it is none. */
+/** The machine that this host is; undefined when it has not joined a fleet. */
 export const thisMachine = (invocation: InstallationChoice): MachineLocalpart | undefined =>
   findInstallation(invocation)?.machine;
 
@@ -237,13 +237,9 @@ export function machineOf(invocation: FleetChoice, typed: string | undefined): M
   if (typed !== undefined) return machineLocalpart(defaultFleet(invocation), typed);
   const here = thisMachine(invocation);
   if (here === undefined)
-    throw new BureauError(
-      "not-found",
-      "Which machine? None is named, and this host is no machine of a fleet",
-      {
-        hint: "name one (bureau machine list shows them), or bureau up",
-      },
-    );
+    throw new BureauError("not-found", "No machine given, and this host has not joined a fleet", {
+      hint: "name one (bureau machine list shows them), or bureau up",
+    });
   return requireFleet(invocation, here, undefined);
 }
 
@@ -256,9 +252,12 @@ function requireFleet(
   const flag = invocation.flags.fleet;
   if (flag === undefined || parseFleet(flag) === fleetOf(machine)) return machine;
   throw typed === undefined
-    ? new UsageError(`Which machine of "${flag}"? This host is "${machine}"`, `bureau machine list ${flag}`)
+    ? new UsageError(
+        `No machine of "${flag}" given, and this host is "${machine}"`,
+        `bureau machine list ${flag}`,
+      )
     : new UsageError(
-        `The machine "${typed}" is of the fleet "${fleetOf(machine)}", not of "${flag}"`,
+        `The machine "${typed}" is in the fleet "${fleetOf(machine)}", not in "${flag}"`,
         "omit --fleet, or name a machine of that fleet",
       );
 }
@@ -272,14 +271,14 @@ export function principalOf(machine: MachineLocalpart, typed: string): Principal
   if (typed.startsWith(`${fleet}/`)) return principalLocalpart(fleet, typed.slice(fleet.length + 1));
   if (/^[^/]+\/fleet\//.test(typed))
     throw new UsageError(
-      `"${typed}" is not of the fleet "${fleet}" of the machine "${machine}"`,
+      `"${typed}" is not in the fleet "${fleet}" of the machine "${machine}"`,
       `--machine takes the full name of another fleet's machine`,
     );
   parseLocalpart(typed, "name");
   return principalLocalpart(fleet, /^(agent|service)\//.test(typed) ? typed : `agent/${typed}`);
 }
 
-/** That of the fleet a command is about, else the usual one. */
+/** The namespace of the fleet that a command is about, else the default one. */
 export function namespaceOfInvocation(invocation: FleetChoice): Namespace {
   const fleet = knownFleet(invocation);
   return fleet === undefined ? DEFAULT_NAMESPACE : namespaceOf(fleet);
@@ -293,7 +292,7 @@ export async function roomArgument(session: MatrixSession, typed: string): Promi
     : aliasOf(parseLocalpart(typed, "room"), serverOf(session.userId));
   const room = await session.resolveAlias(alias);
   if (room !== undefined) return room;
-  // A word alone is a room, though a namespace's space is called like that, too.
+  // One word is the alias of a room, never the space of a namespace with that name.
   if (!typed.includes("/")) throw noRoom(alias);
   return await roomOf(session, localpartOf(alias) as Localpart, serverOf(alias));
 }

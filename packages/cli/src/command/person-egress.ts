@@ -21,7 +21,7 @@ export function useEgressOfPerson(env: Record<string, string | undefined>): void
   });
 }
 
-/** A file that cannot be read is a matter of the commands that are about this machine; they say so. */
+/** Commands about this machine report a file that cannot be read; this one ignores it. */
 function egressOfHost(env: Readonly<Record<string, string | undefined>>): EgressSettings {
   try {
     return readMachineConf(machineConfPath(env)) ?? noEgressSettings;

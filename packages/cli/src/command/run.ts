@@ -1,5 +1,5 @@
 /**
- * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 done, 1 it failed, 2 it was typed wrong
+ * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 success, 1 failure, 2 usage error
  * (docs/operations.md has the table).
  */
 

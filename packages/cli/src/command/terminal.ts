@@ -28,7 +28,7 @@ export type Style = {
   green(text: string): string;
 };
 
-/** Marks a colour of ours. Others cannot write it: they do not know it. */
+/** Marks a colour of ours. Random, so that untrusted text cannot contain it. */
 const seal = `<${crypto.randomUUID()}:`;
 const sealed = new RegExp(`${seal}(\\d+)>`, "gu");
 
@@ -136,7 +136,7 @@ function printTable(heading: readonly string[], rows: readonly (readonly string[
   for (const row of cells) write(1, `${line(row)}\n`);
 }
 
-/** Major device numbers of terminals: consoles, /dev/tty, and pseudo-terminals (devices.txt of the kernel). */
+/** Major device numbers of consoles, /dev/tty and pseudo-ttys (devices.txt of the kernel). */
 const isTerminalMajor = (major: number): boolean =>
   major === 4 || major === 5 || (major >= 136 && major <= 143);
 

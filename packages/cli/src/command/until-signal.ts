@@ -1,4 +1,4 @@
-/** Lets Ctrl-C end a wait instead of the process, once: whoever insists with a second one ends it at once. */
+/** The first Ctrl-C ends a wait; a second one ends the process. */
 export async function untilSignal<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();

@@ -102,7 +102,7 @@ describe("a build", () => {
 });
 
 function bringing(host: () => HostShell): void {
-  test("brings it once, and sends nothing when it is there", async () => {
+  test("sends a build once, and nothing when it is already there", async () => {
     const said: string[] = [];
     const options = { host: host(), facts: facts(), build, onProgress: (text: string) => said.push(text) };
     const brought = await bringPrograms(options);
@@ -116,7 +116,7 @@ function bringing(host: () => HostShell): void {
     expect(readdirSync(staging)).toEqual([]);
   });
 
-  test("goes on where a dropped connection stopped it", async () => {
+  test("resumes a transfer where the connection dropped", async () => {
     const cutOff = bringPrograms({ host: dropping(host(), 20_000_000), facts: facts(), build });
     await expect(cutOff).rejects.toThrow("the connection dropped");
     const whole = await bringPrograms({ host: host(), facts: facts(), build });
@@ -131,7 +131,7 @@ function bringing(host: () => HostShell): void {
 describe("bringing it to this machine", () => {
   bringing(() => localShell());
 
-  test("brings it anew when a file of it changed, or the part that arrived is damaged", async () => {
+  test("sends the build again when a file changed, or the part that arrived is damaged", async () => {
     const { path } = await bringPrograms({ host: localShell(), facts: facts(), build });
     appendFileSync(join(path, "bin", "bureau"), "# more\n");
     expect((await bringPrograms({ host: localShell(), facts: facts(), build })).sentBytes).toBeGreaterThan(0);
@@ -145,10 +145,10 @@ describe("bringing it to this machine", () => {
     expect(existsSync(part)).toBe(false);
   });
 
-  test("refuses a folder that somebody else prepared", async () => {
+  test("refuses a folder that another user made", async () => {
     symlinkSync(tmpdir(), join(staging, `bureau-deploy-${uid}-${id}`));
     const refused = bringPrograms({ host: localShell(), facts: facts(), build });
-    await expect(refused).rejects.toThrow("belongs to somebody else");
+    await expect(refused).rejects.toThrow("belongs to another user");
   });
 
   test("keeps others out of the folder that root will run programs from", async () => {
@@ -158,7 +158,7 @@ describe("bringing it to this machine", () => {
     expect(statSync(join(staging, `bureau-deploy-${uid}-${id}`)).mode & 0o777).toBe(0o700);
   });
 
-  test("says what the host said when it cannot write there", async () => {
+  test("quotes the host when it cannot write there", async () => {
     const nowhere = { ...facts(), STAGING: "/proc/nowhere" };
     const refused = bringPrograms({ host: localShell(), facts: nowhere, build });
     await expect(refused).rejects.toThrow("No such file or directory");

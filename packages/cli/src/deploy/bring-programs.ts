@@ -1,12 +1,12 @@
 /**
- * Brings the build to a host without Nix: one archive, streamed over ssh into a folder that only the one who logged in
- * may enter, since root will run what is in it. Cut off at any moment, the next run goes on: bytes that arrived are not
- * sent again, and a build that is whole is not sent at all. Nothing counts as whole but what has every SHA-256 right.
+ * Sends the build to a host without Nix: one archive, streamed over ssh into a folder that only the logged-in user may
+ * enter, since root will run its contents. After an interruption the next run resumes: it does not send bytes again that
+ * arrived, nor a complete build. A build is complete when the SHA-256 of every file matches.
  *
  * ```
- * <staging>/bureau-deploy-<uid>-<id>/<sha>.part     the archive as far as it has come
- *                                   /unpacking/     … being unpacked
- *                                   /<id>/          … whole: bin/, lib/, runtime/, build.json
+ * <staging>/bureau-deploy-<uid>-<id>/<sha>.part     the part of the archive that has arrived
+ *                                   /unpacking/     the build while it is unpacked
+ *                                   /<id>/          the complete build: bin/, lib/, runtime/, build.json
  * ```
  */
 import { createReadStream, mkdtempSync, rmSync } from "node:fs";
@@ -28,9 +28,9 @@ import {
 import type { HostFacts } from "./host-check.ts";
 
 export type Brought = {
-  /** Where the build lies on the host. */
+  /** The build's folder on the host. */
   readonly path: string;
-  /** Bytes that went over the wire; 0 when it was there. */
+  /** Bytes sent; 0 when the build was already there. */
   readonly sentBytes: number;
 };
 
@@ -41,7 +41,7 @@ const SEND_MS_MAX = 3_600_000;
 const FOREIGN = 8;
 const DAMAGED = 9;
 
-/** The folder on the host, and the build that comes into it: the scripts' first arguments. */
+/** The folder on the host, and the ID of the build in it: the scripts' first arguments. */
 type Place = readonly [folder: string, id: string];
 
 const shellStart = `
@@ -85,16 +85,16 @@ export type BringOptions = {
   readonly onProgress?: (text: string) => void;
 };
 
-/** @throws BureauError that says how far it came and what to do */
+/** @throws BureauError that names the failed part and the next command */
 export async function bringPrograms(options: BringOptions): Promise<Brought> {
   const { host, facts, build } = options;
   const id = readHostEnvironment(build).id;
   const files = buildFiles(build, facts.ARCH);
-  // Named by user: who logs in as somebody else finds a folder of their own.
+  // The name contains the user ID, so that each user has a folder.
   const folder = `${facts.STAGING}/bureau-deploy-${facts.UID}-${id}`;
   const place: Place = [folder, id];
   const path = `${folder}/${id}`;
-  options.onProgress?.("looking at what is there");
+  options.onProgress?.("checking what is there");
   const present = await lookAt(host, place, await checksums(files));
   if (present === "whole") return { path, sentBytes: 0 };
   const sentBytes = await transfer(options, files, place, present);
@@ -102,7 +102,7 @@ export async function bringPrograms(options: BringOptions): Promise<Brought> {
   return { path, sentBytes };
 }
 
-/** Removes what {@link bringPrograms} left, now and in earlier deploys, of this build and of others. */
+/** Removes the files that {@link bringPrograms} left in this deploy and earlier ones, of any build. */
 export async function removeStaging(host: HostShell, staging: string): Promise<void> {
   const script =
     'for dir in "$0"/bureau-deploy-*; do [ -L "$dir" ] || [ ! -O "$dir" ] || rm -rf "$dir"; done';
@@ -111,7 +111,7 @@ export async function removeStaging(host: HostShell, staging: string): Promise<v
   });
 }
 
-/** Sends and unpacks; an archive that arrived damaged is sent once more, from its beginning. */
+/** Sends and unpacks. A damaged archive is sent once more, from its beginning. */
 async function transfer(
   { host, facts, onProgress }: BringOptions,
   files: readonly BuildFile[],
@@ -160,8 +160,8 @@ async function lookAt(
   });
   const [folder] = place;
   if (ran.code === FOREIGN)
-    throw new BureauError("conflict", `"${folder}" on ${host.name} belongs to somebody else`, {
-      hint: "find out whose it is, remove it there, and deploy again",
+    throw new BureauError("conflict", `"${folder}" on ${host.name} belongs to another user`, {
+      hint: `check its owner (ls -ld ${folder}), remove it there, and deploy again`,
     });
   if (ran.code !== 0)
     throw new BureauError(
@@ -198,7 +198,7 @@ async function send(
   await runOrThrow(host, "write the programs", ["sh", "-c", `umask 077; ${write}`, to.path], {
     stdin: input(),
     timeoutMs: SEND_MS_MAX,
-    hint: "make room there if it is full; deploying again goes on where this stopped",
+    hint: "free some space there if the disk is full; deploying again resumes the transfer",
   });
   return archive.bytes - to.from;
 }
@@ -213,14 +213,14 @@ async function unpack(host: HostShell, args: readonly string[], last: boolean): 
     ran.code === DAMAGED
       ? `The programs arrived damaged on ${host.name}, twice`
       : `Cannot unpack the programs on ${host.name}: exit code ${ran.code}${quote(ran)}`,
-    { hint: "see that its disk is neither full nor failing, and deploy again" },
+    { hint: "check that its disk is neither full nor failing, and deploy again" },
   );
 }
 
-/** A processor without what the runtime was compiled for, or a kernel that forbids it, shows here and not at boot. */
+/** Finds out now, and not at boot, that the processor lacks instructions of the runtime, or that the kernel forbids it. */
 async function proveItRuns(host: HostShell, path: string): Promise<void> {
   await runOrThrow(host, "run Bureau's programs", [`${path}/bin/bureau`, "version"], {
     timeoutMs: WORK_MS_MAX,
-    hint: "an illegal instruction means that its processor is older than x86-64-v2 (SSE 4.2), or that a virtual processor hides it: configure the host's own CPU model",
+    hint: "an illegal instruction means that the processor is older than x86-64-v2 (SSE 4.2), or that the virtual machine hides it: configure the CPU model of the host",
   });
 }

@@ -1,7 +1,6 @@
 /**
- * The build this command runs from, made ready to be sent to a host: its files with their SHA-256s, and one archive of
- * them. The same build always makes the same archive, byte for byte, so that a transfer that was cut off goes on where
- * it stopped.
+ * The build that this command runs from, ready to be sent to a host: its files with their SHA-256s, and one archive of
+ * them. The same build always gives the same archive, byte for byte, so that an interrupted transfer can resume.
  *
  * The bundles run on any architecture; only the runtime is replaced for another one.
  */
@@ -35,7 +34,7 @@ export type BuildArchive = { readonly path: string; readonly bytes: number; read
 /** Names of files of a build are put into a shell script and a checksum list as they stand. */
 const pathForm = /^[A-Za-z0-9_][A-Za-z0-9_./@+-]*$/u;
 const RUNTIME = "runtime/bun";
-/** What Nix puts into every environment, and only Nix reads. */
+/** Nix writes this into every environment. Only Nix reads it. */
 const NIX_LEFTOVER = "manifest.nix";
 const BLOCK = 512;
 /** A ustar header has this much for a path (POSIX pax, "ustar Interchange Format"). */
@@ -68,7 +67,7 @@ export function buildFiles(build: string, machine: string): BuildFile[] {
   const walk = (folder: string): string[] =>
     readdirSync(folder).flatMap((name) => {
       const path = join(folder, name);
-      // A host environment in the Nix store is made of links: what they lead to is sent.
+      // A build in the Nix store is made of links: their targets are sent.
       return statSync(path).isDirectory() ? walk(path) : name === NIX_LEFTOVER ? [] : [path];
     });
   return walk(root)

@@ -14,18 +14,18 @@ export type DeployRequest = {
   readonly typedTarget: string;
   /** ssh's, `KEY=VALUE`. */
   readonly sshOptions: readonly string[];
-  /** As the new machine will reach it, without a slash at its end. */
+  /** As the new machine reaches it, without a slash at its end. */
   readonly homeserver: string;
   readonly serverName: ServerName;
   readonly fleet: FleetLocalpart;
-  /** What `--machine-name` says; otherwise the host's own name. */
+  /** From `--machine-name`; undefined for the host name. */
   readonly machineName: string | undefined;
   readonly operator: string | undefined;
   readonly nix: "use" | "install" | "avoid";
   readonly dryRun: boolean;
-  /** The build that is brought: the one this command runs from. */
+  /** The build to send: the one that this command runs from. */
   readonly build: string;
-  /** The command that does the same again. */
+  /** The command to run the same deploy again. */
   readonly again: string;
 };
 
@@ -42,7 +42,7 @@ export function refuseLoopback(homeserver: string): void {
   );
 }
 
-/** Where deploys keep what they must not lose: one-time passwords of machines that have not joined yet. */
+/** Where deploys store the one-time passwords of machines that have not joined yet. */
 export function deployStateDir(env: Env): string {
   return join(userFolder("XDG_STATE_HOME", join(".local", "state"), env), "bureau", "deploy");
 }

@@ -1,10 +1,10 @@
 /**
- * Makes a host a machine of the fleet, from here, in one go: look at it, give it its place, bring the programs, run
- * doctor there, see it live.
+ * Makes a host a machine of the fleet, in one command: check the host, provision the machine, send the programs, run
+ * doctor there, wait for a heartbeat.
  *
- * Every step asks first what is there already, on the host and in the rooms, and nothing else is remembered but the
- * one-time password, which lies in a 0600 file until the machine has joined. So a deploy that was cut off anywhere goes
- * on when it is run again, and one that is complete finds everything in place.
+ * Every step first reads the state of the host and of the rooms. Only the one-time password is stored, in a 0600 file,
+ * until the machine has joined. So an interrupted deploy continues when it is run again, and a complete one changes
+ * nothing.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -49,7 +49,7 @@ export type Deployed = {
   readonly plan?: readonly string[];
 };
 
-/** What the check found, and what follows from it. */
+/** The result of the check. */
 type Situation = {
   readonly host: HostShell;
   readonly facts: HostFacts;
@@ -71,7 +71,7 @@ type Context = {
 const JOURNAL_MS_MAX = 20_000;
 const JOURNAL_LINES = 12;
 
-/** @throws BureauError that names the step, with the host's own words, and the command that goes on */
+/** @throws BureauError that names the step, quotes the host, and has the command to continue as its hint */
 export async function deploy(
   operator: AdminChoice,
   request: DeployRequest,
@@ -112,12 +112,12 @@ const connect = ({ request, signal, steps }: Context): Promise<HostShell> =>
     { quiet: request.target.kind === "ssh" && isInteractive() },
   );
 
-/** Looks at the host and at the fleet. @throws BureauError with everything that is in the way, at once */
+/** Checks the host and the fleet. @throws BureauError that lists every problem at once */
 const look = ({ operator, request, steps }: Context, host: HostShell): Promise<Situation> =>
   steps.run("check", `Checking ${host.name}`, async (update) => {
     const facts = await checkHost(host, request.homeserver);
     const machine = machineNamed(request, facts);
-    update("looking at the fleet");
+    update("reading the fleet");
     const listed = await findMachine(openSession(operator), machine);
     const keeps = facts.INSTALLED !== "" && (listed !== undefined || isThisBuild(request, facts));
     const needed = keeps ? 0 : buildBytes(request, facts);
@@ -134,7 +134,7 @@ const look = ({ operator, request, steps }: Context, host: HostShell): Promise<S
         `${host.name} cannot become a machine yet:\n${problems
           .map(({ what, remedy }) => `  ${what}\n    → ${remedy}`)
           .join("\n")}`,
-        { hint: "put right what is named" },
+        { hint: "fix these problems, then deploy again" },
       );
     if (listed === undefined) administratorCredentials(operator);
     else if (facts.conf.get("BUREAU_MACHINE_NAME") !== machine) throw nameIsTaken(machine, listed);
@@ -146,9 +146,9 @@ const look = ({ operator, request, steps }: Context, host: HostShell): Promise<S
 function nameIsTaken(machine: MachineLocalpart, listed: ListedMachine): BureauError {
   return new BureauError(
     "conflict",
-    `"${machine}" has joined already, and not from this host but from "${listed.hostname ?? "another"}"`,
+    `The name "${machine}" is in use: the host "${listed.hostname ?? "unknown"}" has joined under it`,
     {
-      hint: `choose another name with --machine-name, or take that one out first: bureau machine decommission ${machine}`,
+      hint: `choose another name with --machine-name, or remove that machine first: bureau machine decommission ${machine}`,
     },
   );
 }
@@ -156,14 +156,14 @@ function nameIsTaken(machine: MachineLocalpart, listed: ListedMachine): BureauEr
 const isThisBuild = ({ build }: DeployRequest, facts: HostFacts): boolean =>
   facts.BUILD === sha256(manifestOf(build));
 
-/** What was asked for, else what the host is already, else the host's own name. */
+/** The requested name, else the name that the host has already joined under, else the host name. */
 function machineNamed({ machineName, fleet }: DeployRequest, facts: HostFacts): MachineLocalpart {
   const installed = facts.conf.get("BUREAU_MACHINE_NAME");
   const typed = machineName ?? installed ?? machineNameFrom(facts.HOSTNAME);
   return typed.includes("/") ? parseMachine(typed) : machineLocalpart(fleet, typed);
 }
 
-/** 0 for an architecture that there is no build for: that is a problem of its own. */
+/** 0 for an architecture without a build, which is reported as a problem of its own. */
 function buildBytes({ build, target }: DeployRequest, facts: HostFacts): number {
   if (target.kind === "local" || !runtimesOf(build).has(facts.ARCH)) return 0;
   return buildFiles(build, facts.ARCH).reduce((sum, { bytes }) => sum + bytes, 0);
@@ -180,14 +180,14 @@ function planOf({ request }: Context, { facts, machine, listed, installed, host 
     ...(installed !== undefined || request.target.kind === "local"
       ? []
       : [
-          `bring the programs to ${host.name}${nix.length > 0 || facts.NIX !== "" ? ", by nix copy if it can be" : ""}`,
+          `send the programs to ${host.name}${nix.length > 0 || facts.NIX !== "" ? ", by nix copy if it can be" : ""}`,
         ]),
     `there, as root: bureau machine doctor --fix (bureau machine doctor ${request.target.kind === "local" ? "" : "ssh://… "}--fix --dry-run shows what it changes)`,
     "wait for the machine's heartbeat",
   ];
 }
 
-/** Only who must type a password sees this as a step. */
+/** Shown as a step only when a password must be typed. */
 function rootOn({ steps }: Context, { host, facts }: Situation): Promise<Root> {
   const become = (): Promise<Root> =>
     becomeRoot(host, facts.PRIVILEGE, () => askPassword(`${facts.USER} on ${host.name}, for sudo`));
@@ -209,7 +209,7 @@ const provision = (
   { facts, machine, listed, host }: Situation,
   root: Root,
 ) =>
-  steps.run("provision", `Giving ${machine} its place in the fleet`, async () => {
+  steps.run("provision", `Provisioning ${machine}`, async () => {
     const folder = deployStateDir(operator.env);
     const file = join(folder, `${machine.replaceAll("/", "+")}.json`);
     if (listed !== undefined) {
@@ -238,21 +238,21 @@ const provisioned = {
   reissued: "has a new one-time password",
 } as const;
 
-/** Where the build lies there; it is brought unless it is there. */
+/** The build's path on the host; sends the build unless it is there. */
 async function bring(context: Context, situation: Situation, root: Root): Promise<string> {
   const { request, steps } = context;
   const there = situation.installed ?? (request.target.kind === "local" ? request.build : undefined);
   if (there !== undefined) {
     const isOther = situation.installed !== undefined && !isThisBuild(request, situation.facts);
     const detail = `are there${isOther ? ", of another build: bureau machine upgrade changes it" : ""}`;
-    return steps.run("programs", "Looking for the programs", async () => ({
+    return steps.run("programs", "Checking the programs", async () => ({
       value: there,
       detail,
       skipped: true,
     }));
   }
   const nix = await readyNix(context, situation, root);
-  return steps.run("programs", `Bringing the programs to ${situation.host.name}`, async (update) => {
+  return steps.run("programs", `Sending the programs to ${situation.host.name}`, async (update) => {
     const copied = nix === "" ? undefined : await copyByNix(context, situation, nix, update);
     if (copied !== undefined) return { value: copied, detail: copied };
     const { path, sentBytes } = await bringPrograms({
@@ -279,14 +279,14 @@ async function readyNix(
     await installNix(host, root, facts, update);
     const value = (await checkHost(host, request.homeserver)).NIX;
     if (value === "")
-      throw new BureauError("failed", `Nix was installed on ${host.name}, and there is still no nix-store`, {
-        hint: "log in there and see, or deploy with --no-nix",
+      throw new BureauError("failed", `Nix was installed on ${host.name}, but it has no nix-store`, {
+        hint: "log in there and check, or deploy with --no-nix",
       });
     return { value, detail: value };
   });
 }
 
-/** The store path there; undefined where the way by Nix cannot be gone, which the archive makes up for. */
+/** The store path there; undefined when Nix cannot copy it, and an archive is sent instead. */
 async function copyByNix(
   { operator, request, signal }: Context,
   { host, facts }: Situation,
@@ -305,7 +305,7 @@ async function copyByNix(
     return path;
   } catch (error) {
     if (signal.aborted || !(error instanceof BureauError)) throw error;
-    operator.terminal.say(`\n  nix copy did not work, so an archive is sent instead: ${error.message}`);
+    operator.terminal.say(`\n  nix copy failed; sending an archive instead: ${error.message}`);
     return undefined;
   }
 }
@@ -335,8 +335,7 @@ const repair = (
       onLine: update,
     });
     const changes = value.changes.length;
-    const made =
-      changes === 0 ? "nothing had to be changed" : `${changes} ${changes === 1 ? "change" : "changes"}`;
+    const made = changes === 0 ? "no changes needed" : `${changes} ${changes === 1 ? "change" : "changes"}`;
     return {
       value,
       detail: `${value.checks.length} checks, ${made}`,
@@ -361,13 +360,13 @@ const seeItLive = (
       return { value: { lastSeen: found.last_seen }, detail: `lives, last seen ${found.last_seen}` };
     } catch (error) {
       if (!(error instanceof BureauError) || error.code !== "timeout") throw error;
-      throw new BureauError("timeout", `${error.message}. The journal there says:\n${await journal(root)}`, {
-        hint: `see what is wrong there: bureau machine doctor ${host.name === "this machine" ? "" : `ssh://${host.name}`}`,
+      throw new BureauError("timeout", `${error.message}. Its journal:\n${await journal(root)}`, {
+        hint: `check it: bureau machine doctor ${host.name === "this machine" ? "" : `ssh://${host.name}`}`,
       });
     }
   });
 
-/** The last words of launcher and daemon there. */
+/** The last log lines of launcher and daemon there. */
 async function journal(root: Root): Promise<string> {
   const units = ["bureau-launcher.service", "bureau-daemon.service"].flatMap((unit) => ["-u", unit]);
   const argv = ["journalctl", "--no-pager", "-o", "cat", "-n", String(JOURNAL_LINES), ...units];
@@ -380,7 +379,7 @@ async function journal(root: Root): Promise<string> {
 
 const LogLineSchema = v.object({ program: v.string(), message: v.string() });
 
-/** What a line of our programs' log says; any other line as it is. */
+/** The message in a log line of our programs; any other line unchanged. */
 function messageOfLogLine(line: string): string {
   if (!line.startsWith("{")) return line;
   try {
@@ -391,7 +390,7 @@ function messageOfLogLine(line: string): string {
   }
 }
 
-/** What was only needed on the way, also by a deploy that was cut off before it came here. */
+/** Removes temporary files, also those of interrupted deploys. */
 async function tidy(
   { request, steps }: Context,
   { host, facts }: Situation,
@@ -399,8 +398,8 @@ async function tidy(
 ): Promise<void> {
   if (bootstrapFile !== undefined) removeDurably(bootstrapFile);
   if (request.target.kind === "local" || facts.STAGING === "") return;
-  await steps.run("tidy", `Removing what was only needed on the way from ${host.name}`, async () => {
+  await steps.run("tidy", `Removing temporary files from ${host.name}`, async () => {
     await removeStaging(host, facts.STAGING);
-    return { value: undefined, detail: "nothing is left in between" };
+    return { value: undefined, detail: "none left" };
   });
 }

@@ -1,6 +1,6 @@
 /**
- * What a host is, found out before anything on it is changed: one POSIX shell script sent over standard input, since
- * nothing of ours is there yet. It prints `KEY=VALUE` lines behind a marker, because a login may print anything first.
+ * Reads the facts about a host before anything on it is changed: one POSIX shell script, sent over standard input, since
+ * Bureau is not installed there yet. It prints `KEY=VALUE` lines after a marker, because a login may print text first.
  */
 import { BureauError } from "@bureau/kit/errors";
 import { systemHost } from "@bureau/os/layout";
@@ -11,7 +11,7 @@ import { type HostShell, quote } from "../remote/host-shell.ts";
 const BEGIN = "bureau-host-check";
 const END = "bureau-host-check-done";
 const CHECK_MS_MAX = 60_000;
-/** What one request from the host to the homeserver may take, in seconds. */
+/** Limit of one request from the host to the homeserver, in seconds. */
 const HOMESERVER_SECONDS_MAX = 8;
 
 /**
@@ -22,7 +22,7 @@ const script = `
 say() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr -d '\\r' | head -n 1)"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 free_kb() { df -Pk "$1" 2>/dev/null | tail -n 1 | awk '{print $4}'; }
-# Empty where the file system has as many as it takes, or df cannot say.
+# Empty where the file system has no limit, or df cannot tell.
 free_inodes() { df -Pi "$1" 2>/dev/null | tail -n 1 | awk '$2 + 0 > 0 && $4 ~ /^[0-9]+$/ {print $4}'; }
 libc() {
   getconf GNU_LIBC_VERSION 2>/dev/null && return
@@ -35,7 +35,7 @@ privilege() {
   else echo sudo-password
   fi
 }
-# Only root can change what lies there; the link itself belongs to the system user.
+# Only root can change these folders; the link itself belongs to the system user.
 installed() {
   real=$(readlink -f ${systemHost.currentPrograms} 2>/dev/null)
   case $real in
@@ -44,24 +44,26 @@ installed() {
 }
 staging() {
   for base in /var/tmp "$HOME"; do
-    # What another user has put in the way is not used.
+    # A folder that holds such a file of another user is not used.
     taken=$(find "$base" -maxdepth 1 -name "bureau-deploy-$(id -u)-*" ! -user "$(id -u)" 2>/dev/null)
     [ -z "$taken" ] || continue
-    probe=$(mktemp "$base/.bureau-probe-XXXXXX" 2>/dev/null) || continue
-    printf '#!/bin/sh\\nexit 0\\n' >"$probe"
-    chmod 700 "$probe"
-    "$probe" 2>/dev/null && { rm -f "$probe"; echo "$base"; return; }
-    rm -f "$probe"
+    trial=$(mktemp "$base/.bureau-trial-XXXXXX" 2>/dev/null) || continue
+    printf '#!/bin/sh\\nexit 0\\n' >"$trial"
+    chmod 700 "$trial"
+    "$trial" 2>/dev/null && { rm -f "$trial"; echo "$base"; return; }
+    rm -f "$trial"
   done
 }
-homeserver() {
+# Sets homeserver to ok, unreachable or unknown, and error to the program's message.
+check_homeserver() {
+  homeserver=ok error=
   if has curl; then
-    said=$(curl -fsS --max-time ${HOMESERVER_SECONDS_MAX} -o /dev/null "$1/_matrix/client/versions" 2>&1) && echo ok || echo "fail: $said"
+    error=$(curl -fsS --max-time ${HOMESERVER_SECONDS_MAX} -o /dev/null "$1/_matrix/client/versions" 2>&1) || homeserver=unreachable
   elif has wget; then
-    said=$(wget -q -T ${HOMESERVER_SECONDS_MAX} -t 1 -O /dev/null "$1/_matrix/client/versions" 2>&1) && echo ok || echo "fail: wget: $said"
+    error=$(wget -q -T ${HOMESERVER_SECONDS_MAX} -t 1 -O /dev/null "$1/_matrix/client/versions" 2>&1) || homeserver=unreachable error="wget: $error"
   elif has bash && has timeout; then
-    said=$(timeout ${HOMESERVER_SECONDS_MAX} bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$2" "$3" 2>&1) && echo ok || echo "fail: \${said:-no answer}"
-  else echo unknown
+    error=$(timeout ${HOMESERVER_SECONDS_MAX} bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$2" "$3" 2>&1) || homeserver=unreachable error=\${error:-no answer}
+  else homeserver=unknown
   fi
 }
 check() {
@@ -85,7 +87,9 @@ check() {
   say INSTALLED "$(installed)"
   say BUILD "$(sha256sum "$(installed)/build.json" 2>/dev/null | cut -c 1-64)"
   [ -r ${systemHost.machineConf} ] && sed -n 's/^\\(BUREAU_[A-Z_]*=.*\\)/CONF=\\1/p' ${systemHost.machineConf}
-  say HOMESERVER "$(homeserver "$@")"
+  check_homeserver "$@"
+  say HOMESERVER "$homeserver"
+  say HOMESERVER_ERROR "$error"
   echo ${END}
 }
 check "$@" </dev/null
@@ -121,7 +125,10 @@ const FactsSchema = v.object({
   /** The build that is installed, if it runs, and the SHA-256 of its manifest; empty when there is none. */
   INSTALLED: v.string(),
   BUILD: v.string(),
-  HOMESERVER: v.string(),
+  /** `unknown` when the host has no program to ask with. */
+  HOMESERVER: v.picklist(["ok", "unreachable", "unknown"]),
+  /** The message of that program; empty when it had none. */
+  HOMESERVER_ERROR: v.string(),
   PACKAGES: v.optional(v.string(), ""),
 });
 
@@ -132,7 +139,7 @@ export type HostFacts = v.InferOutput<typeof FactsSchema> & {
   readonly conf: ReadonlyMap<string, string>;
 };
 
-/** Looks; changes nothing. @throws BureauError when the host cannot run even that */
+/** Changes nothing on the host. @throws BureauError when the host cannot run the script */
 export async function checkHost(host: HostShell, homeserver: string): Promise<HostFacts> {
   const url = new URL(homeserver);
   const port = url.port || (url.protocol === "https:" ? "443" : "80");

@@ -1,6 +1,4 @@
-/**
- * Whether a host can become a machine: every reason why not, at once, each with what to do about it. Pure.
- */
+/** Whether a host can become a machine: all problems at once, each with its remedy. Pure. */
 import { systemHost } from "@bureau/os/layout";
 import type { MachineLocalpart } from "@bureau/schema/refs";
 import type { HostFacts } from "./host-check.ts";
@@ -11,9 +9,9 @@ export type Problem = { readonly what: string; readonly remedy: string };
  * The newest symbol version that the shipped runtime asks of glibc (`objdump -T runtime/bun`: GLIBC_2.17, which is also
  * where glibc for arm64 begins).
  */
-export const GLIBC_LEAST = [2, 17] as const;
+const GLIBC_LEAST = [2, 17] as const;
 /** The first with `LoadCredentialEncrypted=`, which guards the machine's key. */
-export const SYSTEMD_LEAST = 250;
+const SYSTEMD_LEAST = 250;
 /** Beside the programs: keys, logs, a first workspace. */
 const SPARE_BYTES = 100 << 20;
 /** Files beside the programs, which are few: states, logs, what a first workspace holds. */
@@ -27,11 +25,11 @@ export const architectures: Readonly<Record<string, string>> = { x86_64: "x64", 
 export type Wanted = {
   readonly homeserver: string;
   readonly machine: MachineLocalpart;
-  /** Bytes of the unpacked build; 0 when none has to be brought. */
+  /** Bytes of the unpacked build; 0 when none has to be sent. */
   readonly buildBytes: number;
-  /** Architectures a build is at hand for, as `uname -m` names them. */
+  /** Architectures with a build here, as `uname -m` names them. */
   readonly builds: readonly string[];
-  /** A person is there to be asked for sudo's password. */
+  /** A person can be asked for sudo's password. */
   readonly interactive: boolean;
 };
 
@@ -59,7 +57,7 @@ function platformProblems(facts: HostFacts, wanted: Wanted): Problem[] {
     });
   else if (!wanted.builds.includes(facts.ARCH))
     found.push({
-      what: `it is ${facts.ARCH}, and the runtime for that is not at hand here`,
+      what: `it is ${facts.ARCH}, and the runtime for that is not installed here`,
       remedy: `install it beside this one, then deploy again: npm install --no-save --force @oven/bun-linux-${arch}@${Bun.version}`,
     });
   const libc = glibcProblem(facts.LIBC);
@@ -107,7 +105,7 @@ function privilegeProblems({ PRIVILEGE, USER }: HostFacts, wanted: Wanted): Prob
   if (PRIVILEGE === "sudo-password" && !wanted.interactive)
     return [
       {
-        what: `sudo asks "${USER}" for a password there, and nobody is here to type it`,
+        what: `sudo asks "${USER}" for a password there, and this command has no terminal to ask for it`,
         remedy: `run this in a terminal, deploy to ssh://root@…, or allow it: ${USER} ALL=(ALL) NOPASSWD: ALL in /etc/sudoers.d`,
       },
     ];
@@ -119,8 +117,8 @@ function spaceProblems({ VAR_FREE_KB, VAR_FREE_INODES, STAGING }: HostFacts, wan
   const needed = wanted.buildBytes * COPIES + SPARE_BYTES;
   if (VAR_FREE_KB === undefined)
     found.push({
-      what: "the free space in /var cannot be found out",
-      remedy: "see what df -Pk /var says there",
+      what: "the free space in /var is unknown",
+      remedy: "check the output of df -Pk /var there",
     });
   else if (VAR_FREE_KB * 1024 < needed)
     found.push({
@@ -134,7 +132,7 @@ function spaceProblems({ VAR_FREE_KB, VAR_FREE_INODES, STAGING }: HostFacts, wan
     });
   if (STAGING === "" && wanted.buildBytes > 0)
     found.push({
-      what: "neither in /var/tmp nor in the home folder may a program be put and run",
+      what: "programs cannot run from /var/tmp, nor from the home folder",
       remedy: "mount one of them without noexec, or deploy as root",
     });
   return found;
@@ -148,14 +146,14 @@ function programProblems({ has }: HostFacts): Problem[] {
   ];
 }
 
-function homeserverProblems({ HOMESERVER }: HostFacts, wanted: Wanted): Problem[] {
-  if (!HOMESERVER.startsWith("fail")) return [];
-  const said = HOMESERVER.slice("fail: ".length).trim();
+function homeserverProblems({ HOMESERVER, HOMESERVER_ERROR }: HostFacts, wanted: Wanted): Problem[] {
+  if (HOMESERVER !== "unreachable") return [];
+  const said = HOMESERVER_ERROR.trim();
   return [
     {
       what: `it does not reach the homeserver ${wanted.homeserver}${said === "" ? "" : ` (${said})`}`,
       remedy:
-        "check name, firewall and certificate from there, or give the address it reaches with --homeserver",
+        "check name, firewall and certificate from there, or pass an address that it reaches with --homeserver",
     },
   ];
 }
@@ -165,8 +163,8 @@ function installationProblems({ conf }: HostFacts, wanted: Wanted): Problem[] {
   if (installed === undefined || installed === wanted.machine) return [];
   return [
     {
-      what: `it is a machine already: ${systemHost.machineConf} says "${installed}"`,
-      remedy: `deploy it under that name (--machine-name ${installed}), or take it out first: bureau machine decommission ${installed}`,
+      what: `it has joined a fleet already: ${systemHost.machineConf} says "${installed}"`,
+      remedy: `deploy it under that name (--machine-name ${installed}), or remove it first: bureau machine decommission ${installed}`,
     },
   ];
 }

@@ -1,6 +1,6 @@
 /**
- * Nix, where both ends have it: the build becomes a store path, named by its content, and `nix copy` brings what is
- * missing of it. A path that is named by its content needs no signature, so nobody has to be trusted for it.
+ * Sends a build with Nix, when both hosts have it: the build becomes a content-addressed store path, and `nix copy` sends
+ * the missing parts. A content-addressed path needs no signature, so no key has to be trusted.
  */
 
 import { realpathSync } from "node:fs";
@@ -24,7 +24,7 @@ const aptLimits = [
   "Acquire::https::Timeout=15",
 ].flatMap((option) => ["-o", option]);
 
-/** What each package manager types to install Nix. */
+/** The commands that install Nix, for each package manager. */
 const installers: Readonly<Record<string, readonly (readonly string[])[]>> = {
   "apt-get": [
     ["apt-get", ...aptLimits, "update"],
@@ -35,11 +35,11 @@ const installers: Readonly<Record<string, readonly (readonly string[])[]>> = {
   pacman: [["pacman", "-Sy", "--noconfirm", "nix"]],
 };
 
-/** What {@link installNix} would type; empty where it cannot. */
+/** The commands that {@link installNix} would run; empty without a known package manager. */
 export const nixInstaller = (facts: Pick<HostFacts, "PACKAGES">): readonly (readonly string[])[] =>
   installers[facts.PACKAGES] ?? [];
 
-/** Installs Nix with the host's own package manager. @throws BureauError that says how to go on without */
+/** Installs Nix with the host's own package manager. @throws BureauError with how to deploy without Nix */
 export async function installNix(
   host: HostShell,
   root: Root,
@@ -52,7 +52,7 @@ export async function installNix(
   if (commands.length === 0)
     throw new BureauError(
       "unsupported",
-      `Cannot install Nix on ${host.name}: its package manager is not known`,
+      `Cannot install Nix on ${host.name}: its package manager is unknown`,
       {
         hint,
       },
@@ -70,10 +70,10 @@ export async function installNix(
 export const canCopy = (shell: SshShell, target: SshTarget): boolean =>
   Bun.which("nix") !== null &&
   !target.host.includes("%") &&
-  // Nix takes the options apart at white space, whatever quotes are around it.
+  // Nix splits the options at white space, and ignores quotes.
   !shell.connectionOptions.some((option) => /\s/u.test(option));
 
-/** The build's path in this machine's store; added when it is not in it yet. */
+/** The build's path in this machine's store; adds it when it is missing. */
 export async function storePathOf(build: string, here: HostShell): Promise<string> {
   const real = realpathSync(build);
   if (isInStore(real)) return real;
@@ -92,7 +92,7 @@ export async function storePathOf(build: string, here: HostShell): Promise<strin
   return path;
 }
 
-/** Copies a store path with all it refers to. Returns nothing: afterwards it lies there under the same name. */
+/** Copies a store path and all that it refers to. It has the same path on the host. */
 export async function copyClosure(options: {
   readonly path: string;
   readonly target: SshTarget;
@@ -108,7 +108,7 @@ export async function copyClosure(options: {
   ];
   const { port: _, ...withoutPort } = target;
   const store = `${formatTarget(withoutPort)}?remote-program=${facts.NIX}`;
-  // Root may take what nobody signed; for anybody else only a path named by its content passes.
+  // Root may import unsigned paths; other users only content-addressed ones.
   const unsigned = facts.PRIVILEGE === "root" ? ["--no-check-sigs"] : [];
   await runOrThrow(
     options.here,

@@ -53,7 +53,7 @@ test("a password that sudo accepts goes before what the command reads, and into 
   expect(readFileSync(join(folder, "sudo.log"), "utf8")).not.toContain("right one");
 });
 
-test("whoever does not know the password is told so, and what else to do", async () => {
+test("a wrong password three times is an error with another way as its hint", async () => {
   const person = typing("a", "b", "c", "d");
   const refused = becomeRoot(host, "sudo-password", () => person.ask());
   await expect(refused).rejects.toThrow("sudo did not accept the password");
@@ -109,7 +109,7 @@ test("doctor gets the bootstrap on standard input alone, and its report is read 
   ]);
 });
 
-test("what doctor could not put right is shown with what it found, expected and advises", async () => {
+test("shows what doctor could not repair: what it found, expected and advises", async () => {
   const { report } = doctor(`
     printf '{"checks":[{"id":"a","status":"pass"},{"id":"launcher","status":"fail","found":"dead","expected":"active","fix":"look"}]}'
     exit 1`);
@@ -118,9 +118,9 @@ test("what doctor could not put right is shown with what it found, expected and 
   );
 });
 
-test("a doctor that says something else is quoted", async () => {
+test("quotes a doctor that prints something else", async () => {
   await expect(doctor(`echo "Illegal instruction" >&2; exit 132`).report).rejects.toThrow(
-    "exit code 132. It said:\n  │ Illegal instruction",
+    "exit code 132. Output:\n  │ Illegal instruction",
   );
   const failing = doctor(`printf '{"ok":false,"error":"no such flag","hint":"see --help"}'; exit 2`);
   await expect(failing.report).rejects.toThrow("exit code 2: no such flag");

@@ -1,7 +1,7 @@
 /**
- * Becoming root on a host. sudo's password, where it wants one, is asked for here and handed to sudo on standard input
- * in front of whatever its command reads, never in an argument and without a terminal on the other side. It is tried
- * alone first: a wrong one would make sudo read on, into what is meant for the command.
+ * Becoming root on a host. If sudo needs a password, this asks for it and passes it to sudo on standard input, before the
+ * input of the command; never in an argument, and without a terminal on the host. It is tried with a command without
+ * input first: with a wrong password, sudo would read the next line, which is the command's.
  */
 import { BureauError } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
@@ -19,7 +19,7 @@ const TRIES = 3;
 /** A shell's exit code for a program that is not there. */
 const NO_PROGRAM = 127;
 
-/** Which way there is to become root, for whoever has not run the whole check. */
+/** How to become root there, for commands that do not run the whole check of a host. */
 export async function privilegeOf(host: HostShell): Promise<HostFacts["PRIVILEGE"]> {
   const run = async (...argv: string[]): Promise<Ran> => host.run(argv, { timeoutMs: TRY_MS_MAX });
   if ((await run("id", "-u")).stdout.trim() === "0") return "root";
@@ -41,7 +41,7 @@ export async function becomeRoot(
   if (how === "sudo") return { run: (argv, options) => host.run(["sudo", "-n", "--", ...argv], options) };
   const password = await acceptedPassword(host, askPassword);
   return {
-    // -k: sudo asks although it may remember, so that the first line is always its own.
+    // -k: sudo always asks, so that the first line is always the password.
     run: (argv, options) =>
       host.run(["sudo", "-k", "-S", "-p", "", "--", ...argv], {
         ...options,
@@ -60,6 +60,6 @@ async function acceptedPassword(host: HostShell, askPassword: () => Promise<stri
     if (tried.code === 0) return password;
   }
   throw new BureauError("forbidden", `Cannot become root on ${host.name}: sudo did not accept the password`, {
-    hint: "see that sudo works for you there, or deploy to ssh://root@…",
+    hint: "check that sudo works for you there, or deploy to ssh://root@…",
   });
 }

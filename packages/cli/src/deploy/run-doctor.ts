@@ -1,6 +1,6 @@
 /**
- * `bureau machine doctor --fix` on the host: what really makes it a machine. The bootstrap, a one-time password, goes in
- * on standard input only. What it could not put right is shown with what it found, expected and advises.
+ * Runs `bureau machine doctor --fix` on the host, which makes it a machine. The bootstrap file, which holds a one-time
+ * password, is passed on standard input only. For each failing check, the error has what doctor found, expected and advises.
  */
 import { BureauError } from "@bureau/kit/errors";
 import * as v from "valibot";
@@ -23,7 +23,7 @@ const CheckSchema = v.object({
 const ReportSchema = v.object({
   checks: v.array(CheckSchema),
   changes: v.optional(v.array(v.unknown()), []),
-  /** What a repair came to grief with. */
+  /** The errors of repairs. */
   errors: v.optional(v.array(v.object({ id: text, what: text })), []),
 });
 const FailureSchema = v.object({ error: text, hint: text });
@@ -35,7 +35,7 @@ export type DoctorOptions = {
   readonly hostName: string;
   /** The folder of the build there that is run, and that becomes the installed one. */
   readonly build: string;
-  /** `--flag value`s that say which machine it is. */
+  /** `--flag value` pairs with the identity of the machine. */
   readonly flags: readonly string[];
   /** The bootstrap file's text; undefined when the machine has joined already. */
   readonly bootstrap: string | undefined;
@@ -88,11 +88,11 @@ function stillFailing(
   const more = bad.length > SHOWN_MAX ? [`  … and ${bad.length - SHOWN_MAX} more`] : [];
   const count = bad.length === 1 ? "One check still fails" : `${bad.length} checks still fail`;
   return new BureauError("failed", `${count} on ${hostName}:\n${[...lines, ...more].join("\n")}`, {
-    hint: "put right what is named, then deploy again",
+    hint: "fix these problems, then deploy again",
   });
 }
 
-/** The JSON a command printed; whatever a login printed before it is passed over. */
+/** The JSON that a command printed. Ignores text that a login printed before it. */
 function jsonOf(stdout: string): unknown {
   const start = /^\{/mu.exec(stdout)?.index ?? 0;
   try {

@@ -1,6 +1,5 @@
 /**
- * The steps of a deploy: each shown while it runs, timed, and named when it fails, so that a person knows how far it
- * came and a script can read it.
+ * The steps of a deploy. Each is shown while it runs, and timed. An error names the failed step.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, type ErrorCode, isBureauError, messageOf } from "@bureau/kit/errors";
@@ -16,7 +15,7 @@ export type StepResult = {
   readonly detail: string;
 };
 
-/** What a step says when it is over. */
+/** The result of a step, and what to show of it. */
 export type Outcome<T> = { readonly value: T; readonly detail: string; readonly skipped?: true };
 
 /** Characters of what a step is doing: a live line must not wrap. */
@@ -29,7 +28,7 @@ export class Steps {
   readonly #again: string;
   readonly #started: number;
 
-  /** `again` is the command that goes on after a failure. */
+  /** `again` is the command that continues after a failure. */
   constructor(options: { readonly terminal: Terminal; readonly clock: Clock; readonly again: string }) {
     this.#terminal = options.terminal;
     this.#clock = options.clock;
@@ -42,8 +41,8 @@ export class Steps {
   }
 
   /**
-   * Runs one. `quiet`: a person may be asked something meanwhile, so no line is drawn over it.
-   * @throws BureauError that names the step and hints at how to go on
+   * Runs one. `quiet`: draws no live line, because a person may be asked for a password meanwhile.
+   * @throws BureauError that names the step, and has the command to continue as its hint
    */
   async run<T>(
     name: string,
@@ -77,7 +76,7 @@ export class Steps {
     const code: ErrorCode = isBureauError(error) ? error.code : "invalid-input";
     const first = isBureauError(error) && error.hint !== "" ? `${error.hint}; then ` : "";
     return new BureauError(code, `The step "${name}" failed: ${messageOf(error)}`, {
-      hint: `${first}go on with: ${this.#again}`,
+      hint: `${first}continue with: ${this.#again}`,
     });
   }
 }

@@ -6,7 +6,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineLocalpart } from "@bureau/schema/refs";
 
-/** A heartbeat is written when the daemon starts, then every 30 s or more often; one may be lost, and 15 s are a slow homeserver's. */
+/** A heartbeat is written when the daemon starts, then at least every 30 s; allows for one lost heartbeat, and 15 s of a slow homeserver. */
 export const HEARTBEAT_MS_MAX = 75_000;
 const ASK_AGAIN_MS = 1_000;
 

@@ -1,4 +1,4 @@
-/** `bureau fleet cache`: where the machines of a fleet fetch store paths from. */
+/** `bureau fleet cache`: the Nix binary cache of a fleet's machines. */
 
 import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemHost } from "@bureau/os/layout";
@@ -19,20 +19,20 @@ import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 const flags = defineFlags({
   ...sessionFlags,
   ...jsonFlag,
-  url: { type: "string", value: "URL", summary: "Its address" },
+  url: { type: "string", value: "URL", summary: "Address of the cache" },
   "public-key": {
     type: "string",
     value: "NAME:BASE64",
     multiple: true,
-    summary: "A key whose signatures machines trust (instead of those before)",
+    summary: "A key whose signatures machines trust; replaces the previous keys",
   },
-  name: { type: "string", value: "NAME", summary: "Its own name for itself (Attic)" },
+  name: { type: "string", value: "NAME", summary: "Name of the cache on its server (Attic)" },
   "compose-template": {
     type: "string",
     value: "REF",
     summary: "Template that builds environments for it",
   },
-  "default-system": { type: "string", value: "SYSTEM", summary: "What environments are built for" },
+  "default-system": { type: "string", value: "SYSTEM", summary: "Platform that environments are built for" },
 });
 const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }]);
 type Asked = Invocation<typeof flags, typeof positionals>;
@@ -40,7 +40,7 @@ type Asked = Invocation<typeof flags, typeof positionals>;
 export const command = defineCommand({
   summary: "Show or set the Nix binary cache that the fleet's machines fetch from",
   details:
-    "Without flags it is shown. Doctor lets each machine's Nix ask it, and trust what its keys have signed.",
+    "Without flags, shows it. Doctor configures each machine's Nix to use the cache and to trust its keys.",
   positionals,
   flags,
   examples: [
@@ -69,11 +69,11 @@ async function run(invocation: Asked): Promise<void> {
   }
   if (after !== undefined)
     terminal.say(
-      `\n  → sudo ${systemHost.command} machine doctor --fix, on each machine, makes its Nix use and trust it`,
+      `\n  → sudo ${systemHost.command} machine doctor --fix, on each machine, configures its Nix to use and trust it`,
     );
 }
 
-/** What it is to be; undefined when it is only looked at. @throws UsageError */
+/** The new value; undefined when no flag changes it. @throws UsageError */
 function changed(invocation: Asked, before: FleetCache | undefined): FleetCache | undefined {
   const keys = invocation.flags["public-key"];
   const given = {

@@ -17,8 +17,8 @@ const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/flee
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Make the rooms of a fleet",
-  details: "The namespace must be set up. Run again it makes what is missing.",
+  summary: "Create the rooms of a fleet",
+  details: "The namespace must be set up. Run again, it creates what is missing.",
   positionals,
   flags,
   examples: ["bureau fleet create bureau/fleet/prod --invite @alice:bureau.local"],

@@ -1,4 +1,4 @@
-/** `bureau fleet use`: which fleet a person's commands are about, on a host that is itself no machine of one. */
+/** `bureau fleet use`: sets the default fleet of a person's commands, on a host that has not joined a fleet. */
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { roomOfFleet } from "@bureau/control/rooms/places";
@@ -14,7 +14,7 @@ const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/flee
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Choose the fleet that commands without --fleet are about, on a host that is no machine of one",
+  summary: "Set the default fleet, on a host that has not joined a fleet",
   positionals,
   flags,
   examples: ["bureau fleet use bureau/fleet/prod"],
@@ -26,13 +26,17 @@ async function run(invocation: Asked): Promise<void> {
   const fleet = parseFleet(invocation.args.fleet);
   const here = thisMachine(invocation);
   if (here !== undefined)
-    throw new BureauError("conflict", `Commands here are about ${fleetOf(here)}: this host is ${here}`, {
-      hint: `--fleet ${fleet} for a single command`,
-    });
+    throw new BureauError(
+      "conflict",
+      `The default fleet on this host is ${fleetOf(here)}, because the host is ${here}`,
+      {
+        hint: `--fleet ${fleet} for a single command`,
+      },
+    );
   await roomOfFleet(openSession(invocation), fleet);
   const file = fleetFile(invocation);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   writeDurably(file, `${fleet}\n`, 0o600);
   if (invocation.flags.json) terminal.json({ fleet, file });
-  else terminal.say(`Commands without --fleet are about ${fleet}; that is kept in ${file}`);
+  else terminal.say(`The default fleet is ${fleet}; stored in ${file}`);
 }

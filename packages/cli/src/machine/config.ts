@@ -23,7 +23,7 @@ type Asked = Invocation<typeof flags, typeof positionals>;
 export const command = defineCommand({
   summary: "Show what cannot be read in a machine's configuration, and remove it",
   details:
-    "A field that cannot be read keeps the machine at its last good configuration. --repair removes such fields and\nassignments, and replaces an invalid list of assignments with the last valid list.",
+    "While a field cannot be read, the machine keeps its last good configuration. --repair removes such fields and\nassignments, and replaces an invalid list of assignments with the last valid list.",
   positionals,
   flags,
   examples: ["bureau machine config", "bureau machine config gpu-box --repair"],

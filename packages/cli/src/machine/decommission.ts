@@ -1,4 +1,4 @@
-/** `bureau machine decommission`: a machine stops what it runs and leaves the fleet. */
+/** `bureau machine decommission`: a machine stops its sandboxes and leaves the fleet. */
 
 import { decommissionMachine } from "@bureau/control/machines/decommission";
 import { parseDuration } from "@bureau/kit/duration";
@@ -18,9 +18,9 @@ const flags = defineFlags({
     type: "string",
     value: "DURATION",
     excludes: ["offline"],
-    summary: "What its agents have to end in, at most 10m (default: 60s)",
+    summary: "Time for its agents to stop, at most 10m (default: 60s)",
   },
-  offline: { type: "boolean", summary: "Do not ask the machine: it is off or lost" },
+  offline: { type: "boolean", summary: "Do not wait for the machine: it is off or lost" },
   force: {
     type: "boolean",
     excludes: ["offline"],
@@ -28,7 +28,7 @@ const flags = defineFlags({
   },
   "purge-agents": {
     type: "boolean",
-    summary: "Also close the accounts of its agents that no other machine runs, for good",
+    summary: "Also deactivate the accounts of its agents that no other machine runs; cannot be undone",
   },
 });
 const positionals = definePositionals([
@@ -37,9 +37,9 @@ const positionals = definePositionals([
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Let a machine stop what it runs, and take it out of the fleet",
+  summary: "Stop what a machine runs, and remove it from the fleet",
   details:
-    "The machine stops its agents with a grace, says so and leaves; then its state is cleared, it is taken out of its\nrooms, and its account is locked. Cut off and run again it goes on. A machine that does not answer in time stays in\nthe fleet, unless --force or --offline is given.",
+    "The machine stops its agents, each with a grace period, confirms, and leaves. Then the command clears its state,\nremoves it from its rooms and locks its account. After an interruption, run it again to continue. A machine that does\nnot answer in time stays in the fleet, unless --force or --offline is given.",
   positionals,
   flags,
   examples: [
@@ -76,7 +76,7 @@ function graceOf(invocation: Asked): number {
   if (seconds > DECOMMISSION_GRACE_SECONDS_MAX)
     throw new BureauError(
       "invalid-input",
-      `--grace "${typed}" is more than the ${DECOMMISSION_GRACE_SECONDS_MAX} s a machine gives its agents`,
+      `--grace "${typed}" is more than ${DECOMMISSION_GRACE_SECONDS_MAX} s, the maximum`,
     );
   return seconds;
 }

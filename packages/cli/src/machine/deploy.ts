@@ -1,4 +1,4 @@
-/** `bureau machine deploy`: another host, or this one, becomes a machine of the fleet. */
+/** `bureau machine deploy`: makes another host, or this one, a machine of the fleet. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
@@ -37,7 +37,7 @@ const flags = defineFlags({
   operator: {
     type: "string",
     value: "USER",
-    summary: "Who there may use Bureau without root (default: who logs in, unless root)",
+    summary: "User there who may use Bureau without root (default: the ssh user, unless root)",
   },
   "install-nix": {
     type: "boolean",
@@ -46,7 +46,7 @@ const flags = defineFlags({
   },
   "no-nix": {
     type: "boolean",
-    summary: "Bring the programs as an archive, also where there is Nix",
+    summary: "Send the programs as an archive, even if the host has Nix",
   },
   ...dryRunFlag,
 });
@@ -58,7 +58,7 @@ type Asked = Invocation<typeof flags, typeof positionals>;
 export const command = defineCommand({
   summary: "Make a host a machine of the fleet, over ssh",
   details:
-    "Checks the host, gives it its place in the fleet, brings the programs, runs doctor --fix there and waits for its\nheartbeat. Interrupted, it goes on when it is run again; run after success, it checks that everything is in place.",
+    "Checks the host, provisions the machine, sends the programs, runs doctor --fix there and waits for a heartbeat. After\nan interruption, run it again to continue. After success, running it again checks that everything is in place.",
   positionals,
   flags,
   examples: [
@@ -88,8 +88,8 @@ function readRequest(invocation: Asked): DeployRequest {
   if (typedServer !== undefined && typedServer !== serverName)
     throw new BureauError(
       "invalid-input",
-      `Your session is one of the server "${serverName}", not of "${typedServer}"`,
-      { hint: "leave --server-name away, or log in there: bureau login" },
+      `Your session is on the server "${serverName}", not on "${typedServer}"`,
+      { hint: "omit --server-name, or log in there: bureau login" },
     );
   const machineName = flags["machine-name"];
   const [install, avoid] = [flags["install-nix"], flags["no-nix"]];
@@ -124,14 +124,14 @@ function againCommand(invocation: Asked): string {
   return `${typedCommand()} ${shellLine(["machine", "deploy", invocation.args.target, ...flagWords(invocation.flags)])}`;
 }
 
-/** Two deploys to one host would undo each other's work. */
+/** Two deploys to one host at once would undo each other's changes. */
 function lockTarget(invocation: Asked): FileLock {
   const folder = deployStateDir(invocation.env);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const target = invocation.args.target;
   const lock = tryFileLock(join(folder, `${target.replace(/[^A-Za-z0-9.@_-]+/gu, "+")}.lock`));
   if (lock === undefined)
-    throw new BureauError("conflict", `Another bureau machine deploy ${target} is at work`, {
+    throw new BureauError("conflict", `Another bureau machine deploy ${target} is running`, {
       hint: "wait for it, or stop it",
     });
   return lock;

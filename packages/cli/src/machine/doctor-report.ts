@@ -1,4 +1,4 @@
-/** What a doctor found, as text for people and as JSON for everybody else. */
+/** The results of the doctor, as text for people and as JSON for programs. */
 
 import { adviceOn } from "@bureau/host/checks/advice";
 import {
@@ -25,7 +25,7 @@ export type DoctorJson = {
     readonly status: Status;
     readonly found: string;
     readonly expected: string;
-    /** What repairs it; null where nothing has to be. */
+    /** How to repair it; null when nothing is wrong. */
     readonly fix: string | null;
   }[];
   /** With `--fix`: what was done, or would be. */
@@ -103,10 +103,10 @@ export function printResults(
   const counts = [`${pass} pass`, `${warn} warn`, `${fail} fail`, `${skip} skipped`];
   if (fixed.size > 0) counts.unshift(`${fixed.size} fixed`);
   terminal.print(`\n${counts.join(", ")}`);
-  const mendable = results.filter(({ finding }) => (remedyOf(finding).actions ?? []).length > 0);
-  if (mendable.length > 0)
+  const fixable = results.filter(({ finding }) => (remedyOf(finding).actions ?? []).length > 0);
+  if (fixable.length > 0)
     terminal.print(
-      asTyped(`bureau machine doctor --fix can fix ${mendable.length}; --fix --dry-run shows how.`),
+      asTyped(`bureau machine doctor --fix can fix ${fixable.length}; --fix --dry-run shows how.`),
     );
   const hiddenOnes = results.filter(
     ({ finding }) => finding.status === "skip" && finding.because === "hidden",

@@ -1,6 +1,6 @@
 /**
- * What a doctor is about: which installation, which machine its flags say, who its operator is. Flags win over the
- * bootstrap file, which wins over what the host says already.
+ * What the doctor is about: the installation, the identity of the machine, its operator. Flags take precedence over the
+ * bootstrap file, and that over the host's machine.conf.
  */
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import type { Subject } from "@bureau/host/doctor/subject";
@@ -101,7 +101,7 @@ export function subjectOf(invocation: Asked): Subject {
   };
 }
 
-/** The rootless instance that is meant, by the same rule as everywhere (instance/installation.ts); else the system's. */
+/** The rootless instance to examine, by the same rule as in other commands (host/installation.ts); undefined for the system's. */
 function instanceOf(invocation: Asked, isBootstrapping: boolean): Instance | undefined {
   if (invocation.flags.system || isBootstrapping) return undefined;
   const named = invocation.flags.home !== undefined || (invocation.env["BUREAU_HOME"] ?? "") !== "";
@@ -110,7 +110,7 @@ function instanceOf(invocation: Asked, isBootstrapping: boolean): Instance | und
   return invocation.flags.home === undefined ? findInstance(layout) : requireInstance(layout);
 }
 
-/** Who should be able to operate this machine: whoever types, also behind sudo. */
+/** The user who becomes an operator of this machine: the caller, also behind sudo. */
 function operatorOf(invocation: Asked): string | undefined {
   const named = invocation.flags.operator ?? invocation.env["SUDO_USER"];
   if (named !== undefined && named !== "" && named !== "root") return named;
@@ -124,15 +124,15 @@ function currentUser(): string | undefined {
   return line?.split(":")[0] ?? process.env["USER"];
 }
 
-/** The file is removed once it has served: a machine that is one already can be looked at without. */
+/** The file is removed after the machine has joined; a machine that has joined can be checked without it. */
 function readBootstrap(invocation: Asked): string | undefined {
   const path = invocation.flags["bootstrap-file"];
   if (path === undefined) return undefined;
   const what = "the bootstrap file";
-  const hasServed =
+  const wasUsed =
     path !== "-" && existsSync(systemHost.machineConf) && readNamedIfPresent(path, what) === undefined;
-  if (!hasServed) return readNamed(path, what);
-  invocation.terminal.say(`There is no bootstrap file "${path}": looking at this machine without one.`);
+  if (!wasUsed) return readNamed(path, what);
+  invocation.terminal.say(`There is no bootstrap file "${path}": checking this machine without one.`);
   return undefined;
 }
 
@@ -165,7 +165,7 @@ function wantedConf(invocation: Asked, bootstrap: string | undefined): MachineCo
   );
   if (missing.length > 0)
     throw new UsageError(
-      `Which machine is this? ${missing.join(", ")} is missing`,
+      `The identity of this machine is incomplete: ${missing.join(", ")} is missing`,
       "bureau machine doctor --help",
     );
   const text = Object.entries(values)
@@ -186,7 +186,7 @@ function withEgress(conf: MachineConf, egress: ReturnType<typeof readEgress>): M
   return parseMachineConf(formatMachineConf({ ...conf, httpsProxy, noProxy, caCerts }), "the flags");
 }
 
-/** The host's current file; an unreadable one is written again. */
+/** The host's current file; undefined when it cannot be read, and is written again. */
 function keptConf(): MachineConf | undefined {
   try {
     return readMachineConf(systemHost.machineConf);
@@ -202,7 +202,7 @@ function parseBootstrap(text: string): v.InferOutput<typeof BootstrapSchema> {
   } catch (error) {
     throw new BureauError(
       "invalid-input",
-      "The bootstrap file is not one: it is not a JSON object with homeserver_url, server_name, machine_name and fleet_prefix",
+      "The bootstrap file is not valid: it is not a JSON object with homeserver_url, server_name, machine_name and fleet_prefix",
       { cause: error },
     );
   }

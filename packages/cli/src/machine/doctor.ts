@@ -1,4 +1,4 @@
-/** `bureau machine doctor`: looks at an installation, repairs it, undoes a repair, removes it. */
+/** `bureau machine doctor`: checks an installation, repairs it, undoes a repair, removes it. */
 import { rmSync } from "node:fs";
 import type { Check, CheckResult } from "@bureau/host/checks/check";
 import { checkTable } from "@bureau/host/checks/check-table";
@@ -83,7 +83,7 @@ type Asked = Invocation<typeof flags, typeof positionals>;
 export const command = defineCommand({
   summary: "Check a machine, repair it, or remove Bureau from it",
   details:
-    "Looks at accounts, folders, sockets, units, configuration, homeserver, services, versions, space and clock, and\nchanges nothing. --fix repairs what can be repaired and makes a bare machine one of the fleet; it shows its plan and\nasks for sudo once. Exit code: 0 nothing fails, 1 something does, 2 it could not do its work.",
+    "Checks accounts, folders, sockets, units, configuration, homeserver, services, versions, space and clock, and changes\nnothing. --fix repairs what it can, and makes a bare host a machine of the fleet; it shows its plan and asks for sudo\nonce. Exit code: 0 no check fails, 1 a check fails, 2 doctor could not run.",
   positionals,
   flags,
   examples: [
@@ -99,10 +99,10 @@ export const command = defineCommand({
 
 const exit = { ok: 0, failing: 1, interrupted: 3, signalled: 130 } as const;
 
-/** Exit code 0: nothing fails; 1: something does; 2: the doctor could not do its work; 130: it was interrupted. */
+/** Exit code 0: no check fails; 1: a check fails; 2: the doctor could not run; 130: it was interrupted. */
 async function run(invocation: Asked): Promise<number> {
   const elevated = invocation.flags.elevated;
-  // sudo keeps nothing of the environment that says how the person called us.
+  // sudo drops the environment variable that holds the command as the person typed it.
   const calledAs = invocation.flags["called-as"];
   if (elevated && calledAs !== undefined) process.env["BUREAU_COMMAND"] = calledAs;
   try {
@@ -255,7 +255,7 @@ function concluded({ terminal, flags }: Asked, code: number): number {
   return exit.signalled;
 }
 
-/** A bootstrap file that has served holds a password that is worth nothing any more. */
+/** After the machine has joined, the password in the bootstrap file is no longer valid. */
 function removeBootstrap(invocation: Asked): void {
   const path = invocation.flags["bootstrap-file"];
   if (path === undefined || path === "-") return;
@@ -263,12 +263,12 @@ function removeBootstrap(invocation: Asked): void {
     rmSync(path, { force: true });
   } catch (error) {
     invocation.terminal.say(
-      `The bootstrap file "${path}" has served and can be removed: ${messageOf(error)}`,
+      `Cannot remove the bootstrap file "${path}", which is no longer needed: ${messageOf(error)}`,
     );
   }
 }
 
-/** Nothing is done: either that was asked for, or there is nothing to do, or nothing that a doctor may do. */
+/** Shows the plan and changes nothing: for --dry-run, or when there is nothing to repair. */
 function showPlan(
   invocation: Asked,
   subject: Subject,
@@ -293,7 +293,7 @@ function showPlan(
     ({ check, finding }) => check.id === "machine-joined" && finding.status === "pass",
   );
   if (hasJoined && steps.length === 0 && subject.hasBootstrap === true && file !== "-")
-    terminal.say(`This machine has joined already: the bootstrap file "${file}" is not needed, remove it.`);
+    terminal.say(`This machine has joined already: the bootstrap file "${file}" is not needed; remove it.`);
   return exitCodeOf(results);
 }
 
@@ -309,7 +309,7 @@ async function undo(invocation: Asked): Promise<number> {
     else if (last === undefined) terminal.print("There is nothing to undo.");
     else
       terminal.print(
-        `Would put back, as before the fix of ${last.time}:\n${paths.map((path) => `  ${path}`).join("\n")}`,
+        `Would restore, as before the fix of ${last.time}:\n${paths.map((path) => `  ${path}`).join("\n")}`,
       );
     return exit.ok;
   }
@@ -318,15 +318,15 @@ async function undo(invocation: Asked): Promise<number> {
   if (json) terminal.json({ time, restored, skipped });
   else {
     terminal.print(
-      `Put back, as before the fix of ${time}:\n${restored.map((path) => `  ${path}`).join("\n")}`,
+      `Restored, as before the fix of ${time}:\n${restored.map((path) => `  ${path}`).join("\n")}`,
     );
-    if (skipped.length > 0) terminal.print("\nNot put back:");
+    if (skipped.length > 0) terminal.print("\nNot restored:");
     for (const { path, why } of skipped) terminal.print(`  ${path}: ${why}`);
   }
   return exit.ok;
 }
 
-/** The same command for the doctor that sudo runs; the bootstrap travels on standard input. */
+/** The arguments for the doctor that sudo runs. The bootstrap file is passed on standard input. */
 function elevatedArgs(invocation: Asked): string[] {
   const own = ["elevated", "called-as", "plan-shown", "system", "home", "bootstrap-file"];
   const args = ["machine", "doctor", "--system", ...flagWords(invocation.flags, own)];

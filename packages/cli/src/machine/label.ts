@@ -1,4 +1,4 @@
-/** `bureau machine label`: what operators say of a machine, for choosing among them. */
+/** `bureau machine label`: sets and shows labels, by which machines are selected. */
 
 import { configPlace } from "@bureau/control/machines/machine-config";
 import { roomOf } from "@bureau/control/rooms/places";
@@ -16,14 +16,14 @@ import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
 const positionals = definePositionals([
   { name: "machine", summary: "Its name in the fleet, or full localpart" },
-  { name: "label", summary: "KEY=VALUE, or KEY= to take it away", optional: true, rest: true },
+  { name: "label", summary: "KEY=VALUE, or KEY= to remove it", optional: true, rest: true },
 ]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Say what a machine is for or has, for choosing among machines",
+  summary: "Set or show the labels of a machine, by which commands select machines",
   details:
-    "Labels are KEY=VALUE; KEY= takes one away. Without any, shows those it has. They choose machines for\nbureau machine upgrade --label, and stay when the machine starts again.",
+    "Labels are KEY=VALUE; KEY= removes one. Without labels, shows those of the machine. They select machines for\nbureau rollout start --label, and persist across restarts of the machine.",
   positionals,
   flags,
   examples: ["bureau machine label gpu-box gpu=a100 ring=canary", "bureau machine label gpu-box ring="],

@@ -65,7 +65,7 @@ function memoryOf({ memory_used_mb: used, memory_mb: all }: ListedMachine): stri
   return all === undefined ? `${used} MB` : `${used} of ${all} MB`;
 }
 
-/** As the machine says in its config room, which not everybody who sees the fleet may read. */
+/** As the machine says in its config room, which not every member of the fleet's rooms may read. */
 async function versionOf(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -80,6 +80,6 @@ async function versionOf(
 
 function describe({ version, programs, state, step }: MachineVersion): string {
   const name = versionName(version, programs);
-  if (state === "upgrading") return `${name} (upgrading: ${step ?? "asked"})`;
+  if (state === "upgrading") return `${name} (upgrading: ${step ?? "requested"})`;
   return state === "failed" ? `${name} (last upgrade failed)` : name;
 }

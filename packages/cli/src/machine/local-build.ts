@@ -13,8 +13,8 @@ const LOG_RELAY = "bureau-log-relay";
 export function readTarget(typed: string): UpgradeTarget {
   const wanted = resolve(typed);
   if (!existsSync(wanted))
-    throw new BureauError("not-found", `There is no host environment "${wanted}" on this host`, {
-      hint: "build one, or say --on-machine when it lies on the machine only, or in the fleet's Nix cache",
+    throw new BureauError("not-found", `There is no build "${wanted}" on this host`, {
+      hint: "make one, or use --on-machine when it is on the machine only, or in the fleet's Nix cache",
     });
   const path = realpathSync(wanted);
   const { version, programs } = readOrRefuse(path);
@@ -59,6 +59,6 @@ function readOrRefuse(path: string): HostEnvironment {
 }
 
 const notOne = (path: string, why: string): BureauError =>
-  new BureauError("invalid-input", `"${path}" is not a host environment: ${why}`, {
+  new BureauError("invalid-input", `"${path}" is not a build of Bureau: ${why}`, {
     hint: "npm run -s build:host-env -- --print makes one and prints its path",
   });

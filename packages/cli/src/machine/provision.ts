@@ -1,4 +1,4 @@
-/** `bureau machine provision`: an account, rooms and a bootstrap file for a machine that is not there yet. */
+/** `bureau machine provision`: an account, rooms and a bootstrap file for a machine that has not joined yet. */
 import { resolve } from "node:path";
 import { bootstrapText } from "@bureau/control/machines/bootstrap";
 import { type Provisioned, provisionMachine } from "@bureau/control/machines/provision";
@@ -46,7 +46,7 @@ const flags = defineFlags({
   "machine-homeserver": {
     type: "string",
     value: "URL",
-    summary: "The homeserver's address as the machine sees it (default: as you do)",
+    summary: "The homeserver's address for the machine (default: the session's)",
   },
 });
 const positionals = definePositionals([
@@ -55,9 +55,9 @@ const positionals = definePositionals([
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Prepare a machine's place in the fleet, and the file it joins with",
+  summary: "Prepare a new machine: account, rooms, and the bootstrap file to join with",
   details:
-    "Makes an account with a one-time password, the machine's rooms and its invitations, and writes a bootstrap file\n(0600). Nothing is needed of the machine. Cut off and run again it goes on; a name whose machine has left, or never\ncame, gets a new password. The password is worth something until first boot replaces it, the machine is provisioned\nagain, or it is revoked: --expires only lets first boot refuse the file.",
+    "Creates an account with a one-time password, the machine's rooms and invitations, and writes a bootstrap file (0600).\nDoes not contact the machine. After an interruption, run it again to continue; for a machine that has left or never\njoined, it makes a new password. The password is valid until first boot replaces it, the machine is provisioned again,\nor it is revoked. --expires only lets first boot refuse the file.",
   positionals,
   flags,
   examples: [
@@ -80,7 +80,7 @@ async function run(invocation: Asked): Promise<void> {
   const machineHomeserver = machineAddress(invocation, session.homeserver, machine);
   const { registrationToken } = administratorCredentials(invocation);
   const expiresInMs = expires === undefined ? undefined : parseDuration(expires, "--expires");
-  if (expiresInMs === 0) throw new BureauError("invalid-input", "--expires must be longer than nothing");
+  if (expiresInMs === 0) throw new BureauError("invalid-input", "--expires must be more than 0");
   const made = await runStep(
     terminal,
     `Provisioning ${machine}`,
@@ -101,21 +101,21 @@ async function run(invocation: Asked): Promise<void> {
   else present(invocation, machine, made, file);
 }
 
-/** How the machine itself reaches the homeserver. @throws UsageError when ours is a socket that it does not have */
+/** The homeserver's address for the machine. @throws UsageError when ours is a socket of this host */
 function machineAddress(invocation: Asked, ours: string, machine: MachineLocalpart): string {
   const typed = parseAddress(invocation.flags["machine-homeserver"], "--machine-homeserver");
   if (typed !== undefined) return typed;
   if (socketOf(ours) === undefined || isHere(invocation, machine)) return ours;
   throw new UsageError(
-    `Cannot tell how "${machine}" reaches the homeserver: it answers only on a socket of this host`,
+    `Cannot tell how "${machine}" reaches the homeserver, which answers only on a socket of this host`,
     "bureau up --listen HOST:PORT, then --machine-homeserver http://HOST:PORT",
   );
 }
 
 const done: Readonly<Record<Provisioned["account"], string>> = {
   created: "has an account, rooms and invitations",
-  resumed: "was provisioned already; its bootstrap file is still good",
-  reissued: "has a new one-time password; earlier ones are worth nothing any more",
+  resumed: "was provisioned already; its bootstrap file is still valid",
+  reissued: "has a new one-time password; earlier ones are invalid",
 };
 
 function present(invocation: Asked, machine: string, made: Provisioned, file: string): void {

@@ -1,4 +1,4 @@
-/** What decommission and revoke tell the person at the end. */
+/** What decommission and revoke report at the end. */
 
 import type { AgentFate } from "@bureau/control/machines/decommission";
 import { localpartOf } from "@bureau/schema/refs";
@@ -15,13 +15,13 @@ const fates: Readonly<Record<AgentFate["account"], string>> = {
   kept: "its account stays",
   closed: "its account is closed",
   "logged-out": "its sessions are ended; its account stays",
-  elsewhere: "untouched: another machine runs it",
-  failed: "could not be dealt with",
+  elsewhere: "unchanged: another machine runs it",
+  failed: "could not be closed or logged out",
 };
 
 /**
- * Prints what is left to know. Returns the exit code: 1 when the machine is still in the fleet, or `isDone` says that
- * something else which was promised could not be done.
+ * Prints the outcome. Returns the exit code: 1 when the machine is still in the fleet, or when `isDone` says that another
+ * part failed.
  */
 export function reportRemoval(
   terminal: Terminal,
@@ -40,11 +40,11 @@ export function reportRemoval(
   const error = terminal.style.red("error:");
   if (!hasLeft)
     terminal.say(
-      `${error} "${machine}" is still in ${still_in.join(", ")}\n\n  → run the command again as somebody with power 100 there`,
+      `${error} "${machine}" is still in ${still_in.join(", ")}\n\n  → run the command again as a user with power 100 there`,
     );
   else if (!ok)
     terminal.say(
-      `${error} "${machine}" is out of its fleet, and not all of it is cut off: see above\n\n  → run the command again once that is mended`,
+      `${error} "${machine}" has left its fleet, but parts could not be revoked: see above\n\n  → fix that, then run the command again`,
     );
   return ok ? 0 : 1;
 }

@@ -1,4 +1,4 @@
-/** `bureau machine revoke`: cuts off a machine that is no longer trusted. */
+/** `bureau machine revoke`: removes a machine that is no longer trusted, without its help. */
 
 import { revokeMachine } from "@bureau/control/machines/revoke";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
@@ -12,7 +12,7 @@ const flags = defineFlags({
   ...fleetFlag,
   ...adminTokenFlag,
   reason: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Reason, for the record" },
-  "purge-agents": { type: "boolean", summary: "Close its agents' accounts, for good" },
+  "purge-agents": { type: "boolean", summary: "Also deactivate its agents' accounts; cannot be undone" },
 });
 const positionals = definePositionals([
   { name: "machine", summary: "Its name in the fleet, or full localpart" },
@@ -20,9 +20,9 @@ const positionals = definePositionals([
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Cut off a machine that is no longer trusted, at once",
+  summary: "Remove a machine that is no longer trusted from the fleet, at once",
   details:
-    "Closes its account, takes it out of every room, clears its state and publishes the revocation; its agents' sessions\nare ended. Its daemon destroys every sandbox as soon as it learns of it. Needs nothing of the machine.",
+    "Deactivates its account, removes it from every room, clears its state, publishes the revocation and ends its agents'\nsessions. Its daemon destroys every sandbox when it sees this. Does not contact the machine.",
   positionals,
   flags,
   examples: ["bureau machine revoke gpu-box --reason 'stolen'"],

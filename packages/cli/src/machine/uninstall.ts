@@ -42,9 +42,9 @@ const flags = defineFlags({ ...uninstallFlags, ...dryRunFlag, ...jsonFlag });
 type Asked = CommandContext & { readonly flags: FlagValues<typeof flags> & Partial<HomeValue> };
 
 export const command = defineCommand({
-  summary: "Remove Bureau from this host: exactly what it made",
+  summary: "Remove Bureau from this host: exactly what it installed",
   details:
-    "Stops everything and removes what the record /etc/bureau/installed.json tells of; ends with a receipt of what was\nremoved and what stays, and why. The user and the groups stay unless --remove-user is given.",
+    "Stops everything and removes what the record /etc/bureau/installed.json lists. Prints a receipt of what was removed,\nand what stays and why. The user and the groups stay unless --remove-user is given.",
   flags,
   examples: ["bureau machine uninstall --dry-run", "bureau machine uninstall --remove-user --discard-data"],
   run: uninstall,
@@ -103,7 +103,7 @@ function nothingRecorded(invocation: Asked): number {
       "not-found",
       `There is a Bureau here, but no record of what it made: "${systemHost.installRecord}" is missing`,
       {
-        hint: "it was not installed by bureau machine doctor, so nothing is removed",
+        hint: "bureau machine doctor did not install it, so nothing is removed",
       },
     );
   if (invocation.flags.json) invocation.terminal.json({ removed: [], kept: [] });
@@ -111,7 +111,7 @@ function nothingRecorded(invocation: Asked): number {
   return 0;
 }
 
-/** An instance of one's own is no part of the system, and needs no command to go. */
+/** A rootless instance is not part of the system, and is removed without this command. */
 function sayNothingInstalled(invocation: Asked): void {
   const own = findInstallation(invocation);
   if (own?.kind !== "rootless") {
@@ -138,7 +138,7 @@ async function showPlan(
     printReceipt(invocation, plan, "Would stop everything that runs, and remove");
     if (data.length > 0)
       invocation.terminal.print(
-        `\nIt would refuse: there are files in ${data.map(({ path }) => path).join(" and ")}; say --discard-data or --keep-data.`,
+        `\nIt would refuse: there are files in ${data.map(({ path }) => path).join(" and ")}; use --discard-data or --keep-data.`,
       );
   }
   return data.length > 0 ? 1 : 0;
@@ -146,7 +146,7 @@ async function showPlan(
 
 /** The installed programs go with everything else. */
 const laterHint =
-  "To remove later what stays, run bureau machine uninstall from another build, such as a checkout: the installed one does not stay.";
+  "To remove the rest later, run bureau machine uninstall from another build, such as a checkout; the installed one is removed.";
 
 function printReceipt({ terminal }: Asked, receipt: Receipt, verb = "Removed"): void {
   terminal.print(`${verb}:`);

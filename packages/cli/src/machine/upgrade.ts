@@ -1,4 +1,4 @@
-/** `bureau machine upgrade`: machines are told to run other binaries, or again those they ran before. */
+/** `bureau machine upgrade`: upgrades one machine, or rolls it back; with --all or --label, many. */
 
 import { whyAway } from "@bureau/control/machines/list-machines";
 import { configPlace } from "@bureau/control/machines/machine-config";
@@ -85,7 +85,7 @@ async function run(invocation: Asked): Promise<number> {
   return upgradeOne(invocation);
 }
 
-/** Exactly one way of saying which machines, and one of saying what they shall run. */
+/** Exactly one way to choose machines, and one to choose the build. */
 function checkFlags(invocation: Asked): void {
   const rollback = invocation.flags.rollback;
   const environment = invocation.flags["host-env"] !== undefined;
@@ -99,10 +99,10 @@ function checkFlags(invocation: Asked): void {
   const given = ways.filter(([, is]) => is).map(([name]) => name);
   const help = "bureau machine upgrade --help";
   if (given.length === 0)
-    throw new UsageError("Which machine? Name one, or say --local, --all or --label K=V", help);
+    throw new UsageError("No machine given: name one, or use --local, --all or --label K=V", help);
   if (given.length > 1) throw new UsageError(`${given.join(" and ")} exclude each other`, help);
   if (!rollback && !environment && given[0] !== "--resume")
-    throw new UsageError("Which version? --host-env PATH names one, --rollback the one before", help);
+    throw new UsageError("No build given: use --host-env PATH, or --rollback for the previous one", help);
 }
 
 async function upgradeOne(invocation: Asked): Promise<number> {
@@ -112,7 +112,7 @@ async function upgradeOne(invocation: Asked): Promise<number> {
   const { session, place, machine, running, target } = one;
   if (invocation.flags["dry-run"]) return showPreview(invocation, await previewOne(one));
   if (running?.state === "upgrading")
-    terminal.say(`note: ${machine} is being upgraded already; this request takes that one's place`);
+    terminal.say(`note: ${machine} is being upgraded already; this request replaces that one`);
   const requestId = newRequestId();
   await requestVersion({ session, takeTurn }, place, target, { requestId, clock: systemClock });
   if (!invocation.flags.wait) return await showRequested(invocation, one, requestId);
@@ -141,7 +141,7 @@ async function prepareOne(invocation: Asked): Promise<One> {
   const session = openSession(invocation);
   const machine = machineOf(invocation, invocation.args.machine);
   const here = isHere(invocation, machine);
-  // A path that is wrong is said before anybody is asked for anything.
+  // Report a wrong path before the first request.
   const typed = invocation.flags.rollback
     ? undefined
     : requestedTarget(invocation.flags, here ? [] : [machine]);
@@ -151,7 +151,7 @@ async function prepareOne(invocation: Asked): Promise<One> {
   return { session, machine, place, running, target };
 }
 
-/** On this host, whether it is still there is seen now. */
+/** On this host, checks now that the previous build is still there. */
 function seenRollbackTarget(
   machine: string,
   running: MachineVersion | undefined,
@@ -183,9 +183,9 @@ async function showRequested(invocation: Asked, one: One, requestId: string): Pr
     });
   else {
     invocation.terminal.print(
-      `${machine} is asked to run ${nameOf(target)}${unchanged ? ", as it does" : ""}`,
+      `Requested ${nameOf(target)} on ${machine}${unchanged ? ", which runs it already" : ""}`,
     );
-    if (away !== undefined) invocation.terminal.say(`note: ${machine} ${away} and acts when it is back`);
+    if (away !== undefined) invocation.terminal.say(`note: ${machine} ${away} and upgrades when it is back`);
     sayNext(invocation.terminal, `bureau machine show ${machine} shows the outcome`);
   }
   return 0;
@@ -216,17 +216,17 @@ const because = ({ reason }: UpgradeOutcome): string => (reason === undefined ? 
 type Failure = Exclude<UpgradeOutcome["outcome"], "succeeded">;
 const failures: Readonly<Record<UpgradeOutcome["outcome"], string>> = {
   succeeded: "runs it",
-  "rolled-back": "tried it, and went back to what it ran before",
-  refused: "refused it; nothing was changed",
-  timeout: "did not say in time what became of the request, which stays",
-  superseded: "was asked for something else",
-  interrupted: "was asked; the request stays",
+  "rolled-back": "tried it, and rolled back",
+  refused: "refused it; nothing changed",
+  timeout: "did not report the outcome in time; the request stays",
+  superseded: "received another request",
+  interrupted: "has the request, which stays",
 };
 const hints: Readonly<Record<Failure | "succeeded", string>> = {
   succeeded: "",
-  "rolled-back": "asked again it tries again",
-  refused: "asked again it tries again",
-  timeout: "--rollback asks for what ran before",
-  superseded: "whoever asked last decides",
-  interrupted: "--rollback asks for what ran before",
+  "rolled-back": "run the command again to retry",
+  refused: "run the command again to retry",
+  timeout: "--rollback requests the previous build",
+  superseded: "the last request applies",
+  interrupted: "--rollback requests the previous build",
 };

@@ -1,4 +1,4 @@
-/** Which binaries a machine runs and what became of requests for others, for a person. */
+/** The build that a machine runs, and its history of upgrades, as text for people. */
 
 import { versionName } from "@bureau/control/rollouts/upgrade-target";
 import { withAge } from "@bureau/kit/age";
@@ -40,8 +40,8 @@ export function printVersion(
 }
 
 function stateOf({ state, step, reason }: MachineVersion): string {
-  if (state === "upgrading") return `under way: ${step ?? "asked"}`;
+  if (state === "upgrading") return `in progress: ${step ?? "requested"}`;
   if (state === "failed")
     return `the last request failed${reason === undefined ? "" : `: ${asTyped(reason)}`}`;
-  return "nothing under way";
+  return "none in progress";
 }

@@ -42,7 +42,7 @@ async function run(invocation: Asked): Promise<void> {
       typeof message["origin_server_ts"] === "number"
         ? new Date(message["origin_server_ts"]).toISOString()
         : "";
-    // Indented, the lines of one message cannot pass for another's.
+    // Indented, so that lines of one message cannot look like another message.
     const body = String(content?.body ?? "").replaceAll("\n", "\n    ");
     terminal.print(`${terminal.style.dim(at)} ${String(message["sender"])}: ${body}`);
   }

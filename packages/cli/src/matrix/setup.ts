@@ -1,6 +1,6 @@
 /**
- * `bureau matrix setup`: an administrator, the rooms and the templates of a namespace, on any homeserver whose
- * registration token is at hand.
+ * `bureau matrix setup`: creates an administrator, the rooms and the templates of a namespace, on any homeserver whose
+ * registration token the person has.
  */
 
 import { existsSync, mkdirSync } from "node:fs";
@@ -123,16 +123,16 @@ async function run(invocation: Asked): Promise<void> {
   else {
     terminal.print(file);
     terminal.say(`
-Whoever reads that file can do everything in ${namespace}. ${login.written ? `Your session is kept in ${login.file}.` : `The session in ${login.file} stays; act as the administrator with --credential-file ${file}.`}
+Anyone who can read that file has full control over ${namespace}. ${login.written ? `Your session is kept in ${login.file}.` : `The session in ${login.file} stays; act as the administrator with --credential-file ${file}.`}
 ${asTyped(`Type next: bureau fleet create ${namespace}/fleet/NAME`)}`);
   }
 }
 
-/** An administrator who may not make the first rooms of a namespace has no one there to grant it: only the server's admin can. */
+/** Before a namespace has rooms, only a server admin can permit the administrator to create them. */
 function notAllowed(error: unknown, user: UserId): unknown {
   if (!(error instanceof MatrixError) || error.code !== "forbidden") return error;
   return new BureauError("forbidden", error.message, {
-    hint: `make ${user} a server admin, by the access token of one: run this again with --server-admin --admin-token-file PATH; or leave --admin-user away`,
+    hint: `make ${user} a server admin, by the access token of one: run this again with --server-admin --admin-token-file PATH; or omit --admin-user`,
   });
 }
 
@@ -141,7 +141,7 @@ const homeserverOf = (invocation: Asked): string =>
 
 /**
  * The server admin whose token was given; undefined when none was.
- * @throws BureauError before anything is begun when the token is not a server admin's
+ * @throws BureauError before any change when the token is not a server admin's
  */
 async function serverAdminNamed(invocation: Asked): Promise<ServerAdmin | undefined> {
   const file = invocation.flags["admin-token-file"];
@@ -166,7 +166,7 @@ async function serverAdminNamed(invocation: Asked): Promise<ServerAdmin | undefi
     {
       hint: answer.isAbsent
         ? "run it without the flag; requests then wait for the homeserver's rate limit"
-        : "take the access token of an account that is an admin of the whole server",
+        : "use the access token of an account that is a server admin",
     },
   );
 }
@@ -174,7 +174,7 @@ async function serverAdminNamed(invocation: Asked): Promise<ServerAdmin | undefi
 /** `stands`: a server admin could lift it. `unknown`: the homeserver has no way to lift one for a user. */
 type RateLimitState = "lifted" | "stands" | "unknown";
 
-/** The administrator may act as often as it needs to, where the homeserver can say so. Says what that means otherwise. */
+/** Lifts the rate limit of the administrator, where the homeserver has an API for it. Otherwise says what follows. */
 async function liftRateLimit(
   invocation: Asked,
   named: ServerAdmin | undefined,
@@ -205,7 +205,7 @@ async function administrator(
 ): Promise<{ session: MatrixSession; credentials: Credentials }> {
   const tokenFile = invocation.flags["registration-token-file"];
   if (tokenFile === undefined)
-    throw new BureauError("invalid-input", "Cannot make an administrator without a registration token", {
+    throw new BureauError("invalid-input", "Cannot create an administrator without a registration token", {
       hint: '--registration-token-file PATH, or "-" for standard input',
     });
   const username = invocation.flags["admin-user"] ?? ADMIN_NAME;
@@ -222,7 +222,7 @@ async function administrator(
       throw error;
     throw new BureauError("forbidden", `Cannot become "${username}" with this registration token`, {
       cause: error,
-      hint: "is it the homeserver's registration token? If the account exists and was made with another one, choose another --admin-user",
+      hint: "check that it is the homeserver's registration token. If the account was created with another one, choose another --admin-user",
     });
   });
   const wanted = invocation.flags["server-name"];
@@ -234,7 +234,7 @@ async function administrator(
   return made;
 }
 
-/** A session that is there is somebody's, and stays. */
+/** Keeps a session file that exists: it may be another user's session. */
 function keepSession(
   invocation: Asked,
   session: MatrixSession,

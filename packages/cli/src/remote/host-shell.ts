@@ -1,7 +1,7 @@
 /**
- * Running programs on a host, be it this one or one reached over ssh: one interface, so that whatever is done to a
- * machine is written, and tested, once. Output is kept within limits, never thrown away silently, and made harmless
- * before a person sees it: a host that is being set up is not trusted with the operator's terminal.
+ * Runs programs on a host: this one, or one reached over ssh. One interface for both, so that code that changes a machine
+ * is written and tested once. Output has a size limit, beyond which it is an error. Control characters are removed before
+ * a person sees it: a host that is being set up must not control the operator's terminal.
  */
 import { BureauError } from "@bureau/kit/errors";
 import type { Ran, RunOptions } from "@bureau/os/run-to-end";
@@ -10,8 +10,8 @@ export type HostShell = AsyncDisposable & {
   /** For sentences: `root@new-host`, `this machine`. */
   readonly name: string;
   /**
-   * Runs a program to its end, whatever its exit code.
-   * @throws BureauError `unavailable` when the host cannot be reached, `timeout`, `too-large` when it prints without end
+   * Runs a program to its end, with any exit code.
+   * @throws BureauError `unavailable` when the host cannot be reached, `timeout`, `too-large` when it prints too much
    */
   run(argv: readonly string[], options: RunOptions): Promise<Ran>;
 };
@@ -33,12 +33,10 @@ export async function runOrThrow(
   });
 }
 
-/** What a host said last, set off below a sentence. */
+/** The last lines of output of a host, to append to a sentence. */
 export function quote({ stdout, stderr }: { readonly stdout?: string; readonly stderr: string }): string {
   const lines = lastLines(stderr.trim() === "" ? (stdout ?? "") : stderr);
-  return lines.length === 0
-    ? ", and it said nothing"
-    : `. It said:\n${lines.map((l) => `  │ ${l}`).join("\n")}`;
+  return lines.length === 0 ? ", without output" : `. Output:\n${lines.map((l) => `  │ ${l}`).join("\n")}`;
 }
 
 /** The last lines that are not empty, harmless and not too long. */

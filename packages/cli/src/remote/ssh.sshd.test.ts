@@ -66,7 +66,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
         limit,
       ),
     );
-    expect(error.message).toBe(`Cannot do it on ${sshd.user}@127.0.0.1: exit code 1. It said:\n  │ no space`);
+    expect(error.message).toBe(`Cannot do it on ${sshd.user}@127.0.0.1: exit code 1. Output:\n  │ no space`);
   });
 
   test("hands lines of standard error on as they come", async () => {
@@ -129,16 +129,16 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(error.hint).toContain("ssh-keygen -R");
   });
 
-  test("refuses a host that does not know us, or that nobody answers on", async () => {
+  test("reports a host that refuses our key, and a port without a server", async () => {
     const stranger = sshd.options.map((option) =>
       option.startsWith("IdentityFile=") ? "IdentityFile=/nonexistent" : option,
     );
     expect((await failure(open(stranger))).hint).toContain("no key was accepted");
-    const nobody = await failure(
+    const silent = await failure(
       sshShell({ kind: "ssh", host: "127.0.0.1", port: 1 }, { options: [], interactive: false }),
     );
-    expect(nobody.message).toContain("Connection refused");
-    expect(nobody.hint).toContain("check that an ssh server runs there");
+    expect(silent.message).toContain("Connection refused");
+    expect(silent.hint).toContain("check that an ssh server runs there");
     const nameless = await failure(
       sshShell({ kind: "ssh", host: "no-such-host.invalid" }, { options: [], interactive: false }),
     );
@@ -162,7 +162,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     }
   });
 
-  test("says why ssh ended, though a program that it started goes on and holds its output", async () => {
+  test("reports why ssh ended, although a program that it started keeps running and holds its output", async () => {
     const marks = `echo its reason >&2; sleep 300.${process.pid} & exit 1`;
     // ssh itself waits that long for a greeting, since its end of the proxy's output is held open.
     const options = ["ConnectTimeout=3", ...sshd.options, `ProxyCommand=sh -c '${marks}'`];

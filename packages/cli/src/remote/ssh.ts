@@ -1,10 +1,10 @@
 /**
- * {@link HostShell} for another machine, over the person's own OpenSSH client, so that their configuration, agent, jump
- * hosts and known hosts all apply.
+ * {@link HostShell} for another machine, through the person's OpenSSH client, so that their configuration, agent, jump
+ * hosts and known hosts apply.
  *
- * One connection carries everything: a first `ssh` logs in, becomes the master of a socket in a private folder, and
- * waits on a pipe we hold, so that it ends when we do, however we end. Every later command goes through that socket
- * without logging in again. Where a host or a configuration refuses that, ssh by itself connects anew each time.
+ * All commands share one connection: a first `ssh` logs in, becomes the master of a socket in a private folder, and waits
+ * on a pipe that we hold, so that it ends when this process ends. Later commands use that socket without another login.
+ * Where a host or a configuration forbids sharing, ssh connects again for each command.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ import type { SshTarget } from "./target.ts";
 export type SshOptions = {
   /** `KEY=VALUE` of ssh_config(5), before the person's configuration. */
   readonly options: readonly string[];
-  /** A person is there whom ssh may ask for a password or about a host key. */
+  /** ssh may ask a person for a password or about a host key. */
   readonly interactive: boolean;
   readonly signal?: AbortSignal;
 };
@@ -34,12 +34,12 @@ const CONNECT_SECONDS_MAX = 15;
 /** A dropped connection is noticed after four unanswered questions, 5 s apart. */
 const ALIVE_SECONDS = 5;
 const ALIVE_QUESTIONS = 4;
-/** Logging in with nobody to ask; jump hosts each have their own connect timeout within it. */
+/** Limit of a login without a person; each jump host has its own connect timeout within it. */
 const LOGIN_MS_MAX = 60_000;
-/** … and with a person who looks for a password. */
+/** Limit of a login when a person may have to find a password. */
 const LOGIN_MS_MAX_INTERACTIVE = 300_000;
 const CLOSE_MS_MAX = 2_000;
-/** For ssh's last words once it has ended. */
+/** For the last output of ssh after it has ended. */
 const SAID_MS_MAX = 1_000;
 const SAID_CHARS_MAX = 32_768;
 /** ssh's own exit code when it, not the remote command, failed (ssh(1)). */
@@ -58,7 +58,7 @@ export function checkSshOptions(options: readonly string[]): void {
     });
 }
 
-/** Logs in. @throws BureauError `unavailable` with ssh's own words and what helps */
+/** Logs in. @throws BureauError `unavailable` that quotes ssh and hints at the remedy */
 export async function sshShell(target: SshTarget, how: SshOptions): Promise<SshShell> {
   checkSshOptions(how.options);
   const name = target.user === undefined ? target.host : `${target.user}@${target.host}`;
@@ -97,7 +97,7 @@ const masterOptions = (socket: string): string[] => [
 function commonArguments(target: SshTarget, how: SshOptions): string[] {
   const options = [
     `BatchMode=${how.interactive ? "no" : "yes"}`,
-    // What a person's configuration adds to their own sessions has no place here, nor on a host not set up yet.
+    // Turn off what a person configures for interactive sessions.
     "ClearAllForwardings=yes",
     "ForwardAgent=no",
     "ForwardX11=no",
@@ -135,7 +135,7 @@ async function runOver(
   if (ran.code !== SSH_FAILED) return ran;
   // When the shared connection ends, the ssh that uses it prints no reason.
   const dropped = new BureauError("unavailable", `The connection to ${name} dropped`, {
-    hint: `see that the host is up: ssh ${name} true`,
+    hint: `check that the host is up: ssh ${name} true`,
   });
   throw cannotReach(name, ran.stderr, dropped);
 }
@@ -175,13 +175,17 @@ async function startMaster(args: readonly string[], name: string, how: SshOption
   if (how.signal?.aborted) throw new BureauError("failed", `Connecting to ${name} was interrupted`);
   if (outcome === "late")
     throw new BureauError("timeout", `Cannot reach ${name}: not logged in within ${limitMs / 1000} s`, {
-      hint: `see that this works: ssh ${name} true`,
+      hint: `check that this works: ssh ${name} true`,
     });
   // A program that ssh started may hold its output open.
   await inTime(heard, SAID_MS_MAX);
-  const hungUp = new BureauError("unavailable", `Cannot reach ${name}: its ssh server hung up`, {
-    hint: hungUpHint(name),
-  });
+  const hungUp = new BureauError(
+    "unavailable",
+    `Cannot reach ${name}: its ssh server closed the connection`,
+    {
+      hint: hungUpHint(name),
+    },
+  );
   throw cannotReach(name, said, hungUp);
 }
 
@@ -190,11 +194,11 @@ async function hear(output: ReadableStream<Uint8Array>, tell: (text: string) => 
   try {
     for await (const bytes of output) tell(decoder.decode(bytes, { stream: true }));
   } catch {
-    // It is gone.
+    // The output was closed.
   }
 }
 
-/** Resolves true when the other side greets; false when its output ends first. Whatever a login prints is passed over. */
+/** Resolves true when the marker arrives, false when the output ends first. Ignores other text that a login prints. */
 async function sawReady(stdout: ReadableStream<Uint8Array>): Promise<boolean> {
   const decoder = new TextDecoder();
   const reader = stdout.getReader();
@@ -203,7 +207,7 @@ async function sawReady(stdout: ReadableStream<Uint8Array>): Promise<boolean> {
     if (done) return false;
     text = `${text}${decoder.decode(value, { stream: true })}`.slice(-1000);
     if (text.includes(READY)) {
-      // Nothing more is expected from it; reading on keeps it from blocking.
+      // Keep reading, so that the program never blocks on a full pipe.
       void drain(reader);
       return true;
     }
@@ -214,15 +218,15 @@ async function drain(reader: { read(): Promise<{ done: boolean }> }): Promise<vo
   try {
     while (!(await reader.read()).done);
   } catch {
-    // It is gone.
+    // The output was closed.
   }
 }
 
-/** OpenSSH 10 says nothing about it at the log level of errors. */
+/** OpenSSH 10 does not log it at the level of errors. */
 const hungUpHint = (name: string): string =>
-  `the network works, but the ssh server there hung up before it greeted. OpenSSH 9.8 and newer does so for a while, from seconds to ten minutes, after failed logins from one address (PerSourcePenalties): wait, then see that this works: ssh ${name} true. Where it never does, something else listens on that port`;
+  `the network works, but the ssh server closed the connection before its greeting. OpenSSH 9.8 and newer does so for a while, from seconds to ten minutes, after failed logins from one address (PerSourcePenalties): wait, then try: ssh ${name} true. If it never works, another program listens on that port`;
 
-/** ssh's words, each with what helps. */
+/** Messages of ssh, and the remedy for each. */
 const remedies: readonly [RegExp, (name: string) => string][] = [
   [
     /has changed and you have requested strict checking|HOST IDENTIFICATION HAS CHANGED/u,
@@ -235,7 +239,7 @@ const remedies: readonly [RegExp, (name: string) => string][] = [
   ],
   [
     /Permission denied|Too many authentication failures/u,
-    (name) => `no key was accepted: see that this works: ssh ${name} true`,
+    (name) => `no key was accepted: check that this works: ssh ${name} true`,
   ],
   // Before any greeting: an ssh server that drops the whole address (sshd_config(5), PerSourcePenalties, MaxStartups).
   [
@@ -253,7 +257,7 @@ function cannotReach(name: string, stderr: string, silent: BureauError): BureauE
   if (lines.length === 0) return silent;
   const text = lines.join("\n");
   const found = remedies.find(([words]) => words.test(text));
-  const hint = found?.[1](name) ?? `see that this works: ssh ${name} true`;
+  const hint = found?.[1](name) ?? `check that this works: ssh ${name} true`;
   const more = lines.length > 1 ? `\n${lines.map((line) => `  │ ${line}`).join("\n")}` : "";
   return new BureauError("unavailable", `Cannot reach ${name}: ${lines.at(-1)}${more}`, { hint });
 }

@@ -1,4 +1,4 @@
-/** Which host a command is about, as people type it: `ssh://[user@]host[:port]`, or `local` for this one. */
+/** The host that a command is about, as typed: `ssh://[user@]host[:port]`, or `local` for this host. */
 import { BureauError } from "@bureau/kit/errors";
 
 export type SshTarget = {

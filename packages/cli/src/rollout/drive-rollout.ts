@@ -15,7 +15,7 @@ import { sayNext } from "../command/say-next.ts";
 import { untilSignal } from "../command/until-signal.ts";
 import { countsOf, outcomeOf, printRollout, rolloutJson, shortName } from "./rollout-report.ts";
 
-/** One that has stopped is set going again. @throws BureauError `conflict` when there is nothing left to do */
+/** Restarts a rollout that has stopped. @throws BureauError `conflict` when there is nothing left to do */
 export async function reopen(
   session: MatrixSession,
   place: RolloutPlace,
@@ -28,12 +28,12 @@ export async function reopen(
   );
   if (state === "rolled-back" || !(isLeft || isTurningBack(stored.rollout)))
     throw new BureauError("conflict", `The rollout "${place.id}" is over: ${state}`, {
-      hint: "start another with bureau machine upgrade --all --host-env PATH",
+      hint: "start another with bureau rollout start --all --host-env PATH",
     });
   return await writeRollout(session, place, stored, resumeRollout(stored.rollout));
 }
 
-/** @throws BureauError `conflict` while one runs in the fleet that is not the one meant */
+/** @throws BureauError `conflict` while another rollout runs in the fleet */
 export function requireNoOther(
   stored: readonly StoredRollout[],
   isMeant: (rollout: StoredRollout) => boolean,
@@ -64,7 +64,9 @@ export async function drive(invocation: Asked, driven: Driven): Promise<number> 
       },
     }),
   ).catch((error: unknown) => {
-    shown.fail(`Rollout ${place.id}: stays in Matrix; bureau machine upgrade --resume ${place.id} goes on`);
+    shown.fail(
+      `Rollout ${place.id}: its state stays in Matrix; bureau rollout resume ${place.id} continues it`,
+    );
     throw error;
   });
   const isAny = (state: Rollout["machines"][number]["state"]): boolean =>
@@ -74,25 +76,25 @@ export async function drive(invocation: Asked, driven: Driven): Promise<number> 
   else shown.fail(`Rollout ${place.id} is ${rollout.state}: ${countsOf(rollout)}`);
   if (invocation.flags.json) terminal.json({ ok, ...rolloutJson(place.id, rollout) });
   else printRollout(terminal, rollout);
-  if (isAny("skipped")) terminal.say("\nnote: machines that were skipped run what they ran before");
+  if (isAny("skipped")) terminal.say("\nnote: machines that were skipped keep their previous build");
   if (rollout.state !== "rolled-back" && (!ok || isAny("skipped")))
     sayNext(
       terminal,
-      `bureau machine upgrade --resume ${place.id} continues it; bureau machine show MACHINE has its history`,
+      `bureau rollout resume ${place.id} continues it; bureau machine show MACHINE has its history`,
     );
   return ok ? 0 : 1;
 }
 
-/** Two drivers do no harm; on one host one is enough. */
+/** Two controllers of one rollout do no harm, but one on a host is enough. */
 export function lockRollout(id: string): Disposable {
   const lock = tryFileLock(userLockFile(`rollout-${id}`, process.env));
   if (lock !== undefined) return lock;
-  throw new BureauError("conflict", `Another command here drives the rollout "${id}"`, {
+  throw new BureauError("conflict", `Another command on this host runs the rollout "${id}"`, {
     hint: `bureau rollout show ${id}`,
   });
 }
 
-/** Tells of each machine once it has ended; not of those that had before. */
+/** Notes the outcome of each machine once, when it finishes; not of machines that had finished before. */
 function endsNoted(note: (line: string) => void): (rollout: Rollout) => void {
   const ended = ({ state }: RolloutMachine): boolean =>
     state !== "pending" && state !== "upgrading" && state !== "rolling-back";

@@ -1,4 +1,4 @@
-/** `bureau rollout halt`: a rollout begins nothing more; machines under way finish. */
+/** `bureau rollout halt`: a rollout starts no more upgrades; running upgrades finish. */
 
 import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { haltRollout, isUnderWay } from "@bureau/control/rollouts/rollout-plan";
@@ -17,7 +17,7 @@ const positionals = definePositionals([{ name: "rollout", summary: "Its id" }]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Let a rollout begin nothing more; machines under way finish",
+  summary: "Stop starting upgrades; running upgrades finish",
   positionals,
   flags,
   examples: ["bureau rollout halt 20260131-093000-4f2a"],
@@ -37,7 +37,7 @@ async function run(invocation: Asked): Promise<void> {
     state === "halted"
       ? stored.rollout
       : await writeRollout(session, place, stored, haltRollout(stored.rollout, systemClock.now()));
-  // Only shown: a driver that has written what it begins, and is about to ask for it, is not contradicted.
+  // Not written back: the rollout controller may be about to request an upgrade that it has already recorded.
   const stands = await currentRollout({ session, fleet, clock: systemClock }, written);
   if (invocation.flags.json) terminal.json(rolloutJson(place.id, stands));
   else {

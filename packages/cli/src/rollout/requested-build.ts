@@ -8,10 +8,10 @@ import { type MachineLocalpart, principalOfUser } from "@bureau/schema/refs";
 import { readTarget, requireReachable } from "../machine/local-build.ts";
 import type { BuildValues } from "./rollout-flags.ts";
 
-/** A machine rolls back by itself long before; prefetching may take its time. */
+/** Long enough for a slow prefetch; a machine that fails rolls back long before. */
 export const TIMEOUT_DEFAULT = "5m";
 
-/** `--host-env`, looked into unless it lies on the machine only. */
+/** The build at `--host-env`; read here unless it is on the machine only. */
 export function requestedTarget(flags: BuildValues, elsewhere: readonly string[]): UpgradeTarget {
   const typed = flags["host-env"] ?? "";
   if (flags["on-machine"]) return assumeTarget(typed);

@@ -13,7 +13,7 @@ export const machinesFlags = defineFlags({
 });
 
 export const buildFlags = defineFlags({
-  "host-env": { type: "string", value: "PATH", summary: "The build to run, also called a host environment" },
+  "host-env": { type: "string", value: "PATH", summary: "The build to run (docs/host-environment.md)" },
   "on-machine": {
     type: "boolean",
     needs: ["host-env"],

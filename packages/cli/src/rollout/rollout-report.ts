@@ -13,14 +13,14 @@ export function countsOf({ machines }: Rollout): string {
   return [`${of("succeeded")} of ${machines.length} succeeded`, ...rest].join(", ");
 }
 
-/** What it brings, as the machines' versions are called. */
+/** The build of a rollout, named as in the list of machines. */
 export const versionOf = ({ version, programs, host_environment_path: path }: Rollout): string =>
   version === undefined || programs === undefined ? path : versionName(version, programs);
 
 /** A machine's name within its fleet. */
 export const shortName = (machine: string): string => machine.split("/").slice(4).join("/");
 
-/** How it went with one machine, in a line. */
+/** The outcome of one machine, in one line. */
 export function outcomeOf({ machine, state, reason, asked_at, finished_at }: RolloutMachine): string {
   const seconds = secondsOf(asked_at, finished_at);
   const took = seconds === "" ? "" : ` (${seconds} s)`;

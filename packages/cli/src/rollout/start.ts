@@ -80,14 +80,14 @@ export async function startRollout(invocation: StartChoice): Promise<number> {
     const { rollout } = await readUnlessLater(session, place, systemClock);
     return await drive(invocation, { session, fleet, place, rollout });
   }
-  invocation.terminal.say(`Going on with rollout ${place.id}, which is ${standing.rollout.state}`);
+  invocation.terminal.say(`Continuing rollout ${place.id}, which is ${standing.rollout.state}`);
   const rollout = await reopen(session, place, standing);
   return await drive(invocation, { session, fleet, place, rollout });
 }
 
 /**
- * The same one, cut off or halted: the same machines, programs and flags. One that halted counts only until another
- * rollout is begun, after which what it says of its machines may not be so any more.
+ * An interrupted or halted rollout with the same machines, programs and flags, to continue instead of a new one. A halted
+ * one counts only while it is the latest, because a later rollout may have changed its machines.
  * @throws BureauError `conflict` while another one runs in the fleet
  */
 function standingRollout(stored: readonly StoredRollout[], wanted: Rollout): StoredRollout | undefined {
@@ -99,7 +99,7 @@ function standingRollout(stored: readonly StoredRollout[], wanted: Rollout): Sto
   return last !== undefined && last.rollout.state === "halted" && isSame(last) ? last : undefined;
 }
 
-/** Everything that was asked for, and nothing of how far it is. */
+/** The request of a rollout, without its progress. */
 function purposeOf(rollout: Rollout): string {
   const { host_environment_path: path, programs, selector, canary, batch, timeout_seconds: time } = rollout;
   const { halt_on_error: halt, rollback_on_error: back, wait_offline: wait } = rollout;
@@ -116,13 +116,13 @@ async function newRollout(
   const selector = selectorOf(invocation);
   const selected = (await listMachines(session, fleet)).filter((one) => matches(one, selector));
   if (selected.length === 0)
-    throw new BureauError("not-found", `No machine of ${fleet} is meant`, { hint: "bureau machine list" });
+    throw new BureauError("not-found", `No machine of ${fleet} matches`, { hint: "bureau machine list" });
   const elsewhere = selected
     .map(({ name }) => name)
     .filter((name) => !isHere(invocation, parseMachine(name)));
   const target = requestedTarget(invocation.flags, elsewhere);
   const now = systemClock.now();
-  // Those that can answer go first: the canaries are among them.
+  // Online machines go first, so that the canaries are among them.
   const ordered = [
     ...selected.filter((one) => isOnline(one, now)),
     ...selected.filter((one) => !isOnline(one, now)),
@@ -142,7 +142,7 @@ async function newRollout(
     wait_offline: invocation.flags["wait-offline"],
     timeout_seconds: Math.max(1, Math.ceil(timeoutMs / 1_000)),
     requested_by: session.userId,
-    // With milliseconds: the newest of those of one second is the one that is gone on with.
+    // With milliseconds, to order rollouts of one second: the newest is continued.
     started_at: new Date(now).toISOString(),
     state: "running",
     generation: 1,
@@ -151,7 +151,7 @@ async function newRollout(
   return { rollout, target };
 }
 
-/** What machines compare; the rest of a manifest is of no use in Matrix. */
+/** The programs that machines compare; Matrix needs no others. */
 const coreOf = (programs: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(
     Object.entries(programs).filter(([name]) => /^bureau-(?:daemon|launcher|proxy|log-relay)$/u.test(name)),
@@ -169,7 +169,7 @@ const matches = ({ labels }: ListedMachine, selector: Rollout["selector"]): bool
 function countFlag({ flags }: StartChoice, name: "canary" | "batch", usual: number): number {
   const typed = flags[name] ?? String(usual);
   if (!/^[1-9]\d{0,3}$/u.test(typed))
-    throw new BureauError("invalid-input", `--${name} "${typed}" is not a number of machines from 1 on`);
+    throw new BureauError("invalid-input", `--${name} "${typed}" is not a number of machines: 1 to 9999`);
   return Number(typed);
 }
 
@@ -196,15 +196,15 @@ async function showPlan(
   return 0;
 }
 
-/** In which order, and what becomes of it when one fails. */
+/** The order, and what happens when a machine fails. */
 function inWords({ machines, canary, batch, ...policy }: Rollout): string {
   const batches = Math.ceil((machines.length - canary) / batch);
   const then = batches === 0 ? "" : `, then ${counted(batches, "batch", "batches")} of at most ${batch}`;
   const onError = policy.rollback_on_error
-    ? "all go back when one fails"
+    ? "all roll back when one fails"
     : policy.halt_on_error
       ? "stops when one fails"
-      : "goes on when one fails after the first";
+      : "continues when one fails after the first";
   return `${counted(machines.length, "machine", "machines")}: ${canary} first${then}; ${onError}`;
 }
 

@@ -1,4 +1,4 @@
-/** `bureau template impact`: who in the fleet is made from a template. */
+/** `bureau template impact`: the principals of the fleet that use a template. */
 
 import { templateImpact } from "@bureau/control/templates/template-impact";
 import { requireTemplate } from "@bureau/control/templates/template-store";
@@ -14,7 +14,7 @@ const positionals = definePositionals([
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Show who is made from a template, directly or through others",
+  summary: "List the principals that use a template, directly or by inheritance",
   positionals,
   flags,
   examples: ["bureau template impact bureau/template:agent"],
@@ -38,5 +38,5 @@ async function run(invocation: Asked): Promise<void> {
     touched.map(({ principal, machine, template }) => [principal, machine, template]),
   );
   for (const { machine, reason } of unreadable)
-    terminal.say(`${machine} cannot be looked at: ${asTyped(reason)}`);
+    terminal.say(`Cannot read the configuration of ${machine}: ${asTyped(reason)}`);
 }

@@ -1,4 +1,4 @@
-/** `bureau template list`: the templates a room holds. */
+/** `bureau template list`: the templates in a room. */
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { rooms } from "@bureau/schema/refs";
 import { TemplateSchema } from "@bureau/schema/template";

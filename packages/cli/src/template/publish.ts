@@ -21,7 +21,7 @@ const flags = defineFlags({
   ...sessionFlags,
   ...jsonFlag,
   file: { type: "string", value: "PATH", summary: 'JSON file; "-" for standard input' },
-  "dry-run": { type: "boolean", summary: "Check and show, write nothing" },
+  "dry-run": { type: "boolean", summary: "Check the template; write nothing" },
 });
 const positionals = definePositionals([{ name: "ref", summary: "Template reference, bureau/template:mine" }]);
 type Asked = Invocation<typeof flags, typeof positionals>;
@@ -41,7 +41,7 @@ async function run(invocation: Asked): Promise<void> {
   const { room, server, name } = parseStateRef(reference);
   const file = invocation.flags.file;
   if (file === undefined)
-    throw new BureauError("invalid-input", "Which file? A template is published from JSON", {
+    throw new BureauError("invalid-input", "No file given: a template is published from JSON", {
       hint: `bureau template publish ${reference} --file PATH`,
     });
   const text = readNamed(file, "the template");

@@ -1,4 +1,4 @@
-/** `bureau template show`: a template as it will be used, or with --raw as it was written. */
+/** `bureau template show`: a template with all that it inherits; with --raw, as it was published. */
 
 import { readResolvedTemplate, readTemplate, templateHint } from "@bureau/control/templates/template-store";
 import { BureauError } from "@bureau/kit/errors";
@@ -10,7 +10,7 @@ import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 const flags = defineFlags({
   ...sessionFlags,
   ...jsonFlag,
-  raw: { type: "boolean", summary: "Only what it says itself" },
+  raw: { type: "boolean", summary: "Only its own fields, without inherited ones" },
 });
 const positionals = definePositionals([
   { name: "ref", summary: "Template reference, bureau/template:agent" },

@@ -1,4 +1,4 @@
-/** `bureau template update`: changes fields of a template, says whom that touches, and follows what becomes of them. */
+/** `bureau template update`: changes fields of a template, lists the affected principals, and waits for the outcome. */
 
 import {
   followUpdate,
@@ -36,8 +36,8 @@ const flags = defineFlags({
   ...sessionFlags,
   ...jsonFlag,
   ...fleetFlag,
-  environment: { type: "string", value: "PATH", summary: "The Nix store path that it runs in" },
-  command: { type: "string", value: "TEXT", summary: "What it runs, by sh" },
+  environment: { type: "string", value: "PATH", summary: "Nix store path of its environment" },
+  command: { type: "string", value: "TEXT", summary: "Command, run with /bin/sh -c" },
   env: {
     type: "string",
     value: "NAME=VALUE",
@@ -51,12 +51,12 @@ const flags = defineFlags({
     multiple: true,
     summary: "Any field, by its path: health_check.interval_seconds=5; JSON, else text",
   },
-  unset: { type: "string", value: "FIELD", multiple: true, summary: "Leave a field out" },
-  "dry-run": { type: "boolean", summary: "Say who would be touched, write nothing" },
+  unset: { type: "string", value: "FIELD", multiple: true, summary: "Remove a field" },
+  "dry-run": { type: "boolean", summary: "List the affected principals; write nothing" },
   wait: {
     type: "boolean",
     excludes: ["dry-run"],
-    summary: "Return when all of them run well, or were rolled back",
+    summary: "Wait until all of them are healthy or rolled back",
   },
   timeout: {
     type: "string",
@@ -69,9 +69,9 @@ const positionals = definePositionals([{ name: "ref", summary: "Template referen
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Change a template; whoever is made from it is restarted, and rolled back if that fails",
+  summary: "Change a template; its agents and services restart, and roll back if that fails",
   details:
-    "Changes the fields that are given and leaves the others. Only principals of the fleet that use the template, or\ninherit from it, are touched. Each machine restarts its own with grace, checks their health, and goes back to what\nran before when the new one does not work. --wait follows that; its exit code is 1 when anything was rolled back.",
+    "Changes the given fields and keeps the others. Affects only principals of the fleet whose template is this one or\ninherits from it. Each machine restarts its principals with a grace period, checks their health, and rolls back to the\nprevious configuration when the new one fails. With --wait, the exit code is 1 when any was rolled back.",
   positionals,
   flags,
   examples: [
@@ -81,7 +81,7 @@ export const command = defineCommand({
   run,
 });
 
-/** Grace, threshold and rollback of a health check with the wire's defaults take about two minutes. */
+/** With the default health check, grace, threshold and rollback take about two minutes. */
 const WAIT_DEFAULT = "5m";
 
 async function run(invocation: Asked): Promise<number> {
@@ -130,7 +130,7 @@ async function run(invocation: Asked): Promise<number> {
   return ok ? 0 : 1;
 }
 
-/** Everybody who was waited for runs with the change. */
+/** Whether every principal that was waited for runs with the change. */
 const isWell = (outcomes: ReadonlyMap<Touched, Outcome>): boolean =>
   [...outcomes.values()].every(({ outcome }) => outcome === "healthy" || outcome === "updated");
 
@@ -171,7 +171,7 @@ function editOf(invocation: Asked, reference: string): TemplateEdit {
   }
   const variables = invocation.flags.env.map(parseVariable);
   if (fields.length === 0 && variables.length === 0)
-    throw new BureauError("invalid-input", "Nothing to change was given", {
+    throw new BureauError("invalid-input", "No change given", {
       hint: `bureau template update ${reference} --environment PATH; or --command, --env, --description, --set, --unset`,
     });
   return (content) => {
@@ -192,17 +192,17 @@ function jsonOrText(text: string): unknown {
 }
 
 const inWords: Record<Effect, string> = {
-  restart: "is restarted",
-  payload: "is handed another payload",
-  check: "has its health checked otherwise",
-  none: "goes on as it is",
-  stopped: "is switched off",
-  broken: "goes on as it is, with a fault",
+  restart: "restarts",
+  payload: "gets another payload",
+  check: "gets another health check",
+  none: "does not change",
+  stopped: "stops",
+  broken: "keeps running as it is, with a fault",
 };
 
 function sayImpact({ terminal }: Asked, reference: string, impact: Impact, changed: boolean): void {
-  if (!changed) terminal.say(`"${reference}" says that already; nothing is written`);
-  if (impact.touched.length === 0) terminal.say(`No agent or service is made from "${reference}"`);
+  if (!changed) terminal.say(`"${reference}" has these values already; nothing is written`);
+  if (impact.touched.length === 0) terminal.say(`No agent or service uses "${reference}"`);
   else if (changed)
     terminal.table(
       ["PRINCIPAL", "MACHINE", "TEMPLATE", ""],
@@ -215,9 +215,11 @@ function sayImpact({ terminal }: Asked, reference: string, impact: Impact, chang
     );
   if (changed)
     for (const [machine, away] of machinesAway(impact))
-      terminal.say(`${machine} ${away}: it follows when it is back`);
+      terminal.say(`${machine} ${away}: it applies the change when it is back`);
   for (const { machine, reason } of impact.unreadable)
-    terminal.say(`${machine} cannot be looked at, and may be touched too: ${asTyped(reason)}`);
+    terminal.say(
+      `Cannot read the configuration of ${machine}, which may be affected too: ${asTyped(reason)}`,
+    );
 }
 
 const machinesAway = ({ touched }: Impact): ReadonlyMap<string, string> =>
@@ -240,9 +242,9 @@ async function follow(
     timeoutMs,
     stands,
     clock: systemClock,
-    onProgress: (settled) => step.update(`${settled} of ${followed.length} principals are settled`),
+    onProgress: (decided) => step.update(`${decided} of ${followed.length} principals are done`),
   });
-  if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are settled`);
+  if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are done`);
   else step.fail("Not every principal runs with the change");
   for (const [{ principal, machine }, { outcome, reason }] of outcomes)
     terminal.say(

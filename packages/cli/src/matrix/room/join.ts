@@ -1,4 +1,4 @@
-/** `bureau matrix room join`: accepts invitations; without a room it shows them, for a person decides whose to accept. */
+/** `bureau matrix room join`: accepts invitations; without a room, lists them. */
 import type { StateEvent } from "@bureau/matrix/event";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";

@@ -1,4 +1,4 @@
-/** `bureau matrix room members`: who has joined a room. */
+/** `bureau matrix room members`: the members of a room. */
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
 import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
@@ -8,7 +8,7 @@ const positionals = definePositionals([{ name: "room", summary: "Alias, its loca
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "List who is in a room",
+  summary: "List the members of a room",
   positionals,
   flags,
   examples: ["bureau matrix room members bureau/lobby"],

@@ -1,4 +1,4 @@
-/** `bureau matrix user create`: an account that a person logs in to, in the rooms where people meet. */
+/** `bureau matrix user create`: creates an account for a person, and joins it to the namespace's rooms. */
 
 import { createPerson, invitePerson, personOf, personRooms } from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
@@ -37,7 +37,7 @@ const positionals = definePositionals([{ name: "name", summary: "Localpart of th
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({
-  summary: "Make an account for a person",
+  summary: "Create an account for a person",
   details:
     "The person joins the namespace's space and lobby; with --operator also every room of the namespace, its fleets\nand their machines. Needs the registration token (--credential-file) or a server admin.",
   positionals,
