@@ -11,12 +11,8 @@ import { undoLast } from "@bureau/host/doctor/undo";
 import { lastBackups } from "@bureau/host/record/backups";
 import { openRecord } from "@bureau/host/resources/host-record";
 import { describeAction } from "@bureau/host/resources/registry";
-import {
-  ELEVATED_EXIT_BASE,
-  ELEVATED_JOINED,
-  requireTrustworthy,
-  runElevated,
-} from "@bureau/host/system/elevate";
+import { ELEVATED_EXIT_BASE, ELEVATED_JOINED, runElevated } from "@bureau/host/system/elevate";
+import { requireTrustworthy } from "@bureau/host/system/require-trustworthy";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { nearest } from "@bureau/kit/nearest";
 import { shellLine } from "@bureau/kit/shell-words";

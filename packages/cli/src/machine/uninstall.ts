@@ -5,7 +5,8 @@ import { lockHost } from "@bureau/host/doctor/doctor";
 import type { InstallRecord } from "@bureau/host/record/install-record";
 import { readRecord } from "@bureau/host/resources/host-record";
 import type { UninstallOptions } from "@bureau/host/resources/resource";
-import { requireTrustworthy, runElevated } from "@bureau/host/system/elevate";
+import { runElevated } from "@bureau/host/system/elevate";
+import { requireTrustworthy } from "@bureau/host/system/require-trustworthy";
 import { dataHeld, holdsData, requireDecision, whyUserStays } from "@bureau/host/uninstall/data-held";
 import {
   foreseeUninstall,

@@ -1,7 +1,8 @@
 /** Bureau's own programs on the host: a whole build that root owns, the boot link to it, and the commands for users. */
-import { realpathSync, statSync } from "node:fs";
+import { lstatSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
+import { faultOfContent, type Judge } from "@bureau/os/build-paths";
 import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/os/host-environment";
 import { systemHost } from "@bureau/os/layout";
 import type { Action } from "../resources/registry.ts";
@@ -98,20 +99,17 @@ async function installedBuild(host: HostView): Promise<Finding> {
 
 const isOutOfSight = (): boolean => look(join(current, "build.json")).kind === "hidden";
 
-/** Whoever may change a build that units run may change what holds the machine's key. */
-function looseOwner(build: HostEnvironment): string | undefined {
-  for (const path of [
-    build.path,
-    join(build.path, "bin"),
-    join(build.path, "lib"),
-    join(build.path, "runtime/bun"),
-  ]) {
-    const stat = statSync(path);
-    if (stat.uid !== 0) return `${path} is not root's`;
-    if ((stat.mode & 0o022) !== 0) return `${path} may be changed by others than root`;
-  }
-  return undefined;
-}
+/** Only root may change it: a user who changes what units run gets the machine's key. */
+const looseOwner = ({ path }: HostEnvironment): string | undefined =>
+  judgeAsRoots(path, lstatSync(path)) ?? faultOfContent(path, judgeAsRoots);
+
+const judgeAsRoots: Judge = (path, stat) => {
+  if (stat.uid !== 0) return `${path} is not owned by root`;
+  const isSticky = stat.isDirectory() && (stat.mode & 0o1000) !== 0;
+  return stat.isSymbolicLink() || isSticky || (stat.mode & 0o022) === 0
+    ? undefined
+    : `other users than root may change ${path}`;
+};
 
 function commandLinks(host: HostView): Finding {
   if (isOutOfSight()) return hidden("only root may look: a folder above is closed to you");

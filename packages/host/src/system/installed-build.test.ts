@@ -2,8 +2,8 @@ import { afterAll, expect, test } from "bun:test";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { requireTrustworthy } from "./elevate.ts";
 import { buildAt, buildOfProcessPath } from "./installed-build.ts";
+import { requireTrustworthy } from "./require-trustworthy.ts";
 
 const dist = join(import.meta.dir, "../../../../dist/current");
 const folder = mkdtempSync(join(tmpdir(), "bureau-build-"));
