@@ -23,7 +23,7 @@ const planIn = (said: string): string[] =>
 test("doctor first reports a bare host, with a command that works there as printed", async () => {
   const m1 = lab().machine("m1");
   const { stdout } = await m1.run(`${bureau} machine doctor`, alice);
-  expect(stdout).toStartWith("Nothing of Bureau is installed on this host.");
+  expect(stdout).toStartWith("Bureau is not installed on this host.");
   const typed = /To join a fleet: (\S+) machine doctor --fix/.exec(stdout)?.[1] ?? "";
   expect(typed).toBe(bureau);
   expect(await m1.ok(`${typed} version`, alice)).toContain("bureau");

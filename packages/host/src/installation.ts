@@ -1,17 +1,16 @@
 /**
- * The Bureau on this host that a command is about: a rootless instance, or the system's.
+ * The installation on this host that a command acts on: a rootless instance, or the system's.
  *
- * A folder that was named (`--home`, `BUREAU_HOME`) is meant; otherwise a host that is a machine of a fleet stands for
- * itself, before an instance somebody once tried in the usual folder.
+ * A folder that is named (`--home`, `BUREAU_HOME`) wins. Otherwise the system's installation comes before an instance in the
+ * usual folder.
  */
-
 import { findInstance, type Instance, layoutFor, requireInstance } from "@bureau/instance/instance";
 import { BureauError } from "@bureau/kit/errors";
 import { type Layout, systemLayout } from "@bureau/os/layout";
 import { machineConfPath, readMachineConf } from "@bureau/os/machine-conf";
 import type { FleetLocalpart, MachineLocalpart, ServerName } from "@bureau/schema/refs";
 
-/** Who this host is and where its sockets are, in either kind. */
+/** Which machine this host is and where its sockets are, in either kind. */
 type HostMachine = {
   readonly layout: Layout;
   readonly homeserverUrl: string;
@@ -31,7 +30,7 @@ type Asked = {
 };
 
 /**
- * Undefined when there is none.
+ * Undefined when there is no installation.
  * @throws BureauError `invalid-input` when its file cannot be read, `not-found` when `--home` names a folder without one
  */
 export function findInstallation({ home, env }: Asked): Installation | undefined {
@@ -46,12 +45,16 @@ export function findInstallation({ home, env }: Asked): Installation | undefined
   return instance && { kind: "rootless", ...instance, instance };
 }
 
-/** @throws BureauError `not-found` when there is none */
+/** @throws BureauError `not-found` when there is no installation */
 export function requireInstallation(asked: Asked): Installation {
   const found = findInstallation(asked);
   if (found !== undefined) return found;
   const { home } = layoutFor(asked.home, asked.env);
-  throw new BureauError("not-found", `There is no Bureau here: neither in "${home}" nor in the system`, {
-    hint: "bureau up starts one; bureau machine doctor --fix makes this host a machine of a fleet",
-  });
+  throw new BureauError(
+    "not-found",
+    `Cannot find Bureau on this host: neither in "${home}" nor in the system`,
+    {
+      hint: "bureau up starts one; bureau machine doctor --fix makes this host a machine of a fleet",
+    },
+  );
 }

@@ -5,4 +5,4 @@ export const daemonUnit = "bureau-daemon.service";
 /** The daemon's exit code when the homeserver closed this machine's account or session; nothing starts it again. */
 export const REVOKED = 77;
 /** Whose end is the end of every sandbox. */
-export const terminalsUnit = "bureau-terminals.service";
+export const tmuxServerUnit = "bureau-terminals.service";

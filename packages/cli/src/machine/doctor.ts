@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import type { Check, CheckResult } from "@bureau/host/checks/check";
 import { checkTable } from "@bureau/host/checks/check-table";
 import { openHostView } from "@bureau/host/checks/host-view";
-import { examine, examineSettled, type Fixed, fix, lockHost, planOf } from "@bureau/host/doctor/doctor";
+import { examine, examineWhenReady, type Fixed, fix, lockHost, planOf } from "@bureau/host/doctor/doctor";
 import { introductionOf } from "@bureau/host/doctor/introduction";
 import { changesOf, type Step } from "@bureau/host/doctor/plan";
 import type { Subject } from "@bureau/host/doctor/subject";
@@ -168,7 +168,7 @@ function introduce({ terminal }: Asked, subject: Subject): void {
 
 async function repair(invocation: Asked): Promise<number> {
   const [checks, subject] = [chosenChecks(invocation), subjectOf(invocation)];
-  const before = await examineSettled(checks, subject);
+  const before = await examineWhenReady(checks, subject);
   const steps = planOf(before);
   if (invocation.flags["dry-run"] || steps.length === 0 || subject.instance !== undefined)
     return showPlan(invocation, subject, before, steps);

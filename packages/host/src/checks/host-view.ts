@@ -1,9 +1,8 @@
 /**
- * What checks may know of the host. Each fact is gathered when the first check asks and shared by the others, so that
- * a whole doctor is one question to systemd, one to the daemon and one to the homeserver. A view is of one moment: the
- * next round of a fix opens a new one.
+ * What checks know of the host. Each fact is read when the first check asks for it and shared by the others, so a whole
+ * doctor sends one request to systemd, one to the daemon and one to the homeserver. A view shows one moment: the next round
+ * of a fix opens a new one.
  */
-
 import type { Instance } from "@bureau/instance/instance";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { type BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
@@ -16,21 +15,22 @@ import { type UnitState, unitStates } from "@bureau/os/systemctl";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, ServerName } from "@bureau/schema/refs";
 import { readRecord } from "../resources/host-record.ts";
-import { type Accounts, readAccounts } from "../system/accounts.ts";
+import { readAccounts } from "../system/accounts.ts";
 import { look, textOf } from "../system/look.ts";
+import type { Accounts } from "../system/parse-accounts.ts";
 import { unitFiles } from "../units/units.ts";
 import { askHomeserver, type HomeserverAnswer } from "./ask-homeserver.ts";
 
-/** `problem`: a file is there and cannot be used. */
+/** `problem`: there is a file that cannot be used. */
 export type ConfState = { readonly conf?: MachineConf; readonly problem?: BureauError };
 
 export type HostView = {
   readonly kind: "system" | "rootless";
   readonly layout: Layout;
   readonly isRoot: boolean;
-  /** Who should be in the operators' group; undefined when root itself asks. */
+  /** The user who should be in the operators' group; undefined when root itself asks. */
   readonly operator: string | undefined;
-  /** Which machine the flags say this is. */
+  /** The machine that the flags name. */
   readonly wanted: MachineConf | undefined;
   readonly hasBootstrap: boolean;
   /** The build this doctor runs from, links resolved. */
@@ -38,21 +38,21 @@ export type HostView = {
   readonly clock: Clock;
   readonly accounts: () => Accounts;
   readonly conf: () => ConfState;
-  /** Which machine this is, from whatever says so. */
+  /** Which machine this is: from the instance, machine.conf or the flags. */
   readonly identity: () => MachineIdentity | undefined;
   /** By name; templates are not among them. */
   readonly units: () => Promise<ReadonlyMap<string, UnitState>>;
-  /** How its programs reach the network; undefined while nothing says so. */
+  /** How its programs reach the network; undefined while neither flags nor a file tell. */
   readonly egress: () => EgressSettings | undefined;
-  /** What the daemon says, or why it says nothing. */
+  /** The daemon's report, or why there is none. */
   readonly report: () => Promise<MachineReport | BureauError>;
   /** Undefined while no homeserver is known. */
   readonly homeserver: () => Promise<HomeserverAnswer | undefined>;
-  /** The machine's own session, for those who may read it. */
+  /** The machine's own session; `hidden` when the caller may not read it. */
   readonly session: () => StoredSession | "absent" | "hidden" | { readonly problem: string };
   /**
-   * Whether this machine has what launcher and daemon cannot run without: its key and its session. Those who may not
-   * look there are told by the record, which anybody may read: units are enabled once the machine has joined.
+   * Whether this machine has what launcher and daemon need: its key and its session. A caller who may not look there
+   * learns it from the record, which every user may read: units are enabled once the machine has joined.
    */
   readonly hasJoined: () => boolean;
 };
@@ -64,7 +64,7 @@ export type MachineIdentity = {
 };
 
 export type ViewOptions = {
-  /** The rootless instance, when it is one that is looked at. */
+  /** The rootless instance to check; undefined: the system installation. */
   readonly instance?: Instance | undefined;
   readonly operator?: string | undefined;
   readonly wanted?: MachineConf | undefined;
@@ -98,7 +98,7 @@ export function openHostView(options: ViewOptions): HostView {
     homeserver: once(async () => {
       const url = identity()?.homeserverUrl;
       if (url === undefined) return undefined;
-      // Asked as the machine itself asks it.
+      // The same way that the machine itself takes.
       configureEgress(egress() ?? noEgressSettings);
       return askHomeserver(url);
     }),

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 import { limitWhileTurning } from "@bureau/kit/wait-for";
 import { systemLayout } from "@bureau/os/layout";
-import { terminalsUnit } from "@bureau/os/unit-names";
+import { tmuxServerUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
 import { look, octal } from "../system/look.ts";
 import { type HostSocket, hostSockets } from "../units/host-sockets.ts";
@@ -96,10 +96,10 @@ export function refusalOf(path: string): Promise<string | undefined> {
 
 /** The unit that makes the socket: the socket unit that names it, else the tmux server's. */
 const unitOf = (path: string): string =>
-  unitFiles.find(({ text }) => text.includes(`ListenStream=${path}\n`))?.name ?? terminalsUnit;
+  unitFiles.find(({ text }) => text.includes(`ListenStream=${path}\n`))?.name ?? tmuxServerUnit;
 
 function actionFor(path: string, runs: boolean): Action {
   const unit = unitOf(path);
   if (!runs) return { kind: "start", unit };
-  return unit === terminalsUnit ? { kind: "renew-tmux-socket", path } : { kind: "restart", unit };
+  return unit === tmuxServerUnit ? { kind: "renew-tmux-socket", path } : { kind: "restart", unit };
 }

@@ -1,6 +1,6 @@
 /** Units: installed as this version writes them, enabled, running. */
 import { isTemplate } from "@bureau/os/systemctl";
-import { REVOKED, terminalsUnit } from "@bureau/os/unit-names";
+import { REVOKED, tmuxServerUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
 import { type UnitFile, unitFiles } from "../units/units.ts";
 import {
@@ -22,7 +22,7 @@ const scope = systemOnly("a rootless instance has a supervisor instead");
 
 /** A restart of these would end every sandbox, so a new text waits for their next start. */
 const holdsSandboxes = (unit: string): boolean =>
-  unit === terminalsUnit || unit.endsWith(".slice") || isTemplate(unit);
+  unit === tmuxServerUnit || unit.endsWith(".slice") || isTemplate(unit);
 
 export const systemdChecks: readonly Check[] = unitFiles.flatMap((unit) => [
   installedCheck(unit),

@@ -1,6 +1,6 @@
 /**
- * The doctor's flows: look; plan and apply until nothing more can be repaired; say what changed. Whoever calls it has
- * made sure that it runs as root where the plan needs that.
+ * The doctor's flows: look; plan and apply until nothing more can be repaired; report what changed. The caller makes sure
+ * that it runs as root where the plan needs that.
  */
 import { closeSync, openSync } from "node:fs";
 import { type Clock, systemClock } from "@bureau/kit/clock";
@@ -28,25 +28,25 @@ import { unitFiles } from "../units/units.ts";
 import { actionKey, type Change, changesOf, planSteps, type Step } from "./plan.ts";
 import type { Subject } from "./subject.ts";
 
-/** Rounds of looking and repairing: what one repair uncovers the next one mends. */
+/** Rounds of looking and repairing: the next round repairs what a repair uncovered. */
 const ROUNDS_MAX = 5;
-/** What was started gets this long until the daemon is in sync. */
-const SETTLE_MS_MAX = 30_000;
+/** Started programs get this long until the daemon is in sync. */
+const READY_MS_MAX = 30_000;
 
 export const examine = (checks: readonly Check[], subject: Subject): Promise<CheckResult[]> =>
   runChecks(checks, openHostView(subject));
 
-/** {@link examine}, once what is just starting has started: for those who want to know what is left to do. */
-export async function examineSettled(checks: readonly Check[], subject: Subject): Promise<CheckResult[]> {
+/** {@link examine} after units that are starting have started, to find what is left to do. */
+export async function examineWhenReady(checks: readonly Check[], subject: Subject): Promise<CheckResult[]> {
   if (subject.instance === undefined) {
     const states = await openHostView(subject).units();
     if ([...states.values()].some(({ active }) => active === "activating"))
-      await settle(subject, systemClock);
+      await waitUntilReady(subject, systemClock);
   }
   return examine(checks, subject);
 }
 
-/** What would repair these findings. */
+/** What repairs these findings. */
 export function planOf(results: readonly CheckResult[]): Step[] {
   return planSteps(
     results.map(({ check, finding }) => ({ check: check.id, actions: remedyOf(finding).actions ?? [] })),
@@ -59,16 +59,16 @@ export type Fixed = {
   readonly steps: readonly Step[];
   readonly changes: readonly Change[];
   readonly errors: readonly Change[];
-  /** It was stopped before it was done. */
+  /** A signal stopped it between two steps. */
   readonly isInterrupted: boolean;
 };
 
 export type FixOptions = {
   readonly checks: readonly Check[];
   readonly subject: Subject;
-  /** Told of each act as it is done. */
+  /** Called after each action. */
   readonly onStep: (step: Step, error?: unknown) => void;
-  /** Stops it between two steps. */
+  /** Stops it between two actions. */
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
 };
@@ -89,7 +89,7 @@ class Attempts {
   }
 }
 
-/** Repairs what can be repaired. Never throws for a repair that fails: that is in the result. */
+/** Repairs what can be repaired. A repair that fails is in the result; it does not throw. */
 export async function fix(options: FixOptions): Promise<Fixed> {
   const { checks, subject, signal, clock = systemClock } = options;
   using _lock = await lockHost(clock);
@@ -101,14 +101,14 @@ export async function fix(options: FixOptions): Promise<Fixed> {
   });
   const context = { record, backups, bootstrap: subject.bootstrap };
   const attempts = new Attempts();
-  let results = await examineSettled(checks, subject);
+  let results = await examineWhenReady(checks, subject);
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const steps = planOf(results).filter(({ action }) => attempts.isWorthTrying(action));
     if (steps.length === 0) break;
     const isWhole = await applySteps(steps, context, attempts, options);
     if (signal?.aborted === true) break;
     if (isWhole && steps.some(({ action }) => actionKindOf(action).startsPrograms === true))
-      await settle(subject, clock, signal);
+      await waitUntilReady(subject, clock, signal);
     results = await examine(checks, subject);
     if (!isWhole) break;
   }
@@ -123,7 +123,7 @@ export async function fix(options: FixOptions): Promise<Fixed> {
   };
 }
 
-/** False when a vital step failed: nothing that relies on it is tried, now or in a later round. */
+/** False when a vital action failed: nothing that depends on it is tried, now or in a later round. */
 async function applySteps(
   steps: readonly Step[],
   context: FixContext,
@@ -146,17 +146,17 @@ async function applySteps(
   return true;
 }
 
-/** On its way up; one that waits to be tried again has failed. */
+/** A unit that waits for its next attempt has failed, and is not starting. */
 const isStarting = (state: UnitState | undefined): boolean =>
   state?.active === "activating" && state.sub !== "auto-restart";
 
-/** A unit that others pull along is inactive for a moment. */
-const AWAY_MS_MAX = 1_500;
+/** A unit that another one pulls in is inactive for a moment. */
+const INACTIVE_MS_MAX = 1_500;
 
-/** Waits until the daemon is in sync, or has plainly failed, or stays away. */
-async function settle(subject: Subject, clock: Clock, signal?: AbortSignal): Promise<void> {
+/** Waits until the daemon is in sync, has failed, or stays inactive. */
+async function waitUntilReady(subject: Subject, clock: Clock, signal?: AbortSignal): Promise<void> {
   const { layout } = openHostView(subject);
-  let awaySince: number | undefined;
+  let inactiveSince: number | undefined;
   await waitFor(
     async () => {
       if (signal?.aborted === true) return true;
@@ -168,19 +168,19 @@ async function settle(subject: Subject, clock: Clock, signal?: AbortSignal): Pro
         const report = await machineReport(layout).catch(() => undefined);
         return report?.machine.state === "online" ? true : undefined;
       }
-      awaySince ??= clock.monotonic();
-      return clock.monotonic() - awaySince > AWAY_MS_MAX ? true : undefined;
+      inactiveSince ??= clock.monotonic();
+      return clock.monotonic() - inactiveSince > INACTIVE_MS_MAX ? true : undefined;
     },
-    { timeoutMs: SETTLE_MS_MAX, clock },
+    { timeoutMs: READY_MS_MAX, clock },
   );
 }
 
-/** Another doctor, such as one whose caller went away, is nearly always done in seconds. */
+/** Another doctor, such as one whose caller disconnected, nearly always ends within seconds. */
 const LOCK_MS_MAX = 60_000;
 
 /**
- * One doctor at a time changes a host: waits for another to end. The lock is on a folder that is always there, so that
- * it leaves no file. @throws BureauError `conflict`
+ * One doctor at a time changes a host: waits for another one to end. The lock is on a folder that always exists, so it leaves
+ * no file. @throws BureauError `conflict`
  */
 export async function lockHost(clock: Clock = systemClock): Promise<Disposable> {
   const fd = openSync("/etc", "r");
@@ -189,9 +189,9 @@ export async function lockHost(clock: Clock = systemClock): Promise<Disposable> 
   closeSync(fd);
   throw new BureauError(
     "conflict",
-    `Another doctor has been at work on this host for ${LOCK_MS_MAX / 1000} s`,
+    `Cannot change this host: another doctor has been changing it for ${LOCK_MS_MAX / 1000} s`,
     {
-      hint: "wait for it to end",
+      hint: "wait until it ends, then run the same command again",
     },
   );
 }

@@ -11,7 +11,7 @@ export function introductionOf(host: Pick<HostView, "hasJoined" | "identity">): 
     (path) => look(path).kind === "absent",
   );
   if (isBare)
-    return `Nothing of Bureau is installed on this host. To join a fleet: ${join} (an administrator makes FILE with machine provision). To try Bureau as yourself, without root: bureau up.`;
+    return `Bureau is not installed on this host. To join a fleet: ${join} (an administrator makes FILE with machine provision). To try Bureau as yourself, without root: bureau up.`;
   if (host.hasJoined()) return undefined;
   const machine = host.identity()?.machine;
   return `This host is prepared${machine === undefined ? "" : ` as ${machine}`}, and has not joined its fleet. To join: ${join}`;

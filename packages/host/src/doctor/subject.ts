@@ -1,4 +1,4 @@
-/** What a doctor is about: which installation, which machine, which operator. */
+/** What a doctor examines: which installation, which machine, which operator. */
 import type { ViewOptions } from "../checks/host-view.ts";
 
 export type Subject = Omit<ViewOptions, "clock"> & {

@@ -14,6 +14,7 @@ import { restore, SavedSchema } from "../record/saved.ts";
 import { look, textOf } from "../system/look.ts";
 import { replaceFile } from "../system/root-files.ts";
 import { hasProgram, mustRun, runCommand } from "../system/run-command.ts";
+import { isUnfinished } from "../system/unfinished-account-file.ts";
 import { at, defineEntry, type Stay } from "./resource.ts";
 
 const schema = v.object({
@@ -96,18 +97,6 @@ export async function editShadow(path: string, edit: (line: string) => string | 
   await restoreLabels([path]);
 }
 
-/** Undefined when the line of an account file is about `name`. */
-export const withoutName = (line: string, name: string): string | undefined =>
-  line.startsWith(`${name}:`) ? undefined : line;
-
-/** The line of a group's shadow without one of its members (gshadow(5)). */
-export function withoutMember(line: string, group: string, member: string): string {
-  const [name, password, administrators, members] = line.split(":");
-  if (name !== group || members === undefined) return line;
-  const others = members.split(",").filter((one) => one !== member);
-  return [name, password, administrators, others.join(",")].join(":");
-}
-
 /** Notes what our change left, so that an uninstall can tell whether others changed accounts since. */
 function noteLeft(
   record: InstallRecord,
@@ -136,16 +125,6 @@ function removeUnfinished(record: InstallRecord): void {
 
 const unfinishedFiles = (): string[] =>
   readdirSync("/etc").filter((name) => isUnfinished(name, () => textOf(join("/etc", name))));
-
-/**
- * Whether systemd's or shadow's tools left this file when they were killed: `.#group213e6be1e55b83b3`; `group+`; and
- * `group.lock` and `group.1234`, which hold only a pid.
- */
-export function isUnfinished(name: string, text: () => string | undefined): boolean {
-  if (/^\.#(?:passwd|g?shadow|group)[0-9a-f]{16}$/.test(name)) return true;
-  const suffix = /^(?:passwd|g?shadow|group|sub[ug]id)(\+|\.lock|\.\d+)$/.exec(name)?.[1];
-  return suffix === "+" || (suffix !== undefined && /^\d*\0?$/.test(text() ?? "-"));
-}
 
 function digestIfPresent(path: string): { sha256?: string } {
   if (look(path).kind !== "file") return {};

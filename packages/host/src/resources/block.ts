@@ -1,11 +1,11 @@
 /**
- * Lines of ours in a file that others write too. They are between two marks, so exactly they are replaced and removed,
- * whatever the rest of the file says by then.
+ * Lines of ours in a file that others write too. They are between two marks, so only they are replaced and removed.
  */
 import { chownSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 import { readIfPresent, removeDurably, removeTemporaries, writeDurably } from "@bureau/os/durable-file";
 import * as v from "valibot";
+import { withBlock } from "../system/block-text.ts";
 import { look } from "../system/look.ts";
 import { forgetNixConfig } from "../system/nix-host.ts";
 import { makeParents } from "./folder.ts";
@@ -52,22 +52,6 @@ const action = defineAction(
 );
 
 export const block = { action, entry };
-
-const BEGIN = "# Bureau: written by bureau machine doctor --fix";
-const END = "# Bureau: end";
-
-/** The text with these lines of ours at its end, in place of those it has; without any when `lines` is empty. */
-export function withBlock(text: string, lines: readonly string[]): string {
-  const kept: string[] = [];
-  let isOurs = false;
-  for (const line of text === "" ? [] : text.replace(/\n$/, "").split("\n")) {
-    if (line === BEGIN) isOurs = true;
-    if (!isOurs) kept.push(line);
-    if (line === END) isOurs = false;
-  }
-  const ours = lines.length === 0 ? [] : [BEGIN, ...lines, END];
-  return [...kept, ...ours].map((line) => `${line}\n`).join("");
-}
 
 /** Owner and mode stay. */
 function writeBlock(path: string, lines: readonly string[]): void {

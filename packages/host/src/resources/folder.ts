@@ -13,6 +13,7 @@ import { removeNixRoots } from "../system/nix-host.ts";
 import { setOwnership } from "../system/root-files.ts";
 import { mustRun } from "../system/run-command.ts";
 import { dataFolders, ownFolders } from "../units/host-folders.ts";
+import { holdsOthers, whyNotEmpty } from "./folder-content.ts";
 import { stageOfPath } from "./placed-path.ts";
 import { at, defineAction, defineEntry, type Moment, type Stay } from "./resource.ts";
 
@@ -120,19 +121,6 @@ function whyStays(own: FolderEntry, moment: Moment): Stay | undefined {
     : whyNotEmpty(path, names, entries);
 }
 
-/** Why a folder with these names in it stays; undefined when it can go. Pure. */
-export function whyNotEmpty(
-  path: string,
-  names: readonly string[],
-  entries: readonly EntryBase[],
-): Stay | undefined {
-  const isRecorded = (below: string): boolean =>
-    entries.some((known) => `${pathOf(known) ?? ""}/`.startsWith(`${below}/`));
-  const others = names.filter((name) => !isRecorded(join(path, name)));
-  if (others.length > 0) return holdsOthers(others);
-  return names.length > 0 ? { reason: "needed", why: "it holds kept items" } : undefined;
-}
-
 /** The record is in it, so it goes when no other entry is left. */
 function whyConfigDirStays(
   path: string,
@@ -144,11 +132,6 @@ function whyConfigDirStays(
   const others = names.filter((name) => join(path, name) !== systemHost.installRecord);
   return others.length > 0 ? holdsOthers(others) : undefined;
 }
-
-const holdsOthers = (names: readonly string[]): Stay => ({
-  reason: "holds-others",
-  why: `it holds files that are not Bureau's: ${names.slice(0, 5).join(", ")}`,
-});
 
 async function takeBack({ path, before }: FolderEntry): Promise<void> {
   if (look(path).kind !== "folder") return;

@@ -1,7 +1,8 @@
 /** A user's membership in a group. */
 import * as v from "valibot";
+import { withoutMember } from "../system/account-lines.ts";
 import { readAccounts } from "../system/accounts.ts";
-import { changeAccounts, editShadow, keepAccountFiles, withoutMember } from "./account-files.ts";
+import { changeAccounts, editShadow, keepAccountFiles } from "./account-files.ts";
 import { group as groupResource } from "./group.ts";
 import { at, defineAction, defineEntry } from "./resource.ts";
 

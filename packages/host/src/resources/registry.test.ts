@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { undoLast } from "../doctor/undo.ts";
 import { lastBackups } from "../record/backups.ts";
-import { planUninstall } from "../uninstall/uninstall.ts";
+import { planUninstall } from "../uninstall/plan-uninstall.ts";
 import { readRecord } from "./host-record.ts";
 import { type Action, actionKindOf, applyAction, describeEntry, entryKindOf } from "./registry.ts";
 

@@ -59,9 +59,7 @@ const entryKinds = resources.flatMap((resource) => ("entry" in resource ? [resou
 /** What `--fix` can do to a host, as data: checks name actions, the plan orders them. */
 export type Action = v.InferOutput<(typeof actionKinds)[number]["schema"]>;
 
-/** What the record can say. */
-export type Entry = v.InferOutput<(typeof entryKinds)[number]["schema"]>;
-
+/** What the record can say: the union of all entries. */
 export const EntrySchema = v.variant(
   "kind",
   entryKinds.map(({ schema }) => schema),

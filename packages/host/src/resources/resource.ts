@@ -83,7 +83,7 @@ export type Moment = {
   readonly needsBackups: () => boolean;
 };
 
-export type UninstallContext = {
+type UninstallContext = {
   readonly record: InstallRecord;
   readonly userStays: Stay | undefined;
 };

@@ -1,7 +1,8 @@
 /** The system user. */
 import * as v from "valibot";
+import { withoutName } from "../system/account-lines.ts";
 import { readAccounts } from "../system/accounts.ts";
-import { changeAccounts, editShadow, withoutName } from "./account-files.ts";
+import { changeAccounts, editShadow } from "./account-files.ts";
 import { at, defineEntry } from "./resource.ts";
 
 const entry = defineEntry(v.object({ kind: v.literal("user"), name: v.string(), at }), {

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { isUnfinished, withoutMember, withoutName } from "../resources/account-files.ts";
-import { parseAccounts, sessionGroups } from "./accounts.ts";
+import { withoutMember, withoutName } from "./account-lines.ts";
+import { sessionGroups } from "./accounts.ts";
+import { parseAccounts } from "./parse-accounts.ts";
+import { isUnfinished } from "./unfinished-account-file.ts";
 
 const accounts = parseAccounts(
   "root:x:0:0:root:/root:/bin/sh\nbureau:x:995:993::/:/usr/sbin/nologin\nalice:x:1000:1000::/home/alice:/bin/sh\n",
@@ -15,7 +17,7 @@ test("users are in the groups that name them, and in their first one", () => {
   expect(accounts.isMember("mallory", "bureau-operators")).toBe(false);
 });
 
-test("a number that nobody has is shown as it is", () => {
+test("shows a number that no user has as it is", () => {
   expect(accounts.userName(995)).toBe("bureau");
   expect(accounts.userName(4242)).toBe("4242");
   expect(accounts.groupName(4242)).toBe("4242");
@@ -26,7 +28,7 @@ test("the groups of our own session are the kernel's", () => {
 });
 
 describe("what a killed tool left in the account files", () => {
-  test("is told from what is somebody's", () => {
+  test("is told from other users' files", () => {
     const left: [string, string][] = [
       [".#group213e6be1e55b83b3", "root:x:0:\n"],
       [".#gshadow0123456789abcdef", ""],

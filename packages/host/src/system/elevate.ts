@@ -3,10 +3,10 @@
  * never one that the system user or the operators could have changed, and never in the caller's working directory, which
  * another user may control.
  */
-import { closeSync, constants, openSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { shellLine } from "@bureau/kit/shell-words";
+import { hasTerminal } from "./has-terminal.ts";
 import { requireTrustworthy } from "./require-trustworthy.ts";
 
 /** The doctor under sudo adds this to its exit code, so that sudo's own failures can be told from the doctor's. */
@@ -46,14 +46,4 @@ export async function runElevated(
   process.off("SIGINT", ignore);
   if (code >= ELEVATED_EXIT_BASE && code < ELEVATED_EXIT_BASE + 10) return code - ELEVATED_EXIT_BASE;
   throw new BureauError("forbidden", `This needs root, and sudo exited with ${code}`, { hint: byHand });
-}
-
-/** Whether sudo can ask for a password: it asks on the controlling terminal, even when standard input is a pipe. */
-export function hasTerminal(): boolean {
-  try {
-    closeSync(openSync("/dev/tty", constants.O_RDWR | constants.O_NOCTTY));
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,6 +1,6 @@
 /**
- * A machine's first moments on a system installation: its age key, made and sealed without ever lying in clear on a
- * disk, and first boot, run by systemd as the system user with the key opened for that one process.
+ * Makes and seals a machine's age key, which is never in clear on a disk, and runs first boot under systemd, as the system
+ * user, with the key opened for that one process.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -10,13 +10,13 @@ import type { MachineConf } from "@bureau/os/machine-conf";
 import { forRoot, replaceFile } from "./root-files.ts";
 import { mustRun, runCommand } from "./run-command.ts";
 
-/** systemd's own secret, made by the first credential that is sealed with it (systemd-creds(1)). */
+/** systemd's own secret. Sealing the first credential with it makes it (systemd-creds(1)). */
 export const hostSecret = "/var/lib/systemd/credential.secret";
 
-/** The name systemd hands the key to the launcher under. */
-export const keyCredential = "machine-key";
+/** The name of the credential for the launcher. */
+const keyCredential = "machine-key";
 
-/** Runs for the one first boot. */
+/** Exists only during first boot. */
 export const firstBootUnit = "bureau-first-boot.service";
 
 const launcher = join(systemHost.currentPrograms, "bin", "bureau-launcher");
@@ -32,11 +32,11 @@ export async function hasTpm(): Promise<boolean> {
  * Makes a new key and seals it. The key goes through one pipe from the program that makes it, of the build at `programs`,
  * to the one that seals it.
  *
- * This is root, in a folder that the system user may change at any moment: nothing there is run, and no file there is
- * touched by a name that may lead elsewhere by then.
+ * Root works in a folder that the system user may change at any moment: it runs nothing there, and touches no file by a name
+ * that could lead elsewhere by then.
  */
 export async function sealMachineKey(programs: string): Promise<void> {
-  // No PCRs: an update of the firmware does not lock the key away.
+  // No PCRs: a firmware update must not make the key unusable.
   const how = (await hasTpm()) ? ["--with-key=tpm2", "--tpm2-pcrs="] : ["--with-key=host"];
   const script = `exec 4>&1
 codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds encrypt "$@" 3>&- >&4; echo $? >&3; }; } 3>&1)
@@ -57,11 +57,11 @@ codes=$({ { "$1" --new-key 3>&- 4>&-; echo $? >&3; } | { shift; systemd-creds en
   replaceFile(systemHost.sealedKey, stdout, forRoot);
 }
 
-/** Joins the fleet with `bootstrap`, the text of a bootstrap file. Done when the machine's session is written. */
+/** Joins the fleet with `bootstrap`, the text of a bootstrap file. Ends when the machine's session is written. */
 export async function firstBoot(conf: MachineConf, bootstrap: string): Promise<void> {
   if (!existsSync(systemHost.sealedKey))
-    throw new BureauError("failed", `Cannot join: there is no sealed key in "${systemHost.sealedKey}"`);
-  // One that an earlier doctor began and did not see the end of.
+    throw new BureauError("failed", `Cannot join: no sealed key in "${systemHost.sealedKey}"`);
+  // An earlier doctor that was killed may have left it running.
   await runCommand(["systemctl", "stop", firstBootUnit]);
   await runCommand(["systemctl", "reset-failed", firstBootUnit]);
   const properties = [

@@ -38,7 +38,7 @@ test("a process's build is told from its runtime or its bundle", () => {
   expect(buildOfProcessPath("/usr/bin/python3")).toBeUndefined();
 });
 
-test("root refuses a program that anybody may change, or that lies where anybody may put another", () => {
+test("root refuses a build that every user may change, or in a folder where every user may replace it", () => {
   const path = copy("open");
   requireTrustworthy(path);
   chmodSync(join(path, "lib/bureau/main.js"), 0o666);

@@ -1,4 +1,4 @@
-/** Builds that this host has installed: where a copy is kept, and how it comes there. Root owns what root installs. */
+/** Builds that this host has installed: where a copy is, and how it is made. Root owns every copy. */
 import { randomBytes } from "node:crypto";
 import {
   chmodSync,
@@ -21,18 +21,18 @@ import { realPath } from "@bureau/os/own-build";
 /** The build at `path`, links followed. @throws as {@link readHostEnvironment} */
 export const buildAt = (path: string): HostEnvironment => readHostEnvironment(realPath(path) ?? path);
 
-/** Where the host keeps a copy of `build`; one in the Nix store is used where it is. */
+/** Where the copy of `build` is; a build in the Nix store needs no copy. */
 export const installedPath = (build: HostEnvironment): string =>
   isInStore(build.path) ? build.path : join(systemHost.buildsDir, build.id);
 
-/** What keeps a build in the Nix store; undefined for others. */
+/** The link that keeps a build in the Nix store; undefined for other builds. */
 export const nixRootOf = (build: HostEnvironment): string | undefined =>
   isInStore(build.path) ? systemHost.nixRoot : undefined;
 
-/** A copy that was cut off begins with this. */
+/** The name of an unfinished copy starts with this. */
 const STAGING = ".new-";
 
-/** Copies a build to the host, all of it or nothing; durable when it returns. Done already: nothing happens. */
+/** Copies a build to the host, whole or not at all; durable when it returns. */
 export function installBuild(build: HostEnvironment): void {
   const target = installedPath(build);
   if (target === build.path) return;
@@ -41,7 +41,7 @@ export function installBuild(build: HostEnvironment): void {
     if (entry.startsWith(STAGING)) rmSync(join(dirname(target), entry), { recursive: true, force: true });
   try {
     copyFolder(build.path, staging);
-    // One that is not whole any more makes way.
+    // It may be there, but no longer whole.
     rmSync(target, { recursive: true, force: true });
     renameSync(staging, target);
     syncPath(dirname(target));

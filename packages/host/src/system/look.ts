@@ -1,4 +1,4 @@
-/** What lies at a path, links not followed: all that checks ask of the file system. */
+/** What is at a path, links not followed: all that checks ask of the file system. */
 import { lstatSync, readFileSync, readlinkSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
 
@@ -14,7 +14,7 @@ export type Seen =
       readonly changedMs: number;
     }
   | { readonly kind: "absent" }
-  /** A folder above may not be entered by whoever asks. */
+  /** The caller may not enter a folder above. */
   | { readonly kind: "hidden" };
 
 export function look(path: string): Seen {

@@ -1,6 +1,6 @@
 /**
- * Nix as this host has it: what its daemon is configured to ask and to trust, and who may talk to it. Configuration is read
- * as Nix does, with what it includes; only the daemon's own counts, since nobody without privilege may add a cache.
+ * Nix on this host: the caches that its daemon uses and trusts, and who may connect to it. The configuration is read as Nix
+ * reads it, with its includes. Only the daemon's configuration counts, since users without privilege may not add a cache.
  */
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -12,7 +12,7 @@ import { look, targetOf, textOf } from "./look.ts";
 import { runCommand } from "./run-command.ts";
 
 const CONFIG = "/etc/nix/nix.conf";
-/** What installers that own the other file leave to people; it is included there. */
+/** For people, where an installer owns the other file, which includes this one. */
 const CUSTOM = "/etc/nix/nix.custom.conf";
 export const nixDaemonUnit = "nix-daemon.service";
 const SOCKET_DIR = "/nix/var/nix/daemon-socket";
@@ -37,7 +37,7 @@ export function readNixConfig(): NixConfig {
   };
 }
 
-/** Links are followed: on some distributions the file is one, into the store. */
+/** Follows links: on some distributions the file is a link into the store. */
 function readFollowing(path: string): string {
   try {
     return readFileSync(path, "utf8");
@@ -48,7 +48,7 @@ function readFollowing(path: string): string {
   }
 }
 
-/** Setting → its words; `extra-` adds to what was said before. */
+/** Setting → its words; `extra-` adds to earlier ones. */
 function readSettings(path: string, files: string[], settings = new Map<string, string[]>()) {
   if (files.length >= INCLUDES_MAX) return settings;
   files.push(path);
@@ -64,7 +64,7 @@ function readSettings(path: string, files: string[], settings = new Map<string, 
   return settings;
 }
 
-/** True when the daemon was started before its configuration was last written, and so has not read it. */
+/** True when the daemon started before its configuration was last written, so it has not read it. */
 export async function hasOldConfig(): Promise<boolean> {
   const state = (await unitStates([nixDaemonUnit])).get(nixDaemonUnit);
   const process = state?.active === "active" && state.pid !== undefined ? identify(state.pid) : undefined;
@@ -82,18 +82,18 @@ const startedMs = (ticks: number): number => {
   return Date.now() - (uptimeSeconds - ticks / TICKS_PER_SECOND) * 1_000;
 };
 
-/** The group whose members alone may talk to the daemon; undefined when everybody may, or there is none. */
+/** The only group that may connect to the daemon; undefined when every user may, or there is no daemon. */
 export function daemonGroup(): number | undefined {
   const seen = look(SOCKET_DIR);
   return seen.kind === "folder" && (seen.mode & 0o001) === 0 ? seen.gid : undefined;
 }
 
-/** After our lines went: the daemon is to forget them too. */
+/** After our lines are removed: restarts the daemon, so that it no longer uses them. */
 export async function forgetNixConfig(path: string): Promise<void> {
   if (path === CONFIG || path === CUSTOM) await runCommand(["systemctl", "try-restart", nixDaemonUnit]);
 }
 
-/** Nix's own notes of the links that keep versions: it would clear them away itself, at its next collection. */
+/** Removes Nix's references to our links, as Nix itself would at its next garbage collection. */
 export function removeNixRoots(programsDir: string): void {
   if (look(AUTO_ROOTS).kind !== "folder") return;
   const ours = `${versionRootsDir(join(programsDir, "current"))}/`;

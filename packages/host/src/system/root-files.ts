@@ -1,6 +1,6 @@
 /**
- * What root does to files and folders where somebody else may change names at any moment: a name is looked at once, and
- * all else is done to what was opened.
+ * How root changes files and folders where another user may change names at any moment: it opens a name once, and does
+ * everything else to what it opened.
  */
 import {
   closeSync,
@@ -32,12 +32,12 @@ export function writeNewFile(path: string, content: string | Uint8Array, ownersh
   }
 }
 
-/** Puts a file in the place of what is at `path`, whole and with its owner at every moment; durable when it returns. */
+/** Replaces what is at `path` with a file, which is whole and has its owner at every moment; durable when it returns. */
 export function replaceFile(path: string, content: string | Uint8Array, ownership: Ownership): void {
   replaceWith(path, (temporary) => writeNewFile(temporary, content, ownership));
 }
 
-/** Sets a folder's owner and mode, and surely that folder's: a link put in its place is refused. */
+/** Sets a folder's owner and mode. Refuses a link in its place. */
 export function setOwnership(path: string, ownership: Ownership): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
@@ -54,7 +54,7 @@ function setOwnershipOf(fd: number, { uid, gid, mode }: Ownership): void {
   fchmodSync(fd, mode);
 }
 
-/** A file's bytes, and never those of what a link in its place leads to. */
+/** A file's bytes. Refuses a link in its place. */
 export function readFileItself(path: string): Uint8Array {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {

@@ -1,13 +1,13 @@
 /**
- * Other programs, run to their end: with a limit on their time, nothing from our terminal, and all they print kept. A
- * Ctrl-C does not reach them: what was begun ends in order.
+ * Other programs, run to their end: with a time limit, without our terminal, and with all their output kept. Ctrl-C does not
+ * reach them, so an act that has started finishes.
  */
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { type Ran, runToEnd } from "@bureau/os/run-to-end";
 
-/** Enough for anything but package managers, which give their own. */
+/** Package managers have a longer limit of their own. */
 const RUN_MS_MAX = 60_000;
-/** Package managers say a lot. */
+/** Package managers print a lot. */
 const STDOUT_BYTES_MAX = 32 << 20;
 
 export type RunOptions = {
@@ -17,7 +17,7 @@ export type RunOptions = {
   readonly env?: Readonly<Record<string, string>>;
 };
 
-/** What a program we call may see of our environment: never what a person has in theirs. */
+/** The environment of programs we call: nothing of the caller's. */
 const environment = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   LC_ALL: "C.UTF-8",
@@ -26,16 +26,20 @@ const environment = {
 /** As timeout(1) has it. */
 const TIMED_OUT = 124;
 
-/** Code 127 when there is no such program, 124 when its time was up. */
+/** Code 127 when there is no such program, 124 when it took too long. */
 export async function runCommand(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
   const [program = "", ...args] = command;
   const path = program.includes("/") ? program : Bun.which(program, { PATH: environment.PATH });
-  if (path === null) return { code: 127, stdout: "", stderr: `there is no program "${program}"` };
+  if (path === null) return { code: 127, stdout: "", stderr: `no program "${program}"` };
   const { timeoutMs = RUN_MS_MAX, stdin, env } = options;
   try {
     return await runToEnd([path, ...args], {
-      ...{ what: `"${program}"`, timeoutMs, stdoutBytesMax: STDOUT_BYTES_MAX, detached: true },
-      ...{ env: { ...environment, ...env }, ...(stdin === undefined ? {} : { stdin }) },
+      what: `"${program}"`,
+      timeoutMs,
+      stdoutBytesMax: STDOUT_BYTES_MAX,
+      detached: true,
+      env: { ...environment, ...env },
+      ...(stdin === undefined ? {} : { stdin }),
     });
   } catch (error) {
     if (!isBureauError(error) || error.code !== "timeout") throw error;
@@ -47,11 +51,11 @@ export async function runCommand(command: readonly string[], options: RunOptions
 export async function mustRun(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
   const ran = await runCommand(command, options);
   if (ran.code === 0) return ran;
-  const said = lastLines(`${ran.stderr}\n${ran.stdout}`);
-  throw new BureauError("failed", `"${command.join(" ")}" exited with ${ran.code}: ${said}`);
+  const output = lastLines(`${ran.stderr}\n${ran.stdout}`);
+  throw new BureauError("failed", `"${command.join(" ")}" exited with ${ran.code}: ${output}`);
 }
 
-/** Runs it. That it fails is no matter; that nobody knows whether it did is. @throws BureauError `timeout` */
+/** Runs it. A failure is fine; an unknown result is not. @throws BureauError `timeout` */
 export async function tryRun(command: readonly string[]): Promise<void> {
   const { code, stderr } = await runCommand(command);
   if (code === TIMED_OUT) throw new BureauError("timeout", stderr);

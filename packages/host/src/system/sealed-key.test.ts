@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { sealOf, secretOwner, whyNeverOpened } from "./sealed-key.ts";
+import { sealOf, whyNeverOpened } from "./sealed-key.ts";
+import { secretOwner } from "./secret-owner.ts";
 
 /** What systemd-creds 257 made of the word "secret", with --with-key=host and --with-key=null. */
 const byHost =

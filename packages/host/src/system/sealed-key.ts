@@ -5,7 +5,7 @@
  * `CRED_AES256_GCM_BY_*`); the first 16 bytes of the secret name its machine (creds-util.c,
  * `credential_host_secret_format`).
  */
-import { createHmac } from "node:crypto";
+import { ID_BYTES, secretOwner } from "./secret-owner.ts";
 
 export type Seal = "host" | "tpm2" | "host+tpm2" | "none" | "unknown";
 
@@ -18,7 +18,7 @@ const kinds: Readonly<Record<string, Seal>> = {
   "058469daf6f54324800549da0f8ea2fb": "none",
 };
 
-/** `text` is the file's: base64. */
+/** `text` is the file's content: base64. */
 export function sealOf(text: string): Seal {
   return kinds[Buffer.from(text, "base64").subarray(0, 16).toString("hex")] ?? "unknown";
 }
@@ -32,30 +32,14 @@ export function describeSeal(seal: Seal): string {
     case "host+tpm2":
       return "sealed to this machine's TPM and its host secret";
     case "none":
-      return "sealed with no key at all: anybody can open it";
+      return "sealed with no key at all: every user can open it";
     case "unknown":
       return "not a credential that systemd-creds sealed";
   }
 }
 
-/** systemd's application id for the host's secret (creds-util.c, `credential_app_id`). */
-const SECRET_APPLICATION = Buffer.from("d3acecba0dad4cdfb8c9381528936c58", "hex");
-const ID_BYTES = 16;
-
-/** The prefix of the host's secret for this machine id (sd_id128_get_machine_app_specific(3)). */
-export function secretOwner(machineId: string): string {
-  const id = createHmac("sha256", Buffer.from(machineId.trim(), "hex"))
-    .update(SECRET_APPLICATION)
-    .digest()
-    .subarray(0, ID_BYTES);
-  // A UUID of version 4 (RFC 9562).
-  id[6] = ((id[6] ?? 0) & 0x0f) | 0x40;
-  id[8] = ((id[8] ?? 0) & 0x3f) | 0x80;
-  return id.toString("hex");
-}
-
 export type SealingHost = {
-  /** The host's secret; undefined when there is none. Only its beginning is looked at. */
+  /** The host's secret; undefined when there is none. Only its beginning is read. */
   readonly secret: Uint8Array | undefined;
   /** Of /etc/machine-id. */
   readonly machineId: string;

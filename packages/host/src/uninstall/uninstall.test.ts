@@ -1,13 +1,14 @@
 import { describe, expect, test } from "bun:test";
-import { whyNotEmpty } from "../resources/folder.ts";
-import { describeEntry, type Entry } from "../resources/registry.ts";
+import { whyNotEmpty } from "../resources/folder-content.ts";
+import { describeEntry } from "../resources/registry.ts";
 import type { Stay, UninstallOptions } from "../resources/resource.ts";
 import { whyUserStays } from "./data-held.ts";
-import { foreseeUninstall, isIncomplete, planUninstall } from "./uninstall.ts";
+import { planUninstall } from "./plan-uninstall.ts";
+import { foreseeUninstall, isIncomplete } from "./uninstall.ts";
 
 const at = "2026-01-01T00:00:00.000Z";
 /** In the order a fix makes them. */
-const made: Entry[] = [
+const made = [
   { kind: "folder", path: "/etc/bureau", at },
   { kind: "folder", path: "/etc/bureau/backups", at },
   { kind: "file", path: "/etc/systemd/system/bureau-daemon.service", at },

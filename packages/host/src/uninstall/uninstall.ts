@@ -11,9 +11,10 @@ import { systemHost } from "@bureau/os/layout";
 import type { EntryBase } from "../record/entry.ts";
 import type { InstallRecord } from "../record/install-record.ts";
 import { describeEntry, entryKindOf } from "../resources/registry.ts";
-import { type Moment, type Stay, stages, type UninstallOptions } from "../resources/resource.ts";
+import type { Moment, Stay, UninstallOptions } from "../resources/resource.ts";
 import { look } from "../system/look.ts";
 import { holdsData, whyUserStays } from "./data-held.ts";
+import { planUninstall } from "./plan-uninstall.ts";
 import { stopEverything } from "./stop-everything.ts";
 
 /** What was removed, and what stays. */
@@ -32,26 +33,13 @@ export const receiptJson = ({ removed, kept }: Receipt) => ({
   kept: kept.map(({ what, why }) => ({ what, why })),
 });
 
-/** The entries in the order they are taken back. Pure. */
-export function planUninstall<E extends EntryBase>(entries: readonly E[]): E[] {
-  const ranks = (entry: E): readonly [number, number] => {
-    const kind = entryKindOf(entry);
-    return [stages.indexOf(kind.stageOf?.(entry) ?? "first"), kind.rank];
-  };
-  // Folders below go before those above: they were made later.
-  return entries.toReversed().sort((a, b) => {
-    const [[stageA, rankA], [stageB, rankB]] = [ranks(a), ranks(b)];
-    return stageA - stageB || rankA - rankB;
-  });
-}
-
 const needsBackups = (entries: readonly EntryBase[]): boolean =>
   entries.some((entry) => entryKindOf(entry).copiesOf?.(entry) !== undefined);
 
 const namesNow = (path: string): readonly string[] | undefined =>
   look(path).kind === "folder" ? readdirSync(path) : undefined;
 
-export const EVERYTHING_RUNNING = "everything that ran";
+const EVERYTHING_RUNNING = "everything that ran";
 
 export type UninstallDeps = { readonly onRemoved: (what: string) => void; readonly clock?: Clock };
 

@@ -7,7 +7,7 @@ import { hostFolders } from "./host-folders.ts";
 
 export type HostFile = { readonly path: string; readonly text: string };
 
-/** User and group; systemd-sysusers makes them, and makes them again where they are missing. */
+/** User and groups; systemd-sysusers makes those that are missing. */
 export const sysusersFile: HostFile = {
   path: systemHost.sysusers,
   text: `# Bureau's system user and the group of its operators. Written by bureau machine doctor --fix.
@@ -18,7 +18,7 @@ m ${systemHost.user} ${systemHost.operatorsGroup}
 `,
 };
 
-/** The run folder lives in memory and is made anew at every boot. */
+/** The run folder is in memory, so it is made at every boot. */
 export const tmpfilesFile: HostFile = {
   path: systemHost.tmpfiles,
   text: `# Folders of Bureau. Written by bureau machine doctor --fix.
@@ -28,7 +28,7 @@ ${hostFolders
 `,
 };
 
-/** Puts Bureau's commands on people's PATH. */
+/** Puts Bureau's commands on the PATH of users. */
 export const profileFile: HostFile = {
   path: systemHost.profile,
   text: `# Bureau's commands. Written by bureau machine doctor --fix.

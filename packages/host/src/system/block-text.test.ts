@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { withBlock } from "./block.ts";
+import { withBlock } from "./block-text.ts";
 
 test("lines are added at the end, replaced in place of those before, and removed without a trace", () => {
   for (const text of ["", "a = 1\n", "a = 1\n\n# said\n"]) {
