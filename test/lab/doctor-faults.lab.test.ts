@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { checkTable } from "@bureau/host/checks/check-table";
 import { hostFolders } from "@bureau/host/units/host-folders";
-import { unitFiles } from "@bureau/host/units/units";
+import { unitFiles } from "@bureau/host/units/unit-files";
 import { runtimeArguments } from "@bureau/os/runtime-command";
 import { bureau, complaints, examine, LabFleet, repair } from "./fleet.ts";
 import { useLab } from "./use-lab.ts";

@@ -18,7 +18,7 @@ import { readRecord } from "../resources/host-record.ts";
 import { readAccounts } from "../system/accounts.ts";
 import { look, textOf } from "../system/look.ts";
 import type { Accounts } from "../system/parse-accounts.ts";
-import { unitFiles } from "../units/units.ts";
+import { unitFiles } from "../units/unit-files.ts";
 import { askHomeserver, type HomeserverAnswer } from "./ask-homeserver.ts";
 
 /** `problem`: there is a file that cannot be used. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { UnitState } from "@bureau/os/systemctl";
 import { planOf } from "../doctor/doctor.ts";
 import { describeAction } from "../resources/registry.ts";
-import { unitFiles } from "../units/units.ts";
+import { unitFiles } from "../units/unit-files.ts";
 import { adviceOn } from "./advice.ts";
 import type { Check, Finding } from "./check.ts";
 import { checkTable } from "./check-table.ts";

@@ -2,7 +2,7 @@
 import { machineSessionFile } from "@bureau/os/layout";
 import { daemonUnit, launcherUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
-import { unitFiles } from "../units/units.ts";
+import { unitFiles } from "../units/unit-files.ts";
 import type { Remedy } from "./check.ts";
 import type { HostView } from "./host-view.ts";
 

@@ -8,7 +8,7 @@ import { tmuxServerUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
 import { look, octal } from "../system/look.ts";
 import { type HostSocket, hostSockets } from "../units/host-sockets.ts";
-import { unitFiles } from "../units/units.ts";
+import { unitFiles } from "../units/unit-files.ts";
 import {
   byFix,
   type Check,

@@ -2,7 +2,7 @@
 import { isTemplate } from "@bureau/os/systemctl";
 import { REVOKED, tmuxServerUnit } from "@bureau/os/unit-names";
 import type { Action } from "../resources/registry.ts";
-import { type UnitFile, unitFiles } from "../units/units.ts";
+import { type UnitFile, unitFiles } from "../units/unit-files.ts";
 import {
   byFix,
   type Check,

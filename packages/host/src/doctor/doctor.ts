@@ -24,7 +24,7 @@ import {
   entryKindOf,
 } from "../resources/registry.ts";
 import type { FixContext } from "../resources/resource.ts";
-import { unitFiles } from "../units/units.ts";
+import { unitFiles } from "../units/unit-files.ts";
 import { actionKey, type Change, changesOf, planSteps, type Step } from "./plan.ts";
 import type { Subject } from "./subject.ts";
 

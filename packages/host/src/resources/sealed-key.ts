@@ -39,7 +39,7 @@ export const sealedKey = { action, entry };
 /** Why others may need the host's secret; undefined when nothing else is sealed with it. */
 async function otherCredentials(): Promise<string | undefined> {
   const stores = ["/etc/credstore.encrypted", "/run/credstore.encrypted", "/usr/lib/credstore.encrypted"];
-  if (stores.some(isClosed)) return "only root can see whether others need it";
+  if (stores.some(isClosed)) return "only root may see whether others need it";
   const stored = stores.find((path) => existsSync(path) && readdirSync(path).length > 0);
   if (stored !== undefined) return `credentials in ${stored} may need it`;
   const folders = [

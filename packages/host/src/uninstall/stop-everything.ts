@@ -10,7 +10,7 @@ import { user } from "../resources/user.ts";
 import { readAccounts } from "../system/accounts.ts";
 import { firstBootUnit } from "../system/first-boot.ts";
 import { runCommand } from "../system/run-command.ts";
-import { unitFiles } from "../units/units.ts";
+import { unitFiles } from "../units/unit-files.ts";
 
 /** A process that has not ended by then is killed. */
 const END_MS_MAX = 10_000;

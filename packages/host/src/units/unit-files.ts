@@ -1,17 +1,16 @@
 /**
- * What systemd is told of a system installation: users, folders, sockets and services, as texts that doctor compares
- * byte by byte with what lies on the host.
+ * The units of a system installation, as texts that doctor compares byte by byte with the host's.
  *
- * One unit a privilege, so that each is closed as far as its one program allows:
+ * Each privilege has a unit of its own, restricted as far as its one program allows:
  *
  * ```
- * bureau-launcher.service    keys; no network at all. Its proxies and terminals run in units of their own
- * bureau-terminals.service   the tmux server and every sandbox below it: what bubblewrap needs is allowed here only
- * bureau-proxy@.service      one a sandbox, started by a connection to its socket; network, that one's credentials
- * bureau-daemon.service      the homeserver and launcher.sock; no secret but the machine's session
+ * bureau-launcher.service    keys; no network. Its proxies and the tmux server run in units of their own
+ * bureau-terminals.service   the tmux server and every sandbox below it: only here is allowed what bubblewrap needs
+ * bureau-proxy@.service      one per sandbox, started by a connection to its socket; network, one principal's credentials
+ * bureau-daemon.service      talks to the homeserver and launcher.sock; no secret but the machine's session
  * ```
  *
- * The sockets belong to systemd: they stay open while a service is replaced, so no client is ever refused.
+ * systemd holds the sockets: they stay open while a service is replaced, so no client is refused.
  */
 import {
   launcherSocket,
@@ -34,7 +33,7 @@ export type UnitFile = HostFile & {
   readonly active: boolean;
 };
 
-/** What every service of ours does without. An exception is a line of its own unit, with its reason above it. */
+/** Restrictions of every service. A unit overrides one in a line of its own, with the reason above it. */
 const closed = `NoNewPrivileges=yes
 CapabilityBoundingSet=
 LockPersonality=yes
@@ -56,7 +55,7 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 UMask=0077
-# MemoryDenyWriteExecute is left out: the JavaScript engine compiles to machine code in memory.
+# Without MemoryDenyWriteExecute: the JavaScript engine compiles to machine code in memory.
 `;
 
 const identity = `User=${user}
@@ -64,19 +63,19 @@ Group=${user}
 Slice=bureau.slice
 `;
 
-/** Both programs are told the same of the machine they are on. */
+/** Launcher and daemon get the same flags about their machine. */
 const machineFlags =
   "--homeserver ${BUREAU_HOMESERVER_URL} --machine-name ${BUREAU_MACHINE_NAME} --server-name ${BUREAU_SERVER_NAME} --fleet ${BUREAU_FLEET}";
 
 const program = (name: string): string => `${systemHost.currentPrograms}/bin/${name}`;
 const proxySocketPath = proxySpawnSocket(systemLayout);
 
-/** How launcher and daemon are started again when they fail. */
-const startedAgain = `Restart=on-failure
+/** How systemd restarts launcher and daemon when they fail. */
+const restart = `Restart=on-failure
 RestartSec=250ms
 RestartSteps=6
 RestartMaxDelaySec=30
-# Straight from failed to starting, so its socket and whoever requires it stay as they are (systemd 254, as steps are).
+# Directly from failed to starting, so its socket and the units that require it keep running (needs systemd 254).
 RestartMode=direct
 `;
 
@@ -90,25 +89,25 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ${identity}EnvironmentFile=${systemHost.machineConf}
-# Sealed on the disk, opened by pid 1 into memory that only this service sees.
+# Sealed on the disk. pid 1 opens it into memory that only this service sees.
 LoadCredentialEncrypted=machine-key:${systemHost.sealedKey}
 ExecStart=${program("bureau-launcher")} ${machineFlags} --operators-group ${operatorsGroup} --proxy-socket ${proxySocketPath} --external-terminals
 Sockets=bureau-launcher.socket
-${startedAgain}RestartPreventExitStatus=77
+${restart}RestartPreventExitStatus=77
 WatchdogSec=30
-# Every sandbox gets its grace when the launcher is told to stop.
+# A stopping launcher gives every sandbox its grace period.
 TimeoutStopSec=90
 LimitNOFILE=65536
-# No network: proxies and terminals have units of their own.
+# No network: proxies and the tmux server have units of their own.
 PrivateNetwork=yes
 RestrictAddressFamilies=AF_UNIX
 IPAddressDeny=any
 ReadWritePaths=${systemLayout.runDir} ${systemLayout.stateDir} ${systemLayout.workspaceRoot} ${systemLayout.cacheRoot}
-# RestrictSUIDSGID is left out: the folder a service listens in passes its group on to the sockets in it.
-# ProtectProc is left out: the launcher follows proxies, which close themselves to other processes.
-${closed}# The control groups of sandboxes: only what systemd delegated to the terminals' unit is the user's to write.
+# Without RestrictSUIDSGID: the folder that a service listens in gives its group to the sockets in it.
+# Without ProtectProc: the launcher watches proxies, which are not dumpable, so others cannot see them.
+${closed}# For the control groups of sandboxes: the user can write only those that systemd delegated to bureau-terminals.service.
 ProtectControlGroups=no
-# That folder is given to the operators' group, as far as its owner may.
+# The launcher gives the folder of a service's socket to the operators' group.
 SystemCallFilter=@chown
 
 [Install]
@@ -116,7 +115,7 @@ WantedBy=multi-user.target
 `;
 
 const daemonService = `[Unit]
-Description=Bureau daemon: what this machine should run, and does
+Description=Bureau daemon: runs what this machine should run
 After=bureau-launcher.service network-online.target
 Wants=network-online.target
 Requires=bureau-launcher.service
@@ -127,14 +126,14 @@ Type=notify
 ${identity}EnvironmentFile=${systemHost.machineConf}
 ExecStart=${program("bureau-daemon")} ${machineFlags}
 Sockets=bureau-daemon.socket
-${startedAgain}# The machine was taken out of its fleet: starting again cannot help.
+${restart}# The machine was removed from its fleet: a restart cannot help.
 RestartPreventExitStatus=77
 WatchdogSec=30
 TimeoutStartSec=120
 TimeoutStopSec=20
 LimitNOFILE=65536
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-# The link to the version that is started: moved when another one has shown that it works.
+# The programs folder holds the boot link, which moves when another build has shown that it works.
 ReadWritePaths=${systemLayout.runDir} ${systemLayout.stateDir} ${systemHost.programsDir}
 InaccessiblePaths=-/run/credentials
 RestrictSUIDSGID=yes
@@ -144,30 +143,30 @@ ${closed}
 WantedBy=multi-user.target
 `;
 
-const terminalsService = `[Unit]
-Description=Bureau terminals: the tmux server and every sandbox in it
+const tmuxServerService = `[Unit]
+Description=Bureau tmux server, with every sandbox
 StartLimitIntervalSec=0
 
 [Service]
 Type=exec
 ${identity}ExecStart=tmux -u -D -S ${tmuxSocket(systemLayout)} -f /dev/null
 Environment=SHELL=/bin/sh LANG=C.UTF-8
-# The launcher ends the server when it is told to stop; anything else is a crash.
+# A stopping launcher ends the server; any other end is a crash.
 Restart=on-failure
 RestartSec=100ms
 TimeoutStopSec=20
 LimitNOFILE=65536
 TasksMax=infinity
-# The launcher makes a control group for each sandbox below this unit's; the server itself is in a leaf beside them, since
-# a group with controllers for others holds no process. ProtectControlGroups is left out: a sandbox enters its group.
+# The launcher makes a control group for each sandbox below this unit's. The server itself is in a leaf beside them, since
+# a group with controllers for its children holds no process. Without ProtectControlGroups: a sandbox enters its group.
 Delegate=cpu memory pids
 DelegateSubgroup=terminals
-# One agent that is out of memory must not take the others along.
+# An agent that runs out of memory must not end the others.
 OOMPolicy=continue
-# What agents run inherits this unit's limits, so only what no sandbox may ever do is closed here. Left out, because
-# bubblewrap needs it: RestrictNamespaces, ProtectHostname, and everything that mounts over /proc (ProtectKernelTunables,
-# ProtectKernelLogs, ProtectProc), which would forbid a sandbox a /proc of its own. Left out, because agents need it:
-# MemoryDenyWriteExecute, RestrictSUIDSGID, a list of allowed system calls.
+# Agents inherit this unit's restrictions, so it has only those that every sandbox can have. Left out for bubblewrap:
+# RestrictNamespaces, ProtectHostname, and everything that mounts over /proc (ProtectKernelTunables, ProtectKernelLogs,
+# ProtectProc), because a sandbox could then not mount its own /proc. Left out for agents: MemoryDenyWriteExecute,
+# RestrictSUIDSGID, a list of allowed system calls.
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 LockPersonality=yes
@@ -188,7 +187,7 @@ UMask=0077
 
 const proxyService = `[Unit]
 Description=Bureau proxy: one principal's credentials
-# Stopped after it: when the machine goes down, agents have their proxy for as long as they have grace.
+# Stops after the launcher: at shutdown, agents have their proxy until their grace period ends.
 Before=bureau-launcher.service
 CollectMode=inactive-or-failed
 
@@ -198,7 +197,7 @@ ${identity}ExecStart=${program("bureau-proxy")} --spare --run-dir ${systemLayout
 StandardInput=socket
 StandardOutput=socket
 StandardError=journal
-# The launcher decides whether a proxy lives: a restarted launcher finds those it has.
+# The launcher ends proxies. A restarted launcher finds the running ones.
 TimeoutStopSec=5
 LimitNOFILE=65536
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
@@ -210,9 +209,9 @@ ProcSubset=pid
 ${closed}`;
 
 /**
- * A socket that stays when its service fails, hangs or is replaced, and goes when the service is stopped. `PartOf=`, not
- * `StopPropagatedFrom=`, which also acts on a service that ends unasked, as soon as anything of it outlives its main
- * process by a moment; and through `Requires=` that would stop the launcher for good.
+ * A socket that stays when its service fails, hangs or is replaced, and is removed when the service is stopped. `PartOf=`, not
+ * `StopPropagatedFrom=`, which also acts on a service that ends by itself, as soon as any of its processes outlives the main
+ * process by a moment; through `Requires=` that would stop the launcher for good.
  */
 const socketOf = (service: string, path: string, group: string, description: string): string => `[Unit]
 Description=${description}
@@ -230,7 +229,7 @@ WantedBy=sockets.target
 `;
 
 const proxySocket = `[Unit]
-Description=Bureau proxies: one for each connection of the launcher
+Description=Bureau proxies: one per connection of the launcher
 PartOf=bureau-launcher.service
 
 [Socket]
@@ -249,15 +248,15 @@ WantedBy=sockets.target
 `;
 
 const slice = `[Unit]
-Description=Bureau: everything of it on this machine
+Description=All programs of Bureau on this machine
 `;
 
-/** Every unit, in the order in which they are started; stopping goes the other way. */
+/** Every unit, in the order of their start; they stop in reverse order. */
 export const unitFiles: readonly UnitFile[] = [
   unit("bureau.slice", slice, { enabled: false, active: false }),
   unit("bureau-proxy.socket", proxySocket, { enabled: true, active: true }),
   unit("bureau-proxy@.service", proxyService, { enabled: false, active: false }),
-  unit("bureau-terminals.service", terminalsService, { enabled: false, active: true }),
+  unit("bureau-terminals.service", tmuxServerService, { enabled: false, active: true }),
   unit(
     "bureau-launcher.socket",
     socketOf("bureau-launcher.service", launcherSocket(systemLayout), user, "Bureau launcher socket"),
@@ -278,6 +277,6 @@ export const unitFiles: readonly UnitFile[] = [
 ];
 
 function unit(name: string, text: string, when: { enabled: boolean; active: boolean }): UnitFile {
-  const written = "# Written by bureau machine doctor --fix, which puts it back when it is changed.\n";
+  const written = "# Written by bureau machine doctor --fix, which restores it when it is changed.\n";
   return { name, path: `${systemHost.unitDir}/${name}`, text: written + text, ...when };
 }

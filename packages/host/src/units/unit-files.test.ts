@@ -3,7 +3,7 @@ import { systemLayout } from "@bureau/os/layout";
 import { sysusersFile, tmpfilesFile } from "./host-files.ts";
 import { hostFolders } from "./host-folders.ts";
 import { hostSockets } from "./host-sockets.ts";
-import { unitFiles } from "./units.ts";
+import { unitFiles } from "./unit-files.ts";
 
 const textOf = (name: string): string => unitFiles.find((unit) => unit.name === name)?.text ?? "";
 
