@@ -355,7 +355,7 @@ test("facts and heartbeats are published, and labels an operator set are kept", 
   });
 });
 
-test("logs go to whom the target allows, and to nobody else", async () => {
+test("logs go only to users the target allows", async () => {
   const principal = await machine.provision("agent/d");
   await machine.configure({ principal, script: "echo hello from inside; sleep 600" });
   machine.spawnDaemon();
@@ -441,14 +441,14 @@ test("a configuration that cannot be read stops nothing, and is told of once", a
   expect(await machine.eventMessages(eventMessages.configInvalid)).toHaveLength(1);
 });
 
-test("while the homeserver is away what runs goes on, the daemon answers, and its messages arrive later", async () => {
+test("while the homeserver is unreachable, sandboxes keep running, the daemon answers, and its messages arrive later", async () => {
   const principal = await machine.provision("agent/g");
   await machine.configure({ principal, script: "sleep 600", restart_policy: "never" });
   machine.spawnDaemon();
   await machine.until("it runs", async () => (await machine.stateOf("agent/g")) === "running");
   const bringUp = await takeHomeserverDown();
   const machineState = async () => (await machine.report()).machine.state;
-  await machine.until("the daemon notices", async () => (await machineState()) === "disconnected");
+  await machine.until("the daemon reports it", async () => (await machineState()) === "disconnected");
   expect(await machine.stateOf("agent/g")).toBe("running");
   await machine.launcher.call("signal-sandbox", { principal: "agent/g", signal: 9 });
   await machine.until("the exit is taken in", async () => (await machine.stateOf("agent/g")) === "completed");
@@ -620,7 +620,7 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
     async () => (await machine.stateOf("agent/stays")) === "stopping",
   );
   await machine.operator.putState(machine.configRoom, eventTypes.machineDecommission, key, {});
-  await machine.until("it runs anew", async () => {
+  await machine.until("it runs again", async () => {
     const now = await machine.launcher.status("agent/stays");
     return now?.state === "running" && now.pid !== first;
   });

@@ -1,7 +1,7 @@
 /**
- * How a machine leaves when it was asked to and runs nothing any more: it says so in its config room, then ends its own
- * session. After that its token is worth nothing, whatever becomes of the request, and whoever waits for the answer may
- * take the machine out of its rooms.
+ * How a machine leaves once it was asked to and runs nothing any more: it reports that in its config room, then ends its
+ * own session. From then on its token is invalid, and the operator who waits for the answer may remove the machine from
+ * its rooms.
  */
 
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
@@ -30,17 +30,17 @@ export class Departure {
     this.#deps = deps;
   }
 
-  /** The answer was given: the session ends, which is no news any more. */
+  /** The answer was given. The end of the session follows from it and is not an error. */
   get hasAnswered(): boolean {
     return this.#hasAnswered;
   }
 
-  /** Resolves when the machine has left, with the sentence that says so. */
+  /** Resolves with the reason when the machine has left. */
   get left(): Promise<Error> {
     return this.#left.promise;
   }
 
-  /** Nothing runs any more. May be called again and again; one answer is under way at a time. */
+  /** No sandbox runs any more. May be called repeatedly: one answer is under way at a time. */
   drained(decommission: Decommission, stopped: number): void {
     if (this.#answering) return;
     this.#answering = true;
@@ -82,7 +82,7 @@ export class Departure {
       } catch (error) {
         if (isRevoked(error)) throw error;
         const waitMs = delayMs(standardBackoff, attempt, random);
-        log.warn("machine.decommission-unreported", "cannot say yet that everything was stopped", {
+        log.warn("machine.decommission-unreported", "cannot report yet that everything was stopped", {
           error,
           waitMs,
         });

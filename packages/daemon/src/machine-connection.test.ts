@@ -20,7 +20,7 @@ test("rooms that a restored homeserver has us in no more are left, and those of 
   const homes: RoomId[] = [];
   const stop = new AbortController();
   const refused = new MatrixError("failed", "from the future", { status: 400, errcode: "M_INVALID_PARAM" });
-  // Each picture is whole, and followed by a refusal to go on from it.
+  // Each response is an initial sync, and the request that would continue from it is refused.
   const pictures = [() => [...homes, template], () => homes, () => homes.slice(1), () => homes];
   const session = {
     userId,

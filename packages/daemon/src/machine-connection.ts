@@ -1,7 +1,6 @@
 /**
- * The daemon's life at the homeserver: prove the session, join the machine's rooms, say what this machine is, then stay
- * in sync. The homeserver may be away for as long as it likes, before or during; only a session or a membership that was
- * taken away ends it.
+ * The daemon's connection to the homeserver: verify the session, join the machine's rooms, publish what this machine is,
+ * then sync. An unreachable homeserver is tried again without a limit. Only a revoked session or membership ends it.
  */
 
 import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
@@ -32,29 +31,29 @@ export type ConnectionDeps = Facts &
     readonly states: RoomStateStore;
     /** The sync scope. */
     readonly scope: SyncScope;
-    /** How soon a homeserver that is away is asked again; looked at each time. */
+    /** Delay before an unreachable homeserver is tried again; read before each wait. */
     readonly backoff: BackoffPolicy;
-    /** The rooms are joined: whoever posts to them may begin. */
+    /** The machine is in its rooms: messages can be sent. */
     readonly onRooms: (rooms: MachineRooms) => void;
     /** Rooms' state changed, were left, or we were invited to one (and may join others now). */
     readonly onChange: (change: { readonly left: readonly RoomId[]; readonly invited: boolean }) => void;
     /** Events in the config room since the daemon follows it. */
     readonly onConfigEvents: (events: readonly TimelineEvent[]) => void;
-    /** It is in sync from now on, or is not any more. */
+    /** It is in sync now, or no longer. */
     readonly onState: (state: ConnectionState) => void;
   };
 
 /** State in rooms changed, rooms were left, or the machine was invited to one and may now be able to join others. */
 export type RoomsChange = { readonly left: readonly RoomId[]; readonly invited: boolean };
 
-/** Why nothing is decided at the moment; undefined while in sync. */
+/** `reason` says why it is not in sync. */
 export type ConnectionState = {
   readonly kind: "starting" | "online" | "disconnected";
   readonly reason?: string;
 };
 
-/** The machine is to join its rooms anew, or learn there that it may not. */
-const roomsLost = new Error("the homeserver does not know any more that this machine is in its rooms");
+/** The machine must join its rooms again, or learns there that it may not. */
+const roomsLost = new Error("the homeserver no longer lists this machine in its rooms");
 
 export class MachineConnection {
   readonly #deps: ConnectionDeps;
@@ -128,7 +127,7 @@ export class MachineConnection {
     }
   }
 
-  /** Everything before the first sync, again and again until it works. Undefined when `signal` aborted first. */
+  /** Everything before the first sync, repeated until it succeeds. Undefined when `signal` aborted first. */
   async #connect(signal: AbortSignal): Promise<MachineRooms | undefined> {
     const { clock, random, backoff, log } = this.#deps;
     for (let attempt = 0; !signal.aborted; attempt++) {
@@ -137,11 +136,11 @@ export class MachineConnection {
       } catch (error) {
         if (signal.aborted) return undefined;
         if (isRevoked(error) || (error instanceof BureauError && error.code === "unauthorized")) throw error;
-        // A room that is not there yet is waited for like a homeserver that is not; a wrong session is not.
+        // A missing room may appear later, as an unreachable homeserver may return. A wrong session stays wrong.
         if (!(error instanceof BureauError) || error.code === "invalid-input") throw error;
         this.#disconnected(error);
         const waitMs = delayMs(backoff, attempt, random);
-        log.warn("homeserver.start-failed", "cannot begin at the homeserver yet", { error, waitMs });
+        log.warn("homeserver.start-failed", "cannot connect to the homeserver yet", { error, waitMs });
         await clock.sleep(waitMs, signal);
       }
     }
@@ -173,7 +172,7 @@ export class MachineConnection {
     signal: AbortSignal,
   ): void {
     const { states, log } = this.#deps;
-    // A whole picture says nothing of rooms we are in no more, as of a homeserver that was restored from a backup.
+    // An initial sync omits rooms the machine is no longer in, as after a restore of the homeserver from a backup.
     const lost =
       initial !== undefined ? states.joinedRooms().filter((room) => !response.joined.has(room)) : [];
     if (initial !== undefined) states.begin(initial.keeps);
@@ -187,7 +186,7 @@ export class MachineConnection {
     }
     // Earlier messages were for an earlier daemon.
     if (initial === undefined) this.#deps.onConfigEvents(response.joined.get(rooms.config)?.timeline ?? []);
-    // Who waited for that is told, also when nothing else is new.
+    // Listeners wait for that, also when nothing else is new.
     const isBack = this.#state.kind !== "online";
     this.#become({ kind: "online" });
     for (const [room, events] of response.invited)

@@ -50,7 +50,7 @@ export class RunningSubsystems {
     return parts as PartsOf<List>;
   }
 
-  /** Begins every loop. The promises settle as the loops end. */
+  /** Begins every loop. Each promise resolves or rejects when its loop ends. */
   run(signal: AbortSignal): Promise<unknown>[] {
     return this.#started.flatMap(({ loops = [] }) => loops.map((loop) => loop(signal)));
   }

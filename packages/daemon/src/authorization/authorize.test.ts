@@ -58,7 +58,7 @@ describe("the machine's default policy", () => {
     expect(authorize(person, "interrupt", agent)).toEqual({ allowed: false, reason: "no matching grant" });
   });
 
-  test("denies whatever an assignment grants", () => {
+  test("denies what an assignment grants", () => {
     const denying = { denials: [{ actions: ["interrupt/**"], targets: ["**:*"] }] };
     const authorize = machine(denying, assignment(agent, { authorization: everything }));
     expect(authorize(agent, "interrupt", agent)).toEqual({ allowed: false, reason: "explicit denial" });

@@ -65,14 +65,14 @@ test("a cleared request is none, and another machine's neither", () => {
 test.each([
   ["an agent in the room", levels({ [admin]: 100 }), agent],
   ["the machine itself", levels({ [admin]: 100, [agent]: 50 }), agent],
-  ["somebody in a room without levels", levels({}), admin],
+  ["a user in a room without levels", levels({}), admin],
 ])("a request of %s is refused and told of", (_, power, sender) => {
   const { found, faults } = read(power, asked(request, sender));
   expect(found).toBeUndefined();
   expect(faults.join()).toContain(sender);
 });
 
-test("without a power levels event nobody may ask", () => {
+test("without a power levels event no request counts", () => {
   expect(read(asked()).found).toBeUndefined();
 });
 

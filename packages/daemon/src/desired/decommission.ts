@@ -20,7 +20,7 @@ export type Decommission = {
   readonly graceMs: number;
 };
 
-/** Undefined: nobody with the power asked. `fault` says why an event there does not count. */
+/** Undefined without a valid request of an administrator. `fault` receives why an event does not count. */
 export function readDecommission(
   room: RoomId,
   view: RoomView,

@@ -1,8 +1,7 @@
 /**
- * What should run, kept current: the machine's configuration as it is in its room, resolved anew each time it is asked
- * for. A configuration that is missing or unreadable as a whole changes nothing: the last good one holds, and the fault
- * is told of once. Only a configuration that says "nothing" means nothing, and a request that the machine leave, which
- * goes before any configuration.
+ * What should run, by the machine's configuration in its room, resolved again at each call. A configuration that is missing
+ * or unreadable as a whole changes nothing: the last good one holds, and the fault is reported once. Only an empty
+ * configuration stops everything, and a request that the machine leave, which takes precedence over any configuration.
  */
 
 import type { Log } from "@bureau/kit/log";
@@ -55,7 +54,7 @@ export class DesiredSource {
     this.#deps = deps;
   }
 
-  /** Until this is known, nothing is. */
+  /** Nothing is known before this call. */
   setConfigRoom(room: RoomId): void {
     this.#configRoom = room;
   }
@@ -100,7 +99,7 @@ export class DesiredSource {
     return this.#latest;
   }
 
-  /** Resolves with the reason when the room was seen and held nothing to go by: what runs stays as it is. */
+  /** Resolves with the reason when the room was read and has no usable configuration: sandboxes stay as they are. */
   get foundUnconfigured(): Promise<string> {
     return this.#unconfigured.promise;
   }
@@ -122,7 +121,7 @@ export class DesiredSource {
   #read(room: RoomId, faults: string[]): MachineConfig | undefined {
     const content = this.#deps.states.room(room)?.get(eventTypes.machineConfig, this.#key)?.content;
     if (content === undefined) {
-      // A machine that has never been told what to run is new, not at fault.
+      // A machine without any configuration so far is new; that is no fault.
       if (this.#lastGood !== undefined) faults.push("the machine_config event is gone; the last one holds");
       return undefined;
     }

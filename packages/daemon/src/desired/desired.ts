@@ -1,6 +1,6 @@
 /**
- * What should run, as plain values: the outcome of resolving every assignment of the machine's configuration. Computed
- * from a snapshot by `resolve-desired.ts`, read by `plan.ts`, which never sees a room.
+ * What should run: the outcome of every assignment in the machine's configuration. `resolve-desired.ts` computes it from a
+ * snapshot of the rooms; `plan.ts` reads it and never sees a room.
  */
 import type { Grant } from "@bureau/schema/authorization";
 import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
@@ -35,9 +35,9 @@ export type DesiredOutcome =
   | { readonly kind: "waiting"; readonly reason: string }
   /** auto_start is off: it should not run. */
   | { readonly kind: "stopped" }
-  /** It cannot be said what should run: nothing is started, and what runs is left alone. */
+  /** Unknown what should run: nothing is started, and a running sandbox stays as it is. */
   | { readonly kind: "failed"; readonly reason: string }
-  /** The same, for now: what it depends on is still being looked up. */
+  /** The same, until what it depends on is looked up. */
   | { readonly kind: "unresolved"; readonly reason: string };
 
 export type DesiredPrincipal = {
@@ -55,7 +55,7 @@ export type Desired = {
   readonly authorization: AuthorizationIndex;
   /** Faults of the configuration itself, each a sentence: for `m.bureau.config_invalid`. */
   readonly faults: readonly string[];
-  /** Rooms by alias that were looked for; whoever knows aliases resolves and joins them. */
+  /** Rooms by alias that the configuration names: the room directory resolves and joins them. */
   readonly aliases: ReadonlySet<RoomAlias>;
   /** State events that start conditions wait for. */
   readonly conditions: readonly StateName[];

@@ -159,7 +159,7 @@ describe("what a sandbox is made of", () => {
 });
 
 describe("what cannot run says why", () => {
-  test("no credentials, cleared ones, someone else's, or some that lack a key", () => {
+  test("no credentials, cleared ones, another principal's, or some that lack a key", () => {
     const world = new World();
     expect(world.reason({ principal: user("a") })).toBe("run");
     world.put(configRoom, eventTypes.credentials, "bureau/fleet/test/agent/a:bureau.test", {});

@@ -76,7 +76,7 @@ test("a service that does not answer in time is unhealthy", async () => {
   server.close();
 });
 
-test("a link in the sandbox's folder is not followed to somebody else's socket", async () => {
+test("does not follow a link in the sandbox's folder to another socket", async () => {
   await using _server = await service(async () => ({ healthy: true }));
   const other = parsePrincipalName("service/b");
   const { listen } = sandboxPaths(layout, fleet, other);

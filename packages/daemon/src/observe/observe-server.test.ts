@@ -53,7 +53,7 @@ async function answer(send: (socket: Socket) => void): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-test("a line is answered with a line, whatever pieces it came in", async () => {
+test("a request line is answered with a line, in any pieces it arrives", async () => {
   const text = await answer((socket) => {
     socket.write('{"action":"echo",');
     setImmediate(() => socket.write('"principal":"agent/ä"}\n'));

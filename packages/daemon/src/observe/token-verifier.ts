@@ -15,7 +15,7 @@ const REMEMBERED_MAX = 1_000;
 const ASK_MS_MAX = 10_000;
 
 export type TokenVerifier = {
-  /** @throws BureauError `unauthorized` when it is nobody's, `unavailable` when the homeserver is away */
+  /** @throws BureauError `unauthorized` when the homeserver does not know it, `unavailable` when the homeserver is unreachable */
   verify(token: string): Promise<UserId>;
 };
 

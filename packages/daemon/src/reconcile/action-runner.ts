@@ -1,6 +1,6 @@
 /**
- * Carries out one planned action: asks the launcher or a proxy, remembers what came of it, and tells the config room.
- * It never throws: what fails is remembered as a reason to wait, and the next plan decides.
+ * Carries out one planned action: calls the launcher or a proxy, records the result, and posts an event message. It never
+ * throws: a failure is recorded as a reason to wait, and the next plan decides.
  */
 
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
@@ -27,11 +27,11 @@ const recordActions: ReadonlySet<Action["kind"]> = new Set<RecordAction["kind"]>
 ]);
 export const isRecordAction = (action: Action): action is RecordAction => recordActions.has(action.kind);
 
-/** A launcher that is away for a moment is not worth a message about each principal. */
+/** A launcher that is briefly unreachable causes no message about each principal. */
 const SILENT_FAILURES = 2;
-/** The code of an exit that nobody saw, as in the launcher's records. */
+/** The code of an exit with unknown status, as in the launcher's records. */
 const EXIT_UNKNOWN = -1;
-/** The launcher's words for a configuration that no further try makes right. */
+/** The launcher's codes for a configuration that fails at every try. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(["forbidden", "invalid-input"]);
 
 export type ActionRunnerDeps = Runtime & {
@@ -50,7 +50,7 @@ export type ActionRunnerDeps = Runtime & {
 
 export class ActionRunner {
   readonly #deps: ActionRunnerDeps;
-  /** The start error last told of each principal. */
+  /** The start error last reported of each principal. */
   readonly #told = new Map<PrincipalName, string>();
 
   constructor(deps: ActionRunnerDeps) {
@@ -62,7 +62,7 @@ export class ActionRunner {
     try {
       this.#write(action);
     } catch (error) {
-      log.error("reconcile.state-unwritten", "cannot write what is to be remembered", {
+      log.error("reconcile.state-unwritten", "cannot write the reconcile state", {
         principal: action.account,
         error,
       });
@@ -88,7 +88,7 @@ export class ActionRunner {
         break;
       case "reject": {
         const { reason } = action.rejected;
-        log.warn("principal.rolled-back", "a configuration does not work; the one before it runs again", {
+        log.warn("principal.rolled-back", "a configuration failed; the previous one runs again", {
           principal: account,
           reason,
         });
@@ -181,8 +181,8 @@ export class ActionRunner {
     });
     this.#told.delete(account);
     log.info("principal.started", "started", { principal: account });
-    // In a crash loop the exits are told of; saying each time that it started again would only bury them.
-    // Going back is told of when the plan has seen that it runs.
+    // In a crash loop the exits are reported; a message about each start would bury them. A rollback is reported when the
+    // plan has seen that it runs.
     if (instead !== undefined) return;
     if (before.changing) notify(eventMessage.restarted(account, template));
     else if (before.starts.failures <= 1) notify(eventMessage.started(account));
@@ -207,19 +207,19 @@ export class ActionRunner {
     else notify(eventMessage.startFailed(account, reason));
   }
 
-  /** Towards {@link TRIAL_FAILURES_MAX}. A launcher that is away says nothing about what it was to start. */
+  /** Towards {@link TRIAL_FAILURES_MAX}. An unreachable launcher says nothing about the configuration. */
   #countFailure(account: PrincipalName, key: string): void {
     const { state } = this.#deps;
     const { trial } = state.of(account);
     state.update(account, { trial: { key, failures: trial.key === key ? trial.failures + 1 : 1 } });
   }
 
-  /** Without it there is nothing to go back to; that is no reason not to do as asked. */
+  /** A failure only means that a rollback is impossible: the action continues. */
   #keep(account: PrincipalName, good: GoodSpec): void {
     try {
       this.#deps.history.keep(account, good);
     } catch (error) {
-      this.#deps.log.error("reconcile.state-unwritten", "cannot write what is to be remembered", {
+      this.#deps.log.error("reconcile.state-unwritten", "cannot write the reconcile state", {
         principal: account,
         error,
       });
@@ -234,7 +234,7 @@ export class ActionRunner {
     if (action.why === "unhealthy") this.#leaveIfNever(action, asked);
     const exit = await this.#remove(account, "graceMs" in action ? action.graceMs : undefined);
     if (why === "cleared") return;
-    // It may have ended by itself just before it was to be stopped: such work is done, not interrupted.
+    // It may have ended by itself just before the stop: then its work is done, not interrupted.
     const ended = exit !== undefined && exit.at <= asked ? exit : undefined;
     if ((action.why === "changed" || action.why === "unhealthy") && ended !== undefined) {
       const { have, policy } = action.replaced;
@@ -250,8 +250,8 @@ export class ActionRunner {
   }
 
   /**
-   * Under `never` it is left however it ends: durably so before it is stopped, because how it ended may be lost with a
-   * launcher or a daemon that goes away meanwhile.
+   * Under `never` it stays stopped after any exit. That is written before the stop, because a crash of the launcher or the
+   * daemon meanwhile may lose the exit.
    */
   #leaveIfNever({ account, replaced, reason }: Unhealthy, at: number): void {
     const { have, policy } = replaced;
@@ -304,11 +304,11 @@ export class ActionRunner {
     await proxies.putGrants(account, grants);
     const before = state.of(account).grants;
     state.update(account, { grants: digest });
-    // After a restart of the daemon they are pushed to be sure, which is no news.
+    // After a restart of the daemon they are pushed as a precaution: not worth a message.
     if (before !== undefined) notify(eventMessage.grantsUpdated(account, grants.length));
   }
 
-  /** Gone already is as good as removed. */
+  /** A missing sandbox counts as removed. */
   async #remove(account: PrincipalName, graceMs = this.#deps.graceMs): Promise<SandboxExit | undefined> {
     const { launcher, onRemoval } = this.#deps;
     onRemoval(account);

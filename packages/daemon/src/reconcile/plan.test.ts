@@ -161,7 +161,7 @@ describe("not knowing", () => {
   test.each([
     { kind: "failed", reason: "its template is gone" },
     { kind: "unresolved", reason: "looking for a room" },
-  ] as const)("what runs goes on while its configuration is $kind", (outcome) => {
+  ] as const)("a running sandbox keeps running while its configuration is $kind", (outcome) => {
     const result = planOf(principal(outcome), running());
     expect(result.actions).toEqual([]);
     expect(result.reports[0]).toMatchObject({ state: "running", reason: outcome.reason });
@@ -179,7 +179,7 @@ describe("stopping", () => {
     expect(state(result)).toBe("stopping");
   });
 
-  test("the record of an exit nobody wants is cleared", () => {
+  test("the record of an exit is cleared when its principal should not run", () => {
     expect(onlyAction(planOf(undefined, ended(3)))).toMatchObject({ kind: "destroy", why: "cleared" });
   });
 
@@ -193,7 +193,7 @@ describe("stopping", () => {
 });
 
 describe("changing", () => {
-  test("another program or other credentials stop it, to be created anew", () => {
+  test("another program or other credentials stop it, to create it again", () => {
     for (const spec of ["other.credentials", "program.other"]) {
       const result = planOf(run("always", wanted({ spec })), running(), { state: startedState() });
       expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "changed" });
@@ -273,7 +273,7 @@ describe("exits", () => {
     });
   });
 
-  test("an exit nobody saw counts as a failure", () => {
+  test("an exit with unknown status counts as a failure", () => {
     expect(verdictOf("on-failure", -1).kind).toBe("retry");
     expect(verdictOf("never", -1).kind).toBe("completed");
   });
@@ -294,7 +294,7 @@ describe("exits", () => {
     expect(verdictOf("always", 0, state)).toMatchObject({ starts: { failures: 4, retryAt: NOW + 8_000 } });
   });
 
-  test("after a minute of running the count begins anew", () => {
+  test("after a minute of running the count starts at zero", () => {
     const state = startedState();
     state.update(agent, { starts: { key: keyOf(wanted()), failures: 5, retryAt: 0 } });
     const action = onlyAction(planOf(run(), ended(1, { ranMs: 60_001 }), { state }));
@@ -478,7 +478,7 @@ describe("health", () => {
     expect(keepOf({})).toBeUndefined();
   });
 
-  test("an unhealthy one with nothing to go back to is started anew, later and later", () => {
+  test("an unhealthy one without a previous configuration is restarted after growing delays", () => {
     const state = startedState();
     state.update(agent, { starts: { key: keyOf(good), failures: 2, retryAt: 0 } });
     const action = onlyAction(planOf(run(), running(), { state, health: unwell }));
@@ -560,7 +560,7 @@ describe("health", () => {
     }
   });
 
-  test("what it was rolled back to without knowing that it works is given up when it fails, else started anew", () => {
+  test("a rollback to an unproven configuration is given up when that fails, else it is restarted", () => {
     const history = historyOf("it failed", true);
     const options = { state: startedState(), history, health: unwell };
     expect(onlyAction(planOf(run("always", next), running(), options))).toMatchObject({ why: "unhealthy" });

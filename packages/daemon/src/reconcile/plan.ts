@@ -2,7 +2,7 @@
  * What to do next: a pure function of what should be, what is, and what is remembered. It holds every rule about
  * starting, stopping and trying again; it does nothing.
  *
- * At most one action a principal: after it the world is looked at anew. What cannot be decided (a configuration at
+ * At most one action a principal: after it the machine is looked at again. What cannot be decided (a configuration at
  * fault, a room not found yet) is never a reason to stop what runs, nor to start anything.
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
@@ -126,7 +126,7 @@ export type Action =
 export type Busy = "starting" | "stopping" | "running";
 
 export type PlanInput = {
-  /** Undefined: nobody knows yet what should run, so nothing is done. */
+  /** Undefined while it is unknown what should run: then nothing is done. */
   readonly desired: Desired | undefined;
   readonly actual: readonly SandboxStatus[];
   readonly state: Pick<ReconcileState, "of" | "completion" | "accounts">;
@@ -342,7 +342,7 @@ function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: P
     : {
         kind: "retry",
         starts: nextStart(past, have, exit, sandbox, input),
-        // What should always run and ends at once does not work, whatever its code says.
+        // A program that should always run and ends at once does not work, with any exit code.
         isFailure: exit.code !== 0 || !hasLasted(have, exit),
       };
   return {
@@ -361,15 +361,15 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
   const health = input.health.of(have, sandbox.healthCheck);
   if (health.state === "unhealthy") return { ...unhealthy(one, have, choice, health, input), watch };
   const reason = health.reason === undefined ? {} : { reason: `its health check failed: ${health.reason}` };
-  const goesOn: Decision = { state: "running", watch, ...reason };
+  const continued: Decision = { state: "running", watch, ...reason };
   if (have.digests.payload !== sandbox.digests.payload)
-    return { ...goesOn, ...held(one, input, { kind: "update-payload", account, sandbox }) };
+    return { ...continued, ...held(one, input, { kind: "update-payload", account, sandbox }) };
   if (past.grants !== sandbox.grantsDigest) {
     const { grants, grantsDigest: digest } = sandbox;
-    return { ...goesOn, ...held(one, input, { kind: "push-grants", account, grants, digest }) };
+    return { ...continued, ...held(one, input, { kind: "push-grants", account, grants, digest }) };
   }
   const action = recorded(one, choice, health, input);
-  return action === undefined ? goesOn : { ...goesOn, action };
+  return action === undefined ? continued : { ...continued, action };
 }
 
 /** What is to be written down or told about a principal that runs as it should. */
@@ -415,7 +415,7 @@ function changed(one: Case, have: SandboxStatus, input: PlanInput): Decision {
   return { state: "stopping", ...held(one, input, action) };
 }
 
-/** It does not work: what worked before runs again, or, where nothing is known to, it is started anew like a crash. */
+/** It does not work: the previous configuration runs again, or, without one, it is restarted like after a crash. */
 function unhealthy(
   one: Case,
   have: SandboxStatus,
@@ -506,7 +506,7 @@ export const completionOf = (have: SandboxStatus, exit: SandboxExit): Completion
 const exitOf = (have: SandboxStatus): SandboxExit =>
   have.exit ?? {
     code: -1,
-    description: "it is gone, nobody knows why",
+    description: "exit status unknown: the sandbox disappeared",
     at: have.started_at,
   };
 

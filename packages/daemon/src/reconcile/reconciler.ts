@@ -1,9 +1,9 @@
 /**
- * The loop that makes the machine what it should be: look, plan, act, and again. Events only mark it; it alone acts.
+ * The loop that makes the machine what it should be: list, plan, act, repeat. Events only mark it; it alone acts.
  *
- * At most one action a principal is under way. A list that the launcher was asked for while an action was under way says
- * nothing about that principal, so it is left out of that pass. Without a list nothing is done: a launcher that does not
- * answer may still be running everything.
+ * At most one action a principal is under way. A list that was requested during an action says nothing about its principal,
+ * so that pass leaves the principal out. Without a list nothing is done: a launcher that does not answer may still run
+ * every sandbox.
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { messageOf } from "@bureau/kit/errors";
@@ -20,7 +20,7 @@ import { type Action, type Busy, type Plan, type PlanInput, plan } from "./plan.
 
 /** Actions under way at a time. */
 const ACTIONS_MAX = 8;
-/** Nothing is lost when a mark is, only late: the world is looked at this often in any case. */
+/** Longest time between two passes: a lost mark only delays an action. */
 const LOOK_AGAIN_MS = 60_000;
 /** One `wait` at the launcher. */
 const WATCH_MS = 30_000;
@@ -41,9 +41,9 @@ export type ReconcilerDeps = ActionRunnerDeps & {
 };
 
 const MADE_ELSEWHERE =
-  "its sandbox is being made, or what is left of one cleared away, for somebody who has gone";
+  "its sandbox is being created, or the rest of one removed, by a request of an earlier daemon";
 
-/** What others may see of it. */
+/** What other subsystems read. */
 export type ReconcilerView = {
   readonly reports: readonly PrincipalReport[];
   readonly sandboxes: readonly SandboxStatus[];
@@ -60,7 +60,7 @@ export class Reconciler {
   readonly #runner: ActionRunner;
   readonly #wakeup: Wakeup;
   readonly #underWay = new Map<PrincipalName, { readonly busy: Busy; readonly done: Promise<void> }>();
-  /** The fault last told of each principal that cannot start as configured. */
+  /** The fault last reported of each principal that cannot start as configured. */
   readonly #told = new Map<PrincipalName, string>();
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
   /** Stopped because the machine was asked to leave. */
@@ -139,7 +139,7 @@ export class Reconciler {
       const list = await launcher.call("list-sandboxes", {});
       sandboxes = list.sandboxes ?? [];
       limits = list.limits;
-      // Perhaps asked for by a daemon that is no more. What comes of it is seen at the next look.
+      // An earlier daemon may have asked for it. The next list shows the result.
       for (const account of list.creating ?? [])
         if (!busy.has(account)) {
           elsewhere.add(account);
@@ -177,15 +177,15 @@ export class Reconciler {
     return result.wakeAt;
   }
 
-  /** What is not started for want of room is planned again when something under way ends. */
+  /** An action beyond the limit is planned again when one under way ends. */
   #start(action: Action, desired: Desired | undefined): void {
     if (isRecordAction(action)) {
       this.#runner.record(action);
-      // What is forgotten needs nothing more; what is remembered is what the next plan is made from.
+      // The next plan depends on what was recorded, except on what was forgotten.
       if (action.kind !== "forget" && action.kind !== "uncomplete") this.mark();
       return;
     }
-    // All of a machine that leaves is stopped at once: one grace for everything, not one after another.
+    // A machine that leaves stops every sandbox at once: one grace period for all.
     const leaves = desired?.decommission !== undefined;
     if (this.#underWay.size >= ACTIONS_MAX && !leaves) return;
     if (leaves && action.kind === "destroy" && action.why === "undesired") this.#drained.add(action.account);
@@ -197,7 +197,7 @@ export class Reconciler {
     this.#underWay.set(action.account, { busy: busyOf(action), done });
   }
 
-  /** What ran before this daemon did is told of once, and counted as started. */
+  /** Sandboxes from before this daemon are reported once, and count as started. */
   #adopt(sandboxes: readonly SandboxStatus[]): void {
     if (this.#adopted) return;
     this.#adopted = true;
@@ -208,7 +208,7 @@ export class Reconciler {
     }
   }
 
-  /** Each distinct fault of a principal's configuration is told of once. */
+  /** Reports each distinct fault of a principal's configuration once. */
   #tellFaults(desired: Desired | undefined): void {
     if (desired === undefined) return;
     for (const [account, { outcome }] of desired.principals) {
@@ -229,7 +229,7 @@ export class Reconciler {
     if (this.#view.launcherAway === undefined || this.#listFailures === 0)
       this.#deps.log.warn(
         "launcher.unreachable",
-        "the launcher does not answer; nothing is changed until it does",
+        "the launcher does not answer; no sandbox changes until it does",
         { error },
       );
     this.#view = { ...this.#view, launcherAway: messageOf(error) };
@@ -249,14 +249,14 @@ export class Reconciler {
         since = list.revision;
         failures = 0;
       } catch {
-        // The pass reports what is wrong with the launcher; here it is only waited for.
+        // The pass reports the failure; this loop only waits.
         since = undefined;
         await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
       }
     }
   }
 
-  /** Begins nothing more; resolves when what is under way has ended, false when that took longer than `timeoutMs`. */
+  /** Starts nothing more. Resolves once the actions under way have ended; false when that took longer than `timeoutMs`. */
   async pause(timeoutMs: number): Promise<boolean> {
     this.#paused = true;
     const underWay = Promise.all([...this.#underWay.values()].map(({ done }) => done));
@@ -264,7 +264,7 @@ export class Reconciler {
     return await Promise.race([underWay.then(() => true), clock.sleep(timeoutMs).then(() => false)]);
   }
 
-  /** Goes on after a {@link pause}. */
+  /** Continues after a {@link pause}. */
   resume(): void {
     this.#paused = false;
     this.mark();
@@ -280,7 +280,7 @@ export class Reconciler {
     const deadline = clock.monotonic() + budgetMs;
     while (clock.monotonic() < deadline) {
       try {
-        // One that hangs is asked again: it may have been started anew meanwhile.
+        // A launcher that hangs is asked again: it may have been restarted meanwhile.
         const signal = AbortSignal.timeout(DESTROY_LIST_MS_MAX);
         const { sandboxes, creating = [] } = await launcher.call("list-sandboxes", {}, { signal });
         const live = (sandboxes ?? []).filter(({ state }) => state === "running");

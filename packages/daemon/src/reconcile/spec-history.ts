@@ -1,9 +1,9 @@
 /**
- * What each principal ran that worked, and what was asked for since that did not. It outlives the daemon and a reboot:
- * otherwise a configuration that was rolled back would be tried again by every daemon that starts. One file a
- * principal, because one holds a whole sandbox spec and changes seldom.
+ * The last configuration of each principal that worked, and a later one that failed. It outlives the daemon and a reboot:
+ * otherwise every daemon that starts would try a failed configuration again. One file a principal, because a record holds
+ * a whole sandbox spec and changes seldom.
  *
- * What is decided holds from the moment it is decided, also when the disk does not take it.
+ * A decision holds in memory at once, also when it cannot be written to disk.
  */
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -90,7 +90,7 @@ export class SpecHistory {
         this.#records.set(parsePrincipalName(name), { good, rejected });
       } catch (error) {
         if (isTooNew(error)) throw error;
-        log.warn("history.unreadable", "cannot read what a principal ran before; it cannot be rolled back", {
+        log.warn("history.unreadable", "cannot read a principal's previous configuration; it cannot be rolled back", {
           name,
           error,
         });
@@ -105,22 +105,22 @@ export class SpecHistory {
     return [...this.#records.keys()];
   }
 
-  /** This works: it is what a later one is rolled back to. */
+  /** This configuration works: a later one that fails is rolled back to it. */
   keep(account: PrincipalName, good: GoodSpec): void {
     this.#save(account, { ...this.of(account), good });
   }
 
-  /** That did not work. */
+  /** This configuration failed. */
   reject(account: PrincipalName, rejected: Rejection): void {
     this.#save(account, { ...this.of(account), rejected });
   }
 
-  /** Neither the rejected one nor the one before it works: only what is asked for is left to try. */
+  /** Neither the rejected configuration nor the one before it works: only the one asked for is left to try. */
   giveUp(account: PrincipalName): void {
     this.forget(account);
   }
 
-  /** Something else is asked for, so whatever was rejected may be tried again. */
+  /** Another configuration is asked for, so the rejected one may be tried again. */
   readmit(account: PrincipalName): void {
     this.#save(account, { good: this.of(account).good });
   }

@@ -21,7 +21,7 @@ export type MachineRooms = {
   readonly fleetMachines: RoomId;
   /** What holds for the whole fleet; undefined while this machine cannot join it. */
   readonly fleet?: RoomId;
-  /** The same of what holds for the namespace, and of what the fleet's services announce. */
+  /** Rooms of the namespace and of the fleet's services; undefined while this machine cannot join them. */
   readonly system?: RoomId;
   readonly fleetServices?: RoomId;
 };
@@ -29,7 +29,7 @@ export type MachineRooms = {
 type Session = Pick<MatrixSession, "resolveAlias" | "joinRoom" | "joinedRooms">;
 
 /**
- * Joins those it is not in yet: homeservers limit how often one joins, also a room that one is in. Those this daemon cannot work without must be there; the others are warned about.
+ * Joins those it is not in yet: homeservers limit how often one joins, also a room that one is in. The rooms this daemon needs must exist; a missing other room is logged.
  * @throws BureauError `unauthorized` when the machine is not let into its own config room: it was removed
  */
 export async function joinMachineRooms(
@@ -57,7 +57,7 @@ export async function joinMachineRooms(
   const joinIfPossible = (localpart: Localpart): Promise<RoomId | undefined> =>
     join(localpart).catch((error: unknown) => {
       if (isTransient(error) || isRevoked(error)) throw error;
-      log.warn("room.join-failed", "cannot join a room of the fleet; going on without it", {
+      log.warn("room.join-failed", "cannot join a room of the fleet; continuing without it", {
         room: aliasOf(localpart, server),
         error,
       });

@@ -1,6 +1,6 @@
 /**
- * Rooms by alias, found and joined in the background when somebody wants them. Asking never waits. What is missing is
- * looked for again from time to time, and at once when an invitation came.
+ * Rooms by alias, resolved and joined in the background once they are wanted. A lookup never waits. A missing room is
+ * looked for again at intervals, and at once after an invitation.
  */
 
 import { delayMs } from "@bureau/kit/backoff";
@@ -63,7 +63,7 @@ export class RoomDirectory {
     for (const entry of this.#entries.values()) if (entry.lookup.kind !== "joined") this.#nudge(entry);
   }
 
-  /** We are no longer in this room: it is looked for anew. */
+  /** The machine is no longer in this room: it is looked for again. */
   left(room: RoomId): void {
     for (const [alias, { lookup }] of this.#entries)
       if (lookup.kind === "joined" && lookup.room === room) this.#entries.delete(alias);

@@ -28,7 +28,7 @@ test("grows by each event that a condition names, and not for a repeated name", 
   expect(after.grown.aborted).toBe(false);
 });
 
-test("notices that this machine was removed from a room: a response without the event may lack the room", () => {
+test("detects that this machine was removed from a room: a response without the event may lack the room", () => {
   const { room } = new SyncScope().open().filter as { room: { timeline: { types: string[] } } };
   expect(room.timeline.types).toContain("m.room.member");
 });

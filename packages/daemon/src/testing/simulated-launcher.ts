@@ -42,7 +42,7 @@ type Create = LauncherRequest<"create-sandbox">;
 
 export class SimulatedLauncher {
   readonly sandboxes = new Map<PrincipalName, SimulatedSandbox>();
-  /** Being made, whoever may have asked for them. */
+  /** Being created, for a daemon that may have ended since. */
   readonly #creating = new Set<PrincipalName>();
   up = true;
   /** Chance that a start fails, like one whose binary is missing. */
@@ -105,7 +105,7 @@ export class SimulatedLauncher {
     };
   }
 
-  /** A program goes on and does not work, or works again. */
+  /** A program keeps running but fails its health check, or passes it again. */
   fallIll(account: PrincipalName, sick: boolean): void {
     const sandbox = this.sandboxes.get(account);
     if (sandbox === undefined) return;
@@ -215,7 +215,7 @@ export class SimulatedLauncher {
     if (this.sandboxes.has(account) || this.#creating.has(account))
       throw new BureauError("conflict", `${account} has a sandbox`);
     this.#creating.add(account);
-    // A busy host takes its time; whoever asked may be gone by then, and somebody else in its place.
+    // A busy host takes its time. Another daemon may run by then.
     await this.#clock.sleep(this.#random.below(this.#random.chance(0.1) ? 20_000 : 300));
     // It is not when the machine was rebooted meanwhile.
     if (!this.#creating.delete(account)) return await never();
@@ -292,5 +292,5 @@ export class SimulatedLauncher {
   }
 }
 
-/** The answer to somebody who is no longer there. */
+/** The answer to a daemon that no longer exists. */
 const never = (): Promise<never> => new Promise(() => {});

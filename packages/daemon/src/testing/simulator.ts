@@ -71,7 +71,7 @@ const CALM_MS = 240_000;
 
 export class Simulator {
   readonly violations: string[] = [];
-  /** The last events, for whoever reads a failure. */
+  /** The last events, printed with a failure. */
   readonly history: string[] = [];
   /** How often daemons asked the launcher for what. */
   readonly asked = new Map<LauncherAction, number>();
@@ -144,14 +144,14 @@ export class Simulator {
       [3, `${account} gets other grants`, () => this.#change(() => (intent.joins = !intent.joins))],
       [
         2,
-        `${account} broken or mended`,
+        `${account} broken or repaired`,
         () => this.#change(() => (intent.broken = !this.#usually(!intent.broken))),
       ],
       [4, `${account} credentials`, () => this.#rotate(account, intent)],
       [3, "template", () => this.#editTemplate()],
       [
         2,
-        "configuration broken or mended",
+        "configuration broken or repaired",
         () => this.#change(() => (this.#configBroken = !this.#usually(!this.#configBroken))),
       ],
       [4, "condition", () => this.#editCondition()],
@@ -515,7 +515,7 @@ export class Simulator {
       this.violations.push("the launcher is up and the daemon has not noticed");
   }
 
-  /** Asked to leave, it must have stopped everything and said so; when the request is withdrawn it goes on. */
+  /** Asked to leave, it must have stopped everything and reported it; when the request is withdrawn it continues. */
   async #compareLeaving(request: string): Promise<void> {
     if (!this.#answered.has(request))
       this.violations.push("asked to leave, the machine never said that it did");
@@ -535,7 +535,7 @@ export class Simulator {
       const said = this.#daemon?.reconciler.view.reports.find(({ name }) => name === account);
       this.violations.push(`${account} after the calm: ${text}; the daemon says ${JSON.stringify(said)}`);
     };
-    // Without credentials it is left as it is, whatever that was.
+    // Without credentials its state stays as it was.
     if (intent.assigned && intent.autoStart && intent.credentials === undefined) return;
     if (this.#unclear.has(this.#workOf(account))) return;
     const holds = !intent.conditional || (this.#condition ?? 0) >= 1;
