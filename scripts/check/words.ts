@@ -20,7 +20,7 @@ const allowed: readonly RegExp[] = [
   /\bexternal-terminals\b/gu,
   /\bhost_environment\w*/gu,
   /\bprograms_dir\b/gu,
-  /\bhealth[\s_-]?probe[sd]?\b/giu,
+  /health[\s_-]?probe[sd]?/giu,
 ];
 
 /** The words of one of the tables. `| word | … | we do not say |` or `| instead of | write |`. */

@@ -9,7 +9,7 @@ import { type MachineConfig, parseMachineFlags } from "@bureau/os/machine-flags"
 export type DaemonConfig = MachineConfig & {
   /** Accepted for compatibility; no rule depends on it. */
   readonly adminUser: string;
-  /** Between two heartbeats; at most {@link STATUS_INTERVAL_MS_MAX}. */
+  /** Between two heartbeats; at most 30 s. */
   readonly statusIntervalMs: number;
   /** Between SIGTERM and SIGKILL. */
   readonly drainGraceMs: number;
@@ -18,7 +18,7 @@ export type DaemonConfig = MachineConfig & {
 };
 
 /** A fleet controller suspects a machine it has not heard of for longer. */
-export const STATUS_INTERVAL_MS_MAX = 30_000;
+const STATUS_INTERVAL_MS_MAX = 30_000;
 /** The launcher's limit on a grace period. */
 const GRACE_MS_MAX = 600_000;
 

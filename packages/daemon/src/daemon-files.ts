@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { daemonStateFile, type Layout, specHistoryDir, upgradeStateFile } from "@bureau/os/layout";
-import { type StateFile, settleStateFormat } from "@bureau/os/state-format";
+import { migrateStateFormat, type StateFile } from "@bureau/os/state-format";
 
 /** @throws BureauError when one is of a format that this build does not know; then nothing was touched */
 export function migrateDaemonFiles(layout: Layout): void {
@@ -13,5 +13,5 @@ export function migrateDaemonFiles(layout: Layout): void {
     { kind: "upgrade-state", path: upgradeStateFile(layout) },
     ...histories.map((name): StateFile => ({ kind: "spec-history", path: join(folder, name) })),
   ];
-  settleStateFormat(layout.stateDir, files);
+  migrateStateFormat(layout.stateDir, files);
 }

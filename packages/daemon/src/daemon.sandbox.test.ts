@@ -609,7 +609,7 @@ test("a request that is withdrawn before everything has stopped is forgotten, on
   await machine.session.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
   await machine.until("the fault is told of", async () =>
     JSON.stringify(await machine.eventMessages(eventMessages.configInvalid)).includes(
-      "which only users with the level 100 in the room may",
+      "and only users with the level 100 in the room may",
     ),
   );
   expect((await machine.launcher.status("agent/stays"))?.pid).toBe(first);

@@ -9,7 +9,7 @@ import {
   encodeState,
   faultBetween,
   formatsIn,
-  settleStateFormat,
+  migrateStateFormat,
   type Version,
 } from "./state-format.ts";
 
@@ -41,7 +41,7 @@ test("a folder in the only format there is gets no stamp, and a file that cannot
   for (const text of ['{"version":1,"completed":{}}', "not JSON", '{"completed":{}}']) {
     const one = file(text);
     const before = contents();
-    settleStateFormat(folder, [one]);
+    migrateStateFormat(folder, [one]);
     expect(contents()).toEqual(before);
   }
   expect(formatsIn(folder)).toEqual([1]);
@@ -53,7 +53,7 @@ test("a file of a newer format, or a stamp that speaks of one, stops everything,
   writeFileSync(old, '{"version":1}');
   const expectStop = (): void => {
     const before = contents();
-    expect(() => settleStateFormat(folder, [{ kind: "upgrade-state", path: old }, one])).toThrow(
+    expect(() => migrateStateFormat(folder, [{ kind: "upgrade-state", path: old }, one])).toThrow(
       /in format [27], and this version reads format 1/u,
     );
     expect(contents()).toEqual(before);
@@ -64,7 +64,7 @@ test("a file of a newer format, or a stamp that speaks of one, stops everything,
   writeFileSync(join(folder, "state-format.json"), '{"formats":[1,7]}');
   expectStop();
   writeFileSync(join(folder, "state-format.json"), "{}");
-  expect(() => settleStateFormat(folder, [])).toThrow("Cannot tell in which format");
+  expect(() => migrateStateFormat(folder, [])).toThrow("Cannot tell in which format");
 });
 
 const version = (reads: number[], writes: number): Version => ({

@@ -88,7 +88,7 @@ export type StateFile = { readonly kind: StateKind; readonly path: string };
  * Lets everything in `folder` be in the format this build writes. A file that cannot be understood is left to whoever
  * reads it. @throws BureauError, see {@link isTooNew}, with nothing touched
  */
-export function settleStateFormat(folder: string, files: readonly StateFile[]): void {
+export function migrateStateFormat(folder: string, files: readonly StateFile[]): void {
   const present = formatsIn(folder);
   requireReadable(`the files in "${folder}"`, present);
   const found = files.flatMap((file) => readFields(file) ?? []);

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { parseTimelineEvents, type TimelineEvent } from "@bureau/matrix/event";
-import { answerCommand } from "./answer-commands.ts";
+import { answerCommands } from "./answer-commands.ts";
+import type { EventMessage } from "./event-message.ts";
 
 const own = "@bureau/fleet/test/machine/box:bureau.test";
 const event = (changes: object = {}): TimelineEvent => {
@@ -11,8 +12,16 @@ const event = (changes: object = {}): TimelineEvent => {
   return parsed;
 };
 
+/** The only answer to `event`; undefined when there is none. */
+function answerTo(event: TimelineEvent): EventMessage | undefined {
+  const answers: EventMessage[] = [];
+  answerCommands([event], own, (answer) => answers.push(answer));
+  expect(answers.length).toBeLessThan(2);
+  return answers[0];
+}
+
 test("answers an unknown command in its thread, with the request's name", () => {
-  expect(answerCommand(event(), own)).toEqual({
+  expect(answerTo(event())).toEqual({
     msgtype: "m.bureau.command_result",
     body: 'workspace.list: error: unknown command "workspace.list"',
     status: "error",
@@ -29,10 +38,10 @@ test("answers an unknown command in its thread, with the request's name", () => 
 });
 
 test("answers nothing else: other messages, other events, this machine's own messages", () => {
-  expect(answerCommand(event({ sender: own }), own)).toBeUndefined();
-  expect(answerCommand(event({ type: "m.other" }), own)).toBeUndefined();
-  expect(answerCommand(event({ content: { msgtype: "m.text", body: "hi" } }), own)).toBeUndefined();
-  expect(answerCommand(event({ content: { msgtype: "m.bureau.command_result" } }), own)).toBeUndefined();
+  expect(answerTo(event({ sender: own }))).toBeUndefined();
+  expect(answerTo(event({ type: "m.other" }))).toBeUndefined();
+  expect(answerTo(event({ content: { msgtype: "m.text", body: "hi" } }))).toBeUndefined();
+  expect(answerTo(event({ content: { msgtype: "m.bureau.command_result" } }))).toBeUndefined();
   const long = { msgtype: "m.bureau.command", command: "x".repeat(60_000) };
-  expect(JSON.stringify(answerCommand(event({ content: long }), own)).length).toBeLessThan(1_000);
+  expect(JSON.stringify(answerTo(event({ content: long }))).length).toBeLessThan(1_000);
 });

@@ -27,7 +27,7 @@ export function answerCommands(
 }
 
 /** Pure. The answer to `event`, which names it as its thread; undefined when it is no command, or of `own`. */
-export function answerCommand(event: TimelineEvent, own: string): EventMessage | undefined {
+function answerCommand(event: TimelineEvent, own: string): EventMessage | undefined {
   if (event.type !== "m.room.message" || event.sender === own || event.eventId === "") return undefined;
   const parsed = v.safeParse(CommandSchema, event.content);
   if (!parsed.success) return undefined;

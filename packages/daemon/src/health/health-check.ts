@@ -5,6 +5,9 @@ const TIMEOUT_SECONDS = 5;
 const FAILURES = 3;
 const GRACE_SECONDS = 30;
 
+/** A program without a health check works once it has run this long. One that cannot start ends sooner. */
+export const STEADY_MS = 10_000;
+
 export type CheckPlan = {
   /** Undefined: the service's own socket is asked instead. */
   readonly endpoint: string | undefined;
@@ -12,7 +15,7 @@ export type CheckPlan = {
   readonly timeoutMs: number;
   /** Failures in a row that make a principal unhealthy. */
   readonly failuresMax: number;
-  /** The first probe is this long and one interval after the start. */
+  /** The first check is this long and one interval after the start. */
   readonly graceMs: number;
 };
 

@@ -4,7 +4,8 @@ import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
 import { TurnedClock } from "../testing/turned-clock.ts";
-import { HealthMonitor, STEADY_MS } from "./health-monitor.ts";
+import { STEADY_MS } from "./health-check.ts";
+import { HealthMonitor } from "./health-monitor.ts";
 
 const account = parsePrincipalName("service/a");
 const check: HealthCheck = { type: "socket", interval_seconds: 10 };
@@ -20,13 +21,13 @@ function watched(asked: HealthCheck | undefined) {
     proxy: { state: "running" },
     started_at: clock.now(),
   });
-  const world = { probes: 0, answer: undefined as string | undefined, changes: 0 };
+  const world = { checks: 0, answer: undefined as string | undefined, changes: 0 };
   const monitor = new HealthMonitor({
     clock,
     log: silentLog,
     onChange: () => world.changes++,
-    probe: async () => {
-      world.probes++;
+    healthProbe: async () => {
+      world.checks++;
       return world.answer;
     },
   });
@@ -36,12 +37,12 @@ function watched(asked: HealthCheck | undefined) {
   return { clock, monitor, world, sandbox, run, follow, state: () => monitor.of(sandbox, asked) };
 }
 
-test("the first probe comes after the grace and one interval, by default 40 s here", async () => {
+test("the first check comes after the grace and one interval, by default 40 s here", async () => {
   const { clock, world, state } = watched(check);
   await clock.turn(39_999);
-  expect([world.probes, state().state]).toEqual([0, "starting"]);
+  expect([world.checks, state().state]).toEqual([0, "starting"]);
   await clock.turn(1);
-  expect([world.probes, state()]).toEqual([1, { state: "healthy", hasPassed: true }]);
+  expect([world.checks, state()]).toEqual([1, { state: "healthy", hasPassed: true }]);
 });
 
 test("three failures in a row make it unhealthy, and one success well again", async () => {
@@ -55,7 +56,7 @@ test("three failures in a row make it unhealthy, and one success well again", as
   world.answer = "no";
   await clock.turn(30_000);
   expect(state()).toEqual({ state: "unhealthy", hasPassed: true, reason: "no" });
-  // Told of when it changes, not at each probe.
+  // Told of when it changes, not at each check.
   expect(world.changes).toBe(4);
 });
 
@@ -64,7 +65,7 @@ test("without a check it has proved itself once it has run for a while", async (
   await clock.turn(STEADY_MS - 1);
   expect(state()).toEqual({ state: undefined, hasPassed: false });
   await clock.turn(1);
-  expect([state(), world.probes]).toEqual([{ state: undefined, hasPassed: true }, 0]);
+  expect([state(), world.checks]).toEqual([{ state: undefined, hasPassed: true }, 0]);
 });
 
 test("the next run starts knowing nothing, and so does another check", async () => {
@@ -84,14 +85,14 @@ test("what is gone is asked no more; what is only being acted on still is", asyn
   const { clock, monitor, world, sandbox } = watched(check);
   monitor.follow([sandbox], new Map());
   await clock.turn(40_000);
-  expect(world.probes).toBe(1);
+  expect(world.checks).toBe(1);
   monitor.follow([], new Map());
   await clock.turn(100_000);
-  expect(world.probes).toBe(1);
+  expect(world.checks).toBe(1);
 });
 
 test("a zero in the check means the default, as in the reference", async () => {
   const { clock, world } = watched({ ...check, grace_period_seconds: 0, failure_threshold: 0 });
   await clock.turn(39_999);
-  expect(world.probes).toBe(0);
+  expect(world.checks).toBe(0);
 });

@@ -12,11 +12,8 @@ import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
-import { checkPlan } from "./health-check.ts";
+import { checkPlan, STEADY_MS } from "./health-check.ts";
 import type { HealthProbe } from "./health-probe.ts";
-
-/** What has no health check and runs this long works. A program that cannot start ends sooner. */
-export const STEADY_MS = 10_000;
 
 export type Health = {
   /** Undefined without a health check. */
@@ -28,7 +25,7 @@ export type Health = {
 };
 
 export type HealthMonitorDeps = Pick<Runtime, "clock" | "log"> & {
-  readonly probe: HealthProbe;
+  readonly healthProbe: HealthProbe;
   readonly onChange: () => void;
 };
 
@@ -115,12 +112,12 @@ export class HealthMonitor implements Disposable {
   }
 
   async #ask(sandbox: SandboxStatus, check: HealthCheck, entry: Entry): Promise<void> {
-    const { probe, clock, log } = this.#deps;
+    const { healthProbe, clock, log } = this.#deps;
     const { signal } = entry.stop;
     const plan = checkPlan(check);
     await this.#sleepUntil(sandbox, plan.graceMs + plan.intervalMs, entry);
     for (let failures = 0; !signal.aborted; ) {
-      const reason = await probe(sandbox.principal, plan, signal);
+      const reason = await healthProbe(sandbox.principal, plan, signal);
       if (signal.aborted) return;
       failures = reason === undefined ? 0 : failures + 1;
       const { hasPassed } = entry.health;

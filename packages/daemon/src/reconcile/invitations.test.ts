@@ -3,7 +3,8 @@ import { systemClock } from "@bureau/kit/clock";
 import { silentLog } from "@bureau/os/log";
 import { type PrincipalName, parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
-import { Invitations, roomsOf } from "./invitations.ts";
+import { Invitations } from "./invitations.ts";
+import { workingRooms } from "./working-rooms.ts";
 
 const room = (name: string) => parseRoomId(`!${name}:bureau.test`);
 const rooms = {
@@ -25,16 +26,16 @@ const principal = (account: PrincipalName): DesiredPrincipal =>
 
 describe("the rooms a principal works in", () => {
   test("are those of services for a service, its workspace's room if it has one, and never the config room", () => {
-    expect(roomsOf(agent, sandbox(), rooms)).toEqual([]);
-    expect(roomsOf(service, sandbox(), rooms)).toEqual([rooms.system, rooms.fleetServices, rooms.fleet]);
-    expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }), rooms)).toEqual([room("w")]);
-    expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }, room("c")), rooms)).toEqual([
+    expect(workingRooms(agent, sandbox(), rooms)).toEqual([]);
+    expect(workingRooms(service, sandbox(), rooms)).toEqual([rooms.system, rooms.fleetServices, rooms.fleet]);
+    expect(workingRooms(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }), rooms)).toEqual([room("w")]);
+    expect(workingRooms(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }, room("c")), rooms)).toEqual([
       room("c"),
     ]);
-    expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: rooms.config }), rooms)).toEqual([]);
+    expect(workingRooms(agent, sandbox({ WORKSPACE_ROOM_ID: rooms.config }), rooms)).toEqual([]);
     for (const other of ["no room", 7, null])
-      expect(roomsOf(agent, sandbox({ WORKSPACE_ROOM_ID: other }), rooms)).toEqual([]);
-    expect(roomsOf(service, sandbox(), undefined)).toEqual([]);
+      expect(workingRooms(agent, sandbox({ WORKSPACE_ROOM_ID: other }), rooms)).toEqual([]);
+    expect(workingRooms(service, sandbox(), undefined)).toEqual([]);
   });
 });
 

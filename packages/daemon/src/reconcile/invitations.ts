@@ -7,16 +7,11 @@
  */
 import type { Runtime } from "@bureau/kit/runtime";
 import type { MatrixSession } from "@bureau/matrix/session";
-import {
-  type PrincipalName,
-  parseRoomId,
-  principalType,
-  type RoomId,
-  type UserId,
-} from "@bureau/schema/refs";
+import type { RoomId, UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { MachineRooms } from "../sync/machine-rooms.ts";
+import { workingRooms } from "./working-rooms.ts";
 
 /** The longest wait of a start. */
 const INVITE_MS_MAX = 3_000;
@@ -41,7 +36,7 @@ export class Invitations {
   /** Never rejects. */
   async send({ account, userId }: DesiredPrincipal, sandbox: WantedSandbox): Promise<void> {
     const { clock, rooms } = this.#deps;
-    const wanted = roomsOf(account, sandbox, rooms());
+    const wanted = workingRooms(account, sandbox, rooms());
     const all = Promise.all(wanted.map((room) => this.#invite(room, userId)));
     await Promise.race([all, clock.sleep(INVITE_MS_MAX)]);
   }
@@ -62,25 +57,5 @@ export class Invitations {
         error,
       });
     }
-  }
-}
-
-/** Pure. The rooms a principal works in. */
-export function roomsOf(
-  account: PrincipalName,
-  { spec, workspace }: Pick<WantedSandbox, "spec" | "workspace">,
-  rooms: MachineRooms | undefined,
-): RoomId[] {
-  const ofServices =
-    principalType(account) === "service" ? [rooms?.system, rooms?.fleetServices, rooms?.fleet] : [];
-  const found = [...ofServices, workspace ?? roomIdOf(spec.payload?.["WORKSPACE_ROOM_ID"])];
-  return [...new Set(found.filter((room) => room !== undefined && room !== rooms?.config))] as RoomId[];
-}
-
-function roomIdOf(value: unknown): RoomId | undefined {
-  try {
-    return typeof value === "string" ? parseRoomId(value) : undefined;
-  } catch {
-    return undefined;
   }
 }

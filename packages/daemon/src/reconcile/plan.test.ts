@@ -5,8 +5,8 @@ import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import type { Health } from "../health/health-monitor.ts";
-import { type Action, type Busy, type Plan, plan, STABLE_MS } from "./plan.ts";
-import { ReconcileState } from "./reconcile-state.ts";
+import { type Action, type Busy, type Plan, plan } from "./plan.ts";
+import { ReconcileState, STABLE_MS } from "./reconcile-state.ts";
 import { goodSpecOf, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import { SpecHistory } from "./spec-history.ts";
 

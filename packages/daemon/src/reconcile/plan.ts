@@ -21,12 +21,10 @@ import {
   noAttempts,
   type PrincipalState,
   type ReconcileState,
+  STABLE_MS,
 } from "./reconcile-state.ts";
 import { type Choice, chooseSandbox, goodSpecOf, isSameSpec, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import type { GoodSpec, Rejection, SpecHistory } from "./spec-history.ts";
-
-/** What ran longer than this was not part of a crash loop. */
-export const STABLE_MS = 60_000;
 
 /** How an exit is taken: left, or tried again later. */
 export type Verdict =

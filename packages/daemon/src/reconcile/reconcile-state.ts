@@ -29,6 +29,9 @@ const StateFileSchema = v.object({ completed: v.record(v.string(), CompletionSch
 export type Attempts = { readonly failures: number; readonly retryAt: number };
 export const noAttempts: Attempts = { failures: 0, retryAt: 0 };
 
+/** A sandbox that ran longer than this was not part of a crash loop: its failures no longer count. */
+export const STABLE_MS = 60_000;
+
 export type PrincipalState = {
   /** Starts that failed or ended soon, of the configuration `key` names. */
   readonly starts: Attempts & { readonly key: string };

@@ -90,10 +90,14 @@ export class SpecHistory {
         this.#records.set(parsePrincipalName(name), { good, rejected });
       } catch (error) {
         if (isTooNew(error)) throw error;
-        log.warn("history.unreadable", "cannot read a principal's previous configuration; it cannot be rolled back", {
-          name,
-          error,
-        });
+        log.warn(
+          "history.unreadable",
+          "cannot read a principal's previous configuration; it cannot be rolled back",
+          {
+            name,
+            error,
+          },
+        );
       }
   }
 

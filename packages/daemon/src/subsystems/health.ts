@@ -8,7 +8,7 @@ export const health = subsystem({
   needs: {},
   start(_needs: object, { config, hub, clock, log }) {
     const monitor = new HealthMonitor({
-      probe: openHealthProbe(config.layout, config.fleet),
+      healthProbe: openHealthProbe(config.layout, config.fleet),
       clock,
       log,
       onChange: () => hub.emit("health.changed"),

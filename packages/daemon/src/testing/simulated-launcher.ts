@@ -114,7 +114,7 @@ export class SimulatedLauncher {
   }
 
   /** Asks what runs how it is. A program of which `isBad` never works. */
-  probeWith(isBad: (sandbox: SimulatedSandbox) => boolean): HealthProbe {
+  healthProbeWith(isBad: (sandbox: SimulatedSandbox) => boolean): HealthProbe {
     return async (account) => {
       await this.#delay();
       const sandbox = this.sandboxes.get(account);

@@ -388,7 +388,7 @@ export class Simulator {
         clock: this.#clock,
         log: silentLog,
         onChange: () => reconciler.mark(),
-        probe: this.#launcher.probeWith(({ command }) => this.#badVersions.has(command[0] ?? "")),
+        healthProbe: this.#launcher.healthProbeWith(({ command }) => this.#badVersions.has(command[0] ?? "")),
       }),
       state: new ReconcileState({
         read: () => this.#disk,

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readIfPresent, writeAtomically, writeDurably } from "@bureau/os/durable-file";
 import { fleetRunDir, type Layout, sandboxPaths } from "@bureau/os/layout";
-import { decodeState, encodeState, isTooNew, settleStateFormat } from "@bureau/os/state-format";
+import { decodeState, encodeState, isTooNew, migrateStateFormat } from "@bureau/os/state-format";
 import {
   SandboxConfinementSchema,
   SandboxDigestsSchema,
@@ -116,7 +116,7 @@ export function settleRecords(layout: Layout, fleet: FleetLocalpart): void {
     (entry) => principalOfFolder(entry) ?? [],
   );
   const paths = principals.map((principal) => sandboxPaths(layout, fleet, principal).record);
-  settleStateFormat(
+  migrateStateFormat(
     layout.runDir,
     paths.map((path) => ({ kind: "sandbox-record", path })),
   );
