@@ -9,7 +9,7 @@ export function quantile(samples: readonly number[], fraction: number): number {
 export const median = (samples: readonly number[]): number => quantile(samples, 0.5);
 
 /** Rounded for reading: three significant digits. */
-export const round = (value: number): number => Number(value.toPrecision(3));
+const round = (value: number): number => Number(value.toPrecision(3));
 
 /** One line of a report: the measurement, its value, its reference. */
 export type Figure = {

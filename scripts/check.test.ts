@@ -1,9 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { checkFiles, checkPackages, readTexts } from "./check.ts";
-import { checkPrograms, packageOf } from "./closures.ts";
-import { arrows, checkArrows, checkDeclared, importsOf } from "./dependency-arrows.ts";
+import { importsOf } from "./check/imports-of.ts";
+import { arrows } from "./check/layers.ts";
+import { checkFiles, checkPackages, readTexts } from "./check/repository.ts";
+import { packageOfModule } from "./check/source-graph.ts";
+import { checkPrograms } from "./closures.ts";
+import { checkArrows, checkDeclared } from "./dependency-arrows.ts";
 import { checkHygiene } from "./hygiene.ts";
 import { checkRuntimeArguments, checkRuntimeStarts } from "./runtime-starts.ts";
 
@@ -197,9 +200,9 @@ describe("closures", () => {
   });
 
   test("a module belongs to the innermost package it lies in", () => {
-    expect(packageOf("packages/kit/src/a.ts")).toBe("kit");
-    expect(packageOf("node_modules/valibot/dist/index.mjs")).toBe("valibot");
-    expect(packageOf("node_modules/a/node_modules/@b/c/d.js")).toBe("@b/c");
+    expect(packageOfModule("packages/kit/src/a.ts")).toBe("kit");
+    expect(packageOfModule("node_modules/valibot/dist/index.mjs")).toBe("valibot");
+    expect(packageOfModule("node_modules/a/node_modules/@b/c/d.js")).toBe("@b/c");
   });
 });
 

@@ -11,55 +11,20 @@ import { checkCircles } from "./check/import-circles.ts";
 import { judgeSizes } from "./check/package-sizes.ts";
 import { describePending, type Rule, withoutPending } from "./check/pending.ts";
 import { checkPlainSpreads } from "./check/plain-spreads.ts";
-import { isTestOnly, packageOfPath, readGraph } from "./check/source-graph.ts";
+import { checkFiles, checkPackages, readTexts } from "./check/repository.ts";
+import { isTestOnly, readGraph } from "./check/source-graph.ts";
 import { checkTestSupport } from "./check/test-support.ts";
 import { checkUnusedExports } from "./check/unused-exports.ts";
 import { readWords, wordCheck } from "./check/words.ts";
 import { checkPrograms } from "./closures.ts";
-import { checkArrows, checkDeclared, type Violation } from "./dependency-arrows.ts";
+import type { Violation } from "./dependency-arrows.ts";
 import { checkDoctorDocs } from "./doctor-docs.ts";
 import { root } from "./find-bun.mjs";
-import { checkHygiene } from "./hygiene.ts";
 import { programs } from "./programs.ts";
-import { checkRuntimeArguments, checkRuntimeStarts } from "./runtime-starts.ts";
+import { checkRuntimeArguments } from "./runtime-starts.ts";
 
 /** Lines of another program's complaints that are shown. */
 const COMPLAINT_LINES_MAX = 60;
-
-/** Checks every package among `texts` for its arrows. */
-export function checkPackages(texts: ReadonlyMap<string, string>): Violation[] {
-  return [...texts].flatMap(([manifest, json]) => {
-    const name = /^packages\/(.+)\/package\.json$/u.exec(manifest)?.[1];
-    if (name === undefined) return [];
-    const { dependencies = {} } = JSON.parse(json) as { dependencies?: Record<string, string> };
-    const declared = new Set(Object.keys(dependencies));
-    const sources = [...texts].filter(
-      ([path]) => packageOfPath(path) === name && /\.tsx?$/u.test(path) && !isTestOnly(path),
-    );
-    return [
-      ...checkDeclared(name, declared),
-      ...sources.flatMap(([path, text]) => checkArrows({ path, text, declared })),
-    ];
-  });
-}
-
-/** The text files among `files`, by their path from the root. */
-export function readTexts(at: string, files: readonly string[]): Map<string, string> {
-  const texts = new Map<string, string>();
-  for (const path of files) {
-    const bytes = readFileSync(join(at, path));
-    if (!bytes.includes(0)) texts.set(path, bytes.toString("utf8"));
-  }
-  return texts;
-}
-
-/** Checks every text for what none may hold. */
-export function checkFiles(at: string, texts: ReadonlyMap<string, string>): Violation[] {
-  return [...texts].flatMap(([path, text]) => [
-    ...checkHygiene(path, text, at),
-    ...checkRuntimeStarts(path, text),
-  ]);
-}
 
 /** The files of the repository, new ones included, those Git ignores not. */
 function repositoryFiles(): string[] {

@@ -1,11 +1,12 @@
 /** What each program's bundle is made of, so that growth is seen, and what must never be in some of them. */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
+import { packageOfModule } from "./check/source-graph.ts";
 import { commandDeclarations } from "./command-declarations.ts";
 import type { Violation } from "./dependency-arrows.ts";
 
 /** Program → packages of ours that may not be in its closure: what holds keys parses no federation data. */
-export const forbidden: Readonly<Record<string, readonly string[]>> = {
+const forbidden: Readonly<Record<string, readonly string[]>> = {
   "bureau-launcher": ["matrix"],
   "bureau-proxy": ["matrix"],
 };
@@ -16,10 +17,10 @@ const httpClient =
   /\bfetch\s*\(|(?:from|require\(|import\()\s*["'](?:node:)?https?2?["']|\bnew (?:XMLHttpRequest|WebSocket|EventSource)\b/u;
 
 /** Package (`kit`, or a third party's name) → modules, and bytes they have in the minified bundle. */
-export type Closure = ReadonlyMap<string, { readonly modules: number; readonly bytes: number }>;
+type Closure = ReadonlyMap<string, { readonly modules: number; readonly bytes: number }>;
 
 /** Bundles `entry` as the build does, in memory, and adds up its parts. @throws when it does not bundle */
-export async function closureOf(root: string, entry: string): Promise<{ closure: Closure; code: string }> {
+async function closureOf(root: string, entry: string): Promise<{ closure: Closure; code: string }> {
   const result = await Bun.build({
     entrypoints: [join(root, entry)],
     target: "bun",
@@ -33,7 +34,7 @@ export async function closureOf(root: string, entry: string): Promise<{ closure:
   const bundled = Object.values(result.metafile.outputs)[0]?.inputs ?? {};
   const closure = new Map<string, { modules: number; bytes: number }>();
   for (const path of Object.keys(result.metafile.inputs)) {
-    const name = packageOf(relative(root, join(process.cwd(), path)));
+    const name = packageOfModule(relative(root, join(process.cwd(), path)));
     const sum = closure.get(name) ?? { modules: 0, bytes: 0 };
     closure.set(name, {
       modules: sum.modules + 1,
@@ -43,17 +44,8 @@ export async function closureOf(root: string, entry: string): Promise<{ closure:
   return { closure, code: (await result.outputs[0]?.text()) ?? "" };
 }
 
-/** `kit` of `packages/kit/src/log.ts`; `@scope/name` of `node_modules/@scope/name/index.js`. */
-export function packageOf(path: string): string {
-  const parts = path.split("/");
-  const third = parts.lastIndexOf("node_modules");
-  if (third < 0) return parts[0] === "packages" ? (parts[1] ?? path) : path;
-  const [scope = "", name = ""] = parts.slice(third + 1);
-  return scope.startsWith("@") ? `${scope}/${name}` : scope;
-}
-
 /** Faults of one program's closure. */
-export function checkClosure(program: string, closure: Closure, code: string): Violation[] {
+function checkClosure(program: string, closure: Closure, code: string): Violation[] {
   const client = withoutHttp.includes(program) ? httpClient.exec(code)?.[0] : undefined;
   return [
     ...(forbidden[program] ?? [])
@@ -64,7 +56,7 @@ export function checkClosure(program: string, closure: Closure, code: string): V
 }
 
 /** One line a program: its sum, then its packages, the largest first. */
-export function describeClosure(program: string, closure: Closure): string {
+function describeClosure(program: string, closure: Closure): string {
   const parts = [...closure].sort(([, a], [, b]) => b.bytes - a.bytes);
   const sum = parts.reduce((total, [, part]) => total + part.bytes, 0);
   const modules = parts.reduce((total, [, part]) => total + part.modules, 0);

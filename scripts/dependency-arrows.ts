@@ -1,30 +1,9 @@
-/**
- * Which package may import which: the layers of ARCHITECTURE.md as a table, and the check of one source file against
- * them. Pure, so that its tests can show it violations. Imports of types count: an arrow is knowledge, not bytes.
- */
+/** Checks one source file against the layers. Pure. Imports of types count: an arrow is knowledge, not bytes. */
 import { isBuiltin } from "node:module";
 import { dirname, join, normalize } from "node:path";
-import { packageOfPath } from "./check/source-graph.ts";
-
-/** Package → the packages of ours it may import. `testkit` stands up whole machines and may import all. */
-export const arrows: Readonly<Record<string, readonly string[] | "all">> = {
-  schema: [],
-  kit: ["schema"],
-  os: ["kit", "schema"],
-  homeserver: ["os", "kit", "schema"],
-  launcher: ["os", "kit", "schema"],
-  "first-boot": ["launcher", "matrix", "os", "kit", "schema"],
-  proxy: ["os", "kit", "schema"],
-  "in-sandbox": ["matrix", "os", "kit", "schema"],
-  matrix: ["kit", "schema"],
-  daemon: ["matrix", "os", "kit", "schema"],
-  control: ["matrix", "kit", "schema"],
-  instance: ["control", "matrix", "os", "kit", "schema"],
-  host: ["instance", "matrix", "os", "kit", "schema"],
-  cli: ["control", "instance", "host", "matrix", "os", "kit", "schema"],
-  "services/kit": ["in-sandbox", "control", "matrix", "os", "kit", "schema"],
-  testkit: "all",
-};
+import { importsOf } from "./check/imports-of.ts";
+import { arrows } from "./check/layers.ts";
+import { packageOfPath, withoutComments } from "./check/source-graph.ts";
 
 /** Each other package below `services/` is a program: it imports no sibling, only what they share. */
 const ofService = ["services/kit", "control", "matrix", "os", "kit", "schema"];
@@ -58,19 +37,6 @@ export type SourceFile = {
 
 /** One thing that is not as it must be, in words for a person: where, what, and the rule. */
 export type Violation = string;
-
-const transpiler = new Bun.Transpiler({ loader: "ts" });
-const statement = /^\s*(?:import|export)\b[^'"`;=()]*?\bfrom\s*(["'])([^"'\n]+)\1/gmu;
-const typeQuery = /\bimport\(\s*(["'])([^"'\n]+)\1\s*\)/gu;
-
-/** Every module a source names: imports that run, re-exports, and those only the types need. */
-export function importsOf(text: string): string[] {
-  const code = withoutComments(text);
-  const found = new Set(transpiler.scanImports(text).map((entry) => entry.path));
-  for (const pattern of [statement, typeQuery])
-    for (const match of code.matchAll(pattern)) if (match[2] !== undefined) found.add(match[2]);
-  return [...found];
-}
 
 /** Checks one source file that is not a test; tests may import anything. */
 export function checkArrows(file: SourceFile): Violation[] {
@@ -125,11 +91,6 @@ function serverGlobal(text: string): string | undefined {
     code,
   )?.[0];
   return used ?? /\bimport\.meta\.(?:dir|path|file|main|env)\b/u.exec(code)?.[0];
-}
-
-/** Blanks comments. Good enough for finding imports, which no text in our sources looks like. */
-function withoutComments(text: string): string {
-  return text.replace(/\/\*.*?\*\//gsu, " ").replace(/(^|\s)\/\/.*$/gmu, "$1");
 }
 
 /** Faults of a package.json itself: an arrow that is declared but not allowed. */

@@ -11,4 +11,3 @@ export const programs = {
   "bureau-greeter": "packages/in-sandbox/src/greeter-main.ts",
   "bureau-service-directory": "packages/services/directory/src/main.ts",
 } as const;
-export type ProgramName = keyof typeof programs;

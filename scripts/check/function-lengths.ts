@@ -6,7 +6,7 @@
 import { withoutComments } from "./source-graph.ts";
 
 /** CONTRIBUTING: functions under 45 lines. */
-export const AIM_LINES = 45;
+const AIM_LINES = 45;
 
 /** Part of the functions that must be under `AIM_LINES`: "most", measured at 99 % in 2026-11. */
 const SHARE_UNDER_AIM_MIN = 0.97;

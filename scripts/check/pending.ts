@@ -25,7 +25,21 @@ const pending: Readonly<Record<Rule, readonly string[]>> = {
     (name) => `packages/${name}`,
   ),
   circles: [],
-  "unused exports": all,
+  "unused exports": [
+    "cli",
+    "control",
+    "daemon",
+    "host",
+    "in-sandbox",
+    "instance",
+    "kit",
+    "launcher",
+    "matrix",
+    "os",
+    "proxy",
+    "services",
+    "first-boot",
+  ].map((name) => `packages/${name}`),
   "test support": [],
 };
 

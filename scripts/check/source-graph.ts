@@ -48,6 +48,15 @@ export function packageOfPath(path: string): string | undefined {
   return /^packages\/((?:services\/)?[^/]+)\//u.exec(path)?.[1];
 }
 
+/** `kit` of `packages/kit/src/log.ts`; `@scope/name` of `node_modules/@scope/name/index.js`. */
+export function packageOfModule(path: string): string {
+  const parts = path.split("/");
+  const third = parts.lastIndexOf("node_modules");
+  if (third < 0) return parts[0] === "packages" ? (parts[1] ?? path) : path;
+  const [scope = "", name = ""] = parts.slice(third + 1);
+  return scope.startsWith("@") ? `${scope}/${name}` : scope;
+}
+
 /** A file that only tests use: a test itself, test support, or anything in `test/` and `testkit`. */
 export function isTestOnly(path: string): boolean {
   return /\.test\.tsx?$|\/testing\/|^test\/|^packages\/testkit\//u.test(path);

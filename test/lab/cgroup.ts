@@ -23,7 +23,7 @@ const KILL_ROUNDS_MAX = 10;
 export const cgroupName = (tag: string): string => `bureau-lab-${tag}`;
 
 /** Where the unified hierarchy is mounted. @throws BureauError `unsupported` when it is not */
-export function unifiedHierarchy(): string {
+function unifiedHierarchy(): string {
   const mount = readFileSync("/proc/self/mounts", "utf8")
     .split("\n")
     .map((line) => line.split(" "))

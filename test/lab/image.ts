@@ -140,7 +140,7 @@ const BUILD_MS_MAX = 15 * 60_000;
 /** An image that was not used for this long is removed. */
 const UNUSED_MS_MAX = 14 * 24 * 60 * 60_000;
 
-export const imageCache = (): string => testCache("lab");
+const imageCache = (): string => testCache("lab");
 
 /** The folder of the variant's root file system. Builds it, or waits for a build in progress. */
 export async function ensureImage(

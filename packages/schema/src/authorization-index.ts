@@ -80,7 +80,7 @@ export class AuthorizationIndex {
 const isObservation = (action: string): boolean => globMatches("observe/**", action);
 
 /** The rules of `policy`, each with `source`, whatever source its writer put there. */
-export function withSource(
+function withSource(
   policy: AuthorizationPolicy | undefined,
   source: SourceName,
 ): AuthorizationPolicy | undefined {

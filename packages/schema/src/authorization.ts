@@ -18,14 +18,14 @@ export const GrantSchema = v.object({
 });
 export type Grant = v.InferOutput<typeof GrantSchema>;
 
-export const DenialSchema = v.object({
+const DenialSchema = v.object({
   actions: list(v.string()),
   targets: v.optional(list(v.string())),
   source: unset(v.string()),
 });
 export type Denial = v.InferOutput<typeof DenialSchema>;
 
-export const AllowanceSchema = v.object({
+const AllowanceSchema = v.object({
   actions: list(v.string()),
   actors: list(v.string()),
   source: unset(v.string()),

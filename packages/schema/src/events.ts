@@ -80,7 +80,7 @@ export const MachineInfoSchema = v.object({
 });
 export type MachineInfo = v.InferOutput<typeof MachineInfoSchema>;
 
-export const PrincipalStatusSchema = v.object({
+const PrincipalStatusSchema = v.object({
   cpu_percent: integer,
   memory_mb: integer,
   status: v.picklist(["running", "idle", "starting"]),
@@ -99,7 +99,7 @@ export const MachineStatusSchema = v.object({
 });
 export type MachineStatus = v.InferOutput<typeof MachineStatusSchema>;
 
-export const StartConditionSchema = v.object({
+const StartConditionSchema = v.object({
   event_type: v.pipe(v.string(), v.minLength(1)),
   state_key: v.string(),
   /** Unset: the machine's config room. */
@@ -243,7 +243,7 @@ export const MachineDecommissionedSchema = v.object({
 });
 export type MachineDecommissioned = v.InferOutput<typeof MachineDecommissionedSchema>;
 
-export const CredentialRevocationSchema = v.object({
+const CredentialRevocationSchema = v.object({
   machine: v.string(),
   machine_user_id: userId,
   principals: v.optional(list(v.string())),
@@ -267,7 +267,6 @@ export const CredentialsSchema = v.object({
   signature: v.optional(v.string()),
   expires_at: unset(v.string()),
 });
-export type Credentials = v.InferOutput<typeof CredentialsSchema>;
 
 export const ServiceSchema = v.object({
   /** Unset: deregistered. */
@@ -278,7 +277,6 @@ export const ServiceSchema = v.object({
   description: unset(v.string()),
   metadata: v.optional(jsonObject),
 });
-export type Service = v.InferOutput<typeof ServiceSchema>;
 
 export const PowerLevelsSchema = v.object({
   users: v.optional(v.record(v.string(), integer)),

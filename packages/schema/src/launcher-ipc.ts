@@ -137,7 +137,7 @@ export type LimitsFact = v.InferOutput<typeof LimitsFactSchema>;
  * The layers of a sandbox, and whether each holds, as the kernel reports it for the running program. A layer that a template
  * shares or lifts does not hold.
  */
-export const SandboxLayersSchema = v.object({
+const SandboxLayersSchema = v.object({
   /** A seccomp filter in addition to those of the host's programs. */
   seccomp: v.boolean(),
   no_new_privs: v.boolean(),
@@ -163,7 +163,7 @@ export const SandboxConfinementSchema = v.object({
 });
 export type SandboxConfinement = v.InferOutput<typeof SandboxConfinementSchema>;
 
-export const SandboxStatusSchema = v.object({
+const SandboxStatusSchema = v.object({
   principal: account,
   digests: SandboxDigestsSchema,
   /** `exited`: the program has ended; its record stays until destroy-sandbox. */
@@ -181,7 +181,7 @@ export const SandboxStatusSchema = v.object({
 });
 export type SandboxStatus = v.InferOutput<typeof SandboxStatusSchema>;
 
-export const SandboxListSchema = v.object({
+const SandboxListSchema = v.object({
   /** Grows with every change; for `wait`. A restarted launcher begins at a random one. */
   revision: integer,
   sandboxes: list(SandboxStatusSchema),

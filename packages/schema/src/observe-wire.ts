@@ -47,14 +47,14 @@ export const principalStates = [
 ] as const;
 
 /** The result of a running principal's health check. */
-export const healthStates = [
+const healthStates = [
   "starting", // not checked yet, or within its grace period
   "healthy",
   "failing", // it failed fewer times in a row than its threshold
   "unhealthy", // the daemon restarts it or rolls it back
 ] as const;
 
-export const PrincipalReportSchema = v.object({
+const PrincipalReportSchema = v.object({
   /** Principal name. */
   name: v.string(),
   user_id: v.string(),

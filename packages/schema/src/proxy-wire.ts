@@ -53,7 +53,7 @@ export const AdminGrantsSchema = list(GrantSchema);
 export const AdminCredentialsSchema = mapOf(v.string());
 
 /** A service as GET /v1/services shows it and PUT /v1/admin/directory sets it. */
-export const DirectoryEntrySchema = v.object({
+const DirectoryEntrySchema = v.object({
   localpart: ref(parsePrincipalName),
   principal: ref(parseUserId),
   machine: ref(parseUserId),

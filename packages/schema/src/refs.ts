@@ -48,7 +48,7 @@ export const LOCALPART_BYTES_MAX = 84;
 /** Usable bytes of `sockaddr_un.sun_path`: 108 with its closing NUL (unix(7)). */
 export const SOCKET_PATH_BYTES_MAX = 107;
 /** `/` and the longest socket suffix, `.admin.sock` or `.proxy.sock`. */
-export const SOCKET_SUFFIX_BYTES = 12;
+const SOCKET_SUFFIX_BYTES = 12;
 /** Bytes of a Matrix user ID, room alias or room ID (Matrix specification, appendices). */
 const MATRIX_ID_BYTES_MAX = 255;
 

@@ -12,7 +12,7 @@ const count = v.pipe(v.number(), v.integer(), v.minValue(1));
  * `succeeded` and `failed` are the machine's report of its request, or `failed` is a timeout; `rolling-back`
  * and `rolled-back` follow one of them; `skipped` got no request.
  */
-export const rolloutMachineStates = [
+const rolloutMachineStates = [
   "pending",
   "upgrading",
   "skipped",
@@ -22,7 +22,7 @@ export const rolloutMachineStates = [
   "rolled-back",
 ] as const;
 
-export const RolloutMachineSchema = v.object({
+const RolloutMachineSchema = v.object({
   /** Full localpart. */
   machine: ref(parseMachine),
   state: v.picklist(rolloutMachineStates),

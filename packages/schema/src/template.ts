@@ -58,7 +58,7 @@ export const SecretBindingSchema = v.pipe(
     "a secret's file is a bare name",
   ),
 );
-export const OutputCaptureSchema = v.object({
+const OutputCaptureSchema = v.object({
   enabled: v.boolean(),
   /** Nanoseconds (a Go duration). */
   retention: v.optional(nonNegative),

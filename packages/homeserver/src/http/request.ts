@@ -5,7 +5,7 @@ import { isJsonObject, type JsonObject } from "../rooms/room-event.ts";
 import { badJson, invalidParam, MatrixError, tooLarge } from "./matrix-error.ts";
 
 /** Maximum bytes of a request body. Events end at 64 KiB. */
-export const REQUEST_BYTES_MAX = 1_048_576;
+const REQUEST_BYTES_MAX = 1_048_576;
 /** Maximum depth of JSON, so that no recursive walk exhausts the stack. */
 const JSON_DEPTH_MAX = 128;
 

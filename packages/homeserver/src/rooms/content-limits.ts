@@ -5,7 +5,7 @@ import type { EventDraft, Json, JsonObject } from "./room-event.ts";
 /** Bytes of a whole event in canonical JSON (Client-Server API, "Size limits"). */
 export const EVENT_BYTES_MAX = 65_536;
 /** Bytes of a type, a state key, a user ID or a room ID (same section). */
-export const EVENT_FIELD_BYTES_MAX = 255;
+const EVENT_FIELD_BYTES_MAX = 255;
 /**
  * Bytes that a federating server adds to a client's event beside the fields we have: hashes, a signature, depth,
  * previous and authorizing events. Reserved, so that a content accepted here is accepted anywhere.
@@ -37,7 +37,7 @@ function checkField(what: string, value: string): void {
 }
 
 /** Refuses what canonical JSON cannot hold: fractions, numbers beyond 2^53 - 1, broken surrogate pairs. */
-export function checkCanonical(value: Json, where: string): void {
+function checkCanonical(value: Json, where: string): void {
   if (typeof value === "number") {
     if (!Number.isSafeInteger(value))
       throw badJson(`${where} holds ${value}: only integers within ±(2^53 - 1) are allowed`);

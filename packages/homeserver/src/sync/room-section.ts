@@ -15,7 +15,7 @@ export const SCAN_ROWS_MAX = 5_000;
 /** Maximum heroes of a room without a name. */
 const HEROES_MAX = 5;
 
-export type Timeline = {
+type Timeline = {
   readonly events: readonly RoomEvent[];
   readonly limited: boolean;
   /** Position before the first event: where older history begins. */
@@ -23,7 +23,7 @@ export type Timeline = {
 };
 
 /** Newest visible events with `after < stream <= upTo` that pass the filter, oldest first. */
-export function collectTimeline(
+function collectTimeline(
   events: EventStore,
   range: { roomId: string; after: number; upTo: number },
   filter: EventFilter,
@@ -54,7 +54,7 @@ const keyOf = (event: { type: string; state_key: string | null }): string =>
   `${event.type}\0${event.state_key}`;
 
 /** State sent before a timeline to a client that has the room's state at `since`. */
-export function stateDelta(
+function stateDelta(
   events: EventStore,
   roomId: string,
   since: number,
@@ -95,7 +95,7 @@ function unseenRedactions(
 }
 
 /** State sent before a timeline to a client that has no state of the room. `current` is the state at its end. */
-export function fullState(
+function fullState(
   events: EventStore,
   roomId: string,
   current: Iterable<RoomEvent>,
