@@ -277,6 +277,7 @@ export const ServiceSchema = v.object({
   description: unset(v.string()),
   metadata: v.optional(jsonObject),
 });
+export type Service = v.InferOutput<typeof ServiceSchema>;
 
 export const PowerLevelsSchema = v.object({
   users: v.optional(v.record(v.string(), integer)),
