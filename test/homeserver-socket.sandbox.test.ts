@@ -76,7 +76,7 @@ describe("the embedded homeserver", () => {
     const port = stranger.port ?? 0;
     const { code, stderr } = await running().run("up", "--listen", `127.0.0.1:${port}`);
     expect(code).toBe(1);
-    expect(stderr).toContain("another program has it");
+    expect(stderr).toContain("the port is in use");
     await running().json("agent", "list");
     await stranger.stop(true);
     await eventually(async () => ((await versions(port).catch(() => 0)) === 200 ? true : undefined));

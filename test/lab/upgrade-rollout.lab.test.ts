@@ -117,7 +117,7 @@ test("a preview names the programs, the kind of restart and the running agents, 
   expect(stdout).toMatch(/bureau-daemon +\w+ → \w+ +replaced in place/u);
   expect(stdout).toMatch(/bureau-launcher +\w+ → \w+ +replaced in place/u);
   expect(stdout).toMatch(/bureau-proxy +\w+ → \w+ +the launcher takes it up in place/u);
-  expect(stdout).toContain(`runs there: ${FLEET}/agent/worker; nobody is restarted`);
+  expect(stdout).toContain(`runs there: ${FLEET}/agent/worker; no principal is restarted`);
   expect(await running()).toEqual(before);
   expect(await newest()).toBeUndefined();
 });

@@ -1,11 +1,11 @@
-/** Following something through a homeserver that may be away for a moment, which says nothing about what is followed. */
+/** Reads that tolerate a homeserver that is away for a moment. */
 import { isBureauError } from "@bureau/kit/errors";
 
 /** Whether trying again later makes sense. */
 export const isAway = (error: unknown): boolean =>
   isBureauError(error) && (error.code === "unavailable" || error.code === "timeout");
 
-/** What was asked; undefined when the homeserver is away, to be asked again later. */
+/** The answer; undefined when the homeserver is away: ask again later. */
 export async function unlessAway<T>(asked: Promise<T | undefined>): Promise<T | undefined> {
   try {
     return await asked;
@@ -15,7 +15,7 @@ export async function unlessAway<T>(asked: Promise<T | undefined>): Promise<T | 
   }
 }
 
-/** What was asked; undefined once `signal` aborts, though a homeserver that hangs may answer for a long time yet. */
+/** The answer; undefined as soon as `signal` aborts, without waiting for a homeserver that hangs. */
 export async function unlessAborted<T>(
   asked: Promise<T | undefined>,
   signal: AbortSignal,

@@ -1,8 +1,8 @@
-/** Tells a person of events that do not count. */
+/** Warns of events that do not count. */
 import type { Steps } from "@bureau/kit/run-step";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 
-/** Says of an event that does not count that it was left out. */
+/** A line for each event that was left out because its sender may not write that type. */
 export const warnOf =
   (steps: Pick<Steps, "say">): OnIgnored =>
   (sentence) =>

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { parseMachine, parseServerName } from "@bureau/schema/refs";
 import { hasExpired, newBootstrap } from "../../control/src/machines/bootstrap.ts";
-import { readBootstrap, writeBootstrap } from "./bootstrap-file.ts";
+import { bootstrapFileAt } from "./bootstrap-file.ts";
 
 const machine = parseMachine("bureau/fleet/prod/machine/box");
 const NOW = Date.parse("2026-06-01T12:00:00Z");
@@ -28,11 +28,11 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 test("it is written for its owner alone, two spaces deep, and read back", () => {
   const path = join(dir, "b.json");
   const made = make();
-  writeBootstrap(path, made);
+  bootstrapFileAt(path, machine).write(made);
   expect(statSync(path).mode & 0o777).toBe(0o600);
   expect(readFileSync(path, "utf8")).toContain('\n  "homeserver_url": "http://hs"');
-  expect(readBootstrap(path, machine)).toEqual(made);
-  expect(readBootstrap(join(dir, "none"), machine)).toBeUndefined();
+  expect(bootstrapFileAt(path, machine).read()).toEqual(made);
+  expect(bootstrapFileAt(join(dir, "none"), machine).read()).toBeUndefined();
 });
 
 test("every one has a password of its own", () => {
@@ -58,7 +58,7 @@ test("what is not this machine's is never taken for it, and its content is not q
     writeFileSync(path, text);
     let message = "";
     try {
-      readBootstrap(path, machine);
+      bootstrapFileAt(path, machine).read();
     } catch (error) {
       message = String(error);
     }
@@ -68,5 +68,7 @@ test("what is not this machine's is never taken for it, and its content is not q
 });
 
 test("a folder that is not there is named, with the flag that chooses another", () => {
-  expect(() => writeBootstrap(join(dir, "no/b.json"), make())).toThrow("Cannot write the bootstrap file");
+  expect(() => bootstrapFileAt(join(dir, "no/b.json"), machine).write(make())).toThrow(
+    "Cannot write the bootstrap file",
+  );
 });

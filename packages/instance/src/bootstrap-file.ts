@@ -14,19 +14,16 @@ const OTHER_PLACE = "--output PATH chooses another place";
 
 export const bootstrapFileAt = (path: string, machine: MachineLocalpart): BootstrapStore => ({
   read: () => readBootstrap(path, machine),
-  write: (bootstrap) => writeBootstrap(path, bootstrap),
+  write: (bootstrap) => writeNamed(path, bootstrapText(bootstrap), 0o600, "the bootstrap file", OTHER_PLACE),
   remove: () => removeDurably(path),
 });
-
-export const writeBootstrap = (path: string, bootstrap: Bootstrap): void =>
-  writeNamed(path, bootstrapText(bootstrap), 0o600, "the bootstrap file", OTHER_PLACE);
 
 /**
  * The file that an earlier provisioning of `machine` left; undefined when there is none. A file of another kind or of
  * another machine is neither used nor overwritten. Its values are not quoted: one of them is a password.
  * @throws BureauError `conflict`
  */
-export function readBootstrap(path: string, machine: MachineLocalpart): Bootstrap | undefined {
+function readBootstrap(path: string, machine: MachineLocalpart): Bootstrap | undefined {
   const text = readNamedIfPresent(path, "the bootstrap file");
   if (text === undefined) return undefined;
   const bootstrap = parseBootstrap(text);

@@ -65,7 +65,7 @@ function valuesIn(text: string): ReadonlyMap<string, string> {
 /** 0600. Leaves out rooms that are not known. */
 export function writeCredentials(path: string, credentials: Credentials): void {
   const lines = [
-    "# Administrator of this Bureau. Whoever reads this file can do everything in it.",
+    "# Administrator of this Bureau. Who reads this file can do everything in it.",
     ...(Object.keys(keys) as (keyof typeof keys)[]).map((name) => `${keys[name]}=${credentials[name]}`),
     ...Object.entries(credentials.rooms ?? {}).map(
       ([name, room]) => `${roomKeys[name as CredentialRoom]}=${room}`,

@@ -1,4 +1,4 @@
-/** The greeter: the agent a person meets first, and the proof that everything between them works. */
+/** The greeter: the first agent of an instance. Its message proves that everything works from room to sandbox. */
 
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import type { Credentials } from "@bureau/control/principals/administrator";
@@ -15,13 +15,13 @@ import type { MachineReport } from "@bureau/schema/observe-wire";
 import { principalLocalpart, rooms, serverOf, stateKeyOf, type UserId, userIdOf } from "@bureau/schema/refs";
 import type { Instance } from "./instance.ts";
 
-/** Starting takes a second; a crowded machine is given a minute. */
+/** Its start takes a second; longer on a busy machine. */
 const SPEAK_MS_MAX = 60_000;
 /** Number of lobby messages to search for the agent's message. */
 const PAGE_EVENTS = 100;
 const PAGES_MAX = 50;
 
-/** The greeter's user ID, made when there never was one; undefined when somebody destroyed it and so wants none. */
+/** The greeter's user ID; made on the first run. Undefined when an operator destroyed it: it stays destroyed. */
 export async function ensureGreeter(
   session: MatrixSession,
   credentials: Credentials,
@@ -33,8 +33,8 @@ export async function ensureGreeter(
   const place = await configPlace(session, instance.machine);
   const { assignments } = await readAssignments(session, place);
   if (assignments.some((assignment) => assignment.principal === user)) return user;
-  // Somebody who destroyed the greeter does not want it back with every `bureau up`.
-  // No message means that a `bureau up` was interrupted while it created the agent, not that it was destroyed.
+  // A destroyed greeter stays destroyed. Without any message it was not destroyed: an earlier `bureau up` was interrupted
+  // while it created the agent.
   const credentialsEvent = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
   if (credentialsEvent !== undefined && (await saidSince(session, made, user, 0)) !== undefined)
     return undefined;
@@ -56,7 +56,7 @@ export async function ensureGreeter(
 }
 
 /**
- * What the greeter said last since it was started: only it can have written that, through its own proxy.
+ * The last message of the greeter since it was started; only the greeter can have written it, through its own proxy.
  * @throws BureauError `timeout`
  */
 export async function waitForGreeting(
@@ -97,7 +97,7 @@ async function saidSince(
   greeter: UserId,
   startedAt: number,
 ): Promise<string | undefined> {
-  // Others may have said a lot meanwhile; and a homeserver may leave out what the filter leaves out, or not.
+  // Others may have written many messages since; and a homeserver may ignore the filter.
   for (let from: string | undefined, page = 0; page < PAGES_MAX; page++) {
     const { chunk, end } = await session.messages(lobby, {
       dir: "b",

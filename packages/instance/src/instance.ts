@@ -1,6 +1,6 @@
 /**
- * A rootless instance: one folder, chosen names. `instance.json` is written once, by the first `bureau up`, and is
- * what every later command reads to know which homeserver, fleet and machine it is about.
+ * A rootless instance: one folder, with the names that the first `bureau up` chose. Every later command reads homeserver,
+ * fleet and machine from its `instance.json`.
  */
 import { hostname } from "node:os";
 import { BureauError } from "@bureau/kit/errors";
@@ -27,7 +27,7 @@ import * as v from "valibot";
 const InstanceSchema = v.object({
   version: v.literal(1),
   homeserver_url: HomeserverAddressSchema,
-  /** Where its homeserver listens for other clients too, because that was asked for. */
+  /** `HOST:PORT` where its homeserver listens for other clients, when one was configured. */
   listen: v.optional(v.string()),
   /** How its proxies reach the network. */
   egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
@@ -55,7 +55,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 export const layoutFor = (home: string | undefined, env: Env): InstanceLayout =>
   instanceLayout(home ?? defaultHome(env), env);
 
-/** The instance in `layout`'s folder, or undefined when none was ever started there. */
+/** The instance in `layout`'s folder; undefined when none was started there. */
 export function findInstance(layout: InstanceLayout): Instance | undefined {
   const text = readIfPresent(layout.instanceFile);
   if (text === undefined) return undefined;
@@ -77,7 +77,7 @@ export function findInstance(layout: InstanceLayout): Instance | undefined {
   };
 }
 
-/** @throws BureauError `not-found` when none was ever started there */
+/** @throws BureauError `not-found` when none was started there */
 export function requireInstance(layout: InstanceLayout): Instance {
   const instance = findInstance(layout);
   if (instance === undefined)
@@ -87,7 +87,7 @@ export function requireInstance(layout: InstanceLayout): Instance {
   return instance;
 }
 
-/** Chooses names for a new instance and keeps them. */
+/** Chooses the names of a new instance and writes them. */
 export function createInstance(layout: InstanceLayout, listen: string | undefined): Instance {
   const namespace = parseNamespace("bureau");
   const fleet = fleetLocalpart(namespace, "local");
@@ -121,7 +121,7 @@ export function writeInstance(instance: Instance): Instance {
 /** How the programs of an instance reach its homeserver: over a socket in a folder that only its user may enter. */
 export const homeserverAddress = (layout: InstanceLayout): string => addressOfSocket(layout.homeserverSocket);
 
-/** Longest machine name made from a host's name; leaves the rest of a localpart's bytes to longer fleets. */
+/** Longest machine name made from a host name; longer fleet names need the other bytes of a localpart. */
 const MACHINE_NAME_MAX = 24;
 
 /** A host name as a segment: lower case, other characters become dashes. */
@@ -138,7 +138,7 @@ export function machineNameFrom(host: string): string {
 export const portOf = ({ homeserverUrl }: Instance): number | undefined =>
   socketOf(homeserverUrl) === undefined ? Number(new URL(homeserverUrl).port) : undefined;
 
-/** Where its homeserver listens, as its flags say it. */
+/** The `--listen` flags of its homeserver. */
 export const listenFlags = ({ layout, homeserverUrl, listen }: Instance): string[] =>
   [
     homeserverAddress(layout),

@@ -1,6 +1,6 @@
 /**
- * An instance that was made with a port, or whose folder was moved: what its files say about its homeserver's address is
- * written again. `instance.json` comes last, so that an interruption is made good by the next `bureau up`.
+ * Rewrites the homeserver's address in the files of an instance that was made with a port, or whose folder was moved.
+ * `instance.json` is written last, so that the next `bureau up` completes an interrupted move.
  */
 import { existsSync } from "node:fs";
 import { machineSessionFile } from "@bureau/os/layout";
@@ -13,7 +13,7 @@ import {
 import { readCredentials, writeCredentials } from "./credential-file.ts";
 import { homeserverAddress, type Instance, writeInstance } from "./instance.ts";
 
-/** The instance must be down. A session that leads to another homeserver stays as it is. */
+/** The instance must be down. A session at another homeserver stays as it is. */
 export function moveToSocket(instance: Instance): Instance {
   const { layout, homeserverUrl: before } = instance;
   const homeserver = homeserverAddress(layout);

@@ -21,14 +21,14 @@ function host(change: Partial<Host> & { refuse?: string } = {}): Host {
   };
 }
 
-function failure(probed: Host): BureauError {
+function failure(host: Host): BureauError {
   try {
-    checkSandbox(probed);
+    checkSandbox(host);
   } catch (error) {
     if (error instanceof BureauError) return error;
     throw error;
   }
-  throw new Error("the probe passed");
+  throw new Error("the preflight passed");
 }
 
 describe("probing for sandboxes", () => {
@@ -88,7 +88,7 @@ describe("probing for sandboxes", () => {
     expect(refused.hint).toContain("gid=proc");
   });
 
-  test("a refusal nobody can explain still shows what bwrap said", () => {
+  test("an unknown refusal shows the output of bwrap", () => {
     expect(failure(host({ refuse: "bwrap: no" })).message).toContain("bwrap: no");
   });
 });

@@ -88,7 +88,7 @@ const isAtLeast = (
 export const requireTmux = (host: Host): string => version(host, ["tmux", "-V"], "tmux", "tmux", tmuxLeast);
 
 /** @throws BureauError `unsupported` where launcher and daemon can be neither identified nor stopped */
-export function checkProcesses(host: Host): void {
+function checkProcesses(host: Host): void {
   if (!host.processesAreHidden) return;
   throw new BureauError(
     "unsupported",

@@ -4,9 +4,8 @@ import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";
 import { bootstrapFile, programLog } from "@bureau/os/layout";
-import { parseJson } from "@bureau/schema/parse";
-import * as v from "valibot";
 import type { Instance } from "./instance.ts";
+import { lastErrors } from "./last-errors.ts";
 import { type ProgramName, startProgram, supervisorStatus } from "./supervisor-wire.ts";
 
 /** A program on a slow machine starts in seconds. */
@@ -57,28 +56,4 @@ export async function programReport(
 ): Promise<{ state: string; restarts: number }> {
   const { programs } = await supervisorStatus(instance.layout);
   return programs.find(({ name }) => name === program) ?? { state: "starting", restarts: 0 };
-}
-
-const LAST_LINES = 5;
-
-const LineSchema = v.object({
-  level: v.string(),
-  message: v.string(),
-  hint: v.optional(v.string(), ""),
-});
-
-/** The errors at the end of a program's log, each once; lines of another format are quoted as they are. */
-export function lastErrors(log: string): { errors: string[]; hint: string } {
-  const lines = log.trimEnd().split("\n").slice(-LAST_LINES).map(readLine);
-  const errors = lines.filter(({ level }) => level === "error");
-  const hint = errors.at(-1)?.hint ?? "";
-  return { errors: [...new Set(errors.map(({ message }) => message))].filter(Boolean), hint };
-}
-
-function readLine(line: string): v.InferOutput<typeof LineSchema> {
-  try {
-    return parseJson(LineSchema, line, "log line");
-  } catch {
-    return { level: "error", message: line, hint: "" };
-  }
 }

@@ -1,7 +1,7 @@
 /**
- * The embedded homeserver of an instance. Its own programs reach it over a socket in a folder that only its user may
- * enter, so that no other program can answer in its place. Other clients get a port when that was asked for; no secret
- * of the instance passes there.
+ * Starts the embedded homeserver of an instance. Programs of the instance reach it over a socket in a folder that only its
+ * user may enter, so that no other program can answer in its place. Other clients use a port, when one was configured; no
+ * secret of the instance passes there.
  */
 
 import type { Clock } from "@bureau/kit/clock";
@@ -18,14 +18,14 @@ import { moveToSocket } from "./move-to-socket.ts";
 import { startAndWatch } from "./start-and-watch.ts";
 import { supervisorStatus } from "./supervisor-wire.ts";
 
-/** A homeserver that may have its port has it at once; it tries again every second. */
+/** The homeserver binds a free port at once, and retries every second. */
 const PORT_MS_MAX = 5_000;
 /** It answers pending requests first, for at most a second. */
 const END_MS_MAX = 10_000;
 
-/** Changes that `bureau up` was asked for; an undefined field stays as it is. */
+/** Changes by the flags of `bureau up`; an undefined field stays as it is. */
 export type NetworkChange = {
-  /** `HOST:PORT` for other clients, `none` for none any more. */
+  /** `HOST:PORT` for other clients; `none` closes the port. */
   readonly listen: string | undefined;
   readonly egress: { readonly [name in keyof EgressSettings]: string | undefined };
 };
@@ -59,7 +59,7 @@ async function chooseInstance(
   }
   const isRunning = (await pidOf(layout)) !== undefined;
   const isElsewhere = known.homeserverUrl !== homeserverAddress(layout);
-  // A homeserver on a port of an earlier version keeps it: its daemon and proxies know no other address.
+  // A running homeserver of an earlier version keeps its port: daemon and proxies know no other address.
   const here = isElsewhere && !isRunning ? moveToSocket(known) : known;
   const egress = changed(here.egress, change.egress);
   const hasNewEgress = !Bun.deepEquals(egress, here.egress);
@@ -74,13 +74,13 @@ async function chooseInstance(
   return after;
 }
 
-/** Its supervisor starts it again, and then it listens where it should. */
+/** The supervisor starts it again, with the new address. */
 async function endHomeserver(layout: InstanceLayout, clock: Clock): Promise<void> {
   for (const process of findByArguments("--data-dir", layout.homeserverDir))
     if (signalProcess(process, "SIGTERM")) await waitUntilGone(process, END_MS_MAX, clock);
 }
 
-/** An empty value takes a setting away. */
+/** An empty value removes a setting. */
 function changed(before: EgressSettings, change: NetworkChange["egress"]): EgressSettings {
   const { httpsProxy = before.httpsProxy, noProxy = before.noProxy, caCerts = before.caCerts } = change;
   return { httpsProxy, noProxy, caCerts };
@@ -103,7 +103,7 @@ async function requirePort(instance: Instance, listen: string, clock: Clock): Pr
     { timeoutMs: PORT_MS_MAX, clock },
   );
   if (listens === undefined)
-    throw new BureauError("conflict", `The homeserver cannot listen on ${listen}: another program has it`, {
-      hint: `end that program (ss -ltnp names it), or: bureau up --listen none, or another HOST:PORT`,
+    throw new BureauError("conflict", `Cannot bind ${listen}: the port is in use`, {
+      hint: `stop the program that has it (ss -ltnp names it), or: bureau up --listen none, or another HOST:PORT`,
     });
 }

@@ -34,7 +34,7 @@ function supervise(name: string, changed: (program: SupervisedProgram) => void, 
   };
 }
 
-/** Throws once, when the program comes to `state`: what a full disk does to whoever writes it down. */
+/** Throws once, when the program reaches `state`, as writing the record does on a full disk. */
 function throwsOnceAt(state: ProgramState): (program: SupervisedProgram) => void {
   let hasThrown = false;
   return (program) => {

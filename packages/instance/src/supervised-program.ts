@@ -1,6 +1,6 @@
 /**
- * One program kept running: started, watched, started again after a growing wait when it dies, stopped when asked.
- * A program that an earlier supervisor left behind is adopted rather than started twice.
+ * Keeps one program running: starts it, watches it, starts it again with a backoff when it exits, stops it on request. Adopts
+ * the process of an earlier supervisor instead of starting a second one.
  */
 import { closeSync, mkdirSync, openSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -21,13 +21,13 @@ export type ProgramPlan = {
 
 export type ProgramState = "running" | "backing-off" | "stopped" | "revoked";
 
-/** First retry almost at once: a crash should cost a blink, a crash loop should not cost a core. */
+/** The first retry is almost immediate, and a crash loop does not use a whole core. */
 const restartBackoff: BackoffPolicy = { firstMs: 100, maxMs: 10_000 };
-/** A program that ran this long is healthy again: the next crash starts the backoff anew. */
+/** A crash of a program that ran this long restarts the backoff. */
 const STABLE_MS = 30_000;
-/** An adopted program is not our child; its death is seen by looking. */
+/** An adopted program is not our child: its end is found by polling. */
 const ADOPTED_POLL_MS = 500;
-/** A log larger than this is moved aside when its program starts. */
+/** A larger log is renamed when its program starts. */
 const LOG_BYTES_MAX = 8 * 1024 * 1024;
 
 export class SupervisedProgram {
@@ -45,7 +45,7 @@ export class SupervisedProgram {
   #lastExit: string | undefined;
   #loop: Promise<void> | undefined;
 
-  /** `planNow` is asked at every start: where a program lies may change. */
+  /** `planNow` is called at every start: the path of a program may change. */
   constructor(planNow: () => ProgramPlan, deps: { clock: Clock; log: Log; changed: () => void }) {
     this.#planNow = planNow;
     this.#plan = planNow();
@@ -58,7 +58,7 @@ export class SupervisedProgram {
     return this.#process;
   }
 
-  /** It was stopped, or must not be started again. */
+  /** It was stopped, or is revoked and is not started again. */
   get hasEnded(): boolean {
     return this.#state === "revoked" || this.#stop.signal.aborted;
   }
@@ -73,12 +73,12 @@ export class SupervisedProgram {
     };
   }
 
-  /** Keeps it running from now on. `left` is the process an earlier supervisor started. */
+  /** Keeps it running from now on. `left`: the process that an earlier supervisor started. */
   start(left?: ProcessId): void {
     this.#loop ??= this.#keepRunning(left !== undefined && isAlive(left) ? left : undefined);
   }
 
-  /** Stops it for good and resolves when it is gone. */
+  /** Stops it permanently and resolves when it has exited. */
   async stop(): Promise<void> {
     if (this.#state === "revoked") return;
     this.#stop.abort();
@@ -118,7 +118,7 @@ export class SupervisedProgram {
     return child.exitCode ?? undefined;
   }
 
-  /** Undefined when it cannot be started now, which is told in the log. */
+  /** Undefined when it cannot be started now; the log has the reason. */
   #spawn(): Bun.Subprocess | undefined {
     let output: number | undefined;
     try {
@@ -158,15 +158,15 @@ export class SupervisedProgram {
     try {
       this.#changed();
     } catch (error) {
-      // Whoever is told may be at fault, a full disk say; what runs is looked after all the same.
-      this.#log.error("supervisor.notify-failed", "cannot tell of a change", { state, error });
+      // The callback may fail, for example on a full disk; the program is supervised anyway.
+      this.#log.error("supervisor.notify-failed", "cannot record a change of state", { state, error });
     }
   }
 }
 
 /**
- * As {@link stopProcess}, for a child of ours: it keeps its pid until we know that it ended, and where /proc hides
- * processes that guard their memory (hidepid) there is no other way to tell.
+ * As {@link stopProcess}, for a child of ours: it keeps its pid until we have waited for it. Where /proc hides processes that
+ * protect their memory (hidepid), its end cannot be found in another way.
  */
 async function endChild(child: Bun.Subprocess, graceMs: number, clock: Clock): Promise<void> {
   child.kill("SIGTERM");
@@ -182,7 +182,7 @@ function openLog(path: string): number {
   try {
     if (statSync(path).size > LOG_BYTES_MAX) renameSync(path, `${path}.1`);
   } catch {
-    // There is none yet.
+    // There is no log yet.
   }
   return openSync(path, "a", 0o600);
 }

@@ -1,18 +1,18 @@
-/** What `bureau up`, `down` and `status` say to the supervisor, over supervisor.sock in CBOR. */
+/** The requests of `bureau up`, `down` and `status` to the supervisor, over supervisor.sock in CBOR. */
 
 import { callCbor } from "@bureau/os/cbor-client";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { list } from "@bureau/schema/parse";
 import * as v from "valibot";
 
-/** In the order they are started; stopping goes the other way. */
+/** In the order of their start; they stop in the opposite order. */
 export const programNames = ["homeserver", "launcher", "daemon"] as const;
 export type ProgramName = (typeof programNames)[number];
 
 export const supervisorRequests = {
   status: v.object({}),
   start: v.object({ program: v.picklist(programNames) }),
-  /** Answers at once; the supervisor is gone when its socket is. */
+  /** Answers at once; the supervisor has exited when its socket is removed. */
   stop: v.object({}),
 } as const;
 
@@ -23,7 +23,7 @@ const ProgramReportSchema = v.object({
   restarts: v.number(),
   last_exit: v.optional(v.string()),
 });
-export const SupervisorStatusSchema = v.object({ pid: v.number(), programs: list(ProgramReportSchema) });
+const SupervisorStatusSchema = v.object({ pid: v.number(), programs: list(ProgramReportSchema) });
 export type SupervisorStatus = v.InferOutput<typeof SupervisorStatusSchema>;
 
 const peer = { peer: "supervisor", hint: "bureau up", timeoutMs: 10_000 } as const;

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { isOnline, type ListedMachine, offlineSince } from "@bureau/control/machines/list-machines";
+import { isOnline, type ListedMachine } from "@bureau/control/machines/list-machines";
+import { presenceOf } from "@bureau/control/machines/presence";
 import { parseFleet, parseMachine, parseUserId } from "@bureau/schema/refs";
+import { absenceOf } from "../machine/absence.ts";
 import { statesThere } from "./agent-states.ts";
 
 const now = Date.parse("2026-01-31T09:30:00Z");
@@ -22,8 +24,11 @@ describe("a machine", () => {
   test("is offline when its heartbeat is 210 s old", () => {
     expect(isOnline(machine(209), now)).toBe(true);
     expect(isOnline(machine(210), now)).toBe(false);
-    expect(offlineSince(machine(3_600), now)).toBe("is offline since 2026-01-31T08:30:00Z (1 h ago)");
-    expect(offlineSince({}, now)).toBe("has never been online");
+    expect(absenceOf(presenceOf(machine(3_600), now), now)).toBe(
+      "is offline since 2026-01-31T08:30:00Z (1 h ago)",
+    );
+    const { last_seen: _, ...never } = machine(1);
+    expect(absenceOf(presenceOf(never, now), now)).toBe("has never been online");
   });
 });
 

@@ -3,12 +3,8 @@
  * machine, and from the last heartbeat of other machines.
  */
 
-import {
-  isOnline,
-  type ListedMachine,
-  offlineSince,
-  seenMachine,
-} from "@bureau/control/machines/list-machines";
+import { agentStateOf, type UnknownBecause } from "@bureau/control/machines/agent-state";
+import { type SeenMachine, seenMachine } from "@bureau/control/machines/presence";
 import { isAway } from "@bureau/control/unless-away";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
@@ -21,6 +17,7 @@ import { findInstallation, type InstallationChoice } from "../command/installati
 import { sayNext } from "../command/say-next.ts";
 import type { Terminal } from "../command/terminal.ts";
 import { asTyped } from "../command/typed-command.ts";
+import { absenceOf } from "../machine/absence.ts";
 import { reportAgent } from "./agent-report.ts";
 
 type Reported = ReturnType<typeof reportAgent>;
@@ -89,27 +86,26 @@ async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<
   }
 }
 
-/** From the machine's last heartbeat, which names the running agents, and no reasons for the others. */
-export function statesThere(
-  name: MachineLocalpart,
-  machine: ListedMachine | "forbidden" | undefined,
-  now: number,
-): StateOf {
-  const unknown =
-    (reason: string): StateOf =>
-    () => ({ state: "unknown", reason });
-  if (machine === "forbidden") return unknown("you may not read the fleet's machine room");
-  if (machine === undefined) return unknown(`${name} has not joined the fleet`);
-  if (!isOnline(machine, now)) return unknown(`${name} ${offlineSince(machine, now)}`);
-  const { principals, last_seen = "" } = machine;
-  if (principals === undefined) return unknown(`${name} does not report its agents`);
-  return ({ principal, auto_start }) => {
-    const seen = principals[principal];
-    if (seen !== undefined) return { state: seen.status === "starting" ? "starting" : "running" };
-    if (!auto_start) return { state: "stopped" };
-    return {
-      state: "not-running",
-      reason: `as of ${withAge(last_seen, now)}; why: bureau matrix messages ${name}`,
-    };
+/** The states of agents of another machine, in words. */
+export const statesThere =
+  (name: MachineLocalpart, machine: SeenMachine, now: number): StateOf =>
+  (assignment) => {
+    const seen = agentStateOf(machine, assignment, now);
+    switch (seen.state) {
+      case "unknown":
+        return { state: "unknown", reason: unknownBecause(name, seen.because, now) };
+      case "not-running":
+        return {
+          state: "not-running",
+          reason: `as of ${withAge(seen.last_seen, now)}; why: bureau matrix messages ${name}`,
+        };
+      default:
+        return seen;
+    }
   };
+
+function unknownBecause(name: MachineLocalpart, because: UnknownBecause, now: number): string {
+  if (because.state === "forbidden") return "you may not read the fleet's machine room";
+  if (because.state === "unlisted") return `${name} does not report its agents`;
+  return `${name} ${absenceOf(because, now) ?? ""}`;
 }

@@ -1,6 +1,5 @@
 /** `bureau agent create`: creates an agent, and returns when it runs. */
 
-import { whyAway } from "@bureau/control/machines/list-machines";
 import { createPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -41,6 +40,7 @@ import {
 import { sayNext } from "../command/say-next.ts";
 import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
+import { readAbsence } from "../machine/absence.ts";
 import { reportAgent, waitUntilStarted } from "./agent-report.ts";
 
 const flags = defineFlags({
@@ -179,7 +179,7 @@ async function leaveToMachine(
   to: Assigned,
 ): Promise<number> {
   const isWaiting = !invocation.flags["no-wait"];
-  const code = assigned(invocation, shown, to, await whyAway(session, to.machine, isWaiting));
+  const code = assigned(invocation, shown, to, await readAbsence(session, to.machine, isWaiting));
   sayNext(invocation.terminal, `bureau agent list --machine ${to.machine} shows its state`);
   return code;
 }

@@ -1,6 +1,5 @@
 /** `bureau agent destroy`: stops an agent and removes its assignment and credentials. */
 
-import { whyAway } from "@bureau/control/machines/list-machines";
 import { destroyPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { takeTurn } from "@bureau/os/turn";
@@ -15,6 +14,7 @@ import {
   serverAdmin,
 } from "../command/operator.ts";
 import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import { readAbsence } from "../machine/absence.ts";
 import { waitUntilGone } from "./agent-report.ts";
 
 const flags = defineFlags({
@@ -62,7 +62,7 @@ async function run(invocation: Asked): Promise<number> {
     const isWaiting = !invocation.flags["no-wait"];
     const here = isHere(invocation, machine);
     if (here && isWaiting) await waitUntilGone(invocation, user, systemClock);
-    const away = here ? undefined : await whyAway(session, machine);
+    const away = here ? undefined : await readAbsence(session, machine);
     const ok = away === undefined || !isWaiting;
     const end = ok ? step.done : step.fail;
     end(

@@ -1,11 +1,9 @@
 /** `bureau fleet cache`: the Nix binary cache of a fleet's machines. */
 
-import { roomOfFleet } from "@bureau/control/rooms/places";
+import { changeFleetCache, type FleetCacheChange, readFleetCache } from "@bureau/control/rooms/fleet-cache";
 import { systemHost } from "@bureau/os/layout";
-import { eventTypes, type FleetCache, FleetCacheSchema } from "@bureau/schema/events";
-import { InputError, parse } from "@bureau/schema/parse";
+import { InputError } from "@bureau/schema/parse";
 import { parseFleet } from "@bureau/schema/refs";
-import * as v from "valibot";
 import {
   defineCommand,
   defineFlags,
@@ -54,41 +52,37 @@ async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const fleet = parseFleet(invocation.args.fleet);
   const session = openSession(invocation);
-  const room = await roomOfFleet(session, fleet);
-  const content = await session.getState(room, eventTypes.fleetCache, "");
-  const known = v.safeParse(FleetCacheSchema, content);
-  const before = known.success ? known.output : undefined;
-  const after = changed(invocation, before);
-  if (after !== undefined) await session.putState(room, eventTypes.fleetCache, "", after);
-  const shown = after ?? before;
+  const change = changeOf(invocation);
+  const shown =
+    change === undefined
+      ? await readFleetCache(session, fleet)
+      : await changeFleetCache(session, fleet, change).catch(usageError);
   if (invocation.flags.json) terminal.json({ fleet, fleet_cache: shown ?? null });
   else if (shown === undefined) terminal.print(`${fleet} has no cache`);
   else {
     terminal.print(shown.url);
     for (const key of shown.public_keys) terminal.print(`  ${key}`);
   }
-  if (after !== undefined)
+  if (change !== undefined)
     terminal.say(
       `\n  → sudo ${systemHost.command} machine doctor --fix, on each machine, configures its Nix to use and trust it`,
     );
 }
 
-/** The new value; undefined when no flag changes it. @throws UsageError */
-function changed(invocation: Asked, before: FleetCache | undefined): FleetCache | undefined {
-  const keys = invocation.flags["public-key"];
-  const given = {
-    url: invocation.flags.url,
-    name: invocation.flags.name,
+/** The fields to set; undefined when the cache is only shown. */
+function changeOf({ flags }: Asked): FleetCacheChange | undefined {
+  const keys = flags["public-key"];
+  const change = {
+    url: flags.url,
+    name: flags.name,
     public_keys: keys.length > 0 ? keys : undefined,
-    compose_template: invocation.flags["compose-template"],
-    default_system: invocation.flags["default-system"],
+    compose_template: flags["compose-template"],
+    default_system: flags["default-system"],
   };
-  const changes = Object.entries(given).filter(([, value]) => value !== undefined);
-  if (changes.length === 0) return undefined;
-  try {
-    return parse(FleetCacheSchema, { ...before, ...Object.fromEntries(changes) }, "cache");
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    throw new UsageError(error.message, "--url https://cache.example.org --public-key NAME:BASE64");
-  }
+  return Object.values(change).every((value) => value === undefined) ? undefined : change;
+}
+
+function usageError(error: unknown): never {
+  if (!(error instanceof InputError)) throw error;
+  throw new UsageError(error.message, "--url https://cache.example.org --public-key NAME:BASE64");
 }

@@ -1,15 +1,11 @@
 /** `bureau machine list`: the machines that have joined the fleet. */
 
-import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/list-machines";
-import { configPlace } from "@bureau/control/machines/machine-config";
-import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
+import { fleetMachines } from "@bureau/control/machines/fleet-machines";
+import type { ListedMachine } from "@bureau/control/machines/list-machines";
 import { versionName } from "@bureau/control/rollouts/upgrade-target";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
-import { isBureauError } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion } from "@bureau/schema/events";
-import { type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
 import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
@@ -33,13 +29,7 @@ async function run(invocation: Asked): Promise<void> {
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation, invocation.args.fleet);
   const now = systemClock.now();
-  const machines = await Promise.all(
-    (await listMachines(session, fleet)).map(async (machine) => {
-      const version = await versionOf(session, parseMachine(machine.name));
-      const state = isOnline(machine, now) ? "online" : "offline";
-      return { ...machine, state, ...(version === undefined ? {} : { version }) };
-    }),
-  );
+  const machines = await fleetMachines(session, fleet, now);
   if (invocation.flags.json) {
     terminal.json({ machines });
     return;
@@ -63,19 +53,6 @@ async function run(invocation: Asked): Promise<void> {
 function memoryOf({ memory_used_mb: used, memory_mb: all }: ListedMachine): string {
   if (used === undefined) return "";
   return all === undefined ? `${used} MB` : `${used} of ${all} MB`;
-}
-
-/** As the machine says in its config room, which not every member of the fleet's rooms may read. */
-async function versionOf(
-  session: MatrixSession,
-  machine: MachineLocalpart,
-): Promise<MachineVersion | undefined> {
-  try {
-    return await readMachineVersion(session, await configPlace(session, machine));
-  } catch (error) {
-    if (isBureauError(error) && (error.code === "forbidden" || error.code === "not-found")) return undefined;
-    throw error;
-  }
 }
 
 function describe({ version, programs, state, step }: MachineVersion): string {

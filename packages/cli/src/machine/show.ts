@@ -1,12 +1,11 @@
 /** `bureau machine show`: hardware, state and assignments of one machine. */
 
+import { notJoined } from "@bureau/control/machines/labels";
 import { findMachine, isOnline, type ListedMachine } from "@bureau/control/machines/list-machines";
 import { configPlace, readAssignments, readDesiredVersion } from "@bureau/control/machines/machine-config";
-import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
+import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
-import { BureauError } from "@bureau/kit/errors";
-import { fleetOf } from "@bureau/schema/refs";
 import { sayUnreadable, withStates } from "../agent/agent-states.ts";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
@@ -34,10 +33,7 @@ async function run(invocation: Asked): Promise<void> {
   const machine = machineOf(invocation, invocation.args.machine);
   const place = await configPlace(session, machine);
   const found = await findMachine(session, machine);
-  if (found === undefined)
-    throw new BureauError("not-found", `The machine "${machine}" has not joined the fleet`, {
-      hint: `bureau machine list ${fleetOf(machine)} shows those that have`,
-    });
+  if (found === undefined) throw notJoined(machine);
   const [{ assignments, unreadable }, version, desired] = await Promise.all([
     readAssignments(session, place),
     readMachineVersion(session, place),

@@ -1,15 +1,10 @@
 /** `bureau machine upgrade`: upgrades one machine, or rolls it back; with --all or --label, many. */
 
-import { whyAway } from "@bureau/control/machines/list-machines";
 import { configPlace } from "@bureau/control/machines/machine-config";
+import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import { followUpgrade, type UpgradeOutcome } from "@bureau/control/rollouts/follow-upgrade";
-import { previewLines, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
-import {
-  newRequestId,
-  readMachineVersion,
-  requestVersion,
-  rollbackTarget,
-} from "@bureau/control/rollouts/upgrade-request";
+import type { UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
+import { newRequestId, requestVersion, rollbackTarget } from "@bureau/control/rollouts/upgrade-request";
 import { nameOf, runsAlready, type UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
@@ -28,10 +23,12 @@ import { isHere, machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
 import { dryRunFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { untilSignal } from "../command/until-signal.ts";
+import { previewJson, previewLines } from "../rollout/preview-report.ts";
 import { type One, previewOne, requestedTarget, TIMEOUT_DEFAULT } from "../rollout/requested-build.ts";
 import { resumeRollout } from "../rollout/resume.ts";
 import { buildFlags, machinesFlags, orderFlags, timeoutFlag } from "../rollout/rollout-flags.ts";
 import { startRollout } from "../rollout/start.ts";
+import { readAbsence } from "./absence.ts";
 import { readTarget } from "./local-build.ts";
 
 /** With these flags it is a rollout, whose state is in Matrix. */
@@ -162,14 +159,14 @@ function seenRollbackTarget(
 }
 
 function showPreview(invocation: Asked, preview: UpgradePreview): number {
-  if (invocation.flags.json) invocation.terminal.json({ dry_run: true, ...preview });
+  if (invocation.flags.json) invocation.terminal.json({ dry_run: true, ...previewJson(preview) });
   else for (const line of previewLines(preview)) invocation.terminal.print(line);
   return 0;
 }
 
 async function showRequested(invocation: Asked, one: One, requestId: string): Promise<number> {
   const { machine, target, place, running } = one;
-  const away = isHere(invocation, machine) ? undefined : await whyAway(one.session, machine);
+  const away = isHere(invocation, machine) ? undefined : await readAbsence(one.session, machine);
   const unchanged = running?.state === "running" && runsAlready(target, running);
   if (invocation.flags.json)
     invocation.terminal.json({

@@ -1,10 +1,10 @@
 /** `bureau rollout resume`: continues a rollout that was interrupted or halted. */
-import { listRollouts, readRollout } from "@bureau/control/rollouts/rollout-store";
-import { roomOfFleet } from "@bureau/control/rooms/places";
+import { continueRollout } from "@bureau/control/rollouts/begin-rollout";
+import { systemClock } from "@bureau/kit/clock";
 import { defineCommand, defineFlags, definePositionals } from "../command/command.ts";
 import { defaultFleet, openSession, type SessionChoice } from "../command/operator.ts";
 import { type FleetValue, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
-import { drive, lockRollout, reopen, requireNoOther } from "./drive-rollout.ts";
+import { controlRollout, lockRollout } from "./control-rollout.ts";
 
 export const command = defineCommand({
   summary: "Continue a rollout that was interrupted or halted",
@@ -21,11 +21,6 @@ type Asked = SessionChoice & { readonly flags: FleetValue & { readonly json: boo
 export async function resumeRollout(invocation: Asked, id: string): Promise<number> {
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
-  const place = { room: await roomOfFleet(session, fleet), id };
-  // Locked before it is read, so that a second command fails here, or sees the result of the first.
-  using _lock = lockRollout(place.id);
-  const stored = await readRollout(session, place);
-  requireNoOther(await listRollouts(session, place.room), (other) => other.id === place.id);
-  const rollout = await reopen(session, place, stored);
-  return await drive(invocation, { session, fleet, place, rollout });
+  using opened = await continueRollout({ session, fleet, id, clock: systemClock, lock: lockRollout });
+  return await controlRollout(invocation, { session, fleet, place: opened.place, rollout: opened.rollout });
 }

@@ -1,19 +1,14 @@
 /** `bureau rollout start`, also `bureau machine upgrade --all` or `--label`: upgrades many machines in order. */
 
-import { isOnline, type ListedMachine, listMachines } from "@bureau/control/machines/list-machines";
 import { configPlace } from "@bureau/control/machines/machine-config";
-import { isOpen, readUnlessLater } from "@bureau/control/rollouts/rollout-order";
+import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import {
-  createRollout,
-  listRollouts,
-  newRolloutId,
-  type StoredRollout,
-} from "@bureau/control/rollouts/rollout-store";
-import { previewLines } from "@bureau/control/rollouts/upgrade-preview";
-import { readMachineVersion } from "@bureau/control/rollouts/upgrade-request";
+  beginRollout,
+  newRollout,
+  type RolloutRequest,
+  selectMachines,
+} from "@bureau/control/rollouts/begin-rollout";
 import type { UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
-import { roomOfFleet } from "@bureau/control/rooms/places";
-import { canonicalJson } from "@bureau/kit/canonical-json";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
@@ -24,7 +19,8 @@ import { defineCommand, defineFlags, UsageError } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
 import { defaultFleet, isHere, openSession, type SessionChoice } from "../command/operator.ts";
 import { dryRunFlag, type FleetValue, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
-import { drive, lockRollout, reopen, requireNoOther } from "./drive-rollout.ts";
+import { controlRollout, lockRollout } from "./control-rollout.ts";
+import { previewJson, previewLines } from "./preview-report.ts";
 import { previewOne, requestedTarget, TIMEOUT_DEFAULT } from "./requested-build.ts";
 import { buildFlags, machinesFlags, orderFlags, type RolloutValues, timeoutFlag } from "./rollout-flags.ts";
 
@@ -68,103 +64,46 @@ const BATCH_DEFAULT = 5;
 export async function startRollout(invocation: StartChoice): Promise<number> {
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
-  const wanted = await newRollout(invocation, session, fleet);
-  if (invocation.flags["dry-run"]) return showPlan(invocation, session, wanted);
-  const room = await roomOfFleet(session, fleet);
-  const stored = await listRollouts(session, room);
-  const standing = standingRollout(stored, wanted.rollout);
-  const place = { room, id: standing?.id ?? newRolloutId(systemClock) };
-  using _lock = lockRollout(place.id);
-  if (standing === undefined) {
-    await createRollout(session, place, wanted.rollout);
-    const { rollout } = await readUnlessLater(session, place, systemClock);
-    return await drive(invocation, { session, fleet, place, rollout });
-  }
-  invocation.terminal.say(`Continuing rollout ${place.id}, which is ${standing.rollout.state}`);
-  const rollout = await reopen(session, place, standing);
-  return await drive(invocation, { session, fleet, place, rollout });
-}
-
-/**
- * An interrupted or halted rollout with the same machines, programs and flags, to continue instead of a new one. A halted
- * one counts only while it is the latest, because a later rollout may have changed its machines.
- * @throws BureauError `conflict` while another one runs in the fleet
- */
-function standingRollout(stored: readonly StoredRollout[], wanted: Rollout): StoredRollout | undefined {
-  const isSame = ({ rollout }: StoredRollout): boolean => purposeOf(rollout) === purposeOf(wanted);
-  requireNoOther(stored, isSame);
-  const running = stored.find(isOpen);
-  if (running !== undefined) return running;
-  const [last] = stored;
-  return last !== undefined && last.rollout.state === "halted" && isSame(last) ? last : undefined;
-}
-
-/** The request of a rollout, without its progress. */
-function purposeOf(rollout: Rollout): string {
-  const { host_environment_path: path, programs, selector, canary, batch, timeout_seconds: time } = rollout;
-  const { halt_on_error: halt, rollback_on_error: back, wait_offline: wait } = rollout;
-  return canonicalJson({ path, programs, selector, canary, batch, time, halt, back, wait });
+  const { rollout: wanted, target } = await requestedRollout(invocation, session, fleet);
+  if (invocation.flags["dry-run"]) return showPlan(invocation, session, { rollout: wanted, target });
+  using opened = await beginRollout({ session, fleet, wanted, clock: systemClock, lock: lockRollout });
+  const { place, rollout, continues } = opened;
+  if (continues !== undefined)
+    invocation.terminal.say(`Continuing rollout ${place.id}, which was ${continues}`);
+  return await controlRollout(invocation, { session, fleet, place, rollout });
 }
 
 type NewRollout = { readonly rollout: Rollout; readonly target: UpgradeTarget };
 
-async function newRollout(
+async function requestedRollout(
   invocation: StartChoice,
   session: MatrixSession,
   fleet: FleetLocalpart,
 ): Promise<NewRollout> {
+  const { flags } = invocation;
   const selector = selectorOf(invocation);
-  const selected = (await listMachines(session, fleet)).filter((one) => matches(one, selector));
-  if (selected.length === 0)
-    throw new BureauError("not-found", `No machine of ${fleet} matches`, { hint: "bureau machine list" });
-  const elsewhere = selected
+  const machines = await selectMachines(session, fleet, selector);
+  const elsewhere = machines
     .map(({ name }) => name)
     .filter((name) => !isHere(invocation, parseMachine(name)));
-  const target = requestedTarget(invocation.flags, elsewhere);
-  const now = systemClock.now();
-  // Online machines go first, so that the canaries are among them.
-  const ordered = [
-    ...selected.filter((one) => isOnline(one, now)),
-    ...selected.filter((one) => !isOnline(one, now)),
-  ];
-  const timeoutMs = parseDuration(invocation.flags.timeout ?? TIMEOUT_DEFAULT, "--timeout");
-  const rollback = invocation.flags["rollback-on-error"];
-  const rollout: Rollout = {
-    host_environment_path: target.path,
-    ...(target.version === undefined ? {} : { version: target.version }),
-    ...(target.programs === undefined ? {} : { programs: coreOf(target.programs) }),
-    bureau_version: { ...target.files },
+  const request: RolloutRequest = {
+    target: requestedTarget(flags, elsewhere),
     selector,
-    canary: Math.min(countFlag(invocation, "canary", CANARY_DEFAULT), ordered.length),
+    canary: countFlag(invocation, "canary", CANARY_DEFAULT),
     batch: countFlag(invocation, "batch", BATCH_DEFAULT),
-    halt_on_error: rollback || !invocation.flags["keep-going"],
-    rollback_on_error: rollback,
-    wait_offline: invocation.flags["wait-offline"],
-    timeout_seconds: Math.max(1, Math.ceil(timeoutMs / 1_000)),
-    requested_by: session.userId,
-    // With milliseconds, to order rollouts of one second: the newest is continued.
-    started_at: new Date(now).toISOString(),
-    state: "running",
-    generation: 1,
-    machines: ordered.map(({ name }) => ({ machine: parseMachine(name), state: "pending", attempt: 1 })),
+    timeoutMs: parseDuration(flags.timeout ?? TIMEOUT_DEFAULT, "--timeout"),
+    onFailure: flags["rollback-on-error"] ? "roll-back" : flags["keep-going"] ? "keep-going" : "halt",
+    waitOffline: flags["wait-offline"],
   };
-  return { rollout, target };
+  const rollout = newRollout(session, machines, request, systemClock.now());
+  return { rollout, target: request.target };
 }
-
-/** The programs that machines compare; Matrix needs no others. */
-const coreOf = (programs: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(programs).filter(([name]) => /^bureau-(?:daemon|launcher|proxy|log-relay)$/u.test(name)),
-  );
 
 function selectorOf(invocation: StartChoice): Rollout["selector"] {
   if (invocation.flags.all) return "all";
   const labels = invocation.flags.label.map((typed) => parseLabel(typed, "--label"));
   return Object.fromEntries(labels.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
-
-const matches = ({ labels }: ListedMachine, selector: Rollout["selector"]): boolean =>
-  selector === "all" || Object.entries(selector).every(([key, value]) => labels?.[key] === value);
 
 function countFlag({ flags }: StartChoice, name: "canary" | "batch", usual: number): number {
   const typed = flags[name] ?? String(usual);
@@ -188,7 +127,14 @@ async function showPlan(
   );
   if (invocation.flags.json) {
     const { canary, batch, halt_on_error, rollback_on_error } = rollout;
-    terminal.json({ dry_run: true, canary, batch, halt_on_error, rollback_on_error, machines: previews });
+    terminal.json({
+      dry_run: true,
+      canary,
+      batch,
+      halt_on_error,
+      rollback_on_error,
+      machines: previews.map(previewJson),
+    });
     return 0;
   }
   terminal.print(`${inWords(rollout)}\n`);

@@ -1,8 +1,6 @@
 /** `bureau template list`: the templates in a room. */
-import { eventTypes, isCleared } from "@bureau/schema/events";
+import { listTemplates } from "@bureau/control/templates/list-templates";
 import { rooms } from "@bureau/schema/refs";
-import { TemplateSchema } from "@bureau/schema/template";
-import * as v from "valibot";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { namespaceOfInvocation, openSession, roomArgument } from "../command/operator.ts";
 import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
@@ -25,18 +23,12 @@ async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const session = openSession(invocation);
   const typed = invocation.args.room ?? rooms.template(namespaceOfInvocation(invocation));
-  const state = await session.getRoomState(await roomArgument(session, typed));
-  const templates = state
-    .filter((event) => event.type === eventTypes.template && !isCleared(event.content))
-    .map((event) => {
-      const parsed = v.safeParse(TemplateSchema, event.content);
-      return {
-        ref: `${typed}:${event.stateKey}`,
-        description: parsed.success ? (parsed.output.description ?? "") : "(cannot be read)",
-        inherits: parsed.success ? (parsed.output.inherits ?? []) : [],
-      };
-    })
-    .sort((a, b) => (a.ref < b.ref ? -1 : 1));
+  const listed = await listTemplates(session, await roomArgument(session, typed));
+  const templates = listed.map(({ name, template }) => ({
+    ref: `${typed}:${name}`,
+    description: template === undefined ? "(cannot be read)" : (template.description ?? ""),
+    inherits: template?.inherits ?? [],
+  }));
   if (invocation.flags.json) terminal.json({ templates });
   else
     terminal.table(

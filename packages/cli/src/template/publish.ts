@@ -1,18 +1,10 @@
 /** `bureau template publish`: checks a template and what it inherits from, then writes it to its room. */
 
-import { roomOf } from "@bureau/control/rooms/places";
-import {
-  readResolvedTemplate,
-  refuseUnknownFields,
-  templateHint,
-} from "@bureau/control/templates/template-store";
+import { checkTemplate, publishTemplate, requireResolves } from "@bureau/control/templates/publish-template";
 import { BureauError } from "@bureau/kit/errors";
-import { checkEvent } from "@bureau/matrix/event-content";
 import { readNamed } from "@bureau/os/named-file";
-import { eventTypes } from "@bureau/schema/events";
-import { jsonObject, parse, parseJson } from "@bureau/schema/parse";
-import { parseStateRef, serverOf } from "@bureau/schema/refs";
-import { TemplateSchema } from "@bureau/schema/template";
+import { jsonObject, parseJson } from "@bureau/schema/parse";
+import { parseStateRef } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
 import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
@@ -38,7 +30,7 @@ export const command = defineCommand({
 async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
   const reference = invocation.args.ref;
-  const { room, server, name } = parseStateRef(reference);
+  parseStateRef(reference);
   const file = invocation.flags.file;
   if (file === undefined)
     throw new BureauError("invalid-input", "No file given: a template is published from JSON", {
@@ -46,24 +38,11 @@ async function run(invocation: Asked): Promise<void> {
     });
   const text = readNamed(file, "the template");
   const content = parseJson(jsonObject, text, `template in "${file}"`);
-  const template = parse(TemplateSchema, content, `template in "${file}"`);
-  refuseUnknownFields(content, `the template in "${file}"`);
-  checkEvent(eventTypes.template, name, content);
+  const template = checkTemplate(content, reference, `template in "${file}"`);
   const session = openSession(invocation);
-  const resolved = await readResolvedTemplate(session, reference, template);
-  if (!resolved.ok)
-    throw new BureauError("invalid-input", `Cannot publish "${reference}": ${resolved.problem}`, {
-      hint: await templateHint(session, reference),
-    });
+  await requireResolves(session, reference, template);
   const dryRun = invocation.flags["dry-run"];
-  const event = dryRun
-    ? undefined
-    : await session.putState(
-        await roomOf(session, room, server ?? serverOf(session.userId)),
-        eventTypes.template,
-        name,
-        content,
-      );
+  const event = dryRun ? undefined : await publishTemplate(session, reference, content);
   if (invocation.flags.json)
     terminal.json({ ok: true, ref: reference, event_id: event ?? null, dry_run: dryRun });
   else terminal.say(dryRun ? `"${reference}" is valid; nothing was written` : `Published "${reference}"`);

@@ -1,36 +1,24 @@
 /** `bureau template update`: changes fields of a template, lists the affected principals, and waits for the outcome. */
 
+import { type TemplateEdit, withField } from "@bureau/control/templates/template-edit";
+import type { Effect, Impact, Touched } from "@bureau/control/templates/template-impact";
+import { refuseUnknownFields } from "@bureau/control/templates/template-store";
+import type { Outcome } from "@bureau/control/templates/update-outcome";
 import {
-  followUpdate,
-  isFollowed,
-  type Marks,
-  markRooms,
-  type Outcome,
-} from "@bureau/control/templates/follow-update";
-import {
-  editedTemplate,
-  storedTemplate,
-  type TemplateEdit,
-  withField,
-  writeEdit,
-} from "@bureau/control/templates/template-edit";
-import {
-  type Effect,
-  type Impact,
-  type Touched,
-  templateImpact,
-} from "@bureau/control/templates/template-impact";
-import { readResolvedTemplate, refuseUnknownFields } from "@bureau/control/templates/template-store";
-import { canonicalJson } from "@bureau/kit/canonical-json";
+  isUpdated,
+  planTemplateUpdate,
+  type WrittenUpdate,
+  writeTemplateUpdate,
+} from "@bureau/control/templates/update-template";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { type Pair, parseKeyValue, parseVariable } from "../command/key-value.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
 import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
+import { absenceOf } from "../machine/absence.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -90,29 +78,20 @@ async function run(invocation: Asked): Promise<number> {
   const timeoutMs = parseDuration(invocation.flags.timeout ?? WAIT_DEFAULT, "--timeout");
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
-  const stored = await storedTemplate(session, reference);
-  const draft = editedTemplate(stored.content, edit, reference);
-  const resolved = await readResolvedTemplate(session, reference, draft);
-  if (!resolved.ok)
-    throw new BureauError("invalid-input", `Cannot change "${reference}": ${resolved.problem}`, {
-      hint: `bureau template show ${reference} --raw`,
-    });
-  const changed = canonicalJson(edit(stored.content)) !== canonicalJson(stored.content);
-  const impact = await templateImpact(session, fleet, reference, draft);
+  const planned = await planTemplateUpdate(session, fleet, reference, edit);
+  const { isChange: changed, impact } = planned;
   const isDry = invocation.flags["dry-run"];
   const isJson = invocation.flags.json;
   if (!isJson) sayImpact(invocation, reference, impact, changed);
   let event: string | undefined;
   let outcomes: ReadonlyMap<Touched, Outcome> = new Map();
   if (changed && !isDry) {
-    const followed = invocation.flags.wait ? impact.touched.filter(isFollowed) : [];
-    const marks = await markRooms(session, followed);
-    event = await writeEdit(session, reference, stored, edit);
+    const written = await writeTemplateUpdate(session, planned, { follows: invocation.flags.wait });
+    event = written.event;
     invocation.terminal.say(`Updated "${reference}"`);
-    const stands = async (): Promise<boolean> => (await storedTemplate(session, reference)).eventId === event;
-    outcomes = await follow(invocation, session, followed, { marks, timeoutMs, stands });
+    outcomes = await follow(invocation, written, timeoutMs);
   }
-  const ok = isWell(outcomes);
+  const ok = isUpdated(outcomes);
   if (isJson) {
     const principals = impact.touched.map((one) => ({ ...shown(one), ...outcomes.get(one) }));
     const { unreadable } = impact;
@@ -130,16 +109,12 @@ async function run(invocation: Asked): Promise<number> {
   return ok ? 0 : 1;
 }
 
-/** Whether every principal that was waited for runs with the change. */
-const isWell = (outcomes: ReadonlyMap<Touched, Outcome>): boolean =>
-  [...outcomes.values()].every(({ outcome }) => outcome === "healthy" || outcome === "updated");
-
-const shown = ({ machine, principal, template, effect, reason, away }: Touched) => ({
+const shown = ({ machine, principal, template, effect, reason, presence }: Touched) => ({
   machine,
   principal,
   template,
   effect,
-  machine_state: away === undefined ? "online" : "offline",
+  machine_state: presence.state === "online" ? "online" : "offline",
   ...(reason === undefined ? {} : { reason }),
 });
 
@@ -223,28 +198,28 @@ function sayImpact({ terminal }: Asked, reference: string, impact: Impact, chang
 }
 
 const machinesAway = ({ touched }: Impact): ReadonlyMap<string, string> =>
-  new Map(touched.flatMap(({ machine, away }) => (away === undefined ? [] : [[machine, away] as const])));
+  new Map(
+    touched.flatMap(({ machine, presence }) => {
+      const absence = absenceOf(presence, systemClock.now());
+      return absence === undefined ? [] : [[machine, absence] as const];
+    }),
+  );
 
 async function follow(
   { terminal }: Asked,
-  session: MatrixSession,
-  followed: readonly Touched[],
-  how: {
-    readonly marks: Marks;
-    readonly timeoutMs: number;
-    readonly stands: () => Promise<boolean>;
-  },
+  { followed, outcomes: follow }: WrittenUpdate,
+  timeoutMs: number,
 ): Promise<ReadonlyMap<Touched, Outcome>> {
   if (followed.length === 0) return new Map();
   const step = terminal.step(`Waiting for ${followed.length} principals`);
-  const { marks, timeoutMs, stands } = how;
-  const outcomes = await followUpdate(session, followed, marks, {
+  const count = (done: number): string => `${done} of ${followed.length} principals have an outcome`;
+  const outcomes = await follow({
     timeoutMs,
-    stands,
     clock: systemClock,
-    onProgress: (decided) => step.update(`${decided} of ${followed.length} principals are done`),
+    onProgress: (done) => step.update(count(done)),
   });
-  if (isWell(outcomes)) step.done(`${followed.length} of ${followed.length} principals are done`);
+  if (isUpdated(outcomes))
+    step.done(`${followed.length} of ${followed.length} principals run with the change`);
   else step.fail("Not every principal runs with the change");
   for (const [{ principal, machine }, { outcome, reason }] of outcomes)
     terminal.say(

@@ -1,10 +1,9 @@
 /**
- * A machine leaves its fleet: it is asked to stop everything and to say so, then it is taken out. The machine itself does
- * the first half (its daemon reads the request in its config room), whoever runs the command the second. Cut off
- * anywhere and run again, it goes on.
+ * Decommissions a machine: asks it to stop what it runs and to report that, then removes it from its fleet. The machine
+ * does the first half: its daemon reads the request in the config room. This module does the second. Interrupted anywhere
+ * and run again, it does what is left.
  *
- * A machine that does not answer is not taken out by itself: its agents would be killed without the grace they were
- * promised, and whoever asked should know.
+ * A machine that does not answer stays in the fleet unless `force` is set: its agents would be killed without their grace.
  */
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -40,17 +39,17 @@ import { listMachines } from "./list-machines.ts";
 import { type AccountKeys, agentsOf, assignedElsewhere, closeAgentAccount } from "./machine-agents.ts";
 import { attempt, clearState, finishRemoval, kickEverywhere, type Removal } from "./machine-removal.ts";
 
-/** What a machine may take beyond its grace: seeing the request, killing what does not listen, saying so. */
-export const ANSWER_MS_MAX = 30_000;
+/** What a machine may take beyond its grace: to read the request, kill what does not stop, and report. */
+const ANSWER_MS_MAX = 30_000;
 
 export type DecommissionOptions = {
   readonly session: MatrixSession;
   readonly machine: MachineLocalpart;
   /** Between SIGTERM and SIGKILL, whole seconds. */
   readonly graceSeconds: number;
-  /** Do not ask the machine at all: it is off, or lost. */
+  /** Do not send the request: the machine is off, or lost. */
   readonly offline: boolean;
-  /** Ask, and take it out even if it does not answer. */
+  /** Send the request, and remove the machine even when it does not answer. */
   readonly force: boolean;
   /** Close its agents' accounts too. */
   readonly purge?: AccountKeys;
@@ -69,21 +68,21 @@ export type AgentFate = {
 
 export type Decommissioned = {
   readonly machine: MachineLocalpart;
-  /** What became of asking the machine: it answered, did not in time, or was not asked. */
+  /** Whether the machine answered the request, did not in time, or was not asked. */
   readonly drain: "confirmed" | "no-answer" | "not-asked";
-  /** Sandboxes it stopped; null when it did not say. */
+  /** Sandboxes it stopped; null when it did not report. */
   readonly stopped: number | null;
   readonly cleared: readonly string[];
   readonly removed_from: readonly string[];
-  /** Rooms it is still in: not empty means that it did not work. */
+  /** Rooms it is still in. Not empty: the removal failed. */
   readonly still_in: readonly string[];
-  /** `locked`: its sessions ended and nobody knows its password. `open`: no server admin was at hand. */
+  /** `locked`: its sessions ended and its password is random and discarded. `open`: no server admin was available. */
   readonly account: "locked" | "open";
   readonly agents: readonly AgentFate[];
   readonly problems: readonly string[];
 };
 
-/** @throws BureauError `not-found` for a machine nobody knows, `timeout` when it does not answer */
+/** @throws BureauError `not-found` for an unknown machine, `timeout` when it does not answer */
 export async function decommissionMachine(options: DecommissionOptions): Promise<Decommissioned> {
   const { session, machine, steps } = options;
   const user = userIdOf(machine, serverOf(session.userId));
@@ -92,13 +91,13 @@ export async function decommissionMachine(options: DecommissionOptions): Promise
   const removal = removalOf(session, machine, found, "machine decommissioned");
   const agents = await agentsOf(session, machine);
   const drained = await drain(options, config, user);
-  const fates = await settleAgents(options, removal, agents);
-  const { all } = await runStep(steps, "Clearing what the rooms say about it", () => clearState(removal));
+  const fates = await closeAgents(options, removal, agents);
+  const { all } = await runStep(steps, "Clearing its state in the rooms", () => clearState(removal));
   const kicked = await runStep(
     steps,
     "Removing it from its rooms",
     () => kickEverywhere(removal),
-    (from) => (from.length === 0 ? "It is in no room any more" : `Removed from ${from.length} rooms`),
+    (from) => (from.length === 0 ? "It is in no room" : `Removed from ${from.length} rooms`),
   );
   const account = await lockAccount(options, removal);
   const still = await finishRemoval(removal);
@@ -128,7 +127,7 @@ export const removalOf = (
   user: userIdOf(machine, serverOf(session.userId)),
 });
 
-/** Its config room. @throws BureauError `not-found` that names the machines there are */
+/** The config room of a machine. @throws BureauError `not-found` that names the machines of the fleet */
 export async function knownMachine(session: MatrixSession, machine: MachineLocalpart): Promise<RoomId> {
   const room = await session.resolveAlias(aliasOf(rooms.config(machine), serverOf(session.userId)));
   if (room !== undefined) return room;
@@ -138,7 +137,7 @@ export async function knownMachine(session: MatrixSession, machine: MachineLocal
   });
 }
 
-/** Asks the machine to stop everything, and waits until it says that it has. */
+/** Asks the machine to stop what it runs, and waits for its report. */
 async function drain(
   options: DecommissionOptions,
   config: RoomId,
@@ -146,7 +145,7 @@ async function drain(
 ): Promise<Pick<Decommissioned, "drain" | "stopped">> {
   const { session, machine, steps, graceSeconds } = options;
   const name = localpartOf(user).split("/").slice(4).join("/");
-  // One that never came, or is out already, has nothing to stop.
+  // A machine that never joined, or has left already, has nothing to stop.
   const isThere = (await membershipOf(session, config, user)) === "join";
   if (options.offline || !isThere) return { drain: "not-asked", stopped: null };
   const answerMs = options.answerMs ?? ANSWER_MS_MAX;
@@ -168,14 +167,14 @@ async function drain(
   const seconds = graceSeconds + answerMs / 1_000;
   throw new BureauError(
     "timeout",
-    `The machine "${machine}" did not say within ${seconds} s that it stopped its agents. It is still in the fleet; the request stays, and it stops when it sees it`,
+    `The machine "${machine}" did not report within ${seconds} s that it stopped its agents. It is still in the fleet; the request stays, and it stops when it reads it`,
     {
-      hint: `take it out all the same: bureau machine decommission ${machine} --force (its agents are then killed at once), or --offline when it is known to be off`,
+      hint: `remove it without its answer: bureau machine decommission ${machine} --force (its agents are then killed at once), or --offline when it is known to be off`,
     },
   );
 }
 
-/** Publishes the request, unless the same one is there. Returns its event ID. */
+/** Writes the request, unless the same one is there. Returns its event ID. */
 async function ask(options: DecommissionOptions, config: RoomId, user: UserId): Promise<string> {
   const { session, graceSeconds } = options;
   const key = stateKeyOf(user);
@@ -195,7 +194,7 @@ async function ask(options: DecommissionOptions, config: RoomId, user: UserId): 
   return session.putState(config, eventTypes.machineDecommission, key, content);
 }
 
-/** In rooms of machines made before there were these events anybody may write them. */
+/** Config rooms made by versions without these events let every member write them. */
 async function guardRequest(session: MatrixSession, config: RoomId, clock: Clock): Promise<void> {
   const events = { [eventTypes.machineDecommission]: 100, [eventTypes.machineDecommissioned]: 50 };
   const levels = safeParse(PowerLevelsSchema, await session.getState(config, eventTypes.powerLevels, ""));
@@ -204,7 +203,7 @@ async function guardRequest(session: MatrixSession, config: RoomId, clock: Clock
   await changePowerLevels(session, config, { events }, { clock });
 }
 
-/** How many sandboxes the machine stopped for this request; undefined while it has not said. */
+/** How many sandboxes the machine stopped for this request; undefined while it has not reported. */
 async function answerTo(
   session: MatrixSession,
   config: RoomId,
@@ -216,8 +215,8 @@ async function answerTo(
   return answer.success && answer.output.request === request ? answer.output.stopped : undefined;
 }
 
-/** Its agents' accounts stay unless asked otherwise; those of agents that other machines run stay in any case. */
-async function settleAgents(
+/** Its agents' accounts stay without `purge`; accounts of agents that another machine runs always stay. */
+async function closeAgents(
   options: DecommissionOptions,
   removal: Removal,
   agents: readonly UserId[],
@@ -250,8 +249,8 @@ const keptFate = async (admin: ServerAdmin, user_id: UserId): Promise<AgentFate>
 });
 
 /**
- * Ends its sessions and leaves a password nobody knows. The account itself stays: provisioning the name again, by any
- * implementation, only resets the password.
+ * Ends its sessions and sets a random password, which is discarded. The account itself stays: provisioning the name again,
+ * by any implementation, only resets the password.
  */
 async function lockAccount(
   options: DecommissionOptions,
@@ -267,12 +266,12 @@ async function lockAccount(
   shown.done("Its account stays open");
   if (answer?.kind === "refused")
     removal.problems.push(
-      `Its account ${removal.user} could not be locked: ${answer.reason}. It is in no room of the fleet any more; to lock it, run this again with --admin-token-file PATH, the access token of a server admin`,
+      `Its account ${removal.user} could not be locked: ${answer.reason}. It is in no room of the fleet; to lock it, run this again with --admin-token-file PATH, the access token of a server admin`,
     );
   return "open";
 }
 
-/** A closed account stays closed: a new password would open it. */
+/** A closed account is left alone: a new password would open it. */
 async function lock(admin: ServerAdmin, user: UserId): Promise<AdminAnswer> {
   const state = await admin.accountState(user);
   if (typeof state === "object") return state;

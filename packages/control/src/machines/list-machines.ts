@@ -1,9 +1,5 @@
-/** The machines of a fleet as its machine room shows them, and whether each of them lives. */
+/** The machines of a fleet as its machine room shows them, and whether each is online. */
 
-import { withAge } from "@bureau/kit/age";
-import { systemClock } from "@bureau/kit/clock";
-import { isBureauError } from "@bureau/kit/errors";
-import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
   eventTypes,
@@ -45,17 +41,13 @@ export type ListedMachine = {
 /** A heartbeat comes every 30 s or more often; five in a row may be lost, and clocks may differ by half a minute. */
 const HEARTBEAT_FRESH_MS = 210_000;
 
-/** Whether a machine's heartbeat is one of the last minutes. */
+/** Whether a machine's last heartbeat is recent. `now`: milliseconds since the epoch. */
 export const isOnline = ({ last_seen }: Pick<ListedMachine, "last_seen">, now: number): boolean =>
   last_seen !== undefined && now - Date.parse(last_seen) < HEARTBEAT_FRESH_MS;
 
-/** `is offline since 2026-01-31T09:30:00Z (3 h ago)`. */
-export const offlineSince = ({ last_seen }: Pick<ListedMachine, "last_seen">, now: number): string =>
-  last_seen === undefined ? "has never been online" : `is offline since ${withAge(last_seen, now)}`;
-
 /**
- * Undefined when it has no key in the fleet's machine room: it has not joined, or has left. A machine with a key may still
- * lack its session.
+ * Undefined when the machine has no key in the fleet's machine room: it has not joined, or has left. A machine with a key
+ * may still lack its session.
  */
 export const findMachine = async (
   session: MatrixSession,
@@ -63,11 +55,11 @@ export const findMachine = async (
 ): Promise<ListedMachine | undefined> =>
   (await listMachines(session, fleetOf(machine))).find(({ name }) => name === machine);
 
-/** Without sandboxes the list is left out of a heartbeat; a writer may also leave it out that never has one. */
+/** A heartbeat without sandboxes has no list; other implementations may never write one. */
 const runningThere = ({ principals, sandboxes }: MachineStatus): Pick<ListedMachine, "principals"> =>
   principals === undefined && sandboxes.running > 0 ? {} : { principals: principals ?? {} };
 
-/** A machine has joined when it has published a key that is not cleared. */
+/** The machines that have joined, by name: those with a key that is not cleared. @throws BureauError `not-found` for an unknown fleet */
 export async function listMachines(session: MatrixSession, fleet: FleetLocalpart): Promise<ListedMachine[]> {
   const state = await session.getRoomState(await roomOf(session, rooms.fleetMachines(fleet)));
   const of = (type: string, key: string) =>
@@ -107,42 +99,4 @@ export async function listMachines(session: MatrixSession, fleet: FleetLocalpart
     ];
   });
   return machines.sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/** {@link findMachine}, for whom the fleet's machine room may be closed. */
-export async function seenMachine(
-  session: MatrixSession,
-  machine: MachineLocalpart,
-): Promise<ListedMachine | "forbidden" | undefined> {
-  try {
-    return await findMachine(session, machine);
-  } catch (error) {
-    if (isBureauError(error) && error.code === "forbidden") return "forbidden";
-    throw error;
-  }
-}
-
-/** A machine that has just joined writes its first heartbeat when its daemon is there. */
-const FIRST_HEARTBEAT_MS_MAX = 5_000;
-
-/**
- * Why a machine cannot act on a new request; undefined when it is online, or when we may not read its state. `isWaiting`
- * gives a machine without any heartbeat a moment for its first one.
- */
-export async function whyAway(
-  session: MatrixSession,
-  machine: MachineLocalpart,
-  isWaiting = false,
-): Promise<string | undefined> {
-  const look = () => seenMachine(session, machine);
-  const isSeen = async () => {
-    const found = await look();
-    return found === "forbidden" || found?.last_seen !== undefined ? found : undefined;
-  };
-  const timeoutMs = isWaiting ? FIRST_HEARTBEAT_MS_MAX : 0;
-  const found = (await waitFor(isSeen, { timeoutMs, clock: systemClock })) ?? (await look());
-  const now = systemClock.now();
-  if (found === "forbidden") return undefined;
-  if (found === undefined) return "has not joined the fleet";
-  return isOnline(found, now) ? undefined : offlineSince(found, now);
 }

@@ -1,4 +1,4 @@
-/** The principals of one machine, for when the machine goes: who they are, and what becomes of their accounts. */
+/** The principals of a machine that leaves: which they are, and how their accounts and sessions are closed. */
 import { BureauError } from "@bureau/kit/errors";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
@@ -18,12 +18,12 @@ import { principalPassword } from "../principals/administrator.ts";
 import { listMachines } from "./list-machines.ts";
 import { configPlace, readAssignments, readClearedAssignments } from "./machine-config.ts";
 
-/** What the administrator of the namespace knows: principals' passwords follow from it. */
+/** The administrator's secret: the passwords of principals follow from it. */
 export type AccountKeys = { readonly registrationToken: string; readonly homeserver: string };
 
 /**
- * Who is or was last assigned to the machine, has credentials for it, or is in its config room: also while the machine is
- * half removed already.
+ * The principals that are or were last assigned to the machine, have credentials for it, or are in its config room. Finds
+ * them while the machine is half removed, too.
  */
 export async function agentsOf(session: MatrixSession, machine: MachineLocalpart): Promise<UserId[]> {
   const place = await configPlace(session, machine);
@@ -47,7 +47,7 @@ function asPrincipal(key: string, parse: (key: string) => UserId): UserId[] {
   }
 }
 
-/** People, the machine itself and the fleet's controller are in its config room too. */
+/** People, the machine itself and the fleet's controller are members of its config room too. */
 export function isAgentOf(user: UserId, machine: MachineLocalpart): boolean {
   if (!safeParse(PrincipalUserSchema, user).success) return false;
   const principal = principalOfUser(user);
@@ -59,7 +59,7 @@ export function isAgentOf(user: UserId, machine: MachineLocalpart): boolean {
   );
 }
 
-/** Those of `agents` that another machine of the fleet runs as well. */
+/** The agents that another machine of the fleet runs as well. */
 export async function assignedElsewhere(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -78,7 +78,7 @@ export async function assignedElsewhere(
   return elsewhere;
 }
 
-/** A session of the principal's own, by the password its maker gave it. */
+/** A session of the principal, by the password that its administrator gave it. */
 async function enter(
   user: UserId,
   keys: AccountKeys,
@@ -126,11 +126,11 @@ async function enterOr(
   if (entered !== undefined) return act(entered);
   throw new BureauError(
     "forbidden",
-    `${refused.reason}, and its password is not known here: run this again with --admin-token-file PATH, the access token of a server admin`,
+    `${refused.reason}, and its password is unknown: run this again with --admin-token-file PATH, the access token of a server admin`,
   );
 }
 
-/** Closes its account for good, by the server's admin or else by its own password. */
+/** Closes its account permanently: as the server admin, else with its own password. */
 export async function closeAgentAccount(
   user: UserId,
   keys: AccountKeys | undefined,

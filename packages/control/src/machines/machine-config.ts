@@ -1,6 +1,6 @@
 /**
- * A machine's desired state, edited from outside. Entries that are not ours to understand go back as they came. Writers
- * of one user on one host take turns by a file lock; all others are seen when it is written (matrix/edit-state).
+ * A machine's desired state, edited by operators. Entries that cannot be read are written back unchanged. Writers of one
+ * user on one host take turns ({@link Editor}); edits of others are seen when the event is written (matrix/edit-state).
  */
 
 import { BureauError } from "@bureau/kit/errors";
@@ -45,7 +45,7 @@ export async function configPlace(session: MatrixSession, machine: MachineLocalp
   return { room: await roomOf(session, rooms.config(machine)), key: stateKeyOf(userIdOf(machine, server)) };
 }
 
-/** The assignments of a machine that can be read; `unreadable` counts the rest. */
+/** The valid assignments of a machine; `unreadable` counts the others. */
 export async function readAssignments(
   session: MatrixSession,
   place: ConfigPlace,
@@ -63,7 +63,7 @@ function assignmentsIn(content: StateContent): { assignments: PrincipalAssignmen
   return { assignments, unreadable: entries.length - assignments.length };
 }
 
-/** The assignments that a cleared configuration had before; none where it is not cleared. */
+/** The assignments that a cleared configuration had before; empty when it is not cleared. */
 export async function readClearedAssignments(
   session: MatrixSession,
   { room, key }: ConfigPlace,
@@ -76,7 +76,7 @@ export async function readClearedAssignments(
   return assignmentsIn(before.content).assignments;
 }
 
-/** The binaries a machine should run; undefined when nobody has asked for any, or in a way that cannot be read. */
+/** The build that a machine should run; undefined when none was requested, or the request cannot be read. */
 export async function readDesiredVersion(
   session: MatrixSession,
   place: ConfigPlace,
@@ -96,8 +96,8 @@ export const editAssignment = (
   editConfig(editor, place, { principals: new Map([[principal, assignment]]), fields: new Map() });
 
 /**
- * Says which binaries a machine should run. Of two that ask at the same moment, the first one's request stays.
- * @throws BureauError `conflict` when that was somebody else
+ * Writes which build a machine should run. Of two requests at the same moment, the first one stays.
+ * @throws BureauError `conflict` when the request that stays is another one
  */
 export async function editDesiredVersion(
   editor: Editor,
@@ -109,8 +109,8 @@ export async function editDesiredVersion(
   if (stands?.request_id !== version.request_id)
     throw new BureauError(
       "conflict",
-      `${stands?.requested_by ?? "Somebody else"} asked for "${stands?.host_environment_path ?? "other binaries"}" at the same moment`,
-      { hint: "bureau machine show says what became of it" },
+      `${stands?.requested_by ?? "Another operator"} requested "${stands?.host_environment_path ?? "another build"}" at the same moment`,
+      { hint: "bureau machine show shows its outcome" },
     );
 }
 
@@ -138,7 +138,7 @@ const entriesOf = (content: StateContent): readonly unknown[] => {
   );
 };
 
-/** One thing that cannot be read. */
+/** One part that cannot be read. */
 export type ConfigFault = {
   /** `default_policy`, `bureau_version`, `principals`, or `principals.N` for one entry. */
   readonly field: string;
@@ -169,7 +169,7 @@ function faultOf(field: string, schema: v.GenericSchema, value: unknown): Config
 }
 
 /** Removes fields that cannot be read. Replaces an invalid list of assignments with `lastList`. */
-export function withoutFaults(content: StateContent, lastList: readonly unknown[]): StateContent {
+function withoutFaults(content: StateContent, lastList: readonly unknown[]): StateContent {
   const faulty = new Set(configFaults(content).map(({ field }) => field));
   const { principals } = content;
   const kept = Array.isArray(principals)
@@ -196,10 +196,10 @@ export async function repairConfig(
   return faults;
 }
 
-/** Versions of a configuration that are looked through for the last list of assignments. */
+/** Versions of a configuration that are searched for the last list of assignments. */
 const VERSIONS_MAX = 20;
 
-/** The newest list of assignments there was; empty when none is found. */
+/** The newest list of assignments in the event's history; empty when none is found. */
 async function lastAssignmentList(
   session: MatrixSession,
   { room, key }: ConfigPlace,
@@ -251,7 +251,7 @@ function applyEntries(entries: readonly unknown[], edit: Entries): unknown[] {
   return [...kept, ...added];
 }
 
-/** What somebody changed on the way from `before` to `after`. */
+/** The entries that differ between `before` and `after`. */
 function entryDifference(before: readonly unknown[], after: readonly unknown[]): Entries {
   const index = (entries: readonly unknown[]): Map<string, unknown> =>
     new Map(entries.flatMap((entry) => (nameOf(entry) === undefined ? [] : [[nameOf(entry) ?? "", entry]])));

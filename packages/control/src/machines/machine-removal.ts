@@ -1,7 +1,7 @@
 /**
- * Taking a machine out of its fleet, from outside: what decommission and revoke have in common (wire facts, section
- * 10.3). Every part is found before it is touched, so that doing it again does only what is left; one that fails is
- * remembered as a problem and stops no other.
+ * Removes a machine from its fleet, without its help: the common part of decommission and revoke (wire facts, section
+ * 10.3). Each step reads before it writes, so that a second run does only what is left. A step that fails is recorded as a
+ * problem, and the others run.
  */
 import { messageOf } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -16,13 +16,13 @@ export type Removal = {
   readonly machine: MachineLocalpart;
   readonly user: UserId;
   readonly rooms: readonly FoundRoom[];
-  /** Why, for whoever reads the rooms. */
+  /** The reason that members of the rooms see. */
   readonly reason: string;
-  /** What could not be done, each a sentence. */
+  /** Steps that failed, each a sentence. */
   readonly problems: string[];
 };
 
-/** Does one part; what it throws becomes a problem. */
+/** Runs one step; its error becomes a problem. */
 export async function attempt<T>(
   removal: Removal,
   what: string,
@@ -39,7 +39,7 @@ export async function attempt<T>(
 const roomOfKind = (removal: Removal, kind: RoomKind): RoomId | undefined =>
   removal.rooms.find((room) => room.kind === kind)?.room;
 
-/** Writes `{}` where there is something. Returns what was cleared, as `type key`. */
+/** Writes `{}` over content. Returns what was cleared, as `type key`. */
 async function clear(removal: Removal, room: RoomId, type: string, key: string): Promise<string[]> {
   const { session } = removal;
   const cleared = await attempt(removal, `clear ${type}`, async () => {
@@ -62,8 +62,8 @@ async function clearFacts(removal: Removal): Promise<string[]> {
 }
 
 /**
- * Everything that says the machine is one, in the wire's order: key, status, configuration, credentials; then what it
- * had reserved, and the services it offered.
+ * Clears the machine's state in the wire's order: key, status, configuration, credentials; then its reservations, and the
+ * services it offered.
  */
 export async function clearState(removal: Removal): Promise<{ all: string[]; credentialKeys: string[] }> {
   const { user } = removal;
@@ -112,17 +112,17 @@ async function keysOf(removal: Removal, room: RoomId, type: string): Promise<str
   return found ?? [];
 }
 
-/** Takes the machine out of every room it is in, or invited to. Returns which. */
+/** Removes the machine from every room that it is in, or invited to. Returns their alias localparts. */
 export async function kickEverywhere(removal: Removal): Promise<string[]> {
   const { session, user, reason } = removal;
   const kicked: string[] = [];
   for (const { room, localpart } of removal.rooms) {
-    await attempt(removal, `take the machine out of ${localpart}`, async () => {
+    await attempt(removal, `remove the machine from ${localpart}`, async () => {
       if (!isMember(await membershipOf(session, room, user))) return;
       try {
         await session.kickUser(room, user, reason);
       } catch (error) {
-        // It may have left by itself in between: a closed account is taken out of its rooms by the homeserver.
+        // It may have left in between: a homeserver removes a closed account from its rooms.
         if (isMember(await membershipOf(session, room, user))) throw error;
       }
       kicked.push(localpart);
@@ -132,14 +132,14 @@ export async function kickEverywhere(removal: Removal): Promise<string[]> {
 }
 
 /**
- * What is left afterwards: a heartbeat written at the last moment is cleared again, the request to leave is withdrawn,
- * so that the name can be given out anew. Returns the rooms the machine is still in.
+ * The last step: clears a heartbeat that was written meanwhile, and the request to leave, so that the name can be used
+ * again. Returns the rooms that the machine is still in.
  */
 export async function finishRemoval(removal: Removal): Promise<string[]> {
   const { session, user } = removal;
   const still: string[] = [];
   for (const { room, localpart } of removal.rooms) {
-    const membership = await attempt(removal, `see whether the machine is still in ${localpart}`, () =>
+    const membership = await attempt(removal, `check whether the machine is still in ${localpart}`, () =>
       membershipOf(session, room, user),
     );
     if (membership === undefined || isMember(membership)) still.push(localpart);

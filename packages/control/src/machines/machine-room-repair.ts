@@ -1,6 +1,6 @@
 /**
- * The rooms of a machine that was provisioned earlier, brought to what they are today: full levels, and no principals
- * in the config room (decision 31).
+ * Updates the rooms of machines that an earlier version provisioned: full power levels, and no principals in the config
+ * room (decision 31).
  */
 import type { StateEvent } from "@bureau/matrix/event";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -23,7 +23,7 @@ export async function repairFleets(session: MatrixSession, namespace: Namespace,
   }
 }
 
-/** Does nothing to rooms that are as they should be. @throws BureauError `conflict` for a stranger's room */
+/** Changes nothing in rooms that are up to date. @throws BureauError `conflict` for a stranger's room */
 export async function repairMachineRooms(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -34,15 +34,15 @@ export async function repairMachineRooms(
     if (room === undefined) continue;
     const found = { room, kind, localpart };
     const state = await stateOfOurs(session, found);
-    // Levels are raised last: lower levels show that work remains.
+    // Levels are raised last: lower levels show an unfinished repair.
     if (kind === "config" && isOfOldKind(state)) await removePrincipals(session, room, machine, note);
     await completeLevels(session, found, state, note);
   }
 }
 
 /**
- * Made by an earlier version of ours, which brought principals in. Rooms of the Go implementation never name the type,
- * and its principals stay where their programs expect to be.
+ * Whether an earlier version of ours made the room; it brought principals in. Rooms of the Go implementation never name
+ * the type, and its principals stay: their programs expect to be in the room.
  */
 function isOfOldKind(state: readonly StateEvent[]): boolean {
   const levels = state.find(({ type }) => type === eventTypes.powerLevels)?.content;

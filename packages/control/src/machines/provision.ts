@@ -161,7 +161,7 @@ async function enter(options: ProvisionOptions, password: string): Promise<Matri
   }
 }
 
-/** A machine that joined and has not been taken out keeps its account. @throws BureauError `conflict` */
+/** A machine that joined and has not left keeps its account. @throws BureauError `conflict` */
 async function requireAbsent({ session, machine }: ProvisionOptions, user: UserId): Promise<void> {
   const found = await findMachineRooms(session, machine);
   const joined: string[] = [];
@@ -181,12 +181,12 @@ async function requireAbsent({ session, machine }: ProvisionOptions, user: UserI
     "conflict",
     `Cannot provision "${machine}": the machine is part of the fleet: ${why}`,
     {
-      hint: `take it out first: bureau machine decommission ${machine}; or choose another name`,
+      hint: `remove it first: bureau machine decommission ${machine}; or choose another name`,
     },
   );
 }
 
-/** @throws BureauError `forbidden` that says who could do it */
+/** @throws BureauError `forbidden` that names who could do it */
 async function changePassword(
   options: ProvisionOptions,
   user: UserId,
@@ -222,7 +222,7 @@ async function forgetDeparture(
   }
 }
 
-/** An empty desired state whose baseline lets the administrator watch what runs there. */
+/** An empty desired state; its default policy lets the administrator observe what runs there. */
 function initialConfig(session: MatrixSession): object {
   const admin = `${localpartOf(session.userId)}:${serverOf(session.userId)}`;
   return {
@@ -231,7 +231,7 @@ function initialConfig(session: MatrixSession): object {
   };
 }
 
-/** Invites a user who is not there yet, and gives it the power its kind of room has for machines. */
+/** Invites the machine unless it is there, and gives it the power that machines have in this kind of room. */
 async function admit(session: MatrixSession, room: RoomId, kind: RoomKind, user: UserId): Promise<void> {
   await inviteUnlessThere(session, room, user);
   const level = machineLevel(kind);

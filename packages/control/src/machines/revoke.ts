@@ -1,9 +1,9 @@
 /**
- * A machine that is no longer trusted is cut off, at once and without its help: account closed, out of every room, its
- * state cleared, the revocation published; in the wire's order (section 10.3), so that the machine loses its session
- * before anything else. Its daemon, which learns of it with the sync that is open, destroys every sandbox.
+ * Revokes a machine that is no longer trusted, at once and without its help: closes its account, removes it from every
+ * room, clears its state, publishes the revocation. The order is the wire's (section 10.3): the machine loses its session
+ * first. Its daemon learns of it from its open sync and destroys every sandbox.
  *
- * The tokens of its agents were in its memory; their sessions are ended too, unless another machine runs them.
+ * The tokens of its agents were in its memory: their sessions are ended too, unless another machine runs them.
  */
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { runStep, type Steps } from "@bureau/kit/run-step";
@@ -40,7 +40,7 @@ export type RevokeOptions = {
 
 export type Revoked = {
   readonly machine: MachineLocalpart;
-  /** `open`: its session goes on, in no room; only a server admin could have closed it. */
+  /** `open`: its session stays valid, in no room; only a server admin can close the account. */
   readonly account: "deactivated" | "open";
   readonly removed_from: readonly string[];
   readonly still_in: readonly string[];
@@ -49,14 +49,14 @@ export type Revoked = {
   readonly problems: readonly string[];
 };
 
-/** @throws BureauError `not-found` for a machine nobody knows */
+/** @throws BureauError `not-found` for an unknown machine */
 export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
   const { session, machine, steps } = options;
   await knownMachine(session, machine);
   const found = await findMachineRooms(session, machine);
   const removal = removalOf(session, machine, found, "machine credentials revoked");
-  // Who they are is read first: afterwards the rooms do not say it any more.
-  const agents = (await attempt(removal, "find out its agents", () => agentsOf(session, machine))) ?? [];
+  // Read before the state is cleared: afterwards the rooms no longer name its agents.
+  const agents = (await attempt(removal, "find its agents", () => agentsOf(session, machine))) ?? [];
   const account = await runStep(
     steps,
     "Closing its account",
@@ -69,7 +69,7 @@ export async function revokeMachine(options: RevokeOptions): Promise<Revoked> {
     () => kickEverywhere(removal),
     ({ length }) => `Removed from ${length} rooms`,
   );
-  const cleared = await runStep(steps, "Clearing what the rooms say about it", () => clearState(removal));
+  const cleared = await runStep(steps, "Clearing its state in the rooms", () => clearState(removal));
   await runStep(steps, "Publishing the revocation", () =>
     publish(options, removal, agents, cleared.credentialKeys, account),
   );
@@ -99,14 +99,14 @@ async function closeAccount(options: RevokeOptions, removal: Removal): Promise<R
   }
   if (answer?.kind === "refused")
     removal.problems.push(
-      `Its account ${removal.user} could not be closed: ${answer.reason}, and no password of it is known. It is taken out of every room of the fleet, but its session stays valid; close it with: bureau machine revoke ${options.machine} --admin-token-file PATH, the access token of a server admin`,
+      `Its account ${removal.user} could not be closed: ${answer.reason}, and its password is unknown. It is removed from every room of the fleet, but its session stays valid; close it with: bureau machine revoke ${options.machine} --admin-token-file PATH, the access token of a server admin`,
     );
   return "open";
 }
 
 /**
- * A machine that joined with the registration token has a password that follows from it (wire facts, section 9.13); one
- * that joined with a bootstrap file has a password only it can derive.
+ * The password of a machine that joined with the registration token follows from it (wire facts, section 9.13). Only the
+ * machine itself can derive the password that it set when it joined with a bootstrap file.
  */
 async function enter({
   session,
@@ -127,7 +127,7 @@ async function enter({
   }
 }
 
-/** The record of it, for whoever looks later (wire facts, section 3.10). */
+/** The record of the revocation (wire facts, section 3.10). */
 async function publish(
   { session, reason, machine, clock }: RevokeOptions,
   removal: Removal,

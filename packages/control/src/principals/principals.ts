@@ -1,7 +1,7 @@
 /**
- * Principals from the operator's side: made and removed. The order of making one is the wire's (section 10.7):
- * template checked, account, sealed credentials, rooms, and last the assignment, so that the machine never sees an
- * assignment it cannot start.
+ * Creates and destroys principals. The order of creation is the wire's (section 10.7): check the template, make the
+ * account, rooms, sealed credentials, and last the assignment, so that the machine never reads an assignment that it
+ * cannot start.
  */
 
 import { systemClock, timestamp } from "@bureau/kit/clock";
@@ -43,7 +43,7 @@ import { roomOf } from "../rooms/places.ts";
 import { requireTemplate } from "../templates/template-store.ts";
 import { principalPassword, registerOrLogin } from "./administrator.ts";
 
-/** For an agent at work; a stock homeserver's is one for a person at a keyboard. Still a limit, so that none floods a room. */
+/** Enough for a busy agent; a stock homeserver's limit is meant for a person who types. Still a limit against floods. */
 const RATE_LIMIT: RateLimit = { perSecond: 10, burst: 100 };
 
 export type CreatePrincipal = Editor & {
@@ -53,9 +53,9 @@ export type CreatePrincipal = Editor & {
   readonly principal: PrincipalLocalpart;
   /** All of the assignment but its principal. */
   readonly assignment: Omit<PrincipalAssignment, "principal">;
-  /** Rooms it joins. The machine's config room is none of them unless a person asks for it (decision 31). */
+  /** Rooms it joins. By default the machine's config room is not among them (decision 31). */
   readonly joins: readonly RoomId[];
-  /** Log in anew and seal what that gives, also when the principal has credentials. */
+  /** Log in again and seal the new token, even when the principal has credentials. */
   readonly newCredentials?: boolean;
   /** The server admin that may lift its rate limit. */
   readonly admin?: ServerAdmin;
@@ -64,9 +64,10 @@ export type CreatePrincipal = Editor & {
 };
 
 /**
- * Makes a principal, or changes the assignment of one that is there. An existing one keeps its credentials, and so goes
- * on running when only its payload changed, unless `newCredentials` asks for others. Returns its user ID, and when the
- * assignment was written, unless it stood there.
+ * Creates a principal, or changes the assignment of an existing one. An existing principal keeps its credentials without
+ * `newCredentials`, and so keeps running when only its payload changed. Returns its user ID, and when the assignment was
+ * written (milliseconds since the epoch); `sentAt` is undefined when it was there already.
+ * @throws BureauError `not-found` for an unknown template or machine, and for a machine without a key
  */
 export async function createPrincipal(
   options: CreatePrincipal,
@@ -81,13 +82,13 @@ export async function createPrincipal(
   return { user, sentAt };
 }
 
-/** They are written last, so where there are some only the assignment may be missing. */
+/** Credentials are written after account and rooms: where there are some, only the assignment may be missing. */
 async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: UserId): Promise<boolean> {
   const sealed = await session.getState(place.room, eventTypes.credentials, stateKeyOf(user));
   return typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
 }
 
-/** Account, rooms, and credentials sealed to the machine's key. */
+/** Makes account, rooms, and credentials sealed to the machine's key. */
 async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void> {
   const { session, machine, principal } = options;
   const recipient = await machineRecipient(session, machine);
@@ -115,7 +116,7 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
   await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
 }
 
-/** A service finds keys in the one and announces itself in the other; its proxy accepts when it starts. */
+/** A service finds keys in the system room and announces itself in the service room; its proxy accepts at its start. */
 async function inviteToServiceRooms(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -131,7 +132,7 @@ async function machineRecipient(session: MatrixSession, machine: MachineLocalpar
   const user = userIdOf(machine, serverOf(session.userId));
   const content = await session.getState(room, eventTypes.machineKey, stateKeyOf(user));
   if (content === undefined)
-    throw new BureauError("not-found", `The machine "${machine}" has no key yet: it has never been up`, {
+    throw new BureauError("not-found", `The machine "${machine}" has no key yet: it has never been online`, {
       hint: "bureau machine list",
     });
   return parse(MachineKeySchema, content, `key of machine "${machine}"`).public_key;
@@ -146,7 +147,7 @@ async function sealedCredentials(
     ...options.credentials,
     MATRIX_TOKEN: account.token,
     MATRIX_USER_ID: account.userId,
-    // A socket is this host's: the machine knows its own way to the homeserver.
+    // A socket is of this host; the machine has an address of its own.
     ...(socketOf(options.homeserver) === undefined ? { MATRIX_HOMESERVER_URL: options.homeserver } : {}),
   };
   const encrypter = new Encrypter();
@@ -172,7 +173,7 @@ export type DestroyPrincipal = Editor & {
 };
 type Purge = AccountKeys & { readonly admin: ServerAdmin };
 
-/** Reports a name that a machine does not run, and the names that it runs. */
+/** The error for a principal that a machine does not run; it names those that it runs. */
 export function notAssigned(
   machine: MachineLocalpart,
   principal: PrincipalLocalpart,
@@ -209,7 +210,7 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   if (options.purge !== undefined) await closeAccount(user, options.purge);
 }
 
-/** By the server's admin or by its own password; never registers: a mistyped name would be made, and used up for good. */
+/** As the server admin or with its own password. Never registers: a mistyped name would be made, and used up. */
 async function closeAccount(user: UserId, { admin, ...keys }: Purge): Promise<void> {
   await closeAgentAccount(user, keys, admin).catch((error: unknown) => {
     if (!(error instanceof MatrixError) || error.errcode !== "M_NOT_FOUND") throw error;

@@ -1,19 +1,19 @@
 /**
- * What becomes of a request for other binaries, as the machine says it in Matrix. Its daemon and launcher are replaced
- * meanwhile, so silence means nothing until time is up; nor does a homeserver that is away for a moment.
+ * Follows one upgrade request to its end, as the machine reports it in Matrix. Daemon and launcher are replaced meanwhile,
+ * so a silent machine has not failed before the time is up; nor has one whose homeserver is away for a moment.
  */
 import type { Clock } from "@bureau/kit/clock";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion, UpgradeStep } from "@bureau/schema/events";
 import { type ConfigPlace, readDesiredVersion } from "../machines/machine-config.ts";
+import { readMachineVersion } from "../machines/machine-version.ts";
 import { unlessAborted, unlessAway } from "../unless-away.ts";
-import { readMachineVersion } from "./upgrade-request.ts";
 
 /** A step takes from tens of milliseconds to minutes; one small read at a time is no load. */
 const POLL_MS = 300;
 
 export type UpgradeOutcome = {
-  /** `superseded`: somebody asked for something else before the machine had finished. */
+  /** `superseded`: another request replaced this one before the machine had finished. */
   readonly outcome: "succeeded" | "rolled-back" | "refused" | "timeout" | "superseded" | "interrupted";
   readonly duration_ms: number;
   readonly reason?: string;
@@ -29,7 +29,7 @@ export type FollowOptions = {
   readonly onStep: (step: UpgradeStep) => void;
 };
 
-/** Waits for the end of one request, or for `signal`. Never throws for a homeserver that is only away. */
+/** Waits for the end of one request, or for `signal`. Never throws because the homeserver is away. */
 export async function followUpgrade(options: FollowOptions): Promise<UpgradeOutcome> {
   const { session, place, requestId, clock, signal } = options;
   const started = clock.monotonic();
@@ -43,12 +43,12 @@ export async function followUpgrade(options: FollowOptions): Promise<UpgradeOutc
     if (version?.request_id === requestId && version.step !== undefined) options.onStep(version.step);
     const desired = signal.aborted ? undefined : await ask(readDesiredVersion(session, place));
     if (desired !== undefined && desired.request_id !== requestId) {
-      const reason = `${desired.requested_by ?? "somebody"} asked for ${desired.host_environment_path ?? "other binaries"} meanwhile`;
+      const reason = `${desired.requested_by ?? "another operator"} requested ${desired.host_environment_path ?? "another build"} meanwhile`;
       return { outcome: "superseded", duration_ms: spent(), reason };
     }
     if (signal.aborted) return { outcome: "interrupted", duration_ms: spent() };
     if (spent() >= options.timeoutMs)
-      return { outcome: "timeout", duration_ms: spent(), reason: silence(version, requestId) };
+      return { outcome: "timeout", duration_ms: spent(), reason: stateAtTimeout(version, requestId) };
     await clock.sleep(POLL_MS, signal);
   }
 }
@@ -60,7 +60,7 @@ function endOf(version: MachineVersion, requestId: string): UpgradeOutcome | und
   return { outcome, duration_ms, ...(reason === undefined ? {} : { reason }) };
 }
 
-const silence = (version: MachineVersion | undefined, requestId: string): string =>
+const stateAtTimeout = (version: MachineVersion | undefined, requestId: string): string =>
   version?.request_id === requestId && version.state === "upgrading"
     ? `it is still at the step "${version.step ?? "prefetch"}"`
     : "it has not begun: is its daemon running?";

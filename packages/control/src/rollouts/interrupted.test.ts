@@ -14,7 +14,7 @@ import {
 } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import { followUpgrade } from "./follow-upgrade.ts";
-import { driveRollout } from "./rollout-controller.ts";
+import { runRollout } from "./rollout-controller.ts";
 
 /** One request may take 30 s: far less than that, and far more than an end at once takes. */
 setDefaultTimeout(15_000);
@@ -57,7 +57,7 @@ function abortedOnceAsked(): AbortSignal {
   return stop.signal;
 }
 
-test("a rollout's driver ends with the rollout as it was last seen", async () => {
+test("a rollout controller ends with the rollout as it was last seen", async () => {
   const rollout: Rollout = {
     host_environment_path: "/nix/store/new",
     bureau_version: {},
@@ -74,7 +74,7 @@ test("a rollout's driver ends with the rollout as it was last seen", async () =>
     generation: 1,
     machines: [{ machine, state: "pending", attempt: 1 }],
   };
-  const ended = await driveRollout({
+  const ended = await runRollout({
     takeTurn: async () => ({ [Symbol.dispose]: () => {} }),
     session,
     fleet,

@@ -1,6 +1,6 @@
 /**
- * Carries a rollout on: reads what the machines say, plans, writes the new state, asks the machines that follow from
- * it. It keeps nothing of its own: stopped anywhere, the next one goes on from Matrix.
+ * The rollout controller: reads what the machines report, plans, writes the next state, then sends the requests that follow
+ * from it. It keeps no state of its own: when it stops, another controller continues from Matrix.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
@@ -12,6 +12,7 @@ import type { Rollout } from "@bureau/schema/rollout";
 import type { Editor } from "../editor.ts";
 import { isOnline, listMachines } from "../machines/list-machines.ts";
 import { configPlace, readDesiredVersion } from "../machines/machine-config.ts";
+import { readMachineVersion } from "../machines/machine-version.ts";
 import { isAway, unlessAborted, unlessAway } from "../unless-away.ts";
 import { readUnlessLater } from "./rollout-order.ts";
 import {
@@ -25,61 +26,61 @@ import {
   planRollout,
 } from "./rollout-plan.ts";
 import { type RolloutPlace, readRollout, writeRollout } from "./rollout-store.ts";
-import { readMachineVersion, requestVersion } from "./upgrade-request.ts";
+import { requestVersion } from "./upgrade-request.ts";
 import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
-/** Between two looks at the machines under way. */
+/** Between two reads of the machines under way. */
 const POLL_MS = 500;
-/** While the homeserver is away, as often as that. */
+/** The same, while the homeserver is away. */
 const AWAY_MS = 2_000;
-/** Machines looked at beyond those that may begin, for some of them turn out to run it already. */
-const LOOK_AHEAD = 8;
+/** Machines read beyond those that may begin: some of them may run the build already. */
+const READ_AHEAD = 8;
 
-export type DriveOptions = Editor & {
+export type RunRollout = Editor & {
   readonly fleet: FleetLocalpart;
   readonly place: RolloutPlace;
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  /** As it stands when this begins. */
+  /** As it is when the controller begins. */
   readonly rollout: Rollout;
-  /** Told after every look, with the step each machine under way is at. */
+  /** Called after every read, with the step of each machine under way. */
   readonly onProgress: (rollout: Rollout, steps: ReadonlyMap<string, string>) => void;
 };
 
 /**
- * Returns the rollout as it stands when it is over, or as it was last seen when `signal` aborts: nothing is waited for
- * then, neither a homeserver that hangs nor what it is being told.
- * @throws BureauError `conflict` when it halted because an earlier one runs in the fleet
+ * Runs a rollout until it is over, and returns it. When `signal` aborts, returns at once what was last read: neither a
+ * pending read nor a pending write is waited for.
+ * @throws BureauError `conflict` when it halted because an earlier rollout runs in the fleet
  */
-export async function driveRollout(options: DriveOptions): Promise<Rollout> {
+export async function runRollout(options: RunRollout): Promise<Rollout> {
   const { signal, clock } = options;
   let seen = options.rollout;
-  const onProgress: DriveOptions["onProgress"] = (rollout, steps) => {
+  const onProgress: RunRollout["onProgress"] = (rollout, steps) => {
     if (signal.aborted) return;
     seen = rollout;
     options.onProgress(rollout, steps);
   };
   while (!signal.aborted) {
-    const look = await unlessAborted(unlessAway(lookAndAct({ ...options, onProgress })), signal);
-    if (look !== undefined) seen = look.rollout;
-    if (look !== undefined && isOver(look.rollout)) break;
-    // What has changed is looked at again at once: the next machines may begin.
-    if (look?.changed !== true) await clock.sleep(look === undefined ? AWAY_MS : POLL_MS, signal);
+    const round = await unlessAborted(unlessAway(reconcile({ ...options, onProgress })), signal);
+    if (round !== undefined) seen = round.rollout;
+    if (round !== undefined && isOver(round.rollout)) break;
+    // After a change the next machines may begin at once.
+    if (round?.changed !== true) await clock.sleep(round === undefined ? AWAY_MS : POLL_MS, signal);
   }
   return seen;
 }
 
-/** A rollout with the outcome of machines that were in progress when a driver last wrote it. */
+/** A rollout with the outcome of machines that were upgrading when a controller last wrote it. */
 export async function currentRollout(
-  options: Pick<DriveOptions, "session" | "fleet" | "clock">,
+  options: Pick<RunRollout, "session" | "fleet" | "clock">,
   rollout: Rollout,
 ): Promise<Rollout> {
   if (!rollout.machines.some(isUnderWay)) return rollout;
   return asMachinesSay(rollout, await gatherFacts(options, rollout), options.clock.now());
 }
 
-/** One look at what the machines say, and what follows from it. */
-async function lookAndAct(options: DriveOptions): Promise<{ rollout: Rollout; changed: boolean }> {
+/** One round: read, plan, write, send requests. */
+async function reconcile(options: RunRollout): Promise<{ rollout: Rollout; changed: boolean }> {
   const { session, place, clock } = options;
   const base = await readUnlessLater(session, place, clock);
   const facts = await gatherFacts(options, base.rollout);
@@ -88,24 +89,24 @@ async function lookAndAct(options: DriveOptions): Promise<{ rollout: Rollout; ch
   const plan = planRollout(place.id, base.rollout, facts, clock.now());
   const wanted = JSON.stringify(plan.rollout);
   const changed = wanted !== JSON.stringify(base.rollout);
-  const stands = changed ? await writeRollout(session, place, base, plan.rollout) : base.rollout;
-  // Somebody else drives it as well: what to do is planned from what both wrote.
-  if (changed && JSON.stringify(stands) !== wanted) return { rollout: stands, changed: true };
+  const written = changed ? await writeRollout(session, place, base, plan.rollout) : base.rollout;
+  // Another controller runs it too: the next round plans from what both wrote.
+  if (changed && JSON.stringify(written) !== wanted) return { rollout: written, changed: true };
   const faults = new Map<MachineLocalpart, string>();
   for (const publication of plan.publish) {
-    const fault = await publish(options, plan.rollout, publication);
+    const fault = await send(options, plan.rollout, publication);
     if (fault !== undefined) faults.set(publication.machine, fault);
   }
-  options.onProgress(stands, stepsOf(stands, facts));
-  if (faults.size === 0) return { rollout: stands, changed };
+  options.onProgress(written, stepsOf(written, facts));
+  if (faults.size === 0) return { rollout: written, changed };
   const asked = await readRollout(session, place);
   const failed = failUnasked(asked.rollout, faults, clock.now());
   return { rollout: await writeRollout(session, place, asked, failed), changed: true };
 }
 
-/** Returns why this machine cannot be asked. */
-async function publish(
-  options: DriveOptions,
+/** Sends one request. Returns why it cannot be sent; undefined when it was sent. */
+async function send(
+  options: RunRollout,
   rollout: Rollout,
   publication: Publication,
 ): Promise<string | undefined> {
@@ -116,15 +117,15 @@ async function publish(
     await requestVersion(options, await configPlace(session, machine), target, { requestId, clock });
     return undefined;
   } catch (error) {
-    // The next look sees whose request stands, and says so.
+    // The next round reads whose request is there.
     if (isBureauError(error) && error.code === "conflict") return undefined;
     return faultOf(error);
   }
 }
 
 /**
- * What is wrong with one machine, which is no reason to stop for the others. Rethrows what says nothing about it: a
- * homeserver that is away, a session that is not accepted any more, a bug.
+ * A fault of one machine, which does not stop the others. Rethrows every other error: a homeserver that is away, a session
+ * that is not accepted any more, a bug.
  */
 function faultOf(error: unknown): string {
   if (error instanceof InputError) return error.message;
@@ -132,8 +133,8 @@ function faultOf(error: unknown): string {
   return messageOf(error);
 }
 
-/** What the rollout's machines are told to run. */
-export function targetOf(rollout: Rollout): UpgradeTarget {
+/** The build of a rollout. */
+function targetOf(rollout: Rollout): UpgradeTarget {
   const files: BureauVersion = parse(
     BureauVersionSchema,
     rollout.bureau_version,
@@ -153,14 +154,14 @@ export function targetOf(rollout: Rollout): UpgradeTarget {
   };
 }
 
-/** Every machine's heartbeat; version and desired state of those that something may be decided about. */
+/** The heartbeat of every machine; version and desired state of those that the plan may decide about. */
 async function gatherFacts(
-  options: Pick<DriveOptions, "session" | "fleet" | "clock">,
+  options: Pick<RunRollout, "session" | "fleet" | "clock">,
   rollout: Rollout,
 ): Promise<FleetFacts> {
   const { session, fleet, clock } = options;
   const listed = await listMachines(session, fleet);
-  const wanted = lookedAt(rollout, (name) =>
+  const wanted = toRead(rollout, (name) =>
     listed.some((machine) => machine.name === name && isOnline(machine, clock.now())),
   );
   const facts = await Promise.all(
@@ -171,13 +172,13 @@ async function gatherFacts(
         ...(machine.last_seen === undefined ? {} : { lastSeen: machine.last_seen }),
       };
       if (!wanted.has(name)) return [name, heartbeat];
-      return [name, { ...heartbeat, ...(await lookAt(session, name)) }];
+      return [name, { ...heartbeat, ...(await readMachine(session, name)) }];
     }),
   );
   return new Map(facts);
 }
 
-async function lookAt(
+async function readMachine(
   session: MatrixSession,
   machine: MachineLocalpart,
 ): Promise<Pick<MachineFacts, "seen" | "fault">> {
@@ -193,10 +194,10 @@ async function lookAt(
   }
 }
 
-function lookedAt(rollout: Rollout, online: (machine: string) => boolean): Set<string> {
+function toRead(rollout: Rollout, online: (machine: string) => boolean): Set<string> {
   if (rollout.state === "rolling-back") return new Set(rollout.machines.map(({ machine }) => machine));
   const underWay = rollout.machines.filter(isUnderWay);
-  const most = Math.max(rollout.canary, rollout.batch) + LOOK_AHEAD;
+  const most = Math.max(rollout.canary, rollout.batch) + READ_AHEAD;
   const next = rollout.machines.filter(({ state, machine }) => state === "pending" && online(machine));
   return new Set([...underWay, ...next.slice(0, most)].map(({ machine }) => machine));
 }

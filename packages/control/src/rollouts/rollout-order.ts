@@ -1,12 +1,12 @@
 /**
- * One rollout runs in a fleet at a time. Matrix cannot promise that beforehand: two operators may begin one each at the
- * same moment. So whoever has begun one looks for others, too, at each look at the machines: of those that are open the
- * earliest goes on, by start, then id, and every other halts.
+ * One rollout runs in a fleet at a time. Matrix has no lock for that: two operators may begin one each at the same moment. So
+ * each controller looks for other open rollouts in every round. The earliest, by start, then id, continues; every other
+ * halts.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { haltRollout } from "./rollout-plan.ts";
+import { asHalted } from "./rollout-plan.ts";
 import {
   listRollouts,
   pickRollout,
@@ -19,14 +19,14 @@ import {
 export const isOpen = ({ rollout }: StoredRollout): boolean =>
   rollout.state === "running" || rollout.state === "rolling-back";
 
-/** The `conflict` of whoever may not go on while `id` runs. */
+/** The error for a command that must wait until the rollout `id` is over. */
 export const notOver = (id: string): BureauError =>
   new BureauError("conflict", `The rollout "${id}" is not over`, {
-    hint: `bureau machine upgrade --resume ${id} goes on with it, bureau rollout halt ${id} stops it`,
+    hint: `bureau machine upgrade --resume ${id} continues it, bureau rollout halt ${id} stops it`,
   });
 
 /**
- * The rollout at `place`, read anew. It is halted first if an earlier one is open.
+ * Reads the rollout at `place`. Halts it when an earlier rollout is open.
  * @throws BureauError `conflict` when it had to halt; `not-found`
  */
 export async function readUnlessLater(
@@ -38,7 +38,7 @@ export async function readUnlessLater(
   const mine = pickRollout(stored, place.id);
   const earlier = isOpen(mine) ? stored.find((one) => isOpen(one) && isEarlier(one, mine)) : undefined;
   if (earlier === undefined) return mine;
-  await writeRollout(session, place, mine, haltRollout(mine.rollout, clock.now()));
+  await writeRollout(session, place, mine, asHalted(mine.rollout, clock.now()));
   throw notOver(earlier.id);
 }
 

@@ -1,18 +1,18 @@
 /**
- * Rollouts in random orders: machines that succeed, fail, fall silent or go away, drivers that end between any two
- * steps, two drivers at once with old views. `BUREAU_SEED` repeats one run.
+ * Rollouts in random orders: machines that succeed, fail, fall silent or go away, controllers that end between any two
+ * steps, two controllers at once with old views. `BUREAU_SEED` repeats one run.
  */
 import { describe, expect, test } from "bun:test";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import { type MachineLocalpart, parseMachine, parseUserId } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import {
+  asHalted,
   asMachinesSay,
   type FleetFacts,
   failUnasked,
-  haltRollout,
   isOver,
-  isTurningBack,
+  isRollingBack,
   isUnderWay,
   type MachineFacts,
   mergeRollouts,
@@ -200,7 +200,7 @@ describe("a rollout", () => {
     expect(statesOf(ended)).toEqual(["succeeded", "failed", "succeeded", "pending", "pending"]);
   });
 
-  test("takes everybody back when one fails and that was asked for", () => {
+  test("rolls every machine back when one fails and that was requested", () => {
     const rollout = rolloutOf(5, { rollback_on_error: true });
     const fleet = fleetFor(rollout, (index, request) =>
       index === 2 && !request.endsWith("/rollback") ? "bad" : "good",
@@ -211,7 +211,7 @@ describe("a rollout", () => {
     for (const version of fleet.versions.values()) expect(version.host_environment_path).toBe(OLD);
   });
 
-  test("fails a machine that says nothing in time, and asks it to go back as well", () => {
+  test("fails a machine that does not answer in time, and rolls it back as well", () => {
     const rollout = rolloutOf(2, { rollback_on_error: true });
     const fleet = fleetFor(rollout, (_, request) => (request.endsWith("/rollback") ? "good" : "silent"));
     const ended = runThrough(rollout, fleet);
@@ -219,7 +219,7 @@ describe("a rollout", () => {
     expect(ended.machines[0]?.reason).toBe("no answer within 300 s");
   });
 
-  test("leaves a machine alone that somebody else has asked for something since", () => {
+  test("leaves a machine alone that another operator has requested something since", () => {
     const rollout = rolloutOf(1);
     const fleet = fleetFor(rollout, () => "silent");
     const plan = planRollout(ID, rollout, fleet.facts(), START);
@@ -229,7 +229,7 @@ describe("a rollout", () => {
     fleet.publish({ machine: one.machine, requestId: "another" });
     const next = planRollout(ID, plan.rollout, fleet.facts(), START);
     expect(next.publish).toEqual([]);
-    expect(next.rollout.machines[0]?.reason).toContain("asked for something else");
+    expect(next.rollout.machines[0]?.reason).toContain("requested another build");
   });
 
   test("skips machines that are offline, and the next ones are its canaries", () => {
@@ -297,7 +297,7 @@ describe("a rollout", () => {
     expect(fleet.begun).toHaveLength(4);
     expect(ended.machines.map(({ attempt }) => attempt)).toEqual([1, 2, 1]);
     const [begun] = [planRollout(ID, rolloutOf(3), fleetFor(rollout).facts(), START).rollout];
-    expect(begun && isOver(haltRollout(begun, START))).toBe(false);
+    expect(begun && isOver(asHalted(begun, START))).toBe(false);
   });
 });
 
@@ -344,12 +344,12 @@ describe("a machine that cannot be looked at", () => {
   });
 });
 
-test("a halted rollout shows how its last machines ended, without a driver", () => {
+test("a halted rollout shows how its last machines ended, without a controller", () => {
   const rollout = rolloutOf(2, { canary: 2 });
   const fleet = fleetFor(rollout, (index) => (index === 0 ? "good" : "bad"));
   const plan = planRollout(ID, rollout, fleet.facts(), START);
   for (const publication of plan.publish) fleet.publish(publication);
-  const halted = haltRollout(plan.rollout, START);
+  const halted = asHalted(plan.rollout, START);
   expect(statesOf(halted)).toEqual(["upgrading", "upgrading"]);
   for (const { machine } of halted.machines) fleet.end(machine);
   const shown = asMachinesSay(halted, fleet.facts(), START);
@@ -357,11 +357,11 @@ test("a halted rollout shows how its last machines ended, without a driver", () 
   const unasked = rolloutOf(1);
   const begun = planRollout(ID, unasked, fleetFor(unasked, () => "good").facts(), START).rollout;
   const none = fleetFor(unasked, () => "good").facts();
-  expect(statesOf(asMachinesSay(haltRollout(begun, START), none, START))).toEqual(["pending"]);
+  expect(statesOf(asMachinesSay(asHalted(begun, START), none, START))).toEqual(["pending"]);
 });
 
 describe("a rollout that was halted and is resumed", () => {
-  test("while it was turning back goes on turning back", () => {
+  test("while it was rolling back continues to roll back", () => {
     const rollout = rolloutOf(3, { rollback_on_error: true });
     const fleet = fleetFor(rollout, (index, request) =>
       index === 1 && !request.endsWith("/rollback") ? "bad" : "good",
@@ -373,7 +373,7 @@ describe("a rollout that was halted and is resumed", () => {
       for (const publication of plan.publish) fleet.publish(publication);
       if (current.state === "running") for (const { machine } of current.machines) fleet.end(machine);
     }
-    const halted = runThrough(haltRollout(current, START), fleet);
+    const halted = runThrough(asHalted(current, START), fleet);
     expect(halted.state).toBe("halted");
     const resumed = resumeRollout(halted);
     expect(resumed).toMatchObject({ state: "rolling-back", generation: 2 });
@@ -421,7 +421,7 @@ function seeded(seed: number): () => number {
   };
 }
 
-/** One random rollout, with two drivers that may end anywhere. Returns what was broken. */
+/** One random rollout, with two controllers that may end anywhere. Returns the broken rules. */
 function simulate(seed: number): string[] {
   const random = seeded(seed);
   const upTo = (most: number): number => Math.floor(random() * most);
@@ -461,27 +461,27 @@ function simulate(seed: number): string[] {
     now += upTo(40_000);
     // A person stops it, and it is gone on with, at any moment; or it halts by itself, and is.
     if (!isOver(stored) && halts < 2 && random() < 0.03) {
-      stored = haltRollout(stored, now);
+      stored = asHalted(stored, now);
       halts++;
     } else if (stored.state === "halted" && random() < 0.1) {
-      if (isOver(stored) && halts >= 2 && !isTurningBack(stored)) break;
+      if (isOver(stored) && halts >= 2 && !isRollingBack(stored)) break;
       stored = resumeRollout(stored);
       halts++;
     }
-    hasTurned ||= isTurningBack(stored);
+    hasTurned ||= isRollingBack(stored);
     for (const { machine } of stored.machines) {
       if (random() < 0.4) fleet.end(machine);
       if (random() < 0.02) fleet.offline.add(machine);
       if (random() < 0.2) fleet.offline.delete(machine);
     }
     const mine = planRollout(ID, stored, fleet.facts(), now);
-    // A second driver has read the same state, at another moment.
+    // A second controller has read the same state, at another moment.
     if (random() < 0.3) fleet.end(stored.machines[upTo(stored.machines.length)]?.machine ?? parseMachine(""));
     const theirs = random() < 0.3 ? planRollout(ID, stored, fleet.facts(), now + 5) : undefined;
     // It ends before it writes,
     if (random() < 0.2) continue;
     stored = theirs === undefined ? mine.rollout : mergeRollouts(mine.rollout, theirs.rollout);
-    // or before it has asked everybody.
+    // or before it has sent every request.
     const asked = random() < 0.2 ? mine.publish.slice(0, upTo(mine.publish.length + 1)) : mine.publish;
     if (theirs === undefined || JSON.stringify(stored) === JSON.stringify(mine.rollout)) {
       check(asked);
@@ -500,7 +500,7 @@ function simulate(seed: number): string[] {
   return faults;
 }
 
-test("whatever the order of events: canaries first, halts, nobody is asked twice", () => {
+test("in every order of events: canaries first, halts, no machine is asked twice", () => {
   const given = process.env["BUREAU_SEED"];
   const first = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
   const runs = given === undefined ? 2_000 : 1;
@@ -510,11 +510,11 @@ test("whatever the order of events: canaries first, halts, nobody is asked twice
   }
 });
 
-test("what two drivers wrote is put together the same way by either", () => {
+test("two controllers merge what they wrote in the same way", () => {
   const rollout = rolloutOf(3);
   const fleet = fleetFor(rollout);
   const begun = planRollout(ID, rollout, fleet.facts(), START).rollout;
-  const halted = haltRollout(rollout, START);
+  const halted = asHalted(rollout, START);
   const merged = mergeRollouts(begun, halted);
   expect(merged).toEqual(mergeRollouts(halted, begun));
   expect(merged.state).toBe("halted");

@@ -1,11 +1,11 @@
 /**
- * How a rollout goes on, given what the machines say. Pure: the driver reads, plans, writes the new state, and only
- * then asks machines for what follows from it. What always holds, however often a driver ends and however many there
- * are:
+ * The next state of a rollout, given what the machines report. Pure: the rollout controller reads, plans, writes the new
+ * state, and only then sends the requests that follow from it. What always holds, however often a controller ends and
+ * however many there are:
  *
  * * no machine beyond the canaries is asked before that many have succeeded;
  * * a batch begins when nothing is under way; once a machine has failed nothing begins;
- * * a request's id follows from rollout, machine and attempt, so that asking twice is asking once.
+ * * a request's id follows from rollout, machine and attempt, so that the same request sent twice has one effect.
  */
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import type { MachineLocalpart } from "@bureau/schema/refs";
@@ -14,42 +14,45 @@ import { runsAlready } from "./upgrade-target.ts";
 
 /** What is known of one machine. */
 export type MachineFacts = {
-  /** It has a heartbeat that is not old. */
+  /** Its last heartbeat is recent. */
   readonly online: boolean;
   readonly lastSeen?: string;
-  /** Why it cannot be looked at, though the homeserver answers: its room is gone, or not for us. */
+  /** Why its state cannot be read, though the homeserver answers: its room is missing, or we may not read it. */
   readonly fault?: string;
-  /** Absent when this time nobody looked: nothing about this machine is decided then. */
+  /** Absent when it was not read this time: nothing about this machine is decided then. */
   readonly seen?: {
     readonly version: MachineVersion | undefined;
     readonly desired: BureauVersion | undefined;
   };
 };
-/** A machine that is not in it has left the fleet. */
+/** A machine that is missing here has left the fleet. */
 export type FleetFacts = ReadonlyMap<MachineLocalpart, MachineFacts>;
 
-/** One machine is to be asked for a host environment. */
+/** A request to one machine to run a build. */
 export type Publication = {
   readonly machine: MachineLocalpart;
   readonly requestId: string;
-  /** Where a rollback goes to; absent: the rollout's own environment. */
+  /** The build of a rollback; absent: the rollout's own build. */
   readonly backTo?: string;
 };
 
 export type RolloutPlan = { readonly rollout: Rollout; readonly publish: readonly Publication[] };
 
-/** The next state, and who is to be asked for what once it is written. `now`: milliseconds since the epoch. */
+/** The next state, and the requests to send once it is written. `now`: milliseconds since the epoch. */
 export function planRollout(id: string, rollout: Rollout, facts: FleetFacts, now: number): RolloutPlan {
-  const next = proceed(id, decide(id, asMachinesSay(rollout, facts, now), facts, now), facts, now);
+  const next = beginNext(id, decide(id, asMachinesSay(rollout, facts, now), facts, now), facts, now);
   return { rollout: next, publish: next.machines.flatMap((one) => publicationOf(one, facts)) };
 }
 
 /**
- * The rollout with the state that its machines report: a halted rollout has no driver that writes it, but its last machines
- * still finish. `now`: milliseconds since the epoch.
+ * The rollout with the state that its machines report: no controller writes a halted rollout, but its last machines still
+ * finish. `now`: milliseconds since the epoch.
  */
 export const asMachinesSay = (rollout: Rollout, facts: FleetFacts, now: number): Rollout =>
-  recall({ ...rollout, machines: rollout.machines.map((one) => settle(rollout, one, facts, now)) }, facts);
+  recall(
+    { ...rollout, machines: rollout.machines.map((one) => finishIfEnded(rollout, one, facts, now)) },
+    facts,
+  );
 
 export const isOver = (rollout: Rollout): boolean =>
   rollout.state !== "running" && rollout.state !== "rolling-back" && !rollout.machines.some(isUnderWay);
@@ -65,8 +68,13 @@ const requestIdOf = (id: string, { machine, attempt }: RolloutMachine): string =
 const wasRolledBack = ({ request_id }: RolloutMachine): boolean => request_id?.endsWith(ROLLBACK) === true;
 const stamp = (now: number): string => new Date(now).toISOString();
 
-/** A machine under way has ended, or is out of time. */
-function settle(rollout: Rollout, one: RolloutMachine, facts: FleetFacts, now: number): RolloutMachine {
+/** Ends a machine under way that has answered, or is out of time. */
+function finishIfEnded(
+  rollout: Rollout,
+  one: RolloutMachine,
+  facts: FleetFacts,
+  now: number,
+): RolloutMachine {
   if (!isUnderWay(one)) return one;
   const { replaces_request: _, ...rest } = one;
   const end = (state: RolloutMachine["state"], reason?: string): RolloutMachine => ({
@@ -93,9 +101,9 @@ function settle(rollout: Rollout, one: RolloutMachine, facts: FleetFacts, now: n
     const isLate = now - since > rollout.timeout_seconds * 1_000;
     return isLate ? end("failed", `no answer within ${rollout.timeout_seconds} s`) : one;
   }
-  // Not asked yet: its time has not begun.
+  // The request is not written yet: its time starts later.
   if (asked === (one.replaces_request ?? "")) return { ...one, asked_at: stamp(now) };
-  return end("failed", `${desired?.requested_by ?? "somebody"} asked for something else meanwhile`);
+  return end("failed", `${desired?.requested_by ?? "another operator"} requested another build meanwhile`);
 }
 
 const goalOf = (rollout: Rollout, one: RolloutMachine): Parameters<typeof runsAlready>[0] =>
@@ -107,13 +115,13 @@ const goalOf = (rollout: Rollout, one: RolloutMachine): Parameters<typeof runsAl
       };
 
 /**
- * Once it stops or turns back, or more were begun than the canaries allow, those that were to be asked and were not,
- * because a driver ended in between or two were put together, are not asked.
+ * Takes back requests that were written into the rollout and not sent, because a controller ended in between or two were
+ * merged: when the rollout stops or rolls back, and when more machines were begun than the canaries allow.
  */
 function recall(rollout: Rollout, facts: FleetFacts): Rollout {
   const { state } = rollout;
-  const goesOn = state === "running" && !mustStop(rollout) && !isBeyondCanaries(rollout);
-  if (goesOn || state === "done" || state === "rolled-back") return rollout;
+  const continues = state === "running" && !mustStop(rollout) && !isBeyondCanaries(rollout);
+  if (continues || state === "done" || state === "rolled-back") return rollout;
   const machines = rollout.machines.map(
     (one): RolloutMachine =>
       one.state === "upgrading" && publicationOf(one, facts).length > 0
@@ -126,11 +134,11 @@ function recall(rollout: Rollout, facts: FleetFacts): Rollout {
 const pendingAt = ({ machine }: RolloutMachine, attempt: number) =>
   ({ machine, state: "pending", attempt }) as const;
 
-/** What an earlier attempt may have replaced, though it was not seen to: it is turned back to all the same. */
+/** What an earlier attempt may have replaced, though no report confirms it: a rollback restores it. */
 const changedBefore = ({ previous_host_environment_path: previous }: RolloutMachine) =>
   previous === undefined ? {} : { previous_host_environment_path: previous };
 
-/** Whether the rollout as a whole stops, turns back, or is done. */
+/** Whether the rollout as a whole stops, rolls back, or is done. */
 function decide(id: string, rollout: Rollout, facts: FleetFacts, now: number): Rollout {
   const become = (state: RolloutState): Rollout => ({
     ...rollout,
@@ -161,17 +169,17 @@ function isBeyondCanaries(rollout: Rollout): boolean {
   return missing > 0 && rollout.machines.filter(isUnderWay).length > missing;
 }
 
-/** Begins what may begin. */
-function proceed(id: string, rollout: Rollout, facts: FleetFacts, now: number): Rollout {
+/** Begins the machines that may begin. */
+function beginNext(id: string, rollout: Rollout, facts: FleetFacts, now: number): Rollout {
   if (rollout.state === "rolling-back")
-    return { ...rollout, machines: rollout.machines.map((one) => turnBack(id, one, facts, now)) };
+    return { ...rollout, machines: rollout.machines.map((one) => rollBack(id, one, facts, now)) };
   if (rollout.state !== "running" || rollout.machines.some(isUnderWay) || mustStop(rollout)) return rollout;
   const missing = rollout.canary - proven(rollout);
   let room = missing > 0 ? missing : rollout.batch;
   const machines = rollout.machines.map((one) => {
     if (room === 0 || one.state !== "pending") return one;
     const next = begin(id, rollout, one, facts, now);
-    // One that ran it already has proven it, too.
+    // A machine that ran the build already counts as a canary, too.
     if (next.state === "upgrading" || (missing > 0 && next.state === "succeeded")) room--;
     return next;
   });
@@ -198,7 +206,7 @@ function begin(
   if (fact.fault !== undefined) return skip(fact.fault);
   if (fact.seen === undefined) return one;
   const { version, desired } = fact.seen;
-  if (version === undefined) return skip("its daemon does not say which version it runs");
+  if (version === undefined) return skip("its daemon does not report which build it runs");
   if (version.state === "running" && runsAlready(goalOf(rollout, one), version))
     return { ...one, state: "succeeded", reason: "it ran this already", finished_at: stamp(now) };
   return {
@@ -211,13 +219,13 @@ function begin(
   };
 }
 
-/** What it ran before this rollout: an attempt before this one may have changed it already. */
+/** The build it ran before this rollout: an earlier attempt may have changed it already. */
 const previousOf = (rollout: Rollout, one: RolloutMachine, version: MachineVersion): string =>
   version.host_environment_path === rollout.host_environment_path
     ? (one.previous_host_environment_path ?? version.host_environment_path)
     : version.host_environment_path;
 
-/** `unknown`: nobody looked at it this time. */
+/** `unknown`: its state was not read this time. */
 function isToRollBack(id: string, one: RolloutMachine, facts: FleetFacts): "yes" | "no" | "unknown" {
   const { state, previous_host_environment_path: back } = one;
   if (isUnderWay(one) || state === "rolled-back" || back === undefined || wasRolledBack(one)) return "no";
@@ -225,17 +233,17 @@ function isToRollBack(id: string, one: RolloutMachine, facts: FleetFacts): "yes"
   if (fact === undefined) return "no";
   if (fact.fault !== undefined) return "yes";
   if (fact.seen === undefined) return "unknown";
-  // It may run what an earlier attempt asked for.
+  // It may run what an earlier attempt requested.
   return state === "succeeded" || state === "failed" || isOurs(id, one, fact.seen.desired) ? "yes" : "no";
 }
 
-/** Whether what it is asked for now, this rollout asked for, in any attempt. */
+/** Whether the request it has now is one of this rollout, of any attempt. */
 function isOurs(id: string, { machine }: RolloutMachine, desired: BureauVersion | undefined): boolean {
   const asked = desired?.request_id ?? "";
   return asked.startsWith(`${id}/${machine}/`) && !asked.endsWith(ROLLBACK);
 }
 
-function turnBack(id: string, one: RolloutMachine, facts: FleetFacts, now: number): RolloutMachine {
+function rollBack(id: string, one: RolloutMachine, facts: FleetFacts, now: number): RolloutMachine {
   if (isToRollBack(id, one, facts) !== "yes") return one;
   const { seen, fault } = facts.get(one.machine) ?? {};
   const request_id = `${requestIdOf(id, one)}${ROLLBACK}`;
@@ -253,11 +261,11 @@ function turnBack(id: string, one: RolloutMachine, facts: FleetFacts, now: numbe
     version.host_environment_path === one.previous_host_environment_path &&
     version.state !== "upgrading";
   const answered = version?.history.some((entry) => entry.request_id === one.request_id) === true;
-  // It went back by itself, and will not try again under the request it has.
+  // It rolled back by itself, and does not try its request again.
   if (isBack && answered) return { ...one, state: "rolled-back", request_id, finished_at: stamp(now) };
-  // Somebody asked for something else since: theirs now.
+  // Another operator requested something else since: the machine is theirs.
   if (!isOurs(id, one, seen?.desired))
-    return { ...one, request_id, reason: one.reason ?? "somebody asked for something else since" };
+    return { ...one, request_id, reason: one.reason ?? "another operator requested something else since" };
   return {
     ...one,
     state: "rolling-back",
@@ -267,7 +275,7 @@ function turnBack(id: string, one: RolloutMachine, facts: FleetFacts, now: numbe
   };
 }
 
-/** A machine that is to be asked and was not: nobody got that far yet, or a driver ended in between. */
+/** The request of a machine that was not sent yet, or that a controller did not send before it ended. */
 function publicationOf(one: RolloutMachine, facts: FleetFacts): Publication[] {
   const seen = facts.get(one.machine)?.seen;
   if (!isUnderWay(one) || seen === undefined || one.request_id === undefined) return [];
@@ -283,17 +291,17 @@ function publicationOf(one: RolloutMachine, facts: FleetFacts): Publication[] {
   ];
 }
 
-/** It has begun to turn machines back: from then on it never goes forward again. */
-export const isTurningBack = ({ machines }: Rollout): boolean => machines.some(wasRolledBack);
+/** It has begun to roll machines back: from then on it never upgrades a machine again. */
+export const isRollingBack = ({ machines }: Rollout): boolean => machines.some(wasRolledBack);
 
 /**
- * A rollout that stopped goes on: machines that failed or were skipped are tried again, as a new attempt. One that was
- * turning back goes on with that.
+ * Continues a rollout that stopped: machines that failed or were skipped get a new attempt. A rollout that was rolling back
+ * continues to roll back.
  */
 export function resumeRollout(rollout: Rollout): Rollout {
   const generation = rollout.generation + 1;
   const { finished_at: _, ...rest } = rollout;
-  if (isTurningBack(rollout)) return { ...rest, state: "rolling-back", generation };
+  if (isRollingBack(rollout)) return { ...rest, state: "rolling-back", generation };
   const machines = rollout.machines.map((one): RolloutMachine => {
     if (one.state !== "failed" && one.state !== "skipped") return one;
     const { request_id } = one;
@@ -306,7 +314,7 @@ export function resumeRollout(rollout: Rollout): Rollout {
   return { ...rest, state: "running", generation, machines };
 }
 
-/** Machines under way that could not be asked, with the reason. */
+/** Fails machines under way whose request could not be sent, with the reason. */
 export const failUnasked = (
   rollout: Rollout,
   faults: ReadonlyMap<MachineLocalpart, string>,
@@ -321,8 +329,8 @@ export const failUnasked = (
   }),
 });
 
-/** Somebody wants it to stop: what is under way ends, nothing else begins. */
-export const haltRollout = (rollout: Rollout, now: number): Rollout => ({
+/** A rollout that an operator halts: machines under way finish, nothing else begins. */
+export const asHalted = (rollout: Rollout, now: number): Rollout => ({
   ...rollout,
   state: "halted",
   finished_at: stamp(now),
@@ -342,8 +350,8 @@ const rankOf = (one: RolloutMachine): number =>
   machineRank[one.state] + (wasRolledBack(one) && one.state !== "rolling-back" ? 4 : 0);
 
 /**
- * What two drivers wrote over each other, put together: of each machine, and of the whole, what is further on.
- * Where both are equally far, `mine`.
+ * Merges what two controllers wrote over each other: of each machine, and of the whole, the state that is further on.
+ * Where both are equal, `mine`.
  */
 export function mergeRollouts(mine: Rollout, theirs: Rollout): Rollout {
   const other = new Map(theirs.machines.map((one) => [one.machine, one]));

@@ -1,4 +1,4 @@
-/** Rollouts in a fleet's room. Drivers write over each other without harm: what one has not seen is put together with its own. */
+/** Rollouts in a fleet's room. Two controllers may write over each other: what one has not seen is merged with its own. */
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";
@@ -14,17 +14,17 @@ import { mergeRollouts } from "./rollout-plan.ts";
 
 /** An event has 64 KiB (Matrix specification, size limits); some of it is not content. */
 const CONTENT_BYTES_MAX = 60_000;
-/** What a machine's entry grows by until it has ended: request, paths, stamps, a reason. */
+/** What the entry of a machine grows by until it has ended: request, paths, timestamps, a reason. */
 const GROWTH_BYTES = 520;
 
 export type RolloutPlace = { readonly room: RoomId; readonly id: string };
 export type StoredRollout = { readonly id: string; readonly eventId: string; readonly rollout: Rollout };
 
-/** Says when it was, and is unlike any other: `20260131-093000-4f2a`. */
+/** The time and a random suffix: `20260131-093000-4f2a`. */
 export const newRolloutId = (clock: Clock): string =>
   `${new Date(clock.now()).toISOString().slice(0, 19).replace(/[-:]/gu, "").replace("T", "-")}-${randomHex(2)}`;
 
-/** Those that can be read, newest first. */
+/** The rollouts that can be read, newest first. */
 export async function listRollouts(session: MatrixSession, room: RoomId): Promise<StoredRollout[]> {
   const state = await session.getRoomState(room);
   return state
@@ -49,7 +49,7 @@ export function pickRollout(stored: readonly StoredRollout[], wanted: string): S
     hint: instead(
       wanted,
       stored.map(({ id }) => id),
-      { are: "rollouts", list: "bureau rollout list", none: "the fleet has had none" },
+      { are: "rollouts", list: "bureau rollout list", none: "the fleet has no rollout yet" },
     ),
   });
 }
@@ -64,12 +64,12 @@ export async function createRollout(
     new TextEncoder().encode(JSON.stringify(rollout)).length + rollout.machines.length * GROWTH_BYTES;
   if (bytes > CONTENT_BYTES_MAX)
     throw new BureauError("too-large", `${rollout.machines.length} machines are too many for one rollout`, {
-      hint: "roll out by parts, with --label",
+      hint: "roll out in parts, with --label",
     });
   await session.putState(place.room, eventTypes.rollout, place.id, rollout);
 }
 
-/** Writes what `base` has become. Returns what stands: with what others wrote in between. */
+/** Writes the next state of `base`. Returns what was written, merged with what others wrote in between. */
 export async function writeRollout(
   session: MatrixSession,
   place: RolloutPlace,

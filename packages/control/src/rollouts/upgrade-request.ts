@@ -1,33 +1,16 @@
-/** Asking one machine to run other binaries: what it says of its version, and what it is told. */
+/** Requests one machine to run another build. */
 import { type Clock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
-import {
-  type BureauVersion,
-  eventTypes,
-  type MachineVersion,
-  MachineVersionSchema,
-} from "@bureau/schema/events";
+import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import type { UserId } from "@bureau/schema/refs";
-import { safeParse } from "valibot";
 import type { Editor } from "../editor.ts";
 import { type ConfigPlace, editDesiredVersion } from "../machines/machine-config.ts";
 import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
-/** What the machine last said runs on it; undefined when it never did, in a way that can be read. */
-export async function readMachineVersion(
-  session: MatrixSession,
-  place: ConfigPlace,
-): Promise<MachineVersion | undefined> {
-  const content = await session.getState(place.room, eventTypes.machineVersion, place.key);
-  const parsed = safeParse(MachineVersionSchema, content);
-  return parsed.success ? parsed.output : undefined;
-}
-
 export const newRequestId = (): string => crypto.randomUUID();
 
-/** The desired state for `target`, asked for now. */
-export const versionRequest = (
+/** The desired state for `target`, requested now. */
+const versionRequest = (
   target: UpgradeTarget,
   request: { readonly requestId: string; readonly by: UserId; readonly clock: Clock },
 ): BureauVersion => ({
@@ -38,7 +21,7 @@ export const versionRequest = (
   requested_at: timestamp(request.clock),
 });
 
-/** @throws BureauError `conflict` when somebody else asked for something at the same moment */
+/** @throws BureauError `conflict` when another operator requested something else at the same moment */
 export async function requestVersion(
   editor: Editor,
   place: ConfigPlace,
@@ -48,11 +31,11 @@ export async function requestVersion(
   await editDesiredVersion(editor, place, versionRequest(target, { ...request, by: editor.session.userId }));
 }
 
-/** What a rollback asks for. @throws BureauError `not-found` when the machine never ran anything else */
+/** The build before the present one. @throws BureauError `not-found` when the machine never ran another */
 export function rollbackTarget(machine: string, version: MachineVersion | undefined): UpgradeTarget {
   const previous = version?.previous_host_environment_path;
   if (previous === undefined)
-    throw new BureauError("not-found", `${machine} knows of no earlier host environment to go back to`, {
+    throw new BureauError("not-found", `${machine} has no earlier build to roll back to`, {
       hint: `bureau machine show ${machine} has its history; --host-env PATH asks for any other`,
     });
   return assumeTarget(previous);

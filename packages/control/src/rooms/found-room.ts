@@ -32,7 +32,7 @@ export type FoundUnder = {
 export type Note = (sentence: string) => void;
 
 /**
- * What stands in the room, in one request.
+ * The state of the room, in one request.
  * @throws BureauError `conflict` when the room is a stranger's
  */
 export async function stateOfOurs(session: MatrixSession, found: FoundUnder): Promise<StateEvent[]> {

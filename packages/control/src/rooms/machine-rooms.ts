@@ -17,13 +17,13 @@ import type { RoomKind } from "./room-catalogue.ts";
 export type MachineRoom = { readonly kind: RoomKind; readonly localpart: Localpart };
 export type FoundRoom = MachineRoom & { readonly room: RoomId };
 
-/** Its own: what it should run, and what others do with it. */
+/** Its own rooms: config and ops. */
 export const ownRooms = (machine: MachineLocalpart): readonly MachineRoom[] => [
   { kind: "config", localpart: rooms.config(machine) },
   { kind: "ops", localpart: rooms.ops(machine) },
 ];
 
-/** Those it shares, in the order in which a machine that leaves is taken out of them. */
+/** The rooms it shares, in the order in which a machine that leaves is removed from them. */
 export function sharedRooms(machine: MachineLocalpart): readonly MachineRoom[] {
   const fleet = fleetOf(machine);
   const namespace = namespaceOf(machine);
@@ -37,7 +37,7 @@ export function sharedRooms(machine: MachineLocalpart): readonly MachineRoom[] {
   ];
 }
 
-/** Those that exist, own ones first. */
+/** The machine's rooms that exist, its own first. */
 export async function findMachineRooms(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -52,7 +52,7 @@ export async function findMachineRooms(
   return found.flat();
 }
 
-/** `join`, `invite`, `leave`, …; `leave` for somebody who was never there. */
+/** `join`, `invite`, `leave`, …; `leave` for a user who was never there. */
 export async function membershipOf(session: MatrixSession, room: RoomId, user: UserId): Promise<string> {
   const member = await session.getState(room, eventTypes.member, user);
   return typeof member === "object" &&

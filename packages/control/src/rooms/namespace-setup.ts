@@ -1,14 +1,11 @@
 /**
- * Makes what a namespace and a fleet consist of: rooms with their aliases and power levels, the namespace's space, and
- * the built-in templates. Everything is found before it is made, so running it again changes nothing.
+ * Makes the rooms of namespaces, fleets and machines with their aliases and power levels, the namespace's space, and the
+ * built-in templates. Everything is looked up before it is made, so that a second run changes nothing.
  */
 
-import { canonicalJson } from "@bureau/kit/canonical-json";
-import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { changePowerLevels } from "@bureau/matrix/power-levels";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes, isCleared } from "@bureau/schema/events";
+import { eventTypes } from "@bureau/schema/events";
 import {
   aliasOf,
   type FleetLocalpart,
@@ -27,104 +24,19 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import { digestOf } from "../digest.ts";
-import { builtinTemplates } from "../templates/builtin-templates.ts";
-import { completeLevels, type Note, stateOfOurs } from "./found-room.ts";
-import { isMember } from "./machine-rooms.ts";
-import { machineLevel, powerLevels, type RoomKind } from "./room-catalogue.ts";
+import { builtinTemplateState, publishBuiltinTemplates } from "../templates/publish-builtin-templates.ts";
+import { ensureRoom, type RoomState } from "./ensure-room.ts";
+import type { Note } from "./found-room.ts";
+import { machineLevel, type RoomKind } from "./room-catalogue.ts";
 
-/** A state event that a room is made with. */
-type State = { readonly type: string; readonly state_key: string; readonly content: object };
-
-export type RoomWanted = {
-  readonly kind: RoomKind;
-  readonly localpart: Localpart;
-  readonly name: string;
-  readonly topic?: string;
-  readonly invite?: readonly UserId[];
-  /** Rights of members other than the administrator. */
-  readonly levels?: Readonly<Record<UserId, number>>;
-  readonly state?: readonly State[];
-};
-
-/**
- * The room with this alias. Creates a missing room completely with a single request, because homeservers limit the rate of
- * writes; reads an existing room once, and adds what it lacks.
- * @throws BureauError `conflict` when the alias is that of a stranger's room
- */
-export async function ensureRoom(
-  session: MatrixSession,
-  wanted: RoomWanted,
-  note: Note = () => {},
-): Promise<RoomId> {
-  const alias = aliasOf(wanted.localpart, serverOf(session.userId));
-  const known = await session.resolveAlias(alias);
-  if (known === undefined) return makeRoom(session, wanted);
-  await completeRoom(session, known, wanted, note);
-  return known;
-}
-
-async function makeRoom(session: MatrixSession, wanted: RoomWanted): Promise<RoomId> {
-  const { kind, localpart, name, topic, invite, state, levels = {} } = wanted;
-  const users = await usersOf(session, levels);
-  const room = await session.createRoom({
-    room_alias_name: localpart,
-    name,
-    preset: "private_chat",
-    visibility: "private",
-    ...(topic === undefined ? {} : { topic }),
-    power_level_content_override: { ...powerLevels(kind), ...(users === undefined ? {} : { users }) },
-    ...(kind === "space" ? { creation_content: { type: "m.space" } } : {}),
-    ...(invite === undefined ? {} : { invite }),
-    ...(state === undefined ? {} : { initial_state: state }),
-  });
-  if (users === undefined && Object.keys(levels).length > 0)
-    await changePowerLevels(session, room, { users: levels }, { clock: systemClock });
-  return room;
-}
-
-/**
- * Who holds what in a new room, where that is said when it is made: beside others its creator must be named, and from
- * room version 12 on must not be. Undefined where the homeserver alone names the creator, or its version is not known.
- */
-async function usersOf(
-  session: MatrixSession,
-  levels: Readonly<Record<UserId, number>>,
-): Promise<Readonly<Record<UserId, number>> | undefined> {
-  if (Object.keys(levels).length === 0) return undefined;
-  const version = Number.parseInt((await session.defaultRoomVersion()) ?? "", 10);
-  if (Number.isNaN(version)) return undefined;
-  return version >= 12 ? levels : { [session.userId]: 100, ...levels };
-}
-
-async function completeRoom(
-  session: MatrixSession,
-  room: RoomId,
-  wanted: RoomWanted,
-  note: Note,
-): Promise<void> {
-  const { state = [], invite = [], levels } = wanted;
-  const found = { ...wanted, room };
-  const present = await stateOfOurs(session, found);
-  const contentOf = (type: string, key: string): Readonly<Record<string, unknown>> =>
-    present.find((event) => event.type === type && event.stateKey === key)?.content ?? {};
-  for (const { type, state_key, content } of state)
-    if (isCleared(contentOf(type, state_key))) await session.putState(room, type, state_key, content);
-  for (const user of invite) {
-    const { membership } = contentOf(eventTypes.member, user);
-    if (!isMember(String(membership))) await session.inviteUser(room, user);
-  }
-  await completeLevels(session, found, present, note, levels);
-}
-
-/** Which room a room's questions go to (wire facts, section 2.1). */
-const devTeam = (namespace: Namespace, server: ServerName): State => ({
+/** The room for questions about a room (wire facts, section 2.1). */
+const devTeam = (namespace: Namespace, server: ServerName): RoomState => ({
   type: eventTypes.devTeam,
   state_key: "",
   content: { room: aliasOf(rooms.dev(namespace), server) },
 });
 
-const spaceChild = (room: RoomId, server: ServerName): State => ({
+const spaceChild = (room: RoomId, server: ServerName): RoomState => ({
   type: "m.space.child",
   state_key: room,
   content: { via: [server] },
@@ -135,8 +47,9 @@ export type NamespaceRooms = Readonly<
 >;
 
 /**
- * The rooms of a namespace (wire facts, section 2.1), and the names of the built-in templates that were published. The
- * space is made last: so it is made with its rooms.
+ * Makes the rooms of a namespace (wire facts, section 2.1). Returns them, and the names of the built-in templates that were
+ * published. The space is made last, with all of its rooms.
+ * @throws BureauError `conflict` when an alias is that of a stranger's room
  */
 export async function ensureNamespace(
   session: MatrixSession,
@@ -151,7 +64,7 @@ export async function ensureNamespace(
     kind: RoomKind,
     localpart: Localpart,
     name: string,
-    more: { readonly topic?: string; readonly state?: readonly State[] } = {},
+    more: { readonly topic?: string; readonly state?: readonly RoomState[] } = {},
   ): Promise<RoomId> =>
     ensureRoom(
       session,
@@ -182,7 +95,7 @@ export async function ensureNamespace(
 
 export type FleetRooms = Readonly<Record<"fleet" | "machines" | "services", RoomId>>;
 
-/** The rooms of a fleet. The namespace must exist. */
+/** Makes the rooms of a fleet. @throws BureauError `not-found` when the namespace does not exist, `conflict` as {@link ensureRoom} */
 export async function ensureFleet(
   session: MatrixSession,
   fleet: FleetLocalpart,
@@ -214,7 +127,7 @@ export async function ensureFleet(
   return made;
 }
 
-/** The two rooms of a machine's own, with the machine invited to them. */
+/** Makes the config and ops room of a machine, and invites the machine to them. */
 export async function ensureMachineRooms(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -233,7 +146,7 @@ export async function ensureMachineRooms(
     kind: RoomKind,
     localpart: Localpart,
     name: string,
-    state: readonly State[],
+    state: readonly RoomState[],
   ): Promise<RoomId> =>
     ensureRoom(session, {
       kind,
@@ -248,43 +161,4 @@ export async function ensureMachineRooms(
     config: await make("config", rooms.config(machine), `Config: ${machine}`, [...common, config]),
     ops: await make("ops", rooms.ops(machine), `Ops: ${machine}`, common),
   };
-}
-
-/**
- * Publishes the built-in templates. One that somebody has changed is theirs and stays: a template is ours as long as
- * its content still has the hash its origin states.
- */
-export async function publishBuiltinTemplates(
-  session: MatrixSession,
-  namespace: Namespace,
-  room: RoomId,
-): Promise<string[]> {
-  const present = new Map(
-    (await session.getRoomState(room)).flatMap(({ type, stateKey, content }) =>
-      type === eventTypes.template ? [[stateKey, content] as const] : [],
-    ),
-  );
-  const published: string[] = [];
-  for (const { state_key: name, content } of builtinTemplateState(namespace)) {
-    const old = present.get(name);
-    if (old !== undefined && !isOurs(old, content.origin)) continue;
-    await session.putState(room, eventTypes.template, name, content);
-    published.push(name);
-  }
-  return published;
-}
-
-const builtinTemplateState = (namespace: Namespace) =>
-  Object.entries(builtinTemplates(rooms.template(namespace))).map(([name, template]) => ({
-    type: eventTypes.template,
-    state_key: name,
-    content: { ...template, origin: { content_hash: digestOf(template) } },
-  }));
-
-/** True when `present` is an untouched built-in whose origin is another than `wanted`. */
-function isOurs(present: unknown, wanted: { readonly content_hash: string }): boolean {
-  if (typeof present !== "object" || present === null) return false;
-  if (Object.keys(present).length === 0) return true;
-  const { origin, ...content } = present as { origin?: { content_hash?: unknown } };
-  return origin?.content_hash === digestOf(content) && canonicalJson(origin) !== canonicalJson(wanted);
 }

@@ -1,6 +1,6 @@
 /**
- * The people of a namespace: accounts that a person logs in to, and the rooms they are in. An operator is in every room
- * of the namespace, its fleets and their machines, and may do there what the administrator may.
+ * The people of a namespace: accounts that persons log in to, and the rooms they are in. An operator is in every room of the
+ * namespace, its fleets and their machines, with the administrator's power.
  */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -44,13 +44,13 @@ export type CreatePerson = {
   readonly session: MatrixSession;
   readonly user: UserId;
   readonly password: string;
-  /** To register with; without it a server admin makes the account. */
+  /** To register with; without them a server admin makes the account. */
   readonly keys: AccountKeys | undefined;
   readonly admin: ServerAdmin;
 };
 
 /**
- * Makes the account. Returns a session of it, which its caller ends.
+ * Makes the account. Returns a session of it; the caller logs it out.
  * @throws BureauError `conflict` when it exists, `forbidden` when no available token may create it
  */
 export async function createPerson(options: CreatePerson): Promise<MatrixSession> {
@@ -136,8 +136,8 @@ export async function invitePerson(
 }
 
 /**
- * Who can log in, without machines and agents. Where no server admin is at hand, the members of the namespace's space,
- * of whom less is known.
+ * The accounts that can log in, without machines and agents. Without a server admin: the members of the namespace's space,
+ * by user ID alone.
  */
 export async function listPeople(
   session: MatrixSession,

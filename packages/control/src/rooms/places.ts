@@ -30,7 +30,7 @@ import {
 } from "@bureau/schema/refs";
 import * as v from "valibot";
 
-/** Rooms by their places, for callers that need IDs. @throws BureauError `not-found` */
+/** The ID of the room with this alias. @throws BureauError `not-found` that names what is missing: namespace, fleet or machine */
 export async function roomOf(
   session: MatrixSession,
   localpart: Localpart,
@@ -39,7 +39,7 @@ export async function roomOf(
   const alias = aliasOf(localpart, server ?? serverOf(session.userId));
   const room = await session.resolveAlias(alias);
   if (room !== undefined) return room;
-  // Of another server's namespaces and fleets nothing is known here.
+  // The namespaces and fleets of another server are unknown here.
   const isOurs = server === undefined || server === serverOf(session.userId);
   throw (isOurs ? await missingPlace(session, localpart) : undefined) ?? noRoom(alias);
 }
@@ -107,7 +107,7 @@ async function machineNames(session: MatrixSession, fleet: FleetLocalpart): Prom
   );
 }
 
-/** Optional information is left out when we may not read it. */
+/** Empty when we may not read it: the list only improves an error. */
 async function unlessForbidden<T>(asked: Promise<readonly T[]>): Promise<readonly T[]> {
   try {
     return await asked;
@@ -135,7 +135,7 @@ export async function listFleets(
   return found.flat().sort((a, b) => (a.fleet < b.fleet ? -1 : 1));
 }
 
-/** The fleet whose room this is, by the room's alias; undefined for every other room, and for those not ours to see. */
+/** The fleet whose room this is, by the room's alias; undefined for every other room, and for rooms that we may not read. */
 async function fleetOfRoom(session: MatrixSession, room: string): Promise<FleetLocalpart | undefined> {
   try {
     const content = await session.getState(parseRoomId(room), "m.room.canonical_alias", "");

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { machineLevel, missingLevels, powerLevels, roomKinds } from "./room-catalogue.ts";
 
 describe("power levels of the rooms", () => {
-  test("nobody holds power by being named, and everybody else holds none", () => {
+  test("no user holds power by name, and every other user holds none", () => {
     for (const kind of roomKinds) {
       const levels = powerLevels(kind);
       expect(levels.users).toBeUndefined();

@@ -1,6 +1,6 @@
 /**
- * The rooms of a namespace, a fleet and a machine, and who may do what in them: wire facts, sections 2.1 to 2.3, as
- * data. The administrator, who makes them, may do everything; machines get 50 where the table says so.
+ * The kinds of rooms of namespaces, fleets and machines, and their power levels: wire facts, sections 2.1 to 2.3, as data.
+ * The administrator, who makes them, has full power; machines get 50 where the table says so.
  */
 import { eventTypes, type PowerLevels } from "@bureau/schema/events";
 
@@ -137,8 +137,8 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
 export const machineLevel = (kind: RoomKind): number => levels[kind].machine ?? 0;
 
 /**
- * The `m.room.power_levels` a room of this kind is created with. Who holds what is left out: the homeserver gives the
- * creator all power, in the way of the room's version.
+ * The `m.room.power_levels` that a room of this kind is created with, without `users`: the homeserver gives the creator all
+ * power, in the way of the room's version.
  */
 export function powerLevels(kind: RoomKind): PowerLevels {
   const room = levels[kind];
@@ -155,7 +155,7 @@ export function powerLevels(kind: RoomKind): PowerLevels {
   };
 }
 
-/** Levels that are not state's: their default is that of events. */
+/** Types that are not state: their default level is that of events. */
 const timelineTypes: ReadonlySet<string> = new Set([eventTypes.message, ...bureau("audit", "service_ready")]);
 
 /**

@@ -5,7 +5,7 @@
 import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
 import type { Mount, Template } from "@bureau/schema/template";
 
-/** Mounted where it is there. */
+/** Mounted where the host has it. */
 const ifPresent = (path: string): Mount => ({ source: path, dest: path, mode: "ro", optional: true });
 
 /** Templates in an order in which each one's parents come first. `room` is `<namespace>/template`. */
@@ -15,7 +15,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
     BUREAU_MACHINE_NAME: "${MACHINE_NAME}",
     BUREAU_SERVER_NAME: "${SERVER_NAME}",
   };
-  // Optional, though it is made where it is missing: a launcher that makes no folders starts the principal without it.
+  // Our launcher makes the folder. Optional for launchers that do not: they start the principal without it.
   const kept: Mount = {
     source: "${WORKSPACE_ROOT}/home/${PRINCIPAL_NAME}",
     dest: "/workspace",
@@ -29,7 +29,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
       description: "Namespaces of its own, no network, the host's tools read-only",
       namespaces: { pid: true, net: true, ipc: true, uts: true },
       security: { new_session: true, die_with_parent: true, no_new_privs: true },
-      // Bureau's launcher brings tools and a home by itself; the reference's mounts what the template says and no more.
+      // Bureau's launcher adds tools and a home itself; the reference's launcher mounts only what the template lists.
       filesystem: [
         ...[...hostToolFolders, ...hostToolSettings].map(ifPresent),
         { dest: "/tmp", type: "tmpfs" },
@@ -74,7 +74,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
       command: ["bureau-service-directory"],
     },
     greeter: {
-      description: "The first agent: greets in a room and answers who writes to it",
+      description: "The first agent: greets in a room and answers messages there",
       inherits: [`${room}:agent`],
       command: ["bureau-greeter"],
     },

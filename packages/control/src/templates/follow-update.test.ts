@@ -4,8 +4,9 @@ import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventMessages } from "@bureau/schema/events";
 import { parseRoomId } from "@bureau/schema/refs";
-import { followUpdate, outcomeOf } from "./follow-update.ts";
+import { followUpdate } from "./follow-update.ts";
 import type { Effect, Touched } from "./template-impact.ts";
+import { outcomeOf } from "./update-outcome.ts";
 
 const touched = (effect: Effect = "restart", restart_policy = "always"): Touched =>
   ({
@@ -23,29 +24,29 @@ const restarted = message(eventMessages.principalRestarted);
 const steady = message(eventMessages.principalSteady);
 const rolledBack = message(eventMessages.healthCheck, { outcome: "rolled_back", error: "no" });
 
-test("restarted is not settled; that it runs well or was rolled back is", () => {
+test("a restart is no outcome; ready or rolled back is", () => {
   expect(outcomeOf(touched(), [restarted])).toEqual({ outcome: "pending" });
   expect(outcomeOf(touched(), [steady, restarted])).toEqual({ outcome: "healthy" });
   expect(outcomeOf(touched(), [rolledBack, restarted])).toEqual({ outcome: "rolled-back", reason: "no" });
 });
 
-test("work that may end is settled when it was restarted", () => {
+test("work that may end has its outcome when it was restarted", () => {
   expect(outcomeOf(touched("restart", "never"), [restarted])).toEqual({ outcome: "updated" });
 });
 
-test("the newest word counts, and only about this principal", () => {
+test("the newest message counts, and only about this principal", () => {
   const other = { ...steady, content: { ...steady.content, principal: "service/b" } };
   expect(outcomeOf(touched(), [other, rolledBack, steady])).toMatchObject({ outcome: "rolled-back" });
   expect(outcomeOf(touched(), [other])).toEqual({ outcome: "pending" });
 });
 
-test("only the machine's own report settles an update", () => {
+test("only the machine's own report counts", () => {
   const forged = { ...steady, sender: "@bureau/fleet/f/service/a:bureau.local" };
   expect(outcomeOf(touched(), [forged])).toEqual({ outcome: "pending" });
   expect(outcomeOf(touched(), [forged, rolledBack])).toMatchObject({ outcome: "rolled-back" });
 });
 
-test("what is not settled says what last went wrong", () => {
+test("pending comes with the last error", () => {
   const failed = message(eventMessages.principalStartFailed, { error: "no such file" });
   expect(outcomeOf(touched(), [failed])).toEqual({ outcome: "pending", reason: "no such file" });
   expect(
@@ -61,7 +62,7 @@ test("stops waiting for a change that was rolled back on trial", async () => {
   const of = (principal: string): Touched =>
     ({ ...touched(), principal, place: { ...touched().place, room } }) as unknown as Touched;
   const [one, other] = [of("service/a"), of("service/b")];
-  // What was settled before stays settled; of the rest the daemon says no more than that it was restarted.
+  // An earlier outcome stays; of the other principal the daemon reports only a restart.
   const session = { messages: async () => ({ chunk: [restarted, rolledBack] }) } as unknown as MatrixSession;
   const outcomes = await followUpdate(session, [one, other], new Map([[room, undefined]]), {
     clock: systemClock,
@@ -79,7 +80,7 @@ describe("a homeserver that is away", () => {
   const options = { clock: systemClock, onProgress: () => {}, stands: async () => true };
   const away = new BureauError("unavailable", "the homeserver is away");
 
-  test("for a moment is waited for", async () => {
+  test("for a moment is tolerated", async () => {
     let asked = 0;
     const messages = (): Promise<{ chunk: object[] }> =>
       asked++ === 0 ? Promise.reject(away) : Promise.resolve({ chunk: [steady] });
@@ -91,7 +92,7 @@ describe("a homeserver that is away", () => {
     expect(outcomes.get(one)).toEqual({ outcome: "healthy" });
   });
 
-  test("until time is up has settled nothing", async () => {
+  test("until the time is up leaves it pending", async () => {
     const session = { messages: () => Promise.reject(away) } as unknown as MatrixSession;
     const outcomes = await followUpdate(session, [one], new Map([[room, undefined]]), {
       ...options,

@@ -1,6 +1,6 @@
 /**
- * Changing some fields of a template and leaving the rest as it is, also what we do not understand. When somebody else
- * wrote in between, the change is made to what they wrote.
+ * Changes some fields of a template and leaves the others, also unknown ones. When another operator wrote in between, the
+ * change is applied to what they wrote.
  */
 import { BureauError } from "@bureau/kit/errors";
 import { EDIT_ATTEMPTS_MAX, keepsChanging, replaceState, type StateContent } from "@bureau/matrix/edit-state";
@@ -13,7 +13,7 @@ import { type Template, TemplateSchema } from "@bureau/schema/template";
 import { roomOf } from "../rooms/places.ts";
 import { refuseUnknownFields, templateHint } from "./template-store.ts";
 
-/** From what is to what should be. */
+/** From the present content to the wanted one. Applied again when another operator wrote in between. */
 export type TemplateEdit = (content: StateContent) => StateContent;
 
 /** Deeper than any field of a template. */
@@ -71,7 +71,7 @@ export function editedTemplate(content: StateContent, edit: TemplateEdit, refere
   return parse(TemplateSchema, edited, `template "${reference}" after the change`);
 }
 
-/** Makes the change durable, on top of whatever others write meanwhile. Returns the event it ended with. */
+/** Writes the change, on top of what others write meanwhile. Returns the last event written. */
 export async function writeEdit(
   session: MatrixSession,
   reference: string,
@@ -89,7 +89,7 @@ export async function writeEdit(
   for (let attempt = 0; attempt < EDIT_ATTEMPTS_MAX; attempt++) {
     const { eventId, unseen } = await replaceState(session, place, base.eventId, edit(base.content), known);
     if (unseen === undefined) return eventId;
-    // What they wrote is edited next, and that write is to replace ours.
+    // Their content is edited next, and that write replaces ours.
     editedTemplate(unseen.content, edit, reference);
     base = { content: unseen.content, eventId };
   }

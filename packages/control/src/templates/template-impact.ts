@@ -1,7 +1,7 @@
 /**
- * Who is made from a template: every principal of a fleet whose own template, or one on top of it, is that one or
- * inherits from it; read from the machines' configurations, as far as whoever asks may read them. With a draft of the
- * template also what the change would do to each, by the same rules as the daemon's.
+ * The principals made from a template: every principal of a fleet whose template, or one in `extra_inherits`, is that one
+ * or inherits from it; from the machines' configurations that the session may read. With a draft of the template, also the
+ * effect of the change on each, by the rules of the daemon.
  */
 
 import { canonicalJson } from "@bureau/kit/canonical-json";
@@ -22,16 +22,17 @@ import {
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import { mergeTemplates, type Template } from "@bureau/schema/template";
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
-import { isOnline, listMachines, offlineSince } from "../machines/list-machines.ts";
+import { listMachines } from "../machines/list-machines.ts";
 import { type ConfigPlace, configPlace, readAssignments } from "../machines/machine-config.ts";
+import { type Presence, presenceOf } from "../machines/presence.ts";
 import { readTemplate } from "./template-store.ts";
 
-/** Templates that are read for one question. */
+/** Templates read at most for one impact. */
 const TEMPLATES_MAX = 1_000;
 
 /**
- * `restart`: it is restarted. `payload`: it is handed another payload while it runs. `check`: only its health is asked
- * otherwise. `none`: nothing that matters to it changes. `stopped`: it does not run. `broken`: it cannot be resolved.
+ * `restart`: it is restarted. `payload`: it gets another payload while it runs. `check`: only its health check changes.
+ * `none`: its sandbox stays the same. `stopped`: it does not run. `broken`: its template cannot be resolved.
  */
 export type Effect = "restart" | "payload" | "check" | "none" | "stopped" | "broken";
 
@@ -40,11 +41,11 @@ export type Touched = {
   /** Principal name. */
   readonly principal: string;
   readonly template: string;
-  /** Undefined when no change was asked about. */
+  /** Undefined without a draft. */
   readonly effect: Effect | undefined;
   readonly reason?: string;
-  /** `is offline since …`: nothing is done there until the machine is back. */
-  readonly away?: string;
+  /** A machine that is not online acts when it is back. */
+  readonly presence: Presence;
   readonly assignment: PrincipalAssignment;
   readonly place: ConfigPlace;
 };
@@ -68,7 +69,7 @@ export async function templateImpact(
   const now = systemClock.now();
   for (const listed of await listMachines(session, fleet)) {
     const machine = parseMachine(listed.name);
-    const away = isOnline(listed, now) ? {} : { away: offlineSince(listed, now) };
+    const presence = presenceOf(listed, now);
     const found = await assignmentsOf(session, machine);
     if ("reason" in found) {
       unreadable.push({ machine, reason: found.reason });
@@ -88,7 +89,7 @@ export async function templateImpact(
         template: assignment.template,
         assignment,
         place,
-        ...away,
+        presence,
         principal: principalNameOf(principalOfUser(assignment.principal)),
         ...(draft === undefined ? { effect: undefined } : effectOf(assignment, templates, target, draft)),
       });
@@ -161,7 +162,7 @@ class TemplateReader {
     this.#session = session;
   }
 
-  /** One name for a template, however its server is written. */
+  /** One name for a template, with or without its server. */
   canonical(reference: string): string {
     const ref = parseStateRef(reference);
     return formatStateRef({ ...ref, server: ref.server ?? serverOf(this.#session.userId) });

@@ -1,4 +1,4 @@
-/** Templates as they stand in Matrix rooms, read for the CLI. */
+/** Templates in Matrix rooms, with all that they inherit. */
 
 import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";
@@ -12,7 +12,7 @@ import { roomOf } from "../rooms/places.ts";
 
 type Found = { readonly template: Template } | { readonly problem: string };
 
-/** One template as it says itself, or why it cannot be read. */
+/** One template without what it inherits, or why it cannot be read. */
 export async function readTemplate(session: MatrixSession, reference: string): Promise<Found> {
   const { room, server, name } = parseStateRef(reference);
   try {
@@ -28,7 +28,7 @@ export async function readTemplate(session: MatrixSession, reference: string): P
   }
 }
 
-/** A template with all it inherits. `draft` stands in for what the room says about `reference` itself. */
+/** A template with all it inherits. `draft` replaces the content of `reference` itself. */
 export async function readResolvedTemplate(
   session: MatrixSession,
   reference: string,
@@ -42,7 +42,7 @@ export async function readResolvedTemplate(
   return resolveTemplate(reference, lookup);
 }
 
-/** @throws BureauError `not-found` or what is wrong with it */
+/** @throws BureauError `not-found` with what is missing or invalid */
 export async function requireTemplate(session: MatrixSession, reference: string): Promise<Template> {
   const resolved = await readResolvedTemplate(session, reference);
   if (!resolved.ok)
@@ -52,7 +52,7 @@ export async function requireTemplate(session: MatrixSession, reference: string)
   return resolved.template;
 }
 
-/** A hint for an unknown template: the nearest of its room, or all of that room. */
+/** A hint for an unknown template: the nearest name of its room, or how to list that room. */
 export async function templateHint(session: MatrixSession, reference: string): Promise<string> {
   const { room, server } = parseStateRef(reference);
   const place = reference.slice(0, reference.lastIndexOf(":"));
@@ -74,7 +74,7 @@ export async function templateHint(session: MatrixSession, reference: string): P
   }
 }
 
-/** A misspelt field would be ignored by every reader; a person should hear of it. `what` names the template. */
+/** Refuses a misspelt field, which every reader would ignore. `what` names the template. */
 export function refuseUnknownFields(content: Readonly<Record<string, unknown>>, what: string): void {
   const unknown = Object.keys(content).filter((key) => !Object.hasOwn(TemplateSchema.entries, key));
   if (unknown.length > 0)

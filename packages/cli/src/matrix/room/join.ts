@@ -1,7 +1,5 @@
 /** `bureau matrix room join`: accepts invitations; without a room, lists them. */
-import type { StateEvent } from "@bureau/matrix/event";
-import type { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes } from "@bureau/schema/events";
+import { type Invitation, openInvitations } from "@bureau/control/rooms/joined-rooms";
 import type { RoomId } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
@@ -22,8 +20,6 @@ export const command = defineCommand({
   run,
 });
 
-type Open = { readonly room_id: RoomId; readonly alias: string; readonly invited_by: string };
-
 async function run(invocation: Asked): Promise<void> {
   const { args, terminal } = invocation;
   const session = openSession(invocation);
@@ -37,7 +33,7 @@ async function run(invocation: Asked): Promise<void> {
   else for (const room of joined) terminal.print(`Joined ${room}`);
 }
 
-function show({ terminal, flags }: Asked, invitations: readonly Open[]): void {
+function show({ terminal, flags }: Asked, invitations: readonly Invitation[]): void {
   if (flags.json) terminal.json({ invitations });
   else if (invitations.length === 0) terminal.print("You have no open invitation.");
   else {
@@ -47,25 +43,4 @@ function show({ terminal, flags }: Asked, invitations: readonly Open[]): void {
     );
     sayNext(terminal, "bureau matrix room join ROOM… accepts");
   }
-}
-
-/** Invitations alone: no timeline of joined rooms. */
-const invitationsOnly = { room: { timeline: { limit: 0 }, state: { types: [] } }, presence: { types: [] } };
-
-async function openInvitations(session: MatrixSession): Promise<Open[]> {
-  const { invited } = await session.sync({ timeoutMs: 0, filter: invitationsOnly });
-  return [...invited]
-    .map(([room_id, events]) => ({
-      room_id,
-      alias: aliasIn(events),
-      invited_by:
-        events.find((event) => event.type === eventTypes.member && event.stateKey === session.userId)
-          ?.sender ?? "",
-    }))
-    .sort((a, b) => (a.alias < b.alias ? -1 : 1));
-}
-
-function aliasIn(events: readonly StateEvent[]): string {
-  const alias = events.find(({ type }) => type === "m.room.canonical_alias")?.content["alias"];
-  return typeof alias === "string" ? alias : "";
 }

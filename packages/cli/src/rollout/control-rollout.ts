@@ -1,11 +1,7 @@
 /** Runs the rollout controller until the rollout ends, and shows its progress. Shared by `start` and `resume`. */
-import { type DriveOptions, driveRollout } from "@bureau/control/rollouts/rollout-controller";
-import { isOpen, notOver } from "@bureau/control/rollouts/rollout-order";
-import { isTurningBack, isUnderWay, resumeRollout } from "@bureau/control/rollouts/rollout-plan";
-import { type RolloutPlace, type StoredRollout, writeRollout } from "@bureau/control/rollouts/rollout-store";
+import { type RunRollout, runRollout } from "@bureau/control/rollouts/rollout-controller";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { MatrixSession } from "@bureau/matrix/session";
 import { tryFileLock } from "@bureau/os/file-lock";
 import { userLockFile } from "@bureau/os/layout";
 import { takeTurn } from "@bureau/os/turn";
@@ -15,45 +11,19 @@ import { sayNext } from "../command/say-next.ts";
 import { untilSignal } from "../command/until-signal.ts";
 import { countsOf, outcomeOf, printRollout, rolloutJson, shortName } from "./rollout-report.ts";
 
-/** Restarts a rollout that has stopped. @throws BureauError `conflict` when there is nothing left to do */
-export async function reopen(
-  session: MatrixSession,
-  place: RolloutPlace,
-  stored: StoredRollout,
-): Promise<Rollout> {
-  const { state, machines } = stored.rollout;
-  if (state === "running" || state === "rolling-back") return stored.rollout;
-  const isLeft = machines.some(
-    (one) => isUnderWay(one) || ["failed", "skipped", "pending"].includes(one.state),
-  );
-  if (state === "rolled-back" || !(isLeft || isTurningBack(stored.rollout)))
-    throw new BureauError("conflict", `The rollout "${place.id}" is over: ${state}`, {
-      hint: "start another with bureau rollout start --all --host-env PATH",
-    });
-  return await writeRollout(session, place, stored, resumeRollout(stored.rollout));
-}
-
-/** @throws BureauError `conflict` while another rollout runs in the fleet */
-export function requireNoOther(
-  stored: readonly StoredRollout[],
-  isMeant: (rollout: StoredRollout) => boolean,
-): void {
-  const other = stored.find((one) => isOpen(one) && !isMeant(one));
-  if (other !== undefined) throw notOver(other.id);
-}
-
-type Driven = Pick<DriveOptions, "session" | "fleet" | "place" | "rollout">;
+type Controlled = Pick<RunRollout, "session" | "fleet" | "place" | "rollout">;
 
 type Asked = Pick<CommandContext, "terminal"> & { readonly flags: { readonly json: boolean } };
 
-export async function drive(invocation: Asked, driven: Driven): Promise<number> {
+/** Runs a rollout until it ends or Ctrl-C. Returns the exit code. */
+export async function controlRollout(invocation: Asked, controlled: Controlled): Promise<number> {
   const { terminal } = invocation;
-  const { place } = driven;
+  const { place } = controlled;
   const shown = terminal.step(`Rollout ${place.id}`);
   const noteEnds = endsNoted((line) => shown.note(line));
   const rollout = await untilSignal((signal) =>
-    driveRollout({
-      ...driven,
+    runRollout({
+      ...controlled,
       takeTurn,
       clock: systemClock,
       signal,
@@ -85,7 +55,7 @@ export async function drive(invocation: Asked, driven: Driven): Promise<number> 
   return ok ? 0 : 1;
 }
 
-/** Two controllers of one rollout do no harm, but one on a host is enough. */
+/** One rollout controller of a rollout on this host. @throws BureauError `conflict` when another command runs it */
 export function lockRollout(id: string): Disposable {
   const lock = tryFileLock(userLockFile(`rollout-${id}`, process.env));
   if (lock !== undefined) return lock;

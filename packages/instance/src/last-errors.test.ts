@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { lastErrors } from "./start-and-watch.ts";
+import { lastErrors } from "./last-errors.ts";
 
 const line = (level: string, message: string, more = {}): string =>
   JSON.stringify({ time: "2026-01-31T09:30:00.000Z", level, program: "bureau-launcher", message, ...more });
