@@ -4,7 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readOperatorSession } from "@bureau/os/session-file";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
-import { Person } from "./contract/person.ts";
+import { matrixSetup, Person } from "./contract/person.ts";
 
 const first = new Person();
 const other = new Person();
@@ -12,15 +12,7 @@ const tokenFile = join(first.dir, "token");
 let homeserver: Awaited<ReturnType<typeof startEmbeddedHomeserver>>;
 
 const setUp = (person: Person, ...more: string[]) =>
-  person.run(
-    "matrix",
-    "setup",
-    "--homeserver",
-    homeserver.url,
-    "--registration-token-file",
-    tokenFile,
-    ...more,
-  );
+  person.run(...matrixSetup(homeserver.url, tokenFile, ...more));
 
 beforeAll(async () => {
   homeserver = await startEmbeddedHomeserver();

@@ -4,17 +4,12 @@
  */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { login } from "@bureau/matrix/auth";
-import { MatrixSession } from "@bureau/matrix/session";
-import { egressFetch } from "@bureau/os/egress";
+import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import {
   fleetLocalpart,
-  fleetOf,
-  type MachineLocalpart,
   machineLocalpart,
   parseNamespace,
   parseServerName,
@@ -23,15 +18,11 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
-import { bureauCommand } from "@bureau/testkit/bureau";
-import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
-import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import type { CommandResult } from "@bureau/testkit/bureau";
+import type { EmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { configPlace, readAssignments } from "../packages/control/src/machines/machine-config.ts";
-import { provisionMachine } from "../packages/control/src/machines/provision.ts";
-import { ensureAdministrator } from "../packages/control/src/principals/administrator.ts";
-import { ensureFleet, ensureNamespace } from "../packages/control/src/rooms/namespace-setup.ts";
 import { roomOf } from "../packages/control/src/rooms/places.ts";
-import { credentialFileAt } from "../packages/instance/src/credential-file.ts";
+import { FleetOfAccounts, resultOf } from "./contract/fleet-of-accounts.ts";
 
 setDefaultTimeout(60_000);
 
@@ -43,78 +34,20 @@ const away = machineLocalpart(fleet, "away");
 const server = parseServerName("bureau.local");
 const runs = userIdOf(principalLocalpart(fleet, "agent/runs"), server);
 
+let accounts: FleetOfAccounts;
 let dir: string;
 let homeserver: EmbeddedHomeserver;
 let session: MatrixSession;
 
-/** Provisions the machine and joins with its own account. */
-async function setUpMachine(machine: MachineLocalpart): Promise<MatrixSession> {
-  const { bootstrap } = await provisionMachine({
-    session,
-    machine,
-    registrationToken: homeserver.registrationToken,
-    homeserver: homeserver.url,
-  });
-  const granted = await login({
-    fetch: egressFetch,
-    homeserver: homeserver.url,
-    user: machine,
-    password: bootstrap.password,
-  });
-  const own = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...granted });
-  const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
-  await own.joinRoom(room);
-  const key = stateKeyOf(granted.userId);
-  await own.putState(room, eventTypes.machineKey, key, {
-    algorithm: "age-x25519",
-    public_key: await identityToRecipient(await generateX25519Identity()),
-  });
-  await own.putState(room, eventTypes.machineInfo, key, {
-    principal: granted.userId,
-    hostname: "gpu box",
-    kernel_version: "6",
-    cpu: { model: "c", sockets: 1, cores_per_socket: 1, threads_per_core: 1 },
-    memory_total_mb: 1,
-    daemon_version: "1.0",
-  });
-  return own;
-}
-
-type Printed = { code: number; stdout: string; stderr: string };
-const bureau = (...args: string[]): Promise<Printed> =>
-  run(...args, "--credential-file", join(dir, "credentials"));
-async function run(...args: string[]): Promise<Printed> {
-  const child = Bun.spawn([bureauCommand, ...args], {
-    env: { PATH: process.env["PATH"] ?? "", HOME: dir, BUREAU_HOME: join(dir, "none"), XDG_RUNTIME_DIR: dir },
-    cwd: dir,
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr };
-}
+const bureau = (...args: string[]): Promise<CommandResult> => accounts.run(...args);
+const run = (...args: string[]): Promise<CommandResult> => resultOf(accounts.spawn(args));
 
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), "bom-"));
-  homeserver = await startEmbeddedHomeserver();
-  session = (
-    await ensureAdministrator({
-      fetch: egressFetch,
-      homeserver: homeserver.url,
-      registrationToken: homeserver.registrationToken,
-      store: credentialFileAt(join(dir, "credentials")),
-    })
-  ).session;
-  await ensureNamespace(session, namespace);
-  for (const one of [fleet, other]) await ensureFleet(session, one);
-  const machine = await setUpMachine(online);
-  await setUpMachine(away);
-  await setUpMachine(machineLocalpart(other, "online"));
+  accounts = await FleetOfAccounts.start([fleet, other]);
+  ({ dir, homeserver, session } = accounts);
+  const machine = await accounts.join(online, { hostname: "gpu box" });
+  await accounts.join(away, { hostname: "gpu box" });
+  await accounts.join(machineLocalpart(other, "online"), { hostname: "gpu box" });
   const room = await roomOf(session, rooms.fleetMachines(fleet));
   await machine.putState(room, eventTypes.machineStatus, stateKeyOf(machine.userId), {
     principal: machine.userId,
@@ -125,12 +58,9 @@ beforeAll(async () => {
     principals: { [runs]: { cpu_percent: 0, memory_mb: 1, status: "idle" } },
   });
 });
-afterAll(async () => {
-  await homeserver[Symbol.asyncDispose]();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => accounts[Symbol.asyncDispose]());
 
-const create = (name: string, machine: string, ...flags: string[]): Promise<Printed> =>
+const create = (name: string, machine: string, ...flags: string[]): Promise<CommandResult> =>
   bureau("agent", "create", name, "--machine", machine, "--command", "sleep 1", ...flags);
 
 test("machine list shows online machines, and when each was last seen", async () => {
@@ -259,7 +189,7 @@ test("--purge of an unknown name creates no account", async () => {
 });
 
 describe("a payload", () => {
-  const set = (payload: string): Promise<Printed> => create("paid", online, "--payload", payload);
+  const set = (payload: string): Promise<CommandResult> => create("paid", online, "--payload", payload);
 
   test("arrives with all its keys", async () => {
     const payload = '{"__proto__":{"a":1},"constructor":"x","list":[1]}';

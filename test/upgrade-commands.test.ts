@@ -4,13 +4,11 @@
  */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { login } from "@bureau/matrix/auth";
-import { MatrixSession } from "@bureau/matrix/session";
-import { egressFetch } from "@bureau/os/egress";
+import type { MatrixSession } from "@bureau/matrix/session";
 import { takeTurn } from "@bureau/os/turn";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import {
@@ -25,8 +23,7 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
-import { bureauCommand } from "@bureau/testkit/bureau";
-import { type EmbeddedHomeserver, startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
+import type { CommandResult } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
 import {
   configPlace,
@@ -34,15 +31,12 @@ import {
   readAssignments,
   readDesiredVersion,
 } from "../packages/control/src/machines/machine-config.ts";
-import { provisionMachine } from "../packages/control/src/machines/provision.ts";
-import { ensureAdministrator } from "../packages/control/src/principals/administrator.ts";
+import { readMachineVersion } from "../packages/control/src/machines/machine-version.ts";
 import { readUnlessLater } from "../packages/control/src/rollouts/rollout-order.ts";
 import { isUnderWay } from "../packages/control/src/rollouts/rollout-plan.ts";
 import { createRollout, listRollouts, readRollout } from "../packages/control/src/rollouts/rollout-store.ts";
-import { readMachineVersion } from "../packages/control/src/rollouts/upgrade-request.ts";
-import { ensureFleet, ensureNamespace } from "../packages/control/src/rooms/namespace-setup.ts";
 import { roomOf, roomOfFleet } from "../packages/control/src/rooms/places.ts";
-import { credentialFileAt } from "../packages/instance/src/credential-file.ts";
+import { type Command, FleetOfAccounts, resultOf } from "./contract/fleet-of-accounts.ts";
 
 setDefaultTimeout(60_000);
 
@@ -52,8 +46,8 @@ const machines = ["m1", "m2", "m3", "m4"].map((name) => machineLocalpart(fleet, 
 const [m1, m2, m3, m4] = machines as [MachineLocalpart, MachineLocalpart, MachineLocalpart, MachineLocalpart];
 const server = parseServerName("bureau.local");
 
+let accounts: FleetOfAccounts;
 let dir: string;
-let homeserver: EmbeddedHomeserver;
 let session: MatrixSession;
 
 /** A folder like a build, with different contents. */
@@ -154,35 +148,9 @@ function own(machine: MachineLocalpart): MatrixSession {
   return opened;
 }
 
-/** Joins the fleet as a machine of its own account. */
 async function setUpMachine(machine: MachineLocalpart): Promise<void> {
-  const { bootstrap, configRoom } = await provisionMachine({
-    session,
-    machine,
-    registrationToken: homeserver.registrationToken,
-    homeserver: homeserver.url,
-  });
-  const granted = await login({
-    fetch: egressFetch,
-    homeserver: homeserver.url,
-    user: machine,
-    password: bootstrap.password,
-  });
-  const itself = new MatrixSession({ fetch: egressFetch, homeserver: homeserver.url, ...granted });
-  sessions.set(machine, itself);
-  const room = await roomOf(session, rooms.fleetMachines(fleet));
-  for (const joined of [room, configRoom]) await itself.joinRoom(joined);
-  const key = stateKeyOf(userIdOf(machine, server));
-  await itself.putState(room, eventTypes.machineKey, key, { algorithm: "age-x25519", public_key: "age1x" });
-  await itself.putState(room, eventTypes.machineInfo, key, {
-    principal: userIdOf(machine, server),
-    hostname: "h",
-    kernel_version: "6",
-    cpu: { model: "c", sockets: 1, cores_per_socket: 1, threads_per_core: 1 },
-    memory_total_mb: 1,
-    daemon_version: "1.0",
-    labels: { odd: machine.endsWith("1") ? "yes" : "no" },
-  });
+  const labels = { odd: machine.endsWith("1") ? "yes" : "no" };
+  sessions.set(machine, await accounts.join(machine, { hostname: "h", labels }));
   await startAgain(machine);
 }
 
@@ -203,55 +171,22 @@ async function startAgain(machine: MachineLocalpart): Promise<void> {
 }
 
 /** `host` gives a command its own locks, as on another host. */
-const commandOn = (host: string, ...args: string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> =>
-  Bun.spawn([bureauCommand, ...args, "--credential-file", join(dir, "credentials"), "--fleet", fleet], {
-    env: {
-      PATH: process.env["PATH"] ?? "",
-      HOME: dir,
-      BUREAU_HOME: join(dir, "none"),
-      XDG_RUNTIME_DIR: join(dir, host),
-    },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-const command = (...args: string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> => commandOn("here", ...args);
-type Printed = { code: number; stdout: string; stderr: string };
-const bureau = (...args: string[]): Promise<Printed> => ended(command(...args));
-async function ended(child: Bun.Subprocess<"ignore", "pipe", "pipe">): Promise<Printed> {
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { code, stdout, stderr };
-}
+const commandOn = (host: string, ...args: string[]): Command =>
+  accounts.spawn([...args, "--credential-file", accounts.credentials, "--fleet", fleet], host);
+const command = (...args: string[]): Command => commandOn("here", ...args);
+const bureau = (...args: string[]): Promise<CommandResult> => resultOf(command(...args));
 const upgrade = (...args: string[]) => bureau("machine", "upgrade", ...args);
 type Ended = { id: string; state: string; machines: { machine: string; state: string }[] };
 const statesOf = (ended: Ended): Record<string, string> =>
   Object.fromEntries(ended.machines.map(({ machine, state }) => [machine.slice(-2), state]));
 
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), "buc-"));
-  homeserver = await startEmbeddedHomeserver();
-  session = (
-    await ensureAdministrator({
-      fetch: egressFetch,
-      homeserver: homeserver.url,
-      registrationToken: homeserver.registrationToken,
-      store: credentialFileAt(join(dir, "credentials")),
-    })
-  ).session;
-  await ensureNamespace(session, namespace);
-  await ensureFleet(session, fleet);
-  for (const host of ["here", "there"]) mkdirSync(join(dir, host));
+  accounts = await FleetOfAccounts.start([fleet]);
+  ({ dir, session } = accounts);
   for (const name of ["old", "new", "broken", "next", "last", "two"]) makeEnvironment(name);
   for (const machine of machines) await setUpMachine(machine);
 });
-afterAll(async () => {
-  await homeserver[Symbol.asyncDispose]();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => accounts[Symbol.asyncDispose]());
 
 describe("bureau machine upgrade of one machine", () => {
   test("reports what would change and which agents it affects, and does nothing", async () => {
@@ -401,10 +336,10 @@ describe("a rollout", () => {
       };
       return rollouts[0]?.state === "running" ? rollouts[0].id : undefined;
     });
-    const other = ended(commandOn("there", "machine", "upgrade", "--resume", id, "--json"));
+    const other = resultOf(commandOn("there", "machine", "upgrade", "--resume", id, "--json"));
     await using _daemons = answerRequests();
     expect((await other).code).toBe(0);
-    expect((await ended(driver)).code).toBe(0);
+    expect((await resultOf(driver)).code).toBe(0);
     expect(begun.map((one) => one.split(" ")[0] ?? "").sort()).toEqual(machines);
   });
 
@@ -534,7 +469,7 @@ test("of two concurrent rollouts the earlier continues; the later halts and repo
   const earlier = { room, id: "earlier" };
   const started_at = new Date(Date.parse(later.rollout.started_at) - 1).toISOString();
   await createRollout(session, earlier, { ...later.rollout, started_at });
-  const { code, stderr } = await ended(driver);
+  const { code, stderr } = await resultOf(driver);
   expect(code).toBe(1);
   expect(stderr).toContain('The rollout "earlier" is not over');
   expect((await readRollout(session, { room, id: later.id })).rollout.state).toBe("halted");

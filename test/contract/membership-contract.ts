@@ -36,7 +36,7 @@ import { eventually } from "@bureau/testkit/use-bureau";
 import { openTerminal } from "../../packages/cli/src/command/terminal.ts";
 import { decommissionMachine } from "../../packages/control/src/machines/decommission.ts";
 import { Host } from "./host.ts";
-import { Person } from "./person.ts";
+import { matrixSetup, Person } from "./person.ts";
 
 setDefaultTimeout(120_000);
 
@@ -71,18 +71,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
     let admin: string[] = [];
     const tokenFile = join(person.dir, "token");
 
-    const setup = (...more: string[]) =>
-      person.json(
-        ...[
-          "matrix",
-          "setup",
-          "--homeserver",
-          homeserver.url,
-          "--registration-token-file",
-          tokenFile,
-          ...more,
-        ],
-      );
+    const setup = (...more: string[]) => person.json(...matrixSetup(homeserver.url, tokenFile, ...more));
     const provision = (machine: string, ...more: string[]) =>
       person.json<{ account: string; bootstrap_file: string; expires_at: string | null }>(
         ...["machine", "provision", machine, "--fleet", fleet, ...more],

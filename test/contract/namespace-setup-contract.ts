@@ -38,13 +38,10 @@ import { repairMachineRooms } from "../../packages/control/src/machines/machine-
 import { provisionMachine } from "../../packages/control/src/machines/provision.ts";
 import { ensureAdministrator } from "../../packages/control/src/principals/administrator.ts";
 import { createPrincipal } from "../../packages/control/src/principals/principals.ts";
-import {
-  ensureFleet,
-  ensureNamespace,
-  ensureRoom,
-  publishBuiltinTemplates,
-} from "../../packages/control/src/rooms/namespace-setup.ts";
+import { ensureRoom } from "../../packages/control/src/rooms/ensure-room.ts";
+import { ensureFleet, ensureNamespace } from "../../packages/control/src/rooms/namespace-setup.ts";
 import { roomOf } from "../../packages/control/src/rooms/places.ts";
+import { publishBuiltinTemplates } from "../../packages/control/src/templates/publish-builtin-templates.ts";
 import {
   readResolvedTemplate,
   requireTemplate,

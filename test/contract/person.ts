@@ -8,6 +8,12 @@ import { egressFetch } from "@bureau/os/egress";
 import { readOperatorSession } from "@bureau/os/session-file";
 import { bureauCommand, type CommandResult } from "@bureau/testkit/bureau";
 
+/** The arguments that set up a namespace at a homeserver, with the registration token in a file. */
+export const matrixSetup = (homeserver: string, tokenFile: string, ...more: string[]): string[] => [
+  ...["matrix", "setup", "--homeserver", homeserver, "--registration-token-file", tokenFile],
+  ...more,
+];
+
 /** A home, a credential file, a session, and no Bureau. */
 export class Person {
   readonly dir = mkdtempSync(join(tmpdir(), "bmp-"));
