@@ -159,7 +159,7 @@ test("obeys a homeserver that rate-limits each request once, and does nothing tw
   await provision(config, { homeserver_url: door.url });
   await boot(config);
   await expectBooted(config);
-  // The password takes two: the second answers who asks.
+  // The password change takes two requests: the second one authenticates.
   expect(done.map((request) => request.replace("/_matrix/client/v3/", "").split("!")[0])).toEqual([
     "POST login",
     "POST account/password",

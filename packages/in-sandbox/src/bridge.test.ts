@@ -142,7 +142,7 @@ test("200 connections at once are kept apart", async () => {
 });
 
 test("when the target is away the caller is cut off and the reason is told", async () => {
-  const { bridge, port, problems } = await bridgeTo(join(folder, "nobody.sock"));
+  const { bridge, port, problems } = await bridgeTo(join(folder, "closed.sock"));
   await closed(connect({ port, host: "127.0.0.1" }));
   expect(problems[0]).toContain("Cannot connect to unix:");
   bridge[Symbol.dispose]();
@@ -177,7 +177,9 @@ test("a side that breaks breaks the other", async () => {
 async function bridgeFor(target: Endpoint, lingerMs?: number): Promise<{ bridge: Bridge; path: string }> {
   const path = freshPath();
   const bridge = await startBridge({
-    ...{ listen: { kind: "unix", path }, connect: target, onProblem: () => {} },
+    listen: { kind: "unix", path },
+    connect: target,
+    onProblem: () => {},
     ...(lingerMs === undefined ? {} : { lingerMs }),
   });
   return { bridge, path };
@@ -235,7 +237,7 @@ test("what a client sent before it went arrives whole at a target that talks whi
   if (address === null || typeof address === "string") throw new Error("expected a TCP server");
   const { bridge, path } = await bridgeFor({ kind: "tcp", host: "127.0.0.1", port: address.port });
   await sendAndVanish(path, pattern(size));
-  // It begins to read, and to answer, when there is nobody any more.
+  // It starts to read and answer only after the client has disconnected.
   (await accepted.promise).resume();
   expect(await arrived.promise).toBe(size);
   bridge[Symbol.dispose]();

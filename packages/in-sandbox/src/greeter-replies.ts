@@ -25,7 +25,7 @@ const rules: readonly Rule[] = [
   {
     words: /\b(run|exec|execute|shell|sudo|bash|rm)\b/iu,
     reply: () =>
-      "I do not run commands: I only talk. An agent that runs one is quickly made:\n" +
+      "I do not run commands: I only talk. To create an agent that runs one:\n" +
       "  bureau agent create demo --command 'echo hello; sleep 1000'",
   },
   {
@@ -41,7 +41,7 @@ const rules: readonly Rule[] = [
     words: /\b(who|what) (are|r) (you|u)\b|\byour name\b/iu,
     reply: ({ self }) =>
       `I am ${self}: a small program in a sandbox without network, keys or files of yours. ` +
-      "My proxy holds my Matrix token and puts it into my requests; I never see it.",
+      "My proxy holds my Matrix token and adds it to my requests; I never see it.",
   },
   {
     words: /\b(time|date|clock)\b/iu,
@@ -60,6 +60,6 @@ export function replyTo(text: string, speaker: Speaker): string {
   const rule = rules.find(({ words }) => words.test(text.trim()));
   return (
     rule?.reply(speaker) ??
-    'I am a simple greeter and did not understand that. Say "help", or make an agent of your own: bureau agent create --help'
+    'I am a simple greeter and did not understand that. Say "help", or create an agent of your own: bureau agent create --help'
   );
 }

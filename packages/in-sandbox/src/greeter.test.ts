@@ -123,12 +123,12 @@ async function saidIn(room: RoomId): Promise<Said[]> {
 const say = (room: RoomId, body: string, msgtype = "m.text"): Promise<unknown> =>
   person.sendEvent(room, "m.room.message", { msgtype, body });
 
-test("it joins, greets once, and answers people and nothing else", async () => {
+test("joins, greets once, and answers only text messages of people", async () => {
   const room = await newRoom();
   const before = await say(room, "hello from before it came");
   const { printed } = startGreeter({ room, greeting: "Welcome to the test." });
   await printed("Listening");
-  await say(room, "hello, and I am only a notice", "m.notice");
+  await say(room, "hello, sent as m.notice", "m.notice");
   const question = await say(room, "who are you?");
   await printed("Answered");
   const said = await saidIn(room);
@@ -139,7 +139,7 @@ test("it joins, greets once, and answers people and nothing else", async () => {
   expect(said[1]?.answers).not.toBe(before);
 });
 
-test("started again it says so shortly and leaves what it has answered alone", async () => {
+test("after a restart says so briefly, and does not answer earlier messages again", async () => {
   const room = await newRoom();
   const first = startGreeter({ room });
   await first.printed("Listening");
@@ -159,7 +159,7 @@ test("started again it says so shortly and leaves what it has answered alone", a
   ]);
 });
 
-test("an outage is waited for, and what was said meanwhile is answered", async () => {
+test("waits out an outage, and answers what was said meanwhile", async () => {
   const room = await newRoom();
   const { printed } = startGreeter({ room });
   await printed("Listening");
@@ -173,7 +173,7 @@ test("an outage is waited for, and what was said meanwhile is answered", async (
   expect(said.at(-1)?.answers).toBe(question);
 });
 
-test("a payload it cannot use is told, and SIGHUP makes it read the next one at once", async () => {
+test("reports a payload it cannot use, and reads the next one on SIGHUP", async () => {
   const room = await newRoom();
   const { child, printed } = startGreeter({ room: "nowhere" });
   expect(await printed("Invalid payload")).toContain("room must be a room ID");

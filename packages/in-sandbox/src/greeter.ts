@@ -1,10 +1,10 @@
 /**
- * The greeter: the first agent a person meets. It greets in one room, once per start, and answers what people write
- * there. It holds no key and opens no connection but the one to its proxy.
+ * The greeter: the first agent of a user. It greets in one room, once per start, and answers messages there. It holds no
+ * key and connects only to its proxy.
  *
- * It answers only what was written after its first look at the room, only `m.text`, never itself; it speaks in
- * `m.notice`, which agents do not answer, so that two of them never talk to each other without end. Every message has
- * a transaction of its own, so that a lost answer from the homeserver does not make it speak twice.
+ * It answers only `m.text` messages that others sent after its first sync of the room. It sends `m.notice`, which agents do
+ * not answer, so that two greeters never talk to each other endlessly. Each message has a transaction ID of its own, so
+ * that a lost response of the homeserver does not send it twice.
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
@@ -46,7 +46,7 @@ export type GreeterOptions = {
   /** One line for the terminal. */
   readonly print: (line: string) => void;
   readonly clock: Clock;
-  /** Ends it. */
+  /** Stops the greeter. */
   readonly signal: AbortSignal;
 };
 
@@ -225,7 +225,7 @@ function messagesOnly(room: RoomId): unknown {
 
 const plain = (id: string): string => id.replaceAll(/[^A-Za-z0-9._-]/gu, "_");
 
-/** One line, without anything a terminal would obey. */
+/** One line without control characters. */
 function shown(text: string): string {
   const line = text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ").trim();
   return line.length > SHOWN_LENGTH_MAX ? `${line.slice(0, SHOWN_LENGTH_MAX)}…` : line;

@@ -1,4 +1,4 @@
-/** Getting a session: login, registration with a token, and asking a homeserver what it speaks. */
+/** Opens sessions: login, registration with a token; asks a homeserver for its versions and a token's user. */
 import { parse, ref } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
@@ -38,7 +38,7 @@ export async function login(
   return granted(answer, "answer to login");
 }
 
-/** What registering came to: an account that exists already is an expected answer, not an error. */
+/** The result of registering: an account that exists is an expected answer, not an error. */
 export type Registration = { readonly inUse: true } | (Granted & { readonly inUse: false });
 
 /**
@@ -104,7 +104,7 @@ export async function whoami(
 
 const VersionsSchema = v.object({ versions: v.array(v.string()) });
 
-/** The specification versions a homeserver speaks; also the cheapest way to see whether it is there. */
+/** The specification versions of a homeserver; also the cheapest check that it answers. */
 export async function serverVersions(where: Where & { readonly timeoutMs?: number }): Promise<string[]> {
   const answer = await matrixRequest({
     ...where,

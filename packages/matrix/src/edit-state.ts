@@ -1,10 +1,10 @@
 /**
- * A state event that several people write: read, change, write. Matrix has no compare-and-set, so each write looks at
- * which event it replaced: when that was not the one it had read, somebody else wrote in between, and what they changed
- * is put back on top. What nobody changed stays as it came, known to us or not.
+ * A state event with several writers: read, change, write. Matrix has no compare-and-set, so each write checks which
+ * event it replaced. When that is not the event it read, another user wrote in between, and the edit applies that user's
+ * change again. Fields that no writer changed keep their values, also fields that this version does not know.
  *
- * Of two at the same moment nothing is lost. Of three it may be: when one writes on what it read before another's write,
- * a third cannot tell that from taking back what the other wrote. Whoever shares a host takes turns (os/file-lock).
+ * Two concurrent writes lose nothing. Three may: a write based on an older event looks to a third writer like a reversal
+ * of the second write. Writers on one host take turns (os/file-lock).
  */
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import { BureauError } from "@bureau/kit/errors";
@@ -15,7 +15,7 @@ export type StateContent = Readonly<Record<string, unknown>>;
 
 export type StatePlace = { readonly room: RoomId; readonly type: string; readonly key: string };
 
-/** How one type of event is changed: `apply` makes a change, `difference` is the change that somebody made. */
+/** How one type of event is changed: `apply` makes a change, `difference` is the change that another user made. */
 export type Editing<Change> = {
   readonly apply: (content: StateContent, change: Change) => StateContent;
   readonly difference: (before: StateContent, after: StateContent) => Change;
@@ -25,22 +25,22 @@ type ReplacingSession = Pick<MatrixSession, "putState" | "getEvent" | "messages"
 
 export type EditingSession = ReplacingSession & Pick<MatrixSession, "stateEvent">;
 
-/** Somebody else's write between ours and the check is rare; ten in a row is a fight. */
+/** A concurrent write is rare; ten in a row mean that two programs undo each other's writes. */
 export const EDIT_ATTEMPTS_MAX = 10;
 
-/** As many events of one type are looked through for those that came in between. */
+/** Events of one type to search for concurrent writes. */
 const BETWEEN_MAX = 100;
 
 export type Replaced = {
   readonly eventId: EventId;
   readonly sentAt?: number;
-  /** What somebody else wrote in between, and whether that was before ours. */
+  /** A concurrent write, and whether the homeserver has it before ours. */
   readonly unseen?: { readonly content: StateContent; readonly isEarlier: boolean };
 };
 
 /**
- * Writes what was made of the event `read`; undefined when there was none. Returns what somebody else had written in
- * between, and was replaced unseen: nothing, as a rule. `known` are events that this edit has dealt with; its own are added.
+ * Writes new content over the event `read` (undefined: there was no event). Returns the concurrent write that it
+ * replaced, if any. `known` holds the events that this edit has handled; adds its own.
  */
 export async function replaceState(
   session: ReplacingSession,
@@ -51,7 +51,7 @@ export async function replaceState(
 ): Promise<Replaced> {
   const eventId = await session.putState(place.room, place.type, place.key, content);
   known.add(eventId);
-  // Of the same content again, homeservers make no event.
+  // For unchanged content homeservers create no event.
   if (eventId === read) return { eventId };
   const written = await session.getEvent(place.room, eventId);
   if (written === undefined) return { eventId };
@@ -63,15 +63,15 @@ export async function replaceState(
   const theirs = await session.getEvent(place.room, parseEventId(missed));
   if (theirs === undefined) return { eventId, sentAt };
   const event = { ...theirs, type: place.type, stateKey: place.key, eventId: missed };
-  // What does not count is replaced and nothing more.
+  // An event that does not count is replaced without merging it.
   if (!(await session.counts(place.room, event))) return { eventId, sentAt };
   const isEarlier = theirs.sentAt < sentAt || (theirs.sentAt === sentAt && missed < eventId);
   return { eventId, sentAt, unseen: { content: theirs.content, isEarlier } };
 }
 
 /**
- * A homeserver that takes in several events of a room at once (Synapse does, up to five) lets two of them replace the
- * same one, and then decides which stands. Whoever comes second finds the other in the room's timeline.
+ * A homeserver that accepts several events of a room at once (Synapse does, up to five) lets two of them replace the
+ * same event, and then decides which is current. The second writer finds the first event in the room's timeline.
  */
 async function findBeside(
   session: Pick<MatrixSession, "messages">,
@@ -89,11 +89,11 @@ async function findBeside(
   return undefined;
 }
 
-/** The error of whoever has lost {@link EDIT_ATTEMPTS_MAX} times. */
+/** The error after {@link EDIT_ATTEMPTS_MAX} concurrent writes. */
 export const keepsChanging = (what: string, hint = "try again"): BureauError =>
-  new BureauError("conflict", `Somebody else keeps changing ${what}`, { hint });
+  new BureauError("conflict", `Cannot change ${what}: another user keeps changing it`, { hint });
 
-/** What stands there, whether it had to be written, and when that was, by the homeserver's clock in milliseconds. */
+/** The current content, whether this edit wrote it, and when, by the homeserver's clock in milliseconds. */
 export type Edited = {
   readonly content: StateContent;
   readonly written: boolean;
@@ -101,8 +101,8 @@ export type Edited = {
 };
 
 /**
- * Of two that change the same thing at the same moment, the first one's stays.
- * @throws BureauError `conflict` when somebody else keeps writing
+ * When two edits change the same field at the same moment, the earlier one wins.
+ * @throws BureauError `conflict` when another user keeps writing
  */
 export async function editState<Change>(
   session: EditingSession,
@@ -111,7 +111,7 @@ export async function editState<Change>(
   { apply, difference }: Editing<Change>,
 ): Promise<Edited> {
   const known = new Set<string>();
-  // Ours stays among them: of two events that replace the same one, the other may be the one that stands.
+  // Includes our own: of two events that replace the same one, the other may be current.
   let changes = [wanted];
   let lastSentAt: number | undefined;
   for (let attempt = 0; attempt < EDIT_ATTEMPTS_MAX; attempt++) {

@@ -22,7 +22,7 @@ const StateEventSchema = v.pipe(
   })),
 );
 
-/** One state event: `content` is still whatever its sender put there. */
+/** One state event: `content` is as its sender wrote it, not parsed. */
 export type StateEvent = v.InferOutput<typeof StateEventSchema>;
 
 /** Undefined when it is no whole event: a homeserver answered with its content alone. */

@@ -1,6 +1,6 @@
 /**
- * What a machine is, in its fleet's machine room: the machine writes what it found itself to be, operators write its
- * labels, and neither may undo the other.
+ * A machine's facts in its fleet's machine room: the machine writes its hardware and versions, operators write its labels,
+ * and neither undoes the other's writes.
  */
 import { eventTypes, MachineInfoSchema } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
@@ -20,7 +20,7 @@ export type MachineInfoChange = { readonly fields?: Fields; readonly labels?: Fi
 const Labels = v.fallback(v.object({ labels: MachineInfoSchema.entries.labels }), {});
 const none: Fields = new Map();
 
-/** Labels that are none, as somebody may have written them, count as no labels. */
+/** Malformed labels count as no labels. */
 export const labelsOf = (content: unknown): Readonly<Record<string, string>> =>
   v.parse(Labels, content).labels ?? {};
 
@@ -38,7 +38,7 @@ function difference(before: StateContent, after: StateContent): MachineInfoChang
   return { fields, labels: fieldDifference(labelsOf(before), labelsOf(after)) };
 }
 
-/** @throws BureauError `conflict` when somebody else keeps writing */
+/** @throws BureauError `conflict` when another user keeps writing */
 export const editMachineInfo = (
   session: EditingSession,
   room: RoomId,

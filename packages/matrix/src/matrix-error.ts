@@ -1,4 +1,4 @@
-/** What a homeserver refused, or that it could not be reached, as the one error class everything here matches on. */
+/** A homeserver's refusal, or that it cannot be reached: the one error class that this package throws. */
 import { BureauError, type ErrorCode } from "@bureau/kit/errors";
 
 export class MatrixError extends BureauError {
@@ -34,7 +34,7 @@ export class MatrixError extends BureauError {
   }
 }
 
-/** Which of our codes a refusal is: 401, 403 and 404 by name, limits and 5xx may pass, the rest will not. */
+/** Our code for a refusal. Rate limits and 5xx are `unavailable`: a later request may succeed. */
 export function refusedCode(status: number, errcode: string): ErrorCode {
   if (status === 429 || errcode === LIMIT_EXCEEDED || status >= 500) return "unavailable";
   if (status === 401) return "unauthorized";
@@ -60,7 +60,7 @@ export function hintOf(status: number, errcode: string): string {
 
 const LIMIT_EXCEEDED = "M_LIMIT_EXCEEDED";
 
-/** True for the refusals that a homeserver's rate limit makes, in the older and the newer form. */
+/** True for refusals by a homeserver's rate limit, in the older and the newer form. */
 export const isRateLimit = (error: unknown): error is MatrixError =>
   error instanceof MatrixError && (error.status === 429 || error.errcode === LIMIT_EXCEEDED);
 

@@ -1,4 +1,4 @@
-/** Changing power levels: read, change, write, and again when somebody else was faster (wire facts, section 2.4). */
+/** Changes power levels: read, change, write; repeated after a concurrent change (wire facts, section 2.4). */
 import type { Clock } from "@bureau/kit/clock";
 import { eventTypes, type PowerLevels, PowerLevelsSchema } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
@@ -10,8 +10,8 @@ const ATTEMPTS_MAX = 5;
 const JITTER_FIRST_MS = 50;
 
 /**
- * Sets the given levels; all else stays as it is, fields we do not know included. Levels that stand are not written
- * again.
+ * Sets the given levels and keeps all other fields, also those that this version does not know. Writes nothing when the
+ * levels are set already.
  */
 export async function changePowerLevels(
   session: Pick<MatrixSession, "getState" | "putState">,

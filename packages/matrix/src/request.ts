@@ -142,7 +142,7 @@ function refusal({ act }: MatrixRequest, response: Response, body: unknown): Mat
   );
 }
 
-/** The runtime's messages are for programmers; the kernel's name of the failure stays beside the sentence. */
+/** Sentences for the kernel's error names; the runtime's own messages are for programmers. */
 const unreachable: Readonly<Record<string, string>> = {
   ECONNREFUSED: "nothing listens there",
   ECONNRESET: "it ended the connection",

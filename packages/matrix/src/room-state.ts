@@ -1,9 +1,9 @@
 /**
- * The current state of every joined room, in memory, built from /sync alone. Of our own types only what its sender may
- * write is ever shown (schema/event-writers): all else is absent, and told of once.
+ * The current state of every joined room, in memory, built from /sync alone. Shows events of our own types only from
+ * senders that may write them (schema/event-writers). Other events of these types count as absent, and are reported once.
  *
- * What /sync says is applied in its own order: `state` (what changed before the timeline) and then the state events of
- * the timeline, so a limited timeline leaves no gap. Leaving a room forgets it.
+ * Applies a sync response in its order: `state` (changes before the timeline), then the state events of the timeline, so
+ * that a limited timeline leaves no gap. Removes a room that the account left.
  */
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import { counts, ignoredBecause } from "@bureau/schema/event-writers";

@@ -1,7 +1,7 @@
 /**
- * What a server admin may do to accounts, by the admin API that the homeserver has: Synapse's, which the embedded
- * homeserver and others speak as well, or Dendrite's, which does less. Being refused is an expected answer: the
- * administrator of a namespace need not be the server's, and a server need not have the act at all.
+ * What a server admin may do to accounts, by the homeserver's admin API: Synapse's, which the embedded homeserver and
+ * others have as well, or Dendrite's, which does less. A refusal is an expected answer: the administrator of a namespace
+ * is not always an admin of the server, and a server may not have the act.
  */
 import { Secret } from "@bureau/kit/secret";
 import { parse } from "@bureau/schema/parse";
@@ -10,7 +10,7 @@ import * as v from "valibot";
 import { MatrixError } from "./matrix-error.ts";
 import { type MatrixRequest, matrixRequest, path, type Server } from "./request.ts";
 
-/** `refused`: this token may not, or the homeserver has no such act. */
+/** `refused`: the token's account is not a server admin, or the homeserver has no such act. */
 export type AdminAnswer = { readonly kind: "done" } | AdminRefusal;
 export type AdminRefusal = {
   readonly kind: "refused";
@@ -22,9 +22,9 @@ export type AdminRefusal = {
 export type AccountState = "active" | "deactivated" | "missing";
 export type Account = { readonly userId: UserId; readonly isAdmin: boolean; readonly isClosed: boolean };
 
-/** How often an account may act: so many times a second, and so many at once. */
+/** How often an account may act: requests a second on average, and at once. */
 export type RateLimit = { readonly perSecond: number; readonly burst: number };
-/** Synapse's word for "as often as it likes". */
+/** How Synapse writes "no limit". */
 export const NO_RATE_LIMIT: RateLimit = { perSecond: 0, burst: 0 };
 
 const flag = v.optional(v.union([v.boolean(), v.number()]), false);
@@ -115,7 +115,7 @@ export class ServerAdmin {
     }
   }
 
-  /** How often the account may write, join, invite and make rooms, instead of what the homeserver lets everybody do. */
+  /** How often the account may write, join, invite and make rooms, instead of the homeserver's default for all accounts. */
   setRateLimit(user: UserId, { perSecond, burst }: RateLimit): Promise<AdminAnswer> {
     const body = { messages_per_second: perSecond, burst_count: burst };
     return this.#ask(

@@ -15,7 +15,7 @@ defineSession("the embedded homeserver", startEmbeddedHomeserver);
 describe("sync without a homeserver", () => {
   const nothing = async (): Promise<SyncResponse> => parseSyncResponse({ next_batch: "s" });
 
-  test("state that was redacted says nothing any more", () => {
+  test("redacted state has empty content", () => {
     const store = new RoomStateStore();
     const room = parseRoomId("!room:bureau.test");
     const sync = (join: object): void => {
@@ -50,7 +50,7 @@ describe("sync without a homeserver", () => {
     expect(store.room(room)?.ofType("m.bureau.credentials")).toEqual([]);
   });
 
-  test("state that comes again emptied is a change, and what comes again as it was is none", () => {
+  test("the same event with emptied content is a change; unchanged, it is none", () => {
     const store = new RoomStateStore();
     const event = { type: "m.bureau.test", state_key: "", content: { value: 1 }, event_id: "$1" };
     const changed = (content: object): number => {
@@ -60,14 +60,14 @@ describe("sync without a homeserver", () => {
     expect([changed({ value: 1 }), changed({ value: 1 }), changed({})]).toEqual([1, 0, 1]);
   });
 
-  test("an event that is not one is dropped, and the others are not", () => {
+  test("drops a malformed event and keeps the others", () => {
     const good = { type: "a", state_key: "", content: {}, event_id: "$1" };
     const join = { "!r:s": { state: { events: [{ type: 5 }, "x", good] }, timeline: { events: [null] } } };
     const { joined } = parseSyncResponse({ next_batch: "s", rooms: { join } });
     expect(joined.get(parseRoomId("!r:s"))?.state.map(({ type }) => type)).toEqual(["a"]);
   });
 
-  test("a homeserver that is away is waited for with growing pauses, and its return is told", async () => {
+  test("waits for an unreachable homeserver with growing pauses, and reports its return", async () => {
     let failures = 3;
     const away = new MatrixError("unavailable", "away");
     const pauses: number[] = [];
@@ -91,7 +91,7 @@ describe("sync without a homeserver", () => {
     expect(transitions).toEqual([false, true]);
   });
 
-  test("a 429 says how long to stay away", async () => {
+  test("waits as long as a 429 says", async () => {
     let refused = false;
     const pauses: number[] = [];
     const stop = new AbortController();
@@ -139,7 +139,7 @@ describe("sync without a homeserver", () => {
     return { asked, pauses, initial };
   }
 
-  test("a position that the homeserver does not know is given up, ever more rarely", async () => {
+  test("starts again without a position that the homeserver does not know, with growing pauses", async () => {
     const refused = new MatrixError("failed", "no", { status: 400, errcode: "M_INVALID_PARAM" });
     const { asked, pauses, initial } = await loopOver([
       "s1",
@@ -156,16 +156,17 @@ describe("sync without a homeserver", () => {
     expect(pauses).toEqual([1_000, 2_000, 1_000]);
   });
 
-  test("who asks for no pause at all is not asked again at once", async () => {
+  test("waits its own delay when the homeserver asks for no pause", async () => {
     const limited = new MatrixError("unavailable", "slow down", { status: 429, retryAfterMs: 0 });
     expect((await loopOver([limited, limited, "s1"])).pauses).toEqual([1_000, 2_000]);
   });
 });
 
-test("an account is missing only where its profile is and its name is free, and nothing is assumed", async () => {
+test("an account is missing only when its profile is missing and its name is free", async () => {
   const seen = async (profile: Response, available: Response): Promise<boolean> => {
     await using server = Bun.serve({
-      ...{ port: 0, hostname: "127.0.0.1" },
+      port: 0,
+      hostname: "127.0.0.1",
       fetch: ({ url }) => (url.includes("/profile/") ? profile : available),
     });
     const userId: UserId = "@me:bureau.test" as UserId;
@@ -180,7 +181,7 @@ test("an account is missing only where its profile is and its name is free, and 
   const refuse = (status: number, errcode: string) => Response.json({ errcode, error: "" }, { status });
   const free = () => Response.json({ available: true });
   expect(await seen(refuse(404, "M_NOT_FOUND"), free())).toBe(true);
-  // Synapse 1.163, whose profile of nobody is a row that is missing.
+  // Synapse 1.163 answers so for the profile of a missing account.
   expect(await seen(refuse(404, "M_UNKNOWN"), free())).toBe(true);
   expect(await seen(Response.json({}), free())).toBe(false);
   expect(await seen(refuse(404, "M_NOT_FOUND"), refuse(400, "M_USER_IN_USE"))).toBe(false);
@@ -190,23 +191,23 @@ test("an account is missing only where its profile is and its name is free, and 
 });
 
 describe("failures", () => {
-  const nobody: UserId = "@nobody:bureau.test" as UserId;
+  const user: UserId = "@user:bureau.test" as UserId;
   const against = async (answer: () => Response): Promise<MatrixError> => {
     await using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: answer });
     const session = new MatrixSession({
       fetch: egressFetch,
       homeserver: server.url.href,
-      userId: nobody,
+      userId: user,
       token: "secret-token",
     });
     return await refusal(session.joinRoom(parseRoomId("!room:bureau.test")));
   };
 
-  test("nobody listening is transient", async () => {
+  test("a refused connection is transient", async () => {
     const session = new MatrixSession({
       fetch: egressFetch,
       homeserver: "http://127.0.0.1:1",
-      userId: nobody,
+      userId: user,
       token: "secret-token",
     });
     const error = await refusal(session.whoami());
@@ -266,7 +267,7 @@ describe("failures", () => {
     const stop = new AbortController();
     const session = new MatrixSession({
       homeserver: "unix:/run/bureau/proxy.sock",
-      userId: nobody,
+      userId: user,
       token: "secret-token",
       signal: stop.signal,
       fetch(url, { signal }) {

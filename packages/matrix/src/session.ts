@@ -1,8 +1,8 @@
 /**
  * One account at one homeserver: the calls of the Client-Server API that Bureau uses, typed at the edge. The session
- * keeps nothing but its token; what rooms look like is `room-state.ts`, staying up to date is `sync-loop.ts`.
+ * keeps only its token and the aliases it looked up; `room-state.ts` keeps rooms, `sync-loop.ts` follows changes.
  *
- * Every call has a deadline and throws a `MatrixError`; what is expected to be missing is `undefined` instead.
+ * Each call has a deadline and throws a `MatrixError`. A missing object is `undefined` where that is an expected answer.
  */
 import { Secret } from "@bureau/kit/secret";
 import {
@@ -132,14 +132,14 @@ export class MatrixSession {
   }
 
   /**
-   * Whether the homeserver knows of no account of that name. A profile alone does not tell: an account may have an empty
-   * one; nor does a name that is free: servers may be told to say so of all. Of another server's accounts nothing is known.
+   * Whether the homeserver has no account of that name. Needs both signs, a missing profile and a free name: an account may
+   * have an empty profile, and a server may be configured to call every name free. False for accounts of other servers.
    */
   async isMissing(user: UserId): Promise<boolean> {
     if (serverOf(user) !== serverOf(this.userId)) return false;
     const act = `look up ${user}`;
     const profile = await refusalOf(this.#call(act, "GET", path`/v3/profile/${user}`));
-    // Synapse calls it M_UNKNOWN in one place and M_NOT_FOUND in another.
+    // Synapse answers M_UNKNOWN in some cases and M_NOT_FOUND in others.
     if (profile?.status !== 404 || profile.errcode === "M_UNRECOGNIZED") return false;
     const query = { username: user.slice(1, user.indexOf(":")) };
     return (await refusalOf(this.#call(act, "GET", "/v3/register/available", { query }))) === undefined;
@@ -439,7 +439,7 @@ export class MatrixSession {
         filter: options.filter === undefined ? undefined : JSON.stringify(options.filter),
       },
       timeoutMs: options.timeoutMs + REQUEST_MS_MAX,
-      // The loop waits, and says meanwhile that it is not in sync.
+      // The sync loop waits itself, and reports that it is not in sync.
       rateLimitMsMax: 0,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
@@ -452,7 +452,7 @@ export class MatrixSession {
   ): Promise<void> {
     await this.#call("set the presence of this account", "PUT", path`/v3/presence/${this.userId}/status`, {
       body: { presence, ...(options.message === undefined ? {} : { status_msg: options.message }) },
-      // Late presence is useless.
+      // Presence that arrives late is of no use.
       rateLimitMsMax: 0,
       ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
     });
@@ -469,7 +469,7 @@ export class MatrixSession {
     );
   }
 
-  /** Closes this account for good; every token of it ends. */
+  /** Closes this account permanently, and ends all its tokens. */
   async deactivate(password: string): Promise<void> {
     await withInteractiveAuth(
       (auth) =>
@@ -509,7 +509,7 @@ async function missingIsUndefined(call: Promise<unknown>, errcode: string): Prom
   }
 }
 
-/** What the homeserver refused; undefined when it answered. @throws MatrixError when it is away */
+/** What the homeserver refused; undefined when it answered. @throws MatrixError when it cannot be reached */
 async function refusalOf(call: Promise<unknown>): Promise<MatrixError | undefined> {
   try {
     await call;

@@ -1,8 +1,7 @@
 /**
- * Staying up to date: /sync over and over, each answer handed on and waited for before the next is asked for, so that
- * nothing overtakes and the position never runs ahead of what was taken in. Errors are waited out with backoff; a
- * position that the homeserver does not know (it was restored from a backup, say) is given up for a new beginning;
- * only a session that was revoked ends the loop.
+ * Repeats /sync. Each response is handled before the next request, so that responses keep their order and the position
+ * never passes an unhandled response. Waits after an error, with backoff. Starts again without a position that the
+ * homeserver does not know (after it was restored from a backup, for example). Only a revoked session ends the loop.
  */
 import { type BackoffPolicy, delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
@@ -14,7 +13,7 @@ import type { SyncResponse } from "./sync-response.ts";
 /** The homeserver holds a quiet /sync this long (wire facts, section 12.1). */
 export const SYNC_POLL_MS = 30_000;
 
-/** However long a homeserver asks us to stay away. */
+/** Longest wait, also when the homeserver asks for more. */
 const RETRY_AFTER_MS_MAX = 300_000;
 
 export type SyncLoopOptions = {
@@ -24,9 +23,9 @@ export type SyncLoopOptions = {
   readonly filter?: unknown;
   readonly random?: () => number;
   readonly backoff?: BackoffPolicy;
-  /** Takes in one answer; `initial` when it is the whole picture, not a change. What it throws ends the loop. */
+  /** Handles one response; `initial` when it holds the whole state, not changes. What it throws ends the loop. */
   readonly onSync: (response: SyncResponse, initial: boolean) => Promise<void> | void;
-  /** Told on each change, with the error that ended a connection. */
+  /** Called when the connection is lost, with the error, and when it is back. */
   readonly onConnection?: (connected: boolean, error?: unknown) => void;
 };
 
@@ -44,7 +43,7 @@ export async function runSyncLoop(options: SyncLoopOptions): Promise<void> {
     try {
       response = await options.session.sync({
         since,
-        // After an error, ask for what is there at once: it says sooner that we are connected again.
+        // After an error, do not wait for changes: an immediate answer shows sooner that the homeserver is back.
         timeoutMs: since === undefined || connected === false ? 0 : SYNC_POLL_MS,
         filter: options.filter,
         signal: options.signal,
@@ -60,7 +59,7 @@ export async function runSyncLoop(options: SyncLoopOptions): Promise<void> {
       await options.clock.sleep(waitFor(error, attempt++, options), options.signal);
       continue;
     }
-    // Beginning anew always works, so it proves nothing: who goes on to refuse every position is asked ever more rarely.
+    // A sync without a position always works and proves nothing: the backoff continues while every position is refused.
     if (since !== undefined) attempt = 0;
     report(true);
     await options.onSync(response, since === undefined);
@@ -76,7 +75,7 @@ const endsSession = (error: unknown): boolean =>
 const refusesPosition = (error: unknown): boolean =>
   error instanceof MatrixError && error.status === 400 && error.errcode === "M_INVALID_PARAM";
 
-/** At least the backoff's own delay: a homeserver that asks for no pause at all would be asked without end. */
+/** At least the backoff's own delay, also when the homeserver asks for no pause. */
 function waitFor(error: unknown, attempt: number, options: SyncLoopOptions): number {
   const asked = (error instanceof MatrixError && error.retryAfterMs) || 0;
   const own = delayMs(options.backoff ?? standardBackoff, attempt, options.random);

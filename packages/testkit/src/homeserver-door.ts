@@ -1,6 +1,6 @@
 /**
- * A door before a homeserver: hands every request on, counts what is asked and what is refused for its rate, and may
- * answer a request itself. So a test sees how much our programs ask of a homeserver.
+ * A reverse proxy in front of a homeserver: forwards each request, counts requests and rate-limit refusals, and may answer
+ * a request itself. Tests measure with it how many requests our programs make.
  */
 
 export type HomeserverDoor = Disposable & {

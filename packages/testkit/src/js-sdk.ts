@@ -1,6 +1,6 @@
 import { installOnce, runInstaller } from "./install-once.ts";
 
-/** Wants Node 22, which our own packages do not: a runtime that only runs our tests' scripts does not decide for it. */
+/** Needs Node 22. Our own packages do not, so `engines` in package.json does not ask for it. */
 const VERSION = "43.0.0";
 
 /** A folder whose `node_modules` holds matrix-js-sdk and what it needs; installed on first use. */

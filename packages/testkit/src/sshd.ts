@@ -1,6 +1,6 @@
 /**
- * A real OpenSSH server on a loopback port, with keys of its own, that lets in whoever runs the test. Nothing of the
- * person's own ssh configuration, keys or known hosts is read or changed.
+ * A real OpenSSH server on a loopback port, with keys of its own, that accepts the user who runs the tests. Reads and
+ * changes nothing of that user's own ssh configuration, keys or known hosts.
  */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -17,7 +17,7 @@ export type Sshd = AsyncDisposable & {
   readonly options: readonly string[];
   /** The same, knowing another host key for this address. */
   readonly optionsWithWrongHostKey: readonly string[];
-  /** Ends every connection and lets no new one in, as a host that went away. */
+  /** Ends every connection and accepts none, like a host that is down. */
   stop(): Promise<void>;
 };
 

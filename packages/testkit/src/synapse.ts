@@ -1,7 +1,7 @@
 /**
  * A real Synapse for tests: installed once by pip into a cache outside the repository, started on loopback with a
- * SQLite database in a temp folder, no federation and no rate limits unless its own are asked for, and thrown away afterwards. Registration
- * needs a token, as with the embedded homeserver, so the same test speaks to both.
+ * SQLite database in a temp folder, no federation and no rate limits unless its own are asked for, and removed afterwards. Registration
+ * needs a token, as with the embedded homeserver, so that the same test runs against both.
  */
 import { createHmac, randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -21,9 +21,9 @@ export type Synapse = AsyncDisposable & {
   readonly registrationToken: string;
   /** Access token of a server admin made for the test. */
   readonly adminToken: string;
-  /** Ends it, for good. */
+  /** Stops it and removes its folder. */
   stop(): Promise<void>;
-  /** Takes it away for a while; `resume` brings it back, with everything it knew. */
+  /** Stops it for a while; `resume` starts it again with its data. */
   interrupt(): Promise<void>;
   resume(): Promise<void>;
 };

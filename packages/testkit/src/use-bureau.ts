@@ -32,5 +32,7 @@ export async function eventually<T>(
   const timeoutMs = options.timeoutMs ?? EVENTUALLY_MS_MAX;
   const answer = await waitFor(check, { timeoutMs, clock: systemClock });
   if (answer !== undefined) return answer;
-  throw new Error(`not within ${timeoutMs} ms: ${(await options.describe?.()) ?? "it never came to pass"}`);
+  throw new Error(
+    `not within ${timeoutMs} ms: ${(await options.describe?.()) ?? "the condition was never met"}`,
+  );
 }

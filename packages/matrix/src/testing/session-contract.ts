@@ -77,7 +77,7 @@ function defineAccounts(): void {
     expect(await serverVersions({ fetch: egressFetch, homeserver: homeserver.url })).toContain("v1.11");
   });
 
-  test("who registered is logged in, and a second registration says the name is in use", async () => {
+  test("registration opens a session, and a second one reports that the name is in use", async () => {
     const options = {
       homeserver: homeserver.url,
       fetch: egressFetch,
@@ -98,7 +98,7 @@ function defineAccounts(): void {
     expect((await session.whoami()).userId).toBe(again.userId);
   });
 
-  test("a wrong registration token registers nobody", async () => {
+  test("a wrong registration token registers no account", async () => {
     const error = await refusal(
       registerWithToken({
         fetch: egressFetch,
@@ -167,7 +167,7 @@ function defineRooms(): void {
     });
   });
 
-  test("who was invited joins, sees the members and can be removed again", async () => {
+  test("an invited user joins, sees the members and can be removed", async () => {
     const [owner, guest] = [await person(), await person()];
     const room = await owner.createRoom({ preset: "private_chat" });
     expect((await refusal(guest.joinRoom(room))).code).toBe("forbidden");
@@ -189,7 +189,7 @@ function defineRooms(): void {
     expect(chunk.filter(({ type }) => type === "m.room.message")).toHaveLength(1);
   });
 
-  test("of what two write at the same moment into one event nothing is lost", async () => {
+  test("keeps both of two concurrent writes to one event", async () => {
     const session = await person();
     const room = await session.createRoom({ preset: "private_chat" });
     const machine = parseUserId(`@bureau/fleet/test/machine/m1:${homeserver.serverName}`);
