@@ -43,7 +43,7 @@ type Create = LauncherRequest<"create-sandbox">;
 export class SimulatedLauncher {
   readonly sandboxes = new Map<PrincipalName, SimulatedSandbox>();
   /** Being created, for a daemon that may have ended since. */
-  readonly #creating = new Set<PrincipalName>();
+  readonly #creating = new Map<PrincipalName, Create>();
   up = true;
   /** Chance that a start fails, like one whose binary is missing. */
   startFailure = 0;
@@ -201,7 +201,7 @@ export class SimulatedLauncher {
         proxy: { state: sandbox.proxyAlive ? ("running" as const) : ("dead" as const) },
         started_at: sandbox.startedAt,
       })),
-      creating: [...this.#creating],
+      creating: [...this.#creating.keys()],
     };
   }
 
@@ -214,11 +214,12 @@ export class SimulatedLauncher {
     const account = parsePrincipalName(request.principal);
     if (this.sandboxes.has(account) || this.#creating.has(account))
       throw new BureauError("conflict", `${account} has a sandbox`);
-    this.#creating.add(account);
+    this.#creating.set(account, request);
     // A busy host takes its time. Another daemon may run by then.
     await this.#clock.sleep(this.#random.below(this.#random.chance(0.1) ? 20_000 : 300));
-    // It is not when the machine was rebooted meanwhile.
-    if (!this.#creating.delete(account)) return await never();
+    // A reboot meanwhile ends this request; the next one for the same principal is another.
+    if (this.#creating.get(account) !== request) return await never();
+    this.#creating.delete(account);
     this.#change();
     if (this.#random.chance(this.startFailure)) throw new BureauError("failed", "it would not start");
     this.sandboxes.set(account, {
