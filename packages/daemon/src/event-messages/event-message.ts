@@ -22,7 +22,7 @@ const cut = (text: string): string =>
 export const eventMessage = {
   adopted: (principal: Account): EventMessage => ({
     msgtype: eventMessages.principalAdopted,
-    body: `${principal} was running already and is managed again`,
+    body: `${principal} was already running; this daemon manages it now`,
     principal,
   }),
   started: (principal: Account): EventMessage => ({
@@ -44,7 +44,7 @@ export const eventMessage = {
   }),
   stopped: (principal: Account): EventMessage => ({
     msgtype: eventMessages.principalStopped,
-    body: `${principal} stopped: it is no longer wanted here`,
+    body: `${principal} stopped: it should no longer run on this machine`,
     principal,
   }),
   exited: (principal: Account, exit: SandboxExit): EventMessage => ({
@@ -57,7 +57,7 @@ export const eventMessage = {
   }),
   payloadUpdated: (principal: Account): EventMessage => ({
     msgtype: eventMessages.payloadUpdated,
-    body: `${principal} was given a new payload`,
+    body: `${principal} received a new payload`,
     principal,
   }),
   grantsUpdated: (principal: Account, count: number): EventMessage => ({
@@ -90,7 +90,7 @@ export const eventMessage = {
   }),
   steady: (principal: Account, template: string): EventMessage => ({
     msgtype: eventMessages.principalSteady,
-    body: `${principal} runs well with its new configuration`,
+    body: `${principal} works with its new configuration`,
     principal,
     template,
   }),
