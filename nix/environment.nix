@@ -1,4 +1,4 @@
-# The host environment: one folder of links to its parts. Nix itself makes it: no nixpkgs, no network, no toolchain. It
+# The build: one folder of links to its parts. Nix itself makes it: no nixpkgs, no network, no toolchain. It
 # leaves out files called manifest.json or manifest.nix, and adds one called manifest.nix, which nothing of Bureau reads.
 parts:
 derivation {

@@ -1,4 +1,4 @@
-# The host environment of one build: nix-build nix/host-env.nix -A environment --argstr build /path/to/dist/builds/ID
+# One build for a host: nix-build nix/host-env.nix -A environment --argstr build /path/to/dist/builds/ID
 #
 # A part's path follows from nothing but its content, so a change of one program changes that one's, the manifest's, and
 # the environment's, which are small.

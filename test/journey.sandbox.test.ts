@@ -190,7 +190,7 @@ describe("labels of a machine", () => {
     expect(await label("ring=", "gpu=h100=2")).toEqual({ gpu: "h100=2" });
     for (const wrong of ["gpu", "=x", "a b=c"])
       expect(await run("machine", "label", name, wrong)).toMatchObject({ code: 2 });
-    expect((await run("machine", "label", "nobody", "a=b")).stderr).toContain("There is no machine");
+    expect((await run("machine", "label", "unknown", "a=b")).stderr).toContain("There is no machine");
     const [listed] = (await json<{ machines: { labels: object }[] }>("machine", "list")).machines;
     expect(listed?.labels).toEqual({ gpu: "h100=2" });
   });

@@ -114,7 +114,7 @@ describe("agents of another machine", () => {
     expect(stdout).toMatch(/; why: \/\S+\/bureau matrix messages /u);
   });
 
-  test("are created on an offline machine with a notice, and exit code 1 without --no-wait", async () => {
+  test("are created on an offline machine with a warning, and exit code 1 without --no-wait", async () => {
     const waited = await create("later", away, "--json");
     expect(waited.code).toBe(1);
     expect(JSON.parse(waited.stdout)).toMatchObject({
@@ -131,7 +131,7 @@ describe("agents of another machine", () => {
     expect(stdout).toMatch(/later +unknown .*has never been online/u);
   });
 
-  test("follow a change of their template when their machine is back, with a notice", async () => {
+  test("follow a change of their template when their machine is back, with a warning", async () => {
     const update = ["template", "update", "bureau/template:agent", "--fleet", fleet, "--env", "A=1"];
     const { code, stderr } = await bureau(...update, "--dry-run");
     expect(code).toBe(0);
@@ -152,7 +152,7 @@ describe("agents of another machine", () => {
     expect(JSON.parse(there.stdout)).toMatchObject({ ok: true, stopped: false });
   });
 
-  test("have their terminals on that machine: logs prints the command to type there", async () => {
+  test("run on that machine: logs prints the command to type there", async () => {
     const { code, stderr } = await bureau("agent", "logs", "runs", "--machine", online);
     expect(code).toBe(1);
     expect(stderr).toContain("only that machine can read it");
@@ -160,7 +160,7 @@ describe("agents of another machine", () => {
   });
 });
 
-test("an upgrade of an offline machine is requested with a notice", async () => {
+test("an upgrade of an offline machine is requested with a warning", async () => {
   const { code, stderr } = await bureau("machine", "upgrade", away, "--host-env", "/opt/b", "--on-machine");
   expect([code, stderr]).toEqual([
     0,

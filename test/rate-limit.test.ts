@@ -62,7 +62,7 @@ test("a rate limit beyond the maximum wait is an error with a hint, and the next
 
 test("refuses a token without server admin rights before it starts", async () => {
   const file = join(person.dir, "no-admin");
-  writeFileSync(file, "nobody's");
+  writeFileSync(file, "invalid");
   door.takeCount();
   const refused = await person.run(
     ...["matrix", "setup", "--homeserver", door.url, "--admin-user", "second"],

@@ -128,8 +128,8 @@ describe("a change of a template", () => {
     await eventually(async () => {
       const { stdout } = await running().run("status", "--json");
       const now = JSON.parse(stdout) as Status;
-      const settled = now.principals.filter((one) => users.includes(one.name)).every(isHealthy);
-      return now.daemon.pid !== daemon.pid && now.principals.length === 4 && settled ? true : undefined;
+      const isHealed = now.principals.filter((one) => users.includes(one.name)).every(isHealthy);
+      return now.daemon.pid !== daemon.pid && now.principals.length === 4 && isHealed ? true : undefined;
     });
     expect(await pids(...users)).toEqual(after);
     expect(await said("service/direct")).toEqual(["rolled_back"]);
@@ -137,14 +137,14 @@ describe("a change of a template", () => {
 
   test("that fixes it is kept", async () => {
     const before = await pids("service/direct", "agent/bystander");
-    const { code, update: done } = await update("--env", "MODE=mended", "--wait");
+    const { code, update: done } = await update("--env", "MODE=fixed", "--wait");
     expect(outcomes(done)).toEqual({ "service/direct": "healthy", "service/heir": "healthy" });
     expect({ code, ok: done.ok }).toEqual({ code: 0, ok: true });
     const [direct, bystander] = await pids("service/direct", "agent/bystander");
     expect(direct).not.toBe(before[0]);
     expect(bystander).toBe(before[1]);
     expect(await principal("service/direct")).not.toHaveProperty("rolled_back");
-    expect((await update("--env", "MODE=mended")).update.changed).toBe(false);
+    expect((await update("--env", "MODE=fixed")).update.changed).toBe(false);
   });
 
   test("to a program that cannot run is rolled back after a few tries", async () => {

@@ -244,7 +244,7 @@ describe("bureau machine upgrade of one machine", () => {
     await startAgain(m2);
   });
 
-  test("refuses what is no host environment, and a folder of this host for another one", async () => {
+  test("refuses a folder without a build, and a folder of this host for another one", async () => {
     cpSync(join(dir, "new"), join(dir, "half"), { recursive: true });
     rmSync(join(dir, "half/bin/bureau-proxy"));
     for (const [path, why] of [

@@ -187,7 +187,7 @@ function accounts(server: () => Server): void {
     }
     expect((await attempt({ user: localpart })).status).toBe(200);
     expect(errcode(await attempt({ user: localpart, password: "wrong" }))).toEqual([403, "M_FORBIDDEN"]);
-    expect(errcode(await attempt({ user: "nobody-at-all" }))).toEqual([403, "M_FORBIDDEN"]);
+    expect(errcode(await attempt({ user: "unknown-user" }))).toEqual([403, "M_FORBIDDEN"]);
     const flows = await caller.ok("GET", "/login");
     expect(at(flows, "flows")).toContainEqual({ type: "m.login.password" });
   });

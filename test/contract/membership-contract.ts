@@ -176,7 +176,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         "--credential-file",
         join(person.dir, "x"),
       ];
-      const wrong = await person.run(...base, "--registration-token-file", file, "--admin-user", "somebody");
+      const wrong = await person.run(...base, "--registration-token-file", file, "--admin-user", "another");
       expect(wrong.code).toBe(1);
       expect(wrong.stderr).toContain("→");
       const other = await person.run(

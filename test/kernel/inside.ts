@@ -10,8 +10,8 @@ import { groupOf } from "@bureau/launcher/limits/control-groups";
 import { TestLauncher } from "@bureau/launcher/testing/launcher-fixture";
 import { tmuxSocket } from "@bureau/os/layout";
 
-/** `terminals`: a pipe that takes the socket's path for a terminal server that was put into its group before. */
-const [who = "", build = "", terminals] = process.argv.slice(2);
+/** `tmuxPipe`: a pipe that passes the socket's path to a tmux server that already is in its group. */
+const [who = "", build = "", tmuxPipe] = process.argv.slice(2);
 const HIERARCHY = "/sys/fs/cgroup";
 const PATIENCE_MS = 240_000;
 /** An emulated processor on a busy host: milliseconds become seconds, so the limits are wide. */
@@ -105,10 +105,10 @@ const late = (): Promise<never> =>
     setTimeout(() => reject(new Error(`not within ${PATIENCE_MS} ms`)), PATIENCE_MS),
   );
 
-if (terminals !== undefined) writeFileSync(terminals, `${tmuxSocket(launcher.layout)}\n`);
+if (tmuxPipe !== undefined) writeFileSync(tmuxPipe, `${tmuxSocket(launcher.layout)}\n`);
 await launcher.start(
   [join(build, "bin/bureau-proxy")],
-  { externalTerminals: terminals !== undefined },
+  { externalTerminals: tmuxPipe !== undefined },
   slowClock,
 );
 for (const [name, run] of Object.entries(cases)) {

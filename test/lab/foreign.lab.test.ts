@@ -34,7 +34,7 @@ const lab = useLab(async (opened) => {
   await ubuntu.ok(
     "echo nameserver 127.0.0.53 > /run/systemd/resolve/stub-resolv.conf && ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
   );
-  await ubuntu.ok("groupadd --gid 990 others && useradd --system --gid 990 somebody");
+  await ubuntu.ok("groupadd --gid 990 others && useradd --system --gid 990 stranger");
 });
 
 test("doctor names what is missing for sandboxes, in bubblewrap's own words", async () => {

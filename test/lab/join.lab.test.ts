@@ -143,7 +143,7 @@ for (const engine of ["embedded", "synapse"] as const)
       expect(links.trim().split("\n")).toHaveLength(1);
     });
 
-    test("each sandbox has a control group of its own below the terminals', removed with the sandbox", async () => {
+    test("each sandbox has a control group of its own below the tmux server's unit, removed with the sandbox", async () => {
       const m1 = lab().machine("m1");
       const unit = "/sys/fs/cgroup/bureau.slice/bureau-terminals.service";
       const pid = await fleet.agentRuns(m1, "first");

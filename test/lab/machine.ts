@@ -43,7 +43,7 @@ export type MachineParts = {
   readonly consoleFile: string;
   /** Host folder → where the machine sees it, read-only. */
   readonly binds: Readonly<Record<string, string>>;
-  /** Called when the machine goes on or off. */
+  /** Called when the machine starts or stops. */
   readonly onChange: () => void;
 };
 

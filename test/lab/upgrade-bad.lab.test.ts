@@ -333,7 +333,7 @@ test.concurrent.each([
   },
   { when: "while the new launcher proves itself", cause: until(isAt("launcher")), outcome: "rolled-back" },
 ] as const)(
-  "a disk that is full $when: the version of before goes on, and says so",
+  "a disk that is full $when: the previous build keeps running and reports it",
   async ({ when, cause, outcome }) => {
     await turn(async () => {
       const small = lab().machine("small");

@@ -212,7 +212,7 @@ test.each([
   ],
   ["has a launcher that exits", prepend("bureau-launcher", "process.exit(4);"), "launcher"],
   ["has a launcher that hangs", prepend("bureau-launcher", "for(;;){}"), "launcher"],
-])("a version that %s is taken back, and agents go on", async (_, spoil, reason) => {
+])("a version that %s is rolled back, and agents keep running", async (_, spoil, reason) => {
   const before = await agent();
   const works = (await version()).host_environment_path;
   const began = performance.now();

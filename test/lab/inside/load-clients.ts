@@ -29,7 +29,7 @@ export type LoadResult = {
 
 const WORKERS = 2;
 const PAUSE_MS = 10;
-/** What a person does not notice. */
+/** A wait that a person does not perceive. */
 const LATE_MS = 100;
 /** Far above any wait that is meant to be. */
 const ANSWER_MS_MAX = 30_000;

@@ -49,7 +49,7 @@ let decoy: Promise<string> | undefined;
 export async function verifyPassword(password: string, hash: string | null): Promise<boolean> {
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX || password === "") return false;
   if (hash !== null) return limited(() => Bun.password.verify(password, hash));
-  decoy ??= Bun.password.hash("a password nobody has", cost);
+  decoy ??= Bun.password.hash("a password of no account", cost);
   const wrong = await decoy;
   await limited(() => Bun.password.verify(password, wrong));
   return false;

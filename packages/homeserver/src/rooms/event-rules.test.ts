@@ -151,7 +151,7 @@ const cases: [
     "M_FORBIDDEN",
   ],
   ["a membership that does not exist", room(), member_(member, member, "sitting"), "M_BAD_JSON"],
-  ["a membership of no user", room(), member_(member, "nobody", "join"), "M_INVALID_PARAM"],
+  ["a membership of no user", room(), member_(member, "not-a-user", "join"), "M_INVALID_PARAM"],
 ];
 
 const allow = [{ type: "m.room_membership", room_id: "!other:x" }];
@@ -225,7 +225,7 @@ cases.push(
   [
     "a level for an invalid user ID",
     room(),
-    setLevels(creator, { users: { ...users, somebody: 1 } }),
+    setLevels(creator, { users: { ...users, unqualified: 1 } }),
     "M_BAD_JSON",
   ],
 );
