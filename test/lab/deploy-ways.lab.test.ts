@@ -110,9 +110,9 @@ test("reports the faults of a host before it changes anything there", async () =
   );
   expect(wrong.code).toBe(1);
   expect(wrong.stderr).toContain("10.99.0.250");
-  const nobody = await fleet.command(`machine deploy ssh://mallory@bare --fleet ${FLEET}`);
-  expect(nobody.code).toBe(1);
-  expect(nobody.stderr).toContain("mallory");
+  const refused = await fleet.command(`machine deploy ssh://mallory@bare --fleet ${FLEET}`);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toContain("mallory");
   expect(diffListings(before, await bare.listing({ exclude: ["/home/mallory"] }))).toEqual([]);
 });
 

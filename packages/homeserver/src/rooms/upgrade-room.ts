@@ -1,6 +1,6 @@
 /**
- * POST /rooms/{roomId}/upgrade: a new room with the old one's settings and aliases, and a tombstone that leads from
- * the old to the new. One transaction; the sender needs the level for m.room.tombstone.
+ * POST /rooms/{roomId}/upgrade: a new room with the previous one's settings and aliases, and a tombstone that leads from
+ * the previous to the new. One transaction; the sender needs the level for m.room.tombstone.
  */
 import { randomLetters } from "../auth/random-id.ts";
 import { forbidden, MatrixError } from "../http/matrix-error.ts";
@@ -30,9 +30,9 @@ export function upgradeRoom(deps: CreateRoomDeps, roomId: string, userId: string
       `Room version ${version.slice(0, 40)} is not supported`,
     );
   }
-  const old = deps.registry.get(roomId);
-  requireJoined(old, userId);
-  const levels = old.powerLevels();
+  const previous = deps.registry.get(roomId);
+  requireJoined(previous, userId);
+  const levels = previous.powerLevels();
   const [own, needed] = [levels.ofUser(userId), levels.toSend("m.room.tombstone", true)];
   if (own < needed) throw forbidden(`You need power level ${needed} to upgrade this room; you have ${own}`);
   const replacement = `!${randomLetters(18)}:${deps.accounts.serverName}`;
@@ -46,31 +46,31 @@ export function upgradeRoom(deps: CreateRoomDeps, roomId: string, userId: string
       content: { body, replacement_room: replacement },
     });
     const predecessor = { room_id: roomId, event_id: tombstone.eventId };
-    makeReplacement(deps, old, { roomId: replacement, userId, version, predecessor });
+    makeReplacement(deps, previous, { roomId: replacement, userId, version, predecessor });
     return replacement;
   });
 }
 
 function makeReplacement(
   deps: CreateRoomDeps,
-  old: RoomState,
+  previous: RoomState,
   to: { roomId: string; userId: string; version: string; predecessor: JsonObject },
 ): void {
   const { roomId, userId, version } = to;
-  const before = old.get("m.room.create", "")?.content ?? {};
+  const before = previous.get("m.room.create", "")?.content ?? {};
   const content = { ...createContent(userId, version, before), predecessor: to.predecessor };
-  const published = deps.rooms.room(old.roomId)?.published === 1;
+  const published = deps.rooms.room(previous.roomId)?.published === 1;
   deps.writer.createRoom({ roomId, version, creator: userId, published, content });
   deps.actions.join(userId, roomId, undefined);
   const send = (type: string, stateKey: string, value: JsonObject): void =>
     void deps.writer.append({ roomId, type, sender: userId, stateKey, content: value });
-  // The old levels come last, because they may forbid the copied events.
+  // The previous levels come last, because they may forbid the copied events.
   for (const type of carried) {
-    const event = old.get(type, "");
+    const event = previous.get(type, "");
     if (event !== undefined) send(type, "", event.content);
   }
-  for (const child of old.ofType("m.space.child")) send(child.type, child.stateKey ?? "", child.content);
-  for (const banned of old.membersWith("ban")) {
+  for (const child of previous.ofType("m.space.child")) send(child.type, child.stateKey ?? "", child.content);
+  for (const banned of previous.membersWith("ban")) {
     deps.actions.setMembership({
       roomId,
       sender: userId,
@@ -79,17 +79,17 @@ function makeReplacement(
       reason: undefined,
     });
   }
-  moveAliases(deps, old, roomId, userId);
-  const levels = old.get("m.room.power_levels", "")?.content;
+  moveAliases(deps, previous, roomId, userId);
+  const levels = previous.get("m.room.power_levels", "")?.content;
   if (levels !== undefined) send("m.room.power_levels", "", levels);
 }
 
-function moveAliases(deps: CreateRoomDeps, old: RoomState, replacement: string, userId: string): void {
-  for (const alias of deps.rooms.aliasesOf(old.roomId)) {
+function moveAliases(deps: CreateRoomDeps, previous: RoomState, replacement: string, userId: string): void {
+  for (const alias of deps.rooms.aliasesOf(previous.roomId)) {
     deps.rooms.deleteAlias(alias);
     deps.rooms.insertAlias(alias, replacement, userId);
   }
-  const canonical = old.get("m.room.canonical_alias", "");
+  const canonical = previous.get("m.room.canonical_alias", "");
   if (canonical === undefined) return;
   deps.writer.append({
     roomId: replacement,
