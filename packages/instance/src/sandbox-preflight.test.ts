@@ -31,7 +31,7 @@ function failure(host: Host): BureauError {
   throw new Error("the preflight passed");
 }
 
-describe("probing for sandboxes", () => {
+describe("the sandbox preflight", () => {
   test("this machine really makes one", () => {
     expect(checkSandbox(thisHost).bwrap).toMatch(/^\d+\.\d+$/);
   });

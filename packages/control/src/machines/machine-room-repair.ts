@@ -35,7 +35,7 @@ export async function repairMachineRooms(
     const found = { room, kind, localpart };
     const state = await stateOfOurs(session, found);
     // Levels are raised last: lower levels show an unfinished repair.
-    if (kind === "config" && isOfOldKind(state)) await removePrincipals(session, room, machine, note);
+    if (kind === "config" && isOfEarlierKind(state)) await removePrincipals(session, room, machine, note);
     await completeLevels(session, found, state, note);
   }
 }
@@ -44,7 +44,7 @@ export async function repairMachineRooms(
  * Whether an earlier version of ours made the room; it brought principals in. Rooms of the Go implementation never name
  * the type, and its principals stay: their programs expect to be in the room.
  */
-function isOfOldKind(state: readonly StateEvent[]): boolean {
+function isOfEarlierKind(state: readonly StateEvent[]): boolean {
   const levels = state.find(({ type }) => type === eventTypes.powerLevels)?.content;
   const parsed = safeParse(PowerLevelsSchema, levels);
   if (!parsed.success) return false;

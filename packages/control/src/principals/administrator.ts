@@ -36,7 +36,7 @@ const adminPassword = (registrationToken: string): string =>
 
 /**
  * The password of an account that an administrator made for a principal. It follows from the registration token: who
- * holds that token can log in as the principal again, and no one else can.
+ * holds that token can log in as the principal again; others cannot.
  */
 export const principalPassword = (principal: PrincipalLocalpart, registrationToken: string): string =>
   sha256Hex(`bureau-principal-password:${principal}:${registrationToken}`);

@@ -133,7 +133,7 @@ class Fleet {
   }
 }
 
-/** Goes on until it is over, all machines answering between turns. */
+/** Runs until it is over; all machines answer between turns. */
 function runThrough(rollout: Rollout, fleet: Fleet, from = START): Rollout {
   let now = from;
   let current = rollout;
@@ -287,11 +287,11 @@ describe("a rollout", () => {
 
   test("that is halted lets what is under way finish, and resumed tries again only what failed", () => {
     const rollout = rolloutOf(3);
-    let isMended = false;
-    const fleet = fleetFor(rollout, (index) => (index === 1 && !isMended ? "bad" : "good"));
+    let isRepaired = false;
+    const fleet = fleetFor(rollout, (index) => (index === 1 && !isRepaired ? "bad" : "good"));
     const halted = runThrough(rollout, fleet);
     expect(halted.state).toBe("halted");
-    isMended = true;
+    isRepaired = true;
     const ended = runThrough(resumeRollout(halted), fleet);
     expect(ended.state).toBe("done");
     expect(fleet.begun).toHaveLength(4);
