@@ -93,16 +93,16 @@ describe("dependency arrows", () => {
   });
 
   test("third parties and our own packages must be declared", () => {
-    expect(check("kit", 'import * as v from "valibot"; v.x();')[0]).toContain("does not declare it");
-    expect(check("kit", 'import * as v from "valibot"; v.x();', "valibot")).toEqual([]);
-    expect(check("kit", 'import { x } from "@scope/name/deep"; x();', "@scope/name")).toEqual([]);
-    expect(check("kit", 'import { x } from "@bureau/schema/refs"; x();')[0]).toContain("does not declare it");
-    expect(check("kit", 'import { x } from "node:fs"; x();')).toEqual([]);
-    expect(check("kit", 'import { x } from "fs"; x();')[0]).toContain("node:");
+    expect(check("os", 'import * as v from "valibot"; v.x();')[0]).toContain("does not declare it");
+    expect(check("os", 'import * as v from "valibot"; v.x();', "valibot")).toEqual([]);
+    expect(check("os", 'import { x } from "@scope/name/deep"; x();', "@scope/name")).toEqual([]);
+    expect(check("os", 'import { x } from "@bureau/schema/refs"; x();')[0]).toContain("does not declare it");
+    expect(check("os", 'import { x } from "node:fs"; x();')).toEqual([]);
+    expect(check("os", 'import { x } from "fs"; x();')[0]).toContain("node:");
   });
 
   test("relative imports stay inside their package and carry .ts", () => {
-    expect(check("kit", 'import { x } from "../b.ts"; x();')).toEqual([]);
+    expect(check("os", 'import { x } from "../b.ts"; x();')).toEqual([]);
     expect(check("kit", 'import x from "../../../../package.json"; x();')).toEqual([]);
     for (const path of ["../../../schema/src/refs.ts", "../../package.json", "../b", "../b.js", "/etc/x.ts"])
       expect(check("kit", `import { x } from "${path}"; x();`), path).toHaveLength(1);

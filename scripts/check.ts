@@ -8,6 +8,7 @@ import { root as commandTree } from "../packages/cli/src/command-tree.ts";
 import { checkFlagHelp } from "./check/flag-help.ts";
 import { functionLengths, judgeLengths } from "./check/function-lengths.ts";
 import { checkCircles } from "./check/import-circles.ts";
+import { checkLayoutPaths, layoutFiles, namesOf } from "./check/layout-paths.ts";
 import { judgeSizes } from "./check/package-sizes.ts";
 import { describePending, type Rule, withoutPending } from "./check/pending.ts";
 import { checkPlainSpreads } from "./check/plain-spreads.ts";
@@ -67,6 +68,7 @@ function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
     rule,
     { violations: withoutPending(rule, violations), lines: describePending(rule, violations) },
   ];
+  const pathNames = namesOf(layoutFiles.map((path) => texts.get(path) ?? ""));
   const lengths = judgeLengths(
     [...texts].flatMap(([path, text]) =>
       path.startsWith("packages/") && !isTestOnly(path) ? functionLengths(path, text) : [],
@@ -78,6 +80,7 @@ function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
     of("test support", checkTestSupport(graph, entries)),
     of("words", inEach(words)),
     of("spreads", inEach(checkPlainSpreads)),
+    ["paths", { violations: inEach((path, text) => checkLayoutPaths(path, text, pathNames)) }],
     ["help", { violations: checkFlagHelp(commandTree, pagesOf(texts)) }],
     ["function lengths", { violations: lengths.violations, lines: [lengths.line] }],
     ["packages", judgeSizes(graph)],

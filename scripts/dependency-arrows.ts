@@ -20,6 +20,7 @@ const folderOf = (dependency: string): string =>
 /** Packages that run in a browser too: no runtime of a server, and only these third parties. */
 const browserSafe: Readonly<Record<string, readonly string[]>> = {
   schema: ["valibot"],
+  kit: ["valibot", "cborg"],
   matrix: ["valibot"],
   control: ["valibot", "age-encryption", "@noble/hashes"],
 };

@@ -9,6 +9,7 @@ import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { type Bridge, type Endpoint, formatEndpoint, parseEndpoint, startBridge } from "@bureau/os/bridge";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { catchesSignal } from "@bureau/os/process-table";
+import { insidePaths } from "@bureau/schema/inside-paths";
 
 const defaultPort = 8642;
 const help = `Usage: bureau-bridge [--listen ADDRESS] [--connect ADDRESS] [-- COMMAND [ARGUMENT…]]
@@ -16,7 +17,7 @@ const help = `Usage: bureau-bridge [--listen ADDRESS] [--connect ADDRESS] [-- CO
 Carries bytes from ADDRESS to ADDRESS; each is tcp:HOST:PORT or unix:/PATH.
 
   --listen ADDRESS    default tcp:127.0.0.1:${defaultPort}; with a COMMAND, a free port of 127.0.0.1
-  --connect ADDRESS   default unix:$BUREAU_PROXY_SOCKET, or unix:/run/bureau/proxy.sock
+  --connect ADDRESS   default unix:$BUREAU_PROXY_SOCKET, or unix:${insidePaths.proxySocket}
   -- COMMAND …        started once the bridge listens, with BUREAU_PROXY_URL set to
                       http://HOST:PORT; gets SIGTERM and SIGINT, and SIGHUP when it
                       handles it; its exit code is ours
@@ -24,7 +25,7 @@ Carries bytes from ADDRESS to ADDRESS; each is tcp:HOST:PORT or unix:/PATH.
 
 Examples
   bureau-bridge -- my-matrix-bot --homeserver '$BUREAU_PROXY_URL'
-  bureau-bridge --listen unix:/run/bureau/listen/service.sock --connect tcp:127.0.0.1:8000
+  bureau-bridge --listen unix:${insidePaths.serviceSocket} --connect tcp:127.0.0.1:8000
 
 A TCP port of a sandbox that shares the host's network is open to every program on the host.
 `;
@@ -58,7 +59,7 @@ function parseArguments(
   }
   const command = args.slice(args[at] === "--" ? at + 1 : at);
   const listen = given.get("--listen") ?? `tcp:127.0.0.1:${command.length > 0 ? 0 : defaultPort}`;
-  const connect = given.get("--connect") ?? `unix:${env["BUREAU_PROXY_SOCKET"] || "/run/bureau/proxy.sock"}`;
+  const connect = given.get("--connect") ?? `unix:${env["BUREAU_PROXY_SOCKET"] || insidePaths.proxySocket}`;
   return { listen: endpoint("--listen", listen), connect: endpoint("--connect", connect), command };
 }
 

@@ -1,7 +1,7 @@
 /** `bureau-greeter`: reads its payload, finds its proxy, and greets. SIGHUP makes it read the payload again. */
 import { readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
-import { insidePaths } from "@bureau/os/layout";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import { Greeter, parsePayload } from "./greeter.ts";
 import { openProxySession } from "./proxy-session.ts";
 

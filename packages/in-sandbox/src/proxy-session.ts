@@ -6,8 +6,8 @@ import { whoami } from "@bureau/matrix/auth";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
 import { egressFetch } from "@bureau/os/egress";
-import { insidePaths } from "@bureau/os/layout";
 import { addressOfSocket } from "@bureau/schema/homeserver-address";
+import { insidePaths } from "@bureau/schema/inside-paths";
 
 export type ProxySessionOptions = {
   /** Default: where the sandbox has it. */

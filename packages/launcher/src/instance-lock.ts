@@ -1,8 +1,7 @@
 /** One launcher a state folder: the lock is held by an open file for the process's life, so a crash releases it. */
-import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/os/file-lock";
-import { type Layout, makePrivateDir } from "@bureau/os/layout";
+import { type Layout, launcherLockFile, makePrivateDir } from "@bureau/os/layout";
 
 /** The number of the open file that holds the lock, from the version before this one in the same process. */
 export const LOCK_FD = "BUREAU_LOCK_FD";
@@ -10,7 +9,7 @@ export const LOCK_FD = "BUREAU_LOCK_FD";
 /** @throws BureauError `conflict` when another launcher holds it */
 export function takeInstanceLock(layout: Layout): FileLock {
   makePrivateDir(layout.stateDir);
-  const path = join(layout.stateDir, "launcher.lock");
+  const path = launcherLockFile(layout);
   const left = process.env[LOCK_FD];
   delete process.env[LOCK_FD];
   const lock = (left === undefined ? undefined : inheritedFileLock(path, Number(left))) ?? tryFileLock(path);

@@ -15,6 +15,7 @@ import { userInfo } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { fileError } from "@bureau/kit/file-error";
+import { serviceSocketName } from "@bureau/schema/inside-paths";
 import {
   type FleetLocalpart,
   fleetName,
@@ -121,7 +122,7 @@ export function instanceLayout(home: string, env: Env): InstanceLayout {
     homeserverDir: join(root, "homeserver"),
     logDir: join(root, "logs"),
     instanceFile: join(root, "instance.json"),
-    sessionFile: join(root, "session.json"),
+    sessionFile: join(root, sessionFileName),
     credentialFile: join(root, "credentials"),
     registrationTokenFile: join(root, "registration-token"),
     currentPrograms: join(root, "programs", "current"),
@@ -147,6 +148,9 @@ export function defaultHome(env: Env): string {
   if (explicit !== undefined && explicit !== "") return resolve(explicit);
   return join(userFolder("XDG_DATA_HOME", join(".local", "share"), env), "bureau");
 }
+
+/** The name of an operator's session file, in an instance and in the operator's configuration folder. */
+export const sessionFileName = "session.json";
 
 /** The folder in `variable`, else `below` the home folder (XDG Base Directory Specification). @throws BureauError */
 export function userFolder(variable: string, below: string, env: Env): string {
@@ -249,6 +253,12 @@ export const upLockFile = (layout: InstanceLayout): string => join(layout.home, 
 /** The one-time password that an instance's launcher joins with; removed once it has joined. */
 export const bootstrapFile = (layout: InstanceLayout): string => join(layout.stateDir, "bootstrap.json");
 
+/** The sockets of a proxy that only tries itself out, in a folder of its own. */
+export const rehearsalSockets = (folder: string): { readonly proxy: string; readonly admin: string } => ({
+  proxy: join(folder, "proxy.sock"),
+  admin: join(folder, "admin.sock"),
+});
+
 /** Sockets that a program takes over from systemd, or from the version before it, by name. */
 export const socketNames = { launcher: "launcher.sock", observe: "observe.sock" } as const;
 
@@ -263,6 +273,11 @@ export const daemonWatchFile = (layout: Layout): string => join(layout.runDir, "
 /** Messages the daemon had not sent when another version took its place. */
 export const unsentMessagesFile = (layout: Layout): string => join(layout.runDir, "unsent-notices.json");
 
+/** Held by a launcher for its lifetime. */
+export const launcherLockFile = (layout: Layout): string => join(layout.stateDir, "launcher.lock");
+/** See os/watchdog-record. */
+export const watchdogFile = (layout: Layout, component: "daemon" | "launcher"): string =>
+  join(layout.stateDir, `${component}-watchdog.cbor`);
 export const machineKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.txt");
 export const machinePublicKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.pub");
 export const machineSessionFile = (layout: Layout): string => join(layout.stateDir, "session.json");
@@ -331,7 +346,7 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Pri
     trigger: join(inside, "trigger.json"),
     secrets: join(inside, "secrets"),
     listen: join(inside, "listen"),
-    serviceSocket: join(inside, "listen", "service.sock"),
+    serviceSocket: join(inside, "listen", serviceSocketName),
     root: join(dir, "root"),
     record: join(dir, "record.json"),
     script: join(dir, "sandbox.sh"),
@@ -350,18 +365,3 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Pri
 export const tmuxSession = (account: PrincipalName): string => `bureau/${account.replaceAll(".", "~")}`;
 
 export const systemdScope = (account: PrincipalName): string => `bureau-${sanitised(account)}`;
-
-/** Paths as a sandboxed program sees them (wire facts, section 1.7). */
-export const insidePaths = {
-  run: "/run/bureau",
-  proxySocket: "/run/bureau/proxy.sock",
-  payload: "/run/bureau/payload.json",
-  trigger: "/run/bureau/trigger.json",
-  secrets: "/run/bureau/secrets",
-  listen: "/run/bureau/listen",
-  serviceSocket: "/run/bureau/listen/service.sock",
-  /** Bureau's own programs and their runtime, read-only; `bin` in it is on PATH: bureau-bridge and the like. */
-  programs: "/run/bureau/programs",
-  scratch: "/scratch",
-  home: "/workspace",
-} as const;

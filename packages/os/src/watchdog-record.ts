@@ -4,12 +4,11 @@
  * boot of the host, so nothing waits for it to be on the disk: clients wait while it is written.
  */
 import { readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
 import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
 import { parse, parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { writeAtomically } from "./durable-file.ts";
-import type { Layout } from "./layout.ts";
+import { type Layout, watchdogFile } from "./layout.ts";
 
 /** Older ones say nothing about what starts now (wire facts, section 12.1). */
 export const RECORD_AGE_MS_MAX = 300_000;
@@ -32,11 +31,8 @@ const WatchdogRecordSchema = v.object({
 export type WatchdogRecord = v.InferOutput<typeof WatchdogRecordSchema>;
 export type WatchedComponent = WatchdogRecord["component"];
 
-const fileOf = (layout: Layout, component: WatchedComponent): string =>
-  join(layout.stateDir, `${component}-watchdog.cbor`);
-
 export function writeWatchdogRecord(layout: Layout, record: WatchdogRecord): void {
-  writeAtomically(fileOf(layout, record.component), encodeCbor(record), 0o600);
+  writeAtomically(watchdogFile(layout, record.component), encodeCbor(record), 0o600);
 }
 
 /** Undefined when there is none, it cannot be read, or it is older than {@link RECORD_AGE_MS_MAX}. */
@@ -47,7 +43,7 @@ export function readWatchdogRecord(
 ): WatchdogRecord | undefined {
   let record: WatchdogRecord;
   try {
-    const file = fileOf(layout, component);
+    const file = watchdogFile(layout, component);
     record = parse(WatchdogRecordSchema, decodeCbor(readFileSync(file)), file);
   } catch {
     return undefined;
@@ -56,7 +52,7 @@ export function readWatchdogRecord(
 }
 
 export const clearWatchdogRecord = (layout: Layout, component: WatchedComponent): void =>
-  rmSync(fileOf(layout, component), { force: true });
+  rmSync(watchdogFile(layout, component), { force: true });
 
 /** Where the version that goes back says why when it cannot write it down: the disk may be full. */
 const WENT_BACK = "BUREAU_WENT_BACK";

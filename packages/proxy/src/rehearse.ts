@@ -6,6 +6,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
+import { rehearsalSockets } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
@@ -15,10 +16,11 @@ export async function rehearse(inFolder: string): Promise<void> {
   try {
     const folder = mkdtempSync(join(inFolder, "spare-"));
     try {
+      const sockets = rehearsalSockets(folder);
       const bytes = encodeCbor({
         principal: "agent/nobody",
-        socket_path: join(folder, "proxy.sock"),
-        admin_socket_path: join(folder, "admin.sock"),
+        socket_path: sockets.proxy,
+        admin_socket_path: sockets.admin,
         matrix_user_id: "@nobody:nowhere",
         credentials: { NAME: "value" },
         grants: [{ actions: ["none"] }],

@@ -10,8 +10,8 @@ import { basename, dirname } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { type Bridge, startBridge, type Target } from "@bureau/os/bridge";
-import { insidePaths } from "@bureau/os/layout";
 import { openBeneath, openHandle } from "@bureau/os/open-beneath";
+import { insidePaths } from "@bureau/schema/inside-paths";
 
 /** For the group of the folder it lies in: the operators (specification, "Proxy Config Directories"). */
 const SOCKET_MODE = 0o660;

@@ -16,7 +16,7 @@ import { MatrixSession } from "@bureau/matrix/session";
 import { readIfPresent } from "@bureau/os/durable-file";
 import { egressFetch } from "@bureau/os/egress";
 import type { InstanceLayout } from "@bureau/os/layout";
-import { userFolder } from "@bureau/os/layout";
+import { sessionFileName, userFolder } from "@bureau/os/layout";
 import { readNamedSecret } from "@bureau/os/named-file";
 import { findByArguments, listensOnTcp } from "@bureau/os/process-table";
 import { readOperatorSession, type StoredSession } from "@bureau/os/session-file";
@@ -67,7 +67,7 @@ export const layoutOf = ({ flags, env }: InstallationChoice): InstanceLayout => 
 export function sessionFile(invocation: InstallationChoice): string {
   const explicit = invocation.env["BUREAU_SESSION_FILE"];
   if (explicit !== undefined && explicit !== "") return explicit;
-  return instanceHere(invocation)?.layout.sessionFile ?? inConfig(invocation.env, "session.json");
+  return instanceHere(invocation)?.layout.sessionFile ?? inConfig(invocation.env, sessionFileName);
 }
 
 /** Where `bureau matrix setup` keeps an administrator's credentials, and where they are looked for. */

@@ -44,8 +44,7 @@ type Asked = CommandContext & { readonly flags: FlagValues<typeof flags> & Parti
 
 export const command = defineCommand({
   summary: "Remove Bureau from this host: exactly what it installed",
-  details:
-    "Stops everything and removes what the record /etc/bureau/installed.json lists. Prints a receipt of what was removed,\nand what stays and why. The user and the groups stay unless --remove-user is given.",
+  details: `Stops everything and removes what the record ${systemHost.installRecord} lists. Prints a receipt of what was removed,\nand what stays and why. The user and the groups stay unless --remove-user is given.`,
   flags,
   examples: ["bureau machine uninstall --dry-run", "bureau machine uninstall --remove-user --discard-data"],
   run: uninstall,

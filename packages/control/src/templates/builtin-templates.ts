@@ -3,6 +3,7 @@
  * reference's names and meaning; `agent`, `service`, `directory` and `greeter` are Bureau's own.
  */
 import { hostToolFolders, hostToolSettings } from "@bureau/schema/host-tools";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import type { Mount, Template } from "@bureau/schema/template";
 
 /** Mounted where the host has it. */
@@ -34,7 +35,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
         ...[...hostToolFolders, ...hostToolSettings].map(ifPresent),
         { dest: "/tmp", type: "tmpfs" },
       ],
-      create_dirs: ["/tmp", "/var/tmp", "/run/bureau", "/workspace"],
+      create_dirs: ["/tmp", "/var/tmp", insidePaths.run, "/workspace"],
       environment_variables: { HOME: "/workspace", TERM: "xterm-256color" },
     },
     "base-networked": {
@@ -62,8 +63,7 @@ export function builtinTemplates(room: string): Readonly<Record<string, Template
       filesystem: [kept],
     },
     service: {
-      description:
-        "A service without network; it listens on /run/bureau/listen/service.sock; /workspace is kept",
+      description: `A service without network; it listens on ${insidePaths.serviceSocket}; /workspace is kept`,
       inherits: [`${room}:base`],
       environment_variables: fromProxy,
       filesystem: [kept],

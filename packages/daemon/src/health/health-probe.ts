@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { errnoOf, messageOf } from "@bureau/kit/errors";
 import { callCbor } from "@bureau/os/cbor-client";
 import { viaSocket } from "@bureau/os/egress";
-import { insidePaths, type Layout, sandboxPaths } from "@bureau/os/layout";
+import { type Layout, sandboxPaths } from "@bureau/os/layout";
+import { insidePaths, serviceSocketName } from "@bureau/schema/inside-paths";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
 import * as v from "valibot";
 import type { CheckPlan } from "./health-check.ts";
@@ -58,7 +59,7 @@ async function askService(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const path = join(listen, "service.sock");
+  const path = join(listen, serviceSocketName);
   try {
     if (!lstatSync(path).isSocket()) return `${insidePaths.serviceSocket} is not a socket`;
   } catch (error) {
@@ -68,7 +69,7 @@ async function askService(
   const folder = openSync(listen, "r");
   try {
     const answer = await callCbor(
-      `/proc/self/fd/${folder}/service.sock`,
+      `/proc/self/fd/${folder}/${serviceSocketName}`,
       { action: "health" },
       HealthAnswer,
       { peer: "service", timeoutMs, signal },

@@ -13,8 +13,8 @@
  */
 import { join, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { insidePaths } from "@bureau/os/layout";
 import { within } from "@bureau/os/mounts";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { ResolvedMount } from "./mount-policy.ts";
 import type { ProcMasks } from "./proc-masks.ts";

@@ -15,10 +15,11 @@ import {
 import { totalmem } from "node:os";
 import { join } from "node:path";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
-import { insidePaths, tmuxSession } from "@bureau/os/layout";
+import { tmuxSession } from "@bureau/os/layout";
 import { mountsOf } from "@bureau/os/mounts";
 import { limitProcess, makeFifo } from "@bureau/os/posix";
 import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import type { launcherRequests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, SOCKET_PATH_BYTES_MAX, sanitised } from "@bureau/schema/refs";
 import { type SecurityException, securityExceptions } from "@bureau/schema/template";

@@ -3,8 +3,9 @@
  * mounted by name later; who can write a folder on the way could swap it for a link in between. The kernel's mount
  * table tells what was really mounted, so a mount that slipped is found however it did.
  */
-import { insidePaths } from "@bureau/os/layout";
+
 import { type MountEntry, mountsOf, originsOf, within } from "@bureau/os/mounts";
+import { insidePaths } from "@bureau/schema/inside-paths";
 
 /** True once bubblewrap has made its last mount and has let go of the host's root, which it keeps on /oldroot until then. */
 export function isBuilt(initPid: number): boolean {

@@ -10,9 +10,10 @@
 import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
-import { insidePaths, type Layout } from "@bureau/os/layout";
+import { type Layout, systemHost } from "@bureau/os/layout";
 import { makeBeneath } from "@bureau/os/make-beneath";
 import { within } from "@bureau/os/mounts";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import type { Mount } from "@bureau/schema/template";
 
 export type MountPolicy = {
@@ -44,7 +45,7 @@ const HOST_ONLY_FILES = [
   "/etc/ssh",
   "/etc/ssl/private",
   "/etc/pki/tls/private",
-  "/etc/bureau",
+  systemHost.configDir,
 ];
 /** Folders that may be mounted read-only, and what of them is hidden then. */
 const HIDDEN_BELOW: Readonly<Record<string, readonly string[]>> = {

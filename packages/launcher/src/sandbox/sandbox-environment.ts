@@ -1,6 +1,6 @@
 /** The environment a program starts with: nothing of the host's, what the template says, and Bureau's own names. */
 import { BureauError } from "@bureau/kit/errors";
-import { insidePaths } from "@bureau/os/layout";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, principalType } from "@bureau/schema/refs";
 import { PANE_TERM } from "../terminal/tmux.ts";

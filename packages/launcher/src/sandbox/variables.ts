@@ -3,7 +3,8 @@
  * mount of a path that still holds `${…}` is never what somebody meant. `$${` is a literal `${`.
  */
 import { BureauError } from "@bureau/kit/errors";
-import { insidePaths, type Layout } from "@bureau/os/layout";
+import type { Layout } from "@bureau/os/layout";
+import { insidePaths } from "@bureau/schema/inside-paths";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { FleetLocalpart, MachineLocalpart, PrincipalName, ServerName } from "@bureau/schema/refs";
 import { PANE_TERM } from "../terminal/tmux.ts";

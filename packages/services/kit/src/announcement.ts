@@ -6,6 +6,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type Service } from "@bureau/schema/events";
+import { serviceSocketName } from "@bureau/schema/inside-paths";
 import { type RoomId, stateKeyOf } from "@bureau/schema/refs";
 import type { ServiceIdentity } from "./service-identity.ts";
 
@@ -29,7 +30,7 @@ export async function announce(
     principal: session.userId,
     machine,
     capabilities: [...capabilities],
-    endpoints: { cbor: "service.sock" },
+    endpoints: { cbor: serviceSocketName },
     description,
   } satisfies Service;
   try {

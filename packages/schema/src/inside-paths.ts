@@ -1,0 +1,17 @@
+/** Paths as a sandboxed program sees them (wire facts, section 1.7). */
+export const insidePaths = {
+  run: "/run/bureau",
+  proxySocket: "/run/bureau/proxy.sock",
+  payload: "/run/bureau/payload.json",
+  trigger: "/run/bureau/trigger.json",
+  secrets: "/run/bureau/secrets",
+  listen: "/run/bureau/listen",
+  serviceSocket: "/run/bureau/listen/service.sock",
+  /** Bureau's own programs and their runtime, read-only; `bin` in it is on PATH: bureau-bridge and the like. */
+  programs: "/run/bureau/programs",
+  scratch: "/scratch",
+  home: "/workspace",
+} as const;
+
+/** The name of a service's socket in its folder `listen`. */
+export const serviceSocketName = "service.sock";
