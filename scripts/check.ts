@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root as commandTree } from "../packages/cli/src/command-tree.ts";
 import { checkFlagHelp } from "./check/flag-help.ts";
+import { checkFolderArrows } from "./check/folder-arrows.ts";
 import { functionLengths, judgeLengths } from "./check/function-lengths.ts";
 import { checkCircles } from "./check/import-circles.ts";
 import { checkLayoutPaths, layoutFiles, namesOf } from "./check/layout-paths.ts";
@@ -15,7 +16,7 @@ import { checkPlainSpreads } from "./check/plain-spreads.ts";
 import { checkFiles, checkPackages, readTexts } from "./check/repository.ts";
 import { isTestOnly, readGraph } from "./check/source-graph.ts";
 import { checkTestSupport } from "./check/test-support.ts";
-import { checkUnusedExports } from "./check/unused-exports.ts";
+import { findUnusedExports, judgeTestedOnly } from "./check/unused-exports.ts";
 import { readWords, wordCheck } from "./check/words.ts";
 import { checkPrograms } from "./closures.ts";
 import type { Violation } from "./dependency-arrows.ts";
@@ -58,6 +59,7 @@ type Result = { readonly violations: readonly Violation[]; readonly lines?: read
 /** The rules that look at the sources together: each file is read once. */
 function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
   const graph = readGraph(texts);
+  const unused = findUnusedExports(graph);
   const entries = new Set(Object.values(programs));
   const words = wordCheck(
     ["ARCHITECTURE.md", "CONTRIBUTING.md"].flatMap((path) => readWords(texts.get(path) ?? "")),
@@ -75,9 +77,11 @@ function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
     ),
   );
   return [
-    of("circles", checkCircles(graph)),
-    of("unused exports", checkUnusedExports(graph)),
-    of("test support", checkTestSupport(graph, entries)),
+    ["arrows between folders", { violations: checkFolderArrows(graph) }],
+    ["import circles", { violations: checkCircles(graph) }],
+    ["unused exports", { violations: unused.lost }],
+    ["exports for tests", judgeTestedOnly(unused.testedOnly)],
+    ["test support", { violations: checkTestSupport(graph, entries) }],
     of("words", inEach(words)),
     of("spreads", inEach(checkPlainSpreads)),
     ["paths", { violations: inEach((path, text) => checkLayoutPaths(path, text, pathNames)) }],

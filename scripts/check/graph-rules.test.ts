@@ -4,7 +4,7 @@ import { checkCircles } from "./import-circles.ts";
 import { judgeSizes } from "./package-sizes.ts";
 import { readGraph } from "./source-graph.ts";
 import { checkTestSupport } from "./test-support.ts";
-import { checkUnusedExports } from "./unused-exports.ts";
+import { findUnusedExports, judgeTestedOnly } from "./unused-exports.ts";
 
 const graphOf = (files: Readonly<Record<string, string>>) => readGraph(new Map(Object.entries(files)));
 
@@ -37,10 +37,15 @@ describe("unused exports", () => {
       "packages/kit/src/b.ts": 'import { used } from "./a.ts";',
       "packages/kit/src/a.test.ts": 'import { used, tested } from "./a.ts";',
     });
-    expect(checkUnusedExports(graph).map((one) => one.split(":").slice(0, 3).join(":"))).toEqual([
-      "packages/kit/src/a.ts:2: exports tested, which only tests import",
-      "packages/kit/src/a.ts:3: exports lost, which nothing imports",
-    ]);
+    expect(findUnusedExports(graph)).toEqual({
+      lost: ["packages/kit/src/a.ts:3: exports lost, which nothing imports: remove the export"],
+      testedOnly: ["packages/kit/src/a.ts:2: exports tested, which only tests import"],
+    });
+  });
+
+  test("refuses more names for tests than there were", () => {
+    expect(judgeTestedOnly(Array.from({ length: 40 }, String)).violations).toEqual([]);
+    expect(judgeTestedOnly(Array.from({ length: 41 }, String)).violations).toHaveLength(41);
   });
 
   test("accepts test support, a file that is imported whole, and a type in the text of a used export", () => {
@@ -52,7 +57,7 @@ describe("unused exports", () => {
         'export type Options = { a: 1 };\nexport function tree(o: Options) {\n  return () => import("./command.ts");\n}',
       "packages/kit/src/main.ts": 'import { tree } from "./tree.ts";\ntree();',
     });
-    expect(checkUnusedExports(graph)).toEqual([]);
+    expect(findUnusedExports(graph)).toEqual({ lost: [], testedOnly: [] });
   });
 });
 

@@ -54,7 +54,7 @@ function nextStage(
 }
 
 /** The fields both login and registration answer with. */
-export const GrantedSchema = v.object({
+const GrantedSchema = v.object({
   user_id: v.string(),
   access_token: v.string(),
   device_id: v.optional(v.string()),

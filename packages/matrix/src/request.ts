@@ -31,7 +31,7 @@ export const REQUEST_MS_MAX = 30_000;
  * How long one request waits in all for a homeserver's rate limit. The longest that a stock one asks for is Synapse's
  * 333 s between two invitations of the same user.
  */
-export const RATE_LIMIT_MS_MAX = 600_000;
+const RATE_LIMIT_MS_MAX = 600_000;
 
 export type MatrixRequest = Server & {
   /** The act, in words that follow "Cannot": "join #a:b". */

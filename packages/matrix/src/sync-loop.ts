@@ -11,7 +11,7 @@ import type { MatrixSession } from "./session.ts";
 import type { SyncResponse } from "./sync-response.ts";
 
 /** The homeserver holds a quiet /sync this long (wire facts, section 12.1). */
-export const SYNC_POLL_MS = 30_000;
+const SYNC_POLL_MS = 30_000;
 
 /** Longest wait, also when the homeserver asks for more. */
 const RETRY_AFTER_MS_MAX = 300_000;

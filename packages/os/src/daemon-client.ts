@@ -21,7 +21,7 @@ import { unitStates } from "./systemctl.ts";
 import { daemonUnit, REVOKED } from "./unit-names.ts";
 
 /** The next command when no program answers: on a joined machine, not a second Bureau beside its own. */
-export const startHint = (layout: Layout): string =>
+const startHint = (layout: Layout): string =>
   layout.runDir === systemLayout.runDir ? "sudo bureau machine doctor says why" : "bureau up";
 
 /** Longer than the daemon's own deadline for a token check (wire facts, section 8.1). */

@@ -159,7 +159,7 @@ export function userFolder(variable: string, below: string, env: Env): string {
 }
 
 /** `HOME`, else what passwd has. @throws BureauError `not-found` for an account without either, as containers have */
-export function homeFolder(env: Env): string {
+function homeFolder(env: Env): string {
   const named = env["HOME"];
   if (named?.startsWith("/")) return named;
   try {

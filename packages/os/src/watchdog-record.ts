@@ -11,7 +11,7 @@ import { writeAtomically } from "./durable-file.ts";
 import { type Layout, watchdogFile } from "./layout.ts";
 
 /** Older ones say nothing about what starts now (wire facts, section 12.1). */
-export const RECORD_AGE_MS_MAX = 300_000;
+const RECORD_AGE_MS_MAX = 300_000;
 
 const WatchdogRecordSchema = v.object({
   component: v.picklist(["daemon", "launcher"]),

@@ -66,7 +66,7 @@ function matrixHeaders(from: Headers, authorization: string): Headers {
 }
 
 /** @throws BureauError `forbidden`, naming the grant that is missing */
-export function authorizeMatrix(state: ProxyState, method: string, path: string): void {
+function authorizeMatrix(state: ProxyState, method: string, path: string): void {
   const verdict = judgeMatrixRequest(method, path);
   if (verdict.kind === "never")
     throw new BureauError(

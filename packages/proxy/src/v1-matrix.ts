@@ -10,7 +10,7 @@ import { forwardMatrix } from "./matrix-gateway.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { MatrixRefusal } from "./refusal.ts";
 
-export type MatrixCall = {
+type MatrixCall = {
   readonly state: ProxyState;
   readonly request: Request;
   readonly query: URLSearchParams;

@@ -21,7 +21,7 @@ const HIERARCHIES = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CONTROLLERS = ["memory", "pids", "cpu"] as const;
 type Controller = (typeof CONTROLLERS)[number];
 /** The leaf of the terminal server; systemd's unit says the same (`DelegateSubgroup=`). */
-export const TERMINALS_LEAF = "terminals";
+const TERMINALS_LEAF = "terminals";
 /** Name prefix of a terminal server's scope; an id follows. */
 export const SCOPE_PREFIX = "bureau-terminals-";
 /** Processes started meanwhile are moved in the next round. */

@@ -10,7 +10,7 @@ import type { PrincipalName } from "@bureau/schema/refs";
 import type { SandboxHost } from "./sandbox-host.ts";
 
 /** Lines of the terminal in an exit's account (section 12.2). */
-export const OUTPUT_LINES_MAX = 500;
+const OUTPUT_LINES_MAX = 500;
 /** Bytes of it: an account must fit an event and many must fit one response. */
 const OUTPUT_BYTES_MAX = 16 * 1024;
 /** Bytes kept of a last screen. */

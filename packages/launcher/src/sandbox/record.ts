@@ -21,7 +21,7 @@ const integer = v.pipe(v.number(), v.integer());
 const ProcessIdSchema = v.object({ pid: integer, startTicks: integer });
 
 /** The processes of a sandbox, outermost first. */
-export const SandboxProcessesSchema = v.object({
+const SandboxProcessesSchema = v.object({
   /** The pane's shell, which writes the exit code. */
   shell: ProcessIdSchema,
   /** bubblewrap outside. */
@@ -33,7 +33,7 @@ export const SandboxProcessesSchema = v.object({
 });
 export type SandboxProcesses = v.InferOutput<typeof SandboxProcessesSchema>;
 
-export const SandboxRecordSchema = v.object({
+const SandboxRecordSchema = v.object({
   /** Process ids mean nothing after a reboot; a run folder on disk survives one. */
   boot: v.string(),
   principal: ref(parsePrincipalName),

@@ -32,7 +32,7 @@ export function readExitCode(paths: SandboxPaths): number | undefined {
 }
 
 /** bubblewrap reports an exit code of its own only when the program was executed. */
-export const wasExecuted = (paths: SandboxPaths): boolean =>
+const wasExecuted = (paths: SandboxPaths): boolean =>
   /"exit-code"/.test(readIfPresent(paths.bwrapStatus) ?? "");
 
 /** Resolves when the program runs, or ran; undefined when the sandbox ended without having run it. */
