@@ -6,7 +6,7 @@ import type { Violation } from "../dependency-arrows.ts";
 import { type Export, isTestOnly, type Source, type SourceGraph } from "./source-graph.ts";
 
 /** Exports whose only users are tests. The figure of 2026-11-30; lower it when one goes, never raise it. */
-const TESTED_ONLY_MAX = 40;
+const TESTED_ONLY_MAX = 31;
 
 export function findUnusedExports(graph: SourceGraph): { lost: Violation[]; testedOnly: Violation[] } {
   const importers = importersOf(graph);
