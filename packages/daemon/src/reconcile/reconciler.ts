@@ -70,6 +70,8 @@ export class Reconciler {
   #listFailures = 0;
   #halted = false;
   #paused = false;
+  /** Times that {@link resume} was called. */
+  #resumes = 0;
   readonly #firstLook = Promise.withResolvers<void>();
   readonly #firstPass = Promise.withResolvers<void>();
 
@@ -133,6 +135,7 @@ export class Reconciler {
     const { clock, launcher, random } = this.#deps;
     const busy = new Map([...this.#underWay].map(([account, action]) => [account, action.busy]));
     const elsewhere = new Set<string>();
+    const resumes = this.#resumes;
     let sandboxes: readonly SandboxStatus[];
     let limits: LimitsFact | undefined;
     try {
@@ -170,7 +173,8 @@ export class Reconciler {
     if (!before.every(stays)) this.#deps.onGone?.();
     this.#tellFaults(desired);
     if (desired !== undefined) this.#firstPass.resolve();
-    if (this.#halted || this.#paused) return undefined;
+    // A list that was asked for during a pause may be that of a launcher which has been replaced since.
+    if (this.#halted || this.#paused || resumes !== this.#resumes) return undefined;
     if (desired?.decommission === undefined) this.#drained.clear();
     else if (result.drained) this.#deps.onDrained(desired.decommission, this.#drained.size);
     for (const action of result.actions) this.#start(action, desired);
@@ -267,6 +271,7 @@ export class Reconciler {
   /** Continues after a {@link pause}. */
   resume(): void {
     this.#paused = false;
+    this.#resumes++;
     this.mark();
   }
 

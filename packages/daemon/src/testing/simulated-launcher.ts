@@ -16,6 +16,7 @@ import type { HealthProbe } from "../health/health-probe.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ProxyAdmin } from "../launcher/proxy-admin.ts";
 import type { SeededRandom } from "./seeded-random.ts";
+import type { SimulatedUpgrades } from "./simulated-upgrades.ts";
 import type { TurnedClock } from "./turned-clock.ts";
 
 export type SimulatedSandbox = {
@@ -47,6 +48,8 @@ export class SimulatedLauncher {
   up = true;
   /** Chance that a start fails, like one whose binary is missing. */
   startFailure = 0;
+  /** Which build it runs from. */
+  builds: SimulatedUpgrades | undefined;
   readonly #clock: TurnedClock;
   readonly #random: SeededRandom;
   #revision = 1;
@@ -151,6 +154,7 @@ export class SimulatedLauncher {
 
   async #answer(action: LauncherAction, request: object, isDead: () => boolean): Promise<unknown> {
     this.#mustBeUp();
+    await this.builds?.beforeAnswer();
     // A stop is begun when it is asked for, so that whether the program had ended by then is certain.
     if (action !== "wait" && action !== "destroy-sandbox") await this.#delay();
     this.#mustBeUp();
@@ -178,11 +182,15 @@ export class SimulatedLauncher {
       case "restart-proxy":
         return this.#restartProxy(request as LauncherRequest<"restart-proxy">);
       case "status":
+        return this.builds?.status();
+      case "exec-update":
+        return this.builds?.execUpdate(request as LauncherRequest<"exec-update">);
+      case "watch-daemon":
+        return this.builds?.watchDaemon(request as LauncherRequest<"watch-daemon">);
+      case "watched-ok":
+        return this.builds?.watchedOk();
       case "signal-sandbox":
       case "capture-output":
-      case "exec-update":
-      case "watch-daemon":
-      case "watched-ok":
         throw new BureauError("unsupported", `the simulator has no ${action}`);
       default:
         return unreachable(action);
@@ -192,7 +200,7 @@ export class SimulatedLauncher {
   #list(): SandboxList {
     return {
       revision: this.#revision,
-      sandboxes: [...this.sandboxes.values()].map((sandbox) => ({
+      sandboxes: this.#known().map((sandbox) => ({
         principal: sandbox.account,
         digests: sandbox.digests,
         state: sandbox.state,
@@ -203,6 +211,12 @@ export class SimulatedLauncher {
       })),
       creating: [...this.#creating.keys()],
     };
+  }
+
+  #known(): SimulatedSandbox[] {
+    const isForgotten = ({ state, startedAt }: SimulatedSandbox): boolean =>
+      state === "running" && this.builds?.forgets(startedAt) === true;
+    return [...this.sandboxes.values()].filter((sandbox) => !isForgotten(sandbox));
   }
 
   async #wait({ since, timeout_ms }: LauncherRequest<"wait">): Promise<SandboxList> {

@@ -15,6 +15,7 @@ const seeds =
 
 /** Over all runs: how often a single one rolls something back is chance. */
 let rejections = 0;
+const upgrades = new Map<string, number>();
 
 test.each(seeds)(
   "through thousands of random events a machine does nothing wrong and comes right (seed %p)",
@@ -23,7 +24,7 @@ test.each(seeds)(
     await simulator.run(EVENTS);
     if (simulator.violations.length > 0)
       throw new Error(
-        [`BUREAU_SEED=${seed}`, ...simulator.violations, "after:", ...simulator.history.slice(-40)].join(
+        [`BUREAU_SEED=${seed}`, ...simulator.violations, "after:", ...simulator.history.slice(-60)].join(
           "\n",
         ),
       );
@@ -34,9 +35,16 @@ test.each(seeds)(
     expect(asked("restart-proxy")).toBeGreaterThan(3);
     expect(asked("update-payload")).toBeGreaterThan(1);
     rejections += simulator.rejections;
+    for (const [outcome, count] of simulator.upgrades.outcomes)
+      upgrades.set(outcome, (upgrades.get(outcome) ?? 0) + count);
   },
 );
 
 test.if(given === undefined)("versions were rolled back in these runs, too", () => {
   expect(rejections).toBeGreaterThan(SEEDS / 2);
+});
+
+test.if(given === undefined)("builds were confirmed, rolled back and refused in these runs", () => {
+  for (const outcome of ["succeeded", "rolled-back", "refused"])
+    expect(upgrades.get(outcome) ?? 0, outcome).toBeGreaterThan(SEEDS);
 });

@@ -25,9 +25,11 @@ import { Reconciler } from "../reconcile/reconciler.ts";
 import { type Choice, chooseSandbox } from "../reconcile/rollback.ts";
 import { type HistoryFiles, SpecHistory } from "../reconcile/spec-history.ts";
 import { RoomDirectory } from "../sync/room-directory.ts";
+import type { Upgrader } from "../upgrade/upgrader.ts";
 import { SeededRandom } from "./seeded-random.ts";
 import { SimulatedLauncher, type SimulatedSandbox } from "./simulated-launcher.ts";
 import { conditionAlias, configRoom, SimulatedRooms } from "./simulated-rooms.ts";
+import { SimulatedUpgrades } from "./simulated-upgrades.ts";
 import { TurnedClock } from "./turned-clock.ts";
 
 const machine = parseMachine("bureau/fleet/test/machine/box");
@@ -59,6 +61,8 @@ type Daemon = {
   readonly store: RoomStateStore;
   readonly directory: RoomDirectory;
   readonly stop: AbortController;
+  readonly path: string;
+  upgrader: Upgrader | undefined;
   dead: boolean;
   position: number;
 };
@@ -79,6 +83,7 @@ export class Simulator {
   readonly #clock = new TurnedClock();
   readonly #rooms = new SimulatedRooms();
   readonly #launcher: SimulatedLauncher;
+  readonly upgrades: SimulatedUpgrades;
   readonly #intents = new Map<PrincipalName, Intent>();
   readonly #templates = new Map<string, number | undefined>([["t", 1]]);
   #versions = 1;
@@ -105,6 +110,21 @@ export class Simulator {
   constructor(seed: number) {
     this.#random = new SeededRandom(seed);
     this.#launcher = new SimulatedLauncher(this.#clock, this.#random);
+    this.upgrades = new SimulatedUpgrades({
+      clock: this.#clock,
+      random: this.#random,
+      isHomeserverUp: () => this.#rooms.up,
+      killDaemon: () => this.#crashDaemon(),
+      startDaemon: (path) => this.#startDaemon(path),
+      onViolation: (text) => this.violations.push(`${this.#clock.now()} ${text}`),
+      onEvent: (text) => this.history.push(`${this.#clock.now()} ${text}`),
+      startedAt: () =>
+        [...this.#launcher.sandboxes.values()]
+          .filter(({ state }) => state === "running")
+          .map(({ startedAt }) => startedAt),
+      onWanted: () => this.#writeConfig(),
+    });
+    this.#launcher.builds = this.upgrades;
     for (const account of accounts)
       this.#intents.set(account, {
         assigned: this.#random.chance(0.7),
@@ -163,10 +183,11 @@ export class Simulator {
       [10, `proxy of ${account} dies`, () => this.#launcher.killProxy(account)],
       [3, "daemon crashes", () => this.#crashDaemon()],
       [12, "daemon starts", () => this.#startDaemon()],
-      [3, "launcher goes down or up", () => (this.#launcher.up = this.#usually(this.#launcher.up))],
+      [3, "launcher goes down or up", () => this.#toggleLauncher()],
       [1, "machine reboots", () => this.#reboot()],
       [3, "homeserver goes down or up", () => (this.#rooms.up = this.#usually(this.#rooms.up))],
       [2, "starts fail or work", () => (this.#launcher.startFailure = this.#random.chance(0.5) ? 0.7 : 0)],
+      ...this.upgrades.events(),
       [10, "nothing", () => {}],
     ];
     let left = this.#random.below(events.reduce((sum, [weight]) => sum + weight, 0));
@@ -182,6 +203,11 @@ export class Simulator {
   /** What was taken away comes back soon, or nothing would ever run long enough to be disturbed. */
   #usually(is: boolean): boolean {
     return !is || this.#random.chance(0.6);
+  }
+
+  #toggleLauncher(): void {
+    this.#launcher.up = this.#usually(this.#launcher.up);
+    if (!this.#launcher.up) this.upgrades.launcherDown();
   }
 
   #change(act: () => void): void {
@@ -289,6 +315,7 @@ export class Simulator {
       if (state === "exited") this.#forgetDone(account);
     this.#crashDaemon();
     this.#launcher.reboot();
+    this.upgrades.reboot();
   }
 
   #writeConfig(): void {
@@ -314,6 +341,7 @@ export class Simulator {
       }));
     this.#rooms.write("config", eventTypes.machineConfig, machineKey, {
       principals: this.#configBroken ? "what?" : principals,
+      ...(this.upgrades.wanted === undefined ? {} : { bureau_version: this.upgrades.wanted }),
     });
   }
 
@@ -333,15 +361,29 @@ export class Simulator {
     this.#rooms.write("config", eventTypes.credentials, key, version === undefined ? {} : content);
   }
 
-  #startDaemon(): void {
+  #startDaemon(path = this.upgrades.bootLink): void {
     if (this.#daemon !== undefined) return;
-    const daemon = this.#build();
+    const daemon = this.#build(path);
     this.#daemon = daemon;
-    void daemon.reconciler.run(daemon.stop.signal);
+    const { store, reconciler, stop } = daemon;
+    daemon.upgrader = this.upgrades.start({
+      path,
+      key: machineKey,
+      isDead: () => daemon.dead,
+      view: () => (daemon.position === 0 ? undefined : store.room(configRoom)),
+      launcher: this.#launcher.clientFor(
+        () => daemon.dead,
+        () => {},
+      ),
+      reconciler,
+      signal: stop.signal,
+    });
+    if (daemon.upgrader === undefined) return;
+    void reconciler.run(stop.signal);
     this.#deliver();
   }
 
-  #build(): Daemon {
+  #build(path: string): Daemon {
     const isDead = (): boolean => daemon.dead;
     const notify = (): void => {};
     const random = (): number => this.#random.next();
@@ -381,7 +423,7 @@ export class Simulator {
           if (state === "running" && !this.#strays.has(account))
             this.violations.push(`${this.#clock.now()} the machine says that it is empty: ${account} runs`);
       },
-      onRemoval: () => {},
+      onRemoval: (account) => daemon.upgrader?.removes(account),
       proxies: this.#launcher.proxiesFor(isDead),
       history,
       health: new HealthMonitor({
@@ -398,7 +440,17 @@ export class Simulator {
       }),
     });
     const stop = new AbortController();
-    const daemon: Daemon = { source, reconciler, store, directory, stop, dead: false, position: 0 };
+    const daemon: Daemon = {
+      source,
+      reconciler,
+      store,
+      directory,
+      stop,
+      path,
+      upgrader: undefined,
+      dead: false,
+      position: 0,
+    };
     return daemon;
   }
 
@@ -438,6 +490,7 @@ export class Simulator {
     daemon.position = news.position;
     daemon.store.apply(news.response);
     daemon.reconciler.mark();
+    daemon.upgrader?.mark();
   }
 
   /** What a daemon may never ask for. */
@@ -503,6 +556,7 @@ export class Simulator {
     this.#rooms.up = true;
     this.#configBroken = false;
     for (const intent of this.#intents.values()) intent.broken = false;
+    const compareUpgrade = this.upgrades.calm();
     this.#writeConfig();
     if (this.#templates.get("t") === undefined) this.#editTemplate(true);
     this.#startDaemon();
@@ -510,6 +564,7 @@ export class Simulator {
     await this.#clock.turn(CALM_MS);
     this.#strays.clear();
     if (this.#decommission !== undefined) await this.#compareLeaving(this.#decommission);
+    compareUpgrade();
     for (const account of accounts) this.#compare(account);
     if (this.#daemon?.reconciler.view.launcherAway !== undefined)
       this.violations.push("the launcher is up and the daemon has not noticed");

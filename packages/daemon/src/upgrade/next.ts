@@ -62,6 +62,7 @@ export type Phase =
   /** This is the new daemon. */
   | { readonly kind: "prove" }
   | { readonly kind: "pause" }
+  | { readonly kind: "recount" }
   | { readonly kind: "change-launcher" }
   | Soak
   | { readonly kind: "read-build" }
@@ -477,7 +478,7 @@ function onTrial(
   at: Situation,
   phase: Extract<
     Phase,
-    { readonly kind: "prove" | "pause" | "change-launcher" | "soak" | "read-build" | "confirm" }
+    { readonly kind: "prove" | "pause" | "recount" | "change-launcher" | "soak" | "read-build" | "confirm" }
   >,
 ): Step {
   const { answer, isStopping } = at.seen;
@@ -489,8 +490,10 @@ function onTrial(
       return proven(at, answer.kind === "launcher" ? answer.fault : undefined);
     case "pause":
       return answer.kind === "paused" && answer.isQuiet
-        ? changeLauncher(at)
+        ? to(at, { kind: "recount" }, { kind: "list-running" })
         : failed(at, { reason: tooBusy, blames: "program" });
+    case "recount":
+      return changeLauncher(at, answer.kind === "running" ? (answer.sandboxes ?? []) : []);
     case "change-launcher":
       if (answer.kind === "launcher" && answer.fault !== undefined)
         return failed(at, newLauncher(answer.fault));
@@ -539,18 +542,26 @@ function launcherTurn(at: Situation): Step {
   return to(atStep(at, current, "launcher"), { kind: "pause" }, saved, pause);
 }
 
-function changeLauncher(at: Situation): Step {
+/**
+ * The new launcher has to know also what was started since the request began. While the reconciler pauses, nothing more
+ * is started.
+ */
+function changeLauncher(at: Situation, running: readonly string[]): Step {
   const { current } = at.state.disk;
   if (current === undefined) return to(at, { kind: "idle" }, { kind: "resume" });
   const { request, daemon_changes } = current;
   const { times } = at.seen;
+  const sandboxes = [...new Set([...current.sandboxes, ...running])];
+  const isKnown = sandboxes.length === current.sandboxes.length;
   // A launcher that is being replaced cannot hear from this daemon: until it can, the watch is long enough.
   const watch: Effect = { kind: "watch", ms: times.launcherProof + times.margin + SILENCE_MS_MAX };
-  return to(at, { kind: "change-launcher" }, ...(daemon_changes ? [watch] : []), {
-    kind: "change-launcher",
-    path: request.path,
-    requestId: request.request_id,
-  });
+  return to(
+    isKnown ? at : atStep(at, current, "launcher", { sandboxes }),
+    { kind: "change-launcher" },
+    ...(isKnown ? [] : [saved]),
+    ...(daemon_changes ? [watch] : []),
+    { kind: "change-launcher", path: request.path, requestId: request.request_id },
+  );
 }
 
 const changesDaemon = ({ state }: Situation): boolean => state.disk.current?.daemon_changes === true;

@@ -118,6 +118,11 @@ export class Upgrader {
     return machineBuild(this.#store.state, this.#build, this.#launchers.seen);
   }
 
+  /** What {@link next} works on, for `bureau debug`. */
+  get debug(): object {
+    return { disk: this.#store.state, phase: this.#phase, record: this.#store.record };
+  }
+
   /** Resolves when {@link content} is all that this machine knows: from then on it may replace what its room says. */
   get recalled(): Promise<void> {
     return this.#recalled.promise.then(() => {
