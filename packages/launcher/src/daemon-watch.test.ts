@@ -40,8 +40,11 @@ const leave = (change: object = {}): void =>
   writeFileSync(
     daemonWatchFile(layout),
     JSON.stringify({
-      ...{ pid: daemon.pid, start_ticks: daemon.startTicks },
-      ...{ ends_at: Date.now() + SOON_MS, deadline_ms: 1_000, ...change },
+      pid: daemon.pid,
+      start_ticks: daemon.startTicks,
+      ends_at: Date.now() + SOON_MS,
+      deadline_ms: 1_000,
+      ...change,
     }),
   );
 const lives = async (ms: number): Promise<boolean> => !(await waitUntilGone(daemon, ms, systemClock));

@@ -58,9 +58,11 @@ export class DaemonWatch implements Disposable {
     if (!isAlive(daemon)) throw new BureauError("not-found", `There is no process ${daemon.pid} to watch`);
     this.#ended = undefined;
     const watch: v.InferOutput<typeof WatchSchema> = {
-      ...{ pid: daemon.pid, start_ticks: daemon.startTicks },
+      pid: daemon.pid,
+      start_ticks: daemon.startTicks,
       ends_at: this.#deps.clock.now() + deadlineMs,
-      ...{ ends_at_uptime: uptimeMs() + deadlineMs, deadline_ms: deadlineMs },
+      ends_at_uptime: uptimeMs() + deadlineMs,
+      deadline_ms: deadlineMs,
     };
     writeAtomically(this.#file, JSON.stringify(watch), 0o600);
     this.#arm(daemon, deadlineMs);

@@ -141,7 +141,10 @@ function makeHost(
           if (!isWhole(table.get(principal))) await clearSandbox(host, principal);
         }),
       {
-        ...{ clock, signal: stopping, random: deps.random, isTransient: () => true },
+        clock,
+        signal: stopping,
+        random: deps.random,
+        isTransient: () => true,
         onRetry: (error) =>
           log.error("sandbox.clear-failed", "cannot clear away what is left of a sandbox", {
             principal,
@@ -159,8 +162,20 @@ function makeHost(
   const groups = new ControlGroups(digestOf(config.layout.runDir).slice(0, 12));
   const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {
-    ...{ config, clock, log, key, table, watch, proxies, mountPolicy, groups, tmux, stopping, clearLater },
-    ...{ hostTools: findHostTools(), programs: findSandboxPrograms() },
+    config,
+    clock,
+    log,
+    key,
+    table,
+    watch,
+    proxies,
+    mountPolicy,
+    groups,
+    tmux,
+    stopping,
+    clearLater,
+    hostTools: findHostTools(),
+    programs: findSandboxPrograms(),
   };
   return host;
 }

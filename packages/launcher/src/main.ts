@@ -41,8 +41,12 @@ async function main(context: ProgramContext): Promise<number> {
     );
   using _watchdog = feedWatchdog();
   await using _launcher = await startLauncher(config, {
-    ...{ clock: systemClock, log, key, random: Math.random },
-    ...{ args: context.args, lockFd: lock.fd },
+    clock: systemClock,
+    log,
+    key,
+    random: Math.random,
+    args: context.args,
+    lockFd: lock.fd,
   });
   notifyServiceManager({ ready: true });
   await aborted(signal);

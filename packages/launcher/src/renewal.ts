@@ -164,9 +164,11 @@ export class Renewal implements Disposable {
       log.info("launcher.exec", "this launcher is replaced", { by: programsDir });
       writeWatchdogRecord(layout, {
         component: "launcher",
-        ...{ previous_binary: this.programsDir, new_binary: programsDir },
+        previous_binary: this.programsDir,
+        new_binary: programsDir,
         timestamp: Math.floor(host.clock.now() / 1_000),
-        ...{ request_id: requestId, boot_id: bootId() },
+        request_id: requestId,
+        boot_id: bootId(),
       });
       pingWatchdog();
       const errno = replaceProcess({

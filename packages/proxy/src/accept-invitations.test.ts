@@ -26,8 +26,12 @@ test("an unreachable homeserver, or an invalid response, neither delays nor thro
   using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("<html>") });
   for (const url of [`http://127.0.0.1:${server.port}`, "http://127.0.0.1:1"]) {
     const config = v.parse(ProxyStartSchema, {
-      ...{ principal: "agent/a", socket_path: "/s", admin_socket_path: "/a" },
-      ...{ matrix_homeserver_url: url, matrix_token: "t", matrix_user_id: user },
+      principal: "agent/a",
+      socket_path: "/s",
+      admin_socket_path: "/a",
+      matrix_homeserver_url: url,
+      matrix_token: "t",
+      matrix_user_id: user,
     });
     await acceptInvitations(config, { log: silentLog, signal: new AbortController().signal });
   }

@@ -66,7 +66,9 @@ export async function acceptInvitations(
   const { base, options } = egressTo(parseHomeserver(url));
   const call = async (method: "GET" | "POST", path: string): Promise<Response> => {
     const response = await fetch(`${base}/_matrix/client/v3/${path}`, {
-      ...{ method, signal: until, redirect: "manual" },
+      method,
+      signal: until,
+      redirect: "manual",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       ...(method === "POST" ? { body: "{}" } : {}),
       ...options,

@@ -24,7 +24,8 @@ test("an upstream that never answers, or never ends, blocks neither the homeserv
   const hanging = Bun.serve({ port: 0, idleTimeout: 0, fetch: () => new Promise<Response>(() => {}) });
   const first = new TextEncoder().encode("first");
   const endless = Bun.serve({
-    ...{ port: 0, idleTimeout: 0 },
+    port: 0,
+    idleTimeout: 0,
     fetch: () => new Response(new ReadableStream({ start: (controller) => controller.enqueue(first) })),
   });
   const quick = Bun.serve({ port: 0, fetch: () => new Response("quick") });
@@ -33,7 +34,9 @@ test("an upstream that never answers, or never ends, blocks neither the homeserv
     matrix_homeserver_url: homeserver.url.href,
     matrix_token: "t",
     services: {
-      ...{ hanging: service(hanging.url), endless: service(endless.url), quick: service(quick.url) },
+      hanging: service(hanging.url),
+      endless: service(endless.url),
+      quick: service(quick.url),
     },
   });
   const flood = await Promise.all(

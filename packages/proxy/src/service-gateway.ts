@@ -38,7 +38,9 @@ export function forwardToService(
   const url = `${service.base}${target.path}${target.query === "" ? "" : `?${target.query}`}`;
   return forward(
     {
-      ...{ name: `service "${name}"`, url, inFlight: state.inFlight },
+      name: `service "${name}"`,
+      url,
+      inFlight: state.inFlight,
       egress: service.unix === undefined ? viaNetwork(service.base) : viaSocket(service.unix),
     },
     { method: request.method, headers, body: request.body, signal },

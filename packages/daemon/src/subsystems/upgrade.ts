@@ -61,7 +61,9 @@ export const upgrade = subsystem({
           if (both !== undefined) await publisher.run(both[0].config, signal);
         },
       ],
-      views: { state: () => ({ ...upgrader.content, onTrial: upgrader.isOnTrial }) },
+      views: {
+        state: () => ({ ...upgrader.content, onTrial: upgrader.isOnTrial, upgrader: upgrader.debug }),
+      },
     };
   },
 });

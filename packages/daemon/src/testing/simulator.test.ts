@@ -2,7 +2,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import type { LauncherAction } from "@bureau/schema/launcher-ipc";
 import { Simulator } from "./simulator.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 const EVENTS = 2_000;
 const SEEDS = 6;
 

@@ -1,4 +1,4 @@
-/** Says in the config room which versions run here, and how far a request has got; the latest word wins. */
+/** Publishes in the config room which build runs here, and how far a request has got. Only the latest content is sent. */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Clock } from "@bureau/kit/clock";
@@ -27,7 +27,7 @@ export class BuildPublisher {
     this.#wakeup = new Wakeup(deps.clock);
   }
 
-  /** Something about the versions has changed. */
+  /** The content may have changed. */
   mark(): void {
     this.#wakeup.mark();
   }
@@ -55,7 +55,7 @@ export class BuildPublisher {
       } catch (error) {
         if (signal.aborted) return;
         if (isRevoked(error)) throw error;
-        log.warn("upgrade.publish-failed", "cannot say which version runs here", { error });
+        log.warn("upgrade.publish-failed", "cannot publish which build runs here", { error });
         this.mark();
         await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
       }

@@ -14,14 +14,12 @@ import {
 const [OLD, NEW, BOOT] = ["/env/old", "/env/new", "boot-1"];
 
 const record = (change: Partial<WatchdogRecord> = {}): WatchdogRecord => ({
-  ...{
-    component: "daemon",
-    previous_binary: OLD,
-    new_binary: NEW,
-    timestamp: 1,
-    request_id: "r1",
-    boot_id: BOOT,
-  },
+  component: "daemon",
+  previous_binary: OLD,
+  new_binary: NEW,
+  timestamp: 1,
+  request_id: "r1",
+  boot_id: BOOT,
   ...change,
 });
 
@@ -29,8 +27,14 @@ const under = (step: CurrentUpgrade["step"], change: Partial<CurrentUpgrade> = {
   ...noUpgrades,
   confirmed: { path: OLD, version: "1" },
   current: {
-    ...{ request: { request_id: "r1", path: NEW }, step, started_at: 1_000, from: OLD, version: "2" },
-    ...{ daemon_changes: true, sandboxes: ["agent/a"], ...change },
+    request: { request_id: "r1", path: NEW },
+    step,
+    started_at: 1_000,
+    from: OLD,
+    version: "2",
+    daemon_changes: true,
+    sandboxes: ["agent/a"],
+    ...change,
   },
 });
 
@@ -54,38 +58,46 @@ const writes: readonly {
   { what: "it is here", state: under("check"), link: OLD, booted: "again" },
   { what: "the daemon's turn", state: under("daemon"), link: OLD, booted: "again", executed: "prove" },
   {
-    ...{ what: "the record", state: under("daemon"), record: record(), link: OLD },
-    ...{ booted: "rolled-back", executed: "prove" },
+    what: "the record",
+    state: under("daemon"),
+    record: record(),
+    link: OLD,
+    booted: "rolled-back",
+    executed: "prove",
   },
   {
-    ...{ what: "the launcher's turn", state: under("launcher"), record: record(), link: OLD },
-    ...{ booted: "rolled-back", executed: "launcher" },
+    what: "the launcher's turn",
+    state: under("launcher"),
+    record: record(),
+    link: OLD,
+    booted: "rolled-back",
+    executed: "launcher",
   },
   {
-    ...{ what: "all is proven", state: under("confirm"), record: record(), link: OLD },
-    ...{ booted: "rolled-back", executed: "confirm" },
+    what: "all is proven",
+    state: under("confirm"),
+    record: record(),
+    link: OLD,
+    booted: "rolled-back",
+    executed: "confirm",
   },
   { what: "the link moved", state: under("confirm"), record: record(), link: NEW, booted: "confirm" },
   {
-    ...{
-      what: "the end",
-      state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
-      record: record(),
-      link: NEW,
-    },
+    what: "the end",
+    state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
+    record: record(),
+    link: NEW,
     booted: "idle",
   },
   {
-    ...{
-      what: "the record is gone",
-      state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
-      link: NEW,
-    },
+    what: "the record is gone",
+    state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
+    link: NEW,
     booted: "idle",
   },
 ];
 
-test.each([...writes])("cut off after $what, whoever starts knows what to do", (cut) => {
+test.each([...writes])("cut off after $what, the next daemon knows what to do", (cut) => {
   expect(decideAtStart(cut.state, cut.record, cut.link, BOOT).kind).toBe(cut.booted);
   if (cut.executed !== undefined)
     expect(decideAtStart(cut.state, cut.record, NEW, BOOT).kind).toBe(cut.executed);
@@ -100,21 +112,21 @@ test("a new daemon's own words are the reason; what it blames decides what follo
   expect(decideAtStart(under("daemon"), record(), OLD, BOOT)).toEqual({ kind: "rolled-back", reason: ENDED });
 });
 
-test("a host that went down, and the record of another request, say nothing about the new version", () => {
+test("a host that went down, and the record of another request, say nothing about the new build", () => {
   expect(decideAtStart(under("daemon"), record(), OLD, "boot-2").kind).toBe("again");
   expect(decideAtStart(under("daemon"), record({ request_id: "r0" }), OLD, BOOT).kind).toBe("again");
 });
 
-test("a third version that somebody started ends the request", () => {
+test("a third build that is started by hand ends the request", () => {
   expect(decideAtStart(under("launcher"), record(), "/env/third", BOOT).kind).toBe("rolled-back");
 });
 
-test("while the daemon stays as it is, being started again only goes on with the launcher", () => {
+test("a daemon that does not change continues with the launcher when it is started again", () => {
   const state = under("launcher", { daemon_changes: false });
   expect(decideAtStart(state, undefined, OLD, BOOT).kind).toBe("launcher");
 });
 
-test("what failed is finished under its request, and under no other", () => {
+test("a failed request is finished, and no other one is", () => {
   const failed = finished(under("daemon"), { outcome: "rolled-back", reason: "no", content: "c" }, 5_000);
   expect(isFinished(failed, "r1")).toBe(true);
   expect(isFinished(failed, "r2")).toBe(false);
@@ -124,7 +136,7 @@ test("what failed is finished under its request, and under no other", () => {
   expect([good.confirmed?.path, good.previous]).toEqual([NEW, OLD]);
 });
 
-test("a version that worked is asked for anew once another has worked since, also by whoever gives it the same id", () => {
+test("a build that worked runs again when it is requested after another one, also with the same request id", () => {
   const first = finished(under("confirm"), { outcome: "succeeded" }, 5_000);
   expect(isFinished(first, "r1")).toBe(true);
   const request = { request_id: "r2", path: "/env/third" };
@@ -150,13 +162,11 @@ test("being cut off is counted, unless it was asked for", () => {
 
 test("a failure that only the room remembers is known again; what succeeded, or is under way, is not taken from there", () => {
   const entry = (request_id: string, outcome: "succeeded" | "refused") => ({
-    ...{
-      request_id,
-      outcome,
-      host_environment_path: NEW,
-      finished_at: "2026-01-01T00:00:00Z",
-      duration_ms: 1,
-    },
+    request_id,
+    outcome,
+    host_environment_path: NEW,
+    finished_at: "2026-01-01T00:00:00Z",
+    duration_ms: 1,
   });
   const said = { history: [entry("r1", "refused"), entry("r0", "refused"), entry("r-1", "succeeded")] };
   const state = recalled(under("daemon"), said);
@@ -165,7 +175,7 @@ test("a failure that only the room remembers is known again; what succeeded, or 
   expect(recalled(state, said)).toBe(state);
 });
 
-test("a launcher under which a daemon that did not change is started again and again is given up", () => {
+test("gives up a launcher under which a daemon that did not change starts again and again", () => {
   const start = (resumed?: number) =>
     decideAtStart(
       under("launcher", { daemon_changes: false, ...(resumed === undefined ? {} : { resumed }) }),

@@ -1,4 +1,4 @@
-/** The launcher of a version that is taken back: however it behaves, it is not the one that is left. */
+/** The launcher of a build that is rolled back is always replaced. */
 import { expect, test } from "bun:test";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -11,7 +11,7 @@ import { upgradeTimes } from "./upgrade-times.ts";
 const [OLD, NEW] = ["/env/old", "/env/new"];
 type Manner = "goes" | "stays" | "hangs" | "refuses" | "cannot";
 
-/** A launcher of the new version that is a real process; whoever looks after it starts the old one when it has ended. */
+/** A launcher of the new build that is a real process; when it has ended, the old one answers. */
 async function takeBack(manner: Manner): Promise<{ isAlive: boolean; answers: string }> {
   const child = Bun.spawn(["sleep", "60"]);
   let isOld = false;
@@ -51,7 +51,7 @@ async function takeBack(manner: Manner): Promise<{ isAlive: boolean; answers: st
   const isAlive = child.exitCode === null && child.signalCode === null;
   child.kill("SIGKILL");
   await child.exited;
-  return { isAlive, answers: upgrade.seen?.programs_dir ?? "nobody" };
+  return { isAlive, answers: upgrade.seen?.programs_dir ?? "no launcher" };
 }
 
 test("one that goes back when it is asked to is not ended", async () => {

@@ -1,4 +1,4 @@
-/** The launcher's part of an upgrade, seen from the daemon, which watches over it from outside. */
+/** The launcher's part of an upgrade, which the daemon drives and watches from outside. */
 import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
@@ -66,7 +66,7 @@ export class LauncherUpgrade {
 
   /**
    * What is wrong with it, given what ran before (a sandbox that has ended since is still known) and, where that matters,
-   * the version it is to be: whoever looks after one that ends starts the version before, which answers as well.
+   * the build it is to be: when a launcher ends, the service manager starts the build before, which answers as well.
    */
   async fault(path?: string): Promise<string | undefined> {
     const list = await this.#list();
@@ -75,7 +75,7 @@ export class LauncherUpgrade {
     const lost = this.#deps.sandboxes().filter((principal) => !known.has(principal));
     if (lost.length > 0) return `the launcher does not know any more: ${lost.join(", ")}`;
     if (path === undefined) return undefined;
-    // After the list, so that it is known of whoever gave it.
+    // After the list, so that the status is of the launcher that gave it, or of a later one.
     const status = await this.look();
     if (status === undefined) return silent;
     return status.programs_dir === path
@@ -90,7 +90,7 @@ export class LauncherUpgrade {
     return list?.sandboxes ?? (list === undefined ? undefined : []);
   }
 
-  /** Lets it become the version at `path`; undefined once that runs and knows every sandbox, else why it does not. */
+  /** Lets it execute the build at `path`; undefined once that runs and knows every sandbox, else why it does not. */
   async change(path: string, requestId: string): Promise<string | undefined> {
     const before = await this.look();
     if (before === undefined) return silent;
@@ -123,8 +123,8 @@ export class LauncherUpgrade {
   }
 
   /**
-   * The version at `path` is not wanted after all: returns when another one answers. One that does not go by itself in
-   * time, because the disk is full or it hangs, is ended; then the version before is started in its place.
+   * Takes the build at `path` back: returns when the launcher of another one answers. A launcher that does not replace
+   * itself in time, because the disk is full or it hangs, is killed; the service manager then starts the build before.
    */
   async takeBack(path: string, previous: string, requestId: string): Promise<void> {
     const { times, log } = this.#deps;
@@ -146,11 +146,9 @@ export class LauncherUpgrade {
     }
     this.#end();
     if (!isBack(await this.#lookUntil(isBack, times.launcherProof)))
-      log.error(
-        "upgrade.launcher-stuck",
-        "the launcher of the version that is taken back cannot be replaced",
-        { path },
-      );
+      log.error("upgrade.launcher-stuck", "cannot replace the launcher of the build that is rolled back", {
+        path,
+      });
   }
 
   /** What the launcher says once that is what was waited for, or in the end. */
@@ -167,7 +165,7 @@ export class LauncherUpgrade {
     }
   }
 
-  /** Whoever was to end this process for being late need not any more. Asks until it is heard. */
+  /** Tells the launcher to end its watch over this process. Asks until the launcher answers. */
   async unwatch(stop: AbortSignal): Promise<void> {
     const { launcher, clock } = this.#deps;
     while (!stop.aborted) {
@@ -218,7 +216,7 @@ export class LauncherUpgrade {
     this.#held = undefined;
   }
 
-  /** Whoever looks after it starts the version that is known to work. */
+  /** The service manager then starts the build that is known to work. */
   #end(): void {
     if (this.#held?.kill() !== true) return;
     this.#deps.log.error("upgrade.launcher-killed", "the launcher was ended");

@@ -1,4 +1,4 @@
-/** `m.bureau.machine_version`, from what is remembered and what runs. Pure. */
+/** `m.bureau.machine_version`, from the stored state and what runs. Pure. */
 import type { HostEnvironment } from "@bureau/os/host-environment";
 import type { MachineVersion } from "@bureau/schema/events";
 import type { LauncherStatus } from "./launcher-upgrade.ts";

@@ -93,7 +93,7 @@ test("the new launcher has to know what was started since the request began", ()
   expect(kinds(step)).toEqual(["save", "watch", "change-launcher"]);
 });
 
-test("a new daemon has its time to be in sync, whatever the host's clock says", () => {
+test("a new daemon has its time to be in sync also when the host's clock is set", () => {
   const prove = under({ kind: "prove" }, { step: "daemon" }, two);
   const late = seen({ answer: { kind: "launcher", fault: undefined }, isEchoed: false });
   const set = { wall: 9e12, monotonic: times.proof };

@@ -134,7 +134,7 @@ export type Seen = {
   readonly times: UpgradeTimes;
 };
 
-/** Milliseconds: since the epoch, and on a clock that nobody sets. */
+/** Milliseconds: since the epoch, and on the monotonic clock. */
 export type Now = { readonly wall: number; readonly monotonic: number };
 
 export type Effect =
@@ -385,7 +385,7 @@ function upgrade(at: Situation, request: UpgradeRequest): Step {
 
 type Preparing = Extract<Phase, { readonly kind: "fetch" | "check" | "count" | "decided" }>;
 
-/** Before the first exec: whatever fails refuses the request, and nothing was changed. */
+/** Before the first exec: any failure refuses the request, and nothing was changed. */
 function prepare(at: Situation, phase: Preparing): Step {
   const { answer, isStopping } = at.seen;
   // The next daemon takes up what is cut off.

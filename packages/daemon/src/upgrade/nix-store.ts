@@ -1,9 +1,8 @@
 /**
- * The Nix store of this machine, as somebody without privilege may use it: Nix's daemon fetches what is missing, and is
- * told what to keep.
+ * The Nix store of this machine, used without privilege: Nix's daemon fetches what is missing, and keeps what we name.
  *
  * A path is kept by a link to it that Nix knows of (an indirect root), one a path, in a folder beside the boot link. It
- * takes nobody's permission to make one, and once the link is gone the path is not kept any more. What Nix remembers of a
+ * needs no permission to make one, and once the link is gone the path is not kept any more. What Nix remembers of a
  * link that is gone, it forgets when it next collects garbage.
  */
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
@@ -16,11 +15,11 @@ import { versionRootsDir } from "@bureau/os/layout";
 import type { FleetCache } from "@bureau/schema/events";
 import { runBriefly } from "./run-briefly.ts";
 
-/** Fetching a whole version from a cache. */
+/** Fetching a whole build from a cache. */
 const FETCH_MS_MAX = 300_000;
 /** A path that is there is only looked up. */
 const KEEP_MS_MAX = 30_000;
-const PROBE_MS_MAX = 10_000;
+const ASK_MS_MAX = 10_000;
 /** Where installers other than a distribution's put it, which services do not have on PATH. */
 const DEFAULT_PROFILE = "/nix/var/nix/profiles/default/bin/nix-store";
 
@@ -44,13 +43,13 @@ export async function fetchStorePath(path: string, options: FetchOptions): Promi
     if (isHere) return;
     throw new BureauError("unavailable", `There is no Nix here to fetch "${path}" with`);
   }
-  const probed = isHere ? undefined : await probe(path, cache, signal);
-  // Nix would remember for an hour that it is not there, and not look again once somebody has put it there.
-  if (probed?.kind === "lacks")
-    throw new BureauError("not-found", `Cannot fetch "${path}": ${probed.reason}`);
+  const answer = isHere ? undefined : await askCache(path, cache, signal);
+  // Nix would remember for an hour that it is not there, and not look again once it is there.
+  if (answer?.kind === "lacks")
+    throw new BureauError("not-found", `Cannot fetch "${path}": ${answer.reason}`);
   const outcome = await addRoot(program, path, bootLink, isHere ? KEEP_MS_MAX : FETCH_MS_MAX, signal);
   if (outcome.code === 0 && existsSync(path)) return;
-  const away = probed?.kind === "away" ? `${probed.reason}; ` : "";
+  const away = answer?.kind === "away" ? `${answer.reason}; ` : "";
   const act = isHere ? "keep" : "fetch";
   throw new BureauError("unavailable", `Nix cannot ${act} "${path}": ${away}${complaintsOf(outcome.said)}`);
 }
@@ -61,21 +60,21 @@ function complaintsOf(said: string): string {
   return complaints.length === 0 ? said : complaints.join("; ");
 }
 
-type Probed = { readonly kind: "lacks" | "away"; readonly reason: string };
+type CacheAnswer = { readonly kind: "lacks" | "away"; readonly reason: string };
 
 /** Asks the fleet's cache itself. Undefined: it has the path, or cannot be asked so. */
-async function probe(
+async function askCache(
   path: string,
   cache: FleetCache | undefined,
   signal: AbortSignal,
-): Promise<Probed | undefined> {
+): Promise<CacheAnswer | undefined> {
   if (cache === undefined || !/^https?:/.test(cache.url)) return undefined;
   const url = cache.url.replace(/\/+$/, "");
   const [hash = ""] = basename(path).split("-");
   try {
     const answer = await fetch(`${url}/${hash}.narinfo`, {
       ...viaNetwork(url),
-      signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS_MAX)]),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(ASK_MS_MAX)]),
     });
     await answer.body?.cancel();
     if (answer.ok) return undefined;
@@ -120,7 +119,7 @@ export async function keepStorePaths({ bootLink, wanted, isComplete, log }: Keep
     if (known.includes(name) || program === undefined) continue;
     const path = join(nixStore, name);
     const { code, said } = await addRoot(program, path, bootLink, KEEP_MS_MAX);
-    if (code !== 0) log.warn("nix.root-failed", "Nix may collect a version that is needed", { path, said });
+    if (code !== 0) log.warn("nix.root-failed", "Nix may collect a build that is needed", { path, said });
   }
   if (!isComplete) return;
   for (const name of known)

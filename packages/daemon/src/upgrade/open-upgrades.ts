@@ -1,4 +1,4 @@
-/** The upgrader and what speaks for it, put together from the daemon's parts. */
+/** The upgrader and its publisher, put together from the daemon's parts. */
 
 import type { Runtime } from "@bureau/kit/runtime";
 import type { RoomView } from "@bureau/matrix/room-state";

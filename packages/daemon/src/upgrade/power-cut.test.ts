@@ -1,7 +1,7 @@
 /**
- * The power goes, or the daemon is killed, at every single write of an upgrade, up and down, of good versions and of bad
- * ones, and of each moment every state that a file system may leave: what boots is always a defined version, and the
- * request comes to its end from there.
+ * The power fails, or the daemon is killed, at every single write of an upgrade, up and down, of good builds and of bad
+ * ones, with every state that a file system may leave. What boots is always one of the two builds, and the request is
+ * finished from there.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -25,7 +25,7 @@ beforeAll(() => {
   two = makeEnvironment(join(folder, "two"), "2");
 });
 
-/** A machine that runs `from`, which it got to by an upgrade itself unless that is the first version. */
+/** A machine that runs `from`, which it got to by an upgrade itself unless that is the first build. */
 async function machineThatRuns(root: string, from: string): Promise<void> {
   UpgradeWorld.prepare(root, one);
   if (from === two) await new UpgradeWorld(root, { request_id: "r0", path: two }, "none").runToTheEnd();
@@ -63,7 +63,7 @@ const cases: readonly { readonly flaw: Flaw; readonly goes: "up" | "down" }[] = 
 ];
 
 test.each([...cases])(
-  "$goes, flaw: $flaw: cut off at any write there is a way on",
+  "$goes, flaw: $flaw: cut off at any write, the request is finished",
   async ({ flaw, goes }) => {
     const [from, to] = goes === "up" ? [one, two] : [two, one];
     const request = { request_id: "r1", path: to };

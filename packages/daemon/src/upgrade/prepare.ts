@@ -1,4 +1,4 @@
-/** Before anything is changed: is the new version here, whole, and does it run on this machine at all? */
+/** Before anything is changed: is the new build here, is it whole, and does it run on this machine? */
 import { existsSync, realpathSync } from "node:fs";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { isStorePath } from "@bureau/kit/nix-store-path";
@@ -25,7 +25,7 @@ const WRITE_MS_MAX = 120_000;
 const needed = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];
 
 /**
- * Makes the version be here, and what Nix has of it stay: one in the store is fetched where it is missing. Returns its real
+ * Makes the build be here, and what Nix has of it stay: one in the store is fetched where it is missing. Returns its real
  * path, as every program knows its own. @throws BureauError; then nothing was changed
  */
 export async function prefetch(path: string, options: FetchOptions): Promise<string> {
@@ -42,7 +42,7 @@ export async function prefetch(path: string, options: FetchOptions): Promise<str
 export type CheckContext = {
   /** The path as it was asked for: the way to a build counts, too. */
   readonly asked: string;
-  /** The version to replace. */
+  /** The build to replace. */
   readonly running: HostEnvironment;
   /** May be found in the machine's files. */
   readonly formats: readonly number[];
@@ -82,7 +82,7 @@ export async function checkEnvironment(
     );
     if (program.code !== 0) throw bad(`its ${name} does not run here: ${program.said}`);
   }
-  // It is to be there after a power cut, too: neither whoever copied it here nor Nix has seen to that.
+  // It must survive a power cut. Neither a copy nor Nix writes it to the disk at once.
   const written = await runBriefly(["sync", "--file-system", path], WRITE_MS_MAX);
   if (written.code !== 0) throw bad(`it cannot be written to the disk for good: ${written.said}`);
   return found;

@@ -1,4 +1,4 @@
-/** A program that is run to its end, with a limit on its time; what it said is kept. */
+/** Runs a program to its end, with a limit on its time, and returns what it printed. */
 import { messageOf } from "@bureau/kit/errors";
 import { runToEnd } from "@bureau/os/run-to-end";
 
@@ -12,7 +12,9 @@ export async function runBriefly(
 ): Promise<{ readonly code: number; readonly said: string }> {
   try {
     const { code, stdout, stderr } = await runToEnd(command, {
-      ...{ what: `"${command[0]}"`, timeoutMs, ...(signal === undefined ? {} : { signal }) },
+      what: `"${command[0]}"`,
+      timeoutMs,
+      ...(signal === undefined ? {} : { signal }),
     });
     const said = `${stderr}${stdout}`.trim().slice(-OUTPUT_CHARS_MAX);
     return { code, said: said === "" ? `exited with ${code}` : said };

@@ -1,7 +1,7 @@
 /**
- * What a machine remembers of its versions, whichever of them reads it: the one that is known to work, the request under
- * way and how far it got, and what became of earlier ones. Written before each step, so that a program that starts after
- * any crash knows where it is.
+ * What a machine stores about its builds: the one that is known to work, the request under way and how far it got, and the
+ * results of earlier requests. Every build reads the same file. It is written before each step, so that a program that
+ * starts after a crash knows the step.
  */
 
 import type { Log } from "@bureau/kit/log";
@@ -15,7 +15,7 @@ import {
 } from "@bureau/schema/events";
 import * as v from "valibot";
 
-/** A version that is to run here, as its request in the machine's configuration says. */
+/** A build that is to run here, as its request in the machine's configuration says. */
 const UpgradeRequestSchema = v.object({
   request_id: v.string(),
   /** The host environment. */
@@ -33,7 +33,7 @@ const CurrentSchema = v.object({
   /** The host environment that ran when it was asked for. */
   from: v.string(),
   version: v.optional(v.string()),
-  /** The daemon itself is another program in the new version, so it replaces itself. */
+  /** The daemon itself is another program in the new build, so it replaces itself. */
   daemon_changes: v.boolean(),
   /** Principals whose program ran when it began: each must still be known to the launcher afterwards. */
   sandboxes: v.array(v.string()),
@@ -67,11 +67,7 @@ export function readUpgradeState(file: string, log: Log): UpgradeState {
     return text === undefined ? noUpgrades : decodeState("upgrade-state", UpgradeStateSchema, text, file);
   } catch (error) {
     if (isTooNew(error)) throw error;
-    log.error(
-      "upgrade.state-unreadable",
-      "what is known of this machine's versions cannot be read, and is forgotten",
-      { file, error },
-    );
+    log.error("upgrade.state-unreadable", "cannot read the upgrade state; it is ignored", { file, error });
     return noUpgrades;
   }
 }
@@ -81,7 +77,7 @@ export const writeUpgradeState = (file: string, state: UpgradeState): void =>
 
 /**
  * True when something became of this request already: it failed, once and for all, or it is the last that succeeded. One
- * that succeeded before that is asked for anew: who gives no id asks for an earlier version with the same request.
+ * that succeeded before that may run again: a writer that gives no id requests an earlier build with the same request.
  */
 export const isFinished = ({ failed, history }: UpgradeState, requestId: string): boolean =>
   failed.some(({ request_id }) => request_id === requestId) ||
@@ -91,7 +87,7 @@ export const isFinished = ({ failed, history }: UpgradeState, requestId: string)
 export type Outcome = {
   readonly outcome: "succeeded" | "rolled-back" | "refused";
   readonly reason?: string;
-  /** What the version consists of, where that is known. */
+  /** Digest of what the build consists of, where that is known. */
   readonly content?: string;
 };
 

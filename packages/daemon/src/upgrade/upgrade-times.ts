@@ -13,13 +13,13 @@ const TimesSchema = v.object({
   soak: ms,
   /** The same where the daemon stays as it is. */
   launcherSoak: ms,
-  /** For the daemon from before to find out whether the homeserver is away for everybody. */
+  /** For the old daemon to find out whether it cannot reach the homeserver either. */
   judge: ms,
   /** Between a new daemon's own deadlines and its being ended from outside. */
   margin: ms,
 });
 
-/** Added up, a version that fails in whatever way but by hanging is taken back and reported within 30 s. */
+/** Added up: a build that fails in any way but by hanging is rolled back and reported within 30 s. */
 const standard = {
   proof: 20_000,
   launcherProof: 10_000,

@@ -1,4 +1,4 @@
-/** What the upgrader makes of versions that fail in ways a running machine shows only by chance. */
+/** Builds that fail in ways that a running machine shows only by chance. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, type Mock, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
@@ -102,7 +102,7 @@ test("the old daemon, back in the same process, is not ended for the new one's b
 
 test("a homeserver that is away for the old daemon too, if only for a moment, is not held against the new one", async () => {
   const machine = world("none");
-  // Everything begins well; then nobody reaches it, until the old daemon has been back for a while.
+  // Everything begins well; then the homeserver is away, until the old daemon has been back for a while.
   const running = machine.runToTheEnd();
   machine.outage = 2;
   await running;
@@ -125,8 +125,12 @@ test.each([0, 0.5, 0.99])(
     };
     let lost = 0;
     await runSyncLoop({
-      ...{ session: { sync }, clock: { now: () => now, monotonic: () => now, sleep }, signal: stop.signal },
-      ...{ random: () => jitter, backoff: trialBackoff, onSync: () => {} },
+      session: { sync },
+      clock: { now: () => now, monotonic: () => now, sleep },
+      signal: stop.signal,
+      random: () => jitter,
+      backoff: trialBackoff,
+      onSync: () => {},
       onConnection: (connected) => {
         if (!connected) lost = now;
         else if (lost > 0) stop.abort();
@@ -136,7 +140,7 @@ test.each([0, 0.5, 0.99])(
   },
 );
 
-test("a homeserver that answers nobody for a while is not held against the new one", async () => {
+test("a homeserver that answers no daemon for a while is not held against the new one", async () => {
   const machine = world("none");
   machine.hangMs = 32_000;
   await machine.runToTheEnd();
@@ -151,14 +155,14 @@ test("a launcher that once does not answer while it soaks is not taken back", as
   expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
 });
 
-test("a full disk refuses a version, and the room remembers it for a daemon that starts meanwhile", async () => {
+test("a full disk refuses a build, and the room remembers it for a daemon that starts meanwhile", async () => {
   const machine = world("none");
   fillDisk();
   await machine.runToTheEnd();
   const refused = { outcome: "refused", reason: "ENOSPC: no space left on device, write" };
   expect(machine.said?.history[0]).toMatchObject(refused);
   expect(written().history).toEqual([]);
-  // A daemon that starts anew, with nothing on its disk.
+  // Another daemon starts, with nothing on its disk.
   const next = world("none");
   next.said = machine.said;
   await next.runToTheEnd();
@@ -172,7 +176,7 @@ test("a full disk refuses a version, and the room remembers it for a daemon that
   expect(written().history.map(({ outcome }) => outcome)).toEqual(["succeeded", "refused"]);
 });
 
-test("a disk that is full for the new version takes it back, with that reason", async () => {
+test("a disk that is full for the new build rolls it back, with that reason", async () => {
   const machine = world("none");
   machine.onExec = () => fillDisk();
   await machine.runToTheEnd();
@@ -184,7 +188,7 @@ test("a disk that is full for the new version takes it back, with that reason", 
   expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
 
-test("a disk that is full keeps no sandbox from being removed while a version is under way", async () => {
+test("a disk that is full keeps no sandbox from being removed while an upgrade is under way", async () => {
   const machine = world("none");
   machine.onExec = () => {
     fillDisk();
@@ -194,7 +198,7 @@ test("a disk that is full keeps no sandbox from being removed while a version is
   expect(machine.said?.history[0]?.outcome).toBe("rolled-back");
 });
 
-test("a homeserver that is restarted while a new version soaks is not held against that", async () => {
+test("a homeserver that is restarted while a new build soaks is not held against that", async () => {
   const machine = world("none");
   machine.blipMs = 4_000;
   await machine.runToTheEnd();

@@ -149,7 +149,7 @@ export class Upgrader {
     return this.#ended.promise;
   }
 
-  /** The daemon is told to stop: that cut off what is under way, whatever starts next. */
+  /** The daemon is told to stop: the record tells the next one that this cut off what is under way. */
   stopped(): void {
     const { log } = this.#deps;
     if (!this.isOnTrial) return;

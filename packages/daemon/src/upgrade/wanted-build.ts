@@ -1,4 +1,4 @@
-/** Which version this machine is asked to run, from its configuration as it is in its room. */
+/** Which build the machine's configuration in its room requests. */
 
 import type { RoomView } from "@bureau/matrix/room-state";
 import { digestOf } from "@bureau/os/digest";
@@ -8,7 +8,7 @@ import type { UpgradeRequest } from "./upgrade-state.ts";
 
 const ConfigSchema = v.object({ bureau_version: v.optional(BureauVersionSchema) });
 
-/** Undefined when none is asked for, or it cannot be read, of which the whole configuration's reader tells. */
+/** Undefined when no build is requested, or the field is invalid, which the reader of the whole configuration reports. */
 export function wantedBuild(view: RoomView | undefined, key: string): UpgradeRequest | undefined {
   const event = view?.get(eventTypes.machineConfig, key);
   const parsed = v.safeParse(ConfigSchema, event?.content);
@@ -25,7 +25,7 @@ export function wantedBuild(view: RoomView | undefined, key: string): UpgradeReq
   };
 }
 
-/** Those who name no environment name the daemon's file in one. */
+/** Writers that name no host environment name the daemon's file in one. */
 function environmentOf(version: BureauVersion): string | undefined {
   if (version.host_environment_path !== undefined) return version.host_environment_path;
   return /^(\/.+)\/bin\/bureau-daemon$/.exec(version.daemon_store_path)?.[1];

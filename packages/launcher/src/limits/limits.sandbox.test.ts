@@ -68,7 +68,8 @@ describe("in a sandbox", () => {
     const said = await runToEnd(
       ["tmux", "-S", tmuxSocket(launcher.layout), "show-options", "-gv", "history-limit"],
       {
-        ...{ what: "tmux", timeoutMs: 10_000 },
+        what: "tmux",
+        timeoutMs: 10_000,
       },
     );
     expect(Number(said.stdout)).toBeLessThanOrEqual(10_000);

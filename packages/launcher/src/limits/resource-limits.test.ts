@@ -18,7 +18,10 @@ describe("a sandbox's limits", () => {
   test("match the template, in terms of cgroup v2", () => {
     const said = { memory_limit_mb: 512, pids_limit: 20, cpu_shares: 2_048 };
     expect(resourceLimits(said, 8 * GIB)).toMatchObject({
-      ...{ memoryBytes: GIB / 2, pids: 20, cpuWeight: 200, tmpfsBytes: GIB / 4 },
+      memoryBytes: GIB / 2,
+      pids: 20,
+      cpuWeight: 200,
+      tmpfsBytes: GIB / 4,
     });
     for (const [shares, weight] of [
       [1, 1],

@@ -127,7 +127,8 @@ describe("bubblewrap's arguments", () => {
     );
     for (const match of args.matchAll(/(?:--size (\d+) )?--tmpfs (\S+)/g))
       expect({ dest: match[2], bytes: Number(match[1]) <= context.memoryBytes }).toEqual({
-        ...{ dest: match[2], bytes: true },
+        dest: match[2],
+        bytes: true,
       });
     expect(args).toContain(" --size 4096 --tmpfs /small ");
     expect(args).toContain(" --dir /tmp --perms 0755 --size 1000000 --tmpfs /var/tmp ");

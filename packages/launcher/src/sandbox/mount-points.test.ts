@@ -28,7 +28,10 @@ beforeEach(() => {
 afterEach(() => removeTree(folder));
 
 const bind = (source: string, dest: string, writable = true): ResolvedMount => ({
-  ...{ type: "bind", source, dest, writable },
+  type: "bind",
+  source,
+  dest,
+  writable,
 });
 const prepare = (mounts: ResolvedMount[], folders: string[] = [], roots: string[] = []): void => {
   for (const point of nestedPoints(mounts, folders, roots)) makeMountPoint(point);

@@ -18,7 +18,7 @@ export type Change =
 export const survivals = ["everything", "names", "what was synced"] as const;
 export type Survival = (typeof survivals)[number];
 
-/** What a name leads to; as much of a file's content as survives whatever happens is `synced`. */
+/** What a name leads to; `synced` is as much of a file's content as survives a power cut. */
 type Thing = { content: Buffer; synced: Buffer; readonly target?: string };
 
 /** Records what is done below `folder` until disposed. Paths are relative to it. */

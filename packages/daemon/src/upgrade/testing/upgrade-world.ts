@@ -1,6 +1,6 @@
 /**
- * A machine that upgrades, for tests: the real upgrader on real files, with a launcher, a homeserver and an exec that are
- * played. Time passes only while somebody waits for it.
+ * A machine that upgrades, for tests: the real upgrader on real files, with a simulated launcher, homeserver and exec. Time
+ * passes only during a wait.
  */
 import {
   chmodSync,
@@ -35,7 +35,7 @@ const BLIP_AFTER_MS = 7_000;
 /** Of programs that take one another's place; more would be a circle. */
 const PROGRAMS_MAX = 12;
 
-/** How the new version fails, if it does. */
+/** How the new build fails, if it does. */
 export type Flaw =
   | "none"
   /** The daemon ends as soon as it is executed. */
@@ -69,17 +69,17 @@ export class UpgradeWorld {
   readonly bootLink: string;
   /** Where the launcher that runs is from. */
   launcherFrom: string;
-  /** What the daemon last said of its versions. */
+  /** What the daemon last published of its builds. */
   said: MachineVersion | undefined;
-  /** For so many programs more nobody reaches the homeserver. */
+  /** So many more programs do not reach the homeserver. */
   outage = 0;
-  /** How long the new version does not reach the homeserver, seven seconds after it began. */
+  /** How long the new build does not reach the homeserver, seven seconds after it started. */
   blipMs = 0;
-  /** How long nobody hears from the homeserver, from when the new version is first executed: it takes what it is asked. */
+  /** How long the homeserver accepts requests without an answer, from the first exec of the new build. */
   hangMs = 0;
   /** Which question about its sandboxes the new launcher leaves unanswered, counted from one. */
   unheard = 0;
-  /** A sandbox takes longer to start or to stop than anybody waits for. */
+  /** A sandbox takes longer to start or to stop than the limit. */
   isBusy = false;
   /** Called for each program that takes another one's place. */
   onExec: () => void = () => {};
@@ -116,7 +116,7 @@ export class UpgradeWorld {
     symlinkSync(path, join(root, "programs", "current"));
   }
 
-  /** What boots. @throws when that is no whole version */
+  /** What boots. @throws when that is no whole build */
   get booted(): string {
     return readHostEnvironment(realpathSync(this.bootLink)).path;
   }
@@ -129,7 +129,7 @@ export class UpgradeWorld {
       if (next === undefined) return;
       if (this.executed.length === 0) this.#hangsUntil = this.#timeMs + this.hangMs;
       this.executed.push(next);
-      // Whoever looks after the daemon starts it again, through the link.
+      // The service manager starts the daemon again, through the link.
       path = this.#isNew(next) && this.flaw === "exits" ? this.booted : next;
     }
     throw new Error(
@@ -163,7 +163,7 @@ export class UpgradeWorld {
       log: silentLog,
       wanted: () => this.request,
       said: () => this.said,
-      // An outage ends some time after the version before has found out about it.
+      // An outage ends some time after the old daemon has found out about it.
       isOnline: () =>
         this.#timeMs >= this.#hangsUntil &&
         !this.#isBlip(path, began) &&
@@ -199,7 +199,7 @@ export class UpgradeWorld {
     this.upgrader = upgrader;
     const running = upgrader.run(stop.signal);
     running.catch(ended.reject);
-    // While nobody reaches the homeserver time passes by itself.
+    // While the homeserver is away time passes by itself.
     const passing = setInterval(() => {
       if (!isAway) return;
       this.#timeMs += 1_000;
@@ -226,7 +226,7 @@ export class UpgradeWorld {
       },
       "list-sandboxes": () => {
         if (this.#isNew(this.launcherFrom) && ++this.#lists === this.unheard)
-          throw new BureauError("unavailable", "nobody answers");
+          throw new BureauError("unavailable", "no answer");
         const forgot = this.#isNew(this.launcherFrom) && this.flaw === "forgets";
         return { revision: 1, sandboxes: forgot ? [] : [{ principal: WORKER, state: "running" }] };
       },
