@@ -66,7 +66,7 @@ async function allRunning(bureau: TestBureau): Promise<Status> {
   }
 }
 
-/** Proxy, shell, bubblewrap and a share of the terminal server; the agent itself is not counted. */
+/** Proxy, shell, bubblewrap and a share of the tmux server; the agent itself is not counted. */
 function sandboxMemory(bureau: TestBureau, status: Status): { total: number; proxy: number } {
   const agents = new Set(status.principals.flatMap(({ pid }) => pid ?? []));
   const proxies = status.principals.flatMap(({ proxy_pid }) => proxy_pid ?? []);

@@ -23,14 +23,14 @@ const CAPTURE_BYTES_MAX = 1_000_000;
 
 /**
  * Acts that change a principal wait for one another; those of different principals do not. All of them wait for
- * `settled`, before which what earlier launchers left is still being cleared away. What has not begun when whoever asked
- * for it has gone is not begun, but for ending a sandbox by force: the daemon of a machine that was revoked does not stay.
+ * `cleared`: until then what earlier launchers left is being cleared away. A request whose client disconnects before it
+ * starts is dropped, except for ending a sandbox by force: the daemon of a machine that was revoked does not stay.
  */
 export function launcherActions(
   host: SandboxHost,
   lock: PrincipalLock,
   renewal: Renewal,
-  settled: Promise<void>,
+  cleared: Promise<void>,
 ): Record<LauncherAction, Action> {
   const startedAt = host.clock.now();
   const requests = launcherRequests;
@@ -39,7 +39,7 @@ export function launcherActions(
     caller: ActionContext | undefined,
     act: () => Promise<T>,
   ): Promise<T> =>
-    settled.then(() =>
+    cleared.then(() =>
       lock.run(principal, () => {
         if (caller !== undefined) requireCaller(caller.gone);
         return act();
@@ -96,7 +96,7 @@ export function launcherActions(
       change(principal, context, () => restartProxy(host, principal, grants)),
     ),
     "exec-update": action(requests["exec-update"], async ({ programs_dir, request_id }, { gone }) => {
-      await settled;
+      await cleared;
       requireCaller(gone);
       await renewal.begin(programs_dir, request_id, () => requireCaller(gone));
     }),
@@ -111,7 +111,8 @@ export function launcherActions(
 }
 
 function requireCaller(gone: AbortSignal): void {
-  if (gone.aborted) throw new BureauError("failed", "Nothing was done: whoever asked for it has gone");
+  if (gone.aborted)
+    throw new BureauError("failed", "Request dropped: the client disconnected before it started");
 }
 
 function runningRecord(host: SandboxHost, principal: PrincipalName, act: string): SandboxRecord {
@@ -149,7 +150,7 @@ async function restartProxy(
     linkSockets(paths);
     host.table.put({ ...record, proxy });
   } catch (error) {
-    // Nobody would know of it.
+    // No record would name it.
     await host.proxies.stop(proxy);
     throw error;
   }

@@ -1,6 +1,6 @@
 /**
- * A launcher as systemd runs it: proxies come from a socket that starts one a connection, the terminal server is there
- * already and belongs to somebody else, and operators have a group.
+ * A launcher as systemd runs it: proxies come from a socket that starts one a connection, the tmux server is there
+ * already and belongs to another unit, and operators have a group.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { lstatSync, realpathSync, statSync } from "node:fs";
@@ -121,7 +121,7 @@ while True:
     expect(lstatSync(link, { throwIfNoEntry: false })).toBeUndefined();
   });
 
-  test("uses a terminal server that was started anew, configured as its own would be", async () => {
+  test("uses a tmux server that was started again, configured as its own would be", async () => {
     tmux.kill("SIGKILL");
     await tmux.exited;
     await expect(launcher.create("agent/none", FOREVER)).rejects.toThrow("tmux exited with 1");
@@ -136,7 +136,7 @@ while True:
     expect((await launcher.exitOf("agent/again")).exit).toMatchObject({ code: 4, output: "said" });
   });
 
-  test("ends everything when it is told to stop, the terminal server included", async () => {
+  test("ends everything when it is told to stop, the tmux server included", async () => {
     await launcher.stop();
     expect(await tmux.exited).toBe(0);
     expect(findByArguments("--run-dir", runDir, "--spare")).toEqual([]);

@@ -68,7 +68,7 @@ test("one that is reported to work is not, nor one that says so again and again"
   expect(existsSync(daemonWatchFile(layout))).toBe(false);
 });
 
-test("the launcher that comes after goes on watching, until the same moment", async () => {
+test("the next launcher continues the watch, with the same deadline", async () => {
   leave();
   const next = watch();
   expect(await lives(5_000)).toBe(false);

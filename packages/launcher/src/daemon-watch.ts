@@ -1,15 +1,15 @@
 /**
- * The launcher's watch on a daemon that is a new version of itself: one that does not say in time that it works is ended,
- * and whoever looks after it starts the version that is known to.
+ * The launcher's watch over a daemon of a new build: a daemon that does not report in time that it works is killed, and the
+ * service manager starts the build that is known to work.
  *
- * What is watched is written down, so that a launcher that crashes meanwhile, or becomes another version itself, goes on
- * watching where the one before stopped. A process is gone after a reboot, so the file lies in the run folder.
+ * The watch is kept in a file, so that a launcher that starts after a crash or an upgrade continues it with the same
+ * deadline. A process is gone after a reboot, so the file lies in the run folder.
  */
+
 import { rmSync } from "node:fs";
 import { uptime } from "node:os";
-import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
 import { daemonWatchFile, type Layout } from "@bureau/os/layout";
 import { isAlive, type ProcessId, signalProcess } from "@bureau/os/process-table";
@@ -21,22 +21,24 @@ const WatchSchema = v.object({
   start_ticks: v.number(),
   /** Milliseconds since the epoch, for launchers that know nothing better. */
   ends_at: v.number(),
-  /** Milliseconds since the host was booted, which nobody sets. */
+  /** Milliseconds since the host was booted: setting the clock does not change it. */
   ends_at_uptime: v.optional(v.number()),
-  /** What is left is never more than this, whatever became of a clock. */
+  /** What is left is never more than this, also when the clock was set. */
   deadline_ms: v.number(),
 });
 
 const uptimeMs = (): number => uptime() * 1_000;
 
+type WatchDeps = Pick<Runtime, "clock" | "log"> & { readonly layout: Layout };
+
 export class DaemonWatch implements Disposable {
-  readonly #deps: { readonly layout: Layout; readonly clock: Clock; readonly log: Log };
+  readonly #deps: WatchDeps;
   readonly #file: string;
   #watched: { readonly daemon: ProcessId; readonly timer: ReturnType<typeof setTimeout> } | undefined;
   #ended: number | undefined;
 
-  /** Goes on with what the launcher before this one watched. */
-  constructor(deps: { readonly layout: Layout; readonly clock: Clock; readonly log: Log }) {
+  /** Continues the watch of the launcher before this one. */
+  constructor(deps: WatchDeps) {
     this.#deps = deps;
     this.#file = daemonWatchFile(deps.layout);
     const left = this.#read();

@@ -19,7 +19,7 @@ async function seal(recipient: string, plaintext: string): Promise<string> {
 }
 
 describe("the machine's key", () => {
-  test("is made once and used again, and a lost public half is written anew", async () => {
+  test("is made once and used again, and a lost public half is written again", async () => {
     const layout = layoutAt("once");
     expect(await loadMachineKey(layout)).toBeUndefined();
     const made = await loadOrMakeMachineKey(layout);

@@ -61,7 +61,7 @@ export async function loadMachineKey(layout: Layout): Promise<MachineKey | undef
 }
 
 /**
- * Makes and keeps a key where there is none. An existing one is used as it is: a first boot that was cut off goes on
+ * Makes and keeps a key where there is none. An existing one is used as it is: a first boot that was cut off continues
  * with it. @throws BureauError when the service manager should have passed one and did not
  */
 export async function loadOrMakeMachineKey(layout: Layout): Promise<MachineKey> {
@@ -82,14 +82,14 @@ async function makeMachineKey(layout: Layout): Promise<MachineKey> {
   return machineKey(Buffer.from(identity), place);
 }
 
-/** Prints a new identity: for whoever seals it at once (`systemd-creds encrypt`), so that it never lies in clear. */
+/** Prints a new identity: for a program that seals it at once (`systemd-creds encrypt`), so that it never lies in clear. */
 export async function printNewKey(): Promise<void> {
   await Bun.write(Bun.stdout, `${await newIdentity()}\n`);
 }
 
 /**
- * Loading the library is most of what starting a launcher would take, and nobody needs it before the first bundle.
- * Whoever starts a launcher does this once it answers.
+ * Loading the library is most of what starting a launcher would take, and it is not needed before the first bundle.
+ * The launcher does this once it answers.
  */
 export const loadAge = () => import("./age-library.ts");
 

@@ -18,9 +18,9 @@ export type LauncherConfig = MachineConfig &
     readonly proxyCommand: readonly string[];
     /** A socket that starts a proxy for each connection, in a unit of its own; undefined: proxies are our children. */
     readonly proxySocket: string | undefined;
-    /** The terminal server is a unit of its own: it is waited for, never started. */
+    /** The tmux server is a unit of its own: it is waited for, never started. */
     readonly externalTerminals: boolean;
-    /** Whose members may reach services; undefined: nobody but us. */
+    /** Whose members may reach services; undefined: only our own user. */
     readonly operatorsGid: number | undefined;
     /** Join the fleet and exit. */
     readonly firstBootOnly: boolean;

@@ -301,7 +301,11 @@ describe("sandboxes", () => {
     ["a program that does not exist", { command: ["/no/such/program"] }, "execvp /no/such/program"],
     ["an unknown variable", { command: ["echo", "${NOPE}"] }, "NOPE"],
     ["a missing mount", { command: ["true"], filesystem: [{ source: "/no/such", dest: "/x" }] }, "/no/such"],
-    ["a secret nobody provisioned", { command: ["true"], secrets: [{ key: "ABSENT", env: "A" }] }, "ABSENT"],
+    [
+      "a secret that is not provisioned",
+      { command: ["true"], secrets: [{ key: "ABSENT", env: "A" }] },
+      "ABSENT",
+    ],
     ["an environment that is no store path", { command: ["true"], environment_path: "/usr" }, "/usr"],
     ["isolation none", { command: ["true"], isolation: "none" }, "isolation"],
     ["a NUL byte", { command: ["true"], environment_variables: { A: "a\0--bind" } }, "NUL"],
@@ -402,12 +406,12 @@ describe("sandboxes", () => {
     expect(statSync(socket).mode & 0o777).toBe(0o660);
   });
 
-  test("an exit code that is long in coming is waited for, as long as there is somebody to write it", async () => {
+  test("an exit code that is long in coming is waited for, as long as there is a process to write it", async () => {
     const { pid } = await launcher.create("agent/slow", `trap 'exit 0' USR1; echo up; ${FOREVER}`);
     await shows("agent/slow", "up");
     const [shell] = findByArguments("/bin/sh", launcher.paths("agent/slow").script);
     const server = identify(Number(tmux("display-message", "-p", "#{pid}")));
-    if (shell === undefined || server === undefined) throw new Error("no shell, or no terminal server");
+    if (shell === undefined || server === undefined) throw new Error("no shell, or no tmux server");
     // tmux, too, since it lets children that are stopped go on.
     for (const id of [server, shell]) signalProcess(id, "SIGSTOP");
     process.kill(pid ?? 0, "SIGUSR1");
@@ -451,7 +455,7 @@ describe("sandboxes", () => {
     await destroy("agent/blocked");
   });
 
-  test("a killed terminal server ends its sandboxes as lost, and the next one starts a new server", async () => {
+  test("a killed tmux server ends its sandboxes as lost, and the next one starts a new server", async () => {
     await launcher.create("agent/lost", FOREVER);
     const { pid } = (await launcher.status("agent/lost")) ?? {};
     process.kill(Number(tmux("display-message", "-p", "#{pid}")), "SIGKILL");

@@ -1,11 +1,12 @@
 /**
- * The launcher's parts put together: adopt what runs, listen, then settle what is left over. Disposing ends every sandbox; a launcher that is
+ * The launcher's parts put together: adopt what runs, listen, then clear what is left over. Disposing ends every sandbox; a launcher that is
  * killed instead leaves them running for the next one.
  */
+
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { type CborServer, serveCbor } from "@bureau/os/cbor-server";
 import { digestOf } from "@bureau/os/digest";
 import { removeTemporariesIn } from "@bureau/os/durable-file";
@@ -21,24 +22,20 @@ import { PrincipalLock } from "./principal-lock.ts";
 import { childProxies, socketProxies } from "./proxy-channel.ts";
 import { ProxyProcesses } from "./proxy-process.ts";
 import { Renewal } from "./renewal.ts";
-import { adoptSandboxes, settleLeftovers } from "./sandbox/adopt.ts";
+import { adoptSandboxes, clearLeftovers } from "./sandbox/adopt.ts";
 import { clearSandbox, destroySandbox, GRACE_MS, recordExit } from "./sandbox/destroy.ts";
 import { ExitWatch } from "./sandbox/exit-watch.ts";
 import { findHostTools, findSandboxPrograms, homesOfUser } from "./sandbox/host-tools.ts";
-import { isWhole, settleRecords } from "./sandbox/record.ts";
+import { isWhole, migrateRecords } from "./sandbox/record.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
 import { SandboxTable } from "./sandbox/sandbox-table.ts";
 import { createTmux } from "./terminal/tmux.ts";
 
-export type LauncherDeps = {
-  readonly clock: Clock;
-  readonly log: Log;
+export type LauncherDeps = Runtime & {
   readonly key: MachineKey;
-  /** In [0, 1). */
-  readonly random: () => number;
-  /** This program's command line, without the program: what the next version of it is started with. */
+  /** This program's command line, without the program: what the next build of it is started with. */
   readonly args: readonly string[];
-  /** The open file that holds the instance lock, for the next version too. */
+  /** The open file that holds the instance lock, for the next build too. */
   readonly lockFd: number;
 };
 
@@ -46,27 +43,27 @@ export type LauncherDeps = {
 const DRAIN_MS_MAX = 1_000;
 
 /**
- * Resolves when everything it found is settled. launcher.sock answers before that, for clients may have waited while one
- * version replaced another: with what is so, while requests to change something wait until it is settled. The caller
- * holds the instance lock and is past first boot.
+ * Resolves when everything it found is adopted or cleared. launcher.sock answers before that, because clients may wait while
+ * one build replaces another: it reports what is so, and requests to change something wait. The caller holds the instance
+ * lock and is past first boot.
  */
 export async function startLauncher(config: LauncherConfig, deps: LauncherDeps): Promise<AsyncDisposable> {
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
   removeUnfinishedFiles(config.layout.stateDir, deps.clock);
-  settleRecords(config.layout, config.fleet);
+  migrateRecords(config.layout, config.fleet);
   const lock = new PrincipalLock();
   const stop = new AbortController();
   const host = makeHost(config, deps, lock, stop.signal);
   const leftovers = adoptSandboxes(host);
-  const settled = Promise.withResolvers<void>();
-  // Whoever waits for it is told; with nobody waiting, starting fails all the same.
-  settled.promise.catch(() => {});
+  const cleared = Promise.withResolvers<void>();
+  // Requests that wait for it are refused; without one, starting fails all the same.
+  cleared.promise.catch(() => {});
   const passed = inheritedSockets([socketNames.launcher]).get(socketNames.launcher);
   const renewal = new Renewal({ host, lock, lockFd: deps.lockFd, args: deps.args, log: deps.log });
   const listen = (): Promise<CborServer> =>
     serveCbor({
       listen: passed ?? { path: launcherSocket(config.layout), mode: 0o660 },
-      actions: launcherActions(host, lock, renewal, settled.promise),
+      actions: launcherActions(host, lock, renewal, cleared.promise),
       log: deps.log,
     });
   const early = leftovers.ended.length === 0 ? await listen() : undefined;
@@ -74,13 +71,13 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
     mkdirSync(root, { recursive: true, mode: 0o755 });
   await host.tmux.ensureServer();
   await prepareGroups(host);
-  await settleLeftovers(host, leftovers);
+  await clearLeftovers(host, leftovers);
   host.proxies.prepareSpare();
   await loadAge();
   const server = early ?? (await listen());
   const socketIsOurs = passed?.isOurs ?? true;
   renewal.setServer(server, socketIsOurs);
-  settled.resolve();
+  cleared.resolve();
   deps.log.info("launcher.ready", "launcher ready", { sandboxes: host.table.all().length });
   return {
     async [Symbol.asyncDispose]() {
@@ -97,7 +94,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   };
 }
 
-/** Older than that, whoever wrote it was killed. */
+/** The writer of an older file was killed. */
 const UNFINISHED_MS = 60_000;
 
 /** They may hold a key, or a session. */
@@ -137,7 +134,7 @@ function makeHost(
     void retry(
       () =>
         lock.run(principal, async () => {
-          // Somebody has asked for it anew, and that cleared it away.
+          // Another request for it cleared it away.
           if (!isWhole(table.get(principal))) await clearSandbox(host, principal);
         }),
       {
@@ -196,7 +193,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
   await Promise.allSettled(endings);
 }
 
-/** The terminal server and the spare proxy, when no sandbox is left. */
+/** The tmux server and the spare proxy, when no sandbox is left. */
 async function endTerminals(host: SandboxHost): Promise<void> {
   const { layout } = host.config;
   host.watch[Symbol.dispose]();

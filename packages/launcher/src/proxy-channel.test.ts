@@ -25,14 +25,14 @@ function answering(answer: (socket: Socket) => void): OpenProxy {
   return socketProxies(path, () => {});
 }
 
-/** Programs of its own, to be found again by a word that nobody else has. */
+/** Programs of its own, to be found again by a word that no other process has. */
 function running(script: string): { readonly open: OpenProxy; readonly word: string } {
   const word = `channel-test-${crypto.randomUUID()}`;
   return { word, open: childProxies(["/bin/sh", "-c", script, word], tmpdir(), () => {}) };
 }
 
 /** A process that was, and is not. */
-function pidOfNobody(): number {
+function unusedPid(): number {
   return Bun.spawnSync(["/bin/true"]).pid;
 }
 
@@ -44,8 +44,8 @@ describe("a proxy that does not come to be", () => {
     await expect(open(["--spare"])).rejects.toThrow(/its connection closed|Cannot reach the proxies' socket/);
   });
 
-  test("says what it is, and is gone before anybody looks", async () => {
-    const line = `pid ${pidOfNobody()}`;
+  test("says what it is, and is gone before it is looked at", async () => {
+    const line = `pid ${unusedPid()}`;
     const open = answering((socket) => {
       socket.write(`${line}\n`);
       socket.destroySoon();
@@ -81,7 +81,7 @@ describe("a proxy that does not come to be", () => {
   });
 });
 
-test("a proxy that talks without an end is given up in time, though it goes on", async () => {
+test("a proxy that talks without an end is given up in time, though it keeps talking", async () => {
   const { open } = running(`echo pid $$; head -c 5000 /dev/zero; exec sleep 60`);
   const channel = await open([]);
   cleanUps.push(() => process.kill(channel.id.pid, "SIGKILL"));

@@ -24,7 +24,7 @@ export type ProxyChannel = {
   hold(on: boolean): void;
 };
 
-/** Starts one; resolves when it has begun. `mode` is for whoever looks at the process table. @throws BureauError */
+/** Starts one; resolves when it has begun. `mode` shows in the process table. @throws BureauError */
 export type OpenProxy = (mode: readonly string[]) => Promise<ProxyChannel>;
 
 /** As children, in sessions of their own. `onExit` is called when one has ended. */
@@ -132,7 +132,7 @@ class LineReader {
     this.#chunks = stream[Symbol.asyncIterator]();
   }
 
-  /** The next one; `ended` tells how whoever writes them ended, when there is none. @throws BureauError */
+  /** The next one; `ended` tells how their writer ended, when there is none. @throws BureauError */
   async next(timeoutMs: number, ended: Promise<string>): Promise<string> {
     const late = AbortSignal.timeout(timeoutMs);
     const line = await this.#read(late);

@@ -4,10 +4,10 @@
  * One spare is kept started and waiting, because starting a runtime is most of what a sandbox would wait for. The
  * spare of a launcher that dies reads end of file and exits.
  */
+
 import { encodeCbor } from "@bureau/kit/cbor";
-import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { findByArguments, isAlive, type ProcessId, stopProcess } from "@bureau/os/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
@@ -17,16 +17,14 @@ const READY_MS_MAX = 10_000;
 /** Between SIGTERM and SIGKILL. */
 const STOP_GRACE_MS = 2_000;
 
-export type ProxyProcessOptions = {
+export type ProxyProcessOptions = Pick<Runtime, "clock" | "log"> & {
   readonly open: OpenProxy;
   /** Marks our proxies in the process table. */
   readonly runDir: string;
-  readonly clock: Clock;
-  readonly log: Log;
 };
 
 export class ProxyProcesses implements AsyncDisposable {
-  /** Told from when its start began: whoever comes while it rehearses waits less than for one of its own. */
+  /** Set from when its start began: a request that comes while it rehearses waits less than for a new one. */
   #spare: Promise<ProxyChannel | undefined> | undefined;
   /** The spare's process, once it has begun. */
   #spareId: ProcessId | undefined;
@@ -60,7 +58,7 @@ export class ProxyProcesses implements AsyncDisposable {
   }
 
   /**
-   * Starts the spare unless there is one; called when nobody waits for the processor. Never throws: without a spare the
+   * Starts the spare unless there is one; called when no request waits for the processor. Never throws: without a spare the
    * next start only takes longer.
    */
   prepareSpare(): void {

@@ -8,7 +8,7 @@
  */
 
 import { BureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { inTime } from "@bureau/kit/wait-for";
 import { faultOfPlace } from "@bureau/os/build-place";
 import type { CborServer } from "@bureau/os/cbor-server";
@@ -43,14 +43,13 @@ const PROGRAM = "bureau-launcher";
  */
 const REPLACE_MS_MAX = 6_000;
 
-export type RenewalDeps = {
+export type RenewalDeps = Pick<Runtime, "log"> & {
   readonly host: SandboxHost;
   readonly lock: PrincipalLock;
   /** The open file that holds the instance lock. */
   readonly lockFd: number;
   /** This program's command line, without the program. */
   readonly args: readonly string[];
-  readonly log: Log;
 };
 
 export type RenewalStatus = {
@@ -182,7 +181,7 @@ export class Renewal implements Disposable {
       clearWatchdogRecord(layout, "launcher");
       this.#fail(`its runtime "${runtimeOf(programsDir)}" cannot be executed: ${errno}`);
     } finally {
-      // This launcher goes on, whatever it was that failed.
+      // After any failure this launcher keeps running.
       if (!this.#stopped) {
         await server.resume();
         host.proxies.prepareSpare();
@@ -192,7 +191,7 @@ export class Renewal implements Disposable {
 
   #fail(reason: string): void {
     this.#fault = reason;
-    this.#deps.log.error("launcher.exec-failed", "this launcher goes on: it could not be replaced", {
+    this.#deps.log.error("launcher.exec-failed", "cannot replace this launcher; it keeps running", {
       reason,
     });
   }

@@ -114,7 +114,7 @@ test("credentials are replaced as a whole while connections stay up", async () =
   expect(await set.json()).toEqual({ status: "ok", credentials: 2 });
   await proxy.ask("/_matrix/client/v3/sync");
   expect(echo.seen.at(-1)?.headers["authorization"]).toBe("Bearer second-token");
-  // KEY is gone with the old set, and the Matrix token is nobody's to inject elsewhere.
+  // KEY is gone with the old set, and the Matrix token is injected nowhere else.
   expect((await proxy.ask("/http/api/")).status).toBe(503);
   await proxy.admin("PUT", "/v1/admin/services/leak", {
     upstream_url: echo.url,

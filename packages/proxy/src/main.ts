@@ -2,7 +2,7 @@
  * `bureau-proxy`: holds one principal's credentials and puts them into its requests.
  *
  * It closes its memory to other processes, writes `pid <n>` on standard output, reads who it is from standard input,
- * listens, and writes `ready`. Arguments only mark the process for whoever looks for it, but for `--spare`: that one is told later
+ * listens, and writes `ready`. Arguments only mark the process in the process table, but for `--spare`: that one is told later
  * who it is, so everything is loaded and rehearsed before standard input is read, and nothing is left to wait for.
  */
 import { writeSync } from "node:fs";

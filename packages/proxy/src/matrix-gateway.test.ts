@@ -18,7 +18,7 @@ const client = "/_matrix/client/v3";
 const grant = (...actions: string[]) => proxy.admin("PUT", "/v1/admin/authorization", [{ actions }]);
 const seenCount = (): number => echo.seen.length;
 
-test("whatever a client says about who it is, the homeserver sees the principal's token alone", async () => {
+test("for any identity that a client claims, the homeserver sees the principal's token alone", async () => {
   const response = await proxy.ask(
     `${client}/sync?access_token=stolen&access%5Ftoken=stolen&a=1;access_token=stolen&user_id=@other:b&since=s1`,
     {

@@ -1,6 +1,6 @@
 /**
  * The one way to the homeserver: every Matrix request, raw or through `/v1/matrix`, is judged by the policy, stripped
- * of whatever identity the caller claims, given the principal's own, and forwarded exactly as it was judged.
+ * of any identity that the caller claims, given the principal's own, and forwarded exactly as it was judged.
  */
 
 import { BureauError } from "@bureau/kit/errors";
@@ -11,7 +11,7 @@ import { judgeMatrixRequest } from "./matrix-policy.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { queryWithout, type Target } from "./request-target.ts";
 
-/** Query parameters by which a caller could be somebody else. */
+/** Query parameters by which a caller could act as another user. */
 const identityParameters: ReadonlySet<string> = new Set(["access_token", "user_id"]);
 
 /** The only headers a caller may send on: none of them says who it is or what the method really was. */

@@ -2,7 +2,7 @@
  * Which requests of the Matrix client-server API a principal may make: one table, default deny.
  *
  * ```
- * never            login, logout, registration, account changes, admin and federation paths: whatever the grants
+ * never            login, logout, registration, account changes, admin and federation paths: with any grants
  * listed           allowed; some need a grant of their own
  * everything else  needs matrix/raw-api
  * ```

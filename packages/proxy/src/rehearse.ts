@@ -1,6 +1,6 @@
 /**
  * A spare proxy goes through its start once before it is told who it is, with nothing at stake: a configuration without
- * credentials, on sockets in a folder nobody else may enter, gone again at once. What the runtime compiles and sets up
+ * credentials, on sockets in a folder that no other user may enter, removed at once. What the runtime compiles and sets up
  * the first time then costs nothing when a sandbox waits (measured: 7 ms become 3).
  */
 import { mkdtempSync, rmSync } from "node:fs";

@@ -2,7 +2,7 @@
  * One control group (cgroups(7), version 2) for each sandbox: limits its total usage, and kills all its processes at once.
  *
  * The groups are in a delegated folder of the hierarchy: systemd's unit of the terminals, or the scope of the terminal
- * server, or, without a service manager, a group that root creates. The terminal server itself is in the leaf `terminals`
+ * server, or, without a service manager, a group that root creates. The tmux server itself is in the leaf `terminals`
  * beside them: a group with controllers for its children holds no process.
  *
  * Without such a folder sandboxes run without groups, and {@link ControlGroups.fact} has the reason. With one, a sandbox
@@ -20,9 +20,9 @@ import { PIDS_OF_BWRAP, type ResourceLimits } from "./resource-limits.ts";
 const HIERARCHIES = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CONTROLLERS = ["memory", "pids", "cpu"] as const;
 type Controller = (typeof CONTROLLERS)[number];
-/** The leaf of the terminal server; systemd's unit says the same (`DelegateSubgroup=`). */
+/** The leaf of the tmux server; systemd's unit says the same (`DelegateSubgroup=`). */
 const TERMINALS_LEAF = "terminals";
-/** Name prefix of a terminal server's scope; an id follows. */
+/** Name prefix of a tmux server's scope; an id follows. */
 export const SCOPE_PREFIX = "bureau-terminals-";
 /** Processes started meanwhile are moved in the next round. */
 const MOVE_ROUNDS_MAX = 20;
@@ -34,7 +34,7 @@ export class ControlGroups {
   readonly #hierarchy: string | undefined;
   #base: string | undefined;
   #enforced: readonly Controller[] = [];
-  #reason = "the terminal server does not run yet";
+  #reason = "the tmux server does not run yet";
   #server: ProcessId | undefined;
 
   /** `id` names the installation among others of the host. */
@@ -51,7 +51,7 @@ export class ControlGroups {
     return { level, reason: `without ${missing.join(", ")}: ${this.#reason}` };
   }
 
-  /** True while the result of {@link prepare} is valid: another terminal server may have another folder. */
+  /** True while the result of {@link prepare} is valid: another tmux server may have another folder. */
   get isPrepared(): boolean {
     if (this.#server === undefined || !isAlive(this.#server)) return false;
     if (this.#base === undefined) return true;
@@ -59,7 +59,7 @@ export class ControlGroups {
     return now !== undefined && this.#enforced.every((name) => now.includes(name));
   }
 
-  /** Finds the delegated folder from where the terminal server runs, and hands its controllers on. */
+  /** Finds the delegated folder from where the tmux server runs, and hands its controllers on. */
   prepare(serverPid: number): void {
     this.#server = identify(serverPid);
     this.#base = undefined;
@@ -95,7 +95,7 @@ export class ControlGroups {
     }
     const own = groupOf(serverPid);
     if (own === undefined || own.startsWith("/..")) {
-      this.#reason = "the terminal server's control group is not visible here";
+      this.#reason = "the tmux server's control group is not visible here";
       return undefined;
     }
     if (own === "/" && process.getuid?.() === 0) return this.#makeAtRoot(this.#hierarchy);
@@ -105,7 +105,7 @@ export class ControlGroups {
       moveToLeaf(folder);
       return folder;
     }
-    this.#reason = `no control group is delegated to Bureau here: the terminal server is in "${own}"`;
+    this.#reason = `no control group is delegated to Bureau here: the tmux server is in "${own}"`;
     return undefined;
   }
 

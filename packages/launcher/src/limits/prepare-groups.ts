@@ -1,9 +1,9 @@
-/** Control groups follow the terminal server: when another one runs, they may lie elsewhere, or be closed to us. */
+/** Control groups follow the tmux server: when another one runs, they may lie elsewhere, or be closed to us. */
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { SandboxHost } from "../sandbox/sandbox-host.ts";
 
 /**
- * Finds the delegated folder unless it is known; logs missing limits once, when they change. Starts the terminal server, or
+ * Finds the delegated folder unless it is known; logs missing limits once, when they change. Starts the tmux server, or
  * waits for it, after it exited. @throws BureauError `unavailable` when none starts
  */
 export async function prepareGroups(host: Pick<SandboxHost, "groups" | "tmux" | "log">): Promise<void> {
@@ -26,6 +26,6 @@ async function nextServer(tmux: SandboxHost["tmux"]): Promise<number> {
     throw new BureauError("unavailable", messageOf(error), { cause: error });
   }
   const pid = await tmux.serverPid();
-  if (pid === undefined) throw new BureauError("unavailable", "The terminal server exited again");
+  if (pid === undefined) throw new BureauError("unavailable", "The tmux server exited again");
   return pid;
 }

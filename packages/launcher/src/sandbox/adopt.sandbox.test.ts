@@ -29,7 +29,7 @@ function traces(launcher: TestLauncher): string[] {
     ? readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => !entry.isDirectory())
     : [];
   const folders = existsSync(join(root, "sandbox")) ? readdirSync(join(root, "sandbox")) : [];
-  // A terminal server keeps the command line of the client that started it.
+  // A tmux server keeps the command line of the client that started it.
   const sandboxed = launcher
     .processes()
     .filter(({ args }) => args[0] !== "tmux" && args.some((arg) => arg.includes(`${root}/sandbox/`)));
@@ -53,7 +53,7 @@ describe("a launcher that was killed", () => {
     await launcher.kill();
     expect(identify(runs.pid ?? 0)).toBeDefined();
     expect(identify(runs.proxy_pid)).toBeDefined();
-    // Meanwhile the world goes on.
+    // Meanwhile other things happen.
     process.kill(ends.pid ?? 0, "SIGUSR1");
     await launcher.until("the exit code is written", () => existsSync(launcher.paths("agent/ends").exitCode));
     tmux(launcher, "kill-session", "-t", "=bureau/agent/loses");
@@ -110,7 +110,7 @@ describe("a launcher that was killed", () => {
 
     await launcher.spawn();
     expect((await launcher.call("list-sandboxes", {})).sandboxes).toEqual([]);
-    await launcher.settled();
+    await launcher.cleared();
     for (const { pid, proxy_pid } of [half, corrupt, unrecorded])
       await launcher.until(
         "its processes are gone",
@@ -143,7 +143,7 @@ describe("a launcher that was killed", () => {
     mkdirSync(join(paths.proxyLink, "full"), { recursive: true });
 
     await launcher.spawn();
-    await launcher.settled();
+    await launcher.cleared();
     expect((await launcher.status("agent/runs"))?.state).toBe("running");
     await expect(launcher.create("agent/half", FOREVER)).rejects.toThrow("agent/half");
     rmSync(paths.proxyLink, { recursive: true });
@@ -156,7 +156,7 @@ describe("a launcher that was killed", () => {
     await launcher.spawn();
     for (const name of ["runs", "condemned"]) await launcher.create(`agent/${name}`, FOREVER);
     await launcher.kill();
-    // A proxy of nobody that does not end when it is asked to.
+    // A proxy of no sandbox that does not end when it is asked to.
     const deaf = Bun.spawn(
       ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"].concat([
         ...["sh", "--run-dir", launcher.layout.runDir, "--sandbox"],
@@ -211,7 +211,7 @@ describe("a launcher that was killed", () => {
     await launcher.exitOf(names[0]);
     await launcher.create(names[1], FOREVER);
     await launcher.kill();
-    // What the ids of the record name after the reboot belongs to somebody else.
+    // What the ids of the record name after the reboot belongs to another process.
     const stranger = Bun.spawn(["sleep", "100"]);
     try {
       for (const name of names) {
@@ -274,7 +274,7 @@ test("SIGTERM ends every sandbox in order and leaves no process, socket or file"
   );
 });
 
-test("SIGTERM leaves nobody the long grace that it was promised, and does not keep others waiting for it", async () => {
+test("SIGTERM cuts the long grace of a sandbox short, and does not keep others waiting for it", async () => {
   await using launcher = new TestLauncher();
   const program = await launcher.spawn();
   await launcher.create("agent/deaf", `trap 'echo asked' TERM; echo up; ${FOREVER}`);
@@ -296,7 +296,7 @@ test("SIGTERM leaves nobody the long grace that it was promised, and does not ke
   );
 });
 
-test("a terminal server that a sandbox's making started is not taken for that sandbox's", async () => {
+test("a tmux server that a sandbox's making started is not taken for that sandbox's", async () => {
   await using launcher = new TestLauncher();
   const { script } = launcher.paths("agent/x");
   // It keeps the arguments of the client that started it.
@@ -321,17 +321,17 @@ test("a terminal server that a sandbox's making started is not taken for that sa
   await launcher.call("destroy-sandbox", { principal: "agent/other", force: true });
 });
 
-test("a terminal server that hangs does not outlive the launcher that is told to stop", async () => {
+test("a tmux server that hangs does not outlive the launcher that is told to stop", async () => {
   await using launcher = await new TestLauncher().start();
   const [server] = tmux(launcher, "display-message", "-p", "#{pid}").split("\n");
   const hanging = identify(Number(server));
-  if (hanging === undefined) throw new Error("there is no terminal server");
+  if (hanging === undefined) throw new Error("there is no tmux server");
   signalProcess(hanging, "SIGSTOP");
   await launcher.stop();
   expect(await waitUntilGone(hanging, 1_000, systemClock)).toBe(true);
 }, 60_000);
 
-describe("whatever dies, in whatever order", () => {
+describe("any program dies, in any order", () => {
   const seed = Number(process.env["BUREAU_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
   test(`nothing is left after destroy (BUREAU_SEED=${seed})`, async () => {
     let state = seed;
@@ -364,7 +364,7 @@ describe("whatever dies, in whatever order", () => {
     }
   }, 60_000);
 
-  test("a terminal server that is killed while sandboxes are made makes none of them twice", async () => {
+  test("a tmux server that is killed while sandboxes are made makes none of them twice", async () => {
     await using launcher = await new TestLauncher().start();
     const principals = ["agent/a", "agent/b", "agent/c"];
     let failed = 0;
@@ -383,6 +383,6 @@ describe("whatever dies, in whatever order", () => {
       expect({ round, left, traces: traces(launcher) }).toEqual({ round, left: [], traces: [] });
     }
     await launcher.create("agent/after", FOREVER);
-    console.log(`the terminal server was killed 25 times: ${failed} of 75 sandboxes were not made`);
+    console.log(`the tmux server was killed 25 times: ${failed} of 75 sandboxes were not made`);
   }, 60_000);
 });

@@ -13,18 +13,18 @@ import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
 import { findRecords, isWhole, type SandboxRecord } from "./record.ts";
 import { fleetFolder, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 
-/** What {@link adoptSandboxes} leaves to be settled. */
+/** What {@link adoptSandboxes} leaves to {@link clearLeftovers}. */
 export type Leftovers = {
   /** Every sandbox whose record is whole. */
   readonly whole: readonly SandboxRecord[];
-  /** Those of them that ended unseen: until they are settled the table does not say what is so. */
+  /** Those of them that ended while no launcher ran; the table does not have them yet. */
   readonly ended: readonly SandboxRecord[];
   readonly unfinished: readonly { readonly principal: PrincipalName; readonly record?: SandboxRecord }[];
   /** Entries among the sandboxes' folders that are none. */
   readonly strays: readonly string[];
 };
 
-/** Adopts the sandboxes that live, and those whose end is in their record. Asks nobody, waits for nothing. */
+/** Adopts the sandboxes that live, and those whose end is in their record. Asks no other program and waits for nothing. */
 export function adoptSandboxes(host: SandboxHost): Leftovers {
   const { sandboxes, strays } = findRecords(host.config.layout, host.config.fleet);
   const whole = sandboxes.map(({ record }) => record).filter(isWhole);
@@ -40,25 +40,25 @@ export function adoptSandboxes(host: SandboxHost): Leftovers {
   return { whole, ended, unfinished, strays };
 }
 
-/** Does the rest. The terminal server runs, and nobody makes sandboxes or proxies meanwhile. */
-export async function settleLeftovers(host: SandboxHost, leftovers: Leftovers): Promise<void> {
+/** Does the rest. The tmux server runs, and no sandbox or proxy is made meanwhile. */
+export async function clearLeftovers(host: SandboxHost, leftovers: Leftovers): Promise<void> {
   const { whole, ended, unfinished, strays } = leftovers;
   // Orphaned proxies first: a half-made sandbox's record does not name its proxy.
   const orphans = await host.proxies.stopOrphans(whole.flatMap(({ proxy }) => proxy ?? []));
   if (orphans > 0)
     host.log.warn("proxy.orphans-stopped", "stopped proxies that belong to no sandbox", { orphans });
-  // One whose process will not die keeps no other from being looked after.
-  const settle = (principal: PrincipalName, work: Promise<void>): Promise<void> =>
+  // A process that does not die keeps no other sandbox from being cleared.
+  const logged = (principal: PrincipalName, work: Promise<void>): Promise<void> =>
     work.catch((error: unknown) =>
-      host.log.error("sandbox.recover-failed", "cannot settle what the launcher before left", {
+      host.log.error("sandbox.recover-failed", "cannot clear what the launcher before left", {
         principal,
         error,
       }),
     );
   await Promise.all([
-    ...ended.map((record) => settle(record.principal, adoptEnded(host, record))),
-    ...whole.map((record) => settle(record.principal, stopProxyOfEnded(host, record))),
-    ...unfinished.map(({ principal, record }) => settle(principal, clear(host, principal, record))),
+    ...ended.map((record) => logged(record.principal, adoptEnded(host, record))),
+    ...whole.map((record) => logged(record.principal, stopProxyOfEnded(host, record))),
+    ...unfinished.map(({ principal, record }) => logged(principal, clear(host, principal, record))),
   ]);
   await killUnknownSessions(host);
   removeRehearsals(host.config.layout.runDir);
@@ -102,7 +102,7 @@ async function clear(
   try {
     await clearSandbox(host, principal);
   } catch (error) {
-    // As long as it is known, nobody makes another in its place.
+    // As long as it is known, no other is made in its place.
     if (record !== undefined) host.table.put(record);
     host.clearLater(principal);
     throw error;

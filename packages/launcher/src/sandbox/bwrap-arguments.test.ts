@@ -45,7 +45,7 @@ describe("bubblewrap's arguments", () => {
     expect(shared).not.toContain("--hostname");
   });
 
-  test("die with the parent and drop every capability whatever the spec says", () => {
+  test("die with the parent and drop every capability for every spec", () => {
     const args = line({ security: { die_with_parent: false, new_session: false, no_new_privs: false } });
     expect(args).toContain(" --die-with-parent ");
     expect(args).toContain(" --cap-drop ALL ");

@@ -1,7 +1,7 @@
 /**
  * What bubblewrap is told: a pure function from a spec whose paths are resolved to an argument list.
  *
- * Always, whatever the spec says: an own user, pid and cgroup namespace, no capability, no set-uid, an empty root, and
+ * Always, for every spec: an own user, pid and cgroup namespace, no capability, no set-uid, an empty root, and
  * death with the parent, so that no program outlives its terminal. The other namespaces are the sandbox's own unless
  * the spec shares one explicitly. Sharing pids is refused: the program could kill every process of the launcher's user,
  * and without a pid 1 of its own nothing would end what it leaves behind.

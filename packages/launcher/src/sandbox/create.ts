@@ -30,7 +30,7 @@ import { processLimits, type ResourceLimits, resourceLimits } from "../limits/re
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
-import { principalNameOf, settledScreen } from "./exit-account.ts";
+import { finalScreen, principalNameOf } from "./exit-account.ts";
 import { withoutHostTools } from "./host-tools.ts";
 import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
@@ -304,7 +304,7 @@ async function buildSandbox(
       "conflict",
       `"${stray.root}" was mounted on "${stray.point}" instead of what was allowed`,
       {
-        hint: "somebody changed a folder on the way while the sandbox was made; try again",
+        hint: "another program changed a folder on the path while the sandbox was made; try again",
       },
     );
   // Here and not before: in the sandbox's own user namespace, where its processes alone are counted.
@@ -369,7 +369,7 @@ function openGate(path: string): void {
 }
 
 async function notRun(host: SandboxHost, principal: PrincipalName): Promise<BureauError> {
-  const screen = await settledScreen(host, principal);
+  const screen = await finalScreen(host, principal);
   const said = principalNameOf(screen ?? "").trim() || "no output";
   return new BureauError("failed", `bubblewrap did not run the program: ${said}`);
 }

@@ -1,6 +1,6 @@
 /**
  * Ending sandboxes: by themselves (`recordExit`), on request (`destroySandbox`), and without a trace
- * (`clearSandbox`), which undoes whatever there is, known or not, and can be run on anything any number of times.
+ * (`clearSandbox`), which undoes all there is, known or not, and can be run on anything any number of times.
  * All of them run under the principal's lock.
  */
 import { rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { type SandboxPaths, tmuxSession } from "@bureau/os/layout";
 import { isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
-import { exitOf, lostExit, principalNameOf, saveLastScreen, settledScreen } from "./exit-account.ts";
+import { exitOf, finalScreen, lostExit, principalNameOf, saveLastScreen } from "./exit-account.ts";
 import type { SandboxRecord } from "./record.ts";
 import { groupName, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./sandbox-processes.ts";
@@ -44,7 +44,7 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   const left = code === undefined ? allProcesses(paths, record.processes) : inside;
   host.groups.kill(groupName(principal));
   await killProcesses(left, host.clock);
-  const screen = await settledScreen(host, principal);
+  const screen = await finalScreen(host, principal);
   if (screen !== undefined) saveLastScreen(host, principal, screen);
   const output = exit.code !== 0 && screen !== undefined ? { output: principalNameOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
@@ -94,7 +94,7 @@ async function endAndClear(
   const { principal, phase } = record;
   const exit = phase === "running" ? await endProgram(host, record, options) : record.exit;
   if (phase === "running") {
-    const screen = await settledScreen(host, principal);
+    const screen = await finalScreen(host, principal);
     if (screen !== undefined) saveLastScreen(host, principal, screen);
   }
   await clearSandbox(host, principal);
@@ -138,7 +138,7 @@ async function writtenExitCode(
   return readExitCode(paths);
 }
 
-/** When the launcher stops, nobody has more than {@link GRACE_MS} left. */
+/** When the launcher stops, no sandbox has more than {@link GRACE_MS} left. */
 async function until(host: SandboxHost, condition: () => boolean, timeoutMs: number): Promise<boolean> {
   const { clock, stopping } = host;
   let deadline = clock.monotonic() + timeoutMs;

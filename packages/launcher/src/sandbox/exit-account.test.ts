@@ -15,7 +15,7 @@ test.each([
   expect(describeExit(code)).toBe(description);
 });
 
-test("a text's tail begins at a line and fits its bytes, whatever the characters", () => {
+test("a text's tail begins at a line and fits its bytes, with characters of any length", () => {
   const text = Array.from({ length: 100 }, (_, index) => `line ${index} äöü`).join("\n");
   const cut = tail(text, 100);
   expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(100);

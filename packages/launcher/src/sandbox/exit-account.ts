@@ -18,8 +18,8 @@ const LAST_SCREEN_BYTES_MAX = 1024 * 1024;
 /** Lines kept of a last screen. */
 const LAST_SCREEN_LINES_MAX = 5_000;
 /** What a program wrote may reach the screen a little after it ended (section 12.2: 10 × 50 ms). */
-const SETTLE_ATTEMPTS_MAX = 10;
-const SETTLE_MS = 50;
+const SCREEN_ATTEMPTS_MAX = 10;
+const SCREEN_WAIT_MS = 50;
 
 /** `exited with 3`, `killed by SIGKILL`: a shell's 128+n stands for signal n. */
 export function describeExit(code: number): string {
@@ -43,15 +43,15 @@ export const lostExit = (why: string, clock: Clock): SandboxExit => ({
  * The screen of a program that has ended; waits until all it wrote is there. Never throws: a terminal that cannot be read
  * is no reason to keep what has ended.
  */
-export async function settledScreen(
+export async function finalScreen(
   { tmux, clock, log }: Pick<SandboxHost, "tmux" | "clock" | "log">,
   principal: PrincipalName,
 ): Promise<string | undefined> {
   try {
     for (let attempt = 1; ; attempt++) {
       const screen = await tmux.capture(tmuxSession(principal), LAST_SCREEN_LINES_MAX);
-      if (screen === undefined || screen.dead || attempt >= SETTLE_ATTEMPTS_MAX) return screen?.text;
-      await clock.sleep(Math.min(SETTLE_MS, attempt * 5));
+      if (screen === undefined || screen.dead || attempt >= SCREEN_ATTEMPTS_MAX) return screen?.text;
+      await clock.sleep(Math.min(SCREEN_WAIT_MS, attempt * 5));
     }
   } catch (error) {
     log.warn("sandbox.output-unreadable", "cannot read what a program last wrote", { principal, error });

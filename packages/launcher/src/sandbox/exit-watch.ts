@@ -1,6 +1,6 @@
 /**
  * Notices that a program has ended or a proxy has died. The script's exit-code file is watched, which tells within
- * milliseconds; one sweep a second over all sandboxes catches what leaves no file: a killed terminal server, a killed
+ * milliseconds; one sweep a second over all sandboxes catches what leaves no file: a killed tmux server, a killed
  * shell, a proxy of an earlier launcher. While nothing runs there is no timer.
  *
  * It only reports; what follows is decided under the principal's lock, and a report may come twice or be stale.

@@ -30,7 +30,7 @@ export const withoutHostTools = (mounts: readonly Mount[]): Mount[] =>
       !(optional === true && source === dest && type !== "tmpfs" && mode !== "rw" && hostToolPaths.has(dest)),
   );
 
-/** Every folder that counts as the launcher's user's home. `/` is nobody's: a service user may have it as one. */
+/** Every folder that counts as the launcher's user's home. `/` is not one: a service user may have it as its home. */
 export function homesOfUser(): string[] {
   const homes = [passwdHome(), process.env["HOME"] ?? ""];
   return [...new Set(homes)].filter((home) => home.startsWith("/") && home !== "/");

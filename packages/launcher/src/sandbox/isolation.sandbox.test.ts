@@ -77,7 +77,7 @@ describe("from inside a sandbox", () => {
 
   test("processes of the host are not there: not the proxy's memory, not its environment, not to signal", async () => {
     const { pid, proxy_pid } = victim;
-    // Pids inside are the sandbox's own: one so high is nobody.
+    // Pids inside are the sandbox's own: no process has one so high.
     const output = await inside(
       `for p in ${proxy_pid} ${pid} ${process.pid}; do test -d /proc/$p && [ $p -gt 60 ] && echo "sees $p"; cat /proc/$p/environ /proc/$p/mem; kill -9 $p; done; ls /proc | grep -c '^[0-9]'`,
     );
@@ -89,7 +89,7 @@ describe("from inside a sandbox", () => {
 
   test("the proxy's memory and environment are closed even to the same user outside", () => {
     const attempt = Bun.spawnSync(["cat", `/proc/${victim.proxy_pid}/environ`]);
-    // Root may look; everybody else may not.
+    // Only root may look.
     if (process.getuid?.() !== 0) expect(attempt.exitCode).not.toBe(0);
     expect(attempt.stdout.toString()).not.toContain("syt_victim");
   });

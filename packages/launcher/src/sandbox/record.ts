@@ -103,14 +103,14 @@ function readRecord(path: string, principal: PrincipalName): SandboxRecord | und
     if (record.principal !== principal) return undefined;
     return record.boot === bootId() ? record : afterReboot(record);
   } catch (error) {
-    // What cannot be understood is cleared away; what a newer version wrote must not be.
+    // What cannot be understood is cleared away; what a newer build wrote must not be.
     if (isTooNew(error)) throw error;
     return undefined;
   }
 }
 
-/** Lets every record be in the format this build writes. @throws BureauError when one is of a format it does not know */
-export function settleRecords(layout: Layout, fleet: FleetLocalpart): void {
+/** Migrates every record to the format this build writes. @throws BureauError when one is of a format it does not know */
+export function migrateRecords(layout: Layout, fleet: FleetLocalpart): void {
   const folder = join(fleetRunDir(layout, fleet), "sandbox");
   const principals = (existsSync(folder) ? readdirSync(folder) : []).flatMap(
     (entry) => principalOfFolder(entry) ?? [],
@@ -122,7 +122,7 @@ export function settleRecords(layout: Layout, fleet: FleetLocalpart): void {
   );
 }
 
-/** Of an earlier boot only an exit nobody has fetched yet is worth keeping. */
+/** Of an earlier boot only an exit that was not fetched yet is kept. */
 function afterReboot({
   proxy: _proxy,
   processes: _processes,

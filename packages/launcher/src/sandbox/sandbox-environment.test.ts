@@ -26,7 +26,7 @@ describe("template variables", () => {
       ),
     ).toBe("/w/iree/feature/a agent/x@b/fleet/f");
   });
-  test("that nobody set are an error that names the field and the variable", () => {
+  test("that are not set are an error that names the field and the variable", () => {
     expect(() => expandVariables("${HOME}/x", variables, 'the mount on "/y"')).toThrow(
       'Unknown variable "${HOME}" in the mount on "/y"',
     );
@@ -90,7 +90,7 @@ describe("the environment inside", () => {
   });
 });
 
-test("words are quoted for sh whatever they hold", async () => {
+test("words of any content are quoted for sh", async () => {
   const words = ["plain", "it's", "$(id)", "a\nb", '"', "\\", "$&", "*"];
   const child = Bun.spawn(["/bin/sh", "-c", `printf '%s\\0' ${words.map(quote).join(" ")}`], {
     stdout: "pipe",

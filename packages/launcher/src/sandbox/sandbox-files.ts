@@ -39,7 +39,7 @@ export function makeSandboxFolder(paths: SandboxPaths, operatorsGid: number | un
   chmodSync(paths.listen, 0o2750);
 }
 
-/** With exactly this mode, whatever the umask; folders above are made as needed and may be entered. */
+/** With exactly this mode, for any umask; folders above are made as needed and may be entered. */
 function makeFolder(path: string, mode: number): void {
   const before = process.umask(0o022);
   try {

@@ -1,6 +1,5 @@
 /** What the acts on a sandbox share: the host they happen on and the parts of the launcher they use. Owns nothing. */
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { fleetRunDir, type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { MachineKey } from "../keys.ts";
@@ -14,10 +13,8 @@ import type { MountPolicy } from "./mount-policy.ts";
 import type { SandboxTable } from "./sandbox-table.ts";
 import type { SandboxPrograms } from "./script.ts";
 
-export type SandboxHost = {
+export type SandboxHost = Pick<Runtime, "clock" | "log"> & {
   readonly config: LauncherConfig;
-  readonly clock: Clock;
-  readonly log: Log;
   readonly key: MachineKey;
   readonly tmux: Tmux;
   readonly proxies: ProxyProcesses;

@@ -1,6 +1,6 @@
 /**
  * The processes of one sandbox: pane shell → bubblewrap → its pid 1 → the program. Finds them at the start, ends them,
- * and proves that they are gone. Killing pid 1 of a pid namespace kills all in it, whoever it has become a child of.
+ * and proves that they are gone. Killing pid 1 of a pid namespace kills all in it, also what was reparented.
  */
 import { existsSync, readFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
@@ -106,7 +106,7 @@ export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | unde
   const found: (ProcessId | undefined)[] = [known?.init, known?.bwrap, known?.program];
   if (known?.init === undefined) found.push(...findInhabitants(paths.dir));
   for (const shell of shells) {
-    // A pid that went to somebody else has children that are not ours.
+    // A pid that another process has now has children that are not ours.
     if (!isAlive(shell)) continue;
     for (const bwrap of childrenOf(shell.pid))
       found.push(...childrenOf(bwrap).map(identify), identify(bwrap));
@@ -114,7 +114,7 @@ export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | unde
   return [...found, ...shells].filter((id) => id !== undefined).filter(isAlive);
 }
 
-/** A terminal server that was started along with a sandbox has its script among its arguments, too, but for the last. */
+/** A tmux server that was started along with a sandbox has its script among its arguments, too, but for the last. */
 const shellsOf = ({ script }: SandboxPaths): ProcessId[] =>
   findByArguments("/bin/sh", script).filter(({ pid }) => argumentsOf(pid).length === 2);
 
@@ -135,7 +135,7 @@ export async function killAll(
     if (found.length === 0) return;
     await killProcesses(found, clock);
   }
-  throw new BureauError("failed", `Somebody goes on starting processes in "${paths.dir}"`);
+  throw new BureauError("failed", `Processes in "${paths.dir}" start faster than they are killed`);
 }
 
 /** SIGKILL to all of them; resolves when none is left. @throws BureauError when one does not die */

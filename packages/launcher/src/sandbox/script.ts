@@ -1,6 +1,6 @@
 /**
  * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor, so that no secret stands in an
- * argv; the launcher removes the file once they are read. It leaves the exit code in a file even when nobody watches,
+ * argv; the launcher removes the file once they are read. It leaves the exit code in a file even when no launcher runs,
  * and says nothing on the terminal itself, which is the program's. Before the program it runs nothing but bubblewrap: each
  * command would cost a sandbox a millisecond. bubblewrap gets an empty environment, because the program can read it
  * (/proc/1/environ).
@@ -68,5 +68,5 @@ sleep ${LINGER_SECONDS}
 const enterGroup = (group: string): string =>
   `echo 0 >${quote(join(group, "cgroup.procs"))} || { echo ${quote(`cannot enter the control group ${group}`)} >&9; exit 1; }`;
 
-/** One word for sh, whatever it holds. */
+/** One word for sh, with any content. */
 export const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;

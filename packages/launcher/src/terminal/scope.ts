@@ -1,5 +1,5 @@
 /**
- * Where a terminal server that we start belongs: a scope of the service manager's, because only that hands control groups
+ * Where a tmux server that we start belongs: a scope of the service manager's, because only that hands control groups
  * on to us. The user's own manager for an ordinary user, the system's for root; without one the server starts as it is.
  */
 import { randomBytes } from "node:crypto";

@@ -42,14 +42,14 @@ describe("an open connection to tmux", () => {
     expect(answers).toEqual(texts.map((text) => ({ ok: true, lines: [text] })));
   });
 
-  test("tells a refusal from an answer, and goes on", async () => {
+  test("tells a refusal from an answer, and keeps working", async () => {
     const refused = await answered(["new-session", "-d", "-s", "first"]);
     expect(refused.ok).toBe(false);
     expect(refused.lines.join()).toContain("duplicate session");
     expect(await control.run(["display-message", "-p", "on"])).toEqual({ ok: true, lines: ["on"] });
   });
 
-  test("passes words as they are, whatever is in them", async () => {
+  test("passes words of any content as they are", async () => {
     for (const word of ["it's", "a b", '"', "\\", "$HOME", "; kill-server", "~", "", "ä"]) {
       await answered(["set-environment", "-g", "WORD", word]);
       expect(tmux("show-environment", "-g", "WORD").trimEnd()).toBe(`WORD=${word}`);
@@ -63,7 +63,7 @@ describe("an open connection to tmux", () => {
     expect(tmux("list-sessions")).toContain("first");
   });
 
-  test("that was too slow answers nobody who asks over the next one", async () => {
+  test("that was too slow answers no caller of the next one", async () => {
     const { lines } = await answered(["display-message", "-p", "#{pid}"]);
     process.kill(Number(lines[0]), "SIGSTOP");
     const ask = (word: string) => control.run(["display-message", "-p", word]);
@@ -75,7 +75,7 @@ describe("an open connection to tmux", () => {
     expect(await ask("four")).toEqual({ ok: true, lines: ["four"] });
   });
 
-  test("is lost with its server, says so to whoever waits, and can be opened again", async () => {
+  test("is lost with its server, tells every caller that waits, and can be opened again", async () => {
     const { lines } = await answered(["display-message", "-p", "#{pid}"]);
     // Stopped, it reads the question and never answers.
     process.kill(Number(lines[0]), "SIGSTOP");

@@ -11,7 +11,7 @@
  * %end <time> <number> 1        or %error
  * ```
  *
- * Blocks whose last flag is not 1, and other lines that start with `%`, are notices of what others did.
+ * Blocks whose last flag is not 1, and other lines that start with `%`, report what other clients did.
  */
 export type ControlAnswer = { readonly ok: boolean; readonly lines: readonly string[] };
 /** No answer: the command was never given, or it was, and the server may have obeyed. */
@@ -122,7 +122,7 @@ export class TmuxControl implements Disposable {
     connection.child.kill("SIGKILL");
   }
 
-  /** What it still answers is nobody's. */
+  /** Its later answers belong to no caller. */
   #lose(connection: Connection): void {
     if (this.#connection === connection) this.#connection = undefined;
     for (const waiting of connection.waiting.splice(0)) waiting("unanswered");

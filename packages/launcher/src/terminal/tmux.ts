@@ -13,12 +13,12 @@ import { type Ran, runToEnd } from "@bureau/os/run-to-end";
 import { type Scope, scopeOf } from "./scope.ts";
 import { TmuxControl } from "./tmux-control.ts";
 
-/** The terminal inside a sandbox, before anybody attaches. */
+/** The terminal inside a sandbox, before a client attaches. */
 const COLUMNS = 160;
 const ROWS = 48;
 /** What panes claim to be; TERM inside. */
 export const PANE_TERM = "tmux-256color";
-/** A screen of some thousand lines, each as wide as a terminal somebody attached with, in characters of four bytes. */
+/** A screen of some thousand lines, each as wide as the terminal of an attached client, in characters of four bytes. */
 const SCREEN_BYTES_MAX = 64 << 20;
 /** A tmux that answers later than this hangs. */
 const CLIENT_MS_MAX = 10_000;
@@ -65,7 +65,7 @@ export type Tmux = {
   serverPid(): Promise<number | undefined>;
   /**
    * Starts `command` in a new session; returns the pane's pid. @throws BureauError with what tmux said; `unavailable` when
-   * the server went away meanwhile, and nobody knows what it had begun
+   * the server went away meanwhile, and what it had begun is unknown
    */
   newSession(session: string, folder: string, command: readonly string[]): Promise<number>;
   /** The pane's last `lines` lines, blank ones at the end cut off; undefined when there is no such session. */
@@ -83,7 +83,7 @@ export type Tmux = {
 export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tmux {
   const own = external ? ["-N"] : ["-f", tmuxConfig(layout)];
   const base = ["tmux", "-u", "-S", tmuxSocket(layout), ...own];
-  // A server that was started anew by somebody else knows nothing of our configuration.
+  // A server that another program started again does not have our configuration.
   const configured = ["source-file", tmuxConfig(layout), ";"];
   const run = (...args: string[]): Promise<Ran> => runClient([...base, ...args]);
   const serverPid = async (): Promise<number | undefined> => {
@@ -109,7 +109,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       await clock.sleep(START_POLL_MS);
       outcome = await run(...start);
     }
-    if (outcome.code !== 0) throw tmuxError("start the terminal server", outcome);
+    if (outcome.code !== 0) throw tmuxError("start the tmux server", outcome);
     control.open();
   };
   return {
@@ -135,7 +135,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       if (answer === "unanswered")
         throw new BureauError(
           "unavailable",
-          `The terminal server went away while it made the session "${session}"`,
+          `The tmux server went away while it made the session "${session}"`,
         );
       // A server that such a command starts would be nowhere in particular.
       if (answer === "unsent" && !external) await ensureServer();
@@ -180,7 +180,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       control[Symbol.dispose]();
       const ended = await run("kill-server").catch(() => undefined);
       if (ended?.code === 0 || external) return;
-      // One that hangs would live on where nobody finds it.
+      // A server that hangs would live on unseen.
       for (const process of findByArguments("-S", tmuxSocket(layout)))
         if (argumentsOf(process.pid)[0] === "tmux") signalProcess(process, "SIGKILL");
     },

@@ -139,7 +139,7 @@ export class TestLauncher implements AsyncDisposable {
   }
 
   /** Resolves once what earlier launchers left is cleared away: what would change something waits for that. */
-  async settled(): Promise<void> {
+  async cleared(): Promise<void> {
     await this.call("destroy-sandbox", { principal: "agent/nobody" }).catch(() => {});
   }
 
