@@ -31,6 +31,7 @@ function make(name: string, flaw: Flaw, daemon: string, launcher: string): Simul
     runtimeSha256: undefined,
     programs: { "bureau-daemon": daemon, "bureau-launcher": launcher, "bureau-proxy": "p" },
     state: { reads: [1], writes: 1 },
+    takesOver: [],
     flaw,
   };
 }

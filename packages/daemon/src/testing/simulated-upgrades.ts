@@ -25,7 +25,9 @@ import type { SeededRandom } from "./seeded-random.ts";
 import { badBuilds, buildAt, firstBuild, goodBuilds, type SimulatedBuild } from "./simulated-builds.ts";
 import type { TurnedClock } from "./turned-clock.ts";
 
-const PUBLISH_MS = 1_000;
+const PUBLISH_MS = 500;
+/** While nothing changes. */
+const PUBLISH_IDLE_MS = 5_000;
 /** A call to a launcher that hangs ends after it. */
 const HANG_MS = 5_000;
 /** The service manager ends a launcher that hangs for so long. */
@@ -259,7 +261,9 @@ export class SimulatedUpgrades {
     void upgrader.recalled.then(() => {
       isRecalled = true;
     });
-    for (let wasOnline = false; !isDead(); await clock.sleep(PUBLISH_MS)) {
+    const isIdle = (): boolean => isRecalled && upgrader.content.state !== "upgrading";
+    const pause = () => clock.sleep(isIdle() ? PUBLISH_IDLE_MS : PUBLISH_MS);
+    for (let wasOnline = false; !isDead(); await pause()) {
       const online = isOnline();
       if (online !== wasOnline) upgrader.mark();
       wasOnline = online;
