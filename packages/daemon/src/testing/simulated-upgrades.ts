@@ -10,7 +10,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { RoomView } from "@bureau/matrix/room-state";
 import { contentOf, contentOfAll } from "@bureau/os/host-environment";
 import { silentLog } from "@bureau/os/log";
-import { RECORD_AGE_MS_MAX, type WatchdogRecord } from "@bureau/os/watchdog-record";
+import type { WatchdogRecord } from "@bureau/os/watchdog-record";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import type { LauncherRequest } from "@bureau/schema/launcher-ipc";
 import type { Launcher } from "../launcher/launcher-client.ts";
@@ -39,6 +39,8 @@ const BRIEF_MS = 3_000;
 const RESTART_MS_MAX = 3_000;
 /** At an effect. */
 const CRASH_CHANCE = 0.004;
+/** An older watchdog record says nothing (wire facts, section 12.1). */
+const RECORD_AGE_MS_MAX = 300_000;
 const CLOCK_JUMP_MS_MAX = 3_600_000;
 
 export type SimulatedUpgradesDeps = {
