@@ -17,7 +17,8 @@ async function run(limits: readonly (number | undefined)[], maxMs: number) {
   const result = await waitOutRateLimit(
     () => (calls < limits.length ? Promise.reject(new Limited(limits[calls++])) : Promise.resolve("done")),
     {
-      ...{ what: "join #a:b", maxMs },
+      what: "join #a:b",
+      maxMs,
       clock: { ...systemClock, sleep: async (ms) => void pauses.push(ms) },
       limitOf: (error) => (error instanceof Limited ? error : undefined),
     },

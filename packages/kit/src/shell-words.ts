@@ -1,5 +1,5 @@
 /**
- * Words for a shell that is not known: sshd hands a command line to the login shell of whoever logs in, and that may be
+ * Words for a shell that is not known: sshd hands a command line to the login shell of the user who logs in, and that may be
  * any POSIX shell or fish. Both read everything in single quotes as it stands, but fish not a backslash; in double
  * quotes both read `'` and `\\` alike. So those two are quoted doubly, all the rest singly.
  */

@@ -17,7 +17,7 @@ export async function waitFor<T>(
   }
 }
 
-/** False when `work` took longer than `timeoutMs`; it goes on all the same. */
+/** False when `work` took longer than `timeoutMs`; `work` continues. */
 export async function inTime(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<false>((resolve) => {

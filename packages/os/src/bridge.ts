@@ -3,8 +3,8 @@
  *
  * What always holds: at most one chunk waits per direction (the side that sent it is paused until it is written), an
  * end of stream passes through on its own so that half-closed connections work, and a connection that breaks on one
- * side is broken on the other (a unix socket cannot tell a break from an end; TCP can). Whoever has ended and then gone
- * away altogether has what it sent carried to its end; nobody stays open for it beyond that.
+ * side is broken on the other (a unix socket cannot tell a break from an end; TCP can). When a side
+ * has ended and then closed, what it sent is still carried to its end; then the other side is closed too.
  */
 import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
@@ -122,8 +122,13 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
 
 function newPair(pair: Side["pair"]): [Side, Side] {
   const begun = {
-    ...{ socket: undefined, waiting: undefined, lingering: undefined },
-    ...{ finishing: false, ended: false, gone: false, pair },
+    socket: undefined,
+    waiting: undefined,
+    lingering: undefined,
+    finishing: false,
+    ended: false,
+    gone: false,
+    pair,
   };
   const near: Partial<Side> = {};
   const far: Partial<Side> = {};
@@ -176,7 +181,7 @@ function send(side: Side, bytes: Uint8Array): void {
   } else if (side.finishing) finish(side);
 }
 
-/** All is written to `side`: it is told so, and closed once it has no more to say or nobody is left to hear it. */
+/** All is written to `side`: shut it down, and close it once its peer has ended, or the other side is gone. */
 function finish(side: Side): void {
   side.socket?.shutdown();
   if (side.ended) side.socket?.end();
@@ -248,7 +253,7 @@ function bind(endpoint: Endpoint, socket: Bun.SocketHandler<Side>, mode: number)
 
 const portOf = (server: Listener): number => ("port" in server ? server.port : 0);
 
-/** Removes a socket nobody answers on. @throws BureauError `conflict` when somebody does, or it is no socket */
+/** Removes a stale socket. @throws BureauError `conflict` when a program answers there, or it is no socket */
 async function removeStale(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;

@@ -18,8 +18,10 @@ const root = realpathSync(mkdtempSync(join(tmpdir(), "build-place-")));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 const at = (...parts: string[]): string => join(root, ...parts);
 const layout = {
-  ...{ runDir: at("home/run"), stateDir: at("home/state") },
-  ...{ workspaceRoot: at("home/workspace"), cacheRoot: at("home/cache") },
+  runDir: at("home/run"),
+  stateDir: at("home/state"),
+  workspaceRoot: at("home/workspace"),
+  cacheRoot: at("home/cache"),
 };
 
 function makeBuild(path: string): string {

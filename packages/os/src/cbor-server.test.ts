@@ -132,7 +132,7 @@ describe("one request, one response", () => {
     expect(lines).toHaveLength(2);
   });
 
-  test("a code nobody knows reads as failed, and a response of another shape as invalid", async () => {
+  test("an unknown code reads as failed, and a response of another shape as invalid", async () => {
     const replies = [{ ok: false, error: "x", code: "new-code" }, { ok: false }, { fine: true }];
     const path = socketPath();
     const server = createServer((socket) => socket.end(encodeCbor(replies.shift())));
@@ -356,14 +356,14 @@ describe("callers and servers that go away", () => {
     }
   });
 
-  test("nobody at the path is unavailable, with the caller's hint", async () => {
+  test("a path without a server is unavailable, with the caller's hint", async () => {
     const path = socketPath();
     const failed = await failure(callCbor(path, { action: "a" }, v.unknown(), { ...peer, hint: "start it" }));
     expect([failed.code, failed.hint]).toEqual(["unavailable", "start it"]);
     expect(failed.message).toContain(`Cannot reach the tester at "${path}"`);
   });
 
-  test("a caller that leaves before its request is whole harms nobody", async () => {
+  test("a caller that leaves before its request is whole does no harm", async () => {
     const { path } = await serve({ echo });
     for (let i = 0; i < 20; i++) {
       const { socket } = raw(path, new Uint8Array([0xa2, 0x66]));
@@ -389,7 +389,7 @@ describe("the socket file", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("is replaced when it is stale, and is a conflict when somebody answers", async () => {
+  test("is replaced when it is stale, and is a conflict when a program answers", async () => {
     const path = socketPath();
     const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`;
     await Bun.spawn(evalCommand(script), { stdio: ["ignore", "ignore", "ignore"] }).exited;

@@ -8,13 +8,13 @@ const DIAL_MS_MAX = 5_000;
 export type Peer = {
   /** What the other side is called in errors: `launcher`. */
   readonly peer: string;
-  /** What to type when nobody answers. */
+  /** What to type when no program answers. */
   readonly hint?: string;
 };
 
 /**
  * Failures after that are no events of their own: they end the connection.
- * @throws BureauError `unavailable` when nobody answers
+ * @throws BureauError `unavailable` when no program answers
  */
 export function dial(
   path: string,

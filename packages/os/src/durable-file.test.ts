@@ -30,7 +30,7 @@ test("a read error names the file, even when the system call does not", () => {
 });
 
 describe("writeDurably", () => {
-  test("makes the file with exactly its mode, whatever the umask", () => {
+  test("makes the file with exactly its mode under any umask", () => {
     const before = process.umask(0o077);
     try {
       for (const mode of [0o600, 0o644, 0o660]) {

@@ -17,7 +17,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { errnoOf } from "@bureau/kit/errors";
 
-/** Replaces `path` with `content`; `mode` is exact, whatever the umask. */
+/** Replaces `path` with `content`; `mode` is exact: the umask does not change it. */
 export function writeDurably(path: string, content: string | Uint8Array, mode: number): void {
   replaceFile(path, content, mode, true);
   syncPath(dirname(path));
@@ -80,7 +80,7 @@ function removeIfPossible(temporary: string): void {
 /** Two of them, when the copy of a copy was cut off. */
 const temporarySuffix = /^(.*?)(?:\.[0-9a-f]{12}\.tmp)+$/;
 
-/** Removes what a writer of `path` left that was killed: its unfinished copies, which nobody else names so. */
+/** Removes the unfinished copies that a killed writer of `path` left; no other program uses such names. */
 export const removeTemporaries = (path: string): void =>
   removeTemporariesIn(dirname(path), (name) => name === basename(path));
 

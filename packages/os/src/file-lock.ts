@@ -34,7 +34,7 @@ export function inheritedFileLock(path: string, fd: number): FileLock | undefine
 
 const RETRY_MS = 10;
 
-/** Waits for the lock; undefined when somebody still has it after `timeoutMs`. */
+/** Waits for the lock; undefined when another process still has it after `timeoutMs`. */
 export async function waitForFileLock(
   path: string,
   timeoutMs: number,

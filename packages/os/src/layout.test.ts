@@ -187,7 +187,7 @@ describe("private folders", () => {
   });
 
   test.skipIf(process.getuid?.() !== 0)(
-    "are refused when somebody else owns them (making one needs root)",
+    "are refused when another user owns them (making one needs root)",
     () => {
       const path = join(dir, "foreign");
       mkdirSync(path, { mode: 0o700 });

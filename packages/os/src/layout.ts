@@ -195,7 +195,7 @@ function shortRunDir(home: string, env: Env): string {
 }
 
 /**
- * Makes a folder that only we may enter, or checks that it is one: in a shared place such as /tmp somebody else may
+ * Makes a folder that only we may enter, or checks that it is one: in a shared place such as /tmp another user may
  * have made it first. @throws BureauError `forbidden` when it is not ours
  */
 export function makePrivateDir(path: string): void {

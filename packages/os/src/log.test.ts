@@ -56,7 +56,7 @@ describe("log lines", () => {
     expect(lines[0]?.["other"]).toEqual({ message: "t" });
   });
 
-  test("are written whatever the fields hold", () => {
+  test("are written with every kind of field", () => {
     const { log, lines } = capture();
     const circle: Record<string, unknown> = {};
     circle["self"] = circle;

@@ -56,7 +56,7 @@ export function parseMachineConf(text: string, path: string): MachineConf {
   const values = valuesOf(text, path);
   const bad = (problem: string): BureauError =>
     new BureauError("invalid-input", `"${path}" ${problem}`, {
-      hint: "bureau machine doctor --fix with --homeserver, --machine-name, --server-name and --fleet writes it anew",
+      hint: "bureau machine doctor --fix with --homeserver, --machine-name, --server-name and --fleet writes it again",
     });
   const read = <T>(key: string, parse: (value: string) => T): T => {
     const value = values.get(key);

@@ -131,7 +131,7 @@ export function duplicate(fd: number, lowest: number): number | undefined {
   return copy < 0 ? undefined : copy;
 }
 
-/** Makes `target` another number for what `fd` is, whatever it was before; `exec` keeps it open. */
+/** Makes `target` another number for what `fd` is, and closes what it was before; `exec` keeps it open. */
 export function duplicateOnto(fd: number, target: number): void {
   if (libc().dup2(fd, target) !== target)
     throw new BureauError("failed", `Cannot put the descriptor ${fd} at ${target}`);
@@ -267,7 +267,7 @@ function unixAddress(name: Buffer): Buffer {
 }
 
 const SOCK_STREAM_NONBLOCK_CLOEXEC = 0o2004001;
-/** Clients that may wait while nobody accepts, as during an exec; the kernel's own limit is /proc/sys/net/core/somaxconn. */
+/** Clients that may wait while no program accepts, as during an exec; the kernel's own limit is /proc/sys/net/core/somaxconn. */
 const BACKLOG = 4_096;
 
 /**
@@ -290,7 +290,7 @@ export function listenAt(path: string): number {
 
 /**
  * Sends one datagram to a unix socket; `@` begins an abstract name. The runtime has no such sockets.
- * @returns false when nobody took it
+ * @returns false when no program took it
  */
 export function sendDatagram(path: string, text: string): boolean {
   const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);

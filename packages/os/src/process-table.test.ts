@@ -58,7 +58,7 @@ describe("identity", () => {
     expect(signalProcess(id, "SIGKILL")).toBe(false);
   });
 
-  test("of a pid that somebody else has now is not mistaken, nor killed", async () => {
+  test("of a pid that another process has now is not mistaken, nor killed", async () => {
     const { id } = await shell(waiting);
     const former = { pid: id.pid, startTicks: id.startTicks - 1 };
     expect(isAlive(former)).toBe(false);

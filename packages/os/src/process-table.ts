@@ -1,6 +1,6 @@
 /**
  * Other processes, as /proc shows them. A process is known by its pid and its start time together, so that a pid the
- * kernel gave to somebody else is never mistaken for ours, nor killed.
+ * kernel gave to another process is never mistaken for ours, nor killed.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
@@ -105,7 +105,7 @@ export function argumentsOf(pid: number): string[] {
   }
 }
 
-/** True when the process itself listens on this TCP port: nobody else answers there in its place. */
+/** True when the process itself listens on this TCP port, so that no other one answers there. */
 export function listensOnTcp(pid: number, port: number): boolean {
   const sockets = new Set(
     ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((table) => listeningInodes(table, port)),

@@ -30,7 +30,7 @@ test("only the environment that is given is seen, in the folder that is given", 
   expect(stdout).not.toContain("HOME=");
 });
 
-test("one that somebody else kills has not taken too long", async () => {
+test("one that another process kills has not taken too long", async () => {
   expect((await sh("kill -KILL $$")).code).toBe(137);
 });
 
@@ -43,7 +43,7 @@ test("one that takes too long is ended, also when it ignores that, and its child
   expect(performance.now() - began).toBeLessThan(30_000);
 });
 
-test("it ends with whoever asked, and when it prints without end", async () => {
+test("it ends when its caller gives up, and when it prints without end", async () => {
   const stop = new AbortController();
   const running = failure(sh("sleep 600", { signal: stop.signal }));
   stop.abort();

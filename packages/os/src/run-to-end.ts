@@ -88,7 +88,10 @@ const interrupted = (what: string): BureauError => new BureauError("failed", `${
 function start(argv: readonly string[], { env, detached = false }: ProgramOptions) {
   try {
     return Bun.spawn([...argv], {
-      ...{ stdin: "pipe", stdout: "pipe", stderr: "pipe", detached },
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+      detached,
       // No program we run needs our working directory, and many read files in it.
       cwd: "/",
       ...(env === undefined ? {} : { env: { ...env } }),

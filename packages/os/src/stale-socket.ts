@@ -1,11 +1,11 @@
-/** What a killed server leaves behind: its socket file, on which nobody can listen until it is gone. */
+/** What a killed server leaves behind: its socket file. No program can listen there until it is removed. */
 import { lstatSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 
 /**
- * Removes a socket file that nobody listens on.
- * @throws BureauError `conflict` when somebody does, when that cannot be told, and when the file is no socket
+ * Removes a socket file on which no program listens.
+ * @throws BureauError `conflict` when a program does, when that cannot be determined, and when the file is no socket
  */
 export async function clearStaleSocket(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
@@ -20,7 +20,7 @@ export async function clearStaleSocket(path: string): Promise<void> {
     });
     probe.once("error", (error) => resolve(errnoOf(error) ?? messageOf(error)));
   });
-  // Only these two say that nobody listens: no permission or a full queue do not.
+  // Only these two mean that no program listens: no permission and a full queue do not.
   if (refusal !== "ECONNREFUSED" && refusal !== "ENOENT")
     throw new BureauError("conflict", `Cannot listen on "${path}": ${refusal}`);
   rmSync(path, { force: true });

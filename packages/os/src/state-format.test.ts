@@ -74,7 +74,7 @@ const version = (reads: number[], writes: number): Version => ({
 });
 const [r1, r2, r3, r4] = [version([1], 1), version([1, 2], 1), version([1, 2], 2), version([2, 3], 2)];
 
-test("neighbours go both ways, and whoever skips one is told of it", () => {
+test("neighbours go both ways, and a version that skips one reports it", () => {
   for (const [a, b] of [
     [r1, r2],
     [r2, r3],
@@ -98,6 +98,6 @@ test("a host environment that says nothing of formats is of a time when there wa
   expect(readHostEnvironment(folder).state).toEqual({ reads: [1], writes: 1 });
 });
 
-test("what lies there counts, whatever the version that runs would write", () => {
+test("what lies there counts, not what the running version would write", () => {
   expect(faultBetween(r3, r4, [1, 2])).toContain("has written format 1");
 });

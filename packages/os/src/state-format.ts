@@ -1,7 +1,7 @@
 /**
  * The format of the files a machine keeps for itself: one number for all of them, in every file, and in a stamp in their
  * folder, which names each format that may be in it. A program that is started settles its folder first: what is newer
- * than it reads it leaves alone and does not start; everything else it writes anew in its own format. The stamp is
+ * than it reads it leaves alone and does not start; everything else it writes again in its own format. The stamp is
  * widened before the first file is touched and narrowed after the last, so a program that is started after any crash
  * knows what it may find.
  *

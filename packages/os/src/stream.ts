@@ -13,7 +13,7 @@ export type StreamProtocol = {
   ended(): void;
   /** All output is sent. Only called after `write` returned false, and for a stream that was handed over with output. */
   drained?(): void;
-  /** The connection is closed, whoever closed it. */
+  /** The connection is closed, by either side. */
   closed?(): void;
   /** What the next version needs to continue, as CBOR can hold it, with input that is not used yet. Must not change anything. */
   save(): unknown;

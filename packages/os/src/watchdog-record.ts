@@ -1,6 +1,6 @@
 /**
- * The file that says a program is being replaced (wire facts, section 9.7): written before exec, read by whichever
- * version starts next, which tells from it whether it is the new one or the one that was to be replaced. It speaks of one
+ * The file that says a program is being replaced (wire facts, section 9.7): written before exec, read by the
+ * version that starts next, which tells from it whether it is the new one or the one that was to be replaced. It speaks of one
  * boot of the host, so nothing waits for it to be on the disk: clients wait while it is written.
  */
 import { readFileSync, rmSync } from "node:fs";
@@ -25,7 +25,7 @@ const WatchdogRecordSchema = v.object({
   boot_id: v.string(),
   /** Set by the new version when it goes back by itself. */
   reason: v.optional(v.string()),
-  /** What that reason blames: the homeserver may be away for everybody; a stop was asked for. */
+  /** What that reason blames: the homeserver may be away for every machine; a stop was asked for. */
   blames: v.optional(v.picklist(["program", "homeserver", "stop"])),
 });
 export type WatchdogRecord = v.InferOutput<typeof WatchdogRecordSchema>;
