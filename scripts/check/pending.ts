@@ -6,24 +6,14 @@ import type { Violation } from "../dependency-arrows.ts";
 
 export type Rule = "words" | "spreads";
 
-const all = [
-  ".ci",
-  "bench",
-  "docs",
-  "findings",
-  "nix",
-  "scripts",
-  "test",
-  ..."cli control daemon homeserver host in-sandbox instance kit launcher matrix os proxy schema testkit"
-    .split(" ")
-    .map((name) => `packages/${name}`),
-];
+const packages = (names: string): string[] => names.split(" ").map((name) => `packages/${name}`);
 
 const pending: Readonly<Record<Rule, readonly string[]>> = {
-  words: [...all, "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "flake.nix", "bureau"],
-  spreads: ["daemon", "host", "in-sandbox", "kit", "launcher", "matrix", "os", "proxy"].map(
-    (name) => `packages/${name}`,
-  ),
+  words: [
+    ...["docs", "flake.nix", "test"],
+    ...packages("cli control daemon host instance launcher os proxy"),
+  ],
+  spreads: packages("daemon kit launcher os proxy"),
 };
 
 /** What to report of a rule: nothing of the folders that are listed for it, and those that need not be listed. */

@@ -17,8 +17,15 @@ const allowed: readonly RegExp[] = [
   /m\.notice/gu,
   /\ballSettled\b/gu,
   /\bbureau-terminals\b/gu,
-  /\bexternal-terminals\b/gu,
-  /\bhost_environment\w*/gu,
+  /\bDelegateSubgroup=terminals\b/gu,
+  /\bexternal-terminals\b|\bexternalTerminals\b/gu,
+  // The control group of the tmux server, and a push rule of the Matrix specification.
+  /\/terminals\b/gu,
+  /\bsuppress_notices\b/gu,
+  // User IDs in examples.
+  /@\w+:\w+|\bsomeone:s\b/gu,
+  /\w*host_environment\w*/gu,
+  /\bhost-environment(?:\.md|`|\.ts")/gu,
   /\bprograms_dir\b/gu,
   /health[\s_-]?probe[sd]?/giu,
 ];

@@ -79,7 +79,7 @@ export class AuthorizationIndex {
 /** `observe` and every action below it. */
 const isObservation = (action: string): boolean => globMatches("observe/**", action);
 
-/** The rules of `policy`, each with `source`, whatever source its writer put there. */
+/** The rules of `policy`, each with `source` in place of its writer's. */
 function withSource(
   policy: AuthorizationPolicy | undefined,
   source: SourceName,
