@@ -9,7 +9,7 @@ import type { Rollout } from "@bureau/schema/rollout";
 import { upgradeTimes } from "../packages/daemon/src/upgrade/upgrade-times.ts";
 import { bureau, FLEET, LabFleet } from "../test/lab/fleet.ts";
 import { openLab } from "../test/lab/lab.ts";
-import { HostEnvironments } from "../test/upgrade/host-environments.ts";
+import { TestBuilds } from "../test/upgrade/test-builds.ts";
 import { type Figure, figure, median } from "./statistics.ts";
 
 const MACHINES = Number(process.env["BUREAU_BENCH_MACHINES"] ?? 50);
@@ -26,7 +26,7 @@ export async function benchUpgradeFleet(): Promise<Figure[]> {
     return [];
   }
   using _instances = allowInotify(MACHINES * INSTANCES_A_MACHINE);
-  using versions = new HostEnvironments();
+  using versions = new TestBuilds();
   const binds = { [versions.make()]: PATH };
   await using lab = await openLab({ say: (line) => console.error(line) });
   const fleet = await LabFleet.open(lab, "embedded", { binds });

@@ -12,7 +12,7 @@ import { runtimeArguments } from "@bureau/os/runtime-command";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { TestBureau } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
-import { HostEnvironments } from "../test/upgrade/host-environments.ts";
+import { TestBuilds } from "../test/upgrade/test-builds.ts";
 import { UpgradableBureau } from "../test/upgrade/upgradable-bureau.ts";
 import { type Figure, figure, median } from "./statistics.ts";
 
@@ -70,7 +70,7 @@ async function say(path: string, text: string): Promise<string> {
 
 export async function benchUpgradeGap(): Promise<Figure[]> {
   const floor = await floorGaps();
-  using versions = new HostEnvironments();
+  using versions = new TestBuilds();
   const pair = [versions.make(), versions.make()];
   await using upgrades = await UpgradableBureau.open(QUICK_TIMES);
   const gaps = { daemon: [] as number[], launcher: [] as number[] };

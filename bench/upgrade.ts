@@ -6,7 +6,7 @@
 import { BureauError } from "@bureau/kit/errors";
 import type { MachineVersion } from "@bureau/schema/events";
 import { upgradeTimes } from "../packages/daemon/src/upgrade/upgrade-times.ts";
-import { HostEnvironments, prepend } from "../test/upgrade/host-environments.ts";
+import { prepend, TestBuilds } from "../test/upgrade/test-builds.ts";
 import { UpgradableBureau } from "../test/upgrade/upgradable-bureau.ts";
 import { benchHostEnv } from "./host-env.ts";
 import { type Figure, figure } from "./statistics.ts";
@@ -69,12 +69,12 @@ export async function benchUpgrade(): Promise<Figure[]> {
   console.error("upgrade: skips a rollout over 50 machines, which is the benchmark upgrade-fleet");
   const gap = await benchUpgradeGap();
   const moved = await benchHostEnv();
-  using versions = new HostEnvironments();
+  using versions = new TestBuilds();
   const each = await Promise.all(kinds.map((kind) => timeOf(kind, versions)));
   return [...gap, ...each, ...moved];
 }
 
-async function timeOf({ name, spoil, outcome, floor }: Kind, versions: HostEnvironments): Promise<Figure> {
+async function timeOf({ name, spoil, outcome, floor }: Kind, versions: TestBuilds): Promise<Figure> {
   await using machine = await UpgradableBureau.open();
   const path = versions.make(spoil);
   const began = performance.now();

@@ -32,7 +32,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { digestOfFile, digestOfProgram, idOf, takesOver } from "../packages/os/src/host-environment.ts";
+import { digestOfFile, digestOfProgram, idOf, takesOver } from "../packages/os/src/build.ts";
 import { runtimeArguments } from "../packages/os/src/runtime-command.ts";
 import { type StateFormats, stateFormats } from "../packages/os/src/state-format.ts";
 import { commandDeclarations } from "./command-declarations.ts";

@@ -27,7 +27,7 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { idOf } from "../packages/os/src/host-environment.ts";
+import { idOf } from "../packages/os/src/build.ts";
 import { build, currentBuild, dist, linkOrCopy, type Manifest, prune, writeManifest } from "./build.ts";
 import { buildWithNix, hasNix, keepPath } from "./nix.ts";
 

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { faultOf, readHostEnvironment } from "@bureau/os/host-environment";
+import { faultOf, readBuild } from "@bureau/os/build";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import type { Manifest } from "../scripts/build.ts";
@@ -32,20 +32,20 @@ const manifest = (path: string): Manifest =>
 
 test("is a normal build and shares its files", () => {
   const path = make();
-  expect(readHostEnvironment(path).id).toBe(readHostEnvironment(build).id);
-  expect(faultOf(readHostEnvironment(path))).toBeUndefined();
+  expect(readBuild(path).id).toBe(readBuild(build).id);
+  expect(faultOf(readBuild(path))).toBeUndefined();
   expect(statSync(join(path, "runtime/bun")).ino).toBe(statSync(join(build, "runtime/bun")).ino);
 });
 
 test("a stamp changes every program, but neither the original build nor the runtime", () => {
   const before = readFileSync(join(build, "lib/bureau-proxy/main.js"), "utf8");
   const path = make("try one");
-  expect(faultOf(readHostEnvironment(path))).toBeUndefined();
+  expect(faultOf(readBuild(path))).toBeUndefined();
   for (const [name, { sha256 }] of Object.entries(manifest(build).programs))
     expect(manifest(path).programs[name]?.sha256).not.toBe(sha256);
   expect(manifest(path).state).toEqual(manifest(build).state);
   expect(readFileSync(join(build, "lib/bureau-proxy/main.js"), "utf8")).toBe(before);
-  expect(faultOf(readHostEnvironment(build))).toBeUndefined();
+  expect(faultOf(readBuild(build))).toBeUndefined();
   expect(statSync(join(path, "runtime/bun")).ino).toBe(statSync(join(build, "runtime/bun")).ino);
   const said = Bun.spawnSync([join(path, "bin/bureau"), "version"]).stdout.toString();
   expect(said).toContain(manifest(path).programs["bureau-proxy"]?.sha256.slice(0, 12) ?? "?");
@@ -74,5 +74,5 @@ test("a changed bundle gives another build", () => {
   const folder = make("to be changed");
   const path = join(folder, "lib/bureau-proxy/main.js");
   writeFileSync(path, `${readFileSync(path, "utf8")}//\n`);
-  expect(faultOf(readHostEnvironment(folder))).toContain("bureau-proxy");
+  expect(faultOf(readBuild(folder))).toContain("bureau-proxy");
 });

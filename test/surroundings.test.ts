@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { argumentsFor, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
+import { argumentsFor, readBuild, runtimeOf } from "@bureau/os/build";
 import { evalCommand, runtimeCommand } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import type { programs } from "../scripts/programs.ts";
@@ -104,7 +104,7 @@ const ends: Record<keyof typeof programs, readonly string[]> = {
   "bureau-service-directory": [],
 };
 
-const environment = readHostEnvironment(build);
+const environment = readBuild(build);
 const starts: readonly (readonly [string, readonly string[]])[] = [
   ...Object.entries(ends).flatMap(([name, args]) => [
     [`${name}, by its script`, [join(build, "bin", name), ...args]] as const,

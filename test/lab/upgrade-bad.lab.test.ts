@@ -10,12 +10,12 @@ import { basename, join } from "node:path";
 import type { MachineVersion } from "@bureau/schema/events";
 import {
   foreignProgram,
-  HostEnvironments,
   orphanProgram,
   prepend,
   replaceIn,
   runtimeIs,
-} from "../upgrade/host-environments.ts";
+  TestBuilds,
+} from "../upgrade/test-builds.ts";
 import { questions, startAsking } from "./asking.ts";
 import { FLEET, installed, LabFleet } from "./fleet.ts";
 import { buildsInside, type Machine } from "./machine.ts";
@@ -29,12 +29,11 @@ const POOL = ["m1", "m2", "m3", "m4", "m5", "m6"];
 /** Milliseconds for a whole attempt, including its wait for a machine. */
 const TEST_MS_MAX = 600_000;
 
-const environments = new HostEnvironments();
+const environments = new TestBuilds();
 afterAll(() => environments[Symbol.dispose]());
 /** Where a machine sees that version. */
 const inside = (path: string): string => join(buildsInside, basename(path));
-const make = (...spoiling: Parameters<HostEnvironments["make"]>): string =>
-  inside(environments.make(...spoiling));
+const make = (...spoiling: Parameters<TestBuilds["make"]>): string => inside(environments.make(...spoiling));
 const altered = (change: (path: string) => void): string => {
   const path = environments.make();
   change(path);

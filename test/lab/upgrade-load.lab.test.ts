@@ -6,7 +6,7 @@ import { afterAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { tmuxSession } from "@bureau/os/layout";
 import { parsePrincipalName } from "@bureau/schema/refs";
-import { HostEnvironments } from "../upgrade/host-environments.ts";
+import { TestBuilds } from "../upgrade/test-builds.ts";
 import { connecting, examine, FLEET, having, installed, LabFleet } from "./fleet.ts";
 import type { Census } from "./inside/census.ts";
 import type { LoadResult, LoadTarget } from "./inside/load-clients.ts";
@@ -24,7 +24,7 @@ const WARM_UP = 4;
 /** Short times suffice here: the defaults wait for faults that appear only with time. */
 const times = { proof: 15_000, soak: 400, launcherProof: 15_000, launcherSoak: 300, margin: 5_000 };
 
-const environments = new HostEnvironments();
+const environments = new TestBuilds();
 afterAll(() => environments[Symbol.dispose]());
 
 let fleet: LabFleet;

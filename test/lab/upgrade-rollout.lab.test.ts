@@ -1,7 +1,7 @@
 /** Rollouts over machines with systemd: preview, canary, halt, rollback, resume by another operator. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { Rollout } from "@bureau/schema/rollout";
-import { HostEnvironments, prepend } from "../upgrade/host-environments.ts";
+import { prepend, TestBuilds } from "../upgrade/test-builds.ts";
 import { bureau, FLEET, LabFleet } from "./fleet.ts";
 import type { Lab } from "./lab.ts";
 import type { Machine } from "./machine.ts";
@@ -19,7 +19,7 @@ const HEARTBEAT_MS = 212_000;
 /** As `nix copy` leaves it: the same path on every machine, and on the operator's. */
 const store = (name: string): string => `/nix/store/${name.padEnd(32, "0")}-bureau-host-env`;
 
-const environments = new HostEnvironments();
+const environments = new TestBuilds();
 afterAll(() => environments[Symbol.dispose]());
 /** A daemon that ends on those machines. */
 const endsOn = (...names: string[]): string =>

@@ -3,12 +3,12 @@
  * Synapse as an independent witness of the agent's messages; the other scenarios use the embedded homeserver.
  */
 import { afterAll, expect, test } from "bun:test";
-import { HostEnvironments, prepend } from "../upgrade/host-environments.ts";
+import { prepend, TestBuilds } from "../upgrade/test-builds.ts";
 import { bureau, examine, FLEET, having, LabFleet } from "./fleet.ts";
 import { buildsInside } from "./machine.ts";
 import { useLab } from "./use-lab.ts";
 
-const environments = new HostEnvironments();
+const environments = new TestBuilds();
 afterAll(() => environments[Symbol.dispose]());
 
 let fleet: LabFleet;

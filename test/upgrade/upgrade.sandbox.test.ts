@@ -20,7 +20,7 @@ import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 import type { TestBureau } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
-import { foreignProgram, HostEnvironments, prepend, runtimeSpoilsItself } from "./host-environments.ts";
+import { foreignProgram, prepend, runtimeSpoilsItself, TestBuilds } from "./test-builds.ts";
 import { UpgradableBureau } from "./upgradable-bureau.ts";
 
 setDefaultTimeout(180_000);
@@ -32,7 +32,7 @@ const times = {
   judge: 5_000,
   margin: 6_000,
 };
-const versions = new HostEnvironments();
+const versions = new TestBuilds();
 let machine: UpgradableBureau;
 let bureau: TestBureau;
 

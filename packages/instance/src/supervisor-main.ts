@@ -2,8 +2,8 @@
 
 import { parseArgs } from "node:util";
 import { BureauError } from "@bureau/kit/errors";
+import { buildDir } from "@bureau/os/build-dir";
 import { runProgram } from "@bureau/os/lifecycle";
-import { programsDir } from "@bureau/os/programs-dir";
 import { useAbsolutePath } from "@bureau/os/search-path";
 import { layoutFor } from "./instance.ts";
 import { runSupervisor } from "./supervisor.ts";
@@ -12,6 +12,6 @@ await runProgram("bureau-supervisor", async ({ log, signal, args }) => {
   const { values } = parseArgs({ args, options: { home: { type: "string" } } });
   if (values.home === undefined) throw new BureauError("invalid-input", "bureau-supervisor needs --home DIR");
   useAbsolutePath();
-  const config = { layout: layoutFor(values.home, process.env), programsDir: programsDir() };
+  const config = { layout: layoutFor(values.home, process.env), buildDir: buildDir() };
   await runSupervisor(config, { log, env: process.env }, signal);
 });

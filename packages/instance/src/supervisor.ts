@@ -23,7 +23,7 @@ import { readRecorded, recordRunning } from "./supervisor-state.ts";
 import { type ProgramName, programNames, supervisorRequests } from "./supervisor-wire.ts";
 import { LAUNCHER_GRACE_MS, PROGRAM_GRACE_MS, sweep } from "./sweep.ts";
 
-export type SupervisorConfig = { readonly layout: InstanceLayout; readonly programsDir: string };
+export type SupervisorConfig = { readonly layout: InstanceLayout; readonly buildDir: string };
 export type SupervisorDeps = {
   readonly log: Log;
   readonly clock?: Clock;
@@ -127,16 +127,16 @@ class SupervisedPrograms {
 }
 
 /** The build that the last upgrade confirmed; without one, or when it cannot be started, that of the supervisor. */
-function bootPrograms({ layout, programsDir }: SupervisorConfig, log: Log): string {
+function bootPrograms({ layout, buildDir }: SupervisorConfig, log: Log): string {
   const confirmed = realPath(layout.currentPrograms);
-  if (confirmed === undefined) return programsDir;
+  if (confirmed === undefined) return buildDir;
   const fault = faultOfPlace(layout.currentPrograms, layout);
   if (fault === undefined) return confirmed;
   log.error("upgrade.boot-link-unusable", "the build of the last upgrade cannot be started", {
     path: confirmed,
     reason: fault,
   });
-  return programsDir;
+  return buildDir;
 }
 
 /** The variables that a program gets of the supervisor's environment. */
@@ -155,21 +155,21 @@ const environmentKept = [
 function planOf(
   name: ProgramName,
   instance: Instance,
-  programsDir: string,
+  buildDir: string,
   env: Readonly<Record<string, string | undefined>>,
 ): ProgramPlan {
   const { layout } = instance;
   const kept = environmentKept.flatMap((key) => (env[key] === undefined ? [] : [[key, env[key]]]));
   return {
     name,
-    command: [join(programsDir, "bin", `bureau-${name}`), ...flagsOf(name, instance, programsDir)],
+    command: [join(buildDir, "bin", `bureau-${name}`), ...flagsOf(name, instance, buildDir)],
     env: { ...environmentOfEgress(instance.egress), ...Object.fromEntries(kept) },
     logFile: programLog(layout, name),
     graceMs: name === "launcher" ? LAUNCHER_GRACE_MS : PROGRAM_GRACE_MS,
   };
 }
 
-function flagsOf(name: ProgramName, instance: Instance, programsDir: string): readonly string[] {
+function flagsOf(name: ProgramName, instance: Instance, buildDir: string): readonly string[] {
   const { layout } = instance;
   const machine = [
     ...["--homeserver", instance.homeserverUrl, "--machine-name", instance.machine],
@@ -186,7 +186,7 @@ function flagsOf(name: ProgramName, instance: Instance, programsDir: string): re
     case "launcher":
       return [
         ...machine,
-        ...["--cache-root", layout.cacheRoot, "--programs-dir", programsDir],
+        ...["--cache-root", layout.cacheRoot, "--programs-dir", buildDir],
         ...["--bootstrap-file", bootstrapFile(layout)],
       ];
     case "daemon":

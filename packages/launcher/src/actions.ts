@@ -55,7 +55,7 @@ export function launcherActions(
         key_protection: host.key.protection,
         sandboxes: host.table.list().sandboxes.filter(({ state }) => state === "running").length,
         started_at: startedAt,
-        programs_dir: renewal.programsDir,
+        programs_dir: renewal.buildDir,
         ...renewal.status,
       }),
     ),

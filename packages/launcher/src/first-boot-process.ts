@@ -20,7 +20,7 @@ export const needsFirstBoot = ({ layout, bootstrapFile }: LauncherConfig): boole
 
 /** Runs first boot to its end, which `signal` hastens. Returns its exit code; it has logged why. */
 export async function runFirstBoot(config: LauncherConfig, signal: AbortSignal): Promise<number> {
-  const program = join(config.programsDir, "bin", "bureau-first-boot");
+  const program = join(config.buildDir, "bin", "bureau-first-boot");
   let child: Bun.Subprocess;
   try {
     child = Bun.spawn([program, ...machineArguments(config), ...joinArguments(config)], {

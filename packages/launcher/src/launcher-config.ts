@@ -13,8 +13,8 @@ import { type JoinSource, joinFlags, joinSourceOf } from "./join-flags.ts";
 export type LauncherConfig = MachineConfig &
   JoinSource & {
     /** The built programs: `bin/bureau-proxy` is started from it, and sandboxes see it read-only. */
-    readonly programsDir: string;
-    /** How a proxy is started, before its own arguments. Default `[<programsDir>/bin/bureau-proxy]`. */
+    readonly buildDir: string;
+    /** How a proxy is started, before its own arguments. Default `[<buildDir>/bin/bureau-proxy]`. */
     readonly proxyCommand: readonly string[];
     /** A socket that starts a proxy for each connection, in a unit of its own; undefined: proxies are our children. */
     readonly proxySocket: string | undefined;
@@ -38,12 +38,12 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
   });
   if (parsed === "version") return "version";
   const { machine, values } = parsed;
-  const programsDir = resolve(values["programs-dir"] ?? ownBuild(import.meta.dirname));
+  const buildDir = resolve(values["programs-dir"] ?? ownBuild(import.meta.dirname));
   return {
     ...machine,
     homeserverUrl: machine.homeserverUrl === "" ? HOMESERVER_DEFAULT : machine.homeserverUrl,
-    programsDir,
-    proxyCommand: [resolve(programsDir, "bin/bureau-proxy")],
+    buildDir,
+    proxyCommand: [resolve(buildDir, "bin/bureau-proxy")],
     proxySocket: values["proxy-socket"],
     externalTerminals: values["external-terminals"],
     operatorsGid: groupId(values["operators-group"]),

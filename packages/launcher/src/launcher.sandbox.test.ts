@@ -271,7 +271,7 @@ describe("sandboxes", () => {
   });
 
   test("a program can reach its proxy, and a restarted one at the same path", async () => {
-    copyFileSync(process.execPath, join(launcher.config.programsDir, "bun"));
+    copyFileSync(process.execPath, join(launcher.config.buildDir, "bun"));
     const code =
       'const r = await fetch("http://p/v1/identity", {unix: "/run/bureau/proxy.sock"}); console.log("proxy says", r.status > 0)';
     const script = `ask() { /run/bureau/programs/bun -e '${code}'; }; trap ask USR1; ask; echo up; ${FOREVER}`;

@@ -155,7 +155,7 @@ function makeHost(
       ? childProxies(config.proxyCommand, config.layout.runDir, onExit)
       : socketProxies(config.proxySocket, onExit);
   const proxies = new ProxyProcesses({ open, runDir: config.layout.runDir, clock, log });
-  const mountPolicy = { layout: config.layout, homes: homesOfUser(), programsDir: config.programsDir };
+  const mountPolicy = { layout: config.layout, homes: homesOfUser(), buildDir: config.buildDir };
   const groups = new ControlGroups(digestOf(config.layout.runDir).slice(0, 12));
   const tmux = createTmux(config.layout, { external: config.externalTerminals, clock });
   const host: SandboxHost = {

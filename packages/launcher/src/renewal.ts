@@ -10,18 +10,18 @@
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
 import { inTime } from "@bureau/kit/wait-for";
+import {
+  argumentsFor,
+  type Build,
+  contentOf,
+  readBuild,
+  readOwnBuild,
+  runtimeOf,
+  wholeFaultOf,
+} from "@bureau/os/build";
 import { faultOfPlace } from "@bureau/os/build-place";
 import type { CborServer } from "@bureau/os/cbor-server";
 import { replaceProcess } from "@bureau/os/exec";
-import {
-  argumentsFor,
-  contentOf,
-  type HostEnvironment,
-  ownHostEnvironment,
-  readHostEnvironment,
-  runtimeOf,
-  wholeFaultOf,
-} from "@bureau/os/host-environment";
 import { socketNames } from "@bureau/os/layout";
 import type { ProcessId } from "@bureau/os/process-table";
 import { pingWatchdog } from "@bureau/os/systemd";
@@ -63,7 +63,7 @@ export type RenewalStatus = {
 
 export class Renewal implements Disposable {
   readonly #deps: RenewalDeps;
-  readonly #own: HostEnvironment | undefined;
+  readonly #own: Build | undefined;
   #server: { readonly server: CborServer; readonly isOurs: boolean } | undefined;
   #fault: string | undefined;
   #underWay = false;
@@ -72,7 +72,7 @@ export class Renewal implements Disposable {
 
   constructor(deps: RenewalDeps) {
     this.#deps = deps;
-    this.#own = ownHostEnvironment(PROGRAM);
+    this.#own = readOwnBuild(PROGRAM);
     const { layout } = deps.host.config;
     const record = readWatchdogRecord(layout, "launcher", deps.host.clock.now());
     if (record !== undefined && record.previous_binary === this.#own?.path && record.boot_id === bootId())
@@ -97,8 +97,8 @@ export class Renewal implements Disposable {
   }
 
   /** Where this launcher runs from; what it was started with when that is no host environment. */
-  get programsDir(): string {
-    return this.#own?.path ?? this.#deps.host.config.programsDir;
+  get buildDir(): string {
+    return this.#own?.path ?? this.#deps.host.config.buildDir;
   }
 
   /**
@@ -106,13 +106,13 @@ export class Renewal implements Disposable {
    * the outcome. `requireWanted` throws when no client waits for the answer.
    * @throws BureauError when it cannot; then nothing has changed
    */
-  async begin(programsDir: string, requestId: string, requireWanted: () => void): Promise<void> {
+  async begin(buildDir: string, requestId: string, requireWanted: () => void): Promise<void> {
     if (this.#underWay) throw new BureauError("conflict", "The launcher is being replaced already");
     if (this.#stopped) throw new BureauError("conflict", "The launcher is being stopped");
     this.#underWay = true;
-    let next: HostEnvironment;
+    let next: Build;
     try {
-      next = await this.#look(programsDir);
+      next = await this.#look(buildDir);
       requireWanted();
       if (this.#stopped) throw new BureauError("conflict", "The launcher is being stopped");
     } catch (error) {
@@ -130,20 +130,20 @@ export class Renewal implements Disposable {
   }
 
   /** @throws BureauError when the launcher there must not, or cannot, be executed */
-  async #look(programsDir: string): Promise<HostEnvironment> {
-    const cannot = `Cannot run the launcher in "${programsDir}"`;
-    const place = faultOfPlace(programsDir, this.#deps.host.config.layout);
+  async #look(buildDir: string): Promise<Build> {
+    const cannot = `Cannot run the launcher in "${buildDir}"`;
+    const place = faultOfPlace(buildDir, this.#deps.host.config.layout);
     if (place !== undefined) throw new BureauError("forbidden", `${cannot}: ${place}`);
-    const next = readHostEnvironment(programsDir);
+    const next = readBuild(buildDir);
     if (contentOf(next, PROGRAM) === undefined)
-      throw new BureauError("not-found", `There is no launcher in "${programsDir}"`);
+      throw new BureauError("not-found", `There is no launcher in "${buildDir}"`);
     const fault = await wholeFaultOf(next, [PROGRAM]);
     if (fault !== undefined) throw new BureauError("invalid-input", `${cannot}: ${fault}`);
     return next;
   }
 
-  async #replace(next: HostEnvironment, requestId: string): Promise<void> {
-    const programsDir = next.path;
+  async #replace(next: Build, requestId: string): Promise<void> {
+    const buildDir = next.path;
     const { host, lock, lockFd, args, log } = this.#deps;
     const { layout } = host.config;
     if (this.#server === undefined) throw new BureauError("failed", "the launcher does not listen yet");
@@ -160,26 +160,26 @@ export class Renewal implements Disposable {
       await endOwn(host);
       if (this.#stopped) return this.#fail("it is being stopped");
       if (left() === 0) return this.#fail(late);
-      log.info("launcher.exec", "this launcher is replaced", { by: programsDir });
+      log.info("launcher.exec", "this launcher is replaced", { by: buildDir });
       writeWatchdogRecord(layout, {
         component: "launcher",
-        previous_binary: this.programsDir,
-        new_binary: programsDir,
+        previous_binary: this.buildDir,
+        new_binary: buildDir,
         timestamp: Math.floor(host.clock.now() / 1_000),
         request_id: requestId,
         boot_id: bootId(),
       });
       pingWatchdog();
       const errno = replaceProcess({
-        file: runtimeOf(programsDir),
-        args: [...argumentsFor(next, PROGRAM), ...withProgramsDir(args, programsDir)],
+        file: runtimeOf(buildDir),
+        args: [...argumentsFor(next, PROGRAM), ...withBuildDir(args, buildDir)],
         env: process.env,
         sockets: [{ fd: socket.fd, name: socketNames.launcher, isOurs }],
         // The next version has the lock without a gap.
         keep: { [LOCK_FD]: lockFd },
       });
       clearWatchdogRecord(layout, "launcher");
-      this.#fail(`its runtime "${runtimeOf(programsDir)}" cannot be executed: ${errno}`);
+      this.#fail(`its runtime "${runtimeOf(buildDir)}" cannot be executed: ${errno}`);
     } finally {
       // After any failure this launcher keeps running.
       if (!this.#stopped) {
@@ -219,10 +219,10 @@ async function endOwn(host: SandboxHost): Promise<void> {
 }
 
 /** The same command line, with other programs. */
-function withProgramsDir(args: readonly string[], programsDir: string): string[] {
+function withBuildDir(args: readonly string[], buildDir: string): string[] {
   const flag = "--programs-dir";
   const kept = args.filter(
     (arg, index) => arg !== flag && !arg.startsWith(`${flag}=`) && args[index - 1] !== flag,
   );
-  return [...kept, flag, programsDir];
+  return [...kept, flag, buildDir];
 }

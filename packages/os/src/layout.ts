@@ -47,7 +47,7 @@ export const systemLayout: Layout = {
 
 /**
  * What a system installation has on its host beside its {@link Layout}: the names of the specification's "Privilege
- * Model", and where doctor puts what it makes. Root owns all of it but `programsDir`.
+ * Model", and where doctor puts what it makes. Root owns all of it but `buildDir`.
  */
 export const systemHost = {
   user: "bureau",
@@ -62,7 +62,7 @@ export const systemHost = {
   /** Whole builds, `<id>/{bin,lib,runtime}`, never changed; a Nix store path serves instead where there is Nix. */
   buildsDir: "/var/bureau/builds",
   /** The system user's own: the boot path moves without root. */
-  programsDir: "/var/bureau/programs",
+  buildDir: "/var/bureau/programs",
   /** A link to the build that units run. */
   currentPrograms: "/var/bureau/programs/current",
   /** Links for people, on PATH through `profile`. */

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
-import { readHostEnvironment } from "./host-environment.ts";
+import { readBuild } from "./build.ts";
 import {
   decodeState,
   encodeState,
@@ -95,7 +95,7 @@ test("neighbours go both ways, and a version that skips one reports it", () => {
 test("a host environment that says nothing of formats is of a time when there was one", () => {
   const manifest = { version: "0.1.0", runtime: "1.4.5", programs: {} };
   writeFileSync(join(folder, "build.json"), JSON.stringify(manifest));
-  expect(readHostEnvironment(folder).state).toEqual({ reads: [1], writes: 1 });
+  expect(readBuild(folder).state).toEqual({ reads: [1], writes: 1 });
 });
 
 test("what lies there counts, not what the running version would write", () => {

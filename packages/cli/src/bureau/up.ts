@@ -10,11 +10,11 @@ import { systemClock } from "@bureau/kit/clock";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { shellWord } from "@bureau/kit/shell-words";
 import { waitFor } from "@bureau/kit/wait-for";
+import { buildDir } from "@bureau/os/build-dir";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { makePrivateDir } from "@bureau/os/layout";
 import { createLog } from "@bureau/os/log";
 import { machineConfPath } from "@bureau/os/machine-conf";
-import { programsDir } from "@bureau/os/programs-dir";
 import { parseListenAddress } from "@bureau/schema/homeserver-address";
 import { defineCommand, defineFlags, type Invocation, UsageError } from "../command/command.ts";
 import { layoutOf } from "../command/operator.ts";
@@ -119,7 +119,7 @@ async function ensureSupervisor(
   // An unreachable supervisor, with its socket removed, would keep every other from starting.
   (await replaceSupervisor(layout, systemClock))[Symbol.dispose]();
   const log = openSync(join(layout.logDir, "supervisor.log"), "a", 0o600);
-  const child = Bun.spawn([join(programsDir(), "bin", "bureau-supervisor"), "--home", layout.home], {
+  const child = Bun.spawn([join(buildDir(), "bin", "bureau-supervisor"), "--home", layout.home], {
     cwd: "/",
     env: { ...env },
     stdin: "ignore",
@@ -145,7 +145,7 @@ async function runInForeground(invocation: Asked, layout: InstanceLayout): Promi
   makePrivateDir(layout.home);
   const log = createLog("bureau-supervisor", { level: "warn" });
   const supervised = runSupervisor(
-    { layout, programsDir: programsDir() },
+    { layout, buildDir: buildDir() },
     { log, env: invocation.env },
     stop.signal,
   );

@@ -1,7 +1,7 @@
 /** `bureau version`: which build this is. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { programsDir } from "@bureau/os/programs-dir";
+import { buildDir } from "@bureau/os/build-dir";
 import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
 import { jsonFlag } from "../command/shared-flags.ts";
 
@@ -16,7 +16,7 @@ export const command = defineCommand({
 });
 
 async function run(invocation: Asked): Promise<void> {
-  const manifest = JSON.parse(readFileSync(join(programsDir(), "build.json"), "utf8")) as {
+  const manifest = JSON.parse(readFileSync(join(buildDir(), "build.json"), "utf8")) as {
     version: string;
     runtime: string;
     programs: Record<string, { sha256: string; bytes: number }>;

@@ -5,8 +5,8 @@
 import { existsSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { shellWord } from "@bureau/kit/shell-words";
+import { buildDir } from "@bureau/os/build-dir";
 import { systemHost } from "@bureau/os/layout";
-import { programsDir } from "@bureau/os/programs-dir";
 import { topLevelNames } from "./top-level-names.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -47,7 +47,7 @@ export function homeNamedBy(words: readonly string[]): string | undefined {
 /** A failure here never prevents printing the hint. */
 function ownProgram(): string | undefined {
   try {
-    return join(programsDir(), "bin", "bureau");
+    return join(buildDir(), "bin", "bureau");
   } catch {
     return undefined;
   }

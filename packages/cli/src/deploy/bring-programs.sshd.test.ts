@@ -25,7 +25,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readHostEnvironment } from "@bureau/os/host-environment";
+import { readBuild } from "@bureau/os/build";
 import { bureauCommand } from "@bureau/testkit/bureau";
 import { type Sshd, sshdProgram, startSshd } from "@bureau/testkit/sshd";
 import type { HostShell } from "../remote/host-shell.ts";
@@ -38,7 +38,7 @@ import { buildFiles, checksums, writeArchive } from "./build-archive.ts";
 setDefaultTimeout(180_000);
 
 const build = realpathSync(join(bureauCommand, "../.."));
-const id = readHostEnvironment(build).id;
+const id = readBuild(build).id;
 const uid = process.getuid?.() ?? 0;
 const machine = process.arch === "arm64" ? "aarch64" : "x86_64";
 let staging: string;

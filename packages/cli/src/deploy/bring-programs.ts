@@ -13,7 +13,7 @@ import { createReadStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
-import { readHostEnvironment } from "@bureau/os/host-environment";
+import { readBuild } from "@bureau/os/build";
 import { parse } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { type HostShell, quote, runOrThrow } from "../remote/host-shell.ts";
@@ -88,7 +88,7 @@ export type BringOptions = {
 /** @throws BureauError that names the failed part and the next command */
 export async function bringPrograms(options: BringOptions): Promise<Brought> {
   const { host, facts, build } = options;
-  const id = readHostEnvironment(build).id;
+  const id = readBuild(build).id;
   const files = buildFiles(build, facts.ARCH);
   // The name contains the user ID, so that each user has a folder.
   const folder = `${facts.STAGING}/bureau-deploy-${facts.UID}-${id}`;

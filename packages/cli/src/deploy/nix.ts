@@ -6,7 +6,7 @@
 import { realpathSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 import { isInStore, isStorePath, nixStore } from "@bureau/kit/nix-store-path";
-import { readHostEnvironment } from "@bureau/os/host-environment";
+import { readBuild } from "@bureau/os/build";
 import { type HostShell, runOrThrow } from "../remote/host-shell.ts";
 import type { SshShell } from "../remote/ssh.ts";
 import { formatTarget, type SshTarget } from "../remote/target.ts";
@@ -77,14 +77,7 @@ export const canCopy = (shell: SshShell, target: SshTarget): boolean =>
 export async function storePathOf(build: string, here: HostShell): Promise<string> {
   const real = realpathSync(build);
   if (isInStore(real)) return real;
-  const argv = [
-    ...nixCommand,
-    "store",
-    "add-path",
-    "--name",
-    `bureau-${readHostEnvironment(build).id}`,
-    real,
-  ];
+  const argv = [...nixCommand, "store", "add-path", "--name", `bureau-${readBuild(build).id}`, real];
   const added = await runOrThrow(here, "add the build to the Nix store", argv, { timeoutMs: COPY_MS_MAX });
   const path = added.trim();
   if (!isStorePath(path))

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { shellLine } from "@bureau/kit/shell-words";
+import { buildDir } from "@bureau/os/build-dir";
 import { type FileLock, tryFileLock } from "@bureau/os/file-lock";
-import { programsDir } from "@bureau/os/programs-dir";
 import { type FleetLocalpart, fleetOf, parseFleet, parseMachine, serverOf } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, storedSession } from "../command/operator.ts";
@@ -104,7 +104,7 @@ function readRequest(invocation: Asked): DeployRequest {
     operator: flags.operator,
     nix: install ? "install" : avoid ? "avoid" : "use",
     dryRun: flags["dry-run"],
-    build: programsDir(),
+    build: buildDir(),
     again: againCommand(invocation),
   };
 }

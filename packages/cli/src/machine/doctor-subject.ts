@@ -6,6 +6,7 @@ import { existsSync, readFileSync, realpathSync } from "node:fs";
 import type { Subject } from "@bureau/host/doctor/subject";
 import { findInstance, type Instance, requireInstance } from "@bureau/instance/instance";
 import { BureauError } from "@bureau/kit/errors";
+import { buildDir } from "@bureau/os/build-dir";
 import { type EgressSettings, noEgressSettings } from "@bureau/os/egress";
 import { systemHost } from "@bureau/os/layout";
 import {
@@ -15,7 +16,6 @@ import {
   readMachineConf,
 } from "@bureau/os/machine-conf";
 import { readNamed, readNamedIfPresent } from "@bureau/os/named-file";
-import { programsDir } from "@bureau/os/programs-dir";
 import { parseJson } from "@bureau/schema/parse";
 import { fleetOf, parseMachine } from "@bureau/schema/refs";
 import * as v from "valibot";
@@ -97,7 +97,7 @@ export function subjectOf(invocation: Asked): Subject {
     wanted,
     bootstrap,
     hasBootstrap: bootstrap !== undefined,
-    ownBuild: realpathSync(programsDir()),
+    ownBuild: realpathSync(buildDir()),
   };
 }
 

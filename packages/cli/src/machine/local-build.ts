@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { coreFiles, coreProgramNames, type UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { isStorePath } from "@bureau/kit/nix-store-path";
-import { type HostEnvironment, readHostEnvironment } from "@bureau/os/host-environment";
+import { type Build, readBuild } from "@bureau/os/build";
 import { InputError } from "@bureau/schema/parse";
 
 const LOG_RELAY = "bureau-log-relay";
@@ -48,9 +48,9 @@ export function requireReachable(target: UpgradeTarget, elsewhere: readonly stri
   );
 }
 
-function readOrRefuse(path: string): HostEnvironment {
+function readOrRefuse(path: string): Build {
   try {
-    return readHostEnvironment(path);
+    return readBuild(path);
   } catch (error) {
     if (error instanceof InputError) throw notOne(path, error.message);
     if (isBureauError(error)) throw notOne(path, "it has no build.json");

@@ -17,8 +17,8 @@ import {
 } from "@bureau/host/uninstall/uninstall";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { shellWord } from "@bureau/kit/shell-words";
+import { buildDir } from "@bureau/os/build-dir";
 import { systemHost } from "@bureau/os/layout";
-import { programsDir } from "@bureau/os/programs-dir";
 import { type CommandContext, defineCommand, defineFlags, type FlagValues } from "../command/command.ts";
 import { findInstallation } from "../command/installation.ts";
 import { sayNext } from "../command/say-next.ts";
@@ -60,9 +60,9 @@ export async function uninstall(invocation: Asked): Promise<number> {
   if (process.getuid?.() !== 0) {
     terminal.say(terminal.style.bold("What is removed:"));
     for (const line of (await foreseen(record, options)).removed) terminal.say(`  ${line}`);
-    return runElevated(realpathSync(programsDir()), elevatedArgs(invocation), undefined);
+    return runElevated(realpathSync(buildDir()), elevatedArgs(invocation), undefined);
   }
-  requireTrustworthy(realpathSync(programsDir()));
+  requireTrustworthy(realpathSync(buildDir()));
   using _lock = await lockHost();
   try {
     requireDecision(record, options);

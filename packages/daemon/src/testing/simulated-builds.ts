@@ -1,5 +1,5 @@
 /** Builds of a simulated machine: good ones that differ in all or in some programs, and one for each way to fail. */
-import type { HostEnvironment } from "@bureau/os/host-environment";
+import type { Build } from "@bureau/os/build";
 
 /** How a build fails, if it does. */
 export type Flaw =
@@ -19,7 +19,7 @@ export type Flaw =
   /** It does not know the sandboxes that ran before it. */
   | "launcher forgets";
 
-export type SimulatedBuild = HostEnvironment & { readonly flaw: Flaw };
+export type SimulatedBuild = Build & { readonly flaw: Flaw };
 
 function make(name: string, flaw: Flaw, daemon: string, launcher: string): SimulatedBuild {
   return {

@@ -8,7 +8,7 @@ import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { RoomView } from "@bureau/matrix/room-state";
-import { contentOf, contentOfAll } from "@bureau/os/host-environment";
+import { contentOf, contentOfAll } from "@bureau/os/build";
 import { silentLog } from "@bureau/os/log";
 import type { WatchdogRecord } from "@bureau/os/watchdog-record";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";

@@ -4,14 +4,8 @@
  * stream is not cut.
  */
 import type { Runtime } from "@bureau/kit/runtime";
+import { argumentsFor, type Build, readBuild, runtimeOf, type TakenOver } from "@bureau/os/build";
 import { replaceProcess } from "@bureau/os/exec";
-import {
-  argumentsFor,
-  type HostEnvironment,
-  readHostEnvironment,
-  runtimeOf,
-  type TakenOver,
-} from "@bureau/os/host-environment";
 import { type NamedSocket, pingWatchdog } from "@bureau/os/systemd";
 import type { HandOver } from "../assembly/hand-over.ts";
 
@@ -54,7 +48,7 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
       sockets.push(...(given?.sockets ?? []));
     }
     if (deps.signal.aborted) return "this daemon was told to stop";
-    const next = readHostEnvironment(path);
+    const next = readBuild(path);
     for (const { keep } of handOvers) keep?.();
     log.info("daemon.exec", "this daemon is replaced", { by: path });
     pingWatchdog();
@@ -70,7 +64,7 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
  * them. exec closes them, and their clients connect again. Returns only when it failed, with the errno.
  */
 function execute(
-  next: HostEnvironment,
+  next: Build,
   sockets: readonly NamedSocket[],
   deps: BecomeDeps,
   options: BecomeOptions,

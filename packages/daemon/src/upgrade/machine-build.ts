@@ -1,12 +1,12 @@
 /** `m.bureau.machine_version`, from the stored state and what runs. Pure. */
-import type { HostEnvironment } from "@bureau/os/host-environment";
+import type { Build } from "@bureau/os/build";
 import type { MachineVersion } from "@bureau/schema/events";
 import type { LauncherStatus } from "./launcher-upgrade.ts";
 import type { UpgradeState } from "./upgrade-state.ts";
 
 export function machineBuild(
   state: UpgradeState,
-  own: HostEnvironment,
+  own: Build,
   launcher: Pick<LauncherStatus, "sha256"> | undefined,
 ): MachineVersion {
   const { current, confirmed, previous, history } = state;

@@ -10,7 +10,7 @@
  * Deadlines use the monotonic clock: setting the host's clock changes none of them.
  */
 import type { LogEvent } from "@bureau/kit/log";
-import { contentOf, contentOfAll, type HostEnvironment } from "@bureau/os/host-environment";
+import { type Build, contentOf, contentOfAll } from "@bureau/os/build";
 import type { WatchdogRecord } from "@bureau/os/watchdog-record";
 import type { MachineVersion, UpgradeStep } from "@bureau/schema/events";
 import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
@@ -56,9 +56,9 @@ export type Phase =
   | { readonly kind: "ready" }
   | { readonly kind: "fetch" }
   | { readonly kind: "check" }
-  | { readonly kind: "count"; readonly build: HostEnvironment }
-  | { readonly kind: "decided"; readonly build: HostEnvironment }
-  | { readonly kind: "replace"; readonly build: HostEnvironment }
+  | { readonly kind: "count"; readonly build: Build }
+  | { readonly kind: "decided"; readonly build: Build }
+  | { readonly kind: "replace"; readonly build: Build }
   /** This is the new daemon. */
   | { readonly kind: "prove" }
   | { readonly kind: "pause" }
@@ -66,7 +66,7 @@ export type Phase =
   | { readonly kind: "change-launcher" }
   | Soak
   | { readonly kind: "read-build" }
-  | { readonly kind: "confirm"; readonly build: HostEnvironment }
+  | { readonly kind: "confirm"; readonly build: Build }
   | { readonly kind: "go-back"; readonly failure: Failure; readonly to: string }
   | { readonly kind: "gone-back"; readonly to: string }
   | { readonly kind: "judge"; readonly reason: string; readonly until: number }
@@ -90,7 +90,7 @@ export type Upgrades = {
    * The build of this machine: the one this daemon was started from, or one that differs only in other programs and was
    * confirmed since.
    */
-  readonly build: HostEnvironment;
+  readonly build: Build;
   readonly phase: Phase;
 };
 
@@ -99,7 +99,7 @@ export type Answer =
   | { readonly kind: "done" }
   | { readonly kind: "failed"; readonly reason: string }
   | { readonly kind: "fetched"; readonly path: string }
-  | { readonly kind: "build"; readonly build: HostEnvironment }
+  | { readonly kind: "build"; readonly build: Build }
   /** Undefined: the launcher does not answer. */
   | { readonly kind: "running"; readonly sandboxes: readonly string[] | undefined }
   | { readonly kind: "paused"; readonly isQuiet: boolean }
@@ -160,7 +160,7 @@ export type Effect =
       readonly kind: "check";
       readonly path: string;
       readonly asked: string;
-      readonly running: HostEnvironment;
+      readonly running: Build;
     }
   | { readonly kind: "list-running" }
   | { readonly kind: "pause" }
@@ -411,7 +411,7 @@ function check(at: Situation, current: CurrentUpgrade, path: string): Step {
   });
 }
 
-function compare(at: Situation, build: HostEnvironment): Step {
+function compare(at: Situation, build: Build): Step {
   if (contentOfAll(build) !== contentOfAll(at.state.build))
     return to(at, { kind: "count", build }, { kind: "list-running" });
   // The same content, perhaps under another path: nothing is changed.
@@ -429,7 +429,7 @@ function compare(at: Situation, build: HostEnvironment): Step {
 function decide(
   at: Situation,
   current: CurrentUpgrade,
-  build: HostEnvironment,
+  build: Build,
   sandboxes: readonly string[] | undefined,
 ): Step {
   if (sandboxes === undefined) return refuse(at, "the launcher does not answer");
@@ -439,7 +439,7 @@ function decide(
 }
 
 /** Ends this program unless the build cannot be executed. */
-function replace(at: Situation, build: HostEnvironment): Step {
+function replace(at: Situation, build: Build): Step {
   const { times } = at.seen;
   return to(
     at,
@@ -449,7 +449,7 @@ function replace(at: Situation, build: HostEnvironment): Step {
   );
 }
 
-function notReplaced(at: Situation, build: HostEnvironment): Step {
+function notReplaced(at: Situation, build: Build): Step {
   const { answer, isStopping } = at.seen;
   // Told to stop before it was executed: the next daemon takes the request up again.
   if (isStopping) return stop(at, { kind: "clear-record" });
@@ -618,14 +618,14 @@ function confirm(at: Situation): Step {
   return to(last, { kind: "read-build" }, ...effects, { kind: "read-build", path: current.request.path });
 }
 
-const moveBootLink = (at: Situation, build: HostEnvironment): Step =>
+const moveBootLink = (at: Situation, build: Build): Step =>
   to(
     at,
     { kind: "confirm", build },
     { kind: "move-boot-link", to: at.state.disk.current?.request.path ?? build.path },
   );
 
-function confirmed(at: Situation, build: HostEnvironment): Step {
+function confirmed(at: Situation, build: Build): Step {
   const { current } = at.state.disk;
   if (current === undefined) return to(at, { kind: "idle" }, { kind: "resume" });
   const { path } = current.request;

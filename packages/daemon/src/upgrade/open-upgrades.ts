@@ -3,7 +3,7 @@
 import type { Runtime } from "@bureau/kit/runtime";
 import type { RoomView } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { ownHostEnvironment } from "@bureau/os/host-environment";
+import { readOwnBuild } from "@bureau/os/build";
 import { eventTypes, type FleetCache, MachineVersionSchema } from "@bureau/schema/events";
 import { stateKeyOf } from "@bureau/schema/refs";
 import * as v from "valibot";
@@ -37,7 +37,7 @@ export function openUpgrades(
   runtime: Runtime,
   parts: UpgradeParts,
 ): { readonly upgrader: Upgrader; readonly publisher: BuildPublisher } | undefined {
-  const own = ownHostEnvironment("bureau-daemon");
+  const own = readOwnBuild("bureau-daemon");
   if (own === undefined) return undefined;
   const { session, view } = parts;
   const key = stateKeyOf(session.userId);

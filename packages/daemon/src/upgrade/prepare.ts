@@ -2,14 +2,8 @@
 import { existsSync, realpathSync } from "node:fs";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { isStorePath } from "@bureau/kit/nix-store-path";
+import { argumentsFor, type Build, readBuild, runtimeOf, wholeFaultOf } from "@bureau/os/build";
 import { faultOfPlace } from "@bureau/os/build-place";
-import {
-  argumentsFor,
-  type HostEnvironment,
-  readHostEnvironment,
-  runtimeOf,
-  wholeFaultOf,
-} from "@bureau/os/host-environment";
 import type { Layout } from "@bureau/os/layout";
 import { realPath } from "@bureau/os/own-build";
 import { faultBetween, stateFormats } from "@bureau/os/state-format";
@@ -43,7 +37,7 @@ export type CheckContext = {
   /** The path as it was asked for: the way to a build counts, too. */
   readonly asked: string;
   /** The build to replace. */
-  readonly running: HostEnvironment;
+  readonly running: Build;
   /** May be found in the machine's files. */
   readonly formats: readonly number[];
   readonly layout: Layout;
@@ -53,16 +47,16 @@ export type CheckContext = {
 export async function checkEnvironment(
   path: string,
   { asked, running, formats, layout }: CheckContext,
-): Promise<HostEnvironment> {
+): Promise<Build> {
   const bad = (reason: string): BureauError =>
     new BureauError("invalid-input", `"${asked}" cannot be used: ${reason}`);
   // First: do not read a path that others may change.
   const place = faultOfPlace(asked, layout);
   if (place !== undefined) throw bad(place);
   if (realPath(asked) !== path) throw bad(`it resolves to another path than "${path}"`);
-  let found: HostEnvironment;
+  let found: Build;
   try {
-    found = readHostEnvironment(path);
+    found = readBuild(path);
   } catch (error) {
     if (error instanceof InputError || error instanceof BureauError) throw bad(messageOf(error));
     throw error;

@@ -5,7 +5,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
-import { takesOver } from "@bureau/os/host-environment";
+import { takesOver } from "@bureau/os/build";
 import { runtimeArguments, runtimeCommand } from "@bureau/os/runtime-command";
 import { SeededRandom } from "../testing/seeded-random.ts";
 

@@ -2,12 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Log } from "@bureau/kit/log";
-import {
-  type HostEnvironment,
-  leadsTo,
-  moveBootLink,
-  readHostEnvironment,
-} from "@bureau/os/host-environment";
+import { type Build, leadsTo, moveBootLink, readBuild } from "@bureau/os/build";
 import { type Layout, upgradeStateFile } from "@bureau/os/layout";
 import { type HeldProcess, holdProcess } from "@bureau/os/posix";
 import { formatsIn } from "@bureau/os/state-format";
@@ -34,11 +29,11 @@ export type UpgradeHost = {
   clearRecord(): void;
   isBootedFrom(path: string): boolean;
   moveBootLink(path: string): void;
-  readBuild(path: string): HostEnvironment;
+  readBuild(path: string): Build;
   /** Makes the build be on this host. Returns its real path. @throws BureauError; then nothing was changed */
   fetchBuild(path: string, options: Omit<FetchOptions, "bootLink">): Promise<string>;
   /** @throws BureauError that names the fault */
-  checkBuild(path: string, asked: string, running: HostEnvironment): Promise<HostEnvironment>;
+  checkBuild(path: string, asked: string, running: Build): Promise<Build>;
   needsKeeping(paths: readonly string[]): boolean;
   /** `isComplete`: no other path is needed. */
   keepBuilds(paths: readonly string[], isComplete: boolean): Promise<void>;
@@ -59,7 +54,7 @@ export function openUpgradeHost(layout: Layout, bootLink: string, log: Log): Upg
       mkdirSync(dirname(bootLink), { recursive: true });
       moveBootLink(bootLink, path);
     },
-    readBuild: readHostEnvironment,
+    readBuild: readBuild,
     fetchBuild: (path, options) => prefetch(path, { ...options, bootLink }),
     checkBuild(path, asked, running) {
       const formats = [...formatsIn(layout.stateDir), ...formatsIn(layout.runDir)];

@@ -11,7 +11,7 @@
 import type { BackoffPolicy } from "@bureau/kit/backoff";
 import { messageOf } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
-import type { HostEnvironment } from "@bureau/os/host-environment";
+import type { Build } from "@bureau/os/build";
 import { wentBackVariable } from "@bureau/os/watchdog-record";
 import type { FleetCache, MachineVersion } from "@bureau/schema/events";
 import type { EventMessage } from "../event-messages/event-message.ts";
@@ -36,7 +36,7 @@ export const trialBackoff: BackoffPolicy = { firstMs: 250, maxMs: 1_000 };
 export type UpgraderDeps = Pick<Runtime, "clock" | "log"> & {
   readonly host: UpgradeHost;
   /** What this daemon runs from. */
-  readonly own: HostEnvironment;
+  readonly own: Build;
   readonly launcher: Launcher;
   /** The build that the machine's configuration asks for, as it is now. */
   readonly wanted: () => UpgradeRequest | undefined;
@@ -73,7 +73,7 @@ export class Upgrader {
   readonly #interrupted = Promise.withResolvers<Answer>();
   /** Rejects when {@link run} ends. */
   readonly #ended = Promise.withResolvers<never>();
-  #build: HostEnvironment;
+  #build: Build;
   #phase: Phase;
   #refused: string | undefined;
   #heardAt: number | undefined;

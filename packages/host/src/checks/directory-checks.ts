@@ -23,7 +23,7 @@ const names: Readonly<Record<string, string>> = {
   [systemLayout.workspaceRoot]: "workspace",
   [systemLayout.cacheRoot]: "cache",
   [systemHost.buildsDir]: "builds",
-  [systemHost.programsDir]: "programs",
+  [systemHost.buildDir]: "programs",
   [systemHost.binDir]: "bin",
 };
 

@@ -2,8 +2,8 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { isBureauError } from "@bureau/kit/errors";
+import { type Build, faultOf, wholeFaultOf } from "@bureau/os/build";
 import { faultOfContent, type Judge } from "@bureau/os/build-paths";
-import { faultOf, type HostEnvironment, wholeFaultOf } from "@bureau/os/host-environment";
 import { systemHost } from "@bureau/os/layout";
 import type { Action } from "../resources/registry.ts";
 import { buildAt, installedPath, nixRootOf } from "../system/installed-build.ts";
@@ -36,7 +36,7 @@ export const programChecks: readonly Check[] = [
 ];
 
 /** The build behind `current`, if it is whole. */
-export function currentBuild(): HostEnvironment | undefined {
+export function currentBuild(): Build | undefined {
   try {
     const build = buildAt(current);
     return faultOf(build) === undefined ? build : undefined;
@@ -63,7 +63,7 @@ function installActions(host: HostView): Action[] {
   ];
 }
 
-const linkActions = (build: HostEnvironment): Action[] =>
+const linkActions = (build: Build): Action[] =>
   Object.keys(build.programs).map((name) => ({
     kind: "link",
     path: join(systemHost.binDir, name),
@@ -75,7 +75,7 @@ async function installedBuild(host: HostView): Promise<Finding> {
   const actions = installActions(host);
   if (look(current).kind === "absent") return fail("not installed", { actions });
   if (isOutOfSight()) return hidden("only root may look: a folder above is closed to you");
-  let build: HostEnvironment;
+  let build: Build;
   try {
     build = buildAt(current);
   } catch (error) {
@@ -100,7 +100,7 @@ async function installedBuild(host: HostView): Promise<Finding> {
 const isOutOfSight = (): boolean => look(join(current, "build.json")).kind === "hidden";
 
 /** Only root may change it: a user who changes what units run gets the machine's key. */
-const looseOwner = ({ path }: HostEnvironment): string | undefined =>
+const looseOwner = ({ path }: Build): string | undefined =>
   judgeAsRoots(path, lstatSync(path)) ?? faultOfContent(path, judgeAsRoots);
 
 const judgeAsRoots: Judge = (path, stat) => {

@@ -135,7 +135,7 @@ function whyConfigDirStays(
 
 async function takeBack({ path, before }: FolderEntry): Promise<void> {
   if (look(path).kind !== "folder") return;
-  if (path === systemHost.programsDir) removeNixRoots(path);
+  if (path === systemHost.buildDir) removeNixRoots(path);
   if (isEmptied(path))
     // rm(1) walks by open folders: a name that changes meanwhile leads it nowhere else.
     for (const name of readdirSync(path))

@@ -4,8 +4,8 @@
  */
 import { accessSync, constants, existsSync, readdirSync, realpathSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
+import { buildDir } from "@bureau/os/build-dir";
 import { removeDurably } from "@bureau/os/durable-file";
-import { programsDir } from "@bureau/os/programs-dir";
 import * as v from "valibot";
 import { hasTpm, hostSecret, sealMachineKey } from "../system/first-boot.ts";
 import { runCommand } from "../system/run-command.ts";
@@ -31,7 +31,7 @@ const action = defineAction(v.object({ kind: v.literal("seal-key") }), {
   async record(_, { record }) {
     if (!existsSync(hostSecret) && !(await hasTpm())) record.intend(entry, { path: hostSecret });
   },
-  apply: () => sealMachineKey(realpathSync(programsDir())),
+  apply: () => sealMachineKey(realpathSync(buildDir())),
 });
 
 export const sealedKey = { action, entry };

@@ -13,27 +13,27 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { isInStore } from "@bureau/kit/nix-store-path";
+import { type Build, readBuild } from "@bureau/os/build";
 import { syncPath } from "@bureau/os/durable-file";
-import { type HostEnvironment, readHostEnvironment } from "@bureau/os/host-environment";
 import { systemHost } from "@bureau/os/layout";
 import { realPath } from "@bureau/os/own-build";
 
-/** The build at `path`, links followed. @throws as {@link readHostEnvironment} */
-export const buildAt = (path: string): HostEnvironment => readHostEnvironment(realPath(path) ?? path);
+/** The build at `path`, links followed. @throws as {@link readBuild} */
+export const buildAt = (path: string): Build => readBuild(realPath(path) ?? path);
 
 /** Where the copy of `build` is; a build in the Nix store needs no copy. */
-export const installedPath = (build: HostEnvironment): string =>
+export const installedPath = (build: Build): string =>
   isInStore(build.path) ? build.path : join(systemHost.buildsDir, build.id);
 
 /** The link that keeps a build in the Nix store; undefined for other builds. */
-export const nixRootOf = (build: HostEnvironment): string | undefined =>
+export const nixRootOf = (build: Build): string | undefined =>
   isInStore(build.path) ? systemHost.nixRoot : undefined;
 
 /** The name of an unfinished copy starts with this. */
 const STAGING = ".new-";
 
 /** Copies a build to the host, whole or not at all; durable when it returns. */
-export function installBuild(build: HostEnvironment): void {
+export function installBuild(build: Build): void {
   const target = installedPath(build);
   if (target === build.path) return;
   const staging = join(dirname(target), `${STAGING}${randomBytes(4).toString("hex")}`);

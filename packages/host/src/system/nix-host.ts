@@ -94,9 +94,9 @@ export async function forgetNixConfig(path: string): Promise<void> {
 }
 
 /** Removes Nix's references to our links, as Nix itself would at its next garbage collection. */
-export function removeNixRoots(programsDir: string): void {
+export function removeNixRoots(buildDir: string): void {
   if (look(AUTO_ROOTS).kind !== "folder") return;
-  const ours = `${versionRootsDir(join(programsDir, "current"))}/`;
+  const ours = `${versionRootsDir(join(buildDir, "current"))}/`;
   for (const name of readdirSync(AUTO_ROOTS))
     if (targetOf(join(AUTO_ROOTS, name))?.startsWith(ours) === true) rmSync(join(AUTO_ROOTS, name));
 }

@@ -20,7 +20,7 @@ export const hostFolders: readonly HostFolder[] = [
   { path: systemLayout.workspaceRoot, owner: user, group: user, mode: 0o755 },
   { path: systemLayout.cacheRoot, owner: user, group: user, mode: 0o755 },
   { path: systemHost.buildsDir, owner: "root", group: "root", mode: 0o755 },
-  { path: systemHost.programsDir, owner: user, group: user, mode: 0o755 },
+  { path: systemHost.buildDir, owner: user, group: user, mode: 0o755 },
   { path: systemHost.binDir, owner: "root", group: "root", mode: 0o755 },
 ];
 
@@ -32,6 +32,6 @@ export const ownFolders: readonly string[] = [
   systemLayout.runDir,
   systemLayout.stateDir,
   systemHost.buildsDir,
-  systemHost.programsDir,
+  systemHost.buildDir,
   systemHost.backupsDir,
 ];

@@ -134,7 +134,7 @@ TimeoutStopSec=20
 LimitNOFILE=65536
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 # The programs folder holds the boot link, which moves when another build has shown that it works.
-ReadWritePaths=${systemLayout.runDir} ${systemLayout.stateDir} ${systemHost.programsDir}
+ReadWritePaths=${systemLayout.runDir} ${systemLayout.stateDir} ${systemHost.buildDir}
 InaccessiblePaths=-/run/credentials
 RestrictSUIDSGID=yes
 ProtectProc=invisible

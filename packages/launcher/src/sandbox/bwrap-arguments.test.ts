@@ -19,7 +19,7 @@ const context: BwrapContext = {
   environmentLinks: [],
   inside: "/d/inside",
   serves: false,
-  programsDir: "/opt/bureau",
+  buildDir: "/opt/bureau",
   environment: { HOME: "/workspace", PATH: "/usr/bin" },
   tmpfsBytes: 1_000_000,
   memoryBytes: 2_000_000,
@@ -167,7 +167,7 @@ describe("bubblewrap's arguments", () => {
   });
 
   test("show the Nix store when Bureau's own programs are links into it", () => {
-    const inStore = { programsDir: "/nix/store/abc-bureau-host-env" };
+    const inStore = { buildDir: "/nix/store/abc-bureau-host-env" };
     expect(line({}, inStore)).toContain(" --ro-bind /nix/store /nix/store ");
     expect(line()).not.toContain("/nix/store");
     const mounts = [{ type: "bind", source: "/nix/store", dest: "/nix/store", writable: false }] as const;

@@ -42,7 +42,7 @@ export type BwrapContext = {
   readonly environmentLinks: readonly { readonly target: string; readonly dest: string }[];
   /** The sandbox's `inside` folder and Bureau's programs, on the host. */
   readonly inside: string;
-  readonly programsDir: string;
+  readonly buildDir: string;
   /** It is a service: it has a folder to make sockets in. */
   readonly serves: boolean;
   /** The whole environment, see sandbox-environment.ts. */
@@ -73,7 +73,7 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
     ...["--ro-bind", context.inside, insidePaths.run],
     ...(context.serves ? tmpfs(insidePaths.listen, "0755", LISTEN_BYTES_MAX) : []),
     // The last mount: mount-check.ts takes it for the sign that all are made.
-    ...["--ro-bind", context.programsDir, insidePaths.programs],
+    ...["--ro-bind", context.buildDir, insidePaths.programs],
     // bubblewrap makes these without a size limit, so they are read-only.
     ...["--remount-ro", "/dev", "--remount-ro", "/"],
     "--clearenv",
@@ -153,7 +153,7 @@ const procArguments = ({ procMasks, empty }: BwrapContext): string[] => [
 
 /** An environment lies in the store; so may Bureau's own programs, and are links to further paths of it then. */
 const needsStore = (spec: SandboxSpec, context: BwrapContext): boolean =>
-  (spec.environment_path !== undefined || within(context.programsDir, NIX_STORE)) &&
+  (spec.environment_path !== undefined || within(context.buildDir, NIX_STORE)) &&
   !context.mounts.some(({ dest }) => dest === "/nix" || dest === NIX_STORE);
 
 /** A home that no mount provides is an empty one that goes away with the sandbox. */

@@ -198,7 +198,7 @@ const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => 
   phase: "creating",
   digests: request.digests,
   started_at: host.clock.now(),
-  programs_dir: realpathSync(host.config.programsDir),
+  programs_dir: realpathSync(host.config.buildDir),
 });
 
 /** Writes the sandbox's files; returns every host path that it will see. */
@@ -234,7 +234,7 @@ function writeFiles(
     inside: paths.inside,
     serves: paths.serviceLink !== undefined,
     // A new build may be put in its place at any time; a sandbox keeps the one it started with.
-    programsDir: realpathSync(host.config.programsDir),
+    buildDir: realpathSync(host.config.buildDir),
     environment,
     tmpfsBytes: plan.limits.tmpfsBytes,
     memoryBytes: plan.limits.memoryBytes,
@@ -273,7 +273,7 @@ function sourcesOf(context: BwrapContext): string[] {
   const own = [
     ...context.hostTools.flatMap((tool) => (tool.kind === "bind" ? [tool.path] : [])),
     ...context.files.map(({ source }) => source),
-    ...[context.inside, context.programsDir],
+    ...[context.inside, context.buildDir],
     ...(existsSync("/nix/store") ? ["/nix/store"] : []),
   ];
   const asked = context.mounts.flatMap((mount) => (mount.type === "bind" ? [mount.source] : []));

@@ -29,8 +29,8 @@ mkdirSync(join(home, ".ssh"));
 writeFileSync(join(layout.stateDir, "machine-key.txt"), "secret");
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-const policy = { layout, homes: [home], programsDir: join(root, "programs") };
-mkdirSync(policy.programsDir);
+const policy = { layout, homes: [home], buildDir: join(root, "programs") };
+mkdirSync(policy.buildDir);
 const mount = (extra: Partial<Mount>) => resolveMount({ source: outside, dest: "/data", ...extra }, policy);
 const workspace = (path: string): string => join(layout.workspaceRoot, path);
 
@@ -93,8 +93,8 @@ describe("the mount policy", () => {
 
   test("refuses to make system folders or Bureau's programs writable", () => {
     expect(() => mount({ source: "/usr/share", mode: "rw" })).toThrow("never writable");
-    expect(() => mount({ source: policy.programsDir, mode: "rw" })).toThrow("never writable");
-    expect(mount({ source: policy.programsDir })).toBeDefined();
+    expect(() => mount({ source: policy.buildDir, mode: "rw" })).toThrow("never writable");
+    expect(mount({ source: policy.buildDir })).toBeDefined();
   });
 
   test("follows no link out of the workspace, planted at any depth", () => {

@@ -21,7 +21,7 @@ export type MountPolicy = {
   /** Homes of the user the launcher runs as. */
   readonly homes: readonly string[];
   /** Bureau's own programs: never writable. */
-  readonly programsDir: string;
+  readonly buildDir: string;
 };
 
 /** A mount that may be made: absolute paths, links resolved. */
@@ -150,7 +150,7 @@ function refuseForbidden(
   const overlaps = (path: string): boolean => within(source, path) || within(path, source);
   for (const own of [layout.stateDir, layout.runDir])
     if (overlaps(realPath(own) ?? own)) refuse("it overlaps a folder of Bureau's own");
-  if (writable && overlaps(realPath(policy.programsDir) ?? policy.programsDir))
+  if (writable && overlaps(realPath(policy.buildDir) ?? policy.buildDir))
     refuse("Bureau's programs are never writable");
   const roots = [layout.workspaceRoot, layout.cacheRoot].map((root) => realPath(root) ?? root);
   if (roots.some((root) => within(source, root))) return;

@@ -65,7 +65,7 @@ export class TestLauncher implements AsyncDisposable {
     machine: parseMachine("bureau/fleet/test/machine/box"),
     serverName: parseServerName("bureau.test"),
     fleet: parseFleet("bureau/fleet/test"),
-    programsDir: join(this.root, "programs"),
+    buildDir: join(this.root, "programs"),
     proxyCommand: PROXY_COMMAND,
     proxySocket: undefined,
     externalTerminals: false,
@@ -83,7 +83,7 @@ export class TestLauncher implements AsyncDisposable {
     for (const folder of [this.layout.runDir, this.layout.stateDir]) mkdirSync(folder, { mode: 0o700 });
     for (const folder of [this.layout.workspaceRoot, this.layout.cacheRoot])
       mkdirSync(folder, { mode: 0o755 });
-    mkdirSync(join(this.config.programsDir, "bin"), { recursive: true });
+    mkdirSync(join(this.config.buildDir, "bin"), { recursive: true });
   }
 
   /** In this process. */
@@ -115,7 +115,7 @@ export class TestLauncher implements AsyncDisposable {
     writeDurably(machineSessionFile(this.layout), "{}", 0o600);
     // The program finds the proxy in its programs folder: a shim like the build's.
     const shim = `#!/bin/sh\nexec ${PROXY_COMMAND.join(" ")} "$@"\n`;
-    writeFileSync(join(this.config.programsDir, "bin/bureau-proxy"), shim, { mode: 0o755 });
+    writeFileSync(join(this.config.buildDir, "bin/bureau-proxy"), shim, { mode: 0o755 });
     const fd = openSync(this.logFile, "a");
     const child = Bun.spawn(runtimeCommand(join(packages, "launcher/src/main.ts"), ...this.flags()), {
       stdin: "ignore",
@@ -149,7 +149,7 @@ export class TestLauncher implements AsyncDisposable {
       ...["--machine-name", config.machine, "--server-name", config.serverName, "--fleet", config.fleet],
       ...["--homeserver", config.homeserverUrl, "--run-dir", layout.runDir, "--state-dir", layout.stateDir],
       ...["--workspace-root", layout.workspaceRoot, "--cache-root", layout.cacheRoot],
-      ...["--programs-dir", config.programsDir],
+      ...["--programs-dir", config.buildDir],
     ];
   }
 

@@ -14,7 +14,7 @@ import {
 import { dirname, join } from "node:path";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { digestOfProgram, readHostEnvironment, runtimeOf } from "@bureau/os/host-environment";
+import { digestOfProgram, readBuild, runtimeOf } from "@bureau/os/build";
 import type { Layout } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
 import type { MachineVersion } from "@bureau/schema/events";
@@ -118,7 +118,7 @@ export class UpgradeWorld {
 
   /** What boots. @throws when that is no whole build */
   get booted(): string {
-    return readHostEnvironment(realpathSync(this.bootLink)).path;
+    return readBuild(realpathSync(this.bootLink)).path;
   }
 
   /** Daemons take one another's place, the first of them booted, until the request has come to its end. */
@@ -156,7 +156,7 @@ export class UpgradeWorld {
     const isDeaf = isAway || (this.#isNew(path) && this.flaw === "deaf");
     const upgrader: Upgrader = new Upgrader({
       host: openUpgradeHost(this.layout, this.bootLink, silentLog),
-      own: readHostEnvironment(path),
+      own: readBuild(path),
       launcher: this.#launcher(),
       times: upgradeTimes("{}"),
       clock: this.#clock(),

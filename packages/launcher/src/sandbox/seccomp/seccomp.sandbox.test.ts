@@ -56,10 +56,10 @@ describe("a program in a sandbox", () => {
   let launcher: TestLauncher;
   beforeAll(async () => {
     launcher = new TestLauncher();
-    const { programsDir } = launcher.config;
-    copyFileSync(process.execPath, join(programsDir, "bin/bun"));
-    writeFileSync(join(programsDir, "probe.ts"), PROBE);
-    writeFileSync(join(programsDir, "ordinary.ts"), ORDINARY);
+    const { buildDir } = launcher.config;
+    copyFileSync(process.execPath, join(buildDir, "bin/bun"));
+    writeFileSync(join(buildDir, "probe.ts"), PROBE);
+    writeFileSync(join(buildDir, "ordinary.ts"), ORDINARY);
     await launcher.start();
   });
   afterAll(() => launcher[Symbol.asyncDispose]());

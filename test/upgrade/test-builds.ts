@@ -17,11 +17,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { digestOfProgram, runtimeOf } from "@bureau/os/host-environment";
+import { digestOfProgram, runtimeOf } from "@bureau/os/build";
 
 const newest = resolve(import.meta.dirname, "../../dist/current");
 
-export class HostEnvironments implements Disposable {
+export class TestBuilds implements Disposable {
   /** Their folder, one subfolder each. */
   readonly folder = mkdtempSync(join(tmpdir(), "bv-"));
   #count = 0;

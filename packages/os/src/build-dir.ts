@@ -5,7 +5,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { ownBuild } from "./own-build.ts";
 
 /** `dist/`, with `bin/`, `lib/`, `runtime/` in it. @throws BureauError `unsupported` when run from anywhere else */
-export function programsDir(): string {
+export function buildDir(): string {
   const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? ownBuild(import.meta.dir);
   if (!existsSync(join(dir, "bin", "bureau-launcher")))
     throw new BureauError("unsupported", `Cannot find Bureau's programs beside "${import.meta.dir}"`, {

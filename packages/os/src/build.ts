@@ -36,7 +36,7 @@ const ManifestSchema = v.object({
   state: v.optional(v.object({ reads: v.array(v.number()), writes: v.number() }), firstFormats),
 });
 
-export type HostEnvironment = {
+export type Build = {
   /** The folder; its parts may be links to elsewhere. */
   readonly path: string;
   /** See {@link idOf}. */
@@ -69,7 +69,7 @@ export const idOf = (manifest: string): string =>
   createHash("sha256").update(manifest).digest("hex").slice(0, ID_CHARS);
 
 /** @throws BureauError `not-found`, or InputError when the manifest cannot be read */
-export function readHostEnvironment(path: string): HostEnvironment {
+export function readBuild(path: string): Build {
   const file = join(path, "build.json");
   let text: string;
   try {
@@ -97,13 +97,13 @@ const mainOf = (path: string, program: string): string => join(path, "lib", prog
 
 /** Arguments of an environment's runtime to run one of its programs. */
 export const argumentsFor = (
-  { path, runtimeArguments }: Pick<HostEnvironment, "path" | "runtimeArguments">,
+  { path, runtimeArguments }: Pick<Build, "path" | "runtimeArguments">,
   program: string,
 ): readonly string[] => [...runtimeArguments, mainOf(path, program)];
 
 /** What tells one version of a program from another: the program, and what runs it. Undefined: there is no such program. */
 export function contentOf(
-  environment: Pick<HostEnvironment, "runtime" | "programs">,
+  environment: Pick<Build, "runtime" | "programs">,
   program: string,
 ): string | undefined {
   const sha256 = environment.programs[program];
@@ -111,7 +111,7 @@ export function contentOf(
 }
 
 /** The same for all of it. */
-export const contentOfAll = ({ runtime, programs }: Pick<HostEnvironment, "runtime" | "programs">): string =>
+export const contentOfAll = ({ runtime, programs }: Pick<Build, "runtime" | "programs">): string =>
   createHash("sha256")
     .update(JSON.stringify([runtime, Object.entries(programs).sort(([a], [b]) => (a < b ? -1 : 1))]))
     .digest("hex");
@@ -138,7 +138,7 @@ const CHUNK_BYTES = 1 << 20;
 
 /** As {@link faultOf}, and the runtime is looked into, too: before it is executed. */
 export async function wholeFaultOf(
-  environment: HostEnvironment,
+  environment: Build,
   only?: readonly string[],
 ): Promise<string | undefined> {
   const { path, runtimeSha256 } = environment;
@@ -149,7 +149,7 @@ export async function wholeFaultOf(
 }
 
 /** A missing or altered file; undefined when complete. `only`: checks just these programs. */
-export function faultOf(environment: HostEnvironment, only?: readonly string[]): string | undefined {
+export function faultOf(environment: Build, only?: readonly string[]): string | undefined {
   const { path, programs } = environment;
   try {
     if ((statSync(runtimeOf(path)).mode & 0o111) === 0) return "its runtime cannot be executed";
@@ -166,11 +166,11 @@ export function faultOf(environment: HostEnvironment, only?: readonly string[]):
 }
 
 /** The environment this very program runs from, by its real path. Undefined when it runs from sources. */
-export function ownHostEnvironment(program: string): HostEnvironment | undefined {
+export function readOwnBuild(program: string): Build | undefined {
   const path = realPath(ownBuild(dirname(Bun.main)));
   if (path === undefined || realPath(mainOf(path, program)) !== realPath(Bun.main)) return undefined;
   try {
-    return readHostEnvironment(path);
+    return readBuild(path);
   } catch {
     return undefined;
   }

@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { appendFileSync, chmodSync, cpSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { faultOf, readHostEnvironment, wholeFaultOf } from "./host-environment.ts";
+import { faultOf, readBuild, wholeFaultOf } from "./build.ts";
 
 const dist = join(import.meta.dir, "../../../dist/current");
 const folder = mkdtempSync(join(tmpdir(), "bureau-host-environment-"));
@@ -15,19 +15,19 @@ const copy = (name: string): string => {
 };
 
 test("the shipped environment is complete and named by its id; one with a changed or missing file is not", async () => {
-  const environment = readHostEnvironment(realpathSync(dist));
+  const environment = readBuild(realpathSync(dist));
   expect(faultOf(environment)).toBeUndefined();
   expect(environment.path.endsWith(environment.id)).toBe(true);
   const changed = copy("changed");
   appendFileSync(join(changed, "lib/bureau-proxy/main.js"), "//");
-  expect(faultOf(readHostEnvironment(changed))).toContain("lib/bureau-proxy does not match its manifest");
+  expect(faultOf(readBuild(changed))).toContain("lib/bureau-proxy does not match its manifest");
   rmSync(join(changed, "lib/bureau-daemon"), { recursive: true });
-  expect(faultOf(readHostEnvironment(changed))).toBeDefined();
+  expect(faultOf(readBuild(changed))).toBeDefined();
   const other = copy("other");
-  expect(await wholeFaultOf(readHostEnvironment(other))).toBeUndefined();
+  expect(await wholeFaultOf(readBuild(other))).toBeUndefined();
   appendFileSync(join(other, "runtime/bun"), "x");
-  expect(await wholeFaultOf(readHostEnvironment(other))).toContain("runtime does not match its manifest");
+  expect(await wholeFaultOf(readBuild(other))).toContain("runtime does not match its manifest");
   chmodSync(join(changed, "runtime/bun"), 0o644);
-  expect(faultOf(readHostEnvironment(changed))).toContain("runtime");
-  expect(() => readHostEnvironment(join(folder, "none"))).toThrow("There is no host environment");
+  expect(faultOf(readBuild(changed))).toContain("runtime");
+  expect(() => readBuild(join(folder, "none"))).toThrow("There is no host environment");
 });
