@@ -20,7 +20,9 @@ export type TokenRow = { user_id: string; device_id: string };
 
 export type AccountStore = ReturnType<typeof createAccountStore>;
 
-export function createAccountStore(db: HomeserverDatabase) {
+export const createAccountStore = (db: HomeserverDatabase) => ({ ...createUsers(db), ...createDevices(db) });
+
+function createUsers(db: HomeserverDatabase) {
   const insertUser = db.prepare<unknown, [string, string, number, number, string]>(
     "INSERT INTO users (user_id, password_hash, admin, created_ts, displayname) VALUES (?,?,?,?,?)",
   );
@@ -43,34 +45,6 @@ export function createAccountStore(db: HomeserverDatabase) {
   const searchUsers = db.prepare<UserRow, [string, string]>(
     `SELECT * FROM users WHERE deactivated = 0 AND (user_id LIKE ? ESCAPE '\\' OR displayname LIKE ? ESCAPE '\\')
      ORDER BY user_id LIMIT 1000`,
-  );
-  const upsertDevice = db.prepare<unknown, [string, string, string | null, number, string | null]>(
-    `INSERT INTO devices (user_id, device_id, display_name, last_seen_ts, last_seen_ip) VALUES (?,?,?,?,?)
-     ON CONFLICT DO UPDATE SET last_seen_ts = excluded.last_seen_ts, last_seen_ip = excluded.last_seen_ip`,
-  );
-  const device = db.prepare<DeviceRow, [string, string]>(
-    "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_id = ? AND device_id = ?",
-  );
-  const devices = db.prepare<DeviceRow, [string]>(
-    "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_id = ? ORDER BY device_id",
-  );
-  const renameDevice = db.prepare<unknown, [string | null, string, string]>(
-    "UPDATE devices SET display_name = ? WHERE user_id = ? AND device_id = ?",
-  );
-  const touchDevice = db.prepare<unknown, [number, string | null, string, string]>(
-    "UPDATE devices SET last_seen_ts = ?, last_seen_ip = ? WHERE user_id = ? AND device_id = ?",
-  );
-  const deleteDevice = db.prepare<unknown, [string, string]>(
-    "DELETE FROM devices WHERE user_id = ? AND device_id = ?",
-  );
-  const insertToken = db.prepare<unknown, [string, string, string, number]>(
-    "INSERT INTO access_tokens (token_hash, user_id, device_id, created_ts) VALUES (?,?,?,?)",
-  );
-  const token = db.prepare<TokenRow, [string]>(
-    "SELECT user_id, device_id FROM access_tokens WHERE token_hash = ?",
-  );
-  const deleteTokensOfDevice = db.prepare<unknown, [string, string]>(
-    "DELETE FROM access_tokens WHERE user_id = ? AND device_id = ?",
   );
   return {
     insertUser: (userId: string, passwordHash: string, admin: boolean, now: number, name: string): void => {
@@ -101,6 +75,40 @@ export function createAccountStore(db: HomeserverDatabase) {
       const like = `%${term.replace(/[\\%_]/g, (char) => `\\${char}`)}%`;
       return searchUsers.all(like, like);
     },
+  };
+}
+
+/** Devices and the access tokens of each. */
+function createDevices(db: HomeserverDatabase) {
+  const upsertDevice = db.prepare<unknown, [string, string, string | null, number, string | null]>(
+    `INSERT INTO devices (user_id, device_id, display_name, last_seen_ts, last_seen_ip) VALUES (?,?,?,?,?)
+     ON CONFLICT DO UPDATE SET last_seen_ts = excluded.last_seen_ts, last_seen_ip = excluded.last_seen_ip`,
+  );
+  const device = db.prepare<DeviceRow, [string, string]>(
+    "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_id = ? AND device_id = ?",
+  );
+  const devices = db.prepare<DeviceRow, [string]>(
+    "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_id = ? ORDER BY device_id",
+  );
+  const renameDevice = db.prepare<unknown, [string | null, string, string]>(
+    "UPDATE devices SET display_name = ? WHERE user_id = ? AND device_id = ?",
+  );
+  const touchDevice = db.prepare<unknown, [number, string | null, string, string]>(
+    "UPDATE devices SET last_seen_ts = ?, last_seen_ip = ? WHERE user_id = ? AND device_id = ?",
+  );
+  const deleteDevice = db.prepare<unknown, [string, string]>(
+    "DELETE FROM devices WHERE user_id = ? AND device_id = ?",
+  );
+  const insertToken = db.prepare<unknown, [string, string, string, number]>(
+    "INSERT INTO access_tokens (token_hash, user_id, device_id, created_ts) VALUES (?,?,?,?)",
+  );
+  const token = db.prepare<TokenRow, [string]>(
+    "SELECT user_id, device_id FROM access_tokens WHERE token_hash = ?",
+  );
+  const deleteTokensOfDevice = db.prepare<unknown, [string, string]>(
+    "DELETE FROM access_tokens WHERE user_id = ? AND device_id = ?",
+  );
+  return {
     /** Creates the device, or marks it as seen. Keeps an existing display name. */
     upsertDevice: (userId: string, deviceId: string, name: string | null, now: number, ip: string | null) => {
       upsertDevice.run(userId, deviceId, name, now, ip);

@@ -151,6 +151,43 @@ function prepareStatements(db: HomeserverDatabase) {
   const byTransaction = db.prepare<{ event_id: string }, [string, string, string, string, string]>(
     "SELECT event_id FROM events WHERE sender = ? AND txn_device = ? AND txn_id = ? AND room_id = ? AND type = ?",
   );
+  const backwards = db.prepare<EventRow, [string, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+     ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
+  );
+  const forwards = db.prepare<EventRow, [string, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+     ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
+  );
+  const backwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.origin_server_ts <= ? ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
+  );
+  const forwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.origin_server_ts >= ? ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
+  );
+  const redact = db.prepare<unknown, [string, string, number]>(
+    "UPDATE events SET content = ?, redacted_by = ?, relates_to = NULL, rel_type = NULL WHERE stream = ?",
+  );
+  return {
+    insert,
+    setState,
+    byId,
+    byStream,
+    byTransaction,
+    backwards,
+    forwards,
+    backwardsInTime,
+    forwardsInTime,
+    redact,
+    ...prepareState(db),
+    ...prepareRelations(db),
+  };
+}
+
+/** State now, at a position, and its changes. */
+function prepareState(db: HomeserverDatabase) {
   const currentState = db.prepare<EventRow, [string]>(
     `SELECT ${columns} FROM current_state s JOIN events e ON e.stream = s.stream WHERE s.room_id = ?
      ORDER BY s.stream`,
@@ -178,44 +215,7 @@ function prepareStatements(db: HomeserverDatabase) {
      WHERE r.room_id = ? AND r.stream > ? AND r.stream <= ? AND e.stream <= ? AND e.state_key IS NOT NULL
        AND e.redacted_by = r.event_id ORDER BY e.stream`,
   );
-  const backwards = db.prepare<EventRow, [string, number, number]>(
-    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
-     ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
-  );
-  const forwards = db.prepare<EventRow, [string, number, number]>(
-    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
-     ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
-  );
-  const backwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
-    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
-       AND e.origin_server_ts <= ? ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
-  );
-  const forwardsInTime = db.prepare<EventRow, [string, number, number, number]>(
-    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
-       AND e.origin_server_ts >= ? ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
-  );
-  const redact = db.prepare<unknown, [string, string, number]>(
-    "UPDATE events SET content = ?, redacted_by = ?, relates_to = NULL, rel_type = NULL WHERE stream = ?",
-  );
-  return {
-    insert,
-    setState,
-    byId,
-    byStream,
-    byTransaction,
-    currentState,
-    stateAt,
-    stateEventAt,
-    stateHistory,
-    stateChanges,
-    redactedState,
-    backwards,
-    forwards,
-    backwardsInTime,
-    forwardsInTime,
-    redact,
-    ...prepareRelations(db),
-  };
+  return { currentState, stateAt, stateEventAt, stateHistory, stateChanges, redactedState };
 }
 
 /** `+room_id` keeps SQLite on the index of relations: a room has more events than an event has relations. */
