@@ -38,4 +38,12 @@ describe("function lengths", () => {
     expect(few.violations).toHaveLength(1);
     expect(judgeLengths([of(3), of(44)]).violations).toEqual([]);
   });
+
+  test("refuses a function of more than 90 lines, by its place", () => {
+    const many = Array.from({ length: 99 }, () => of(3));
+    expect(judgeLengths([...many, of(91)]).violations).toEqual([
+      expect.stringContaining("a function of 91 lines; the most is 90"),
+    ]);
+    expect(judgeLengths([...many, of(90)]).violations).toEqual([]);
+  });
 });

@@ -1,12 +1,15 @@
 /**
- * How long functions are. Biome refuses those over 90 lines; this adds how many stay under the length CONTRIBUTING aims
- * for. Lexical: biome's format ends every function on a line of its own that is indented like its first. Pure.
+ * How long functions are. None may have more than 90 lines, and most stay under the length CONTRIBUTING
+ * aims for. Lexical: biome's format ends every function on a line of its own that is indented like its first. Pure.
  */
 
 import { withoutComments } from "./source-graph.ts";
 
 /** CONTRIBUTING: functions under 45 lines. */
 const AIM_LINES = 45;
+
+/** CONTRIBUTING: none over 90. Biome's rule counts multi-line templates differently and lets some longer ones pass. */
+const LINES_MAX = 90;
 
 /** Part of the functions that must be under `AIM_LINES`: "most", measured at 99 % in 2026-11. */
 const SHARE_UNDER_AIM_MIN = 0.97;
@@ -62,11 +65,14 @@ export function judgeLengths(lengths: readonly FunctionLength[]): { line: string
   const at = (part: number): number => sorted[Math.floor(part * (sorted.length - 1))] ?? 0;
   const percent = (share * 100).toFixed(1);
   const line = `${lengths.length} functions, ${percent} % under ${AIM_LINES} lines; median ${at(0.5)}, p90 ${at(0.9)}, longest ${at(1)}`;
-  const violations =
-    share < SHARE_UNDER_AIM_MIN
-      ? [
-          `only ${percent} % of functions are under ${AIM_LINES} lines; the least is ${SHARE_UNDER_AIM_MIN * 100} %`,
-        ]
-      : [];
+  const violations = lengths
+    .filter(({ lines }) => lines > LINES_MAX)
+    .map(
+      ({ path, line: at, lines }) => `${path}:${at}: a function of ${lines} lines; the most is ${LINES_MAX}`,
+    );
+  if (share < SHARE_UNDER_AIM_MIN)
+    violations.push(
+      `only ${percent} % of functions are under ${AIM_LINES} lines; the least is ${SHARE_UNDER_AIM_MIN * 100} %`,
+    );
   return { line, violations };
 }

@@ -97,19 +97,14 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
   };
   const control = new TmuxControl(base, clientEnvironment());
   const ensureServer = async (): Promise<void> => {
-    // Whole at every moment: another client may be starting the server just then.
+    // Written atomically, because another client may start the server at the same time.
     writeAtomically(tmuxConfig(layout), configuration, 0o600);
-    const start = external ? ["source-file", tmuxConfig(layout)] : ["start-server"];
-    const scope =
-      external || (await serverPid()) !== undefined ? undefined : scopeOf(process.getuid?.() ?? 0);
-    if (scope !== undefined) await startInScope(scope);
-    const deadline = clock.monotonic() + (external ? EXTERNAL_MS_MAX : 0);
-    let outcome = await run(...start);
-    while (outcome.code !== 0 && clock.monotonic() < deadline) {
-      await clock.sleep(START_POLL_MS);
-      outcome = await run(...start);
+    if (!external && (await serverPid()) === undefined) {
+      const scope = scopeOf(process.getuid?.() ?? 0);
+      if (scope !== undefined) await startInScope(scope);
     }
-    if (outcome.code !== 0) throw tmuxError("start the tmux server", outcome);
+    const start = external ? ["source-file", tmuxConfig(layout)] : ["start-server"];
+    await retryStart(() => run(...start), external ? EXTERNAL_MS_MAX : 0, clock);
     control.open();
   };
   return {
@@ -185,6 +180,17 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
         if (argumentsOf(process.pid)[0] === "tmux") signalProcess(process, "SIGKILL");
     },
   };
+}
+
+/** @throws BureauError when the server still does not answer after `timeoutMs` */
+async function retryStart(start: () => Promise<Ran>, timeoutMs: number, clock: Clock): Promise<void> {
+  const deadline = clock.monotonic() + timeoutMs;
+  let outcome = await start();
+  while (outcome.code !== 0 && clock.monotonic() < deadline) {
+    await clock.sleep(START_POLL_MS);
+    outcome = await start();
+  }
+  if (outcome.code !== 0) throw tmuxError("start the tmux server", outcome);
 }
 
 /** What a client is given; it becomes the server's when this client is the one that starts it. */
