@@ -20,6 +20,7 @@ describe("spreads", () => {
 });
 
 describe("function lengths", () => {
+  const of = (lines: number) => ({ path: "a.ts", line: 1, lines });
   const measured = (text: string) => functionLengths("a.ts", text).map(({ line, lines }) => [line, lines]);
 
   test("counts declarations, arrows and methods with their signature, without blank lines and comments", () => {
@@ -32,7 +33,6 @@ describe("function lengths", () => {
   });
 
   test("prints the share of short ones, and refuses too few", () => {
-    const of = (lines: number) => ({ path: "a.ts", line: 1, lines });
     const few = judgeLengths([of(3), of(60)]);
     expect(few.line).toStartWith("2 functions, 50.0 % under 45 lines");
     expect(few.violations).toHaveLength(1);

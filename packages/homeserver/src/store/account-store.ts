@@ -16,7 +16,7 @@ export type DeviceRow = {
   last_seen_ts: number | null;
   last_seen_ip: string | null;
 };
-export type TokenRow = { user_id: string; device_id: string };
+type TokenRow = { user_id: string; device_id: string };
 
 export type AccountStore = ReturnType<typeof createAccountStore>;
 

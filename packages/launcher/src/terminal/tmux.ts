@@ -159,14 +159,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     },
     async listSessions() {
       const outcome = await run("list-panes", "-a", "-F", "#{pane_pid} #{session_name}");
-      if (outcome.code !== 0) return [];
-      return outcome.stdout
-        .split("\n")
-        .filter((line) => line.includes(" "))
-        .map((line) => ({
-          panePid: Number(line.slice(0, line.indexOf(" "))),
-          session: line.slice(line.indexOf(" ") + 1),
-        }));
+      return outcome.code === 0 ? parsePanes(outcome.stdout) : [];
     },
     disconnect() {
       control[Symbol.dispose]();
@@ -181,6 +174,16 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     },
   };
 }
+
+/** Lines of `PID SESSION`. */
+const parsePanes = (text: string): { session: string; panePid: number }[] =>
+  text
+    .split("\n")
+    .filter((line) => line.includes(" "))
+    .map((line) => ({
+      panePid: Number(line.slice(0, line.indexOf(" "))),
+      session: line.slice(line.indexOf(" ") + 1),
+    }));
 
 /** @throws BureauError when the server still does not answer after `timeoutMs` */
 async function retryStart(start: () => Promise<Ran>, timeoutMs: number, clock: Clock): Promise<void> {
