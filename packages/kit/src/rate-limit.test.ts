@@ -63,10 +63,11 @@ test("does not wait for other errors, or after an abort", async () => {
     ...options,
     limitOf: () => undefined,
   });
-  expect(other).rejects.toThrow("other");
+  await expect(other).rejects.toThrow("other");
   const aborted = waitOutRateLimit(() => Promise.reject(new Limited(500)), {
-    ...{ ...options, signal: AbortSignal.abort() },
+    ...options,
+    signal: AbortSignal.abort(),
     limitOf: () => ({ retryAfterMs: 500 }),
   });
-  expect(aborted).rejects.toThrow("slow down");
+  await expect(aborted).rejects.toThrow("slow down");
 });
