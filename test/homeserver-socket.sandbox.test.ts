@@ -67,7 +67,7 @@ describe("the embedded homeserver", () => {
     await running().json("up");
     expect(await versions(port)).toBe(200);
     await running().json("up", "--listen", "none");
-    expect(versions(port)).rejects.toThrow();
+    await expect(versions(port)).rejects.toThrow();
     expect((await status()).homeserver.listen).toBeNull();
   }, 60_000);
 

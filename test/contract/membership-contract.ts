@@ -377,7 +377,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         expect(refused.stderr).toContain("--admin-token-file");
       }
       await person.json(...destroy, ...admin);
-      expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
+      await expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
     });
 
     test("a decommissioned machine stops its agents, reports that, exits permanently, and leaves all rooms", async () => {
@@ -495,7 +495,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
       const third = `@${fleet}/agent/third:${homeserver.serverName}`;
       for (const user_id of [third, foreign.userId])
         expect(revoked.agents).toContainEqual({ user_id, account: "logged-out" });
-      expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
+      await expect(foreign.whoami()).rejects.toMatchObject({ code: "unauthorized" });
       expect(await stateOf(`${fleet}/machine`, eventTypes.credentialRevocation)).toMatchObject({
         machine: host.machine,
         machine_user_id: `@${host.machine}:${homeserver.serverName}`,
@@ -505,7 +505,7 @@ export function defineMembership(name: string, start: () => Promise<MembershipHo
         account_deactivated: true,
       });
       expect(await stateOf(`${fleet}/machine`, eventTypes.machineKey)).toEqual({});
-      expect(host.start("daemon").exited).resolves.toBe(exitCodes.revoked);
+      await expect(host.start("daemon").exited).resolves.toBe(exitCodes.revoked);
     });
 
     test("and can rejoin where the homeserver can reopen a closed account", async () => {

@@ -583,7 +583,7 @@ test("asked to leave it stops everything with grace, says so, ends its session a
     stopped: 2,
   });
   expect((await machine.launcher.status("agent/deaf"))?.state).not.toBe("running");
-  expect(machine.session.whoami()).rejects.toMatchObject({ code: "unauthorized" });
+  await expect(machine.session.whoami()).rejects.toMatchObject({ code: "unauthorized" });
   expect(await machine.spawnDaemon().exited).toBe(exitCodes.revoked);
 });
 

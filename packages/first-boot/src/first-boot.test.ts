@@ -180,7 +180,7 @@ describe("first boot with a bootstrap file", () => {
     expect(hasBooted(config.layout)).toBe(true);
     await expectBooted(config);
     expect(existsSync(config.bootstrapFile ?? "")).toBe(false);
-    expect(logIn(config, password)).rejects.toMatchObject({ errcode: "M_FORBIDDEN" });
+    await expect(logIn(config, password)).rejects.toMatchObject({ errcode: "M_FORBIDDEN" });
     const secret = read(config, "machine-key.txt");
     const permanent = new Bun.CryptoHasher("sha256")
       .update(`bureau-machine-permanent:${config.machine}:${secret}`)
@@ -190,7 +190,7 @@ describe("first boot with a bootstrap file", () => {
 
   test("without any source fails before it makes a key", async () => {
     const config = { ...newMachine(), bootstrapFile: undefined };
-    expect(boot(config)).rejects.toThrow("has not joined its fleet");
+    await expect(boot(config)).rejects.toThrow("has not joined its fleet");
     expect(existsSync(inState(config, "machine-key.txt"))).toBe(false);
   });
 
@@ -201,7 +201,7 @@ describe("first boot with a bootstrap file", () => {
   ])("for another machine (%s) is refused before it makes a key", async (field, value) => {
     const config = newMachine();
     await provision(config, { [field]: value });
-    expect(boot(config)).rejects.toThrow(`its ${field} is "${value}"`);
+    await expect(boot(config)).rejects.toThrow(`its ${field} is "${value}"`);
     expect(existsSync(inState(config, "machine-key.txt"))).toBe(false);
   });
 
@@ -219,7 +219,7 @@ describe("first boot with a bootstrap file", () => {
       firstBoot(config, { clock: { ...systemClock, now: () => now }, log: silentLog, signal: never });
     const late = newMachine();
     await provision(late, { expires_at: "2026-06-01T12:00:00Z" });
-    expect(bootAt(late, at)).rejects.toMatchObject({
+    await expect(bootAt(late, at)).rejects.toMatchObject({
       code: "unauthorized",
       message: expect.stringContaining("expired at 2026-06-01T12:00:00Z"),
       hint: expect.stringContaining(`bureau machine provision ${late.machine}`),
@@ -233,7 +233,7 @@ describe("first boot with a bootstrap file", () => {
   test("whose expiry is no time is malformed, never without end", async () => {
     const config = newMachine();
     await provision(config, { expires_at: "tomorrow" });
-    expect(boot(config)).rejects.toThrow("missing or malformed: expires_at");
+    await expect(boot(config)).rejects.toThrow("missing or malformed: expires_at");
   });
 
   test("that another machine used already fails and leaves no session", async () => {
@@ -247,7 +247,7 @@ describe("first boot with a bootstrap file", () => {
     };
     writeFileSync(late.bootstrapFile ?? "", readFileSync(thief.bootstrapFile ?? ""));
     await boot(thief);
-    expect(boot(late)).rejects.toMatchObject({
+    await expect(boot(late)).rejects.toMatchObject({
       code: "unauthorized",
       message: expect.stringContaining("was used already"),
     });
@@ -324,7 +324,7 @@ test("with a registration token registers, and a second time logs in", async () 
   await expectBooted(config);
   writeFileSync(file, "wrong");
   const other: FirstBootConfig = { ...newMachine(), bootstrapFile: undefined, registrationTokenFile: file };
-  expect(boot(other)).rejects.toThrow("Cannot register");
+  await expect(boot(other)).rejects.toThrow("Cannot register");
 });
 
 describe("a bootstrap file beside a session", () => {

@@ -279,7 +279,7 @@ test("a socket that answers is not taken over; a dead one is replaced", async ()
       connect: { kind: "unix", path: "/none" },
       onProblem: () => {},
     });
-  expect(start()).rejects.toThrow("another process answers there");
+  await expect(start()).rejects.toThrow("another process answers there");
   await Bun.sleep(0);
   server.close();
   const left = Bun.spawnSync(

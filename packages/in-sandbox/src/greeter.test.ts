@@ -211,5 +211,5 @@ test("an unmodified Matrix client works through the bridge with any token, withi
   await client.joinRoom(room);
   await client.sendMessage(room, { msgtype: "m.text", body: "through the bridge" });
   expect((await saidIn(room)).map(({ body }) => body)).toEqual(["through the bridge"]);
-  expect(client.createRoom({ preset: "private_chat" })).rejects.toThrow("matrix/create-room");
+  await expect(client.createRoom({ preset: "private_chat" })).rejects.toThrow("matrix/create-room");
 });

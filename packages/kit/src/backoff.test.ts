@@ -50,13 +50,15 @@ describe("retry", () => {
 
   test("a final error is thrown at once", async () => {
     const clock = fakeClock();
-    expect(retry(failing(1), { ...base, clock, isTransient: () => false })).rejects.toThrow("failure 0");
+    await expect(retry(failing(1), { ...base, clock, isTransient: () => false })).rejects.toThrow(
+      "failure 0",
+    );
     expect(clock.slept).toEqual([]);
   });
 
   test("attempts have a limit, and the last error is what is thrown", async () => {
     const clock = fakeClock();
-    expect(retry(failing(9), { ...base, clock, attemptsMax: 3 })).rejects.toThrow("failure 6");
+    await expect(retry(failing(9), { ...base, clock, attemptsMax: 3 })).rejects.toThrow("failure 6");
     await Bun.sleep(0);
     expect(clock.slept).toHaveLength(2);
   });
@@ -65,7 +67,9 @@ describe("retry", () => {
     const stop = new AbortController();
     const clock = fakeClock();
     const onRetry = (): void => stop.abort();
-    expect(retry(failing(9), { ...base, clock, onRetry, signal: stop.signal })).rejects.toThrow("failure 8");
+    await expect(retry(failing(9), { ...base, clock, onRetry, signal: stop.signal })).rejects.toThrow(
+      "failure 8",
+    );
     await Bun.sleep(0);
     expect(clock.slept).toHaveLength(1);
   });

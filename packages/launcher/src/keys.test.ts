@@ -39,7 +39,9 @@ describe("the machine's key", () => {
     const layout = layoutAt("refuses");
     const key = await loadOrMakeMachineKey(layout);
     const other = await loadOrMakeMachineKey(layoutAt("other"));
-    expect(key.unseal(await seal(other.publicKey, "{}"))).rejects.toThrow(`not sealed for ${key.publicKey}`);
+    await expect(key.unseal(await seal(other.publicKey, "{}"))).rejects.toThrow(
+      `not sealed for ${key.publicKey}`,
+    );
     for (const plaintext of ["hunter2", '{"hunter2":5}', "[]"]) {
       const message = await key
         .unseal(await seal(key.publicKey, plaintext))

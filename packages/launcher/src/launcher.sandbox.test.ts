@@ -170,7 +170,7 @@ describe("sandboxes", () => {
 
   test("a second sandbox of a running principal is refused; of an ended one it replaces the first", async () => {
     await launcher.create("agent/twice", FOREVER);
-    expect(launcher.create("agent/twice", FOREVER)).rejects.toMatchObject({ code: "conflict" });
+    await expect(launcher.create("agent/twice", FOREVER)).rejects.toMatchObject({ code: "conflict" });
     await destroy("agent/twice");
     await launcher.create("agent/twice", "exit 1");
     await launcher.exitOf("agent/twice");
@@ -216,11 +216,15 @@ describe("sandboxes", () => {
     await shows("agent/signals", "usr1");
     await launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 });
     expect((await launcher.exitOf("agent/signals")).exit).toMatchObject({ code: 137 });
-    expect(launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 })).rejects.toMatchObject({
+    await expect(
+      launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 }),
+    ).rejects.toMatchObject({
       code: "conflict",
     });
     await destroy("agent/signals");
-    expect(launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 })).rejects.toMatchObject({
+    await expect(
+      launcher.call("signal-sandbox", { principal: "agent/signals", signal: 9 }),
+    ).rejects.toMatchObject({
       code: "not-found",
     });
   });
@@ -316,7 +320,7 @@ describe("sandboxes", () => {
     ],
   ])("%s fails with its reason and leaves nothing", async (_name, spec, reason) => {
     const attempt = launcher.create("agent/fails", undefined, { spec });
-    expect(attempt).rejects.toThrow(reason);
+    await expect(attempt).rejects.toThrow(reason);
     await attempt.catch(() => {});
     expect(await launcher.status("agent/fails")).toBeUndefined();
     expect(leftovers(launcher, "agent/fails")).toEqual([]);
@@ -326,18 +330,18 @@ describe("sandboxes", () => {
     const attempt = launcher.create("agent/fails", "true", {
       request: { encrypted_credentials: "bm90IGFnZQ==" },
     });
-    expect(attempt).rejects.toThrow("not sealed for age1");
+    await expect(attempt).rejects.toThrow("not sealed for age1");
     const empty = launcher.create("agent/fails", "true", {
       request: { encrypted_credentials: await launcher.seal({ K: "v" }) },
     });
-    expect(empty).rejects.toThrow("MATRIX_TOKEN");
+    await expect(empty).rejects.toThrow("MATRIX_TOKEN");
     await Promise.allSettled([attempt, empty]);
   });
 
   test("a proxy that does not start fails the sandbox and leaves nothing", async () => {
     await using broken = await new TestLauncher().start(["/bin/false"]);
     const attempt = broken.create("agent/x", "true");
-    expect(attempt).rejects.toThrow("proxy");
+    await expect(attempt).rejects.toThrow("proxy");
     await attempt.catch(() => {});
     expect(leftovers(broken, "agent/x")).toEqual([]);
   });
@@ -381,7 +385,7 @@ describe("sandboxes", () => {
   test("what is not a request is refused, and the launcher lives on", async () => {
     const socket = launcherSocket(launcher.layout);
     const call = (request: { action: string }) => callCbor(socket, request, unknown(), { peer: "launcher" });
-    expect(call({ action: "nonsense" })).rejects.toMatchObject({ code: "invalid-input" });
+    await expect(call({ action: "nonsense" })).rejects.toMatchObject({ code: "invalid-input" });
     for (const principal of ["../escape", "agent/../../x", "agent", "AGENT/x", "agent/.hidden", ""]) {
       const request = {
         action: "create-sandbox",
@@ -389,9 +393,9 @@ describe("sandboxes", () => {
         sandbox_spec: { command: [] },
         digests: { spec: "", payload: "" },
       };
-      expect(call(request)).rejects.toMatchObject({ code: "invalid-input" });
+      await expect(call(request)).rejects.toMatchObject({ code: "invalid-input" });
     }
-    expect(call({ action: "destroy-sandbox", principal: 5 } as never)).rejects.toMatchObject({
+    await expect(call({ action: "destroy-sandbox", principal: 5 } as never)).rejects.toMatchObject({
       code: "invalid-input",
     });
     await new Promise<void>((resolve) => {
@@ -399,7 +403,7 @@ describe("sandboxes", () => {
       raw.on("close", () => resolve());
       raw.resume();
     });
-    expect(launcher.call("destroy-sandbox", { principal: "agent/nobody" })).rejects.toMatchObject({
+    await expect(launcher.call("destroy-sandbox", { principal: "agent/nobody" })).rejects.toMatchObject({
       code: "not-found",
     });
     expect(await launcher.call("status", {})).toMatchObject({ pid: process.pid, key_protection: "file" });

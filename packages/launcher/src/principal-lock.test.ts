@@ -14,7 +14,7 @@ test("acts of one principal run one after another, also after a failure; those o
   await lock.run("agent/b", async () => void order.push("b"));
   expect(order).toEqual(["a1 begins", "b"]);
   first.resolve();
-  expect(a).rejects.toThrow("a1 fails");
+  await expect(a).rejects.toThrow("a1 fails");
   await b;
   await lock.idle();
   expect(order).toEqual(["a1 begins", "b", "a2"]);

@@ -141,7 +141,9 @@ describe("one request, one response", () => {
     expect((await failure(callCbor(path, { action: "a" }, v.unknown(), peer))).message).toBe(
       "the tester refused a",
     );
-    expect(callCbor(path, { action: "a" }, v.unknown(), peer)).rejects.toThrow("Invalid tester response");
+    await expect(callCbor(path, { action: "a" }, v.unknown(), peer)).rejects.toThrow(
+      "Invalid tester response",
+    );
   });
 
   test("a caller that closes its side after the request still gets its answer", async () => {
@@ -415,7 +417,7 @@ describe("the socket file", () => {
 
   test("in a folder that is not there fails", async () => {
     const listen = { path: "/tmp/bureau-no-such-folder/s.sock", mode: 0o600 };
-    expect(serveCbor({ listen, actions: {}, log: silentLog })).rejects.toThrow();
+    await expect(serveCbor({ listen, actions: {}, log: silentLog })).rejects.toThrow();
   });
 });
 

@@ -21,7 +21,7 @@ describe("a socket", () => {
     const after = serve("new");
     expect(await ask()).toBe("new");
     rmSync(path, { force: true });
-    expect(ask()).rejects.toThrow();
+    await expect(ask()).rejects.toThrow();
     await before.stop(true);
     await after.stop(true);
   });

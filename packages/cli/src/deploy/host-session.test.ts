@@ -26,5 +26,5 @@ test("a machine's first boot is complete when its session is there, and an empty
 test("a host that does not answer is an error, not a no", async () => {
   const ran: Ran = { code: 1, stdout: "", stderr: "sudo: a password is required" };
   const root: Root = { run: async () => ran };
-  expect(hasSession(root, "there", "/x")).rejects.toThrow("a password is required");
+  await expect(hasSession(root, "there", "/x")).rejects.toThrow("a password is required");
 });

@@ -184,7 +184,7 @@ describe("from inside a sandbox", () => {
     const attempt = launcher.create("agent/planter", "true", {
       spec: { filesystem: [{ source: "${WORKSPACE_ROOT}/planted", dest: "/data" }] },
     });
-    expect(attempt).rejects.toThrow("leads out of");
+    await expect(attempt).rejects.toThrow("leads out of");
     await attempt.catch(() => {});
     expect(await launcher.status("agent/planter")).toBeUndefined();
   });
@@ -237,7 +237,7 @@ describe("from inside a sandbox", () => {
     const attempt = deceived.create("agent/swapper", `touch /data/ran; sleep 5`, {
       spec: { filesystem: [{ source: "${WORKSPACE_ROOT}/swapped", dest: "/data", mode: "rw" }] },
     });
-    expect(attempt).rejects.toThrow('was mounted on "/data" instead of what was allowed');
+    await expect(attempt).rejects.toThrow('was mounted on "/data" instead of what was allowed');
     await attempt.catch(() => {});
     expect(existsSync(join(secret, "ran"))).toBe(false);
     expect((await deceived.call("list-sandboxes", {})).sandboxes).toEqual([]);
