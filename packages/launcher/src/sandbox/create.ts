@@ -30,7 +30,7 @@ import { processLimits, type ResourceLimits, resourceLimits } from "../limits/re
 import { openBundle, proxyStartOf } from "../proxy-start.ts";
 import { type BwrapContext, bwrapArguments, insideIds, refuseUnsupported } from "./bwrap-arguments.ts";
 import { clearSandbox, destroySandbox } from "./destroy.ts";
-import { finalScreen, principalNameOf } from "./exit-account.ts";
+import { exitOutputOf, finalScreen } from "./exit-account.ts";
 import { withoutHostTools } from "./host-tools.ts";
 import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
@@ -370,6 +370,6 @@ function openGate(path: string): void {
 
 async function notRun(host: SandboxHost, principal: PrincipalName): Promise<BureauError> {
   const screen = await finalScreen(host, principal);
-  const said = principalNameOf(screen ?? "").trim() || "no output";
+  const said = exitOutputOf(screen ?? "").trim() || "no output";
   return new BureauError("failed", `bubblewrap did not run the program: ${said}`);
 }

@@ -9,10 +9,17 @@ import { type SandboxPaths, tmuxSession } from "@bureau/os/layout";
 import { isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
-import { exitOf, finalScreen, lostExit, principalNameOf, saveLastScreen } from "./exit-account.ts";
+import { exitOf, exitOutputOf, finalScreen, lostExit, saveLastScreen } from "./exit-account.ts";
 import type { SandboxRecord } from "./record.ts";
 import { groupName, pathsOf, type SandboxHost } from "./sandbox-host.ts";
-import { allProcesses, askToEnd, killAll, killProcesses, readExitCode } from "./sandbox-processes.ts";
+import {
+  allProcesses,
+  askToEnd,
+  killAll,
+  killProcesses,
+  processesInside,
+  readExitCode,
+} from "./sandbox-processes.ts";
 
 /** Between SIGTERM and SIGKILL (section 12.2). */
 export const GRACE_MS = 5_000;
@@ -46,7 +53,7 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   await killProcesses(left, host.clock);
   const screen = await finalScreen(host, principal);
   if (screen !== undefined) saveLastScreen(host, principal, screen);
-  const output = exit.code !== 0 && screen !== undefined ? { output: principalNameOf(screen) } : {};
+  const output = exit.code !== 0 && screen !== undefined ? { output: exitOutputOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
   // Not before: should any of this fail, the next sweep tries again.
   host.watch.delete(principal);
@@ -107,7 +114,8 @@ async function endProgram(
   options: { readonly force: boolean; readonly graceMs: number },
 ): Promise<SandboxExit> {
   const paths = pathsOf(host, record.principal);
-  const { bwrap, program, shell } = record.processes ?? {};
+  const { processes } = record;
+  const { bwrap, program, shell } = processes ?? {};
   const before = readExitCode(paths);
   if (before !== undefined) return exitOf(before, host.clock);
   if (!options.force && program !== undefined) {
@@ -118,12 +126,10 @@ async function endProgram(
       return code === undefined ? lostExit("its terminal was killed", host.clock) : exitOf(code, host.clock);
     }
   }
-  // The shell is not in the group: it stays, so that its terminal still shows the last screen.
   host.groups.kill(groupName(record.principal));
-  await killProcesses(
-    allProcesses(paths, record.processes).filter(({ pid }) => pid !== shell?.pid),
-    host.clock,
-  );
+  // The shell and its commands keep running: they write the exit code, and the terminal keeps the last screen.
+  const inside = processes === undefined ? allProcesses(paths, undefined) : processesInside(paths, processes);
+  await killProcesses(inside, host.clock);
   return exitOf((await writtenExitCode(host, paths, shell)) ?? KILLED, host.clock);
 }
 

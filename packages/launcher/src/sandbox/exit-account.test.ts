@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { lastLines } from "../terminal/tmux.ts";
-import { describeExit, principalNameOf, tail } from "./exit-account.ts";
+import { describeExit, exitOutputOf, tail } from "./exit-account.ts";
 
 test.each([
   [0, "exited with 0"],
@@ -25,10 +25,8 @@ test("a text's tail begins at a line and fits its bytes, with characters of any 
 });
 
 test("an account has at most 500 lines and 16 KiB", () => {
-  expect(principalNameOf("x\n".repeat(9_000)).split("\n").length).toBeLessThanOrEqual(500);
-  expect(Buffer.byteLength(principalNameOf(`${"y".repeat(200)}\n`.repeat(500)))).toBeLessThanOrEqual(
-    16 * 1024,
-  );
+  expect(exitOutputOf("x\n".repeat(9_000)).split("\n").length).toBeLessThanOrEqual(500);
+  expect(Buffer.byteLength(exitOutputOf(`${"y".repeat(200)}\n`.repeat(500)))).toBeLessThanOrEqual(16 * 1024);
 });
 
 test("a screen ends with what the program wrote: no blanks and no note that the pane is dead", () => {

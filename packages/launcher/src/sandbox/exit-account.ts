@@ -59,8 +59,8 @@ export async function finalScreen(
   }
 }
 
-/** The end of a screen, as it goes into an exit's account. */
-export const principalNameOf = (screen: string): string =>
+/** The end of a screen: the output that is recorded with an exit. */
+export const exitOutputOf = (screen: string): string =>
   tail(screen.split("\n").slice(-OUTPUT_LINES_MAX).join("\n"), OUTPUT_BYTES_MAX);
 
 /** The last `bytesMax` bytes of a text, from the start of a line. */

@@ -97,16 +97,25 @@ function executedChild(initPid: number): ProcessId | undefined {
 }
 
 /**
- * Everything of the sandbox that may still run, with or without a record of it. Where pid 1 is not on record the whole
- * process table is searched: bubblewrap's own tie to its parent does not hold in every moment of its start, so a
- * sandbox that lost its shell just then is led to by nothing but its mounts.
+ * bubblewrap and all processes in the sandbox that may still run. Not the shell, nor a command by which it writes the
+ * exit code: without that command the exit code is lost. Where pid 1 is not on record the whole process table is
+ * searched: bubblewrap's tie to its parent does not hold throughout its start, so only the mounts lead to a sandbox
+ * that lost its shell then.
  */
+export function processesInside(paths: SandboxPaths, known: SandboxProcesses | undefined): ProcessId[] {
+  const { init, bwrap, program } = known ?? {};
+  const inhabitants = init === undefined ? findInhabitants(paths.dir) : [];
+  // Another process may have the pid of a dead bubblewrap. Its children are not ours.
+  const children = bwrap !== undefined && isAlive(bwrap) ? childrenOf(bwrap.pid).map(identify) : [];
+  return [init, ...children, bwrap, program, ...inhabitants].filter((id) => id !== undefined).filter(isAlive);
+}
+
+/** Every process of the sandbox that may still run, with or without a record of it: the shell and its commands, too. */
 export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | undefined): ProcessId[] {
   const shells = known === undefined ? shellsOf(paths) : [known.shell];
-  const found: (ProcessId | undefined)[] = [known?.init, known?.bwrap, known?.program];
-  if (known?.init === undefined) found.push(...findInhabitants(paths.dir));
+  const found: (ProcessId | undefined)[] = processesInside(paths, known);
   for (const shell of shells) {
-    // A pid that another process has now has children that are not ours.
+    // Another process may have the pid of a dead shell. Its children are not ours.
     if (!isAlive(shell)) continue;
     for (const bwrap of childrenOf(shell.pid))
       found.push(...childrenOf(bwrap).map(identify), identify(bwrap));
