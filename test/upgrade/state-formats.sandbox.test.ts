@@ -47,8 +47,8 @@ const second = {
     ? { done: Object.entries(value.completed).map(([account, rest]) => ({ account, ...rest })) }
     : { kind, body: value },
 };
-const knownFormats = { 1: plain, 2: second };
-const WRITTEN_FORMAT = ${writes};
+export const knownFormats = { 1: plain, 2: second };
+export const WRITTEN_FORMAT = ${writes};
 `;
 const plugin = (writes: number): Bun.BunPlugin => ({
   name: "formats",

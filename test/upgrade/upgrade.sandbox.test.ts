@@ -284,7 +284,7 @@ test("refuses a build in an agent's workspace, and one that every user may chang
   const loose = versions.make((path) => chmodSync(join(path, "lib/bureau-proxy"), 0o777));
   for (const [path, reason] of [
     [planted, "where sandboxes write"],
-    [loose, "everybody may change"],
+    [loose, "every user may change"],
   ] as const) {
     const now = await request(path);
     expect(now.history[0]).toMatchObject({ outcome: "refused" });

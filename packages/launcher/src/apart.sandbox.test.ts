@@ -34,11 +34,11 @@ const sayTo = (path: string, word: string): Promise<string> =>
     socket.once("error", reject).once("close", () => resolve(said));
   });
 
-describe("a launcher whose proxies and terminals are not its children", () => {
+describe("a launcher whose proxies and tmux server are not its children", () => {
   const launcher = new TestLauncher();
   const { runDir } = launcher.layout;
   const proxySocket = join(runDir, "proxy-spawn.sock");
-  const terminals = () =>
+  const startTmux = () =>
     Bun.spawn(["tmux", "-u", "-D", "-S", tmuxSocket(launcher.layout), "-f", "/dev/null"], {
       env: { PATH: process.env["PATH"] ?? "", SHELL: "/bin/sh" },
       stdio: ["ignore", "ignore", "inherit"],
@@ -53,7 +53,7 @@ describe("a launcher whose proxies and terminals are not its children", () => {
     });
     await child.stdout.getReader().read();
     acceptor = child;
-    tmux = terminals();
+    tmux = startTmux();
     await launcher.start(undefined, { proxySocket, externalTerminals: true, operatorsGid: GROUP });
   });
   afterAll(async () => {
@@ -74,7 +74,7 @@ describe("a launcher whose proxies and terminals are not its children", () => {
     expect(await health.json()).toEqual({ status: "ok" });
   });
 
-  test("notices that such a proxy died, and makes a new one", async () => {
+  test("reports that such a proxy died, and starts a new one", async () => {
     const before = await launcher.create("agent/bereft", FOREVER);
     process.kill(before.proxy_pid, "SIGKILL");
     await launcher.until(
@@ -125,7 +125,7 @@ while True:
     tmux.kill("SIGKILL");
     await tmux.exited;
     await expect(launcher.create("agent/none", FOREVER)).rejects.toThrow("tmux exited with 1");
-    tmux = terminals();
+    tmux = startTmux();
     await launcher.until("a sandbox can be made again", () =>
       launcher.create("agent/again", "echo said; exit 4").then(
         () => true,

@@ -403,7 +403,7 @@ describe("sandboxes", () => {
       raw.on("close", () => resolve());
       raw.resume();
     });
-    await expect(launcher.call("destroy-sandbox", { principal: "agent/nobody" })).rejects.toMatchObject({
+    await expect(launcher.call("destroy-sandbox", { principal: "agent/absent" })).rejects.toMatchObject({
       code: "not-found",
     });
     expect(await launcher.call("status", {})).toMatchObject({ pid: process.pid, key_protection: "file" });
@@ -416,7 +416,7 @@ describe("sandboxes", () => {
     const [shell] = findByArguments("/bin/sh", launcher.paths("agent/slow").script);
     const server = identify(Number(tmux("display-message", "-p", "#{pid}")));
     if (shell === undefined || server === undefined) throw new Error("no shell, or no tmux server");
-    // tmux, too, since it lets children that are stopped go on.
+    // tmux, too, because it sends SIGCONT to children that are stopped.
     for (const id of [server, shell]) signalProcess(id, "SIGSTOP");
     process.kill(pid ?? 0, "SIGUSR1");
     await launcher.until("the program has ended", () => identify(pid ?? 0) === undefined);

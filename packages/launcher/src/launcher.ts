@@ -88,7 +88,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
       await Promise.all([endSandboxes(host, lock), lock.idle()]);
       // One that was being made was not in the table yet.
       await endSandboxes(host, lock);
-      await endTerminals(host);
+      await stopTmux(host);
       if (socketIsOurs) rmSync(launcherSocket(config.layout), { force: true });
     },
   };
@@ -194,7 +194,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
 }
 
 /** The tmux server and the spare proxy, when no sandbox is left. */
-async function endTerminals(host: SandboxHost): Promise<void> {
+async function stopTmux(host: SandboxHost): Promise<void> {
   const { layout } = host.config;
   host.watch[Symbol.dispose]();
   await host.proxies[Symbol.asyncDispose]();

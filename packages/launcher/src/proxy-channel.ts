@@ -98,7 +98,7 @@ export function socketProxies(path: string, onExit: () => void): OpenProxy {
   };
 }
 
-/** The runtime does not tell every connection whose other side has gone that it is closed; that it ended it does. */
+/** When the peer disconnects, the runtime emits `end` on every connection, but `close` not on every one. */
 const endOf = (socket: Socket): Promise<void> =>
   new Promise((resolve) => {
     for (const event of ["end", "error", "close"]) socket.once(event, () => resolve());
@@ -137,7 +137,7 @@ class LineReader {
     const late = AbortSignal.timeout(timeoutMs);
     const line = await this.#read(late);
     if (line !== undefined) return line;
-    // What has no more to say has ended, or is no proxy and may go on for ever.
+    // The output ended: so did the process, or it is no proxy and may never end.
     const how = late.aborted ? undefined : await Promise.race([ended, aborted(late)]);
     if (how === undefined) throw new BureauError("timeout", `it said nothing within ${timeoutMs} ms`);
     throw new BureauError("failed", how);

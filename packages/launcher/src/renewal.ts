@@ -96,7 +96,7 @@ export class Renewal implements Disposable {
     };
   }
 
-  /** Where this launcher runs from; what it was started with when that is no host environment. */
+  /** The build this launcher runs from; the folder it was started with when it runs from no build. */
   get buildDir(): string {
     return this.#own?.path ?? this.#deps.host.config.buildDir;
   }

@@ -68,13 +68,13 @@ test.each(["", "bin", "bin/x", "lib", "lib/x", "lib/x/main.js", "runtime", "runt
   'refuses a build whose "%s" every user may change',
   (part) => {
     chmodSync(at("builds/good", part), 0o777);
-    expect(faultOfPlace(at("builds/good"), layout)).toContain("everybody may change");
+    expect(faultOfPlace(at("builds/good"), layout)).toContain("every user may change");
   },
 );
 
 test("checks folders above the build and above link targets; a sticky folder protects its entries", () => {
   chmodSync(at("builds"), 0o777);
-  expect(faultOfPlace(at("builds/good"), layout)).toContain(`everybody may change "${at("builds")}"`);
+  expect(faultOfPlace(at("builds/good"), layout)).toContain(`every user may change "${at("builds")}"`);
   chmodSync(at("builds"), 0o1777);
   expect(faultOfPlace(at("builds/good"), layout)).toBeUndefined();
   mkdirSync(at("loose"));
@@ -82,7 +82,7 @@ test("checks folders above the build and above link targets; a sticky folder pro
   chmodSync(at("loose"), 0o777);
   rmSync(at("builds/good/runtime/bun"));
   symlinkSync(at("loose/bun"), at("builds/good/runtime/bun"));
-  expect(faultOfPlace(at("builds/good"), layout)).toContain(`everybody may change "${at("loose")}"`);
+  expect(faultOfPlace(at("builds/good"), layout)).toContain(`every user may change "${at("loose")}"`);
 });
 
 test("refuses a build of another user, or that another group may change (needs root)", () => {

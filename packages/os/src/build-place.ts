@@ -44,7 +44,7 @@ function looseness(path: string, stat: Stats): string | undefined {
   if (stat.isSymbolicLink()) return undefined;
   const isSticky = stat.isDirectory() && (stat.mode & 0o1000) !== 0;
   if (isSticky || (stat.mode & 0o022) === 0) return undefined;
-  if ((stat.mode & 0o002) !== 0) return `everybody may change "${path}" (chmod o-w)`;
+  if ((stat.mode & 0o002) !== 0) return `every user may change "${path}" (chmod o-w)`;
   // A user-private group has only that user as member; root's group has only root.
   return stat.gid === 0 || stat.gid === process.getgid?.()
     ? undefined

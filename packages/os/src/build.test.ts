@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { faultOf, readBuild, wholeFaultOf } from "./build.ts";
 
 const dist = join(import.meta.dir, "../../../dist/current");
-const folder = mkdtempSync(join(tmpdir(), "bureau-host-environment-"));
+const folder = mkdtempSync(join(tmpdir(), "bureau-build-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const copy = (name: string): string => {
@@ -29,5 +29,5 @@ test("the shipped environment is complete and named by its id; one with a change
   expect(await wholeFaultOf(readBuild(other))).toContain("runtime does not match its manifest");
   chmodSync(join(changed, "runtime/bun"), 0o644);
   expect(faultOf(readBuild(changed))).toContain("runtime");
-  expect(() => readBuild(join(folder, "none"))).toThrow("There is no host environment");
+  expect(() => readBuild(join(folder, "none"))).toThrow("There is no build of Bureau");
 });

@@ -1,5 +1,5 @@
 /**
- * A host environment: one whole build of Bureau in a folder of its own or in the Nix store, where its parts may be links.
+ * A build: one whole set of Bureau's programs, in a folder of its own or in the Nix store, where its parts may be links.
  *
  * ```
  * bin/<program>            what units and people start
@@ -9,7 +9,7 @@
  *                          of a machine's files they know
  * ```
  *
- * Two environments are the same when their content is, wherever they lie.
+ * Two builds are the same when their content is the same, independent of their paths.
  */
 import { createHash } from "node:crypto";
 import { createReadStream, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
@@ -75,7 +75,7 @@ export function readBuild(path: string): Build {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new BureauError("not-found", `There is no host environment at "${path}": ${messageOf(error)}`);
+    throw new BureauError("not-found", `There is no build of Bureau at "${path}": ${messageOf(error)}`);
   }
   const manifest = parseJson(ManifestSchema, text, file);
   const { version, runtime, programs, state } = manifest;

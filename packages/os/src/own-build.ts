@@ -1,8 +1,8 @@
 /**
- * The build this program runs from, as it was called. In a host environment made of links into the Nix store, a bundle's
- * own path leads to the one store path that holds this program, which knows nothing of the others; the path on the
- * command line (its launcher script names it whole) goes through the environment. The kernel keeps it, so nothing has to
- * be passed on in the environment, where it would leak into programs of other builds.
+ * The build this program runs from, as it was called. In a build made of links into the Nix store, a bundle's own path
+ * leads to the store path of this one program, which has no link to the others. The path on the command line, which the
+ * start script of the program writes in full, goes through the build. The kernel keeps it, so no environment variable
+ * is needed, which would leak into programs of other builds.
  */
 import { realpathSync } from "node:fs";
 import { dirname, resolve } from "node:path";

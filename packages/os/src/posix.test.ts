@@ -17,18 +17,18 @@ function tempDir(): string {
 
 const module = JSON.stringify(`${import.meta.dir}/posix.ts`);
 
-/** As root, whose capabilities pass every check, tests of protection run as nobody. */
+/** Root's capabilities pass every check, so as root the tests of protection run as another user. */
 const unprivileged =
   process.getuid?.() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : [];
 
 describe("an undumpable process", () => {
-  /** Starts a process that holds a word in memory and environment, and tells what a stranger of the same user sees. */
-  async function probe(protect: boolean): Promise<Record<string, string>> {
+  /** Starts a process with a word in memory and environment. Reports what another process of its user can open. */
+  async function openedByOthers(protect: boolean): Promise<Record<string, string>> {
     const dir = tempDir();
     const bundle = await Bun.build({ entrypoints: [`${import.meta.dir}/posix.ts`], target: "bun" });
     const code = await bundle.outputs[0]?.text();
     if (code === undefined) throw new Error("posix.ts does not bundle");
-    // Nobody may not read the checkout or the runtime in it: both are handed over in a folder that it may.
+    // That user may not read the checkout or the runtime in it: both are copied to a folder that it may read.
     const bun = join(dir, "bun");
     await Bun.write(bun, Bun.file(process.execPath));
     await Bun.write(join(dir, "posix.js"), code);
@@ -48,10 +48,10 @@ describe("an undumpable process", () => {
     await victim.stdout.getReader().read();
     const one = (file: string) =>
       `if (exec 3< /proc/${victim.pid}/${file}) 2>/dev/null; then echo ${file} open; else echo ${file} shut; fi`;
-    const stranger = Bun.spawn([...unprivileged, "/bin/sh", "-c", ["mem", "environ"].map(one).join("; ")], {
+    const other = Bun.spawn([...unprivileged, "/bin/sh", "-c", ["mem", "environ"].map(one).join("; ")], {
       stdout: "pipe",
     });
-    const text = await stranger.stdout.text();
+    const text = await other.stdout.text();
     victim.kill("SIGKILL");
     await victim.exited;
     return Object.fromEntries(
@@ -63,11 +63,11 @@ describe("an undumpable process", () => {
   }
 
   test("keeps its memory and environment from others of its user", async () => {
-    expect(await probe(true)).toEqual({ mem: "shut", environ: "shut" });
+    expect(await openedByOthers(true)).toEqual({ mem: "shut", environ: "shut" });
   });
 
-  test("would not, had it not asked: the test can tell", async () => {
-    expect((await probe(false))["environ"]).toBe("open");
+  test("without the protection its environment can be read, so the test proves something", async () => {
+    expect((await openedByOthers(false))["environ"]).toBe("open");
   });
 });
 

@@ -12,14 +12,14 @@ import { join } from "node:path";
 import { removeTree } from "./remove-tree.ts";
 
 const isRoot = process.getuid?.() === 0;
-const NOBODY = 65534;
+const OVERFLOW_ID = 65534;
 /** A folder in which `script` ran. Root may remove anything, so as root the test switches to another user. */
 function ordinaryFolder(script = ":"): string {
   const folder = mkdtempSync("/tmp/bk-");
-  if (isRoot) chownSync(folder, NOBODY, NOBODY);
-  const as = isRoot ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : [];
+  if (isRoot) chownSync(folder, OVERFLOW_ID, OVERFLOW_ID);
+  const as = isRoot ? ["setpriv", `--reuid=${OVERFLOW_ID}`, `--regid=${OVERFLOW_ID}`, "--clear-groups"] : [];
   expect(Bun.spawnSync([...as, "sh", "-c", script], { cwd: folder }).success).toBe(true);
-  if (isRoot) process.seteuid?.(NOBODY);
+  if (isRoot) process.seteuid?.(OVERFLOW_ID);
   return folder;
 }
 afterEach(() => {

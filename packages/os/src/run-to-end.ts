@@ -1,7 +1,7 @@
 /**
- * A program run to its end on this host: input streamed with back-pressure, output kept within limits, stopped when it
- * takes too long or whoever asked goes away. Once it has been stopped nobody who still holds its output, a child of its
- * for one, keeps the caller waiting.
+ * Runs a program to its end on this host: streams its input with back-pressure, limits its output, and stops it after a
+ * timeout or when the caller's signal aborts. After the stop the caller does not wait for a child of the program that
+ * still holds its output open.
  */
 import { BureauError } from "@bureau/kit/errors";
 

@@ -13,12 +13,12 @@ export async function clearStaleSocket(path: string): Promise<void> {
   if (!stat.isSocket())
     throw new BureauError("conflict", `Cannot listen on "${path}": a file that is no socket lies there`);
   const refusal = await new Promise<string>((resolve) => {
-    const probe = connect({ path });
-    probe.once("connect", () => {
-      probe.destroy();
+    const client = connect({ path });
+    client.once("connect", () => {
+      client.destroy();
       resolve("another process answers there");
     });
-    probe.once("error", (error) => resolve(errnoOf(error) ?? messageOf(error)));
+    client.once("error", (error) => resolve(errnoOf(error) ?? messageOf(error)));
   });
   // Only these two mean that no program listens: no permission and a full queue do not.
   if (refusal !== "ECONNREFUSED" && refusal !== "ENOENT")

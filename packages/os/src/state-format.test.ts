@@ -92,12 +92,12 @@ test("neighbours go both ways, and a version that skips one reports it", () => {
   expect(faultBetween(r2, r4, [1])).toContain("has written format 1");
 });
 
-test("a host environment that says nothing of formats is of a time when there was one", () => {
+test("a build whose manifest has no formats reads and writes format 1", () => {
   const manifest = { version: "0.1.0", runtime: "1.4.5", programs: {} };
   writeFileSync(join(folder, "build.json"), JSON.stringify(manifest));
   expect(readBuild(folder).state).toEqual({ reads: [1], writes: 1 });
 });
 
-test("what lies there counts, not what the running version would write", () => {
+test("the formats on disk count, not the format that the running version writes", () => {
   expect(faultBetween(r3, r4, [1, 2])).toContain("has written format 1");
 });

@@ -1,11 +1,10 @@
 /**
- * The format of the files a machine keeps for itself: one number for all of them, in every file, and in a stamp in their
- * folder, which names each format that may be in it. A program that is started settles its folder first: what is newer
- * than it reads it leaves alone and does not start; everything else it writes again in its own format. The stamp is
- * widened before the first file is touched and narrowed after the last, so a program that is started after any crash
- * knows what it may find.
+ * The format of a machine's state files: one number for all of them, in every file, and in a stamp in their folder that
+ * lists each format that may occur there. Every program migrates its folder when it starts: when it cannot read a
+ * format there, it changes nothing and does not start; otherwise it writes every file in its own format. It widens the
+ * stamp before it writes the first file and narrows it after the last, so that the stamp is true after any crash.
  *
- * No stamp: format 1, as before there were others.
+ * A folder without a stamp has format 1.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +14,7 @@ import * as v from "valibot";
 import { readIfPresent, writeDurably } from "./durable-file.ts";
 import { knownFormats, type StateKind, WRITTEN_FORMAT } from "./state-formats.ts";
 
-/** What a build's manifest says of itself. */
+/** The formats that a build's manifest declares. */
 export type StateFormats = { readonly reads: readonly number[]; readonly writes: number };
 
 /** Of this very build. */
@@ -24,14 +23,14 @@ export const stateFormats: StateFormats = {
   writes: WRITTEN_FORMAT,
 };
 
-/** A manifest that says nothing is of a build from before there were others. */
+/** Of a build whose manifest declares none: it is older than format 2. */
 export const firstFormats: StateFormats = { reads: [1], writes: 1 };
 
 const FIRST = [1];
 const StampSchema = v.object({ formats: v.pipe(v.array(v.pipe(v.number(), v.integer())), v.minLength(1)) });
 const VersionSchema = v.looseObject({ version: v.pipe(v.number(), v.integer()) });
 
-/** The text of a file, in the format this build writes. */
+/** The text of a file in the format this build writes. */
 export function encodeState(kind: StateKind, value: Readonly<Record<string, unknown>>): string {
   return JSON.stringify({ version: WRITTEN_FORMAT, ...knownFormats[WRITTEN_FORMAT]?.encode(kind, value) });
 }
@@ -52,7 +51,7 @@ function decodeFields(kind: StateKind, text: string, what: string): Readonly<Rec
   return knownFormats[version]?.decode(kind, stored) ?? stored;
 }
 
-/** A file of a format that this build does not know: it must be left as it is. */
+/** The file has a format that this build cannot read. Leave it unchanged. */
 export const isTooNew = (error: unknown): boolean => isBureauError(error) && error.code === "unsupported";
 
 function requireReadable(what: string, formats: readonly number[]): void {
@@ -60,8 +59,8 @@ function requireReadable(what: string, formats: readonly number[]): void {
   if (unknown.length === 0) return;
   throw new BureauError(
     "unsupported",
-    `Cannot go on with ${what}: it is in ${named(unknown)}, and this version reads ${named(stateFormats.reads)}`,
-    { hint: "start the version that wrote it, or one that reads both; nothing was changed" },
+    `Cannot read ${what}: it is in ${named(unknown)}, and this version of Bureau reads ${named(stateFormats.reads)}`,
+    { hint: "start the version that wrote it, or one that reads both formats; no file was changed" },
   );
 }
 
@@ -77,7 +76,7 @@ export function formatsIn(folder: string): readonly number[] {
   } catch (error) {
     throw new BureauError("unsupported", `Cannot tell in which format the files in "${folder}" are`, {
       cause: error,
-      hint: `look at ${path}; {"formats":[1]} is what it says of format 1`,
+      hint: `repair ${path}; for files in format 1 it contains {"formats":[1]}`,
     });
   }
 }
@@ -85,8 +84,8 @@ export function formatsIn(folder: string): readonly number[] {
 export type StateFile = { readonly kind: StateKind; readonly path: string };
 
 /**
- * Lets everything in `folder` be in the format this build writes. A file that cannot be understood is left to whoever
- * reads it. @throws BureauError, see {@link isTooNew}, with nothing touched
+ * Writes every file in `folder` in the format of this build. Skips a file that it cannot parse: its reader reports that.
+ * @throws BureauError, see {@link isTooNew}, before any change
  */
 export function migrateStateFormat(folder: string, files: readonly StateFile[]): void {
   const present = formatsIn(folder);
@@ -113,12 +112,12 @@ function readFields({ kind, path }: StateFile) {
   }
 }
 
-/** One of two versions that one machine is to go between. */
+/** One of the two versions of an upgrade. */
 export type Version = { readonly path: string; readonly version: string; readonly state: StateFormats };
 
 /**
- * Why a machine must not go from one version to another: that could not read what is there, or this one could not read
- * what that leaves, so that there would be no way back. Undefined when it may. `present` is what may lie there.
+ * Why a machine must not change from version `from` to `to`: `to` cannot read the files on disk, or `from` cannot read
+ * what `to` writes, so that no rollback is possible. Undefined when it may. `present`: the formats on disk.
  */
 export function faultBetween(from: Version, to: Version, present: readonly number[]): string | undefined {
   const here = [...new Set([...present, from.state.writes])];

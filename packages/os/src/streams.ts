@@ -93,7 +93,7 @@ export class Streams implements Disposable {
 
   /**
    * Makes a stream of an accepted connection to which nothing has been written yet. `rest` is input that arrived and was
-   * not used. `socket` is closed; its peer does not notice. @throws BureauError `too-large` when there are too many streams
+   * not used. `socket` is closed; its peer does not see that. @throws BureauError `too-large` when there are too many streams
    */
   take(socket: Socket, rest: Uint8Array, protocol: string, state: unknown): void {
     if (this.#open.size >= STREAMS_MAX)

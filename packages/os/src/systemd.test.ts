@@ -54,7 +54,7 @@ describe("the service manager", () => {
 
   test("that is not there is no error", () => {
     expect(notifyServiceManager({ ready: true }, {})).toBe(false);
-    expect(notifyServiceManager({ ready: true }, { NOTIFY_SOCKET: join(folder, "nobody") })).toBe(false);
+    expect(notifyServiceManager({ ready: true }, { NOTIFY_SOCKET: join(folder, "absent") })).toBe(false);
     expect(credentialFile("key", {})).toBeUndefined();
     expect(credentialFile("key", { CREDENTIALS_DIRECTORY: "/run/c" })).toBe("/run/c/key");
   });

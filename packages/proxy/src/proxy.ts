@@ -103,8 +103,8 @@ type ServeOptions = {
 };
 
 /**
- * Long polls and event streams have no deadline. The runtime heeds this on unix sockets too (its default is 10 s), but
- * its types know it for TCP alone, hence `object`.
+ * Long polls and event streams have no deadline. The runtime applies this to unix sockets too (its default is 10 s), but
+ * its types allow it for TCP only, so the type is `object`.
  */
 const noIdleTimeout: object = { idleTimeout: 0 };
 

@@ -18,10 +18,10 @@ export async function rehearse(inFolder: string): Promise<void> {
     try {
       const sockets = rehearsalSockets(folder);
       const bytes = encodeCbor({
-        principal: "agent/nobody",
+        principal: "agent/rehearsal",
         socket_path: sockets.proxy,
         admin_socket_path: sockets.admin,
-        matrix_user_id: "@nobody:nowhere",
+        matrix_user_id: "@rehearsal:localhost",
         credentials: { NAME: "value" },
         grants: [{ actions: ["none"] }],
         services: { none: { upstream: "http://127.0.0.1", inject_headers: { Authorization: "NAME" } } },

@@ -199,7 +199,7 @@ test("a caller who leaves before the answer ends the request upstream", async ()
   await server.stop(true);
 });
 
-test("an answer that breaks off upstream breaks off for the caller, whatever its framing", async () => {
+test("an answer that breaks off upstream breaks off for the caller, with either framing", async () => {
   for (const framing of [
     "Content-Length: 100\r\n\r\nabc",
     "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",

@@ -25,7 +25,7 @@ export const ENDED = "the new daemon ended before it had proven itself";
 /** A request that is cut off this often is given up. */
 export const CUT_OFF_MAX = 3;
 
-/** `self` is the host environment of the program that asks; `record` what {@link readWatchdogRecord} found. */
+/** `self` is the build of the program that asks; `record` what {@link readWatchdogRecord} found. */
 export function decideAtStart(
   state: UpgradeState,
   record: WatchdogRecord | undefined,

@@ -31,7 +31,7 @@ export type UpgradeParts = {
   readonly replace: UpgraderDeps["become"];
 };
 
-/** Undefined when this daemon does not run from a host environment. */
+/** Undefined when this daemon does not run from a build. */
 export function openUpgrades(
   config: DaemonConfig,
   runtime: Runtime,

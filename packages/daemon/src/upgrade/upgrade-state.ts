@@ -18,7 +18,7 @@ import * as v from "valibot";
 /** A build that is to run here, as its request in the machine's configuration says. */
 const UpgradeRequestSchema = v.object({
   request_id: v.string(),
-  /** The host environment. */
+  /** The folder of the build. */
   path: v.string(),
   requested_by: v.optional(v.string()),
   requested_at: v.optional(v.string()),
@@ -30,7 +30,7 @@ const CurrentSchema = v.object({
   step: v.picklist(upgradeSteps),
   /** Milliseconds since the epoch. */
   started_at: v.number(),
-  /** The host environment that ran when it was asked for. */
+  /** The build that ran when the upgrade was requested. */
   from: v.string(),
   version: v.optional(v.string()),
   /** The daemon itself is another program in the new build, so it replaces itself. */

@@ -1,6 +1,6 @@
 /**
- * New builds in the place of old ones, while everything in sandboxes keeps running. This runs {@link next}: it shows it
- * what is so, performs the effects, and feeds the answer back. One request at a time.
+ * Replaces the running build by another, while every program in a sandbox keeps running. It calls {@link next} with what
+ * it observes, performs the effect, and calls it again with the result. One request at a time.
  *
  * The boot link moves only at the end of an upgrade. So after a crash at any moment the last build that was known to work
  * starts; it reads how far the other one came and reports it. A request that failed is never tried again.

@@ -25,7 +25,7 @@ export function wantedBuild(view: RoomView | undefined, key: string): UpgradeReq
   };
 }
 
-/** Writers that name no host environment name the daemon's file in one. */
+/** Writers that do not name the build name the daemon's file in it. */
 function environmentOf(version: BureauVersion): string | undefined {
   if (version.host_environment_path !== undefined) return version.host_environment_path;
   return /^(\/.+)\/bin\/bureau-daemon$/.exec(version.daemon_store_path)?.[1];

@@ -17,7 +17,7 @@ const copy = (name: string): string => {
 
 test("a build is found through links, and has its real path", () => {
   expect(buildAt(dist).path).toBe(realpathSync(dist));
-  expect(() => buildAt(join(folder, "none"))).toThrow("There is no host environment");
+  expect(() => buildAt(join(folder, "none"))).toThrow("There is no build of Bureau");
 });
 
 test("a program that is called through a link, or through a link to its build, finds its build", async () => {

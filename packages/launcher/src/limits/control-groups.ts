@@ -1,9 +1,9 @@
 /**
  * One control group (cgroups(7), version 2) for each sandbox: limits its total usage, and kills all its processes at once.
  *
- * The groups are in a delegated folder of the hierarchy: systemd's unit of the terminals, or the scope of the terminal
- * server, or, without a service manager, a group that root creates. The tmux server itself is in the leaf `terminals`
- * beside them: a group with controllers for its children holds no process.
+ * The groups are in a delegated folder of the hierarchy: systemd's unit of the tmux server, or the scope of the tmux
+ * server, or, without a service manager, a group that root creates. The tmux server itself is in a leaf beside them,
+ * because a group with controllers for its children holds no process.
  *
  * Without such a folder sandboxes run without groups, and {@link ControlGroups.fact} has the reason. With one, a sandbox
  * that cannot enter its group does not start.
@@ -20,8 +20,8 @@ import { PIDS_OF_BWRAP, type ResourceLimits } from "./resource-limits.ts";
 const HIERARCHIES = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CONTROLLERS = ["memory", "pids", "cpu"] as const;
 type Controller = (typeof CONTROLLERS)[number];
-/** The leaf of the tmux server; systemd's unit says the same (`DelegateSubgroup=`). */
-const TERMINALS_LEAF = "terminals";
+/** The leaf of the tmux server; systemd's unit has the same name (`DelegateSubgroup=`). */
+const TMUX_LEAF = "terminals";
 /** Name prefix of a tmux server's scope; an id follows. */
 export const SCOPE_PREFIX = "bureau-terminals-";
 /** Processes started meanwhile are moved in the next round. */
@@ -100,7 +100,7 @@ export class ControlGroups {
     }
     if (own === "/" && process.getuid?.() === 0) return this.#makeAtRoot(this.#hierarchy);
     const folder = join(this.#hierarchy, own);
-    if (basename(own) === TERMINALS_LEAF) return dirname(folder);
+    if (basename(own) === TMUX_LEAF) return dirname(folder);
     if (basename(own).startsWith(SCOPE_PREFIX)) {
       moveToLeaf(folder);
       return folder;
@@ -197,7 +197,7 @@ export const groupOf = (pid: number): string | undefined =>
 
 /** A group with controllers for its children must hold no process itself. */
 function moveToLeaf(folder: string): void {
-  const leaf = join(folder, TERMINALS_LEAF);
+  const leaf = join(folder, TMUX_LEAF);
   mkdirSync(leaf, { recursive: true });
   for (let round = 0; round < MOVE_ROUNDS_MAX; round++) {
     const pids = words(join(folder, "cgroup.procs")) ?? [];

@@ -1,9 +1,9 @@
 /**
- * Notices that a program has ended or a proxy has died. The script's exit-code file is watched, which tells within
- * milliseconds; one sweep a second over all sandboxes catches what leaves no file: a killed tmux server, a killed
- * shell, a proxy of an earlier launcher. While nothing runs there is no timer.
+ * Reports that a program has ended or a proxy has died. Watches the script's exit-code file, which reports an end within
+ * milliseconds. One sweep a second over all sandboxes finds ends that leave no file: a killed tmux server, a killed
+ * shell, a proxy that an earlier launcher started. While no sandbox runs there is no timer.
  *
- * It only reports; what follows is decided under the principal's lock, and a report may come twice or be stale.
+ * It only reports. The receiver decides under the principal's lock, because a report may come twice or be stale.
  */
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import { basename } from "node:path";

@@ -41,7 +41,7 @@ const SandboxRecordSchema = v.object({
   digests: SandboxDigestsSchema,
   /** Milliseconds since the epoch. */
   started_at: integer,
-  /** The host environment it sees, links resolved; older records do not say. */
+  /** The build that the sandbox has mounted, links resolved. Older records lack it. */
   programs_dir: v.optional(v.string()),
   proxy: v.optional(ProcessIdSchema),
   processes: v.optional(SandboxProcessesSchema),

@@ -112,10 +112,10 @@ export function writeEtc(
 ): { source: string; dest: string }[] {
   const folder = join(paths.dir, "etc");
   mkdirSync(folder, { mode: 0o755 });
-  const nobody = 65534;
+  const overflowId = 65534;
   const files: Record<string, string> = {
-    passwd: `bureau:x:${who.uid}:${who.gid}:Bureau:${who.home}:/bin/sh\nnobody:x:${nobody}:${nobody}::/:/bin/false\n`,
-    group: `bureau:x:${who.gid}:\nnogroup:x:${nobody}:\n`,
+    passwd: `bureau:x:${who.uid}:${who.gid}:Bureau:${who.home}:/bin/sh\nnobody:x:${overflowId}:${overflowId}::/:/bin/false\n`,
+    group: `bureau:x:${who.gid}:\nnogroup:x:${overflowId}:\n`,
     hosts: `127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ${who.hostname}\n`,
     hostname: `${who.hostname}\n`,
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",

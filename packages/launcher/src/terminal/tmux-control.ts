@@ -1,7 +1,7 @@
 /**
  * A connection to the tmux server that stays open, in tmux's control mode: a command costs a line instead of a process.
- * It is only ever a quicker way: whenever it is not there, the caller runs a tmux client instead. When it breaks, nobody
- * knows whether the server still did what it was told, and a command that makes something must not be given again.
+ * It only saves time: without it the caller runs a tmux client. When it breaks, it is unknown whether the server still
+ * ran the last command, so a command that creates something must not be sent again.
  *
  * Control mode belongs to a session, so there is one with a dead pane for it, which remain-on-exit keeps. Answers come in blocks, in order:
  *

@@ -140,7 +140,7 @@ export class TestLauncher implements AsyncDisposable {
 
   /** Resolves once what earlier launchers left is cleared away: what would change something waits for that. */
   async cleared(): Promise<void> {
-    await this.call("destroy-sandbox", { principal: "agent/nobody" }).catch(() => {});
+    await this.call("destroy-sandbox", { principal: "agent/absent" }).catch(() => {});
   }
 
   flags(): string[] {

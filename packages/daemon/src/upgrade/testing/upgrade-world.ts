@@ -47,7 +47,7 @@ export type Flaw =
   /** The launcher ends after it has answered, and the one before is started and answers in its place. */
   | "launcher-exits";
 
-/** A host environment whose programs only say their version. */
+/** A build whose programs only print their version. */
 export function makeEnvironment(path: string, version: string): string {
   const programs: Record<string, { sha256: string }> = {};
   for (const name of PROGRAMS) {

@@ -11,7 +11,7 @@ import { type Architecture, type SyscallName, syscallNumber } from "./syscall-nu
 const { EPERM, EAFNOSUPPORT, EPROTONOSUPPORT } = constants.errno;
 
 /** Inside: makes each call with the given arguments and prints the errno, 0 when it was obeyed. */
-const PROBE = `
+const CALLER = `
 import { dlopen, read } from "bun:ffi";
 const { symbols } = dlopen("libc.so.6", {
   syscall: { args: Array(7).fill("i64"), returns: "i64" },
@@ -58,7 +58,7 @@ describe("a program in a sandbox", () => {
     launcher = new TestLauncher();
     const { buildDir } = launcher.config;
     copyFileSync(process.execPath, join(buildDir, "bin/bun"));
-    writeFileSync(join(buildDir, "probe.ts"), PROBE);
+    writeFileSync(join(buildDir, "caller.ts"), CALLER);
     writeFileSync(join(buildDir, "ordinary.ts"), ORDINARY);
     await launcher.start();
   });
@@ -66,7 +66,7 @@ describe("a program in a sandbox", () => {
 
   let count = 0;
   const inside = async (script: string, spec: Partial<SpecInput> = {}): Promise<string> => {
-    const principal = `agent/probe${count++}`;
+    const principal = `agent/caller${count++}`;
     await launcher.create(principal, `(${script}) 2>&1; exit 7`, { spec });
     const { exit } = await launcher.exitOf(principal);
     await launcher.call("destroy-sandbox", { principal });
@@ -75,11 +75,11 @@ describe("a program in a sandbox", () => {
   const BUN = "/run/bureau/programs/bin/bun";
   const answers = async (calls: readonly Call[], security: SpecInput["security"] = {}) => {
     const asked = calls.map(([name, args]) => [syscallNumber(name, process.arch as Architecture), ...args]);
-    const output = await inside(`echo '${JSON.stringify(asked)}' | ${BUN} /run/bureau/programs/probe.ts`, {
+    const output = await inside(`echo '${JSON.stringify(asked)}' | ${BUN} /run/bureau/programs/caller.ts`, {
       security,
     });
     const found = /answers \[([\d,\s]*)\]/.exec(output)?.[1];
-    if (found === undefined) throw new Error(`the probe did not answer: ${output}`);
+    if (found === undefined) throw new Error(`the program in the sandbox did not answer: ${output}`);
     return found.split(",").map(Number);
   };
 
