@@ -14,7 +14,7 @@ import {
 import { ADMIN_BODY_BYTES_MAX, readJsonBody } from "./json-body.ts";
 import { parseSecretly } from "./parse-secretly.ts";
 import type { ProxyState } from "./proxy-state.ts";
-import { reservedService, upstreamOf } from "./service.ts";
+import { reservedService, upstreamOf } from "./upstream.ts";
 
 export const adminPrefix = "/v1/admin/";
 

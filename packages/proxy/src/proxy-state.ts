@@ -13,7 +13,7 @@ import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire
 import type { UserId } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
 import { InFlight } from "./in-flight.ts";
-import { parseService, type Service, type ServiceInput } from "./service.ts";
+import { parseService, type Service, type ServiceInput } from "./upstream.ts";
 import { parseHomeserver } from "./upstream-url.ts";
 
 /** Keys of a bundle that are the proxy's own and are never injected into a service (wire facts, section 3.6). */

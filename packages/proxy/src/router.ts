@@ -17,8 +17,8 @@ import { forwardMatrix } from "./matrix-gateway.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { codeOf, renderRefusal, type Surface } from "./refusal.ts";
 import { type Target, targetOf } from "./request-target.ts";
-import { reservedService } from "./service.ts";
-import { forwardToService } from "./service-gateway.ts";
+import { reservedService } from "./upstream.ts";
+import { forwardToService } from "./upstream-gateway.ts";
 import { matrixEndpoints } from "./v1-matrix.ts";
 
 export type RouterOptions = {

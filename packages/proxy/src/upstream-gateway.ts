@@ -8,7 +8,7 @@ import { viaNetwork, viaSocket } from "@bureau/os/egress";
 import { forward, requestHeaders } from "./forward.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { segmentsOf, type Target } from "./request-target.ts";
-import type { Service } from "./service.ts";
+import type { Service } from "./upstream.ts";
 
 /** Methods that would make an upstream show us, and so the caller, the headers we injected, or tunnel past us. */
 const refusedMethods: ReadonlySet<string> = new Set(["TRACE", "TRACK", "CONNECT"]);
