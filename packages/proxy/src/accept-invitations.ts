@@ -1,9 +1,9 @@
 /**
- * A principal enters the rooms it was invited to when its proxy starts, as the reference's do: a sandboxed program may not
- * join rooms by itself unless it was granted that. Once; later invitations are the program's to accept, if it may.
+ * When its proxy starts, a principal joins the rooms it is invited to, as in the reference implementation: a program in a
+ * sandbox may join rooms only with a grant. This runs once; the program accepts later invitations, if it has the grant.
  *
- * Only invitations by users of the principal's own homeserver count: what others write is not for it to read unasked. Every
- * failure is a line in the log: no program is kept from starting by it.
+ * Only invitations by users of the principal's own homeserver are accepted: a foreign user must not put text before an
+ * agent. A failure is logged and does not prevent the program's start.
  */
 
 import type { Log } from "@bureau/kit/log";
@@ -17,12 +17,12 @@ import { parseHomeserver } from "./upstream-url.ts";
 
 /** For all of it (wire facts). */
 const ACCEPT_MS_MAX = 30_000;
-/** A flood of invitations is not worked off at a program's start. */
+/** A start never waits for a flood of invitations. */
 const INVITATIONS_MAX = 100;
 const SYNC_BYTES_MAX = 4 << 20;
 
 const none = { types: [] };
-/** Nothing but who invites. */
+/** Returns only invitations. */
 const FILTER = JSON.stringify({
   presence: none,
   account_data: none,
@@ -90,9 +90,9 @@ export async function acceptInvitations(
   }
 }
 
-/** Pure. Those to which a user of the principal's own homeserver invites it. */
+/** Pure. The rooms to which a user of the principal's own homeserver invites it. */
 export function roomsToJoin({ rooms }: Invitations, user: UserId): string[] {
-  const isOfOurs = (sender: string | undefined): boolean => {
+  const isLocal = (sender: string | undefined): boolean => {
     try {
       return sender !== undefined && serverOf(parseUserId(sender)) === serverOf(user);
     } catch {
@@ -102,7 +102,7 @@ export function roomsToJoin({ rooms }: Invitations, user: UserId): string[] {
   return Object.entries(rooms?.invite ?? {})
     .filter(([, { invite_state: state }]) =>
       state?.events.some(
-        ({ type, state_key: key, sender }) => type === "m.room.member" && key === user && isOfOurs(sender),
+        ({ type, state_key: key, sender }) => type === "m.room.member" && key === user && isLocal(sender),
       ),
     )
     .map(([room]) => room)

@@ -31,7 +31,7 @@ test("the admin socket answers everything the agent's does; the agent's knows no
     ).toBe(404);
 });
 
-test("services are listed, set, used and removed", async () => {
+test("upstreams are listed, set, used and removed", async () => {
   const name = "service-llm:bureau.local";
   const encoded = encodeURIComponent(name);
   const made = await proxy.admin("PUT", `/v1/admin/services/${encoded}`, {

@@ -1,6 +1,7 @@
 /**
- * `/v1/admin/…`: how this machine's daemon changes a running proxy (wire facts, section 7.3). Input is parsed whole
- * before anything changes; a refused request leaves everything as it was. No reply or error holds a credential.
+ * `/v1/admin/…`: by these calls the machine's daemon changes a running proxy (wire facts, section 7.3). The proxy parses
+ * the whole input before it changes its state, so a refused request changes nothing. No reply or error contains a
+ * credential.
  */
 import { BureauError } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
@@ -14,7 +15,7 @@ import {
 import { ADMIN_BODY_BYTES_MAX, readJsonBody } from "./json-body.ts";
 import { parseSecretly } from "./parse-secretly.ts";
 import type { ProxyState } from "./proxy-state.ts";
-import { reservedService, upstreamOf } from "./upstream.ts";
+import { addressOf, reservedUpstream } from "./upstream.ts";
 
 export const adminPrefix = "/v1/admin/";
 
@@ -27,12 +28,15 @@ export async function serveAdmin(
 ): Promise<Response> {
   if (path === "services" && request.method === "GET")
     return Response.json(
-      [...state.services.values()].map((service) => ({ name: service.name, upstream: upstreamOf(service) })),
+      [...state.upstreams.values()].map((upstream) => ({
+        name: upstream.name,
+        upstream: addressOf(upstream),
+      })),
     );
   if (path.startsWith("services/")) {
-    const name = serviceName(path.slice("services/".length));
-    if (request.method === "PUT") return putService(state, request, name, log);
-    if (request.method === "DELETE") return deleteService(state, name, log);
+    const name = upstreamName(path.slice("services/".length));
+    if (request.method === "PUT") return putUpstream(state, request, name, log);
+    if (request.method === "DELETE") return deleteUpstream(state, name, log);
   }
   if (request.method === "PUT") {
     if (path === "directory") {
@@ -49,17 +53,18 @@ export async function serveAdmin(
   throw new BureauError("not-found", `No such admin endpoint: ${request.method} ${adminPrefix}${path}`);
 }
 
-async function putService(state: ProxyState, request: Request, name: string, log: Log): Promise<Response> {
-  const service = state.putService(name, await read(request, AdminServiceSchema, `service "${name}"`));
-  const upstream = upstreamOf(service);
-  log.info("upstream.set", "service set", { service: name, upstream });
-  if (service.interceptorsIgnored) warnOfInterceptors(log, name);
-  return Response.json({ name, upstream }, { status: 201 });
+async function putUpstream(state: ProxyState, request: Request, name: string, log: Log): Promise<Response> {
+  const input = await read(request, AdminServiceSchema, `upstream "${name}"`);
+  const upstream = state.putUpstream(name, input);
+  const address = addressOf(upstream);
+  log.info("upstream.set", "upstream set", { upstream: name, address });
+  if (upstream.interceptorsIgnored) warnOfInterceptors(log, name);
+  return Response.json({ name, upstream: address }, { status: 201 });
 }
 
-function deleteService(state: ProxyState, name: string, log: Log): Response {
-  if (!state.services.delete(name)) throw new BureauError("not-found", `No proxy service "${name}"`);
-  log.info("upstream.removed", "service removed", { service: name });
+function deleteUpstream(state: ProxyState, name: string, log: Log): Response {
+  if (!state.upstreams.delete(name)) throw new BureauError("not-found", `No upstream "${name}"`);
+  log.info("upstream.removed", "upstream removed", { upstream: name });
   return Response.json({ status: "removed", name });
 }
 
@@ -72,28 +77,26 @@ async function putCredentials(state: ProxyState, request: Request, log: Log): Pr
   return Response.json({ status: "ok", credentials: count });
 }
 
-export function warnOfInterceptors(log: Log, service: string): void {
+export function warnOfInterceptors(log: Log, upstream: string): void {
   log.warn(
     "upstream.interceptors-ignored",
-    "response_interceptors are not run by this proxy: no events will be sent for this service",
-    {
-      service,
-    },
+    "this proxy does not run response_interceptors: it sends no events for this upstream",
+    { upstream },
   );
 }
 
-function serviceName(encoded: string): string {
+function upstreamName(encoded: string): string {
   let name: string;
   try {
     name = decodeURIComponent(encoded);
   } catch {
     throw new BureauError(
       "invalid-input",
-      `Invalid service name "${encoded}": its percent-encoding is broken`,
+      `Invalid upstream name "${encoded}": its percent-encoding is broken`,
     );
   }
-  if (name === reservedService)
-    throw new BureauError("invalid-input", `The service "${name}" is built in and cannot be changed`);
+  if (name === reservedUpstream)
+    throw new BureauError("invalid-input", `Cannot change upstream "${name}": it is built in`);
   return name;
 }
 

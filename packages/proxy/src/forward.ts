@@ -1,9 +1,9 @@
 /**
  * One request to one upstream and its answer back, as bytes, without buffering either.
  *
- * What always holds: hop-by-hop headers and `Host` are ours on both sides; redirects come back instead of being
- * followed, so that a credential goes only where it was meant to; bodies are not decoded; when one side leaves, the
- * other is aborted; there is no overall deadline, because long polls and event streams have none.
+ * What always holds: the proxy sets hop-by-hop headers and `Host` on both sides. It returns redirects instead of
+ * following them, so that a credential reaches only its upstream. It does not decode bodies. When one side disconnects,
+ * it aborts the other. There is no overall deadline, because long polls and event streams have none.
  */
 
 import { BureauError, errnoOf } from "@bureau/kit/errors";
@@ -23,7 +23,7 @@ export const hopByHop: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** The caller's headers without what is the connection's. `accept-encoding` is stated, or the runtime would add its own. */
+/** The caller's headers without those of the connection. Sets `accept-encoding`, or the runtime would add its own. */
 export function requestHeaders(from: Headers): Headers {
   const headers = new Headers(from);
   dropHopByHop(headers);
@@ -33,8 +33,8 @@ export function requestHeaders(from: Headers): Headers {
   return headers;
 }
 
-export type Upstream = {
-  /** For errors: `the homeserver`, `service "x"`. */
+export type ForwardTarget = {
+  /** For errors: `the homeserver`, `upstream "x"`. */
   readonly name: string;
   readonly url: string;
   readonly egress: EgressOptions;
@@ -51,8 +51,8 @@ export type ForwardOptions = {
 /** Methods that carry no request content here. */
 const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** @throws BureauError `unavailable` when too much is under way to the upstream already, it cannot be reached or breaks off before it answers */
-export async function forward(upstream: Upstream, options: ForwardOptions): Promise<Response> {
+/** @throws BureauError `unavailable` when the upstream has too many open requests, is unreachable, or disconnects before it answers */
+export async function forward(upstream: ForwardTarget, options: ForwardOptions): Promise<Response> {
   const noBody = bodiless.has(options.method);
   if (noBody) options.headers.delete("content-length");
   const over = upstream.inFlight.begin(upstream.name);
@@ -70,7 +70,10 @@ export async function forward(upstream: Upstream, options: ForwardOptions): Prom
   } catch (error) {
     over();
     if (options.signal.aborted)
-      throw new BureauError("unavailable", `Gave up on ${upstream.name}: the request was abandoned`);
+      throw new BureauError(
+        "unavailable",
+        `Cancelled the request to ${upstream.name}: the caller disconnected`,
+      );
     throw new BureauError("unavailable", `Cannot reach ${upstream.name}: ${reasonOf(error)}`);
   }
   dropHopByHop(response.headers);
@@ -80,7 +83,7 @@ export async function forward(upstream: Upstream, options: ForwardOptions): Prom
   return response;
 }
 
-/** Removes the connection's headers, and those the `Connection` header declares to be. */
+/** Removes hop-by-hop headers, and those that the `Connection` header lists. */
 function dropHopByHop(headers: Headers): void {
   const declared = headers.get("connection");
   if (declared !== null && declared !== "keep-alive")

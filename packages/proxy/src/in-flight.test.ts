@@ -19,7 +19,7 @@ async function open(unix: string, path: string): Promise<{ answered: string; clo
   return state;
 }
 
-test("an upstream that never answers, or never ends, blocks neither the homeserver nor other services", async () => {
+test("an upstream that never answers, or never ends, blocks neither the homeserver nor other upstreams", async () => {
   const homeserver = Bun.serve({ port: 0, fetch: () => Response.json({ versions: [] }) });
   const hanging = Bun.serve({ port: 0, idleTimeout: 0, fetch: () => new Promise<Response>(() => {}) });
   const first = new TextEncoder().encode("first");
@@ -29,14 +29,14 @@ test("an upstream that never answers, or never ends, blocks neither the homeserv
     fetch: () => new Response(new ReadableStream({ start: (controller) => controller.enqueue(first) })),
   });
   const quick = Bun.serve({ port: 0, fetch: () => new Response("quick") });
-  const service = (upstream: URL) => ({ type: "http", upstream: upstream.href }) as const;
+  const declared = (upstream: URL) => ({ type: "http", upstream: upstream.href }) as const;
   await using proxy = await startFixture({
     matrix_homeserver_url: homeserver.url.href,
     matrix_token: "t",
     services: {
-      hanging: service(hanging.url),
-      endless: service(endless.url),
-      quick: service(quick.url),
+      hanging: declared(hanging.url),
+      endless: declared(endless.url),
+      quick: declared(quick.url),
     },
   });
   const flood = await Promise.all(

@@ -1,4 +1,4 @@
-/** The JSON of a request or response, read up to a limit, independent of its Content-Length. */
+/** Reads the JSON of a request or response up to a limit, independent of its Content-Length. */
 import { BureauError } from "@bureau/kit/errors";
 
 /** 64 KiB for agents (wire facts, section 12.3). */
@@ -6,7 +6,7 @@ export const AGENT_BODY_BYTES_MAX = 64 * 1024;
 /** A directory lists every service of a fleet. */
 export const ADMIN_BODY_BYTES_MAX = 1024 * 1024;
 
-/** @throws BureauError `too-large`, or `invalid-input` when it is not JSON; neither quotes the body */
+/** @throws BureauError `too-large`, or `invalid-input` when it is not JSON; the error never quotes the body */
 export async function readJsonBody(
   request: Pick<Request | Response, "headers" | "body">,
   bytesMax: number,

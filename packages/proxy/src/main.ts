@@ -1,9 +1,9 @@
 /**
  * `bureau-proxy`: holds one principal's credentials and puts them into its requests.
  *
- * It closes its memory to other processes, writes `pid <n>` on standard output, reads who it is from standard input,
- * listens, and writes `ready`. Arguments only mark the process in the process table, but for `--spare`: that one is told later
- * who it is, so everything is loaded and rehearsed before standard input is read, and nothing is left to wait for.
+ * It protects its memory from other processes, writes `pid <n>` on standard output, reads its configuration from standard
+ * input, listens, and writes `ready`. Its arguments only mark it in the process table, except `--spare`: a spare proxy gets
+ * its configuration later, so it loads and rehearses everything before it reads standard input.
  */
 import { writeSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
@@ -15,12 +15,12 @@ import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
 import { rehearse } from "./rehearse.ts";
 
-/** The tasks that the program's start waits for; others run concurrently. */
+/** The program's start waits this long for invitations; the rest continues concurrently. */
 const INVITATIONS_MS_MAX = 2_000;
 
 await runProgram("bureau-proxy", async ({ log, signal, args }) => {
   makeUndumpable();
-  // No folder is kept busy by a proxy, and none it was started in matters to it.
+  // A working folder could not be unmounted, and the proxy needs none.
   process.chdir("/");
   if (process.env["BUN_CONFIG_VERBOSE_FETCH"] !== undefined)
     throw new BureauError("unsupported", "Cannot start: BUN_CONFIG_VERBOSE_FETCH would print credentials", {
@@ -33,7 +33,7 @@ await runProgram("bureau-proxy", async ({ log, signal, args }) => {
   if (config === undefined) return;
   const ownLog = log.with({ principal: config.principal });
   await using _proxy = await startProxy(config, { log: ownLog });
-  // The program may speak in these rooms at once; a homeserver that does not answer keeps it from nothing else.
+  // The program can send to these rooms at once. A homeserver that does not answer delays the start no longer.
   await Promise.race([
     acceptInvitations(config, { log: ownLog, signal }),
     systemClock.sleep(INVITATIONS_MS_MAX),

@@ -1,6 +1,6 @@
 /**
- * The one way to the homeserver: every Matrix request, raw or through `/v1/matrix`, is judged by the policy, stripped
- * of any identity that the caller claims, given the principal's own, and forwarded exactly as it was judged.
+ * Forwards every Matrix request, raw or from `/v1/matrix`, to the homeserver: checks it against the policy, removes any
+ * identity that the caller claims, adds the principal's own, and forwards exactly the request that it checked.
  */
 
 import { BureauError } from "@bureau/kit/errors";
@@ -14,7 +14,7 @@ import { queryWithout, type Target } from "./request-target.ts";
 /** Query parameters by which a caller could act as another user. */
 const identityParameters: ReadonlySet<string> = new Set(["access_token", "user_id"]);
 
-/** The only headers a caller may send on: none of them says who it is or what the method really was. */
+/** The only headers that are forwarded: none of them names a user or overrides the method. */
 const passedHeaders = [
   "accept",
   "accept-encoding",
@@ -65,7 +65,7 @@ function matrixHeaders(from: Headers, authorization: string): Headers {
   return headers;
 }
 
-/** @throws BureauError `forbidden`, naming the grant that is missing */
+/** @throws BureauError `forbidden`, which names the missing grant */
 function authorizeMatrix(state: ProxyState, method: string, path: string): void {
   const verdict = judgeMatrixRequest(method, path);
   if (verdict.kind === "never")

@@ -7,18 +7,18 @@
  * everything else  needs matrix/raw-api
  * ```
  *
- * What happens inside a room is left to the homeserver's power levels. What changes who the principal is, which rooms
- * it sits in, or whom it brings along is decided here.
+ * The homeserver's power levels decide about actions inside a room. This table decides about requests that change the
+ * principal's identity, its rooms, or the members it invites.
  */
 import { segmentsOf } from "./request-target.ts";
 
 export type MatrixVerdict =
-  /** Every action in `needs` must be granted; none for what is always allowed. */
+  /** Needs a grant for every action in `needs`; an empty list is always allowed. */
   | { readonly kind: "allowed"; readonly needs: readonly string[] }
   | { readonly kind: "never"; readonly reason: string };
 
 /**
- * Methods, the path after `/_matrix/client/<version>/`, and the grants it takes. `{room}`, `{user}`, `{event}` check
+ * Methods, the path after `/_matrix/client/<version>/`, and the grants that it needs. `{room}`, `{user}`, `{event}` check
  * their sigil; `{address}` is a room ID or alias; `{any}` is one segment; `{key}` may be empty.
  */
 const table: readonly (readonly [methods: string, pattern: string, ...needs: string[]])[] = [
@@ -40,7 +40,7 @@ const table: readonly (readonly [methods: string, pattern: string, ...needs: str
   ["GET", "joined_rooms"],
 
   ["GET", "rooms/{room}/state"],
-  // A membership written as state is a join or an invite by another name.
+  // A membership event in the state is a join or an invite.
   ["PUT", "rooms/{room}/state/m.room.member", "matrix/raw-api", "matrix/join", "matrix/invite"],
   ["PUT", "rooms/{room}/state/m.room.member/{key}", "matrix/raw-api", "matrix/join", "matrix/invite"],
   ["GET PUT", "rooms/{room}/state/{any}"],
@@ -89,7 +89,7 @@ const table: readonly (readonly [methods: string, pattern: string, ...needs: str
   ["GET", "media/config"],
 ];
 
-/** First segments that no grant opens: they make, change or end an account or a session, or administer the server. */
+/** First segments that no grant allows: they create, change or end an account or a session, or administer the server. */
 const neverWords: ReadonlySet<string> = new Set([
   "login",
   "logout",
@@ -100,7 +100,7 @@ const neverWords: ReadonlySet<string> = new Set([
   "delete_devices",
   "admin",
 ]);
-/** Other methods are refused: TRACE would have the homeserver, or a server before it, show us the injected token. */
+/** Other methods are refused: with TRACE the homeserver, or a server before it, would return the injected token. */
 const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 const stableVersions: ReadonlySet<string> = new Set(["r0", "v1", "v3"]);
 
@@ -145,13 +145,13 @@ function judgeClient(method: string, version: string, rest: readonly string[]): 
   if (stable)
     for (const pattern of index.get(`${method} ${rest[0] ?? ""}`) ?? [])
       if (matches(pattern.segments, rest)) return { kind: "allowed", needs: pattern.needs };
-  // Extensions put their own name before the path they extend, so any of their segments counts.
+  // An extension puts its name before the path that it extends, so every segment is checked.
   const telling = (stable ? rest.slice(0, 1) : rest).map((segment) => segment.toLowerCase());
   const word = telling.find((segment) => neverWords.has(segment));
   if (word !== undefined)
-    return never(`"${word}" belongs to accounts and sessions, which are not the principal's`);
+    return never(`"${word}" manages accounts and sessions, which a principal may not do`);
   if (telling.includes("devices") && method === "DELETE")
-    return never("a principal's devices are not its own");
+    return never("a principal may not delete its devices");
   return rawApi;
 }
 

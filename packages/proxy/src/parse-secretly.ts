@@ -1,8 +1,8 @@
-/** Parsing of input that holds credentials: errors name the faulty fields and never quote what was in them. */
+/** Parses input that contains credentials: errors name the invalid fields and never quote their values. */
 import { BureauError } from "@bureau/kit/errors";
 import * as v from "valibot";
 
-/** @throws BureauError `invalid-input` with the paths of the faults alone */
+/** @throws BureauError `invalid-input` with only the paths of the invalid fields */
 export function parseSecretly<const Schema extends v.GenericSchema>(
   schema: Schema,
   value: unknown,

@@ -1,9 +1,9 @@
 /**
- * What one proxy knows: whose credentials, which services, which grants. The only module that holds secrets.
+ * The state of one proxy: its principal's credentials, upstreams and grants. No other module holds secrets.
  *
- * Each part is replaced as a whole by the admin socket, never edited, so that a request sees either the old or the new.
- * Values of credentials leave through {@link ProxyState.credentialFor} and {@link ProxyState.matrixAccess} alone, into
- * the headers of one upstream request.
+ * The admin socket replaces each part as a whole and never edits it, so that a request sees either the old or the new
+ * one. Only {@link ProxyState.credentialFor} and {@link ProxyState.matrixAccess} return values of credentials, for the
+ * headers of one upstream request.
  */
 import { BureauError } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
@@ -13,10 +13,10 @@ import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire
 import type { UserId } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
 import { InFlight } from "./in-flight.ts";
-import { parseService, type Service, type ServiceInput } from "./upstream.ts";
+import { type DeclaredUpstream, parseUpstream, type UpstreamInput } from "./upstream.ts";
 import { parseHomeserver } from "./upstream-url.ts";
 
-/** Keys of a bundle that are the proxy's own and are never injected into a service (wire facts, section 3.6). */
+/** Keys of a bundle for the proxy itself; it never sends them to an upstream (wire facts, section 3.6). */
 const matrixKeys = {
   token: "MATRIX_TOKEN",
   userId: "MATRIX_USER_ID",
@@ -26,7 +26,7 @@ const matrixKeys = {
 export type MatrixAccess = { readonly homeserver: string; readonly authorization: string };
 
 export class ProxyState {
-  readonly services = new Map<string, Service>();
+  readonly upstreams = new Map<string, DeclaredUpstream>();
   readonly inFlight = new InFlight();
   grants: readonly Grant[];
   directory: readonly DirectoryEntry[] = [];
@@ -35,7 +35,7 @@ export class ProxyState {
   #credentials: ReadonlyMap<string, Secret> = new Map();
   #matrix: { readonly homeserver: string | undefined; readonly authorization: Secret | undefined };
 
-  /** @throws BureauError `invalid-input` when a service or the homeserver's URL is unusable */
+  /** @throws BureauError `invalid-input` when an upstream or the homeserver's URL is invalid */
   constructor(start: InferOutput<typeof ProxyStartSchema>, now: () => number = Date.now) {
     this.#now = now;
     this.userId = start.matrix_user_id;
@@ -46,20 +46,20 @@ export class ProxyState {
         start.matrix_homeserver_url === undefined ? undefined : parseHomeserver(start.matrix_homeserver_url),
       authorization: start.matrix_token === undefined ? undefined : bearer(start.matrix_token),
     };
-    for (const [name, service] of Object.entries(start.services ?? {}))
-      this.putService(name, { ...service, upstream_url: service.upstream });
+    for (const [name, declared] of Object.entries(start.services ?? {}))
+      this.putUpstream(name, { ...declared, upstream_url: declared.upstream });
   }
 
-  /** Adds or replaces a service. @throws BureauError `invalid-input`; then nothing has changed */
-  putService(name: string, input: ServiceInput): Service {
-    const service = parseService(name, input);
-    this.services.set(name, service);
-    return service;
+  /** Adds or replaces an upstream. @throws BureauError `invalid-input`, with nothing changed */
+  putUpstream(name: string, input: UpstreamInput): DeclaredUpstream {
+    const upstream = parseUpstream(name, input);
+    this.upstreams.set(name, upstream);
+    return upstream;
   }
 
   /**
-   * Replaces every credential, the Matrix token among them; the homeserver stays when none is named.
-   * @throws BureauError `invalid-input`; then nothing has changed
+   * Replaces every credential, including the Matrix token. Keeps the homeserver when `values` has none.
+   * @throws BureauError `invalid-input`, with nothing changed
    */
   replaceCredentials(values: Readonly<Record<string, string>>): void {
     const homeserver = values[matrixKeys.homeserver];
@@ -73,11 +73,11 @@ export class ProxyState {
     this.#matrix = matrix;
   }
 
-  /** The homeserver and the header that opens it. @throws BureauError `unauthorized` when either is missing */
+  /** The homeserver, and the authorization header for it. @throws BureauError `unauthorized` when either is missing */
   matrixAccess(): MatrixAccess {
     const { homeserver, authorization } = this.#matrix;
     if (homeserver === undefined)
-      throw new BureauError("unauthorized", "Cannot reach Matrix: this proxy was given no homeserver");
+      throw new BureauError("unauthorized", "Cannot reach Matrix: this proxy has no homeserver");
     if (authorization === undefined)
       throw new BureauError("unauthorized", "Cannot reach Matrix: this principal has no MATRIX_TOKEN", {
         hint: "provision the principal's credentials",
@@ -86,10 +86,10 @@ export class ProxyState {
   }
 
   /** The value for an injected header. @throws BureauError `unauthorized`, naming header and key, never the value */
-  credentialFor(service: string, header: string, key: string): string {
+  credentialFor(upstream: string, header: string, key: string): string {
     const value = this.#credentials.get(key)?.reveal();
     const refuse = (reason: string): BureauError =>
-      new BureauError("unauthorized", `Cannot set header "${header}" of service "${service}": ${reason}`, {
+      new BureauError("unauthorized", `Cannot set header "${header}" of upstream "${upstream}": ${reason}`, {
         hint: `provision the credential "${key}"`,
       });
     if (value === undefined) throw refuse(`this principal has no credential "${key}"`);
@@ -97,12 +97,12 @@ export class ProxyState {
     return value;
   }
 
-  /** May the principal do `action`, an act on itself, now? */
+  /** Decides whether the principal may now do `action` on itself. */
   check(action: string): Decision {
     return checkGrants({ grants: [...this.grants] }, action, undefined, this.#now());
   }
 
-  /** Directory entries the principal may discover: targets of live `service/discover` grants (section 7.2). */
+  /** Directory entries the principal may discover: targets of unexpired `service/discover` grants (section 7.2). */
   discoverable(): DirectoryEntry[] {
     const now = this.#now();
     const targets = this.grants

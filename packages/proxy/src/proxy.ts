@@ -1,9 +1,9 @@
 /**
- * The proxy of one sandbox: two unix sockets, one state. The agent's socket is what the sandbox sees; the admin socket
- * adds the endpoints by which this machine's daemon changes grants, services and credentials.
+ * The proxy of one sandbox: two unix sockets, one state. The sandbox sees the agent's socket. The admin socket has also
+ * the endpoints by which the machine's daemon changes grants, upstreams and credentials.
  *
- * Both sockets exist with their final mode from the moment they can be connected to, and a proxy removes at its end
- * only sockets that are still its own: its successor may have put new ones in their place.
+ * Both sockets have their final mode before the first client can connect. When a proxy stops, it removes only its own
+ * sockets: its successor may have replaced them already.
  */
 import { lstatSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
@@ -18,7 +18,7 @@ import { renderRefusal } from "./refusal.ts";
 import { route } from "./router.ts";
 import { startServiceRelay } from "./service-relay.ts";
 
-/** Requests in flight may take this long to finish once the proxy stops. */
+/** For open requests to finish when the proxy stops. */
 const DRAIN_MS_MAX = 5_000;
 /** Owner and group of the launcher (wire facts, section 7.1). */
 const SOCKET_MODE = 0o660;
@@ -29,15 +29,15 @@ export type ProxyDeps = {
   readonly now?: () => number;
 };
 
-/** Listens until disposed; disposing finishes what is in flight, at most {@link DRAIN_MS_MAX}. */
+/** Listens until disposed. Disposal waits for open requests, at most {@link DRAIN_MS_MAX}. */
 export async function startProxy(
   config: InferOutput<typeof ProxyStartSchema>,
   deps: ProxyDeps,
 ): Promise<AsyncDisposable> {
   configureEgress(config.egress ?? noEgressSettings);
   const state = new ProxyState(config, deps.now);
-  for (const service of state.services.values())
-    if (service.interceptorsIgnored) warnOfInterceptors(deps.log, service.name);
+  for (const upstream of state.upstreams.values())
+    if (upstream.interceptorsIgnored) warnOfInterceptors(deps.log, upstream.name);
   const stopping = new AbortController();
   const serve = (path: string, admin: boolean): Listener =>
     listen(
@@ -70,11 +70,11 @@ export async function startProxy(
 
 type Listener = { stop(): Promise<void> };
 
-/** @throws BureauError `failed` when the socket cannot be made */
+/** @throws BureauError `failed` when the socket cannot be created */
 function listen(path: string, fetch: (request: Request) => Promise<Response>, log: Log): Listener {
   rmSync(path, { force: true });
   const server = bindUnix(path, {
-    // How much may be uploaded is the upstream's to say.
+    // Each upstream has its own limit of uploads.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     development: false,
     fetch,
@@ -109,7 +109,7 @@ type ServeOptions = {
 const noIdleTimeout: object = { idleTimeout: 0 };
 
 /**
- * The mode comes from the umask, so that it holds from the first moment.
+ * The umask sets the mode, so that the socket never has another one.
  * Binds by a path relative to the socket's folder: a socket address holds 107 bytes, a fleet's folders more.
  * @throws BureauError `failed`
  */

@@ -1,14 +1,14 @@
-/** What a proxy is told on its standard input: one CBOR map, then end of file. Anything less is refused. */
+/** Reads a proxy's configuration from standard input: one CBOR map, then end of file. Refuses any other input. */
 import { decodeCbor } from "@bureau/kit/cbor";
 import { BureauError } from "@bureau/kit/errors";
 import { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { InferOutput } from "valibot";
 import { parseSecretly } from "./parse-secretly.ts";
 
-/** Far above what grants, services and keys of one principal come to. */
+/** Far more than the grants, upstreams and keys of one principal need. */
 const START_BYTES_MAX = 4 * 1024 * 1024;
 
-/** Reads to the end of `stream`. @throws BureauError `invalid-input`, `too-large`; neither quotes a value */
+/** Reads to the end of `stream`. @throws BureauError `invalid-input`, `too-large`; the error never quotes a value */
 export async function readStart(
   stream: ReadableStream<Uint8Array>,
 ): Promise<InferOutput<typeof ProxyStartSchema>> {
@@ -27,7 +27,7 @@ export async function readStart(
   try {
     return parseSecretly(ProxyStartSchema, decode(bytes), "proxy start on standard input");
   } finally {
-    // The decoded strings are what the proxy works with; the encoded bundle need not stay in memory beside them.
+    // The proxy uses the decoded strings. The encoded bundle must not stay in memory beside them.
     bytes.fill(0);
     for (const chunk of chunks) chunk.fill(0);
   }

@@ -1,14 +1,14 @@
 /**
- * How a refusal looks to the caller. Code throws a `BureauError`; the router catches it once and renders it in the
- * shape of the surface that was asked (wire facts, section 7.2): JSON with an errcode for Matrix, the command shape
- * for the rest of `/v1`, plain text for `/http`.
+ * Renders a refusal for the caller. Code throws a `BureauError`; the router catches it and renders it in the form of the
+ * API that the caller used (wire facts, section 7.2): JSON with an errcode for Matrix, the form of a command result for
+ * the rest of `/v1`, plain text for `/http`.
  */
 import { BureauError, type ErrorCode, messageOf } from "@bureau/kit/errors";
 import { InputError } from "@bureau/schema/parse";
 
 export type Surface = "matrix" | "v1" | "http";
 
-/** `unauthorized` is 503 because it is this proxy that lacks the credential: nothing the caller sends could help. */
+/** `unauthorized` is 503 because the proxy lacks the credential: no other request of the caller would succeed. */
 const statuses: Record<ErrorCode, number> = {
   "invalid-input": 400,
   "not-found": 404,
@@ -35,7 +35,7 @@ const errcodes: Record<ErrorCode, string> = {
   failed: "M_UNKNOWN",
 };
 
-/** A reply for `thrown`. What is not an expected error says nothing about itself: its text may hold anything. */
+/** A reply for `thrown`. Hides the text of an unexpected error, which may contain secrets. */
 export function renderRefusal(surface: Surface, thrown: unknown): Response {
   const code = codeOf(thrown);
   const error = code === undefined ? "the proxy failed; see its log" : describe(thrown);

@@ -1,7 +1,7 @@
 /**
- * A spare proxy goes through its start once before it is told who it is, with nothing at stake: a configuration without
- * credentials, on sockets in a folder that no other user may enter, removed at once. What the runtime compiles and sets up
- * the first time then costs nothing when a sandbox waits (measured: 7 ms become 3).
+ * A spare proxy starts once before it has its configuration: with a configuration without credentials, on sockets in a
+ * folder that no other user may enter, and removes them at once. So the runtime compiles the code before a sandbox waits
+ * for the proxy (measured: 7 ms become 3).
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { silentLog } from "@bureau/os/log";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
 
-/** Never throws: a proxy that could not rehearse only starts more slowly. `inFolder` is where its sockets may be. */
+/** Never throws: without a rehearsal a proxy only starts more slowly. `inFolder`: the folder for its sockets. */
 export async function rehearse(inFolder: string): Promise<void> {
   try {
     const folder = mkdtempSync(join(inFolder, "spare-"));

@@ -1,10 +1,10 @@
 /**
- * The path and query of a request, and the refusal of every spelling that two programs could read differently.
+ * The path and query of a request. Refuses every spelling that two programs could parse differently.
  *
- * A policy is only worth something when the upstream reads the path as the policy did. So a path is either plain,
- * each segment decodes once to text that cannot be read as another path, or the request is refused with 400; what was
- * checked is then forwarded byte for byte. `%2F` inside a segment stays legal, because room aliases and state keys of
- * Bureau hold slashes. The runtime resolves `.` and `..` before we see them; what comes out is what is checked.
+ * A policy protects only when the upstream parses the path as the policy did. So each segment of a path must decode, in
+ * one step, to text that is not another path; otherwise the proxy answers 400. It forwards the checked path byte for
+ * byte. `%2F` inside a segment is allowed, because room aliases and state keys of Bureau contain slashes. The runtime
+ * resolves `.` and `..` before the check.
  */
 import { BureauError } from "@bureau/kit/errors";
 
@@ -15,7 +15,7 @@ export type Target = {
   readonly query: string;
 };
 
-/** Longest path and query that are read; homeservers stop far earlier. */
+/** The longest path and query; homeservers accept far less. */
 const TARGET_LENGTH_MAX = 64 * 1024;
 
 /** @throws BureauError `invalid-input` */
@@ -30,9 +30,9 @@ export function targetOf(request: Request): Target {
     : { path: url.slice(start, question), query: url.slice(question + 1) };
 }
 
-/** RFC 3986's characters of a path segment. Anything else is encoded by an honest client. */
+/** RFC 3986's characters of a path segment. A correct client encodes all others. */
 const plainPath = /^\/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*$/u;
-/** An unreserved character that is encoded all the same: no client needs it, and servers differ over it. */
+/** An encoded unreserved character: no client needs it, and servers treat it differently. */
 const needlessEncoding = /%(?:3[0-9]|[46][1-9a-f]|[57][0-9a]|2d|2e|5f|7e)/iu;
 
 /**
@@ -69,7 +69,7 @@ function decodeSegment(segment: string): string {
 }
 
 /**
- * `query` without the parameters named in `drop`, however they are spelled; the rest is left as it is.
+ * `query` without the parameters named in `drop`, in any encoding; the rest is unchanged.
  * @throws BureauError `invalid-input`
  */
 export function queryWithout(query: string, drop: ReadonlySet<string>): string {

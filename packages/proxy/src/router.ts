@@ -1,10 +1,10 @@
 /**
- * Which module answers a request. Errors are caught here, once, and rendered for the surface that was asked.
+ * Chooses the module that answers a request. Catches errors, and renders them for the API that the caller used.
  *
  * ```
  * /health  /v1/identity  /v1/grants  /v1/services   this file
  * /v1/matrix/…                                      v1-matrix.ts
- * /http/<service>/…                                 service-gateway.ts
+ * /http/<upstream>/…                                upstream-gateway.ts
  * /http/matrix/…  /_matrix/…  /.well-known/matrix/… matrix-gateway.ts: an unmodified Matrix client works at the root
  * /v1/admin/…                                       admin.ts, on the admin socket alone
  * ```
@@ -17,16 +17,16 @@ import { forwardMatrix } from "./matrix-gateway.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { codeOf, renderRefusal, type Surface } from "./refusal.ts";
 import { type Target, targetOf } from "./request-target.ts";
-import { reservedService } from "./upstream.ts";
-import { forwardToService } from "./upstream-gateway.ts";
+import { reservedUpstream } from "./upstream.ts";
+import { forwardToUpstream } from "./upstream-gateway.ts";
 import { matrixEndpoints } from "./v1-matrix.ts";
 
 export type RouterOptions = {
   readonly state: ProxyState;
-  /** True on the admin socket, which serves everything the agent socket does and `/v1/admin` too. */
+  /** True on the admin socket, which serves `/v1/admin` beside everything that the agent socket serves. */
   readonly admin: boolean;
   readonly log: Log;
-  /** Aborts when the proxy stops: long polls end at once, other requests may finish. */
+  /** Aborts when the proxy stops: long polls end at once, other requests finish. */
   readonly stopping: AbortSignal;
 };
 
@@ -52,7 +52,7 @@ function surfaceOf(path: string): Surface {
   if (
     isMatrixPath(path) ||
     path.startsWith(matrixCalls) ||
-    path.startsWith(`${passthrough}${reservedService}/`)
+    path.startsWith(`${passthrough}${reservedUpstream}/`)
   )
     return "matrix";
   return path.startsWith(passthrough) ? "http" : "v1";
@@ -77,9 +77,9 @@ function passThrough(options: RouterOptions, request: Request, target: Target): 
     slash < 0 ? target.path.slice(passthrough.length) : target.path.slice(passthrough.length, slash);
   const inner = { path: slash < 0 ? "/" : target.path.slice(slash), query: target.query };
   const name = encoded.replaceAll(/%3a/giu, ":").replaceAll(/%40/gu, "@");
-  return name === reservedService
+  return name === reservedUpstream
     ? toMatrix(options, request, inner)
-    : forwardToService(options.state, name, inner, request, request.signal);
+    : forwardToUpstream(options.state, name, inner, request, request.signal);
 }
 
 function toMatrix(options: RouterOptions, request: Request, target: Target): Promise<Response> {
@@ -100,8 +100,8 @@ function callMatrix(options: RouterOptions, request: Request, target: Target): P
 
 function answer(state: ProxyState, request: Request, { path, query }: Target): Response {
   if (path === "/v1/proxy")
-    throw new BureauError("not-found", "Command services (/v1/proxy) are unsupported by this proxy", {
-      hint: "declare an HTTP service in proxy_services and call /http/<service>/",
+    throw new BureauError("not-found", "This proxy does not support command services (/v1/proxy)", {
+      hint: "declare an upstream in proxy_services and call /http/<upstream>/",
     });
   switch (`${request.method} ${path}`) {
     case "GET /health":
@@ -119,7 +119,7 @@ function answer(state: ProxyState, request: Request, { path, query }: Target): R
 
 function identity({ userId }: ProxyState): Response {
   if (userId === undefined)
-    throw new BureauError("unauthorized", "This principal has no Matrix identity: none was provisioned");
+    throw new BureauError("unauthorized", "This principal has no Matrix identity: it has no credentials yet");
   return Response.json({ user_id: userId, server_name: serverOf(userId), observe_socket: "" });
 }
 

@@ -1,5 +1,5 @@
 /**
- * A service's socket on the host, relayed to the socket that its program listens on inside the sandbox.
+ * Relays a service's socket on the host to the socket on which its program listens inside the sandbox.
  *
  * The program creates its socket in a tmpfs of the sandbox, so it can neither fill the host's file systems nor leave files
  * there. Clients connect to our socket, with the mode from the specification, independent of the program's own socket. We
@@ -34,7 +34,7 @@ export async function startServiceRelay({ socket, root, log }: ServiceRelayOptio
       connect: () => socketInside(root),
       mode: SOCKET_MODE,
       onProblem: (problem) =>
-        log.debug("relay.failed", "a connection to the service was not relayed", { error: problem }),
+        log.debug("relay.failed", "cannot relay a connection to the service", { error: problem }),
     });
     return {
       listening: { kind: "unix", path: socket },

@@ -266,7 +266,7 @@ test("no encoded path climbs out of an upstream's prefix", async () => {
     "/http/api/%252e%252e/",
   ])
     expect((await proxy.ask(path)).status).toBe(400);
-  // What the runtime resolves is no longer below the service at all.
+  // The runtime resolves these to paths outside of the upstream's prefix.
   for (const path of ["/http/api/../admin", "/http/api/%2e%2e/admin"]) {
     const answer = await rawRequest(proxy.socket, `GET ${path} HTTP/1.1`, "Host: h");
     expect(answer).toMatch(/^HTTP\/1\.1 404 /u);
@@ -274,7 +274,7 @@ test("no encoded path climbs out of an upstream's prefix", async () => {
   expect(echo.seen.length).toBe(before);
 });
 
-test("TRACE, WebSocket upgrades, unknown services and unreachable upstreams are refused clearly", async () => {
+test("TRACE, WebSocket upgrades, undeclared and unreachable upstreams are refused", async () => {
   const trace = await rawRequest(proxy.socket, "TRACE /http/api/ HTTP/1.1", "Host: h");
   expect(trace).toMatch(/^HTTP\/1\.1 501 /u);
   expect(trace).not.toContain("the-key");
@@ -293,7 +293,7 @@ test("TRACE, WebSocket upgrades, unknown services and unreachable upstreams are 
   expect(await away.text()).not.toContain("the-key");
 });
 
-test("a service may lie behind a unix socket, such as another principal's", async () => {
+test("an upstream may listen on a unix socket, such as another principal's", async () => {
   await using behind = await startFixture();
   await proxy.admin("PUT", "/v1/admin/services/local", {
     upstream_url: "http://localhost/health",

@@ -1,4 +1,4 @@
-/** Where an upstream lies. Checked once, when it is set; requests only append to it. */
+/** The base URL of an upstream. Checked once, when it is set; requests only append to it. */
 import { BureauError } from "@bureau/kit/errors";
 import { socketOf } from "@bureau/schema/homeserver-address";
 
@@ -30,5 +30,5 @@ export function parseBase(text: string): string {
 export const parseHomeserver = (text: string): string =>
   socketOf(text) === undefined ? parseBase(text) : text;
 
-/** For errors and logs: a query often holds a key. */
+/** For errors and logs: a query often contains a key. */
 const withoutQuery = (text: string): string => text.replace(/[?#].*$/u, "?…");

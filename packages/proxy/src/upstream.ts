@@ -3,7 +3,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { hopByHop } from "./forward.ts";
 import { parseBase } from "./upstream-url.ts";
 
-export type ServiceInput = {
+export type UpstreamInput = {
   readonly upstream_url?: string | undefined;
   readonly upstream_unix?: string | undefined;
   readonly inject_headers?: Readonly<Record<string, string>> | undefined;
@@ -12,41 +12,41 @@ export type ServiceInput = {
   readonly response_interceptors?: readonly unknown[] | undefined;
 };
 
-export type Service = {
+export type DeclaredUpstream = {
   readonly name: string;
   /** Origin and path prefix, no trailing slash. */
   readonly base: string;
   /** The unix socket to connect to instead of the URL's host. */
   readonly unix: string | undefined;
   readonly inject: readonly { readonly header: string; readonly key: string; readonly prefix: string }[];
-  /** Lower case: what the caller may not set itself. */
+  /** Lower-case names of the headers that the caller may not set. */
   readonly strip: readonly string[];
-  /** True: it asked for response interceptors, which this proxy does not run. */
+  /** True when it declares response interceptors, which this proxy does not run. */
   readonly interceptorsIgnored: boolean;
 };
 
-/** The built-in gateway's name; no service may take it. */
-export const reservedService = "matrix";
+/** The name of the built-in Matrix gateway: no declared upstream may have it. */
+export const reservedUpstream = "matrix";
 
 /** @throws BureauError `invalid-input` */
-export function parseService(name: string, input: ServiceInput): Service {
+export function parseUpstream(name: string, input: UpstreamInput): DeclaredUpstream {
   const fail = (rule: string): BureauError =>
-    new BureauError("invalid-input", `Invalid proxy service "${name}": ${rule}`);
-  if (name === reservedService) throw fail("the name is the built-in Matrix gateway's");
+    new BureauError("invalid-input", `Invalid upstream "${name}": ${rule}`);
+  if (name === reservedUpstream) throw fail("the built-in Matrix gateway has this name");
   if (!/^[A-Za-z0-9._=:@-]+$/u.test(name) || name === "." || name === "..")
-    throw fail("a name has only letters, digits and . _ = : @ -");
+    throw fail("a name may contain only letters, digits and . _ = : @ -");
   if (input.upstream_unix !== undefined && !input.upstream_unix.startsWith("/"))
     throw fail("upstream_unix must be an absolute path");
   if (input.upstream_url === undefined && input.upstream_unix === undefined)
-    throw fail("it needs upstream_url or upstream_unix");
+    throw fail("upstream_url and upstream_unix are both missing");
   const scheme = input.auth_scheme ?? "";
   if (scheme !== "" && scheme.toLowerCase() !== "bearer")
-    throw fail(`auth_scheme "${scheme}" is not known: bearer is`);
+    throw fail(`auth_scheme "${scheme}" is unknown; the only one is bearer`);
   const inject = Object.entries(input.inject_headers ?? {}).map(([header, key]) => {
     const lower = header.toLowerCase();
     if (!isHeaderName(lower)) throw fail(`"${header}" is not a header name`);
     if (hopByHop.has(lower) || lower === "host" || lower === "content-length")
-      throw fail(`the header "${header}" belongs to the connection and cannot be injected`);
+      throw fail(`the header "${header}" belongs to the connection, so it cannot be injected`);
     return { header, key, prefix: scheme !== "" && lower === "authorization" ? "Bearer " : "" };
   });
   const strip = (input.strip_headers ?? []).map((header) => header.toLowerCase());
@@ -62,8 +62,8 @@ export function parseService(name: string, input: ServiceInput): Service {
   };
 }
 
-/** What people are shown as the upstream. */
-export const upstreamOf = (service: Service): string =>
-  service.unix === undefined ? service.base : `unix:${service.unix}`;
+/** The address of an upstream, for people: its URL or `unix:PATH`. */
+export const addressOf = (upstream: DeclaredUpstream): string =>
+  upstream.unix === undefined ? upstream.base : `unix:${upstream.unix}`;
 
 const isHeaderName = (text: string): boolean => /^[!#$%&'*+\-.^_`|~0-9a-z]+$/u.test(text);

@@ -1,6 +1,6 @@
 /**
  * `/v1/matrix/…`: Matrix in single calls, for programs without a Matrix client (wire facts, section 7.2). Each call is
- * one client-server request and goes through the same gateway and policy as a raw one; its answer is the homeserver's.
+ * one client-server request and goes through the same gateway and policy as a raw one; it returns the homeserver's answer.
  */
 import { BureauError } from "@bureau/kit/errors";
 import { jsonObject, parse } from "@bureau/schema/parse";
@@ -19,7 +19,7 @@ type MatrixCall = {
 type Endpoint = (call: MatrixCall) => Promise<Response>;
 
 const content = jsonObject;
-/** Optional, ours: the same transaction sent twice makes one event, so that a caller may repeat after a lost answer. */
+/** Optional, our addition: the same transaction sent twice makes one event, so a caller may repeat after a lost answer. */
 const transaction = v.optional(v.pipe(v.string(), v.regex(/^[A-Za-z0-9._-]{1,128}$/u)));
 const StateBody = v.object({
   room: v.string(),
@@ -41,7 +41,7 @@ const PresenceBody = v.object({
   status_msg: v.optional(v.string()),
 });
 
-/** `GET sync` → what it does. */
+/** `GET sync` → its handler. */
 export const matrixEndpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
   ["GET whoami", (call) => get(call, ["account", "whoami"])],
   ["GET resolve", (call) => get(call, ["directory", "room", required(call, "alias")])],
@@ -116,7 +116,7 @@ async function setPresence(call: MatrixCall): Promise<Response> {
   const input = await body(call, PresenceBody);
   const { userId } = call.state;
   if (userId === undefined)
-    throw new BureauError("unauthorized", "Cannot set presence: this proxy was given no Matrix user ID");
+    throw new BureauError("unauthorized", "Cannot set presence: this proxy has no Matrix user ID");
   return send(call, "PUT", ["presence", userId, "status"], input);
 }
 
@@ -142,7 +142,7 @@ function request(
   json: string | null,
   version: string,
 ): Promise<Response> {
-  // An empty state key, always last, is left out together with its slash: both spellings mean the same.
+  // Leaves out an empty state key, which is always last, with its slash: both spellings mean the same.
   const named = segments.at(-1) === "" ? segments.slice(0, -1) : segments;
   const path = `/_matrix/client/${version}/${named.map(encodeURIComponent).join("/")}`;
   const headers = new Headers(json === null ? {} : { "content-type": "application/json" });
@@ -181,7 +181,7 @@ const roomOf = (call: MatrixCall): Promise<string> => resolveRoom(call, required
 const ResolvedRoom = v.object({ room_id: v.string() });
 const MatrixError = v.object({ errcode: v.string(), error: v.optional(v.string(), "") });
 
-/** An alias becomes its room ID; a room ID is itself. @throws MatrixRefusal 502 with the homeserver's errcode */
+/** The room ID of an alias; returns a room ID unchanged. @throws MatrixRefusal 502 with the homeserver's errcode */
 async function resolveRoom(call: MatrixCall, room: string): Promise<string> {
   if (!room.startsWith("#")) return room;
   const response = await get(call, ["directory", "room", room]);

@@ -1,4 +1,4 @@
-/** For tests: a proxy on real sockets in a temp folder, and a raw HTTP client that sends a target as it is written. */
+/** A proxy on real sockets in a temporary folder, and a raw HTTP client that sends a target unchanged. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { silentLog } from "@bureau/os/log";
@@ -9,9 +9,9 @@ import { startProxy } from "../proxy.ts";
 export type Fixture = AsyncDisposable & {
   readonly socket: string;
   readonly adminSocket: string;
-  /** Asks the agent's socket. */
+  /** Sends a request to the agent's socket. */
   ask(path: string, init?: RequestInit): Promise<Response>;
-  /** Asks the admin socket. */
+  /** Sends a request to the admin socket. */
   admin(method: string, path: string, body?: unknown): Promise<Response>;
 };
 
@@ -65,7 +65,7 @@ export async function rawRequest(socket: string, ...head: string[]): Promise<str
 
 export type Seen = { method: string; path: string; headers: Record<string, string>; body: string };
 
-/** An upstream that remembers what it was asked and answers with it. */
+/** An upstream that records each request and answers with it. */
 export function startEcho(): Disposable & { readonly url: string; readonly seen: Seen[] } {
   const seen: Seen[] = [];
   const server = Bun.serve({
