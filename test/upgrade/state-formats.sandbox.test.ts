@@ -215,7 +215,7 @@ test("a program that does not know the format does not start and reports why", a
     const child = Bun.spawnSync([join(first, "bin", name), ...args], { timeout: 20_000 });
     const said = `${child.stdout}${child.stderr}`;
     expect(child.exitCode).toBe(1);
-    expect(said).toMatch(/in format 2, and this version reads format 1/u);
+    expect(said).toMatch(/in format 2, and this version of Bureau reads format 1/u);
     expect(filesOf(copy)).toEqual(before);
   }
 });

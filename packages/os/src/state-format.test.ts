@@ -47,14 +47,14 @@ test("a folder in the only format there is gets no stamp, and a file that cannot
   expect(formatsIn(folder)).toEqual([1]);
 });
 
-test("a file of a newer format, or a stamp that speaks of one, stops everything, and nothing is touched", () => {
+test("a file of a newer format, or a stamp that lists one, stops the migration before any change", () => {
   const one = file('{"version":2,"completed":{}}');
   const old = join(folder, "upgrade-state.json");
   writeFileSync(old, '{"version":1}');
   const expectStop = (): void => {
     const before = contents();
     expect(() => migrateStateFormat(folder, [{ kind: "upgrade-state", path: old }, one])).toThrow(
-      /in format [27], and this version reads format 1/u,
+      /in format [27], and this version of Bureau reads format 1/u,
     );
     expect(contents()).toEqual(before);
   };
