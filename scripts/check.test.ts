@@ -84,6 +84,14 @@ describe("dependency arrows", () => {
     ).toHaveLength(1);
   });
 
+  test("the launcher has no HTTP", () => {
+    const http = 'import { request } from "node:http"; request();';
+    expect(check("launcher", http)).toHaveLength(1);
+    expect(check("launcher", 'await fetch("http://h");')).toHaveLength(1);
+    expect(check("launcher", 'import { connect } from "node:net"; connect(); // fetch(url)\n')).toEqual([]);
+    expect(check("proxy", `${http} await fetch("http://h");`)).toEqual([]);
+  });
+
   test("the table has no circle", () => {
     const reach = (name: string): string[] => {
       const next = arrows[name];

@@ -25,6 +25,10 @@ const browserSafe: Readonly<Record<string, readonly string[]>> = {
   control: ["valibot", "age-encryption", "@noble/hashes"],
 };
 
+/** Packages without HTTP: a program that holds keys neither sends requests nor parses them. */
+const withoutHttp: ReadonlySet<string> = new Set(["launcher"]);
+const httpModules: ReadonlySet<string> = new Set(["node:http", "node:https", "node:http2"]);
+
 /** The one file outside that any package may read: it holds the version all programs share. */
 const sharedFile = "package.json";
 
@@ -44,9 +48,7 @@ export function checkArrows(file: SourceFile): Violation[] {
   const name = packageOfPath(file.path) ?? "";
   const allowed = arrowsOf(name);
   if (allowed === undefined)
-    return [
-      `${file.path}: package "${name}" has no place in the layers: add it to scripts/dependency-arrows.ts`,
-    ];
+    return [`${file.path}: package "${name}" has no place in the layers: add it to scripts/check/layers.ts`];
   const faults = importsOf(file.text).map(
     (specifier) => [specifier, faultOf(specifier, file, name)] as const,
   );
@@ -56,6 +58,8 @@ export function checkArrows(file: SourceFile): Violation[] {
   const server = name in browserSafe ? serverGlobal(file.text) : undefined;
   if (server !== undefined)
     violations.push(`${file.path}: uses "${server}": ${name} is browser-safe, it has no globals of a server`);
+  if (withoutHttp.has(name) && /(?<![.\w$])(?:fetch\s*\(|Bun\.serve\b)/u.test(codeOf(file.text)))
+    violations.push(`${file.path}: uses HTTP, and ${name} has none`);
   return violations;
 }
 
@@ -63,7 +67,7 @@ function faultOf(specifier: string, file: SourceFile, name: string): string | un
   if (specifier.startsWith(".")) return relativeFault(specifier, file.path, name);
   if (specifier.startsWith("/")) return "an import names no absolute path";
   if (specifier.startsWith("node:") || specifier === "bun" || specifier.startsWith("bun:"))
-    return name in browserSafe ? `${name} is browser-safe, it imports no module of a server` : undefined;
+    return builtinFault(specifier, name);
   if (isBuiltin(specifier)) return "modules of the runtime are imported as node:…";
   const [scope = "", rest = ""] = specifier.split("/");
   const dependency = scope.startsWith("@") ? `${scope}/${rest}` : scope;
@@ -78,6 +82,11 @@ function faultOf(specifier: string, file: SourceFile, name: string): string | un
   return file.declared.has(dependency) ? undefined : `packages/${name}/package.json does not declare it`;
 }
 
+function builtinFault(specifier: string, name: string): string | undefined {
+  if (name in browserSafe) return `${name} is browser-safe, it imports no module of a server`;
+  return withoutHttp.has(name) && httpModules.has(specifier) ? `${name} has no HTTP` : undefined;
+}
+
 function relativeFault(specifier: string, path: string, name: string): string | undefined {
   const target = normalize(join(dirname(path), specifier));
   if (target === sharedFile) return undefined;
@@ -87,12 +96,16 @@ function relativeFault(specifier: string, path: string, name: string): string | 
 
 /** The first use of something only a server's runtime has, outside comments and texts. */
 function serverGlobal(text: string): string | undefined {
-  const code = withoutComments(text).replace(/(["'`])(?:\\.|(?!\1)[^\\])*\1/gsu, '""');
+  const code = codeOf(text);
   const used = /(?<![.\w$])(?:(?:Bun|process|Buffer)\s*[.[(]|require\s*\(|__dirname|__filename)/u.exec(
     code,
   )?.[0];
   return used ?? /\bimport\.meta\.(?:dir|path|file|main|env)\b/u.exec(code)?.[0];
 }
+
+/** Without comments and the contents of texts. */
+const codeOf = (text: string): string =>
+  withoutComments(text).replace(/(["'`])(?:\\.|(?!\1)[^\\])*\1/gsu, '""');
 
 /** Faults of a package.json itself: an arrow that is declared but not allowed. */
 export function checkDeclared(name: string, declared: Iterable<string>): Violation[] {
