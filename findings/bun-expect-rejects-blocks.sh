@@ -2,7 +2,7 @@
 # Bun 1.4.5 (npm @oven/bun-linux-x64): `expect(promise).rejects` blocks, and runs the event loop inside a synchronous call.
 #
 # In Jest and Vitest a matcher after `.rejects` or `.resolves` returns a promise, which the test must await. In Bun the
-# matcher returns undefined. It does not return before the promise is settled: meanwhile it runs timers and I/O of the
+# matcher returns undefined. It does not return before the promise is resolved or rejected: meanwhile it runs timers and I/O of the
 # program, in the middle of a synchronous function. Code that relies on "no other code runs until I await" does not hold
 # in such a test, and a forgotten `await` is not a mistake there.
 #
