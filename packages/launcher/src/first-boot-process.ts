@@ -1,13 +1,16 @@
 /**
  * First boot as the launcher sees it: a program of its own that joins the fleet, because it speaks HTTP and the launcher
  * does not. It runs with the launcher's user, credentials and standard input, and ends before the launcher opens the key.
+ * The launcher keeps the lock of the state folder and shares it, so that no other launcher can start in between.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
+import type { FileLock } from "@bureau/os/file-lock";
 import { type Layout, machineSessionFile } from "@bureau/os/layout";
 import { exitCodes } from "@bureau/os/lifecycle";
 import { machineArguments } from "@bureau/os/machine-flags";
+import { LOCK_FD } from "./instance-lock.ts";
 import { joinArguments } from "./join-flags.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 
@@ -18,13 +21,21 @@ export const hasBooted = (layout: Layout): boolean => existsSync(machineSessionF
 export const needsFirstBoot = ({ layout, bootstrapFile }: LauncherConfig): boolean =>
   !hasBooted(layout) || (bootstrapFile !== undefined && bootstrapFile !== "-" && existsSync(bootstrapFile));
 
+/** The first descriptor after standard input, output and error. */
+const SHARED_LOCK_FD = 3;
+
 /** Runs first boot to its end, which `signal` hastens. Returns its exit code; it has logged why. */
-export async function runFirstBoot(config: LauncherConfig, signal: AbortSignal): Promise<number> {
+export async function runFirstBoot(
+  config: LauncherConfig,
+  lock: FileLock,
+  signal: AbortSignal,
+): Promise<number> {
   const program = join(config.buildDir, "bin", "bureau-first-boot");
   let child: Bun.Subprocess;
   try {
     child = Bun.spawn([program, ...machineArguments(config), ...joinArguments(config)], {
-      stdio: ["inherit", "inherit", "inherit"],
+      stdio: ["inherit", "inherit", "inherit", lock.fd],
+      env: { ...process.env, [LOCK_FD]: String(SHARED_LOCK_FD) },
     });
   } catch (error) {
     throw new BureauError("failed", `Cannot start "${program}": ${messageOf(error)}`, {

@@ -3,7 +3,10 @@ import { BureauError } from "@bureau/kit/errors";
 import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/os/file-lock";
 import { type Layout, launcherLockFile, makePrivateDir } from "@bureau/os/layout";
 
-/** The number of the open file that holds the lock, from the version before this one in the same process. */
+/**
+ * The number of the open file that holds the lock: from the build before this one in the same process, or from the launcher
+ * that runs first boot.
+ */
 export const LOCK_FD = "BUREAU_LOCK_FD";
 
 /** @throws BureauError `conflict` when another launcher holds it */

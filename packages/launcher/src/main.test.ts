@@ -1,6 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { tryFileLock } from "@bureau/os/file-lock";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 
@@ -56,6 +57,32 @@ test("a machine that has not joined says how to, and leaves no key behind", () =
   expect(code).toBe(1);
   expect(stderr).toContain("--bootstrap-file");
   expect(existsSync(join(root, "state/machine-key.txt"))).toBe(false);
+});
+
+test("a launcher that replaces another one in its process keeps the lock through first boot", () => {
+  const stateDir = join(root, "exec");
+  mkdirSync(stateDir, { mode: 0o700 });
+  const session = {
+    homeserver: "http://127.0.0.1:1",
+    user_id: "@bureau/fleet/f/machine/m:s",
+    access_token: "t",
+  };
+  writeFileSync(join(stateDir, "session.json"), JSON.stringify(session), { mode: 0o600 });
+  const file = join(stateDir, "bootstrap.json");
+  writeFileSync(file, "{}", { mode: 0o600 });
+  using lock = tryFileLock(join(stateDir, "launcher.lock"));
+  if (lock === undefined) throw new Error("the lock is taken");
+  const flags = [...machine, "--bootstrap-file", file, "--programs-dir", join(bureauCommand, "../..")];
+  const places = ["--run-dir", join(root, "exec-run"), "--state-dir", stateDir];
+  const child = Bun.spawnSync(runtimeCommand(resolve(import.meta.dirname, "main.ts"), ...flags, ...places), {
+    env: { PATH: process.env["PATH"] ?? "", HOME: root, BUREAU_LOCK_FD: "3" },
+    stdio: ["ignore", "pipe", "pipe", lock.fd],
+  });
+  const output = `${child.stdout}${child.stderr}`;
+  expect(output).toContain("first-boot.file-unusable");
+  expect(output).not.toContain("another launcher");
+  // There is no key: first boot is over, and the launcher has continued.
+  expect(output).toContain("The machine has a session but no key");
 });
 
 test("a run folder without room for a socket is refused", () => {

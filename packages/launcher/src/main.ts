@@ -1,4 +1,4 @@
-/** `bureau-launcher`: flags, first boot when it is due, the lock, then the launcher until it is told to stop. */
+/** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { reapInheritedChildren } from "@bureau/os/exec";
@@ -25,11 +25,11 @@ async function main(context: ProgramContext): Promise<number> {
   warnOfLongRunDir(config, log);
   joinSessionKeyring();
   using _children = reapInheritedChildren();
+  using lock = takeInstanceLock(config.layout);
   if (config.firstBootOnly || needsFirstBoot(config)) {
-    const code = await runFirstBoot(config, signal);
+    const code = await runFirstBoot(config, lock, signal);
     if (config.firstBootOnly || code !== exitCodes.ok || signal.aborted) return code;
   }
-  using lock = takeInstanceLock(config.layout);
   const key = await loadMachineKey(config.layout);
   if (key === undefined)
     throw new BureauError(
