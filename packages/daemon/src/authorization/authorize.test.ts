@@ -90,4 +90,11 @@ describe("an assignment's policy", () => {
     const authorize = authorizeBy(() => index, new TurnedClock());
     expect(authorize(person, "observe", agent).allowed).toBe(false);
   });
+
+  test("gets no default grants when it cannot be read: its denials are not known", () => {
+    const index = new AuthorizationIndex(policySources(everything, new Map([[agent, undefined]])));
+    const authorize = authorizeBy(() => index, new TurnedClock());
+    expect(authorize(agent, "interrupt", agent)).toEqual({ allowed: false, reason: "no matching grant" });
+    expect(authorize(person, "observe", agent).allowed).toBe(true);
+  });
 });

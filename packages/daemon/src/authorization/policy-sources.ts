@@ -26,7 +26,8 @@ export const policySources = (defaultPolicy: AuthorizationPolicy, assigned: Assi
 ];
 
 /**
- * The default grants are for principals of this machine. The rest applies to every user: a sandbox whose principal was
+ * The default grants are for principals of this machine. A principal whose assignment cannot be used gets none: its
+ * denials are not known. The rest applies to every user: a sandbox whose principal was
  * taken out of the configuration can be observed until it has stopped.
  */
 function machineDefault(policy: AuthorizationPolicy, assigned: Assignments): PolicySource {
@@ -34,6 +35,6 @@ function machineDefault(policy: AuthorizationPolicy, assigned: Assignments): Pol
   return {
     name: "machine-default",
     users: [...assigned.keys()],
-    policyOf: (user) => (assigned.has(user) ? policy : forOthers),
+    policyOf: (user) => (assigned.get(user) === undefined ? forOthers : policy),
   };
 }
