@@ -11,7 +11,6 @@ import { functionLengths, judgeLengths } from "./check/function-lengths.ts";
 import { checkCircles } from "./check/import-circles.ts";
 import { checkLayoutPaths, layoutFiles, namesOf } from "./check/layout-paths.ts";
 import { judgeSizes } from "./check/package-sizes.ts";
-import { describePending, type Rule, withoutPending } from "./check/pending.ts";
 import { checkPlainSpreads } from "./check/plain-spreads.ts";
 import { checkFiles, checkPackages, readTexts } from "./check/repository.ts";
 import { isTestOnly, readGraph } from "./check/source-graph.ts";
@@ -66,10 +65,6 @@ function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
   );
   const inEach = (rule: (path: string, text: string) => Violation[]): Violation[] =>
     [...texts].flatMap(([path, text]) => rule(path, text));
-  const of = (rule: Rule, violations: readonly Violation[]): [string, Result] => [
-    rule,
-    { violations: withoutPending(rule, violations), lines: describePending(rule, violations) },
-  ];
   const pathNames = namesOf(layoutFiles.map((path) => texts.get(path) ?? ""));
   const lengths = judgeLengths(
     [...texts].flatMap(([path, text]) =>
@@ -82,8 +77,8 @@ function checkSources(texts: ReadonlyMap<string, string>): [string, Result][] {
     ["unused exports", { violations: unused.lost }],
     ["exports for tests", judgeTestedOnly(unused.testedOnly)],
     ["test support", { violations: checkTestSupport(graph, entries) }],
-    of("words", inEach(words)),
-    of("spreads", inEach(checkPlainSpreads)),
+    ["words", { violations: inEach(words) }],
+    ["spreads", { violations: inEach(checkPlainSpreads) }],
     ["paths", { violations: inEach((path, text) => checkLayoutPaths(path, text, pathNames)) }],
     ["help", { violations: checkFlagHelp(commandTree, pagesOf(texts)) }],
     ["function lengths", { violations: lengths.violations, lines: [lengths.line] }],

@@ -20,7 +20,8 @@ const allowed: readonly RegExp[] = [
   /\bDelegateSubgroup=terminals\b/gu,
   /\bexternal-terminals\b|\bexternalTerminals\b/gu,
   // The control group of the tmux server, and a push rule of the Matrix specification.
-  /\/terminals\b/gu,
+  /\/terminals\b|\bTMUX_LEAF = "terminals"/gu,
+  /\bunsent-notices\.json\b/gu,
   /\bsuppress_notices\b/gu,
   // User IDs in examples.
   /@\w+:\w+|\bsomeone:s\b/gu,

@@ -204,7 +204,7 @@ const bad: readonly Bad[] = [
     "a launcher that forgets its sandboxes",
     make((path) => {
       replaceIn("bureau-launcher", "leftovers=adoptSandboxes(host)", "leftovers={ended:[]}")(path);
-      replaceIn("bureau-launcher", "await settleLeftovers(host,leftovers),", "")(path);
+      replaceIn("bureau-launcher", "await clearLeftovers(host,leftovers),", "")(path);
     }),
     /does not know any more: agent\/worker/,
   ),

@@ -47,8 +47,8 @@ const second = {
     ? { done: Object.entries(value.completed).map(([account, rest]) => ({ account, ...rest })) }
     : { kind, body: value },
 };
-export const knownFormats = { 1: plain, 2: second };
-export const WRITTEN_FORMAT = ${writes};
+const knownFormats = { 1: plain, 2: second };
+const WRITTEN_FORMAT = ${writes}; export { knownFormats, WRITTEN_FORMAT };
 `;
 const plugin = (writes: number): Bun.BunPlugin => ({
   name: "formats",
