@@ -116,7 +116,7 @@ test("a preview names the programs, the kind of restart and the running agents, 
   expect(stdout).toContain("5 machines: 1 first, then 2 batches of at most 2; stops when one fails");
   expect(stdout).toMatch(/bureau-daemon +\w+ → \w+ +replaced in place/u);
   expect(stdout).toMatch(/bureau-launcher +\w+ → \w+ +replaced in place/u);
-  expect(stdout).toMatch(/bureau-proxy +\w+ → \w+ +the launcher takes it up in place/u);
+  expect(stdout).toMatch(/bureau-proxy +\w+ → \w+ +used by new sandboxes/u);
   expect(stdout).toContain(`runs there: ${FLEET}/agent/worker; no principal is restarted`);
   expect(await running()).toEqual(before);
   expect(await newest()).toBeUndefined();
