@@ -1,4 +1,4 @@
-/** What the launcher answers on its socket: each action's schema tied to the act it stands for. */
+/** The actions of the launcher's socket: each with its schema and its handler. */
 
 import { BureauError } from "@bureau/kit/errors";
 import { version } from "@bureau/kit/version";
@@ -22,9 +22,9 @@ const SIGHUP = 1;
 const CAPTURE_BYTES_MAX = 1_000_000;
 
 /**
- * Acts that change a principal wait for one another; those of different principals do not. All of them wait for
- * `cleared`: until then what earlier launchers left is being cleared away. A request whose client disconnects before it
- * starts is dropped, except for ending a sandbox by force: the daemon of a machine that was revoked does not stay.
+ * Actions that change one principal run one after another; those of different principals run concurrently. All of them
+ * wait for `cleared`: until then the launcher removes what earlier launchers left. It drops a request whose client
+ * disconnects before it starts, except a forced end of a sandbox: the daemon of a revoked machine exits at once.
  */
 export function launcherActions(
   host: SandboxHost,
@@ -130,7 +130,7 @@ async function signalSandbox(host: SandboxHost, principal: PrincipalName, signal
     throw new BureauError("conflict", `Cannot signal the program of "${principal}": it has ended`);
 }
 
-/** A new proxy on the sockets of the old; the sandbox sees it at the same path. */
+/** Starts a new proxy on the sockets of the old one: the sandbox sees it at the same path. */
 async function restartProxy(
   host: SandboxHost,
   principal: PrincipalName,
@@ -150,7 +150,7 @@ async function restartProxy(
     linkSockets(paths);
     host.table.put({ ...record, proxy });
   } catch (error) {
-    // No record would name it.
+    // No record names it, so no later step would stop it.
     await host.proxies.stop(proxy);
     throw error;
   }

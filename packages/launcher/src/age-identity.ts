@@ -1,10 +1,9 @@
 /**
- * An age X25519 identity as bytes from beginning to end. Text that the runtime holds as a string cannot be erased, so the
- * identity is read into a buffer, decoded there, handed to the runtime's cryptography as a key that it will not give out
- * again, and overwritten.
+ * Handles an age X25519 identity as bytes only. A string in the runtime's memory cannot be erased, so the launcher reads
+ * the identity into a buffer, decodes it there, imports it as a non-extractable key, and overwrites the buffer.
  *
- * The form is age's: Bech32 (BIP 173) of the 32-byte scalar under the prefix `AGE-SECRET-KEY-`, in capitals; of the public
- * half under `age`. With both here a launcher needs the age library only once it opens credentials.
+ * The format is age's: Bech32 (BIP 173) of the 32-byte scalar with the prefix `AGE-SECRET-KEY-`, in capitals; of the public
+ * key with the prefix `age`. So a launcher loads the age library only when it opens credentials.
  */
 
 const PREFIX = "AGE-SECRET-KEY-1";
@@ -14,12 +13,12 @@ const DATA_SYMBOLS = 52;
 const CHECKSUM_SYMBOLS = 6;
 const GENERATOR = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3] as const;
 
-/** What comes before the scalar in PKCS #8 of an X25519 key (RFC 8410). */
+/** The bytes before the scalar in PKCS #8 of an X25519 key (RFC 8410). */
 const PKCS8_HEAD = Buffer.from("302e020100300506032b656e04220420", "hex");
 
 /**
- * Imports the identity in `text`, which is overwritten with zeros, as are all copies made on the way.
- * @returns undefined when it is not one
+ * Imports the identity in `text`. Overwrites `text` and all copies of it with zeros.
+ * @returns undefined when `text` is not an identity
  */
 export async function importIdentity(text: Buffer): Promise<CryptoKey | undefined> {
   const pkcs8 = Buffer.concat([PKCS8_HEAD, Buffer.alloc(32)]);
@@ -32,10 +31,10 @@ export async function importIdentity(text: Buffer): Promise<CryptoKey | undefine
   }
 }
 
-/** The curve's base point (RFC 7748): multiplied by the scalar it is the public half. */
+/** The curve's base point (RFC 7748): its product with the scalar is the public key. */
 const BASE_POINT = Uint8Array.from({ length: 32 }, (_, index) => (index === 0 ? 9 : 0));
 
-/** The public half as age writes it: `age1…`. */
+/** The public key as age writes it: `age1…`. */
 export async function recipientOf(identity: CryptoKey): Promise<string> {
   const base = await crypto.subtle.importKey("raw", BASE_POINT, { name: "X25519" }, false, []);
   const point = await crypto.subtle.deriveBits({ name: "X25519", public: base }, identity, 256);
@@ -43,7 +42,7 @@ export async function recipientOf(identity: CryptoKey): Promise<string> {
   let checksum = checksumOfPrefix("age");
   for (const value of symbols) checksum = step(checksum, value);
   for (let index = 0; index < CHECKSUM_SYMBOLS; index++) checksum = step(checksum, 0);
-  // 1 is what a whole text's checksum comes to.
+  // The checksum of a complete text is 1.
   const end = Array.from(
     { length: CHECKSUM_SYMBOLS },
     (_, index) => ((checksum ^ 1) >>> (5 * (CHECKSUM_SYMBOLS - 1 - index))) & 31,
@@ -69,7 +68,7 @@ function regroup(bytes: Uint8Array): number[] {
   return symbols;
 }
 
-/** The same bytes without white space around them; a view, not a copy. */
+/** A view, not a copy, of the bytes without the white space around them. */
 export function trimmed(text: Buffer): Buffer {
   const isSpace = (byte: number | undefined): boolean =>
     byte === 0x20 || (byte !== undefined && byte >= 9 && byte <= 13);
@@ -99,7 +98,7 @@ function decodeInto(text: Buffer, scalar: Buffer): boolean {
   return checksum === 1 && at === scalar.length && (bits & ((1 << held) - 1)) === 0;
 }
 
-/** A prefix counts in lower case: high bits, a zero, low bits. */
+/** The checksum covers the prefix in lower case: its high bits, a zero, its low bits. */
 function checksumOfPrefix(prefix: string): number {
   const human = Buffer.from(prefix.toLowerCase());
   let checksum = 1;

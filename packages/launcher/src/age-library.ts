@@ -1,2 +1,2 @@
-/** The part of the age library that is loaded only when it is needed. */
+/** The part of the age library that the launcher loads on first use. */
 export { Decrypter, generateX25519Identity } from "age-encryption";

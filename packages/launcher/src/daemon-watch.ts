@@ -1,9 +1,9 @@
 /**
- * The launcher's watch over a daemon of a new build: a daemon that does not report in time that it works is killed, and the
- * service manager starts the build that is known to work.
+ * Watches a daemon of a new build: the launcher kills it when it does not confirm before the deadline that it works. Then
+ * the service manager starts the last confirmed build.
  *
- * The watch is kept in a file, so that a launcher that starts after a crash or an upgrade continues it with the same
- * deadline. A process is gone after a reboot, so the file lies in the run folder.
+ * A file holds the watch, so that a launcher that starts after a crash or an upgrade continues it with the same deadline.
+ * No process survives a reboot, so the file is in the run folder.
  */
 
 import { rmSync } from "node:fs";
@@ -19,11 +19,11 @@ import * as v from "valibot";
 const WatchSchema = v.object({
   pid: v.pipe(v.number(), v.integer()),
   start_ticks: v.number(),
-  /** Milliseconds since the epoch, for launchers that know nothing better. */
+  /** Milliseconds since the epoch, for launchers that do not read `ends_at_uptime`. */
   ends_at: v.number(),
-  /** Milliseconds since the host was booted: setting the clock does not change it. */
+  /** Milliseconds since boot: a change of the clock does not affect it. */
   ends_at_uptime: v.optional(v.number()),
-  /** What is left is never more than this, also when the clock was set. */
+  /** The remaining time is never longer than this, even after a change of the clock. */
   deadline_ms: v.number(),
 });
 
@@ -49,15 +49,16 @@ export class DaemonWatch implements Disposable {
     this.#arm({ pid: left.pid, startTicks: left.start_ticks }, remaining);
   }
 
-  /** The daemon process that was ended because it did not say in time that it works. */
+  /** The daemon process that was killed because it did not confirm in time that it works. */
   get ended(): number | undefined {
     return this.#ended;
   }
 
-  /** Ends that process unless {@link release} comes within `deadlineMs`. One is watched at a time. */
+  /** Kills that process unless {@link release} is called within `deadlineMs`. Replaces an earlier watch. */
   begin(daemon: ProcessId, deadlineMs: number): void {
     this.#end();
-    if (!isAlive(daemon)) throw new BureauError("not-found", `There is no process ${daemon.pid} to watch`);
+    if (!isAlive(daemon))
+      throw new BureauError("not-found", `Cannot watch process ${daemon.pid}: it does not exist`);
     this.#ended = undefined;
     const watch: v.InferOutput<typeof WatchSchema> = {
       pid: daemon.pid,
@@ -81,7 +82,7 @@ export class DaemonWatch implements Disposable {
       this.#ended = daemon.pid;
       this.#deps.log.error(
         "upgrade.daemon-killed",
-        "the daemon did not say in time that it works, and was ended",
+        "killed the daemon: it did not confirm in time that it works",
         {
           pid: daemon.pid,
         },
@@ -90,16 +91,20 @@ export class DaemonWatch implements Disposable {
     this.#watched = { daemon, timer };
   }
 
-  /** What cannot be read is watched no more. */
+  /** An unreadable file ends the watch. */
   #read(): v.InferOutput<typeof WatchSchema> | undefined {
     try {
       const text = readIfPresent(this.#file);
       return text === undefined ? undefined : parseJson(WatchSchema, text, this.#file);
     } catch (error) {
-      this.#deps.log.warn("upgrade.watch-unreadable", "which daemon was watched cannot be read", {
-        file: this.#file,
-        error,
-      });
+      this.#deps.log.warn(
+        "upgrade.watch-unreadable",
+        "cannot read which daemon was watched; the watch ends",
+        {
+          file: this.#file,
+          error,
+        },
+      );
       return undefined;
     }
   }

@@ -1,6 +1,6 @@
 /**
- * First boot as the launcher sees it: a program of its own that joins the fleet, because it speaks HTTP and the launcher
- * does not. It runs with the launcher's user, credentials and standard input, and ends before the launcher opens the key.
+ * Runs first boot, a separate program that joins the fleet: it uses HTTP, and the launcher must not. It runs with the
+ * launcher's user, credentials and standard input, and exits before the launcher opens the key.
  * The launcher keeps the lock of the state folder and shares it, so that no other launcher can start in between.
  */
 import { existsSync } from "node:fs";
@@ -14,7 +14,7 @@ import { LOCK_FD } from "./instance-lock.ts";
 import { joinArguments } from "./join-flags.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 
-/** True once the machine has joined its fleet: the session file is written last. */
+/** True after the machine has joined its fleet: first boot writes the session file last. */
 export const hasBooted = (layout: Layout): boolean => existsSync(machineSessionFile(layout));
 
 /** True for a machine that has not joined, and for one with a bootstrap file beside its session. */
@@ -24,7 +24,7 @@ export const needsFirstBoot = ({ layout, bootstrapFile }: LauncherConfig): boole
 /** The first descriptor after standard input, output and error. */
 const SHARED_LOCK_FD = 3;
 
-/** Runs first boot to its end, which `signal` hastens. Returns its exit code; it has logged why. */
+/** Runs first boot to its end; stops it when `signal` aborts. Returns its exit code. First boot logs its errors. */
 export async function runFirstBoot(
   config: LauncherConfig,
   lock: FileLock,

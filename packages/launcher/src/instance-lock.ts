@@ -1,11 +1,11 @@
-/** One launcher a state folder: the lock is held by an open file for the process's life, so a crash releases it. */
+/** Allows one launcher for each state folder. An open file holds the lock, so that a crash releases it. */
 import { BureauError } from "@bureau/kit/errors";
 import { type FileLock, inheritedFileLock, tryFileLock } from "@bureau/os/file-lock";
 import { type Layout, launcherLockFile, makePrivateDir } from "@bureau/os/layout";
 
 /**
- * The number of the open file that holds the lock: from the build before this one in the same process, or from the launcher
- * that runs first boot.
+ * The descriptor that holds the lock. The previous build in the same process passes it on, or the launcher that runs first
+ * boot.
  */
 export const LOCK_FD = "BUREAU_LOCK_FD";
 

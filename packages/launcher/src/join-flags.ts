@@ -1,4 +1,4 @@
-/** The flags that say how a machine joins its fleet. The launcher takes them, and hands them to first boot. */
+/** The flags for joining a fleet. The launcher passes them to first boot. */
 import { BureauError } from "@bureau/kit/errors";
 
 export const joinFlags = {

@@ -1,9 +1,8 @@
 /**
- * The machine's age key: made once, and used for nothing but opening credential bundles. It lies sealed on the disk
- * where systemd hands it over (systemd-creds; memory only), and in a 0600 file in a rootless instance.
+ * The machine's age key. It is created once and only opens credential bundles. On an installed machine it is sealed on
+ * disk and systemd passes it in memory (systemd-creds). In a rootless instance it is a file with mode 0600.
  *
- * The identity stays in this module, as a key that the runtime does not give out again; others get its public half and
- * plaintext bundles.
+ * The identity does not leave this module, as a non-extractable key. Callers get the public key and plaintext bundles.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -27,7 +26,7 @@ const BundleSchema = pipe(
   record(string(), string()),
 );
 
-/** How the key is kept: sealed and opened by systemd for this service alone, or readable by its user. */
+/** Protection of the key at rest: sealed, and opened by systemd only for this unit; or a file that its user can read. */
 export type KeyProtection = "systemd-creds" | "file";
 
 export type MachineKey = {
@@ -40,12 +39,12 @@ export type MachineKey = {
   permanentPassword(machine: MachineLocalpart): Secret;
 };
 
-/** What the service manager calls the key. */
+/** The name of the credential in the service manager. */
 const CREDENTIAL = "machine-key";
 
 type KeyPlace = { readonly path: string; readonly protection: KeyProtection };
 
-/** The service manager's credential where it passes any, else the file: never one in the place of the other. */
+/** The service manager's credential where it passes credentials, else the file. Never a fallback from one to the other. */
 function placeOf(layout: Layout): KeyPlace {
   const credential = credentialFile(CREDENTIAL);
   return credential === undefined
@@ -61,8 +60,8 @@ export async function loadMachineKey(layout: Layout): Promise<MachineKey | undef
 }
 
 /**
- * Makes and keeps a key where there is none. An existing one is used as it is: a first boot that was cut off continues
- * with it. @throws BureauError when the service manager should have passed one and did not
+ * The machine's key; creates and stores one when there is none. An interrupted first boot continues with the existing key.
+ * @throws BureauError when the service manager passes credentials, but not this key
  */
 export async function loadOrMakeMachineKey(layout: Layout): Promise<MachineKey> {
   const key = (await loadMachineKey(layout)) ?? (await makeMachineKey(layout));
@@ -82,14 +81,14 @@ async function makeMachineKey(layout: Layout): Promise<MachineKey> {
   return machineKey(Buffer.from(identity), place);
 }
 
-/** Prints a new identity: for a program that seals it at once (`systemd-creds encrypt`), so that it never lies in clear. */
+/** Prints a new identity, for a program that seals it (`systemd-creds encrypt`): so the disk never has it in clear. */
 export async function printNewKey(): Promise<void> {
   await Bun.write(Bun.stdout, `${await newIdentity()}\n`);
 }
 
 /**
- * Loading the library is most of what starting a launcher would take, and it is not needed before the first bundle.
- * The launcher does this once it answers.
+ * Loading the library would be most of a launcher's start, and only a bundle needs it. So the launcher loads it after its
+ * socket answers.
  */
 export const loadAge = () => import("./age-library.ts");
 
@@ -115,7 +114,7 @@ async function machineKey(text: Buffer, place: KeyPlace): Promise<MachineKey> {
   };
 }
 
-/** Reads the identity again rather than keeping it: only a first boot asks. */
+/** Reads the identity again instead of keeping it in memory: only a first boot needs this. */
 function permanentPassword(machine: MachineLocalpart, place: KeyPlace): Secret {
   const text = readFileSync(place.path);
   try {

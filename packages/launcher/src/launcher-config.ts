@@ -1,4 +1,4 @@
-/** The launcher's command line (wire facts, section 9.11) as one typed value, checked before anything is touched. */
+/** Parses the launcher's command line (wire facts, section 9.11) into one typed value, before any change on the machine. */
 
 import { resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
@@ -12,21 +12,21 @@ import { type JoinSource, joinFlags, joinSourceOf } from "./join-flags.ts";
 
 export type LauncherConfig = MachineConfig &
   JoinSource & {
-    /** The built programs: `bin/bureau-proxy` is started from it, and sandboxes see it read-only. */
+    /** The build: `bin/bureau-proxy` runs from it, and sandboxes have it mounted read-only. */
     readonly buildDir: string;
-    /** How a proxy is started, before its own arguments. Default `[<buildDir>/bin/bureau-proxy]`. */
+    /** The command that starts a proxy, without its arguments. Default `[<buildDir>/bin/bureau-proxy]`. */
     readonly proxyCommand: readonly string[];
-    /** A socket that starts a proxy for each connection, in a unit of its own; undefined: proxies are our children. */
+    /** A socket that starts a proxy, in its own unit, for each connection; undefined: the launcher starts them as children. */
     readonly proxySocket: string | undefined;
-    /** The tmux server is a unit of its own: it is waited for, never started. */
+    /** The tmux server has its own unit: the launcher waits for it and never starts it. */
     readonly externalTerminals: boolean;
-    /** Whose members may reach services; undefined: only our own user. */
+    /** The group whose members may connect to services; undefined: only the launcher's user. */
     readonly operatorsGid: number | undefined;
     /** Join the fleet and exit. */
     readonly firstBootOnly: boolean;
   };
 
-/** Parses flags; the string `version` when only that was asked for. @throws BureauError or RefError */
+/** Parses flags; returns `version` for `--version`. @throws BureauError or RefError */
 export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "version" {
   const parsed = parseMachineFlags(args, {
     "programs-dir": { type: "string" },
@@ -52,7 +52,7 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
   };
 }
 
-/** @throws BureauError `not-found`: a group that was asked for and is not there must not be done without */
+/** @throws BureauError `not-found`: the launcher must not start without the group that a flag names */
 function groupId(name: string): number | undefined {
   if (name === "") return undefined;
   const id = groupIdOf(name);
@@ -63,13 +63,13 @@ function groupId(name: string): number | undefined {
   return id;
 }
 
-/** Says at the start that some names will not fit. */
+/** Warns at the start when long names do not fit into socket paths. */
 export function warnOfLongRunDir(config: LauncherConfig, log: Log): void {
   const { runDir } = config.layout;
   if (localpartBytesMaxFor(runDir) < LOCALPART_BYTES_MAX)
     log.warn(
       "launcher.run-folder-long",
-      "the run folder is long: principals with long names cannot be started",
+      "the path of the run folder is long: principals with long names cannot start",
       {
         runDir,
         localpartBytesMax: localpartBytesMaxFor(runDir),

@@ -1,6 +1,6 @@
 /**
- * The launcher's parts put together: adopt what runs, listen, then clear what is left over. Disposing ends every sandbox; a launcher that is
- * killed instead leaves them running for the next one.
+ * Assembles the launcher: adopts running sandboxes, listens, then clears leftovers. Disposal ends every sandbox. After a
+ * SIGKILL of the launcher the sandboxes keep running, and the next launcher adopts them.
  */
 
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
@@ -33,19 +33,19 @@ import { createTmux } from "./terminal/tmux.ts";
 
 export type LauncherDeps = Runtime & {
   readonly key: MachineKey;
-  /** This program's command line, without the program: what the next build of it is started with. */
+  /** This program's arguments: the next build of it starts with the same. */
   readonly args: readonly string[];
-  /** The open file that holds the instance lock, for the next build too. */
+  /** The descriptor that holds the instance lock; the next build inherits it. */
   readonly lockFd: number;
 };
 
-/** Requests in flight get this long when the launcher stops. */
+/** For open requests to finish when the launcher stops. */
 const DRAIN_MS_MAX = 1_000;
 
 /**
- * Resolves when everything it found is adopted or cleared. launcher.sock answers before that, because clients may wait while
- * one build replaces another: it reports what is so, and requests to change something wait. The caller holds the instance
- * lock and is past first boot.
+ * Resolves when every sandbox on this machine is adopted or cleared. launcher.sock answers earlier, because clients may wait
+ * while one build replaces another: it answers queries, and requests for changes wait. The caller holds the instance lock,
+ * and first boot is done.
  */
 export async function startLauncher(config: LauncherConfig, deps: LauncherDeps): Promise<AsyncDisposable> {
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
@@ -56,7 +56,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   const host = makeHost(config, deps, lock, stop.signal);
   const leftovers = adoptSandboxes(host);
   const cleared = Promise.withResolvers<void>();
-  // Requests that wait for it are refused; without one, starting fails all the same.
+  // A rejection refuses the waiting requests. Without any, the start fails with the same error.
   cleared.promise.catch(() => {});
   const passed = inheritedSockets([socketNames.launcher]).get(socketNames.launcher);
   const renewal = new Renewal({ host, lock, lockFd: deps.lockFd, args: deps.args, log: deps.log });
@@ -86,7 +86,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
       await server.drain(DRAIN_MS_MAX);
       await server[Symbol.asyncDispose]();
       await Promise.all([endSandboxes(host, lock), lock.idle()]);
-      // One that was being made was not in the table yet.
+      // A sandbox that was being created was not in the table yet.
       await endSandboxes(host, lock);
       await stopTmux(host);
       if (socketIsOurs) rmSync(launcherSocket(config.layout), { force: true });
@@ -94,10 +94,10 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   };
 }
 
-/** The writer of an older file was killed. */
+/** A temporary file that is older has no writer any more. */
 const UNFINISHED_MS = 60_000;
 
-/** They may hold a key, or a session. */
+/** Removes temporary files that a killed process left: they may contain a key or a session. */
 function removeUnfinishedFiles(folder: string, clock: Clock): void {
   const isOld = (path: string): boolean =>
     clock.now() - (lstatSync(path, { throwIfNoEntry: false })?.mtimeMs ?? clock.now()) > UNFINISHED_MS;
@@ -119,7 +119,7 @@ function makeHost(
     onProxyChange: () => table.changed(),
   });
   const ending = new Set<PrincipalName>();
-  /** Told again each second for as long as it takes; others who wait for the principal's lock need not stand behind all. */
+  /** The watch reports an end every second until it is recorded. One task in the principal's lock queue is enough. */
   const ended = (principal: PrincipalName): void => {
     if (ending.has(principal)) return;
     ending.add(principal);
@@ -134,7 +134,7 @@ function makeHost(
     void retry(
       () =>
         lock.run(principal, async () => {
-          // Another request for it cleared it away.
+          // A new sandbox has replaced it, so there is nothing to clear.
           if (!isWhole(table.get(principal))) await clearSandbox(host, principal);
         }),
       {
@@ -143,7 +143,7 @@ function makeHost(
         random: deps.random,
         isTransient: () => true,
         onRetry: (error) =>
-          log.error("sandbox.clear-failed", "cannot clear away what is left of a sandbox", {
+          log.error("sandbox.clear-failed", "cannot clear the remains of a sandbox; trying again", {
             principal,
             error,
           }),
@@ -177,14 +177,17 @@ function makeHost(
   return host;
 }
 
-/** Destroys all sandboxes at once, each within its grace. */
+/** Destroys all sandboxes concurrently, each within its grace period. */
 async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<void> {
   const endings = host.table.all().map(({ principal }) =>
     lock.run(principal, async () => {
       if (host.table.get(principal) === undefined) return;
       await destroySandbox(host, principal, { force: false, graceMs: GRACE_MS }).catch(
         async (error: unknown) => {
-          host.log.error("sandbox.stop-failed", "cannot end a sandbox in order", { principal, error });
+          host.log.error("sandbox.stop-failed", "cannot end a sandbox; clearing it by force", {
+            principal,
+            error,
+          });
           await clearSandbox(host, principal);
         },
       );
@@ -193,7 +196,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
   await Promise.allSettled(endings);
 }
 
-/** The tmux server and the spare proxy, when no sandbox is left. */
+/** Ends the tmux server and the spare proxy, after the last sandbox. */
 async function stopTmux(host: SandboxHost): Promise<void> {
   const { layout } = host.config;
   host.watch[Symbol.dispose]();

@@ -1,4 +1,4 @@
-/** `bureau-launcher`: flags, the lock, first boot when it is due, then the launcher until it is told to stop. */
+/** `bureau-launcher`: parses flags, takes the lock, runs first boot if needed, then runs the launcher until SIGTERM. */
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { reapInheritedChildren } from "@bureau/os/exec";
@@ -34,7 +34,7 @@ async function main(context: ProgramContext): Promise<number> {
   if (key === undefined)
     throw new BureauError(
       "failed",
-      `The machine has a session but no key: neither from the service manager nor in "${machineKeyFile(config.layout)}"`,
+      `The machine has a session but no key: the service manager passed none, and there is none in "${machineKeyFile(config.layout)}"`,
       {
         hint: `restore the key, or remove "${machineSessionFile(config.layout)}" and join again`,
       },

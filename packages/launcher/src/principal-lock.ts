@@ -1,8 +1,8 @@
-/** Serialises what changes one principal; different principals do not wait for each other. */
+/** Runs changes of one principal one after another; changes of different principals run concurrently. */
 export class PrincipalLock {
   readonly #tails = new Map<string, Promise<unknown>>();
 
-  /** Runs `act` after everything asked for earlier under the same key has ended, however it ended. */
+  /** Runs `act` after every earlier call with the same key has ended, also with an error. */
   run<T>(key: string, act: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(key) ?? Promise.resolve();
     const result = before.then(act, act);
@@ -17,7 +17,7 @@ export class PrincipalLock {
     return result;
   }
 
-  /** Resolves when nothing that was asked for before this call is under way. */
+  /** Resolves when every earlier call has ended. */
   async idle(): Promise<void> {
     await Promise.all(this.#tails.values());
   }

@@ -50,7 +50,7 @@ describe("a proxy that does not come to be", () => {
       socket.write(`${line}\n`);
       socket.destroySoon();
     });
-    await expect(open(["--spare"])).rejects.toThrow(`no process is what it says it is: "${line}"`);
+    await expect(open(["--spare"])).rejects.toThrow(`its first line names no running process: "${line}"`);
   });
 
   test("ends when it has been told what it is to be", async () => {
@@ -66,12 +66,14 @@ describe("a proxy that does not come to be", () => {
 
   test("says nothing more", async () => {
     const channel = await answering((socket) => void socket.write(named))(["--spare"]);
-    await expect(channel.nextLine(50)).rejects.toThrow("it said nothing within 50 ms");
+    await expect(channel.nextLine(50)).rejects.toThrow("it wrote nothing within 50 ms");
   });
 
   test("says something else, and is ended", async () => {
     const { open, word } = running("echo hello; while :; do sleep 0.05; done");
-    await expect(open([])).rejects.toThrow('Cannot start a proxy: no process is what it says it is: "hello"');
+    await expect(open([])).rejects.toThrow(
+      'Cannot start a proxy: its first line names no running process: "hello"',
+    );
     const isGone = async () => (findByArguments(word).length === 0 ? true : undefined);
     expect(await waitFor(isGone, { timeoutMs: 5_000, clock: systemClock })).toBe(true);
   });
@@ -85,5 +87,5 @@ test("a proxy that talks without an end is given up in time, though it keeps tal
   const { open } = running(`echo pid $$; head -c 5000 /dev/zero; exec sleep 60`);
   const channel = await open([]);
   cleanUps.push(() => process.kill(channel.id.pid, "SIGKILL"));
-  await expect(channel.nextLine(100)).rejects.toThrow("it said nothing within 100 ms");
+  await expect(channel.nextLine(100)).rejects.toThrow("it wrote nothing within 100 ms");
 });

@@ -1,7 +1,7 @@
 /**
- * The two ways a proxy comes to be, behind one shape: as a child of ours, or in a unit of its own that systemd starts
- * when its socket is connected to. Either way its standard input and output are a channel to us: it says `pid <n>` when
- * it has begun, is sent what it is to be, and says `ready`. Proxies outlive us in both.
+ * The two ways to start a proxy, with one interface: as a child, or as a unit that systemd starts for a connection to its
+ * socket. In both the launcher writes to its standard input and reads its standard output: the proxy prints `pid <n>` when
+ * it runs, reads its configuration, and prints `ready`. Proxies outlive the launcher in both.
  */
 import type { Socket } from "node:net";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
@@ -9,25 +9,25 @@ import { dial } from "@bureau/os/dial";
 import { aborted } from "@bureau/os/lifecycle";
 import { identify, type ProcessId } from "@bureau/os/process-table";
 
-/** A line of a proxy is `pid 12345` or `ready`; anything longer is not a proxy. */
+/** A line of a proxy is `pid 12345` or `ready`. A longer one is not from a proxy. */
 const LINE_BYTES_MAX = 4_096;
-/** Between the connection and the first line; a host that is short of memory may need seconds. */
+/** Between the connection and the first line. A host with little free memory may need seconds. */
 const BEGIN_MS_MAX = 10_000;
 
 export type ProxyChannel = {
   readonly id: ProcessId;
-  /** Sends everything it is told, then end of file. */
+  /** Sends the whole configuration, then end of file. */
   send(bytes: Uint8Array): Promise<void>;
-  /** Its next line. @throws BureauError `timeout`; `failed` when it ended instead, with how it did */
+  /** Its next line. @throws BureauError `timeout`; `failed` when the proxy ended, with the reason */
   nextLine(timeoutMs: number): Promise<string>;
-  /** Whether this channel keeps our own process alive. */
+  /** Sets whether this channel keeps the launcher's process running. */
   hold(on: boolean): void;
 };
 
-/** Starts one; resolves when it has begun. `mode` shows in the process table. @throws BureauError */
+/** Starts a proxy; resolves after its first line. `mode` appears in the process table. @throws BureauError */
 export type OpenProxy = (mode: readonly string[]) => Promise<ProxyChannel>;
 
-/** As children, in sessions of their own. `onExit` is called when one has ended. */
+/** Starts proxies as children, each in its own session. Calls `onExit` when one has ended. */
 export function childProxies(command: readonly string[], runDir: string, onExit: () => void): OpenProxy {
   return async (mode) => {
     const child = spawn([...command, ...mode, "--run-dir", runDir], onExit);
@@ -57,7 +57,7 @@ export function childProxies(command: readonly string[], runDir: string, onExit:
 function spawn(command: string[], onExit: () => void) {
   try {
     return Bun.spawn(command, {
-      // BUREAU_LOG is the only setting a proxy takes from its surroundings.
+      // BUREAU_LOG is the only environment variable that a proxy reads.
       env: process.env["BUREAU_LOG"] === undefined ? {} : { BUREAU_LOG: process.env["BUREAU_LOG"] },
       cwd: "/",
       stdin: "pipe",
@@ -67,7 +67,7 @@ function spawn(command: string[], onExit: () => void) {
       onExit,
     });
   } catch (error) {
-    throw new BureauError("failed", `Cannot start a proxy: "${command.join(" ")}" does not run`, {
+    throw new BureauError("failed", `Cannot start a proxy: cannot execute "${command.join(" ")}"`, {
       cause: error,
     });
   }
@@ -75,7 +75,7 @@ function spawn(command: string[], onExit: () => void) {
 
 const proxySocket = { peer: "proxies' socket", hint: "systemctl status bureau-proxy.socket" };
 
-/** One for every connection to the socket at `path` (`bureau-proxy.socket`). */
+/** Starts a proxy by a connection to the socket at `path` (`bureau-proxy.socket`). */
 export function socketProxies(path: string, onExit: () => void): OpenProxy {
   return async () => {
     const socket = await dial(path, proxySocket, { allowHalfOpen: true });
@@ -104,25 +104,25 @@ const endOf = (socket: Socket): Promise<void> =>
     for (const event of ["end", "error", "close"]) socket.once(event, () => resolve());
   });
 
-/** Its first line, which names it. */
+/** Reads the first line, which names its process. */
 async function begun({ nextLine }: Pick<ProxyChannel, "nextLine">): Promise<ProcessId> {
   try {
     const line = await nextLine(BEGIN_MS_MAX);
     const id = identify(Number(/^pid (\d+)$/.exec(line)?.[1] ?? 0));
     if (id !== undefined) return id;
-    throw new BureauError("failed", `no process is what it says it is: "${line}"`);
+    throw new BureauError("failed", `its first line names no running process: "${line}"`);
   } catch (error) {
-    throw cannotStart("a proxy", error, "its reason stands in its own log");
+    throw cannotStart("a proxy", error, "see the proxy's log");
   }
 }
 
-/** The error of a proxy that did not come to be, from that of {@link ProxyChannel.nextLine}. */
+/** The error for a proxy that did not start, from the error of {@link ProxyChannel.nextLine}. */
 export const cannotStart = (what: string, error: unknown, hint: string): BureauError =>
   new BureauError(isBureauError(error) ? error.code : "failed", `Cannot start ${what}: ${messageOf(error)}`, {
     hint,
   });
 
-/** Lines of a stream, one at a time; what comes after `LINE_BYTES_MAX` without a newline counts as its end. */
+/** Reads a stream line by line. `LINE_BYTES_MAX` bytes without a newline count as the end of the stream. */
 class LineReader {
   readonly #chunks: AsyncIterator<Uint8Array>;
   #text = "";
@@ -132,14 +132,14 @@ class LineReader {
     this.#chunks = stream[Symbol.asyncIterator]();
   }
 
-  /** The next one; `ended` tells how their writer ended, when there is none. @throws BureauError */
+  /** The next line. `ended` resolves with how the writer ended, for the error. @throws BureauError */
   async next(timeoutMs: number, ended: Promise<string>): Promise<string> {
     const late = AbortSignal.timeout(timeoutMs);
     const line = await this.#read(late);
     if (line !== undefined) return line;
     // The output ended: so did the process, or it is no proxy and may never end.
     const how = late.aborted ? undefined : await Promise.race([ended, aborted(late)]);
-    if (how === undefined) throw new BureauError("timeout", `it said nothing within ${timeoutMs} ms`);
+    if (how === undefined) throw new BureauError("timeout", `it wrote nothing within ${timeoutMs} ms`);
     throw new BureauError("failed", how);
   }
 

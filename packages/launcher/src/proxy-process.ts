@@ -1,8 +1,8 @@
 /**
- * Proxies: one process a sandbox, told what it may do on its standard input and nowhere else. None dies with us.
+ * Proxies: one process for each sandbox. Each reads its configuration from standard input only, and outlives the launcher.
  *
- * One spare is kept started and waiting, because starting a runtime is most of what a sandbox would wait for. The
- * spare of a launcher that dies reads end of file and exits.
+ * One spare proxy is always started and waits, because a sandbox would wait longest for the start of the runtime. When the
+ * launcher dies, its spare reads end of file and exits.
  */
 
 import { encodeCbor } from "@bureau/kit/cbor";
@@ -19,34 +19,34 @@ const STOP_GRACE_MS = 2_000;
 
 export type ProxyProcessOptions = Pick<Runtime, "clock" | "log"> & {
   readonly open: OpenProxy;
-  /** Marks our proxies in the process table. */
+  /** Marks the proxies of this launcher in the process table. */
   readonly runDir: string;
 };
 
 export class ProxyProcesses implements AsyncDisposable {
-  /** Set from when its start began: a request that comes while it rehearses waits less than for a new one. */
+  /** Set when its start begins: a request that arrives during its rehearsal waits less than for a new proxy. */
   #spare: Promise<ProxyChannel | undefined> | undefined;
-  /** The spare's process, once it has begun. */
+  /** The spare's process, after its first line. */
   #spareId: ProcessId | undefined;
   #closed = false;
   constructor(readonly options: ProxyProcessOptions) {}
 
-  /** Starts one and resolves when it listens. @throws BureauError; then no process is left */
+  /** Starts a proxy; resolves when it listens. @throws BureauError, with no process left */
   async start(start: ProxyStart, sandboxFolder: string): Promise<ProcessId> {
     const spare = await this.#takeSpare();
     if (spare !== undefined)
       try {
-        return await this.#tell(spare, start);
+        return await this.#configure(spare, start);
       } catch (error) {
-        // It may have died while it waited, which says nothing about this sandbox.
+        // The spare may have died while it waited: that is no fault of this sandbox.
         this.options.log.warn("proxy.spare-failed", "the spare proxy did not start; trying a new one", {
           error,
         });
       }
-    return await this.#tell(await this.options.open(["--sandbox", sandboxFolder]), start);
+    return await this.#configure(await this.options.open(["--sandbox", sandboxFolder]), start);
   }
 
-  async #tell(proxy: ProxyChannel, start: ProxyStart): Promise<ProcessId> {
+  async #configure(proxy: ProxyChannel, start: ProxyStart): Promise<ProcessId> {
     try {
       await untilReady(proxy, start);
     } catch (error) {
@@ -58,8 +58,8 @@ export class ProxyProcesses implements AsyncDisposable {
   }
 
   /**
-   * Starts the spare unless there is one; called when no request waits for the processor. Never throws: without a spare the
-   * next start only takes longer.
+   * Starts the spare unless there is one. Call it when no request waits for the processor. Never throws: without a spare
+   * the next start only takes longer.
    */
   prepareSpare(): void {
     if (this.#closed) return;
@@ -75,17 +75,17 @@ export class ProxyProcesses implements AsyncDisposable {
       this.#spareId = spare.id;
       return spare;
     } catch (error) {
-      this.options.log.warn("proxy.spare-failed", "cannot keep a spare proxy", { error });
+      this.options.log.warn("proxy.spare-failed", "cannot start a spare proxy", { error });
       return undefined;
     }
   }
 
-  /** SIGTERM, then SIGKILL; resolves when it is gone. No error when it was. */
+  /** Sends SIGTERM, then SIGKILL; resolves when the process has ended. No error when it had ended before. */
   stop(id: ProcessId): Promise<void> {
     return stopProcess(id, STOP_GRACE_MS, this.options.clock);
   }
 
-  /** Ends every proxy of this run folder that is not in `known`: what a launcher that crashed left behind. */
+  /** Ends every proxy of this run folder that is not in `known`: a crashed launcher left it. */
   async stopOrphans(known: readonly ProcessId[]): Promise<number> {
     const { runDir } = this.options;
     const ours = [
@@ -123,18 +123,18 @@ export class ProxyProcesses implements AsyncDisposable {
   }
 }
 
-/** Tells it what it is to be, and waits for its word. */
+/** Sends the configuration, and waits for `ready`. */
 async function untilReady(proxy: ProxyChannel, start: ProxyStart): Promise<void> {
   try {
-    // One that ends while it is told says so by its output's end; one that is ready has been told all.
+    // A proxy that ends meanwhile closes its output, which nextLine reports. `ready` means that it read everything.
     proxy.send(encodeCbor(start)).catch(() => {});
     const line = await proxy.nextLine(READY_MS_MAX);
-    if (line !== "ready") throw new BureauError("failed", `it is not ready, and says "${line}"`);
+    if (line !== "ready") throw new BureauError("failed", `it wrote "${line}" instead of "ready"`);
   } catch (error) {
     throw cannotStart(
       `the proxy of "${start.principal}"`,
       error,
-      "its reason stands in the launcher's log, or in its own",
+      "see the log of the launcher, or of the proxy",
     );
   }
 }

@@ -1,4 +1,4 @@
-/** What a proxy is told, made from what the daemon asks for and what the credential bundle holds. */
+/** Builds a proxy's configuration from the daemon's request and the credential bundle. */
 
 import { BureauError } from "@bureau/kit/errors";
 import { egressOfEnvironment } from "@bureau/os/egress";
@@ -12,10 +12,10 @@ import type { LauncherConfig } from "./launcher-config.ts";
 
 export type ProxyGrants = Omit<LauncherRequest<"restart-proxy">, "principal">;
 
-/** Bundle entries that are the proxy's Matrix session and not credentials of services (section 3.6). */
+/** Entries of a bundle for the proxy's Matrix session; all others are credentials for upstreams (section 3.6). */
 const MATRIX_KEYS = new Set(["MATRIX_TOKEN", "MATRIX_USER_ID", "MATRIX_HOMESERVER_URL"]);
 
-/** Opens the bundle; empty when none was given. @throws BureauError; one without a Matrix token is refused */
+/** Opens the bundle; empty when there is none. @throws BureauError, also for a bundle without a Matrix token */
 export async function openBundle(key: MachineKey, sealed: string | undefined): Promise<CredentialBundle> {
   if (sealed === undefined || sealed === "") return {};
   const bundle = await key.unseal(sealed);
@@ -56,8 +56,8 @@ export function proxyStartOf(
 }
 
 /**
- * The bundle names the homeserver as its writer reaches it. A machine whose homeserver answers on a socket of this host
- * knows better: every principal of it is on that homeserver, and no port may stand in for the socket.
+ * The bundle has the homeserver's URL from its writer's view. A machine whose homeserver listens on a socket of this host
+ * uses that socket instead: every principal of the machine is on that homeserver.
  */
 const homeserverOf = (config: LauncherConfig, bundle: CredentialBundle): string =>
   socketOf(config.homeserverUrl) === undefined

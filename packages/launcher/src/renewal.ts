@@ -1,10 +1,9 @@
 /**
- * How the launcher becomes another version of itself without a sandbox or a client noticing: it answers what it was
- * asked, ends what only it can use (the spare proxy, the connection to tmux), and executes the new program in its own
- * place. That one finds the sandboxes in their records, as after a crash, and the socket and the lock where they were.
+ * Replaces the launcher by another build while sandboxes and clients stay connected: it answers open requests, ends the
+ * spare proxy and the connection to tmux, which the new program cannot use, and executes the new program in the same
+ * process. That one adopts the sandboxes from their records, as after a crash, and inherits the socket and the lock.
  *
- * Whether the new version is any good is the daemon's to judge; it watches from outside. For the daemon, in turn, it is
- * the launcher that watches (daemon-watch.ts).
+ * The daemon decides whether the new launcher works. The launcher watches a new daemon (daemon-watch.ts).
  */
 
 import { BureauError, messageOf } from "@bureau/kit/errors";
@@ -38,17 +37,17 @@ import type { SandboxHost } from "./sandbox/sandbox-host.ts";
 
 const PROGRAM = "bureau-launcher";
 /**
- * From the request to the new program. Less than the daemon waits for that to answer: one that is given up must not
- * come later.
+ * From the request to the new program. Shorter than the daemon's wait for an answer: after the daemon gives up, no
+ * replacement may follow.
  */
 const REPLACE_MS_MAX = 6_000;
 
 export type RenewalDeps = Pick<Runtime, "log"> & {
   readonly host: SandboxHost;
   readonly lock: PrincipalLock;
-  /** The open file that holds the instance lock. */
+  /** The descriptor that holds the instance lock. */
   readonly lockFd: number;
-  /** This program's command line, without the program. */
+  /** This program's arguments. */
   readonly args: readonly string[];
 };
 
@@ -57,7 +56,7 @@ export type RenewalStatus = {
   readonly runtime: string;
   /** Why the last `exec-update` left this version running. */
   readonly exec_fault?: string;
-  /** The daemon process that was ended because it did not say in time that it works. */
+  /** The daemon process that was killed because it did not confirm in time that it works. */
   readonly ended_daemon?: number;
 };
 
@@ -81,7 +80,7 @@ export class Renewal implements Disposable {
     this.#watch = new DaemonWatch({ layout, clock: deps.host.clock, log: deps.log });
   }
 
-  /** The socket that is handed on; `isOurs`: its file is the launcher's own, not systemd's. */
+  /** Sets the server whose socket the next build inherits. `isOurs`: the launcher created its file, not systemd. */
   setServer(server: CborServer, isOurs: boolean): void {
     this.#server = { server, isOurs };
   }
@@ -102,9 +101,9 @@ export class Renewal implements Disposable {
   }
 
   /**
-   * Looks whether the new version can be executed, and does so once the request is answered; afterwards `status` says
-   * the outcome. `requireWanted` throws when no client waits for the answer.
-   * @throws BureauError when it cannot; then nothing has changed
+   * Checks whether the build can be executed, and executes it after the request is answered; then `status` has the result.
+   * `requireWanted` throws when the client has disconnected.
+   * @throws BureauError when it cannot be executed, with nothing changed
    */
   async begin(buildDir: string, requestId: string, requireWanted: () => void): Promise<void> {
     if (this.#underWay) throw new BureauError("conflict", "The launcher is being replaced already");
@@ -155,12 +154,12 @@ export class Renewal implements Disposable {
     const late = `what was under way took more than ${REPLACE_MS_MAX / 1_000} s`;
     try {
       if (socket === undefined) return this.#fail(late);
-      // From here on clients wait.
+      // From here clients wait.
       if (!(await inTime(lock.idle(), left()))) return this.#fail(late);
       await endOwn(host);
       if (this.#stopped) return this.#fail("it is being stopped");
       if (left() === 0) return this.#fail(late);
-      log.info("launcher.exec", "this launcher is replaced", { by: buildDir });
+      log.info("launcher.exec", "executing another build of the launcher", { by: buildDir });
       writeWatchdogRecord(layout, {
         component: "launcher",
         previous_binary: this.buildDir,
@@ -175,7 +174,7 @@ export class Renewal implements Disposable {
         args: [...argumentsFor(next, PROGRAM), ...withBuildDir(args, buildDir)],
         env: process.env,
         sockets: [{ fd: socket.fd, name: socketNames.launcher, isOurs }],
-        // The next version has the lock without a gap.
+        // The next version inherits the lock, so no other launcher can take it.
         keep: { [LOCK_FD]: lockFd },
       });
       clearWatchdogRecord(layout, "launcher");
@@ -205,20 +204,20 @@ export class Renewal implements Disposable {
     this.#watch.release(pid);
   }
 
-  /** The launcher stops: it is not replaced any more. */
+  /** The launcher stops: refuses any later replacement. */
   [Symbol.dispose](): void {
     this.#stopped = true;
     this.#watch[Symbol.dispose]();
   }
 }
 
-/** Ends what only this program can use. Done before clients wait, and again for what they have had opened since. */
+/** Ends what the next program cannot use. Runs before clients wait, and again for what their requests opened since. */
 async function endOwn(host: SandboxHost): Promise<void> {
   await host.proxies.endSpare();
   host.tmux.disconnect();
 }
 
-/** The same command line, with other programs. */
+/** The same arguments with another build. */
 function withBuildDir(args: readonly string[], buildDir: string): string[] {
   const flag = "--programs-dir";
   const kept = args.filter(

@@ -16,7 +16,7 @@ import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { LimitsFact } from "@bureau/schema/launcher-ipc";
 import { PIDS_OF_BWRAP, type ResourceLimits } from "./resource-limits.ts";
 
-/** Where the second version is mounted: alone, or beside the first. */
+/** Mount points of version 2: alone, or beside version 1. */
 const HIERARCHIES = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CONTROLLERS = ["memory", "pids", "cpu"] as const;
 type Controller = (typeof CONTROLLERS)[number];
@@ -24,9 +24,9 @@ type Controller = (typeof CONTROLLERS)[number];
 const TMUX_LEAF = "terminals";
 /** Name prefix of a tmux server's scope; an id follows. */
 export const SCOPE_PREFIX = "bureau-terminals-";
-/** Processes started meanwhile are moved in the next round. */
+/** The next round moves processes that started during this one. */
 const MOVE_ROUNDS_MAX = 20;
-/** The kernel takes apart a killed group within milliseconds. */
+/** The kernel empties a killed group within milliseconds. */
 const REMOVE_MS_MAX = 5_000;
 
 export class ControlGroups {
@@ -59,7 +59,7 @@ export class ControlGroups {
     return now !== undefined && this.#enforced.every((name) => now.includes(name));
   }
 
-  /** Finds the delegated folder from where the tmux server runs, and hands its controllers on. */
+  /** Finds the delegated folder from the tmux server's group, and enables its controllers for the sandboxes' groups. */
   prepare(serverPid: number): void {
     this.#server = identify(serverPid);
     this.#base = undefined;
@@ -78,7 +78,7 @@ export class ControlGroups {
     this.#enforced = CONTROLLERS.filter((name) => enabled.includes(name));
   }
 
-  /** One at a time: in one write, a missing controller would keep the others out. */
+  /** One write for each: in a common write, one missing controller would disable the others. */
   #enable(folder: string, name: Controller): void {
     try {
       writeFileSync(join(folder, "cgroup.subtree_control"), `+${name}`);
@@ -87,7 +87,7 @@ export class ControlGroups {
     }
   }
 
-  /** The folder below which groups may be made, with no process in it; undefined when there is none. */
+  /** The delegated folder, with no process in it; undefined when there is none. */
   #findBase(serverPid: number): string | undefined {
     if (this.#hierarchy === undefined) {
       this.#reason = "cgroup version 2 is not mounted";
@@ -109,7 +109,7 @@ export class ControlGroups {
     return undefined;
   }
 
-  /** No service manager sorted processes into groups: root makes a group beside them. */
+  /** Without a service manager all processes are in the root group: root creates a group beside them. */
   #makeAtRoot(hierarchy: string): string {
     const available = words(join(hierarchy, "cgroup.controllers")) ?? [];
     for (const name of CONTROLLERS) if (available.includes(name)) this.#enable(hierarchy, name);
@@ -135,7 +135,7 @@ export class ControlGroups {
       }
     } catch (error) {
       await this.remove(name, clock);
-      throw new BureauError("failed", `Cannot make the control group "${folder}"`, { cause: error });
+      throw new BureauError("failed", `Cannot create the control group "${folder}"`, { cause: error });
     }
     return folder;
   }
@@ -154,7 +154,7 @@ export class ControlGroups {
     return this.#enforced.flatMap((name) => settings[name]);
   }
 
-  /** Ends every process of the group, those just being started included; nothing where there is no group. */
+  /** Kills every process of the group, including one that is starting. Does nothing without a group. */
   kill(name: string): void {
     for (const folder of this.#foldersOf(name)) writeIfThere(join(folder, "cgroup.kill"), "1");
   }
@@ -172,14 +172,14 @@ export class ControlGroups {
       }
   }
 
-  /** True when a process of the group was killed for want of memory. */
+  /** True when the kernel killed a process of the group because memory ran out. */
   ranOutOfMemory(name: string): boolean {
     return this.#foldersOf(name).some((folder) =>
       /^oom_kill [1-9]/m.test(textOf(join(folder, "memory.events")) ?? ""),
     );
   }
 
-  /** Removes the folder we made at the hierarchy's root, when no sandbox is left in it. */
+  /** Removes the folder that this launcher created at the hierarchy's root, when no sandbox is left in it. */
   [Symbol.dispose](): void {
     if (this.#base !== undefined && basename(this.#base) === `bureau-${this.#id}`) tryRemove(this.#base);
   }
@@ -191,7 +191,7 @@ export class ControlGroups {
   }
 }
 
-/** The group a process is in, as `/proc/<pid>/cgroup` names it. */
+/** The group of a process, from `/proc/<pid>/cgroup`. */
 export const groupOf = (pid: number): string | undefined =>
   /^0::(.*)$/m.exec(textOf(`/proc/${pid}/cgroup`) ?? "")?.[1];
 
@@ -206,7 +206,7 @@ function moveToLeaf(folder: string): void {
       try {
         writeFileSync(join(leaf, "cgroup.procs"), pid);
       } catch (error) {
-        // It has ended meanwhile.
+        // The process has ended.
         if (errnoOf(error) !== "ESRCH") throw error;
       }
     }
@@ -226,7 +226,7 @@ const words = (path: string): string[] | undefined =>
     ?.split(/\s+/)
     .filter((word) => word !== "");
 
-/** Kernels before 5.14 have no `cgroup.kill`: there every process is ended by itself. */
+/** Kernels before 5.14 have no `cgroup.kill`: there the launcher kills each process. */
 function writeIfThere(path: string, text: string): void {
   try {
     if (existsSync(path)) writeFileSync(path, text);
@@ -235,7 +235,7 @@ function writeIfThere(path: string, text: string): void {
   }
 }
 
-/** With the groups a program made inside, innermost first; false while a process is in one of them. */
+/** Removes the group and the groups in it, innermost first; false while a process is in one of them. */
 function tryRemove(folder: string): boolean {
   try {
     for (const entry of readdirSync(folder, { withFileTypes: true }))

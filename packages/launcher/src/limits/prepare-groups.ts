@@ -1,4 +1,4 @@
-/** Control groups follow the tmux server: when another one runs, they may lie elsewhere, or be closed to us. */
+/** Control groups depend on the tmux server: another server may have another delegated folder, or none. */
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { SandboxHost } from "../sandbox/sandbox-host.ts";
 
@@ -22,7 +22,7 @@ async function nextServer(tmux: SandboxHost["tmux"]): Promise<number> {
   try {
     await tmux.ensureServer();
   } catch (error) {
-    // Any failure here is not a fault of the program to start.
+    // The fault is the host's, not that of the program to start.
     throw new BureauError("unavailable", messageOf(error), { cause: error });
   }
   const pid = await tmux.serverPid();

@@ -7,24 +7,24 @@ export type ResourceLimits = {
   readonly memoryBytes: number;
   /** Processes and threads at a time, without bubblewrap's own. */
   readonly pids: number;
-  /** Its share of a busy processor, 1 to 10,000; every sandbox has 100 unless its template says otherwise. */
+  /** Its share of a busy processor, 1 to 10,000. The default is 100. */
   readonly cpuWeight: number;
-  /** Of each tmpfs that does not say its own size. */
+  /** Of each tmpfs without a size in its template. */
   readonly tmpfsBytes: number;
   /** Open files of one process. */
   readonly openFiles: number;
 };
 
 const MEBIBYTE = 1 << 20;
-/** Half of the host is left for everything else, however much one sandbox wants. */
+/** Half of the host's memory stays free for everything else. */
 const MEMORY_SHARE = 1 / 2;
 const MEMORY_BYTES_MIN = 256 * MEBIBYTE;
-/** A browser or a build on many cores takes hundreds. */
+/** A browser, or a build on many cores, needs hundreds. */
 const PIDS = 4_096;
 const OPEN_FILES = 65_536;
 /** bubblewrap outside and inside, and what it starts before the program. */
 export const PIDS_OF_BWRAP = 4;
-/** As the kernel counts: 1024 shares of the first version are a weight of 100. */
+/** The kernel's conversion: 1024 shares of version 1 are a weight of 100. */
 const SHARES_OF_100 = 1_024;
 
 /** A number that is absent or 0 means the default, as in the reference. */
@@ -38,15 +38,15 @@ export function resourceLimits(resources: SandboxSpec["resources"], hostMemoryBy
     memoryBytes,
     pids: pids > 0 ? pids : PIDS,
     cpuWeight: shares > 0 ? Math.min(Math.max(Math.round((shares * 100) / SHARES_OF_100), 1), 10_000) : 100,
-    // The kernel's own measure for a tmpfs: half of the memory there is.
+    // The kernel's default for a tmpfs: half of the memory.
     tmpfsBytes: Math.floor(memoryBytes / 2),
     openFiles: OPEN_FILES,
   };
 }
 
 /**
- * What holds for each process without a control group. Processes are counted within the sandbox's user namespace (Linux
- * 5.14; before, with all of the user's), and not at all when the launcher is root.
+ * The limits of each process, independent of control groups. The kernel counts processes within the sandbox's user
+ * namespace (before Linux 5.14: all processes of the user), and does not limit them when the launcher is root.
  */
 export const processLimits = ({ pids, openFiles }: ResourceLimits): ProcessLimit[] => [
   { resource: "core", most: 0 },

@@ -1,7 +1,7 @@
 /**
- * A launcher's first act: make its knowledge equal what runs. Sandboxes that live are adopted at once, so that clients
- * which waited while one launcher replaced another are answered; what ended meanwhile is accounted for, and what is half
- * made or belongs to no record is cleared away, before anything is changed.
+ * The first step of a launcher: it adopts running sandboxes at once, so that it can answer clients that waited during a
+ * replacement. Then, before any change, it records the exits of ended ones and clears sandboxes that are unfinished or
+ * have no record.
  */
 import { existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -13,18 +13,18 @@ import { clearSandbox, hasEnded, recordExit } from "./destroy.ts";
 import { findRecords, isWhole, type SandboxRecord } from "./record.ts";
 import { fleetFolder, pathsOf, type SandboxHost } from "./sandbox-host.ts";
 
-/** What {@link adoptSandboxes} leaves to {@link clearLeftovers}. */
+/** The input of {@link clearLeftovers}, from {@link adoptSandboxes}. */
 export type Leftovers = {
-  /** Every sandbox whose record is whole. */
+  /** Every sandbox with a complete record. */
   readonly whole: readonly SandboxRecord[];
-  /** Those of them that ended while no launcher ran; the table does not have them yet. */
+  /** Those of `whole` that ended while no launcher ran; the table does not have them yet. */
   readonly ended: readonly SandboxRecord[];
   readonly unfinished: readonly { readonly principal: PrincipalName; readonly record?: SandboxRecord }[];
-  /** Entries among the sandboxes' folders that are none. */
+  /** Entries beside the sandboxes' folders that are no sandbox. */
   readonly strays: readonly string[];
 };
 
-/** Adopts the sandboxes that live, and those whose end is in their record. Asks no other program and waits for nothing. */
+/** Adopts running sandboxes, and those with a recorded exit. Runs no other program and never waits. */
 export function adoptSandboxes(host: SandboxHost): Leftovers {
   const { sandboxes, strays } = findRecords(host.config.layout, host.config.fleet);
   const whole = sandboxes.map(({ record }) => record).filter(isWhole);
@@ -40,17 +40,17 @@ export function adoptSandboxes(host: SandboxHost): Leftovers {
   return { whole, ended, unfinished, strays };
 }
 
-/** Does the rest. The tmux server runs, and no sandbox or proxy is made meanwhile. */
+/** Clears the rest. The tmux server must run; no sandbox or proxy may be started meanwhile. */
 export async function clearLeftovers(host: SandboxHost, leftovers: Leftovers): Promise<void> {
   const { whole, ended, unfinished, strays } = leftovers;
-  // Orphaned proxies first: a half-made sandbox's record does not name its proxy.
+  // Orphaned proxies first: the record of an unfinished sandbox does not name its proxy.
   const orphans = await host.proxies.stopOrphans(whole.flatMap(({ proxy }) => proxy ?? []));
   if (orphans > 0)
     host.log.warn("proxy.orphans-stopped", "stopped proxies that belong to no sandbox", { orphans });
-  // A process that does not die keeps no other sandbox from being cleared.
+  // A process that does not die must not prevent the clearing of other sandboxes.
   const logged = (principal: PrincipalName, work: Promise<void>): Promise<void> =>
     work.catch((error: unknown) =>
-      host.log.error("sandbox.recover-failed", "cannot clear what the launcher before left", {
+      host.log.error("sandbox.recover-failed", "cannot clear a sandbox of an earlier launcher", {
         principal,
         error,
       }),
@@ -66,7 +66,7 @@ export async function clearLeftovers(host: SandboxHost, leftovers: Leftovers): P
   removeStraySockets(host);
 }
 
-/** Where proxies that were killed tried out what they do first. */
+/** Removes the rehearsal folders of killed spare proxies. */
 function removeRehearsals(runDir: string): void {
   for (const name of readdirSync(runDir))
     if (/^spare-[A-Za-z0-9]{6}$/.test(name)) rmSync(join(runDir, name), { recursive: true, force: true });
@@ -79,13 +79,13 @@ async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<voi
     await recordExit(host, principal);
   } finally {
     const { phase } = host.table.get(principal) ?? record;
-    // What could not be accounted for is tried again.
+    // The watch tries again when the exit could not be recorded.
     if (phase === "running") host.watch.add(principal);
     host.log.info("sandbox.adopted", "sandbox adopted", { principal, phase });
   }
 }
 
-/** The launcher before may have been killed between the two. */
+/** An earlier launcher may have been killed after it recorded the exit and before it stopped the proxy. */
 async function stopProxyOfEnded(host: SandboxHost, { phase, proxy }: SandboxRecord): Promise<void> {
   if (phase === "exited" && proxy !== undefined && isAlive(proxy)) await host.proxies.stop(proxy);
 }
@@ -95,14 +95,14 @@ async function clear(
   principal: PrincipalName,
   record: SandboxRecord | undefined,
 ): Promise<void> {
-  host.log.warn("sandbox.unfinished", "clearing a sandbox that was not finished", {
+  host.log.warn("sandbox.unfinished", "clearing an unfinished sandbox", {
     principal,
     record: record?.phase ?? "unreadable",
   });
   try {
     await clearSandbox(host, principal);
   } catch (error) {
-    // As long as it is known, no other is made in its place.
+    // While the table has it, no new sandbox can replace it.
     if (record !== undefined) host.table.put(record);
     host.clearLater(principal);
     throw error;
@@ -113,7 +113,7 @@ async function killUnknownSessions(host: SandboxHost): Promise<void> {
   const known = new Set<string>(host.table.all().map(({ principal }) => tmuxSession(principal)));
   for (const { session } of await host.tmux.listSessions()) {
     if (!session.startsWith("bureau/") || known.has(session)) continue;
-    host.log.warn("sandbox.orphan-killed", "killing a terminal that belongs to no sandbox", { session });
+    host.log.warn("sandbox.orphan-killed", "killing a tmux session that belongs to no sandbox", { session });
     await host.tmux.killSession(session);
   }
 }

@@ -1,15 +1,15 @@
 /**
- * What bubblewrap is told: a pure function from a spec whose paths are resolved to an argument list.
+ * bubblewrap's arguments: a pure function from a spec with resolved paths to an argument list.
  *
- * Always, for every spec: an own user, pid and cgroup namespace, no capability, no set-uid, an empty root, and
- * death with the parent, so that no program outlives its terminal. The other namespaces are the sandbox's own unless
- * the spec shares one explicitly. Sharing pids is refused: the program could kill every process of the launcher's user,
- * and without a pid 1 of its own nothing would end what it leaves behind.
+ * Every sandbox has its own user, pid and cgroup namespace, no capability, no set-uid and an empty root, and dies with its
+ * parent, so that no program outlives its terminal. The other namespaces are the sandbox's own unless the spec shares one.
+ * A shared pid namespace is refused: the program could kill every process of the launcher's user, and without its own
+ * pid 1 no process would end its children.
  *
- * A program has a controlling terminal, for job control, Ctrl-C and SIGWINCH, unless the spec says otherwise: what a new
- * session protects from, input typed into the terminal by ioctl, the seccomp filter refuses.
+ * A program has a controlling terminal, for job control, Ctrl-C and SIGWINCH, unless the spec asks for a new session. A new
+ * session would protect from input that a program types into the terminal by ioctl; the seccomp filter refuses that.
  *
- * Later arguments win over earlier ones, so Bureau's own mounts come last and nothing can lie over them.
+ * Later mounts cover earlier ones, so Bureau's own mounts come last.
  */
 import { join, resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
@@ -19,7 +19,7 @@ import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { ResolvedMount } from "./mount-policy.ts";
 import type { ProcMasks } from "./proc-masks.ts";
 
-/** What the host offers sandboxes that bring no environment of their own. */
+/** A tool of the host, for sandboxes without an environment of their own. */
 export type HostTool =
   | { readonly kind: "bind"; readonly path: string }
   | { readonly kind: "link"; readonly path: string; readonly target: string };
@@ -43,21 +43,21 @@ export type BwrapContext = {
   /** The sandbox's `inside` folder and Bureau's programs, on the host. */
   readonly inside: string;
   readonly buildDir: string;
-  /** It is a service: it has a folder to make sockets in. */
+  /** True for a service: it has a folder for its sockets. */
   readonly serves: boolean;
   /** The whole environment, see sandbox-environment.ts. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Size of a tmpfs that does not say its own. */
+  /** Size of a tmpfs without a size in its template. */
   readonly tmpfsBytes: number;
   /** The largest tmpfs, even when the template asks for more. */
   readonly memoryBytes: number;
 };
 
-/** Sockets take no room; what else a service may put beside them is little. */
+/** Sockets take no space, and a service needs little beside them. */
 const LISTEN_BYTES_MAX = 1024 * 1024;
 const NIX_STORE = "/nix/store";
 
-/** The uid and gid inside when the launcher runs as root: programs that refuse to be root, do not have to. */
+/** The uid and gid inside when the launcher runs as root: some programs refuse to run as root. */
 const UNPRIVILEGED_ID = 1000;
 
 /** Arguments up to, not including, `--` and the command. @throws BureauError `forbidden` */
@@ -72,9 +72,9 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
     ...scratchArguments(context),
     ...["--ro-bind", context.inside, insidePaths.run],
     ...(context.serves ? tmpfs(insidePaths.listen, "0755", LISTEN_BYTES_MAX) : []),
-    // The last mount: mount-check.ts takes it for the sign that all are made.
+    // Must be the last mount: mount-check.ts waits for it.
     ...["--ro-bind", context.buildDir, insidePaths.programs],
-    // bubblewrap makes these without a size limit, so they are read-only.
+    // bubblewrap gives these no size limit, so they are read-only.
     ...["--remount-ro", "/dev", "--remount-ro", "/"],
     "--clearenv",
     ...Object.entries(context.environment).flatMap(([name, value]) => ["--setenv", name, value]),
@@ -82,7 +82,7 @@ export function bwrapArguments(spec: SandboxSpec, context: BwrapContext): string
   ];
 }
 
-/** Refuses what this launcher never does. @throws BureauError `forbidden` */
+/** Refuses specs that would run outside of a sandbox. @throws BureauError `forbidden` */
 export function refuseUnsupported(spec: SandboxSpec): void {
   if (spec.isolation !== undefined && spec.isolation !== "" && spec.isolation !== "standard")
     throw new BureauError(
@@ -151,12 +151,12 @@ const procArguments = ({ procMasks, empty }: BwrapContext): string[] => [
   ...procMasks.files.flatMap((path) => ["--ro-bind", empty, path]),
 ];
 
-/** An environment lies in the store; so may Bureau's own programs, and are links to further paths of it then. */
+/** An environment is in the store. So may be Bureau's programs, as links to further store paths. */
 const needsStore = (spec: SandboxSpec, context: BwrapContext): boolean =>
   (spec.environment_path !== undefined || within(context.buildDir, NIX_STORE)) &&
   !context.mounts.some(({ dest }) => dest === "/nix" || dest === NIX_STORE);
 
-/** A home that no mount provides is an empty one that goes away with the sandbox. */
+/** Without a mount for it, the home is an empty tmpfs that ends with the sandbox. */
 function homeArguments(context: BwrapContext): string[] {
   const home = resolve("/", context.environment["HOME"] ?? insidePaths.home);
   if (within(home, "/tmp") || home === "/" || context.mounts.some(({ dest }) => within(home, dest)))
@@ -169,13 +169,13 @@ const tmpfs = (dest: string, mode: string, bytes: number): string[] => [
   ...["--tmpfs", dest],
 ];
 
-/** Folders to write to; those that hold a mount, or lie in one, are only made where they are missing. */
+/** Writable folders. One that contains a mount, or is in one, is only created when it is missing. */
 function folderArguments(folders: readonly string[], context: BwrapContext): string[] {
   const home = resolve("/", context.environment["HOME"] ?? insidePaths.home);
   const mounted = [...context.mounts.map(({ dest }) => dest), home, "/tmp", "/dev", "/proc", insidePaths.run];
   const sized: string[] = [];
   return folders.flatMap((folder) => {
-    // Without "..", which would lead elsewhere through a link than mount-points.ts has looked.
+    // Without "..": through a link it would reach another folder than mount-points.ts has checked.
     const path = resolve("/", folder);
     const taken = [...mounted, ...sized].some((point) => within(path, point) || within(point, path));
     if (taken) return ["--dir", path];
@@ -194,7 +194,7 @@ function mountArguments(mount: ResolvedMount, context: BwrapContext): string[] {
   return tmpfs(mount.dest, mount.mode ?? "0755", bytes);
 }
 
-/** Nothing is ever in it. */
+/** The folder stays empty. */
 const HIDDEN_BYTES = 4_096;
 
 /** An empty read-only folder over the existing one. */

@@ -1,6 +1,6 @@
 /**
- * Making a sandbox: all of it, or nothing is left of it. What can be refused is refused before anything is made; the
- * record comes first of what is, so that a launcher that dies half way leaves something the next one will clear.
+ * Creates a sandbox completely, or leaves nothing of it. It checks everything that it can refuse before it creates anything.
+ * It writes the record first, so that after a crash of the launcher the next one finds and clears the sandbox.
  */
 import {
   closeSync,
@@ -71,7 +71,7 @@ type Plan = {
   readonly limits: ResourceLimits;
 };
 
-/** @throws BureauError that names the step; then nothing of the sandbox is left */
+/** @throws BureauError that names the step, with nothing of the sandbox left */
 export async function createSandbox(
   host: SandboxHost,
   request: CreateRequest,
@@ -97,7 +97,7 @@ export async function createSandbox(
     const record = newRecord(host, request);
     host.table.put(record);
     const sources = await step("files", async () => writeFiles(host, request, plan, early));
-    // bubblewrap and the proxy start side by side; the program waits at its gate for both.
+    // bubblewrap and the proxy start concurrently; the program waits at its gate for both.
     building = step("terminal", () => buildSandbox(host, principal, sources, plan));
     building.catch(() => {});
     const start = proxyStartOf(host.config, principal, request, early ?? (await unseal()));
@@ -118,7 +118,7 @@ export async function createSandbox(
     host.log.info("sandbox.created", "sandbox created", { principal, pid, proxy: proxy.pid });
     return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };
   } catch (error) {
-    // What is still being made is waited for: it could not be cleared before it is there.
+    // Waits for the starts that run: clearing would miss processes that do not exist yet.
     await building?.catch(() => undefined);
     const proxy = await starting?.catch(() => undefined);
     await clearSandbox(host, principal, proxy).catch((left: unknown) => {
@@ -134,7 +134,7 @@ export async function createSandbox(
   }
 }
 
-/** Errors say which sandbox and which step; code and hint stay. */
+/** Adds sandbox and step to errors; keeps code and hint. */
 const stepsOf =
   (principal: PrincipalName) =>
   async <T>(name: string, act: () => Promise<T>): Promise<T> => {
@@ -151,7 +151,7 @@ const stepsOf =
     }
   };
 
-/** Everything about the sandbox that can be refused, decided before anything is made. */
+/** Makes every decision that can refuse the sandbox, before anything is created. */
 function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
   const { principal, sandbox_spec: spec } = request;
   const { adminSocket } = pathsOf(host, principal);
@@ -201,7 +201,7 @@ const newRecord = (host: SandboxHost, request: CreateRequest): SandboxRecord => 
   programs_dir: realpathSync(host.config.buildDir),
 });
 
-/** Writes the sandbox's files; returns every host path that it will see. */
+/** Writes the sandbox's files; returns every host path that it will have mounted. */
 function writeFiles(
   host: SandboxHost,
   request: CreateRequest,
@@ -233,7 +233,7 @@ function writeFiles(
     environmentLinks: plan.environmentLinks,
     inside: paths.inside,
     serves: paths.serviceLink !== undefined,
-    // A new build may be put in its place at any time; a sandbox keeps the one it started with.
+    // The link may change to a new build at any time; a sandbox keeps the build it started with.
     buildDir: realpathSync(host.config.buildDir),
     environment,
     tmpfsBytes: plan.limits.tmpfsBytes,
@@ -256,7 +256,7 @@ function makeMountPoints({ config: { layout } }: SandboxHost, plan: Plan, folder
 const exceptionsOf = ({ security }: SandboxSpec): SecurityException[] =>
   securityExceptions.filter((exception) => security?.[exception] === true);
 
-/** Pid 1 inside has what the program has, and outlives it. */
+/** Reads the program, or pid 1 inside: that one has the same confinement and outlives it. */
 function confinementOf(
   host: SandboxHost,
   { shell, program, init }: SandboxProcesses,
@@ -268,7 +268,7 @@ function confinementOf(
   return { confinement: { layers, exceptions: exceptionsOf(spec), limits: host.groups.fact } };
 }
 
-/** The host paths a sandbox may see. A template's are resolved already and must not be again: they may have moved. */
+/** The host paths a sandbox may have mounted. Those of a template are resolved already: a second time could differ. */
 function sourcesOf(context: BwrapContext): string[] {
   const own = [
     ...context.hostTools.flatMap((tool) => (tool.kind === "bind" ? [tool.path] : [])),
@@ -284,7 +284,7 @@ function sourcesOf(context: BwrapContext): string[] {
   ];
 }
 
-/** Starts terminal and bubblewrap and checks what it mounted; the program waits. Returns the pane's shell. */
+/** Starts terminal and bubblewrap, and checks its mounts while the program waits. Returns the pane's shell. */
 async function buildSandbox(
   host: SandboxHost,
   principal: PrincipalName,
@@ -295,19 +295,19 @@ async function buildSandbox(
   const pid = await startTerminal(host, principal, plan);
   const shell = identify(pid);
   const init = shell && (await untilBuilt(paths, shell, host.clock, isBuilt));
-  // bubblewrap has read its arguments, which may hold secrets.
+  // bubblewrap has read its arguments, which may contain secrets.
   rmSync(paths.bwrapArguments, { force: true });
   if (shell === undefined || init === undefined) throw await notRun(host, principal);
   const stray = findStrayMount(mountsOf(shell.pid), mountsOf(init.pid), sources);
   if (stray !== undefined)
     throw new BureauError(
       "conflict",
-      `"${stray.root}" was mounted on "${stray.point}" instead of what was allowed`,
+      `"${stray.root}" is mounted on "${stray.point}", but the mount policy allowed another path`,
       {
-        hint: "another program changed a folder on the path while the sandbox was made; try again",
+        hint: "another program changed a folder of the path during the start; try again",
       },
     );
-  // Here and not before: in the sandbox's own user namespace, where its processes alone are counted.
+  // Not earlier: in the sandbox's user namespace the kernel counts only its processes.
   limitProcess(init.pid, processLimits(plan.limits));
   return shell;
 }
@@ -326,7 +326,7 @@ async function startTerminal(host: SandboxHost, principal: PrincipalName, plan: 
     return await start();
   } catch (error) {
     if (!isBureauError(error) || error.code !== "unavailable") throw error;
-    // What the server that went away may have begun is ended before the next one is given the same.
+    // Ends what the server may have started before it exited, before another server starts the same.
     await tmux.killSession(session);
     groups.kill(groupName(principal));
     await killAll(paths, undefined, clock);
@@ -336,7 +336,7 @@ async function startTerminal(host: SandboxHost, principal: PrincipalName, plan: 
       .then(() => prepareGroups(host))
       .then(start)
       .catch((again: unknown) => {
-        // Any failure here is not a fault of the program to start.
+        // The fault is the host's, not that of the program to start.
         throw new BureauError("unavailable", messageOf(again), { cause: again });
       });
   }
@@ -356,7 +356,7 @@ async function runProgram(
   return processes;
 }
 
-/** bubblewrap holds the pipe open for reading; when it does not, it has died, and opening fails instead of waiting. */
+/** bubblewrap has the pipe open for reading. When it has died, opening fails instead of waiting. */
 function openGate(path: string): void {
   const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
   try {

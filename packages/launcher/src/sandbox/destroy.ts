@@ -1,7 +1,6 @@
 /**
- * Ending sandboxes: by themselves (`recordExit`), on request (`destroySandbox`), and without a trace
- * (`clearSandbox`), which undoes all there is, known or not, and can be run on anything any number of times.
- * All of them run under the principal's lock.
+ * Ends sandboxes: `recordExit` after their program ended, `destroySandbox` on request. `clearSandbox` removes everything of
+ * a sandbox, with or without a record, and may run repeatedly. All of them run under the principal's lock.
  */
 import { rmSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
@@ -23,19 +22,19 @@ import {
 
 /** Between SIGTERM and SIGKILL (section 12.2). */
 export const GRACE_MS = 5_000;
-/** What a shell makes of SIGKILL. */
+/** A shell's exit code for SIGKILL. */
 const KILLED = 137;
-/** bubblewrap ended; its shell, as long as it lives, writes the exit code next, which takes it a process. */
+/** For the shell to write the exit code after bubblewrap ended: it starts a process for that. */
 const EXIT_CODE_MS_MAX = 10_000;
 
-/** Its program has ended, or its terminal or sandbox was killed. */
+/** True when its program has ended, or its terminal or sandbox was killed. */
 export function hasEnded(host: SandboxHost, { principal, processes }: SandboxRecord): boolean {
   const lives = (id: ProcessId | undefined): boolean => id !== undefined && isAlive(id);
   if (!lives(processes?.shell) || !lives(processes?.bwrap)) return true;
   return readExitCode(pathsOf(host, principal)) !== undefined;
 }
 
-/** Keeps an ended program's exit for `destroy-sandbox` to fetch; does nothing while it still runs. */
+/** Records the exit of an ended program, for `destroy-sandbox` to return; does nothing while it runs. */
 export async function recordExit(host: SandboxHost, principal: PrincipalName): Promise<void> {
   const record = host.table.get(principal);
   if (record?.phase !== "running" || !hasEnded(host, record)) return;
@@ -45,7 +44,7 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
     code === undefined
       ? lostExit("its terminal or its sandbox was killed", host.clock)
       : withCause(host, principal, exitOf(code, host.clock));
-  // Programs the ended one left behind go too; the shell ends by itself, once the terminal has read everything.
+  // Also ends what the program left running. The shell exits after the terminal has read all output.
   const { init, program } = record.processes ?? {};
   const inside = [init, program].filter((id) => id !== undefined).filter(isAlive);
   const left = code === undefined ? allProcesses(paths, record.processes) : inside;
@@ -55,7 +54,7 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   if (screen !== undefined) saveLastScreen(host, principal, screen);
   const output = exit.code !== 0 && screen !== undefined ? { output: exitOutputOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
-  // Not before: should any of this fail, the next sweep tries again.
+  // Not earlier: when a step above fails, the next sweep tries again.
   host.watch.delete(principal);
   host.log.info("sandbox.exited", "sandbox ended", {
     principal,
@@ -68,13 +67,13 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   }
 }
 
-/** Names the limit that ended the sandbox: the signal alone does not explain it. */
+/** Adds the limit that ended the sandbox: the signal does not explain it. */
 function withCause(host: SandboxHost, principal: PrincipalName, exit: SandboxExit): SandboxExit {
   if (exit.code === 0 || !host.groups.ranOutOfMemory(groupName(principal))) return exit;
   return { ...exit, description: `${exit.description}: it used all the memory its template allows it` };
 }
 
-/** Ends the program, politely unless `force`, and removes everything. @throws BureauError `not-found` */
+/** Ends the program, with SIGTERM first unless `force`, and removes everything. @throws BureauError `not-found` */
 export async function destroySandbox(
   host: SandboxHost,
   principal: PrincipalName,
@@ -85,7 +84,7 @@ export async function destroySandbox(
     throw new BureauError("not-found", `Cannot destroy the sandbox of "${principal}": there is none`);
   host.watch.delete(principal);
   const exit = await endAndClear(host, record, options).catch((error: unknown) => {
-    // As long as it is known, its end is told of, whenever it comes.
+    // The sandbox is still in the table: the watch reports its end.
     if (host.table.get(principal)?.phase === "running") host.watch.add(principal);
     throw error;
   });
@@ -133,18 +132,18 @@ async function endProgram(
   return exitOf((await writtenExitCode(host, paths, shell)) ?? KILLED, host.clock);
 }
 
-/** bubblewrap has ended: between that and the code its shell writes nothing is lost yet. */
+/** Waits for the exit code: its shell writes it a moment after bubblewrap has ended. Undefined when the shell was killed. */
 async function writtenExitCode(
   host: SandboxHost,
   paths: SandboxPaths,
   shell: ProcessId | undefined,
 ): Promise<number | undefined> {
-  const isTold = (): boolean => readExitCode(paths) !== undefined || shell === undefined || !isAlive(shell);
-  await until(host, isTold, EXIT_CODE_MS_MAX);
+  const isOver = (): boolean => readExitCode(paths) !== undefined || shell === undefined || !isAlive(shell);
+  await until(host, isOver, EXIT_CODE_MS_MAX);
   return readExitCode(paths);
 }
 
-/** When the launcher stops, no sandbox has more than {@link GRACE_MS} left. */
+/** False after `timeoutMs`, or {@link GRACE_MS} after the launcher was told to stop. */
 async function until(host: SandboxHost, condition: () => boolean, timeoutMs: number): Promise<boolean> {
   const { clock, stopping } = host;
   let deadline = clock.monotonic() + timeoutMs;
@@ -165,8 +164,8 @@ async function until(host: SandboxHost, condition: () => boolean, timeoutMs: num
 }
 
 /**
- * Leaves no process, socket, file or terminal of the principal's sandbox. `proxy` is one the record does not name yet.
- * @throws BureauError when a process will not die
+ * Removes every process, socket, file and terminal of the principal's sandbox. `proxy`: one that the record does not name
+ * yet. @throws BureauError when a process does not die
  */
 export async function clearSandbox(
   host: SandboxHost,
@@ -179,7 +178,7 @@ export async function clearSandbox(
   const proxyStopped = Promise.all(
     [record?.proxy, proxy].filter((id) => id !== undefined).map((id) => host.proxies.stop(id)),
   );
-  // First what could start more. When tmux cannot even be run, what there is ends all the same.
+  // First the session, which could start processes. When tmux does not run, the rest is still ended.
   const terminal = await Promise.allSettled([host.tmux.killSession(tmuxSession(principal))]);
   await host.groups.remove(groupName(principal), host.clock);
   await killAll(paths, record?.processes, host.clock);

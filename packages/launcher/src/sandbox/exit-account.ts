@@ -1,4 +1,4 @@
-/** How an ended program is described, and the last it said. */
+/** Describes how a program ended, and keeps its last output. */
 import { mkdirSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname } from "node:path";
@@ -9,19 +9,19 @@ import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { SandboxHost } from "./sandbox-host.ts";
 
-/** Lines of the terminal in an exit's account (section 12.2). */
+/** Lines of terminal output that are recorded with an exit (section 12.2). */
 const OUTPUT_LINES_MAX = 500;
-/** Bytes of it: an account must fit an event and many must fit one response. */
+/** Bytes of it: an exit must fit into an event, and many into one response. */
 const OUTPUT_BYTES_MAX = 16 * 1024;
 /** Bytes kept of a last screen. */
 const LAST_SCREEN_BYTES_MAX = 1024 * 1024;
 /** Lines kept of a last screen. */
 const LAST_SCREEN_LINES_MAX = 5_000;
-/** What a program wrote may reach the screen a little after it ended (section 12.2: 10 × 50 ms). */
+/** Output may reach the screen a moment after the program ended (section 12.2: 10 × 50 ms). */
 const SCREEN_ATTEMPTS_MAX = 10;
 const SCREEN_WAIT_MS = 50;
 
-/** `exited with 3`, `killed by SIGKILL`: a shell's 128+n stands for signal n. */
+/** `exited with 3`, `killed by SIGKILL`: a shell reports signal n as 128+n. */
 export function describeExit(code: number): string {
   const signal = Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0];
   return signal === undefined ? `exited with ${code}` : `killed by ${signal}`;
@@ -40,8 +40,8 @@ export const lostExit = (why: string, clock: Clock): SandboxExit => ({
 });
 
 /**
- * The screen of a program that has ended; waits until all it wrote is there. Never throws: a terminal that cannot be read
- * is no reason to keep what has ended.
+ * The screen of an ended program; waits until its whole output is there. Never throws: an unreadable terminal must not
+ * prevent the end of a sandbox.
  */
 export async function finalScreen(
   { tmux, clock, log }: Pick<SandboxHost, "tmux" | "clock" | "log">,
@@ -54,7 +54,7 @@ export async function finalScreen(
       await clock.sleep(Math.min(SCREEN_WAIT_MS, attempt * 5));
     }
   } catch (error) {
-    log.warn("sandbox.output-unreadable", "cannot read what a program last wrote", { principal, error });
+    log.warn("sandbox.output-unreadable", "cannot read the last output of a program", { principal, error });
     return undefined;
   }
 }
@@ -72,7 +72,7 @@ export function tail(text: string, bytesMax: number): string {
   return cut.subarray(newline < 0 ? 0 : newline + 1).toString();
 }
 
-/** Never throws: a full disk is no reason to keep what has ended, or its proxy. */
+/** Never throws: a full disk must not prevent the end of a sandbox or its proxy. */
 export function saveLastScreen(
   { config: { layout }, log }: Pick<SandboxHost, "config" | "log">,
   principal: PrincipalName,
@@ -83,7 +83,7 @@ export function saveLastScreen(
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     writeAtomically(path, tail(screen, LAST_SCREEN_BYTES_MAX), 0o600);
   } catch (error) {
-    log.warn("sandbox.output-unwritten", "cannot keep what a program last wrote", { principal, error });
+    log.warn("sandbox.output-unwritten", "cannot save the last output of a program", { principal, error });
   }
 }
 

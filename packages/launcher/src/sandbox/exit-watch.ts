@@ -19,7 +19,7 @@ export type ExitWatchOptions = {
   readonly paths: (principal: PrincipalName) => SandboxPaths;
   /** The program seems to have ended. */
   readonly onExit: (principal: PrincipalName) => void;
-  /** A proxy has died, or a dead one is back. */
+  /** A proxy has died, or runs again. */
   readonly onProxyChange: (principal: PrincipalName) => void;
 };
 
@@ -30,7 +30,7 @@ export class ExitWatch implements Disposable {
   #timer: ReturnType<typeof setInterval> | undefined;
   constructor(readonly options: ExitWatchOptions) {}
 
-  /** Watches a running sandbox; looks at once, so that an exit before this call is seen. */
+  /** Watches a running sandbox. Checks it at once, for an exit before this call. */
   add(principal: PrincipalName): void {
     this.delete(principal);
     this.#watched.set(principal, { watcher: this.#watchFile(principal), missing: false, proxyAlive: true });
@@ -46,7 +46,7 @@ export class ExitWatch implements Disposable {
     this.#timer = undefined;
   }
 
-  /** Looks at every sandbox now. */
+  /** Checks every sandbox now. */
   sweep(): void {
     for (const principal of [...this.#watched.keys()]) this.#look(principal);
   }
@@ -64,7 +64,7 @@ export class ExitWatch implements Disposable {
       watcher.on("error", () => {});
       return watcher;
     } catch {
-      // No watches left on this host: the sweep still sees it, within a second.
+      // The host's limit of watches is reached: the sweep finds the exit within a second.
       return undefined;
     }
   }
@@ -84,7 +84,7 @@ export class ExitWatch implements Disposable {
     }
     const { shell, bwrap } = record.processes ?? {};
     const gone = shell === undefined || !isAlive(shell) || bwrap === undefined || !isAlive(bwrap);
-    // Between bubblewrap's end and its exit code lies a moment: only a second look decides.
+    // The exit code follows bubblewrap's end after a moment, so only the second check in a row reports.
     if (gone && entry.missing) this.options.onExit(principal);
     entry.missing = gone;
   }

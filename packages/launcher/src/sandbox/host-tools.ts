@@ -1,4 +1,4 @@
-/** What the launcher finds on its host: tools for sandboxes, homes, the programs it needs itself. */
+/** Finds on the host: tools for sandboxes, homes, and the programs that the launcher needs. */
 import { existsSync, lstatSync, readlinkSync } from "node:fs";
 import { userInfo } from "node:os";
 import { BureauError } from "@bureau/kit/errors";
@@ -21,8 +21,8 @@ export function findHostTools(): HostTool[] {
 const hostToolPaths: ReadonlySet<string> = new Set([...hostToolFolders, ...hostToolSettings]);
 
 /**
- * Pure. Templates list the host's tools, as optional mounts, for launchers that bring none by themselves. This one does, or
- * offers the template's environment in their place.
+ * Pure. Templates list the host's tools as optional mounts, for launchers that do not mount them by themselves. This
+ * launcher mounts them, or the template's environment instead.
  */
 export const withoutHostTools = (mounts: readonly Mount[]): Mount[] =>
   mounts.filter(
@@ -30,7 +30,7 @@ export const withoutHostTools = (mounts: readonly Mount[]): Mount[] =>
       !(optional === true && source === dest && type !== "tmpfs" && mode !== "rw" && hostToolPaths.has(dest)),
   );
 
-/** Every folder that counts as the launcher's user's home. `/` is not one: a service user may have it as its home. */
+/** The homes of the launcher's user. Never `/`, which service users may have as home. */
 export function homesOfUser(): string[] {
   const homes = [passwdHome(), process.env["HOME"] ?? ""];
   return [...new Set(homes)].filter((home) => home.startsWith("/") && home !== "/");

@@ -237,7 +237,7 @@ describe("from inside a sandbox", () => {
     const attempt = deceived.create("agent/swapper", `touch /data/ran; sleep 5`, {
       spec: { filesystem: [{ source: "${WORKSPACE_ROOT}/swapped", dest: "/data", mode: "rw" }] },
     });
-    await expect(attempt).rejects.toThrow('was mounted on "/data" instead of what was allowed');
+    await expect(attempt).rejects.toThrow('is mounted on "/data", but the mount policy allowed another path');
     await attempt.catch(() => {});
     expect(existsSync(join(secret, "ran"))).toBe(false);
     expect((await deceived.call("list-sandboxes", {})).sandboxes).toEqual([]);

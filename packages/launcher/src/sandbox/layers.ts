@@ -1,6 +1,6 @@
 /**
- * Which layers hold around a program, as the kernel tells it of the running process rather than as they were asked for.
- * What cannot be read does not hold.
+ * Reports which layers of confinement a program has, from the kernel's view of the running process, not from the request.
+ * A layer that cannot be read counts as absent.
  */
 import { readFileSync, readlinkSync } from "node:fs";
 import { mountsOf } from "@bureau/os/mounts";

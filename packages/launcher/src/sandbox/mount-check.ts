@@ -1,13 +1,13 @@
 /**
- * A second look at mounts, after bubblewrap made them and before the program runs. Paths are checked by name first and
- * mounted by name later; who can write a folder on the way could swap it for a link in between. The kernel's mount
- * table tells what was really mounted, so a mount that slipped is found however it did.
+ * Checks mounts again, after bubblewrap made them and before the program runs. The launcher checks a path and bubblewrap
+ * mounts it later: in between, another process could replace a folder of the path by a link. The kernel's mount table has
+ * the path that was really mounted.
  */
 
 import { type MountEntry, mountsOf, originsOf, within } from "@bureau/os/mounts";
 import { insidePaths } from "@bureau/schema/inside-paths";
 
-/** True once bubblewrap has made its last mount and has let go of the host's root, which it keeps on /oldroot until then. */
+/** True after bubblewrap made its last mount and unmounted the host's root, which is on /oldroot until then. */
 export function isBuilt(initPid: number): boolean {
   const mounts = mountsOf(initPid);
   return (

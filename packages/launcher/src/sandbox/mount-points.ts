@@ -41,7 +41,7 @@ export function nestedPoints(
     ...folders.map((path) => ({ dest: resolve("/", path), kind: "folder" as const, before: mounts })),
   ];
   return wanted.flatMap(({ before, ...point }) => {
-    // The last one made covers those before it.
+    // The last mount covers those before it.
     const holder = before.findLast(({ dest }) => within(point.dest, dest));
     return holder?.type === "bind" && holder.dest !== point.dest && isWritten(holder)
       ? [{ ...point, in: holder }]
@@ -49,7 +49,7 @@ export function nestedPoints(
   });
 }
 
-/** Makes one place, or finds it. @throws BureauError `forbidden` when it cannot be there */
+/** Creates one mount point if it is missing. @throws BureauError `forbidden` when it cannot */
 export function makeMountPoint({ dest, kind, in: holder }: MountPoint): void {
   const obstacle = makeBeneath(holder.source, relative(holder.dest, dest), { kind, make: holder.writable });
   if (obstacle === undefined) return;

@@ -1,11 +1,11 @@
 /**
- * Which host paths a template may bring into a sandbox. Templates come from rooms; this is the host's own say.
+ * Decides which host paths a template may mount into a sandbox. Templates come from rooms; this policy is the host's.
  *
- * Always: what is checked is the path with every link resolved, and that resolved path is what gets mounted. Inside the
- * workspace and cache roots everything is allowed that no link leads to: a link there may be an agent's, and lead to what
- * is another's; everywhere else homes, Bureau's own folders, and what describes or controls the host is refused,
- * and system folders are never writable. The host's certificates and its resolver are what every program on the host's
- * network needs: they are mounted without the private keys beside them, wherever a link leads.
+ * It checks the path with every link resolved, and exactly that path is mounted. Inside the workspace and cache roots it
+ * allows every path without a link: an agent may have made the link to another principal's files. Elsewhere it refuses
+ * homes, Bureau's own folders, and files that describe or control the host; system folders are never writable. Programs on
+ * the host's network need the host's certificates and its resolver: these are mounted also through links, without the
+ * private keys beside them.
  */
 import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -36,7 +36,7 @@ export type ResolvedMount =
     }
   | { readonly type: "tmpfs"; readonly dest: string; readonly sizeBytes?: number; readonly mode?: string };
 
-/** Refused when the source is, holds, or lies in one of these. */
+/** Refused when the source is one of these, contains one, or is in one. */
 const HOST_ONLY = ["/root", "/home", "/proc", "/sys", "/dev", "/run", "/boot", "/var/run", "/var/spool/cron"];
 const HOST_ONLY_FILES = [
   "/etc/shadow",
@@ -47,14 +47,14 @@ const HOST_ONLY_FILES = [
   "/etc/pki/tls/private",
   systemHost.configDir,
 ];
-/** Folders that may be mounted read-only, and what of them is hidden then. */
+/** Folders that may be mounted read-only, and their hidden parts. */
 const HIDDEN_BELOW: Readonly<Record<string, readonly string[]>> = {
   "/etc/ssl": ["private"],
   "/etc/pki/tls": ["private"],
 };
-/** Distributions make it a link into /run. The file it leads to may be read, and nothing beside it. */
+/** On many distributions a link into /run. Only the file that it leads to may be mounted. */
 const RESOLVER = "/etc/resolv.conf";
-/** Refused as a whole: other users' sockets and files lie there. Folders below them may be mounted. */
+/** Refused as a whole: they contain other users' sockets and files. Folders below them may be mounted. */
 const SHARED_FOLDERS = ["/tmp", "/var/tmp", "/var"];
 /** Mounted read-only or not at all. */
 const SYSTEM_FOLDERS = [
@@ -71,7 +71,7 @@ const SYSTEM_FOLDERS = [
 ];
 
 /**
- * Checks one mount whose variables are expanded. Makes a missing writable source inside the workspace or cache root.
+ * Checks one mount whose variables are expanded. Creates a missing writable source inside the workspace or cache root.
  * @returns undefined when an optional source is missing
  * @throws BureauError `forbidden`, `not-found` or `invalid-input`, naming the mount
  */
@@ -92,7 +92,7 @@ export function resolveMount(mount: Mount, policy: MountPolicy): ResolvedMount |
   if (source === undefined) {
     if (mount.optional) return undefined;
     throw new BureauError("not-found", `Cannot mount "${wanted}" on "${dest}": it does not exist`, {
-      hint: "make it, or set the mount's optional",
+      hint: "create it, or set the mount's `optional`",
     });
   }
   if (wanted === RESOLVER && !writable && statSync(source).isFile())
@@ -115,7 +115,7 @@ function checkDest(mount: Mount): string {
   return dest;
 }
 
-/** `size=64m,mode=1777`: the only options that mean something here. */
+/** `size=64m,mode=1777`: the only supported options. */
 function tmpfsOptions(mount: Mount): { sizeBytes?: number; mode?: string } {
   const found: { sizeBytes?: number; mode?: string } = {};
   for (const option of (mount.options ?? "").split(",").filter((text) => text !== "")) {
@@ -167,7 +167,7 @@ function refuseForbidden(
 /** `wanted`, lexically inside `root`, resolved; undefined when it is missing. @throws when there is a link on the way */
 function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolean): string | undefined {
   const realRoot = realPath(root) ?? root;
-  // The deepest part that exists decides: a link in the middle would carry a mkdir out of the root.
+  // Resolves the deepest existing part: with a link in it, mkdir would create a folder outside of the root.
   let existing = wanted;
   let real = realPath(existing);
   while (real === undefined && existing !== root && existing !== "/") {
@@ -194,7 +194,7 @@ function realPathInRoot(wanted: string, root: string, mount: Mount, make: boolea
   if (obstacle === undefined) return path;
   throw new BureauError(
     "forbidden",
-    `Cannot mount "${mount.source}" on "${mount.dest}": it moved while it was made (${obstacle.why})`,
+    `Cannot mount "${mount.source}" on "${mount.dest}": another process changed it meanwhile (${obstacle.why})`,
   );
 }
 

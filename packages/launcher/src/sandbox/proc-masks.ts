@@ -1,13 +1,13 @@
 /**
- * What of /proc a sandbox does not get as the kernel makes it. Files there go by the user that a process has on the host:
- * where that is root, a program without any capability would write the kernel's settings, and bubblewrap leaves most of
- * them open. So root's sandboxes see the settings read-only and what only root may read or write not at all.
+ * The parts of /proc that a sandbox sees read-only or not at all. The kernel checks access to them by the process's user on
+ * the host: as root, a program without any capability could write the kernel's settings, and bubblewrap protects few of
+ * them. So root's sandboxes see the settings read-only, and files that only root may read or write are hidden.
  */
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 export type ProcMasks = {
-  /** Folders of the host that are mounted over the sandbox's own, read-only. They hold the same. */
+  /** Folders of the host, with the same content, that are mounted read-only over the sandbox's own. */
   readonly readOnly: readonly string[];
   /** Covered by an empty folder, after those above. */
   readonly folders: readonly string[];
@@ -18,15 +18,15 @@ export type ProcMasks = {
 /** An entry of /proc that is no process and no link. */
 export type ProcEntry = { readonly path: string; readonly isFolder: boolean; readonly mode: number };
 
-/** They name keys of the host's users, and who has how many (keyrings(7)); a kernel without keyrings has neither. */
+/** Keys of the host's users, and how many each user has (keyrings(7)). Missing on a kernel without keyrings. */
 const KEYS = ["/proc/keys", "/proc/key-users"];
 const SETTINGS = "/proc/sys";
-/** Interpreters that the kernel starts. Hosts mount it when it is first looked at, and then not read-only. */
+/** Interpreters that the kernel starts. The host mounts it writable on the first access. */
 const INTERPRETERS = "/proc/sys/fs/binfmt_misc";
-/** Root may write nothing in them that an ordinary user may not, or bubblewrap makes them read-only itself. */
+/** Root may write there only what any user may write, or bubblewrap mounts them read-only. */
 const LEFT_FOLDERS = ["/proc/bus", "/proc/irq", "/proc/pressure", "/proc/sysvipc", "/proc/tty"];
 
-/** Pure. `uid` is the user on the host that the sandbox's processes are. */
+/** Pure. `uid` is the user of the sandbox's processes on the host. */
 export function procMasks(uid: number, entries: readonly ProcEntry[]): ProcMasks {
   const keys = entries.map(({ path }) => path).filter((path) => KEYS.includes(path));
   if (uid !== 0) return { readOnly: [], folders: [], files: keys };
@@ -38,7 +38,7 @@ export function procMasks(uid: number, entries: readonly ProcEntry[]): ProcMasks
   return { readOnly: [SETTINGS], folders: pathsOf(folders), files: [...keys, ...pathsOf(files)] };
 }
 
-/** What the host's /proc consists of now: modules of the kernel add to it. */
+/** The present entries of the host's /proc: kernel modules add some. */
 export function procEntries(): ProcEntry[] {
   const paths = readdirSync("/proc")
     .filter((name) => !/^\d+$/.test(name))

@@ -1,6 +1,6 @@
 /**
- * What the launcher remembers of a sandbox, in its folder, so that the next launcher can adopt it. Written whole and
- * atomically before the first thing is made and after every change; a record that cannot be read counts as `creating`.
+ * The launcher's record of a sandbox, in the sandbox's folder, so that the next launcher can adopt it. The launcher writes
+ * it atomically before it creates anything else, and after every change. An unreadable record counts as `creating`.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -28,13 +28,13 @@ const SandboxProcessesSchema = v.object({
   bwrap: v.optional(ProcessIdSchema),
   /** Pid 1 inside: when it dies, everything inside does. */
   init: v.optional(ProcessIdSchema),
-  /** The program itself; absent when it ended before it was seen. */
+  /** The program itself; absent when it ended before the launcher found it. */
   program: v.optional(ProcessIdSchema),
 });
 export type SandboxProcesses = v.InferOutput<typeof SandboxProcessesSchema>;
 
 const SandboxRecordSchema = v.object({
-  /** Process ids mean nothing after a reboot; a run folder on disk survives one. */
+  /** Process IDs are invalid after a reboot, but a run folder on disk survives it. */
   boot: v.string(),
   principal: ref(parsePrincipalName),
   phase: v.picklist(["creating", "running", "exited"]),
@@ -51,23 +51,23 @@ const SandboxRecordSchema = v.object({
 });
 export type SandboxRecord = v.InferOutput<typeof SandboxRecordSchema>;
 
-/** Everything of the sandbox was made, and is on record. */
+/** True when the sandbox was created completely. */
 export const isWhole = (record: SandboxRecord | undefined): record is SandboxRecord =>
   record !== undefined && record.phase !== "creating";
 
-/** Only an exit is worth anything after a reboot, so only that must be on the disk. */
+/** Only an exit is of use after a reboot, so only that is synced to disk. */
 export function writeRecord(path: string, record: SandboxRecord): void {
   const write = record.phase === "exited" ? writeDurably : writeAtomically;
   write(path, encodeState("sandbox-record", record), 0o600);
 }
 
-/** A sandbox folder found on disk; `record` is undefined when it has none that can be read. */
+/** A sandbox folder on disk; `record` is undefined when it is missing or unreadable. */
 export type FoundSandbox = {
   readonly principal: PrincipalName;
   readonly record: SandboxRecord | undefined;
 };
 
-/** Every sandbox folder of the fleet, and the entries beside them that are none. */
+/** Every sandbox folder of the fleet, and the entries beside them that are no sandbox. */
 export function findRecords(
   layout: Layout,
   fleet: FleetLocalpart,
@@ -103,13 +103,13 @@ function readRecord(path: string, principal: PrincipalName): SandboxRecord | und
     if (record.principal !== principal) return undefined;
     return record.boot === bootId() ? record : afterReboot(record);
   } catch (error) {
-    // What cannot be understood is cleared away; what a newer build wrote must not be.
+    // The caller clears a sandbox with an invalid record, but must keep one that a newer build wrote.
     if (isTooNew(error)) throw error;
     return undefined;
   }
 }
 
-/** Migrates every record to the format this build writes. @throws BureauError when one is of a format it does not know */
+/** Migrates every record to this build's format. @throws BureauError when one has an unknown format */
 export function migrateRecords(layout: Layout, fleet: FleetLocalpart): void {
   const folder = join(fleetRunDir(layout, fleet), "sandbox");
   const principals = (existsSync(folder) ? readdirSync(folder) : []).flatMap(
@@ -122,7 +122,7 @@ export function migrateRecords(layout: Layout, fleet: FleetLocalpart): void {
   );
 }
 
-/** Of an earlier boot only an exit that was not fetched yet is kept. */
+/** From an earlier boot, keeps only an exit that was not fetched yet. */
 function afterReboot({
   proxy: _proxy,
   processes: _processes,
@@ -131,10 +131,10 @@ function afterReboot({
   return record.phase === "exited" ? { ...record, boot: bootId() } : undefined;
 }
 
-/** What names this boot of the machine. */
+/** The ID of this boot of the machine. */
 export const bootId = (): string => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
-/** What the daemon is told of a sandbox. */
+/** A sandbox's status for the daemon. */
 export function statusOf(record: SandboxRecord, proxyAlive: boolean): SandboxStatus {
   const program = record.processes?.program;
   return {

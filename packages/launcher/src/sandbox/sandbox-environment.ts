@@ -1,4 +1,4 @@
-/** The environment a program starts with: nothing of the host's, what the template says, and Bureau's own names. */
+/** A program's environment: the template's variables and Bureau's own, none of the host's. */
 import { BureauError } from "@bureau/kit/errors";
 import { insidePaths } from "@bureau/schema/inside-paths";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
@@ -9,8 +9,8 @@ import { expandVariables, type Variables } from "./variables.ts";
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 
 /**
- * Pure. `secrets` are the values of bindings with an `env`; they win over the template's variables, and Bureau's own
- * names win over everything, so that no template can pretend to be another principal.
+ * Pure. `secrets`: the values of bindings with an `env`. They override the template's variables. Bureau's own variables
+ * override both, so that no template can give a program another principal's name.
  */
 export function sandboxEnvironment(
   spec: SandboxSpec,

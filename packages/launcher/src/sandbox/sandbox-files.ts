@@ -1,4 +1,4 @@
-/** The files of a sandbox's folder: what the program sees in /run/bureau, what bubblewrap reads, generated /etc. */
+/** Writes the files of a sandbox's folder: /run/bureau for the program, bubblewrap's input, a generated /etc. */
 import {
   chmodSync,
   chownSync,
@@ -20,10 +20,10 @@ import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { CredentialBundle } from "../keys.ts";
 
 /**
- * Makes the empty folder. What an earlier sandbox of the principal left is gone before.
+ * Creates the empty folder; removes the remains of an earlier sandbox of the principal first.
  *
- * Where there is a group of operators, its members may pass through a service's folder to the sockets in `listen`, which
- * get that group by the folder's SGID bit, and see nothing on the way (specification, "Proxy Config Directories").
+ * With a group of operators, its members may enter a service's folder to reach the sockets in `listen`, but not list it.
+ * The sockets get that group by the folder's SGID bit (specification, "Proxy Config Directories").
  */
 export function makeSandboxFolder(paths: SandboxPaths, operatorsGid: number | undefined): void {
   const isOpen = paths.serviceLink !== undefined && operatorsGid !== undefined;
@@ -39,7 +39,7 @@ export function makeSandboxFolder(paths: SandboxPaths, operatorsGid: number | un
   chmodSync(paths.listen, 0o2750);
 }
 
-/** With exactly this mode, for any umask; folders above are made as needed and may be entered. */
+/** Creates a folder with exactly this mode, for any umask. Creates missing parents with mode 0755 at most. */
 function makeFolder(path: string, mode: number): void {
   const before = process.umask(0o022);
   try {
@@ -49,7 +49,7 @@ function makeFolder(path: string, mode: number): void {
   }
 }
 
-/** The names the wire gives the proxy's socket and a service's own. */
+/** Links the wire's names for the proxy's socket and a service's socket to them. */
 export function linkSockets(paths: SandboxPaths): void {
   const links: [string | undefined, string][] = [
     [paths.proxyLink, paths.proxySocket],
@@ -62,15 +62,15 @@ export function linkSockets(paths: SandboxPaths): void {
   }
 }
 
-/** Shows the proxy the way to what the sandbox's program listens on. */
+/** Links to the sandbox's root, through which the proxy reaches the program's socket. */
 export const linkRoot = (paths: SandboxPaths, init: ProcessId): void =>
   symlinkSync(`/proc/${init.pid}/root`, paths.root);
 
-/** Sandboxes of launchers that had no such link hold the socket itself in {@link SandboxPaths.listen}. */
+/** Sandboxes of older launchers have no such link, but the socket itself in {@link SandboxPaths.listen}. */
 export const hasRootLink = (paths: SandboxPaths): boolean =>
   lstatSync(paths.root, { throwIfNoEntry: false }) !== undefined;
 
-/** Replaced whole, so that a reader inside sees the old payload or the new one. */
+/** Replaces the file atomically, so that a reader inside sees the old payload or the new one. */
 export function writePayload(paths: SandboxPaths, payload: SandboxSpec["payload"]): void {
   writeAtomically(paths.payload, JSON.stringify(payload ?? {}), 0o600);
 }
@@ -104,7 +104,7 @@ export function placeSecrets(
   return environment;
 }
 
-/** `passwd` and the like, made rather than the host's, so that a sandbox learns nothing of its users. */
+/** Generates `passwd` and the like, so that a sandbox sees none of the host's users. */
 export function writeEtc(
   paths: SandboxPaths,
   who: { readonly uid: number; readonly gid: number; readonly home: string; readonly hostname: string },
@@ -129,18 +129,18 @@ export function writeEtc(
   return placed;
 }
 
-/** Writes bubblewrap's arguments, NUL-separated. @throws BureauError for one that holds a NUL: it would be two */
+/** Writes bubblewrap's arguments, NUL-separated. @throws BureauError for one that contains a NUL */
 export function writeArguments(paths: SandboxPaths, args: readonly string[]): void {
   const bad = args.findIndex((arg) => arg.includes("\0"));
   if (bad >= 0)
     throw new BureauError(
       "invalid-input",
-      `Cannot start: a value of ${args[bad - 1] ?? "the sandbox"} holds a NUL byte`,
+      `Cannot start: a value of ${args[bad - 1] ?? "the sandbox"} contains a NUL byte`,
     );
   writeFileSync(paths.bwrapArguments, args.map((arg) => `${arg}\0`).join(""), { mode: 0o600 });
 }
 
-/** `/bin/sh` and `/usr/bin/env` of an environment that brings its own tools, so that scripts find them. */
+/** Links for `/bin/sh` and `/usr/bin/env` of an environment with its own tools, so that scripts find them. */
 export function environmentLinks(environmentPath: string | undefined): { target: string; dest: string }[] {
   if (environmentPath === undefined) return [];
   if (!/^\/nix\/store\/[A-Za-z0-9+._?=-]+$/.test(environmentPath) || !existsSync(environmentPath))

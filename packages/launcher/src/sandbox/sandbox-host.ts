@@ -1,4 +1,4 @@
-/** What the acts on a sandbox share: the host they happen on and the parts of the launcher they use. Owns nothing. */
+/** What all actions on sandboxes use: the host's configuration and the launcher's parts. Owns no resource. */
 import type { Runtime } from "@bureau/kit/runtime";
 import { fleetRunDir, type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import type { PrincipalName } from "@bureau/schema/refs";
@@ -24,7 +24,7 @@ export type SandboxHost = Pick<Runtime, "clock" | "log"> & {
   readonly groups: ControlGroups;
   readonly programs: SandboxPrograms;
   readonly hostTools: readonly HostTool[];
-  /** Clears away later, and under its lock, what is left of a sandbox that could not be cleared away now. */
+  /** Retries, under the principal's lock, to clear a sandbox that could not be cleared now. */
   readonly clearLater: (principal: PrincipalName) => void;
   /** Aborts when the launcher is told to stop. */
   readonly stopping: AbortSignal;

@@ -1,6 +1,6 @@
 /**
- * The processes of one sandbox: pane shell → bubblewrap → its pid 1 → the program. Finds them at the start, ends them,
- * and proves that they are gone. Killing pid 1 of a pid namespace kills all in it, also what was reparented.
+ * The processes of one sandbox: pane shell → bubblewrap → its pid 1 → the program. Finds them at the start, ends them, and
+ * checks that they ended. Killing pid 1 of a pid namespace kills every process in it, including reparented ones.
  */
 import { existsSync, readFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
@@ -20,12 +20,12 @@ import {
 } from "@bureau/os/process-table";
 import type { SandboxProcesses } from "./record.ts";
 
-/** From the pane's start to the program's. bubblewrap needs milliseconds; a host out of memory may need seconds. */
+/** From the pane's start to the program's. Usually milliseconds; seconds on a host with little free memory. */
 const START_MS_MAX = 10_000;
 /** After SIGKILL. Only a process stuck in the kernel takes longer. */
 const KILL_MS_MAX = 5_000;
 
-/** The exit code the script left; undefined as long as there is none. */
+/** The exit code from the script's file; undefined while there is none. */
 export function readExitCode(paths: SandboxPaths): number | undefined {
   const text = readIfPresent(paths.exitCode)?.trim();
   return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : undefined;
@@ -43,7 +43,7 @@ export const untilProgramRuns = (
 ): Promise<SandboxProcesses | undefined> =>
   untilSeen(paths, shell, clock, ({ program }) => program !== undefined);
 
-/** Resolves with the sandbox's pid 1 once `isBuilt` says so of it; undefined when the sandbox ended before. */
+/** Resolves with the sandbox's pid 1 when `isBuilt` is true for it; undefined when the sandbox ended before. */
 export async function untilBuilt(
   paths: SandboxPaths,
   shell: ProcessId,
@@ -123,16 +123,16 @@ export function allProcesses(paths: SandboxPaths, known: SandboxProcesses | unde
   return [...found, ...shells].filter((id) => id !== undefined).filter(isAlive);
 }
 
-/** A tmux server that was started along with a sandbox has its script among its arguments, too, but for the last. */
+/** A tmux server that a sandbox's command started has the script among its arguments too, but has more of them. */
 const shellsOf = ({ script }: SandboxPaths): ProcessId[] =>
   findByArguments("/bin/sh", script).filter(({ pid }) => argumentsOf(pid).length === 2);
 
-/** Each takes up to {@link KILL_MS_MAX}; the second finds what was just starting, a third next to nothing. */
+/** Each takes up to {@link KILL_MS_MAX}. The second finds processes that were starting; a third finds hardly any. */
 const KILL_ROUNDS_MAX = 20;
 
 /**
- * Ends everything of the sandbox, and looks again until there is nothing: what was just being started when it was looked
- * for is there then. Its terminal, which could start more, is gone before. @throws BureauError when one does not die
+ * Kills every process of the sandbox, and searches again until it finds none, because some may have been starting. Kill the
+ * tmux session first, which could start more. @throws BureauError when a process does not die
  */
 export async function killAll(
   paths: SandboxPaths,
@@ -147,7 +147,7 @@ export async function killAll(
   throw new BureauError("failed", `Processes in "${paths.dir}" start faster than they are killed`);
 }
 
-/** SIGKILL to all of them; resolves when none is left. @throws BureauError when one does not die */
+/** Sends SIGKILL to all; resolves when all have ended. @throws BureauError when one does not die */
 export async function killProcesses(ids: readonly ProcessId[], clock: Clock): Promise<void> {
   for (const id of ids) signalProcess(id, "SIGKILL");
   for (const id of ids)
@@ -156,7 +156,7 @@ export async function killProcesses(ids: readonly ProcessId[], clock: Clock): Pr
 }
 
 /**
- * Asks the program to end. One that ignores SIGTERM, as interactive shells do, is also told that its terminal hangs up.
+ * Sends SIGTERM to the program, and SIGHUP to one that ignores SIGTERM, as interactive shells do.
  */
 export function askToEnd(program: ProcessId): void {
   signalProcess(program, "SIGTERM");

@@ -1,6 +1,6 @@
 /**
- * Every sandbox the launcher knows, in memory and on disk alike, and the revision that `wait` watches. Of a sandbox being
- * created the list has no more than its principal; one being destroyed is until nothing of it is left.
+ * The records of all sandboxes, in memory and on disk, and the revision that `wait` watches. The list has only the principal
+ * of a sandbox that is being created, and contains a sandbox until it is removed completely.
  */
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { isAlive } from "@bureau/os/process-table";
@@ -9,7 +9,7 @@ import type { SandboxList } from "@bureau/schema/launcher-ipc";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
 import { type SandboxRecord, statusOf, writeRecord } from "./record.ts";
 
-/** Terminal output in one list; more is left out, because a response has at most 1 MiB (section 6.1). */
+/** Terminal output in one list. Further output is omitted: a response has at most 1 MiB (section 6.1). */
 const OUTPUT_BYTES_MAX = 768 * 1024;
 
 export class SandboxTable {
@@ -17,7 +17,7 @@ export class SandboxTable {
   readonly #waiters = new Set<() => void>();
   #revision: number;
 
-  /** `firstRevision` is random, so that a caller's number from before a restart is not taken for the present. */
+  /** `firstRevision` is random, so that a caller's revision from before a restart never matches. */
   constructor(
     readonly layout: Layout,
     readonly fleet: FleetLocalpart,
@@ -35,14 +35,14 @@ export class SandboxTable {
     return [...this.#records.values()].sort((a, b) => (a.principal < b.principal ? -1 : 1));
   }
 
-  /** Persists, then shows: what a caller sees survives a crash. */
+  /** Writes the record to disk before the list shows it, so that a crash never undoes what a caller saw. */
   put(record: SandboxRecord): void {
     writeRecord(sandboxPaths(this.layout, this.fleet, record.principal).record, record);
     this.#records.set(record.principal, record);
     if (record.phase !== "creating") this.changed();
   }
 
-  /** Forgets the sandbox; its folder goes with it. */
+  /** Removes the sandbox and its folder. */
   remove(principal: PrincipalName): void {
     removeTree(sandboxPaths(this.layout, this.fleet, principal).dir);
     if (this.#records.delete(principal)) this.changed();
@@ -62,7 +62,7 @@ export class SandboxTable {
     return { revision: this.#revision, sandboxes, creating };
   }
 
-  /** Something about a sandbox is no longer what the last list said. */
+  /** Call it after a change that the list shows: increments the revision and wakes waiters. */
   changed(): void {
     this.#revision += 1;
     for (const wake of [...this.#waiters]) wake();

@@ -1,26 +1,26 @@
 /**
- * The shell script a pane runs. It hands bubblewrap its arguments through a descriptor, so that no secret stands in an
- * argv; the launcher removes the file once they are read. It leaves the exit code in a file even when no launcher runs,
- * and says nothing on the terminal itself, which is the program's. Before the program it runs nothing but bubblewrap: each
- * command would cost a sandbox a millisecond. bubblewrap gets an empty environment, because the program can read it
+ * The shell script of a pane. It passes bubblewrap's arguments through a descriptor, so that no argv contains a secret; the
+ * launcher removes the file after bubblewrap has read it. The script writes the exit code to a file, also when no launcher
+ * runs, and prints nothing, because the terminal is the program's. Before the program it runs only bubblewrap: each further
+ * command would delay the sandbox by a millisecond. bubblewrap gets an empty environment, because the program can read it
  * (/proc/1/environ).
  *
- * The shell shares its process group with the program, which may have the terminal's signals (Ctrl-C) or send one to the
- * whole group (kill 0). It outlives those that end a program, to write down how the program ended.
+ * The shell is in the program's process group, which gets the terminal's signals (Ctrl-C) and signals to the whole group
+ * (kill 0). It ignores those that end a program, to write the exit code afterwards.
  */
 import { join } from "node:path";
 import type { SandboxPaths } from "@bureau/os/layout";
 
 /**
- * A named pipe: bubblewrap, with all mounts made, reads from it before it runs the program. The launcher looks at the
- * mounts meanwhile, and the proxy starts.
+ * A named pipe: bubblewrap makes all mounts and reads from the pipe before it runs the program. Meanwhile the launcher checks
+ * the mounts and the proxy starts.
  */
 export const startGate = (paths: SandboxPaths): string => join(paths.dir, "start");
 
 /**
- * The pane outlives the program by this. tmux takes a pane for dead when its shell has exited and nothing can be read
- * just then; what the kernel still carries from one end of the terminal to the other would be lost (seen with tmux
- * 3.3: the last tenth of 3,000 lines, once in some hundred runs).
+ * The shell outlives the program by this time. tmux considers a pane dead when its shell has exited and no output is
+ * readable at that moment; output still in the kernel's terminal buffer would be lost (seen with tmux 3.3: the last tenth
+ * of 3,000 lines, once in some hundred runs).
  */
 const LINGER_SECONDS = "0.05";
 
@@ -32,9 +32,8 @@ export type SandboxPrograms = {
 };
 
 /**
- * Pure. `command` is visible to other processes of the host's user, so it holds no secret. `group` is the folder of the
- * sandbox's control group: bubblewrap and all below it are in it, the shell is not, and without being in it bubblewrap
- * does not run.
+ * Pure. Other processes of the host's user can read `command`, so it must not contain a secret. `group`: the folder of the
+ * sandbox's control group. bubblewrap and its descendants run in that group, or do not start; the shell stays outside.
  */
 export function sandboxScript(
   paths: SandboxPaths,
@@ -45,7 +44,7 @@ export function sandboxScript(
   const file = (path: string): string => quote(path);
   const takeTerminal = "exec 2>&9 9>&-";
   const start = `env -i ${quote(bwrap)} --args 3 --json-status-fd 4 --block-fd 5 --add-seccomp-fd 6 -- ${command.map(quote).join(" ")}`;
-  // keyctl names the new keyring on its standard error, which is the terminal only after it.
+  // keyctl prints the new keyring on its standard error, so that becomes the terminal only afterwards.
   const lines = [
     ...(group === undefined ? [] : [enterGroup(group)]),
     ...(keyctl === undefined
@@ -64,7 +63,7 @@ sleep ${LINGER_SECONDS}
 `;
 }
 
-/** 0 means the writing process, which is the subshell. */
+/** 0 stands for the writing process: the subshell. */
 const enterGroup = (group: string): string =>
   `echo 0 >${quote(join(group, "cgroup.procs"))} || { echo ${quote(`cannot enter the control group ${group}`)} >&9; exit 1; }`;
 

@@ -1,6 +1,6 @@
 /**
- * `${NAME}` in templates. Only the names the wire lists are known (section 3.5); anything else is an error, because a
- * mount of a path that still holds `${…}` is never intended. `$${` is a literal `${`.
+ * Expands `${NAME}` in templates. Only the names of the wire are defined (section 3.5). Any other is an error, because a
+ * mount of a path that still contains `${…}` is never intended. `$${` is a literal `${`.
  */
 import { BureauError } from "@bureau/kit/errors";
 import type { Layout } from "@bureau/os/layout";

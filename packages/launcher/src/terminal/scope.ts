@@ -1,6 +1,6 @@
 /**
- * Where a tmux server that we start belongs: a scope of the service manager's, because only that hands control groups
- * on to us. The user's own manager for an ordinary user, the system's for root; without one the server starts as it is.
+ * Finds the systemd scope for a tmux server that the launcher starts: only the service manager can delegate control groups.
+ * An ordinary user's launcher uses the user's manager, root's the system's. Without a manager there is no scope.
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, lstatSync } from "node:fs";
@@ -18,20 +18,20 @@ export type Scope = {
 const LINGERING = "/var/lib/systemd/linger";
 
 /**
- * Undefined where no service manager stays. A user's that ends when the user logs out would take every sandbox along.
+ * Undefined without a lasting service manager: a user's manager that exits at logout would end every sandbox.
  */
 export function scopeOf(uid: number): Scope | undefined {
   const managed = (manager: readonly string[], env: Readonly<Record<string, string>>): Scope => ({
     words: [
       ...["systemd-run", ...manager, "--scope", "--quiet", "--collect", "-p", "Delegate=yes"],
       ...["--unit", `${SCOPE_PREFIX}${randomBytes(6).toString("hex")}`, "--"],
-      // The manager's address is not for the server, nor for what it runs.
+      // The server and its programs must not get the manager's address.
       ...["env", ...Object.keys(env).flatMap((name) => ["-u", name])],
     ],
     env,
   });
   if (uid === 0) return existsSync("/run/systemd/system") ? managed([], {}) : undefined;
-  // Asked for by its place: the environment may be another user's.
+  // By its path, because the environment may be another user's.
   const runtime = `/run/user/${uid}`;
   const isOurs = lstatSync(runtime, { throwIfNoEntry: false })?.uid === uid;
   const stays = existsSync(join(LINGERING, ownName())) && existsSync(join(runtime, "systemd/private"));

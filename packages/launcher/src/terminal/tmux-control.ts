@@ -14,17 +14,17 @@
  * Blocks whose last flag is not 1, and other lines that start with `%`, report what other clients did.
  */
 export type ControlAnswer = { readonly ok: boolean; readonly lines: readonly string[] };
-/** No answer: the command was never given, or it was, and the server may have obeyed. */
+/** No answer: the command was not sent, or it was sent and the server may have run it. */
 export type NoAnswer = "unsent" | "unanswered";
 
-/** The session that keeps the connection; no principal's, whose names begin with `bureau/`. */
+/** The session of the connection. Sessions of principals begin with `bureau/`. */
 export const CONTROL_SESSION = "_control";
 /** Answers are a pid or a sentence. */
 const BUFFER_BYTES_MAX = 64 * 1024;
-/** A command takes milliseconds; a server that answers later than this hangs. */
+/** A command takes milliseconds. A server that takes longer than this hangs. */
 const ANSWER_MS_MAX = 5_000;
 
-/** One client, and who waits for its answers, which come in order. */
+/** One client, and the callers that wait for its answers, in order. */
 type Connection = {
   readonly child: Bun.Subprocess<"pipe", "pipe", "ignore">;
   readonly waiting: ((answer: ControlAnswer | "unanswered") => void)[];
@@ -41,7 +41,7 @@ export class TmuxControl implements Disposable {
     this.#env = env;
   }
 
-  /** Opens the connection unless it is open. Never throws: without it everything works, only slower. */
+  /** Opens the connection unless it is open. Never throws: without it commands are only slower. */
   open(): void {
     if (this.#connection !== undefined) return;
     const [program = "tmux", ...before] = this.#client;
@@ -60,10 +60,10 @@ export class TmuxControl implements Disposable {
       const connection: Connection = { child, waiting: [] };
       this.#connection = connection;
       void this.#read(connection);
-      // Its output alone does not always tell that a client whose server was killed has ended.
+      // The output of a client whose server was killed does not always end with it.
       void child.exited.then(() => this.#lose(connection));
     } catch {
-      // There is no tmux; its callers will say so.
+      // tmux is missing; the callers report that.
     }
   }
 
@@ -73,7 +73,7 @@ export class TmuxControl implements Disposable {
     if (connection === undefined || words.some((word) => word.includes("\n")))
       return Promise.resolve("unsent");
     return new Promise((resolve) => {
-      // Answers come in order, so one that is late makes all others wrong.
+      // Answers come in order: after a late one, no later answer could be matched to its command.
       const late = setTimeout(() => this.#end(connection), ANSWER_MS_MAX);
       connection.waiting.push((answer) => {
         clearTimeout(late);
@@ -111,18 +111,18 @@ export class TmuxControl implements Disposable {
         }
       }
     } catch {
-      // Lost, as below.
+      // The connection is lost, as after the end of the output.
     }
     this.#lose(connection);
   }
 
   #end(connection: Connection): void {
     this.#lose(connection);
-    // SIGTERM has a client wait for its server.
+    // After SIGTERM a client waits for its server.
     connection.child.kill("SIGKILL");
   }
 
-  /** Its later answers belong to no caller. */
+  /** Forgets the connection, and answers its waiting callers. */
   #lose(connection: Connection): void {
     if (this.#connection === connection) this.#connection = undefined;
     for (const waiting of connection.waiting.splice(0)) waiting("unanswered");

@@ -1,8 +1,8 @@
 /**
- * The private tmux server that holds every sandbox's terminal. Its socket and configuration lie in the run folder,
- * its environment is empty but for a locale and a PATH, and it outlives the launcher.
+ * The private tmux server with every sandbox's terminal. Its socket and configuration are in the run folder. Its environment
+ * has only a locale, a shell and a PATH. It outlives the launcher.
  *
- * Sessions are addressed exactly (`=name`): tmux would otherwise take a prefix for a name.
+ * Commands address sessions exactly (`=name`): otherwise tmux also accepts a prefix of a name.
  */
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
@@ -16,20 +16,20 @@ import { TmuxControl } from "./tmux-control.ts";
 /** The terminal inside a sandbox, before a client attaches. */
 const COLUMNS = 160;
 const ROWS = 48;
-/** What panes claim to be; TERM inside. */
+/** The terminal type of panes: TERM inside. */
 export const PANE_TERM = "tmux-256color";
 /** A screen of some thousand lines, each as wide as the terminal of an attached client, in characters of four bytes. */
 const SCREEN_BYTES_MAX = 64 << 20;
-/** A tmux that answers later than this hangs. */
+/** A tmux client that takes longer than this hangs. */
 const CLIENT_MS_MAX = 10_000;
 
 /**
- * Bounds the memory that one sandbox takes of the server, which no control group of a sandbox counts: some 50 MB at most
- * (29 bytes for a cell that is styled and not ASCII).
+ * Limits the memory of the server that one sandbox uses, because the sandbox's control group does not count it: about 50 MB
+ * at most (29 bytes for a cell that is styled and not ASCII).
  */
 const HISTORY_LINES = 10_000;
 
-// `~` stands for a dot in session names; people see the principal's real name.
+// Session names have `~` for a dot; the status line shows the principal's name.
 const configuration = `set -g exit-empty off
 set -g destroy-unattached off
 set -g remain-on-exit on
@@ -44,12 +44,12 @@ set -g status-left ' #{s|~|.|:#{s|^bureau/||:session_name}} '
 
 export type PaneScreen = {
   readonly text: string;
-  /** The pane's program has ended and all it wrote is on the screen. */
+  /** The pane's program has ended and its whole output is on the screen. */
   readonly dead: boolean;
 };
 
 export type TmuxOptions = {
-  /** The server is a unit of its own: it is waited for, never started by us, where it would share our confinement. */
+  /** The server has its own unit: the launcher waits for it and never starts it, because it would inherit its confinement. */
   readonly external: boolean;
   readonly clock: Clock;
 };
@@ -74,7 +74,7 @@ export type Tmux = {
   killSession(session: string): Promise<void>;
   /** Every session's name and the pid of its first pane; empty when no server runs. */
   listSessions(): Promise<{ session: string; panePid: number }[]>;
-  /** Closes the connection that makes commands cheap; the next command opens it again. */
+  /** Closes the control connection; the next command opens it again. */
   disconnect(): void;
   /** Ends the server and everything in it. */
   killServer(): Promise<void>;
@@ -83,7 +83,7 @@ export type Tmux = {
 export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tmux {
   const own = external ? ["-N"] : ["-f", tmuxConfig(layout)];
   const base = ["tmux", "-u", "-S", tmuxSocket(layout), ...own];
-  // A server that another program started again does not have our configuration.
+  // A server that another program restarted does not have this configuration.
   const configured = ["source-file", tmuxConfig(layout), ";"];
   const run = (...args: string[]): Promise<Ran> => runClient([...base, ...args]);
   const serverPid = async (): Promise<number | undefined> => {
@@ -126,13 +126,13 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
         ...command,
       ];
       const answer = await control.run(words);
-      // Given to another server as well, it would be carried out twice.
+      // Another server must not get the same command: both could run it.
       if (answer === "unanswered")
         throw new BureauError(
           "unavailable",
           `The tmux server went away while it made the session "${session}"`,
         );
-      // A server that such a command starts would be nowhere in particular.
+      // The command would start a server outside of the scope.
       if (answer === "unsent" && !external) await ensureServer();
       const outcome =
         answer === "unsent"
@@ -168,7 +168,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       control[Symbol.dispose]();
       const ended = await run("kill-server").catch(() => undefined);
       if (ended?.code === 0 || external) return;
-      // A server that hangs would live on unseen.
+      // A hanging server would keep running.
       for (const process of findByArguments("-S", tmuxSocket(layout)))
         if (argumentsOf(process.pid)[0] === "tmux") signalProcess(process, "SIGKILL");
     },
@@ -196,7 +196,7 @@ async function retryStart(start: () => Promise<Ran>, timeoutMs: number, clock: C
   if (outcome.code !== 0) throw tmuxError("start the tmux server", outcome);
 }
 
-/** What a client is given; it becomes the server's when this client is the one that starts it. */
+/** The environment of a client. The server inherits it from the client that starts it. */
 const clientEnvironment = (): Record<string, string> => ({
   PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
   LANG: "C.UTF-8",

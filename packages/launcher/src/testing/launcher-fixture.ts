@@ -1,6 +1,6 @@
 /**
- * Launchers for tests: in folders of their own, with the real proxy, either in this process or as a program that can
- * be killed. Disposing ends everything they started, also what a killed one left running.
+ * Launchers for tests, each with its own folders and the real proxy, in this process or as a program that tests can kill.
+ * Disposal ends every process that they started, also those of a killed launcher.
  */
 
 import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -109,7 +109,7 @@ export class TestLauncher implements AsyncDisposable {
     return this;
   }
 
-  /** As a program of its own; resolves when it answers. */
+  /** Starts it as a separate program; resolves when it answers. */
   async spawn(): Promise<ProcessId> {
     this.#key = await loadOrMakeMachineKey(this.layout);
     writeDurably(machineSessionFile(this.layout), "{}", 0o600);
@@ -138,7 +138,7 @@ export class TestLauncher implements AsyncDisposable {
     return id;
   }
 
-  /** Resolves once what earlier launchers left is cleared away: what would change something waits for that. */
+  /** Resolves when the launcher has cleared what earlier launchers left: any change waits for that. */
   async cleared(): Promise<void> {
     await this.call("destroy-sandbox", { principal: "agent/absent" }).catch(() => {});
   }
@@ -228,7 +228,7 @@ export class TestLauncher implements AsyncDisposable {
   ): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     while (!(await condition())) {
-      if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
+      if (Date.now() > deadline) throw new Error(`timeout: not true in time: ${what}`);
       await systemClock.sleep(10);
     }
   }

@@ -1,9 +1,9 @@
 /**
- * Assembles classic BPF as seccomp(2) takes it. Jumps name a label; offsets are counted here. An instruction is
+ * Assembles classic BPF for seccomp(2). Jumps name a label; the assembler computes the offsets. An instruction is
  * `struct sock_filter`: u16 code, u8 jump if true, u8 jump if false, u32 operand (linux/filter.h).
  */
 
-/** Where a jump goes: a label, or on to the next instruction. */
+/** The target of a jump: a label; undefined: the next instruction. */
 export type Target = string | undefined;
 
 export type Instruction =
@@ -17,7 +17,7 @@ export type Instruction =
       readonly no: Target;
     }
   | { readonly op: "return"; readonly value: number }
-  /** Marks the place of the next instruction; is none itself. */
+  /** Names the next instruction; is not an instruction itself. */
   | { readonly op: "label"; readonly name: string };
 
 export const opcodes = {

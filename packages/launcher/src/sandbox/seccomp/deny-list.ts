@@ -21,7 +21,7 @@ export type Condition = { readonly argument: number; readonly mask?: number } & 
 export type DenyRule = {
   readonly syscalls: readonly SyscallName[];
   readonly errno: number;
-  /** All must hold; none: always refused. */
+  /** All must hold; without conditions the call is always refused. */
   readonly when?: readonly Condition[];
   /** The exception of a template that lifts this rule. */
   readonly unless?: SecurityException;
@@ -66,7 +66,7 @@ export const denyList: readonly DenyRule[] = [
   },
   // Keyrings belong to a user of the host, not to a sandbox.
   { syscalls: ["keyctl", "add_key", "request_key"], errno: EPERM },
-  // io_uring makes sockets that no rule below would see.
+  // io_uring creates sockets that the rules below do not cover.
   {
     syscalls: ["io_uring_setup", "io_uring_enter", "io_uring_register", "bpf", "userfaultfd"],
     errno: ENOSYS,
@@ -91,7 +91,7 @@ export const denyList: readonly DenyRule[] = [
     errno: EPERM,
   },
   { syscalls: ["kexec_load", "kexec_file_load"], errno: ENOSYS },
-  // vsock, for one, reaches the hypervisor past every network namespace.
+  // vsock, for example, reaches the hypervisor in spite of the network namespace.
   {
     syscalls: ["socket", "socketpair"],
     errno: EAFNOSUPPORT,
@@ -106,6 +106,6 @@ export const denyList: readonly DenyRule[] = [
     ],
     unless: "netlink",
   },
-  // They type into the terminal. The kernel reads 32 bits of the request, so no more are compared.
+  // They type into the terminal. The kernel reads 32 bits of the request, so the filter compares 32.
   { syscalls: ["ioctl"], errno: EPERM, when: [{ argument: 1, oneOf: [TIOCSTI, TIOCLINUX] }] },
 ];

@@ -25,7 +25,7 @@ const lowBitsOf = (argument: number): number => 16 + 8 * argument;
 const refuse = (errno: number): Instruction => ({ op: "return", value: SECCOMP_RET_ERRNO | errno });
 const loadNumber: Instruction = { op: "load", offset: NUMBER_OFFSET };
 
-/** @throws BureauError `unsupported` on an architecture without a table of numbers: there nothing can be started */
+/** @throws BureauError `unsupported` on an architecture without a table of numbers: no sandbox starts there */
 export function seccompFilter(
   exceptions: ReadonlySet<SecurityException> = new Set(),
   architecture: string = process.arch,
