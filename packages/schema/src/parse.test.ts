@@ -92,3 +92,10 @@ test("accepts an object with every key, and no list", () => {
   for (const other of ["[1]", "null", '"a"', "1"])
     expect(faultsOf(() => parseJson(jsonObject, other, "x"))[0]).toContain("expected an object but received");
 });
+
+test("a string in place of an object is not quoted: it may be a secret", () => {
+  const schema = v.object({ payload: jsonObject });
+  expect(faultsOf(() => parseJson(schema, '{"payload":"sk-secret"}', "x"))).toEqual([
+    "payload: expected an object but received a string",
+  ]);
+});

@@ -73,7 +73,9 @@ export function parseJson<const Schema extends v.GenericSchema>(
  */
 export const jsonObject = v.custom<Record<string, unknown>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-  ({ received }) => `expected an object but received ${received}`,
+  // A string is not quoted: where a payload belongs, it may be a secret.
+  ({ input, received }) =>
+    `expected an object but received ${typeof input === "string" ? "a string" : received}`,
 );
 
 /** The keys that valibot's `record` drops silently. */
