@@ -1,20 +1,16 @@
 /** Publishes in the config room which build runs here, and how far a request has got. Only the latest content is sent. */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { canonicalJson } from "@bureau/kit/canonical-json";
-import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineVersion } from "@bureau/schema/events";
 import { type RoomId, stateKeyOf } from "@bureau/schema/refs";
 import { Wakeup } from "../wakeup.ts";
 
-export type PublisherDeps = {
+export type PublisherDeps = Runtime & {
   readonly session: Pick<MatrixSession, "putState" | "userId">;
   readonly content: () => MachineVersion;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
 };
 
 export class BuildPublisher {

@@ -1,7 +1,6 @@
 /** The launcher's part of an upgrade, which the daemon drives and watches from outside. */
-import type { Clock } from "@bureau/kit/clock";
 import { isBureauError, messageOf } from "@bureau/kit/errors";
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
 import type { HeldProcess } from "@bureau/os/posix";
 import { identify } from "@bureau/os/process-table";
 import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
@@ -17,15 +16,13 @@ export const silent = "the launcher does not answer";
 
 export type LauncherStatus = LauncherResponse<"status">;
 
-export type LauncherUpgradeDeps = {
+export type LauncherUpgradeDeps = Pick<Runtime, "clock" | "log"> & {
   readonly launcher: Launcher;
   /** Principals whose sandbox the launcher has to know; may become fewer while it is asked. */
   readonly sandboxes: () => readonly string[];
   /** A handle on a process, to end it later. */
   readonly hold: (pid: number) => HeldProcess | undefined;
   readonly times: UpgradeTimes;
-  readonly clock: Clock;
-  readonly log: Log;
 };
 
 export class LauncherUpgrade {
