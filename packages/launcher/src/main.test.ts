@@ -1,7 +1,10 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { systemClock } from "@bureau/kit/clock";
+import { waitFor } from "@bureau/kit/wait-for";
 import { tryFileLock } from "@bureau/os/file-lock";
+import { findByArguments } from "@bureau/os/process-table";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { bureauCommand } from "@bureau/testkit/bureau";
 
@@ -83,6 +86,43 @@ test("a launcher that replaces another one in its process keeps the lock through
   expect(output).not.toContain("another launcher");
   // There is no key: first boot is over, and the launcher has continued.
   expect(output).toContain("The machine has a session but no key");
+});
+
+test("a launcher that is killed during first boot leaves no first boot behind", async () => {
+  const connected = Promise.withResolvers<void>();
+  // Accepts connections and never answers.
+  const socket = { open: () => connected.resolve(), data: () => undefined };
+  using homeserver = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
+  const stateDir = join(root, "killed");
+  const file = join(root, "bootstrap-killed.json");
+  const bootstrap = {
+    homeserver_url: `http://127.0.0.1:${homeserver.port}`,
+    server_name: "bureau.local",
+    machine_name: "bureau/fleet/f/machine/m",
+    password: "0".repeat(64),
+    fleet_prefix: "bureau/fleet/f",
+  };
+  writeFileSync(file, JSON.stringify(bootstrap), { mode: 0o600 });
+  const places = ["--run-dir", join(root, "killed-run"), "--state-dir", stateDir];
+  const flags = [
+    ...machine,
+    "--bootstrap-file",
+    file,
+    "--programs-dir",
+    join(bureauCommand, "../.."),
+    ...places,
+  ];
+  const launcher = Bun.spawn(runtimeCommand(resolve(import.meta.dirname, "main.ts"), ...flags), {
+    env: { PATH: process.env["PATH"] ?? "", HOME: root },
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  const firstBoot = async () =>
+    findByArguments("--state-dir", stateDir).find(({ pid }) => pid !== launcher.pid);
+  await connected.promise;
+  expect(await firstBoot()).toBeDefined();
+  launcher.kill("SIGKILL");
+  const isGone = async () => ((await firstBoot()) === undefined ? true : undefined);
+  expect(await waitFor(isGone, { timeoutMs: 10_000, clock: systemClock })).toBe(true);
 });
 
 test("a run folder without room for a socket is refused", () => {

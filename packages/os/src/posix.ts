@@ -41,7 +41,9 @@ function libc(): ReturnType<typeof openLibc> {
   return opened;
 }
 
+const PR_SET_PDEATHSIG = 1;
 const PR_SET_DUMPABLE = 4;
+const SIGKILL = 9;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const POLLHUP = 0x10;
@@ -57,6 +59,12 @@ export function makeUndumpable(): void {
       "unsupported",
       "Cannot protect this process's memory: prctl(PR_SET_DUMPABLE) failed",
     );
+}
+
+/** Has the kernel kill this process when its parent dies (PR_SET_PDEATHSIG(2const)). */
+export function dieWithParent(): void {
+  if (libc().prctl(PR_SET_PDEATHSIG, BigInt(SIGKILL), 0n, 0n, 0n) !== 0)
+    throw new BureauError("unsupported", "Cannot follow the parent process: prctl(PR_SET_PDEATHSIG) failed");
 }
 
 /** Takes an exclusive lock on an open file without waiting; false when another process holds it. */
