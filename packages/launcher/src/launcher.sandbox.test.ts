@@ -162,6 +162,10 @@ describe("sandboxes", () => {
     type("echo be''gun; sleep 1000; echo code $?", "Enter");
     await shows("agent/keys", "begun");
     type("C-c");
+    // A shell may discard what is typed before it has handled the interrupt.
+    await launcher.until("a new prompt", async () =>
+      (await launcher.output("agent/keys")).trimEnd().endsWith("$"),
+    );
     type("echo al''ive", "Enter");
     await shows("agent/keys", "alive");
     expect((await launcher.status("agent/keys"))?.state).toBe("running");
