@@ -11,7 +11,7 @@ import { descriptorOf } from "./descriptor-of.ts";
 import { duplicate, listenAt, type PeerCredentials, peerCredentials } from "./posix.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
 
-/** For connections that were cut to be seen as closed. */
+/** Time for cut connections to be reported as closed. */
 const CLOSE_MS_MAX = 1_000;
 
 /** A listening socket that no program accepts from at the moment. */
@@ -20,15 +20,15 @@ export type HandedSocket = { readonly fd: number };
 /** The path of a socket to make, or an inherited listening descriptor. */
 export type ListenPlace = { readonly path: string; readonly mode: number } | { readonly fd: number };
 
-/** Who connected, as the kernel noted at that time. */
+/** The peer's credentials, as the kernel recorded them at connect. */
 export type Caller = PeerCredentials;
 
 export type Acceptor = Disposable & {
-  /** Accepts no more; resolves when every connection has closed. */
+  /** Stops accepting; resolves when every connection is closed. */
   stop(): Promise<void>;
-  /** {@link stop}, and closes every connection that is still open. */
+  /** Stops accepting, and closes every connection that is still open. */
   cut(): Promise<void>;
-  /** Keeps the socket itself open over `stop` and everything else; returns it. */
+  /** Keeps the listening socket open, also after `stop`; returns its descriptor. */
   keep(): number;
   /** Accepts again on the socket that was kept. */
   resume(): Promise<void>;
@@ -36,7 +36,7 @@ export type Acceptor = Disposable & {
 
 export type AcceptOptions = {
   readonly listen: ListenPlace;
-  /** More are closed at once. */
+  /** Connections beyond this number are closed at once. */
   readonly connectionsMax: number;
   /** A connection whose serving fails is closed. */
   readonly onConnection: (socket: Socket, caller: Caller) => Promise<void>;
@@ -48,7 +48,7 @@ export async function startAccepting(options: AcceptOptions): Promise<Acceptor> 
   const { listen: where, log } = options;
   const connections = new Set<Socket>();
   const onConnection = (socket: Socket): void => {
-    // Read and write failures end in "close", which is what everything here waits for.
+    // Read and write failures end in "close", which all code here waits for.
     socket.on("error", () => socket.destroy());
     const caller = callerOf(socket);
     if (caller === undefined || connections.size >= options.connectionsMax) return void socket.destroy();
@@ -78,9 +78,9 @@ export async function startAccepting(options: AcceptOptions): Promise<Acceptor> 
     async cut() {
       const closed = stop();
       for (const socket of connections) socket.destroy();
-      // The runtime may miss that a connection is closed. No peer is left to wait for.
+      // The runtime may not report that a connection closed. Its peer is gone, so do not wait.
       if (!(await inTime(closed, CLOSE_MS_MAX)))
-        log.warn("socket.close-incomplete", "not every connection was seen to close");
+        log.warn("socket.close-incomplete", "some connections were not reported as closed");
     },
     keep() {
       kept ??= duplicate(fd, FD_KEPT_LEAST);
@@ -99,17 +99,17 @@ export async function startAccepting(options: AcceptOptions): Promise<Acceptor> 
   };
 }
 
-/** Undefined when the connection is closed already. */
+/** Undefined when the connection is already closed. */
 function callerOf(socket: Socket): Caller | undefined {
   const fd = descriptorOf(socket);
   return fd === undefined ? undefined : peerCredentials(fd);
 }
 
-/** Away from the lowest numbers, at which the next program expects its sockets. */
+/** Above the lowest numbers: the next program expects its sockets there. */
 const FD_KEPT_LEAST = 10;
 
 /**
- * A listening socket whose file never allows more than its mode, not even for a moment. A stale file is replaced.
+ * A listening socket. At no moment does its file allow more than its mode. Replaces a stale file.
  * @throws BureauError `conflict` when a program answers there
  */
 async function makeSocket(path: string, mode: number): Promise<number> {

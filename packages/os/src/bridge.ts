@@ -1,10 +1,10 @@
 /**
  * Carries bytes between a listener and a target, TCP or unix on either side, without looking at them.
  *
- * What always holds: at most one chunk waits per direction (the side that sent it is paused until it is written), an
- * end of stream passes through on its own so that half-closed connections work, and a connection that breaks on one
- * side is broken on the other (a unix socket cannot tell a break from an end; TCP can). When a side
- * has ended and then closed, what it sent is still carried to its end; then the other side is closed too.
+ * Invariants: at most one chunk waits per direction; its sender is paused until the chunk is written. An end of stream
+ * passes through by itself, so half-closed connections work. A connection that breaks on one side is broken on the
+ * other (a unix socket cannot distinguish a break from an end; TCP can). When a side ends and then closes, all its
+ * bytes are still delivered; then the other side is closed too.
  */
 import { chmodSync, lstatSync, rmSync } from "node:fs";
 import { BureauError, errnoOf, isBureauError, messageOf } from "@bureau/kit/errors";
@@ -16,9 +16,9 @@ export type Endpoint =
 /** Connections beyond this are refused: each costs two descriptors, until both sides are closed. */
 const CONNECTIONS_MAX = 1_024;
 /**
- * For how long what a side sends to one that is gone is still read, and thrown away. A socket that is closed before that
- * answers with a reset, and TCP then drops what the side has not read yet. Long enough for one that is busy reading; web
- * servers take about as long.
+ * After one side is gone, bytes from the other are read and discarded for this long. A socket that closes earlier
+ * answers with a reset, and TCP then drops data that the peer has not read yet. Long enough for a busy reader; web
+ * servers use about the same time.
  */
 const LINGER_MS = 5_000;
 /** Sockets of services are open to their group (wire facts, section 1.7). */
@@ -43,40 +43,40 @@ export const formatEndpoint = (endpoint: Endpoint): string =>
     : `tcp:${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${endpoint.port}`;
 
 export type Bridge = Disposable & {
-  /** Where it listens; a port 0 has become the one that was picked. */
+  /** The address it listens on; the kernel's choice replaces port 0. */
   readonly listening: Endpoint;
 };
 
 /** One end of a bridged connection. */
 type Side = {
   socket: Bun.Socket<Side> | undefined;
-  /** The side its bytes go to. */
+  /** The side that receives its bytes. */
   other: Side;
-  /** What could not be written to this side's socket yet; the other side is paused meanwhile. */
+  /** Bytes not yet written to this side's socket; while there are any, the other side is paused. */
   waiting: Uint8Array | undefined;
-  /** Nothing more will come for this socket: shut it down once `waiting` is written. */
+  /** No more bytes follow for this socket: shut it down once `waiting` is written. */
   finishing: boolean;
   /** Its peer has sent an end of stream. */
   ended: boolean;
-  /** It is closed, or never came to be. */
+  /** It is closed, or was never connected. */
   gone: boolean;
-  /** Runs once all is written to this side and the other is gone; closes it. */
+  /** Closes this side; set once the other is gone and all bytes are written to this one. */
   lingering: ReturnType<typeof setTimeout> | undefined;
   readonly pair: { readonly lingerMs: number; readonly over: () => void };
 };
 
-/** Where one connection goes; disposed once it is there, or has failed. */
+/** The target of one connection; disposed once it is connected, or has failed. */
 export type Target = Endpoint & Partial<Disposable>;
 
 export type BridgeOptions = {
   readonly listen: Endpoint;
-  /** A function is asked for each connection. */
+  /** A function is called for each connection. */
   readonly connect: Endpoint | (() => Target);
-  /** Of a unix socket it listens on; {@link UNIX_MODE} by default. */
+  /** Mode of a unix socket that it listens on; {@link UNIX_MODE} by default. */
   readonly mode?: number;
-  /** Told of connections that could not be carried. */
+  /** Called for each connection that could not be bridged. */
   readonly onProblem: (problem: BureauError) => void;
-  /** {@link LINGER_MS} unless a test has no time for that. */
+  /** {@link LINGER_MS} by default; tests use less. */
   readonly lingerMs?: number;
 };
 
@@ -149,7 +149,7 @@ const handlers = {
     else if (side.finishing) finish(side);
     if (side.waiting === undefined) side.other.socket?.resume();
   },
-  /** The peer will send no more; what it sent must still reach the other side. */
+  /** The peer sends no more; its bytes must still reach the other side. */
   end({ data: side }: Bun.Socket<Side>): void {
     side.ended = true;
     side.other.finishing = true;
@@ -160,7 +160,7 @@ const handlers = {
     const { other } = side;
     leave(side);
     if (!side.ended) return void other.socket?.terminate();
-    // All it sent has been read, however it went: that still arrives. Nothing waits for it any more.
+    // All its bytes were read, also when the connection broke: deliver them. Output to it is dropped.
     other.socket?.resume();
     if (other.waiting === undefined) finish(other);
   },
@@ -169,19 +169,19 @@ const handlers = {
   },
 };
 
-/** Writes to `side`; what does not fit waits, and its source with it. */
+/** Writes to `side`. Bytes that do not fit wait, and their sender is paused. */
 function send(side: Side, bytes: Uint8Array): void {
   const { socket } = side;
   if (socket === undefined) return;
   const written = Math.max(0, socket.write(bytes));
   if (written < bytes.length) {
-    // The runtime reuses its receive buffer: what waits is a copy.
+    // The runtime reuses its receive buffer, so waiting bytes are copied.
     side.waiting = Uint8Array.from(bytes.subarray(written));
     side.other.socket?.pause();
   } else if (side.finishing) finish(side);
 }
 
-/** All is written to `side`: shut it down, and close it once its peer has ended, or the other side is gone. */
+/** All bytes are written to `side`: shuts it down, and closes it once its peer has ended or the other side is gone. */
 function finish(side: Side): void {
   side.socket?.shutdown();
   if (side.ended) side.socket?.end();
@@ -253,7 +253,7 @@ function bind(endpoint: Endpoint, socket: Bun.SocketHandler<Side>, mode: number)
 
 const portOf = (server: Listener): number => ("port" in server ? server.port : 0);
 
-/** Removes a stale socket. @throws BureauError `conflict` when a program answers there, or it is no socket */
+/** Removes a stale socket. @throws BureauError `conflict` when a program answers there, or the file is not a socket */
 async function removeStale(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;

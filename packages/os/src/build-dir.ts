@@ -1,4 +1,4 @@
-/** Where Bureau's own programs lie: the folder the build made, which this program itself runs from. */
+/** The folder of Bureau's own programs: the build that this program runs from. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";

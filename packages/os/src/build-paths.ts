@@ -1,12 +1,12 @@
 /**
- * Every path that decides which files of a build are executed: the folders and links that lead to it, and its parts. The
- * caller judges each path, because who may change it differs: an installation trusts root and its own user, a doctor that
- * becomes root trusts all but the system user and the operators.
+ * Every path that decides which files of a build are executed: the folders and links that lead to it, and its parts.
+ * The caller judges each path, because who may change it differs: an installation trusts root and its own user, a
+ * doctor that becomes root trusts all but the system user and the operators.
  */
 import { lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 
-/** Why the path must not be used; undefined when it may. `stat` does not follow a link. */
+/** The reason not to use the path; undefined when there is none. `stat` does not follow a link. */
 export type Judge = (path: string, stat: Stats) => string | undefined;
 
 /** Links in one path; the kernel has the same limit (path_resolution(7)). */
@@ -46,7 +46,7 @@ export function faultOfSteps(steps: readonly string[], judge: Judge): string | u
   return undefined;
 }
 
-/** The first fault of what a build consists of. Parts may be links into the Nix store. */
+/** The first fault in the parts of a build. Parts may be links into the Nix store. */
 export function faultOfContent(build: string, judge: Judge): string | undefined {
   const folders = ["bin", "lib", "runtime"].map((name) => join(build, name));
   const programs = readdirSync(join(build, "lib")).map((name) => join(build, "lib", name));

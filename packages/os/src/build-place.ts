@@ -1,7 +1,7 @@
 /**
- * Checks the place of a build, so that the executed files are the checked ones: only root and the user who runs the build
- * may change it, or any folder and link in its path. Sandboxes run as that same user, so a build or its path must not be in
- * a folder that sandboxes write to.
+ * Checks the place of a build, so that the executed files are the checked ones: only root and the user who runs the
+ * build may change it, or any folder and link in its path. Sandboxes run as that same user, so a build or its path must
+ * not be in a folder that sandboxes write to.
  */
 import type { Stats } from "node:fs";
 import { dirname } from "node:path";
@@ -14,7 +14,7 @@ import { realPath } from "./own-build.ts";
 
 type Folders = Pick<Layout, "runDir" | "workspaceRoot" | "cacheRoot" | "stateDir">;
 
-/** Why the build at `path` must not be run by an installation with these folders; undefined when it may. */
+/** Why an installation with these folders must not run the build at `path`; undefined when it may. */
 export function faultOfPlace(path: string, layout: Folders): string | undefined {
   try {
     const steps = stepsTo(path);
@@ -36,7 +36,7 @@ export function faultOfPlace(path: string, layout: Folders): string | undefined 
   }
 }
 
-/** The Nix store's own rules hold in it: store paths never change, for any owner. */
+/** The Nix store has its own rules: store paths never change, for any owner. */
 function looseness(path: string, stat: Stats): string | undefined {
   const uid = process.getuid?.() ?? 0;
   if (stat.uid !== 0 && stat.uid !== uid && !isInStore(path) && !isStoreItself(path))

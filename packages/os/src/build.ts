@@ -1,12 +1,13 @@
 /**
- * A build: one whole set of Bureau's programs, in a folder of its own or in the Nix store, where its parts may be links.
+ * A build: one whole set of Bureau's programs, in a folder of its own or in the Nix store, where its parts may be
+ * links.
  *
  * ```
  * bin/<program>            what units and people start
  * lib/<program>/main.js    the program, beside what it imports only when needed
- * runtime/bun              what runs it
- * build.json               version, runtime and what it is started with, the SHA-256 of every program, and which formats
- *                          of a machine's files they know
+ * runtime/bun              the runtime that executes it
+ * build.json               version, runtime and its arguments, the SHA-256 of every program, and the formats of a
+ *                          machine's files that they know
  * ```
  *
  * Two builds are the same when their content is the same, independent of their paths.
@@ -21,15 +22,15 @@ import { replaceWith } from "./durable-file.ts";
 import { ownBuild, realPath } from "./own-build.ts";
 import { firstFormats, type StateFormats } from "./state-format.ts";
 
-/** Parts of paths and of commands' names are made of it. */
-const programName = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9-]*$/u, "no name of a program"));
+/** Part of paths and of names of commands. */
+const programName = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9-]*$/u, "not the name of a program"));
 
 const ManifestSchema = v.object({
   version: v.string(),
   runtime: v.string(),
-  /** A build that does not say it is older than these arguments, and finds its own path in the place of the first. */
-  /** Architecture, as `process.arch` has it → SHA-256 of the runtime for it. Older builds have none. */
+  /** Architecture, as in `process.arch` → SHA-256 of the runtime for it. Older builds have none. */
   runtime_sha256: v.optional(v.record(v.string(), v.string()), {}),
+  /** Absent in builds that are older than these arguments: they expect their own path in place of the first. */
   runtime_arguments: v.optional(v.array(v.string()), []),
   programs: v.record(programName, v.object({ sha256: v.string(), bytes: v.optional(v.number()) })),
   takes_over: v.optional(v.array(v.string()), []),
@@ -45,7 +46,7 @@ export type Build = {
   readonly runtime: string;
   /** Arguments of its runtime, before the program. */
   readonly runtimeArguments: readonly string[];
-  /** SHA-256 of the runtime, where the build says one for this architecture. */
+  /** SHA-256 of the runtime, when the manifest has one for this architecture. */
   readonly runtimeSha256: string | undefined;
   /** See {@link takesOver}. */
   readonly takesOver: readonly string[];
@@ -56,15 +57,15 @@ export type Build = {
 };
 
 /**
- * What its programs take over at exec, beside one listening socket: several named sockets; open connections of streams.
- * Builds before that have none.
+ * What its programs take over at exec besides one listening socket: several named sockets, and open connections of
+ * streams. Older builds take over neither.
  */
 export const takesOver: readonly TakenOver[] = ["sockets", "streams"];
 export type TakenOver = "sockets" | "streams";
 
 const ID_CHARS = 12;
 
-/** What it is named by, from the text of its manifest, which names the content of every program: 12 hex digits. */
+/** A build's id, from the text of its manifest, which lists the content of every program: 12 hex digits. */
 export const idOf = (manifest: string): string =>
   createHash("sha256").update(manifest).digest("hex").slice(0, ID_CHARS);
 
@@ -95,13 +96,13 @@ export function readBuild(path: string): Build {
 export const runtimeOf = (path: string): string => join(path, "runtime", "bun");
 const mainOf = (path: string, program: string): string => join(path, "lib", program, "main.js");
 
-/** Arguments of an environment's runtime to run one of its programs. */
+/** Arguments with which a build's runtime runs one of its programs. */
 export const argumentsFor = (
   { path, runtimeArguments }: Pick<Build, "path" | "runtimeArguments">,
   program: string,
 ): readonly string[] => [...runtimeArguments, mainOf(path, program)];
 
-/** What tells one version of a program from another: the program, and what runs it. Undefined: there is no such program. */
+/** Identifies one version of a program: its content and its runtime. Undefined when there is no such program. */
 export function contentOf(
   environment: Pick<Build, "runtime" | "programs">,
   program: string,
@@ -110,13 +111,13 @@ export function contentOf(
   return sha256 === undefined ? undefined : `${sha256} on ${environment.runtime}`;
 }
 
-/** The same for all of it. */
+/** {@link contentOf} for the whole build. */
 export const contentOfAll = ({ runtime, programs }: Pick<Build, "runtime" | "programs">): string =>
   createHash("sha256")
     .update(JSON.stringify([runtime, Object.entries(programs).sort(([a], [b]) => (a < b ? -1 : 1))]))
     .digest("hex");
 
-/** The SHA-256 a manifest has of a program in `folder`: of names, sizes and contents of its files in order. */
+/** The SHA-256 of a program in `folder`, as in a manifest: over names, sizes and contents of its files, in order. */
 export function digestOfProgram(folder: string): string {
   const hash = createHash("sha256");
   for (const file of readdirSync(folder).sort()) {
@@ -126,7 +127,7 @@ export function digestOfProgram(folder: string): string {
   return hash.digest("hex");
 }
 
-/** The SHA-256 of a file of any size. Others have their turn meanwhile: a runtime takes half a second, a busy host longer. */
+/** The SHA-256 of a file of any size. Yields to the event loop: a runtime takes half a second, more on a busy host. */
 export async function digestOfFile(path: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }))
@@ -136,7 +137,7 @@ export async function digestOfFile(path: string): Promise<string> {
 
 const CHUNK_BYTES = 1 << 20;
 
-/** As {@link faultOf}, and the runtime is looked into, too: before it is executed. */
+/** {@link faultOf}, and a check of the runtime's SHA-256. Call it before the runtime is executed. */
 export async function wholeFaultOf(
   environment: Build,
   only?: readonly string[],
@@ -165,7 +166,7 @@ export function faultOf(environment: Build, only?: readonly string[]): string | 
   }
 }
 
-/** The environment this very program runs from, by its real path. Undefined when it runs from sources. */
+/** The build that this program runs from, by its real path. Undefined when it runs from sources. */
 export function readOwnBuild(program: string): Build | undefined {
   const path = realPath(ownBuild(dirname(Bun.main)));
   if (path === undefined || realPath(mainOf(path, program)) !== realPath(Bun.main)) return undefined;
@@ -176,7 +177,7 @@ export function readOwnBuild(program: string): Build | undefined {
   }
 }
 
-/** Whether the link at `link` leads to `target`. */
+/** True when the link at `link` leads to `target`. */
 export function leadsTo(link: string, target: string): boolean {
   try {
     return readlinkSync(link) === target;
@@ -185,11 +186,11 @@ export function leadsTo(link: string, target: string): boolean {
   }
 }
 
-/** Lets the link at `link` lead to `target` from now on, also after power loss; never to nothing in between. */
+/** Points the link at `link` to `target`, durably. The link exists at every moment. */
 export function moveBootLink(link: string, target: string): void {
   try {
     replaceWith(link, (temporary) => symlinkSync(target, temporary));
   } catch (error) {
-    throw new BureauError("failed", `Cannot let "${link}" lead to "${target}": ${messageOf(error)}`);
+    throw new BureauError("failed", `Cannot point the link "${link}" to "${target}": ${messageOf(error)}`);
   }
 }

@@ -6,9 +6,9 @@
  * response   {ok: true, data?}  or  {ok: false, error, code, hint?}
  * ```
  *
- * The launcher, the supervisor and every service use the same server and client (cbor-client.ts). Every request has a size
- * limit, a time to arrive and a time to be answered. A handler is told who the caller is, and by its signal that the caller
- * disconnected.
+ * The launcher, the supervisor and every service use the same server and client (cbor-client.ts). Every request has a
+ * size limit, a time to arrive and a time to be answered. A handler gets the caller's identity, and a signal that
+ * aborts when the caller disconnects.
  */
 import type { Socket } from "node:net";
 import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
@@ -29,7 +29,7 @@ const REQUEST_MS_MAX = 30_000;
 const ERROR_CHARS_MAX = 16_384;
 /** An answered connection that its client does not read or close is cut after this (write timeout, section 6.1). */
 const LINGER_MS_MAX = 10_000;
-/** How soon a client is noticed to have disconnected that had closed only its side before. */
+/** Interval between checks whether a client that closed its side has disconnected. */
 const HANG_UP_CHECK_MS = 250;
 /** Open connections beyond this are closed at once. */
 const CONNECTIONS_MAX = 512;
@@ -42,7 +42,7 @@ export type ActionContext = {
   readonly caller: Caller;
 };
 
-/** One action of a server: the schema of its fields, and what it does. What `run` returns is the `data`. */
+/** One action of a server: the schema of its fields, and its handler. The result of `run` is the `data`. */
 export type Action = {
   readonly request: GenericSchema;
   readonly run: (request: never, context: ActionContext) => Promise<unknown>;
@@ -161,20 +161,20 @@ async function serveConnection(
     response = encodeResponse({ ok: false, error: text, ...codeAndHint(error) });
   }
   if (socket.destroyed) return;
-  // Half open: a caller that closed its side after the request still gets its answer. Not for ever.
+  // Half open: a caller that closed its side after the request still gets its answer, within a limit.
   const linger = setTimeout(() => socket.destroy(), options.lingerMsMax ?? LINGER_MS_MAX);
   socket.on("close", () => clearTimeout(linger));
   socket.end(response);
 }
 
 /**
- * The runtime reports "end" for a caller that only finished sending, and for one that has died. Ask the kernel which it is,
- * until the connection closes: the first kind still waits for its answer.
+ * The runtime reports "end" both when a caller finished sending and when it died. Ask the kernel which, until the
+ * connection closes: a caller that finished sending still waits for its answer.
  */
 function watchHangUp(socket: Socket): void {
   const check = (): void => {
     const fd = descriptorOf(socket);
-    // The runtime may not report a connection that was closed meanwhile. Such a one has no descriptor.
+    // The runtime may not report that a connection closed meanwhile. Such a connection has no descriptor.
     if (fd === undefined || hasHungUp(fd)) socket.destroy();
   };
   const timer = setInterval(check, HANG_UP_CHECK_MS);
@@ -211,6 +211,6 @@ async function dispatch(
   const name = request.action;
   const found = Object.hasOwn(actions, name) ? actions[name] : undefined;
   if (found === undefined) throw new BureauError("invalid-input", `unknown action "${name}"`);
-  // The schema that types `run` is the one that parses here; `action()` tied the two together.
+  // `action()` ensures that the schema that types `run` is the schema that parses here.
   return found.run(parse(found.request, request, `${name} request`) as never, context);
 }

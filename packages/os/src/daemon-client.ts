@@ -20,14 +20,14 @@ import { type Layout, observeSocket, systemHost, systemLayout } from "./layout.t
 import { unitStates } from "./systemctl.ts";
 import { daemonUnit, REVOKED } from "./unit-names.ts";
 
-/** The next command when no program answers: on a joined machine, not a second Bureau beside its own. */
+/** The next command when no program answers. On a joined machine it must not start a second Bureau. */
 const startHint = (layout: Layout): string =>
   layout.runDir === systemLayout.runDir ? "sudo bureau machine doctor says why" : "bureau up";
 
 /** Longer than the daemon's own deadline for a token check (wire facts, section 8.1). */
 const ANSWER_MS_MAX = 15_000;
 
-/** What the machine is doing; needs no token. @throws BureauError `unavailable` when the daemon is away */
+/** The machine's status; needs no token. @throws BureauError `unavailable` when the daemon is away */
 export const machineReport = (layout: Layout): Promise<MachineReport> =>
   ask(layout, { action: "status" }, MachineReportSchema);
 
@@ -36,7 +36,10 @@ export const agentLogs = (
   request: { readonly token: string; readonly principal: string; readonly lines: number },
 ): Promise<v.InferOutput<typeof LogsReplySchema>> => ask(layout, { action: "logs", ...request }, logsReply);
 
-/** What the daemon's pure parts see at this moment; needs no token. @throws BureauError `unavailable` when the daemon is away */
+/**
+ * What the daemon's pure parts see at this moment; needs no token. @throws BureauError `unavailable` when the daemon is
+ * away
+ */
 export const debugView = async (layout: Layout, part: DebugPart): Promise<DebugReply["view"]> =>
   (await ask(layout, { action: "debug", part }, DebugReplySchema)).view;
 
@@ -62,8 +65,8 @@ async function ask<const Schema extends v.GenericSchema>(
 }
 
 /**
- * The socket of a system installation is systemd's: a question there starts the daemon, and one whose machine was
- * revoked would be started, and end, with every question.
+ * systemd owns the socket of a system installation: a connection to it starts the daemon. On a revoked machine every
+ * request would start a daemon that ends at once.
  */
 async function requireRunning(layout: Layout): Promise<void> {
   if (layout.runDir !== systemLayout.runDir) return;
@@ -74,13 +77,13 @@ async function requireRunning(layout: Layout): Promise<void> {
 }
 
 /**
- * Only members of the operators' group, and root, may open the socket of a system installation; the folder of an
- * instance's is its user's alone.
+ * Only root and members of the operators' group may open the socket of a system installation. Only its user may enter
+ * the folder of an instance's socket.
  */
 const accessHint = (path: string): string =>
   path === observeSocket(systemLayout)
     ? `sudo gpasswd -a "$USER" ${systemHost.operatorsGroup}, then log in again or: newgrp ${systemHost.operatorsGroup}`
-    : `ls -ld "${dirname(path)}" says whose it is; yours needs the mode 0700`;
+    : `ls -ld "${dirname(path)}" shows the owner; a folder of yours needs mode 0700`;
 
 /** No socket, or one whose program has ended. */
 const noListener = (errno: string | undefined): boolean => errno === "ENOENT" || errno === "ECONNREFUSED";

@@ -1,19 +1,19 @@
-/** Connecting to a unix socket of this host: at once, or with the reason why not. */
+/** Connects to a unix socket of this host, or throws the reason at once. */
 import { connect, type Socket } from "node:net";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 
-/** It either works at once or not (section 6.1). */
+/** A local connection succeeds or fails at once (section 6.1). */
 const DIAL_MS_MAX = 5_000;
 
 export type Peer = {
-  /** What the other side is called in errors: `launcher`. */
+  /** Name of the other side in errors: `launcher`. */
   readonly peer: string;
-  /** What to type when no program answers. */
+  /** The next command when no program answers. */
   readonly hint?: string;
 };
 
 /**
- * Failures after that are no events of their own: they end the connection.
+ * Later failures emit no event of their own; they end the connection.
  * @throws BureauError `unavailable` when no program answers
  */
 export function dial(

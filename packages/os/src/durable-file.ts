@@ -24,8 +24,8 @@ export function writeDurably(path: string, content: string | Uint8Array, mode: n
 }
 
 /**
- * {@link writeDurably} for what means nothing after a reboot: whole or not at all for every reader, also when the
- * writer is killed, but not on the disk yet when it returns.
+ * {@link writeDurably} for content that is worthless after a reboot: readers see the old content or the new, also when
+ * the writer is killed, but the content may not be on the disk when it returns.
  */
 export const writeAtomically = (path: string, content: string | Uint8Array, mode: number): void =>
   replaceFile(path, content, mode, false);
@@ -45,8 +45,8 @@ function replaceFile(path: string, content: string | Uint8Array, mode: number, s
 }
 
 /**
- * Puts what `make` makes beside `path`, a file or a link, in the place of what stands there. Durable when it returns, if
- * the file itself is.
+ * Replaces `path` with the file or link that `make` creates beside it. Durable when it returns, if the new file itself
+ * is.
  */
 export function replaceWith(path: string, make: (temporary: string) => void): void {
   put(path, make);
@@ -64,7 +64,7 @@ function put(path: string, make: (temporary: string) => void): void {
   }
 }
 
-/** A failed read or write does not say of which file. */
+/** Errors of read and write do not name the file. */
 function ofPath(error: unknown, path: string): unknown {
   if (error instanceof Error && !("path" in error)) Object.assign(error, { path });
   return error;
@@ -77,7 +77,7 @@ function removeIfPossible(temporary: string): void {
   } catch {}
 }
 
-/** Two of them, when the copy of a copy was cut off. */
+/** The suffix repeats when the copy of a copy was cut off. */
 const temporarySuffix = /^(.*?)(?:\.[0-9a-f]{12}\.tmp)+$/;
 
 /** Removes the unfinished copies that a killed writer of `path` left; no other program uses such names. */
@@ -122,7 +122,7 @@ export function readIfPresent(path: string): string | undefined {
   }
 }
 
-/** Makes a file's content, or what was renamed or removed in a folder, survive power loss. */
+/** Makes a file's content, or a folder's renames and removals, survive power loss. */
 export function syncPath(path: string): void {
   const fd = openSync(path, "r");
   try {

@@ -1,12 +1,12 @@
 /**
- * How a request leaves the process for a homeserver or another upstream: over a socket of this host, directly, or through
- * a forward proxy, and whose certificates are trusted on the way.
+ * How a request leaves the process for a homeserver or another upstream: over a socket of this host, directly, or
+ * through a forward proxy, and whose certificates are trusted on the way.
  *
- * Invariants: a socket and this host's own addresses are never proxied. A forward proxy carries only TLS, so that no token
- * passes it in cleartext. The runtime's own proxy variables (HTTP_PROXY and its relatives) are ignored, because the runtime
- * would obey them for every request. The runtime also pools connections to a socket by its path, so that a later request
- * reaches the process that has removed it: each request to a socket has a connection of its own. A socket is trusted by its
- * folder: only we, or root, can have created it there.
+ * Invariants: a socket and this host's own addresses are never proxied. A forward proxy carries only TLS, so that no
+ * token passes it in cleartext. The runtime's own proxy variables (HTTP_PROXY and its relatives) are ignored, because
+ * the runtime would obey them for every request. The runtime also pools connections to a socket by its path, so a later
+ * request would reach the process that removed that socket: each request to a socket has its own connection. A socket
+ * is trusted by its folder: only we, or root, can have created it there.
  */
 import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -20,7 +20,9 @@ export type EgressSettings = {
   readonly httpsProxy: string;
   /** Host names to reach directly, with their subdomains; `*` for all. Comma-separated. */
   readonly noProxy: string;
-  /** A file of certificates in PEM, or a folder of such files (.pem, .crt, .cer): trusted besides the well-known ones. */
+  /**
+   * A file of certificates in PEM, or a folder of such files (.pem, .crt, .cer): trusted besides the well-known ones.
+   */
   readonly caCerts: string;
 };
 
@@ -49,7 +51,7 @@ export type Egress = {
 let settings = noEgressSettings;
 let trusted: string | undefined;
 
-/** From now on requests of this process leave that way. */
+/** Sets the egress of this process for all later requests. */
 export function configureEgress(wanted: EgressSettings): void {
   settings = wanted;
   trusted = undefined;
@@ -74,7 +76,7 @@ export const environmentOfEgress = (egress: EgressSettings): Record<string, stri
   );
 
 /**
- * Takes the runtime's proxy variables out of the environment and returns what they said, as a person's shell has them.
+ * Removes the runtime's proxy variables from the environment and returns their values, as a person's shell sets them.
  */
 export function takeProxyVariables(env: Env): Pick<EgressSettings, "httpsProxy" | "noProxy"> {
   const take = (name: string): string => {
@@ -86,7 +88,7 @@ export function takeProxyVariables(env: Env): Pick<EgressSettings, "httpsProxy" 
   take("HTTP_PROXY");
   take("ALL_PROXY");
   const proxy = take("HTTPS_PROXY");
-  // Shells also say HOST:PORT.
+  // Shells also use HOST:PORT.
   return {
     httpsProxy: proxy === "" || proxy.includes("://") ? proxy : `http://${proxy}`,
     noProxy: take("NO_PROXY"),
@@ -108,7 +110,7 @@ export function parseProxy(text: string): string {
 }
 
 /**
- * The way to a homeserver's address. @throws BureauError `forbidden` when another user may have put its socket there
+ * The route to a homeserver's address. @throws BureauError `forbidden` when another user may have created its socket
  */
 export function egressTo(address: string): Egress {
   const socket = socketOf(address);
@@ -121,7 +123,7 @@ export function egressTo(address: string): Egress {
 }
 
 /**
- * The runtime's `fetch`, by this process's way to each server. Hand it to a Matrix client (`@bureau/matrix`).
+ * The runtime's `fetch`, through this process's egress. Hand it to a Matrix client (`@bureau/matrix`).
  * @throws BureauError as {@link egressTo} does
  */
 export async function egressFetch(url: string, init: RequestInit): Promise<Response> {

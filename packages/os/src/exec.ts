@@ -1,6 +1,6 @@
 /**
- * A program that replaces itself: the same process, with the same pid, children, cgroup and open sockets, runs other code.
- * A client that connects meanwhile waits in the socket's queue; the new program answers it.
+ * A program that replaces itself: the same process, with the same pid, children, cgroup and open sockets, runs other
+ * code. A client that connects meanwhile waits in the socket's queue; the new program answers it.
  *
  * The runtime is executed directly, not through its shim. So a failure that can be known (a missing file, a wrong
  * architecture) is known here, as an errno, and the old program continues.
@@ -16,7 +16,7 @@ export type Replacement = {
   /** Without the program's own name. */
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Listening sockets. Versions before `takes_over` of a build's manifest find only one, which must be the only one here. */
+  /** Listening sockets. Builds without `takes_over` in their manifest find only one: pass only one to them. */
   readonly sockets: readonly NamedSocket[];
   /** Descriptors for the new program, by the environment variable that names each. It may get another number. */
   readonly keep?: Readonly<Record<string, number>>;
@@ -33,7 +33,7 @@ export function replaceProcess(replacement: Replacement): string {
   const targets = sockets.map((_, index) => FIRST_FD + index);
   // The runtime has descriptors of its own there. It needs them back when exec fails.
   const before = targets.map((target) => duplicate(target, FD_KEPT_LEAST));
-  // One socket may lie where another one belongs.
+  // The number of one socket may be the target of another.
   const copies = sockets.map(({ fd }) => copyOf(fd));
   const kept = Object.entries(keep).map(([variable, fd]) => [variable, copyOf(fd)] as const);
   for (const [index, fd] of copies.entries()) duplicateOnto(fd, FIRST_FD + index);

@@ -1,10 +1,10 @@
-/** Locks between processes: a file whose lock the kernel lets go of when its holder ends, however it ends. */
+/** Locks between processes, on a file. The kernel releases a lock when its holder ends, for any reason. */
 import { closeSync, constants, fstatSync, openSync, statSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
 import { setCloseOnExec, tryLock } from "./posix.ts";
 
 export type FileLock = Disposable & {
-  /** For a program that replaces this process and is to have the lock without a gap: see {@link inheritedFileLock}. */
+  /** Passes the lock without a gap to the program that replaces this process: see {@link inheritedFileLock}. */
   readonly fd: number;
 };
 
@@ -20,7 +20,7 @@ export function tryFileLock(path: string): FileLock | undefined {
 
 const lockOf = (fd: number): FileLock => ({ fd, [Symbol.dispose]: () => closeSync(fd) });
 
-/** The lock at `path` that the program before us left open as `fd`; undefined when that is not what `fd` is. */
+/** The lock at `path` that the previous program left open as `fd`; undefined when `fd` is another file. */
 export function inheritedFileLock(path: string, fd: number): FileLock | undefined {
   try {
     const [left, file] = [fstatSync(fd), statSync(path)];

@@ -1,4 +1,4 @@
-/** Groups of this host, as its file lists them: Bureau's own are system ones and never lie elsewhere. */
+/** Groups of this host, from its group file: Bureau's groups are system groups and always in that file. */
 import { readFileSync } from "node:fs";
 
 /** Undefined when there is no such group. */

@@ -1,6 +1,6 @@
 /**
- * Where everything lies on a host. The only module that knows: no other line spells `/run/bureau` or joins a socket's
- * name. Two installations share it, system (the specification's paths) and rootless (one folder, `BUREAU_HOME`).
+ * The paths of everything that Bureau keeps on a host. No other module spells `/run/bureau` or joins a socket's name.
+ * It serves both kinds of installation: system (the specification's paths) and rootless (one folder, `BUREAU_HOME`).
  *
  * ```
  * runDir/launcher.sock observe.sock tmux.sock tmux.conf supervisor.sock homeserver.sock
@@ -29,7 +29,7 @@ import { realPath } from "./own-build.ts";
 
 /** The folders of one installation on one host. */
 export type Layout = {
-  /** Sockets and everything that dies with a reboot. */
+  /** Sockets, and everything that a reboot removes. */
   readonly runDir: string;
   /** Keys, sessions, durable state; 0700. */
   readonly stateDir: string;
@@ -46,22 +46,22 @@ export const systemLayout: Layout = {
 };
 
 /**
- * What a system installation has on its host beside its {@link Layout}: the names of the specification's "Privilege
- * Model", and where doctor puts what it makes. Root owns all of it but `buildDir`.
+ * Names and paths of a system installation besides its {@link Layout}: the names of the specification's "Privilege
+ * Model", and the paths of doctor's resources. Root owns all of it but `buildDir`.
  */
 export const systemHost = {
   user: "bureau",
   operatorsGroup: "bureau-operators",
   configDir: "/etc/bureau",
   machineConf: "/etc/bureau/machine.conf",
-  /** What Bureau made on this host, so that exactly that can be removed. */
+  /** The record of what Bureau made on this host, so that exactly that can be removed. */
   installRecord: "/etc/bureau/installed.json",
   /** Copies of files that a fix replaced. */
   backupsDir: "/etc/bureau/backups",
   dataDir: "/var/bureau",
   /** Whole builds, `<id>/{bin,lib,runtime}`, never changed; a Nix store path serves instead where there is Nix. */
   buildsDir: "/var/bureau/builds",
-  /** The system user's own: the boot path moves without root. */
+  /** The system user owns it, so the boot link moves without root. */
   buildDir: "/var/bureau/programs",
   /** A link to the build that units run. */
   currentPrograms: "/var/bureau/programs/current",
@@ -82,7 +82,7 @@ export const systemHost = {
   sealedKey: "/var/lib/bureau/machine-key.cred",
 } as const;
 
-/** What a rootless instance keeps besides what every installation has. */
+/** The paths of a rootless instance: those of every installation, and its own. */
 export type InstanceLayout = Layout & {
   /** `BUREAU_HOME`: the one folder that holds everything of the instance. */
   readonly home: string;
@@ -95,17 +95,17 @@ export type InstanceLayout = Layout & {
   /** The administrator's credentials, KEY=VALUE (wire facts, section 9.4). */
   readonly credentialFile: string;
   readonly registrationTokenFile: string;
-  /** A link to the version that is known to work, once there was an upgrade: what programs are started from. */
+  /** A link to the build that is known to work, from which programs start. Missing before the first upgrade. */
   readonly currentPrograms: string;
   readonly supervisorSocket: string;
-  /** Where the instance's own programs reach its homeserver. */
+  /** The address at which the instance's own programs reach its homeserver. */
   readonly homeserverSocket: string;
   readonly supervisorStateFile: string;
 };
 
 /**
- * A run folder in the home leaves this many bytes for a localpart, or the sockets go to a short path instead.
- * 64 is the longest `<fleet>/agent/<name>` a person would type, with room.
+ * A run folder in the home must leave this many bytes for a localpart; otherwise the sockets use a short path. 64 has
+ * room for the longest `<fleet>/agent/<name>` that a person would type.
  */
 const LOCALPART_BYTES_WANTED = 64;
 
@@ -132,7 +132,7 @@ export function instanceLayout(home: string, env: Env): InstanceLayout {
   };
 }
 
-/** One folder has the same sockets and locks under every path to it: links are resolved as far as it exists. */
+/** Resolves links as far as the path exists, so one folder has the same sockets and locks under every path to it. */
 function withoutLinks(path: string): string {
   const real = realPath(path);
   if (real !== undefined) return real;
@@ -142,7 +142,9 @@ function withoutLinks(path: string): string {
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** `BUREAU_HOME`, else `$XDG_DATA_HOME/bureau`, else `~/.local/share/bureau`. @throws BureauError as {@link homeFolder} */
+/**
+ * `BUREAU_HOME`, else `$XDG_DATA_HOME/bureau`, else `~/.local/share/bureau`. @throws BureauError as {@link homeFolder}
+ */
 export function defaultHome(env: Env): string {
   const explicit = env["BUREAU_HOME"];
   if (explicit !== undefined && explicit !== "") return resolve(explicit);
@@ -202,7 +204,7 @@ export function makePrivateDir(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    // Something that is not a folder stands there: the check below says so.
+    // The path is a file or a link: the check below reports it.
     if (lstatSync(path, { throwIfNoEntry: false }) === undefined)
       throw fileError(`Cannot make the folder "${path}"`, error, "name another with BUREAU_HOME");
   }
@@ -222,8 +224,8 @@ export function makePrivateDir(path: string): void {
 }
 
 /**
- * A lock between all of one user's commands on this host, for every instance. The file stays, empty. It is in a folder that
- * only this user may write to: in /tmp any user could hold it, or create it first.
+ * A lock between all of one user's commands on this host, for every instance. The file stays, empty. It is in a folder
+ * that only this user may write to: in /tmp any user could hold it, or create it first.
  * @throws BureauError when there is no such folder
  */
 export function userLockFile(name: string, env: Env): string {
@@ -235,7 +237,7 @@ export function userLockFile(name: string, env: Env): string {
     makePrivateDir(folder);
     return join(folder, file);
   } catch (error) {
-    // An account without a home that it can write to has what it names itself.
+    // An account without a writable home uses the folder that BUREAU_HOME names.
     if ((env["BUREAU_HOME"] ?? "") === "") throw error;
     const folder = join(defaultHome(env), "locks");
     makePrivateDir(folder);
@@ -253,13 +255,13 @@ export const upLockFile = (layout: InstanceLayout): string => join(layout.home, 
 /** The one-time password that an instance's launcher joins with; removed once it has joined. */
 export const bootstrapFile = (layout: InstanceLayout): string => join(layout.stateDir, "bootstrap.json");
 
-/** The sockets of a proxy that only tries itself out, in a folder of its own. */
+/** The sockets of a proxy that runs only as a preflight, in a folder of its own. */
 export const rehearsalSockets = (folder: string): { readonly proxy: string; readonly admin: string } => ({
   proxy: join(folder, "proxy.sock"),
   admin: join(folder, "admin.sock"),
 });
 
-/** Sockets that a program takes over from systemd, or from the version before it, by name. */
+/** Sockets that a program takes over from systemd, or from the program it replaces, by name. */
 export const socketNames = { launcher: "launcher.sock", observe: "observe.sock" } as const;
 
 export const launcherSocket = (layout: Layout): string => join(layout.runDir, socketNames.launcher);
@@ -268,9 +270,9 @@ export const observeSocket = (layout: Layout): string => join(layout.runDir, soc
 export const proxySpawnSocket = (layout: Layout): string => join(layout.runDir, "proxy-spawn.sock");
 export const tmuxSocket = (layout: Layout): string => join(layout.runDir, "tmux.sock");
 export const tmuxConfig = (layout: Layout): string => join(layout.runDir, "tmux.conf");
-/** Which daemon the launcher watches while that proves itself. */
+/** Names the daemon on trial that the launcher watches. */
 export const daemonWatchFile = (layout: Layout): string => join(layout.runDir, "daemon-watch.json");
-/** Messages the daemon had not sent when another version took its place. */
+/** Event messages that the daemon had not sent when another build replaced it. */
 export const unsentMessagesFile = (layout: Layout): string => join(layout.runDir, "unsent-notices.json");
 
 /** Held by a launcher for its lifetime. */
@@ -281,13 +283,13 @@ export const watchdogFile = (layout: Layout, component: "daemon" | "launcher"): 
 export const machineKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.txt");
 export const machinePublicKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.pub");
 export const machineSessionFile = (layout: Layout): string => join(layout.stateDir, "session.json");
-/** What the daemon must not forget over a reboot: which principals have completed. */
+/** The principals whose work has completed; must survive a reboot. */
 export const daemonStateFile = (layout: Layout): string => join(layout.stateDir, "daemon-state.json");
-/** Which configuration of each principal last worked, and which did not; one file a principal. */
+/** The configuration of each principal that last worked, and a later one that failed; one file a principal. */
 export const specHistoryDir = (layout: Layout): string => join(layout.stateDir, "spec-history");
-/** What the machine remembers of its versions, and of the request for another that is under way. */
+/** The builds of the machine, and the request under way for another one. */
 export const upgradeStateFile = (layout: Layout): string => join(layout.stateDir, "upgrade-state.json");
-/** Links that keep versions in the Nix store, beside the boot link; one a store path, by its name. */
+/** Links that keep builds in the Nix store, beside the boot link; one for each store path, with its name. */
 export const versionRootsDir = (bootLink: string): string => join(dirname(bootLink), "nix-roots");
 /** Last screens of principals whose sandbox is gone. */
 export const lastOutputFile = (layout: Layout, account: PrincipalName): string =>
@@ -298,7 +300,7 @@ export const fleetRunDir = (layout: Layout, fleet: FleetLocalpart): string =>
 
 /** The files and sockets of one sandbox. */
 export type SandboxPaths = {
-  /** `sandbox/<type>+<name>`, ours alone. */
+  /** `sandbox/<type>+<name>`; only Bureau's user may enter it. */
   readonly dir: string;
   /** Becomes `/run/bureau` inside, read-only: the proxy's socket may be replaced and is still seen. Its path may be
    * longer than a socket address, so the proxy listens by relative path and others use `proxyLink`. */
@@ -308,8 +310,8 @@ export type SandboxPaths = {
   readonly trigger: string;
   readonly secrets: string;
   /**
-   * Of a service, and nothing a sandbox sees: the folder of the socket that others reach it by. Its proxy carries what comes
-   * there to the program's own socket, which lies in memory of the sandbox.
+   * Of a service, and not visible in its sandbox: the folder of the socket at which others reach it. Its proxy forwards
+   * connections to the program's own socket, which lies on a tmpfs of the sandbox.
    */
   readonly listen: string;
   readonly serviceSocket: string;

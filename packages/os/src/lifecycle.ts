@@ -21,8 +21,8 @@ export const exitCodes = {
 export type ProgramContext = { readonly log: Log; readonly signal: AbortSignal; readonly args: string[] };
 
 /**
- * Runs `main` to its end and exits with the code it returns (default 0), or 1 when it throws. A `main` that is stopped
- * and lets the signal's own reason through has ended as asked: 0.
+ * Runs `main` to its end and exits with the code it returns (default 0), or 1 when it throws. When `main` is stopped
+ * and throws the signal's own reason, the code is 0.
  */
 export async function runProgram(
   name: string,

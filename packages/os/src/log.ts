@@ -16,7 +16,7 @@ function plain(value: unknown): unknown {
   return value;
 }
 
-/** A log line must never throw: what JSON cannot hold is written as text. */
+/** A log line must never throw: values that JSON cannot hold are written as text. */
 function toJson(line: LogFields): string {
   try {
     return JSON.stringify(line, (_, value: unknown) =>
@@ -35,7 +35,7 @@ function toJson(line: LogFields): string {
   }
 }
 
-/** `program` names the writer; `level` is the least that is written (default from `BUREAU_LOG`, else info). */
+/** `program` names the writer; `level` is the lowest that is written (default from `BUREAU_LOG`, else info). */
 export function createLog(
   program: string,
   options: { level?: LogLevel; fields?: LogFields; write?: (line: string) => void } = {},
@@ -60,7 +60,7 @@ export function createLog(
   };
 }
 
-/** A log that goes nowhere, for tests that look elsewhere. */
+/** A log that discards every line, for tests that do not check it. */
 export const silentLog: Log = createLog("silent", { write: () => {} });
 
 function writeStderr(line: string): void {

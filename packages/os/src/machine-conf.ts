@@ -45,7 +45,7 @@ export function machineConfPath(env: Readonly<Record<string, string | undefined>
   return explicit === undefined || explicit === "" ? systemHost.machineConf : explicit;
 }
 
-/** The machine this host is; undefined when there is no such file. @throws BureauError `invalid-input` */
+/** The machine of this host; undefined when there is no such file. @throws BureauError `invalid-input` */
 export function readMachineConf(path: string): MachineConf | undefined {
   const text = readIfPresent(path);
   return text === undefined ? undefined : parseMachineConf(text, path);

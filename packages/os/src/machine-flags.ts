@@ -51,7 +51,8 @@ type Values<Extra extends Options> = ReturnType<
 >["values"];
 
 /**
- * Parses the shared flags and a program's own (`extra`). The fleet follows from the machine's name when it is not given.
+ * Parses the shared flags and a program's own (`extra`). The fleet follows from the machine's name when it is not
+ * given.
  * @returns `version` when that is all that was asked for. @throws BureauError or RefError
  */
 export function parseMachineFlags<const Extra extends Options>(
@@ -116,7 +117,7 @@ export const machineArguments = (machine: MachineConfig): string[] => [
   ...["--workspace-root", machine.layout.workspaceRoot, "--cache-root", machine.layout.cacheRoot],
 ];
 
-/** What `parse` makes of the command line, or the exit code when there is nothing to run. Says which, and why. */
+/** The result of `parse`, or the exit code when there is nothing to run; then prints the version or the error. */
 export function configOrExit<Config extends object>(
   { args, log }: ProgramContext,
   parse: (args: readonly string[]) => Config | "version",

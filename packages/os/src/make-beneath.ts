@@ -1,6 +1,6 @@
 /**
- * Makes folders and files below a folder that others may write to. Each step is taken from the open folder before it and
- * through no link, so that nothing they put on the way, before or meanwhile, leads out of it.
+ * Makes folders and files below a folder that others may write to. Each step starts at the open parent folder and
+ * follows no link, so links that others create, before or meanwhile, never lead out of it.
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync } from "node:fs";
 import { errnoOf } from "@bureau/kit/errors";
@@ -10,7 +10,7 @@ export type Wanted = {
   readonly kind: "folder" | "file";
   /** Create missing parts; otherwise they must exist. */
   readonly make: boolean;
-  /** Of folders that are made; {@link FOLDER_MODE} by default. */
+  /** Mode of folders that are made; {@link FOLDER_MODE} by default. */
   readonly folderMode?: number;
 };
 
@@ -25,7 +25,8 @@ const FILE_MODE = 0o644;
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 
 /**
- * Looks for `path`, or makes it, below `root`. `path` is relative and normalised, without `..`; empty stands for the root.
+ * Looks for `path`, or makes it, below `root`. `path` is relative and normalised, without `..`; empty stands for the
+ * root.
  * @returns the obstacle, undefined when the path exists
  */
 export function makeBeneath(root: string, path: string, wanted: Wanted): Obstacle | undefined {
@@ -46,7 +47,7 @@ export function makeBeneath(root: string, path: string, wanted: Wanted): Obstacl
   }
 }
 
-/** A handle on `name` in the open folder, made if need be and allowed. */
+/** A handle on `name` in the open folder; creates it when it is missing, if allowed. */
 function step(folder: number, name: string, wanted: Wanted): number | Obstacle["why"] {
   const { kind, make, folderMode = FOLDER_MODE } = wanted;
   const found = look(folder, name, kind);

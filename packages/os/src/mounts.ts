@@ -1,4 +1,4 @@
-/** What is mounted where, as the kernel tells it, and who lives in mounts of a folder. */
+/** Mounts, as the kernel reports them, and the processes that have a folder mounted. */
 import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { argumentsOf, identify, type ProcessId } from "./process-table.ts";
 
@@ -32,7 +32,7 @@ export function parseMountinfo(text: string): MountEntry[] {
     );
 }
 
-/** Spaces and the like stand as three octal digits. */
+/** Spaces and some other characters are written as three octal digits. */
 const unescaped = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
@@ -83,9 +83,9 @@ export function originsOf(host: readonly MountEntry[], source: string): string[]
 }
 
 /**
- * Every process that lives in a mount namespace other than ours with `folder`, or a part of it, mounted; and every
- * bubblewrap that has a file below it open, because it was cut off before it mounted anything. Finds sandboxes that
- * have lost everything else that led to them.
+ * Every process in a mount namespace other than ours that has `folder`, or a part of it, mounted; and every bubblewrap
+ * that has a file below it open, because it was stopped before it mounted anything. Finds sandboxes of which no other
+ * trace is left.
  */
 export function findInhabitants(folder: string): ProcessId[] {
   const real = existsSync(folder) ? realpathSync(folder) : folder;

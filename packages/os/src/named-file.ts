@@ -8,9 +8,9 @@ import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { describeErrno, fileError } from "@bureau/kit/file-error";
 import { writeDurably } from "./durable-file.ts";
 
-/** More than any template, credential or token; a device or a log that was named by mistake ends here. */
+/** More than any template, credential or token; limits the read of a device or a log that was named by mistake. */
 const NAMED_BYTES_MAX = 1_048_576;
-/** Standard input that another program made non-blocking has nothing yet. */
+/** Wait before another read when standard input, made non-blocking by another program, is empty. */
 const STDIN_AGAIN_MS = 10;
 
 /**
@@ -47,7 +47,7 @@ export function readNamedSecret(path: string, what: string): string {
   return text;
 }
 
-/** Replaces the file, whole or not at all. @throws BureauError */
+/** Replaces the file atomically. @throws BureauError */
 export function writeNamed(path: string, text: string, mode: number, what: string, hint = ""): void {
   try {
     writeDurably(path, text, mode);
@@ -71,7 +71,7 @@ function readBytes(path: string, shown: string): Buffer {
   }
 }
 
-/** At most one byte more than may be. */
+/** At most one byte more than {@link NAMED_BYTES_MAX}. */
 function readAll(fd: number): Buffer {
   const chunks: Buffer[] = [];
   for (let size = 0; size <= NAMED_BYTES_MAX; ) {
@@ -95,6 +95,6 @@ function readSome(fd: number, chunk: Buffer): number {
   }
 }
 
-/** A path that is not absolute depends on where it was typed. */
+/** The meaning of a relative path depends on the working directory. */
 const lookedFor = (path: string): string =>
   path === "-" || isAbsolute(path) ? "" : `its full path is ${resolve(path)}`;

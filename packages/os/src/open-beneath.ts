@@ -1,10 +1,10 @@
 /**
- * Handles on files and folders below a folder that others may write to: links that they create, before or during the call,
- * never lead outside of it.
+ * Handles on files and folders below a folder that others may write to: links that they create, before or during the
+ * call, never lead outside of it.
  *
  * Does the same as openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, one path component at a time.
- * The call itself is out of reach where systemd restricts set-uid bits: its arguments lie in memory that a filter cannot
- * read, so the filter answers ENOSYS.
+ * The call itself is out of reach where systemd restricts set-uid bits: its arguments lie in memory that a filter
+ * cannot read, so the filter answers ENOSYS.
  */
 import { closeSync, constants, fstatSync, openSync } from "node:fs";
 
@@ -17,8 +17,8 @@ const { O_NOFOLLOW } = constants;
 export const openHandle = (path: string): number => openSync(path, O_PATH | O_CLOEXEC);
 
 /**
- * A handle on what lies at `path` below the open folder, through no link. @throws Error with the errno as `code`: ELOOP
- * for a link anywhere on the way
+ * A handle on the file or folder at `path` below the open folder; follows no link. @throws Error with the errno as
+ * `code`: ELOOP for a link anywhere on the way
  */
 export function openBeneath(folder: number, path: string): number {
   const names = path.split("/").filter((name) => name !== "" && name !== ".");

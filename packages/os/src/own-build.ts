@@ -9,7 +9,9 @@ import { dirname, resolve } from "node:path";
 import { argumentsOf } from "./process-table.ts";
 import { programIn } from "./runtime-command.ts";
 
-/** The folder with `bin/`, `lib/` and `runtime/`. `bundle` is the caller's `import.meta.dir`, which is `lib/<program>`. */
+/**
+ * The folder with `bin/`, `lib/` and `runtime/`. `bundle` is the caller's `import.meta.dir`, which is `lib/<program>`.
+ */
 export function ownBuild(bundle: string, calledAs = programIn(argumentsOf(process.pid))): string {
   if (calledAs?.startsWith("/")) {
     const folder = dirname(calledAs);
@@ -18,7 +20,7 @@ export function ownBuild(bundle: string, calledAs = programIn(argumentsOf(proces
   return resolve(bundle, "../..");
 }
 
-/** Undefined when it leads nowhere. */
+/** Undefined when the path does not exist. */
 export function realPath(path: string): string | undefined {
   try {
     return realpathSync(path);

@@ -35,7 +35,7 @@ const openLibc = () =>
     },
   }).symbols;
 let opened: ReturnType<typeof openLibc> | undefined;
-/** Opened at its first use, which many programs never come to. */
+/** Opened at its first use: many programs never need it. */
 function libc(): ReturnType<typeof openLibc> {
   opened ??= openLibc();
   return opened;
@@ -51,7 +51,7 @@ const POLLNVAL = 0x20;
 
 /**
  * Closes this process's memory and environment (`/proc/<pid>/mem`, `environ`, ptrace, core dumps) to every other
- * process of the same user. What holds keys calls this before it reads them.
+ * process of the same user. Programs that hold keys call this before they read them.
  */
 export function makeUndumpable(): void {
   if (libc().prctl(PR_SET_DUMPABLE, 0n, 0n, 0n, 0n) !== 0)
@@ -102,12 +102,13 @@ export function hasHungUp(fd: number): boolean {
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 
-/** Who connected to a unix socket, as the kernel noted when it did. */
+/** The peer of a unix socket, as the kernel recorded it at connect. */
 export type PeerCredentials = { readonly pid: number; readonly uid: number; readonly gid: number };
 
 /**
  * The process, user and group at the other end of an accepted unix socket (unix(7), SO_PEERCRED). The process may have
- * ended since; its pid is 0 when it is in a pid namespace that this one does not see. Undefined when `fd` is not such a socket.
+ * ended since; its pid is 0 when it is in a pid namespace that this one does not see. Undefined when `fd` is not such a
+ * socket.
  */
 export function peerCredentials(fd: number): PeerCredentials | undefined {
   // struct ucred: pid, uid, gid.
@@ -124,7 +125,7 @@ const NO_ID = 0xffff_ffff;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
 
-/** Whether a descriptor survives `exec`, in this process and in those it starts. */
+/** Sets whether `exec` closes a descriptor, in this process and in those it starts. */
 export function setCloseOnExec(fd: number, close: boolean): void {
   if (libc().fcntl(fd, F_SETFD, close ? FD_CLOEXEC : 0) !== 0)
     throw new BureauError("failed", `Cannot change the descriptor ${fd}: it is not open`);
@@ -139,13 +140,13 @@ export function duplicate(fd: number, lowest: number): number | undefined {
   return copy < 0 ? undefined : copy;
 }
 
-/** Makes `target` another number for what `fd` is, and closes what it was before; `exec` keeps it open. */
+/** Makes `target` a duplicate of `fd` (dup2(2)) and closes what `target` was before; `exec` keeps it open. */
 export function duplicateOnto(fd: number, target: number): void {
   if (libc().dup2(fd, target) !== target)
     throw new BureauError("failed", `Cannot put the descriptor ${fd} at ${target}`);
 }
 
-/** The errno of the last call, by name. Must be asked for before anything else happens. */
+/** The errno of the last call, by name. Read it directly after that call. */
 function errnoName(): string {
   const location = libc().__errno_location();
   const number = location === null ? 0 : read.i32(location, 0);
@@ -159,7 +160,8 @@ const resources = { core: 4, nproc: 6, nofile: 7 } as const;
 export type ProcessLimit = { readonly resource: keyof typeof resources; readonly most: number };
 
 /**
- * Lowers the limits of one of our processes, which its children inherit (prlimit(2)); a limit that is already lower stays.
+ * Lowers the limits of one of our processes, which its children inherit (prlimit(2)); a limit that is already lower
+ * stays.
  * @throws BureauError with the errno
  */
 export function limitProcess(pid: number, limits: readonly ProcessLimit[]): void {
@@ -208,7 +210,9 @@ export function execve(
 const SYS_MEMFD_CREATE = process.arch === "arm64" ? 279n : 319n;
 const MFD_CLOEXEC = 1n;
 
-/** An open file in memory, which no path leads to; closed by `exec` unless that is changed. @throws BureauError with the errno */
+/**
+ * An open file in memory, without a path; closed by `exec` unless that is changed. @throws BureauError with the errno
+ */
 export function memoryFile(name: string): number {
   const text = Buffer.from(`${name}\0`);
   const fd = Number(libc().syscall(SYS_MEMFD_CREATE, BigInt(ptr(text)), MFD_CLOEXEC, 0n, 0n));
@@ -218,7 +222,7 @@ export function memoryFile(name: string): number {
 
 const WNOHANG = 1;
 
-/** Takes in a child's end, so that no zombie of it stays. True when it is no child of ours any more. */
+/** Reaps a child that has ended, so that no zombie stays. True when it is no child of ours any more. */
 export function reapChild(pid: number): boolean {
   const outcome = libc().waitpid(pid, new Int32Array(1), WNOHANG);
   return outcome === pid || outcome < 0;
@@ -229,13 +233,13 @@ const SYS_PIDFD_SEND_SIGNAL = 424n;
 const SYS_PIDFD_OPEN = 434n;
 
 export type HeldProcess = Disposable & {
-  /** Ends it at once; false when it has ended, or is not ours to end. */
+  /** Kills it; false when it has already ended, or we may not signal it. */
   kill(): boolean;
 };
 
 /**
- * The process with that pid, to be signalled later without ever mistaking another one for it, also where /proc does not
- * show it (pidfd_open(2)). Undefined when there is none.
+ * A handle on the process with that pid: a later signal never reaches another process, also where /proc does not show
+ * it (pidfd_open(2)). Undefined when there is no such process.
  */
 export function holdProcess(pid: number): HeldProcess | undefined {
   const fd = Number(libc().syscall(SYS_PIDFD_OPEN, BigInt(pid), 0n, 0n, 0n));
@@ -254,8 +258,8 @@ const SYS_KEYCTL = process.arch === "arm64" ? 219n : 250n;
 const KEYCTL_JOIN_SESSION_KEYRING = 1n;
 
 /**
- * Leaves the session keyring that this program inherited for an empty one: what it starts has no key of who started it
- * (keyrings(7)). False where the kernel has no keyrings, or a container forbids them.
+ * Replaces the session keyring that this program inherited by an empty one: its children cannot use keys of the session
+ * that started it (keyrings(7)). False where the kernel has no keyrings, or a container forbids them.
  */
 export const joinSessionKeyring = (): boolean =>
   Number(libc().syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0n, 0n, 0n)) >= 0;
@@ -275,12 +279,15 @@ function unixAddress(name: Buffer): Buffer {
 }
 
 const SOCK_STREAM_NONBLOCK_CLOEXEC = 0o2004001;
-/** Clients that may wait while no program accepts, as during an exec; the kernel's own limit is /proc/sys/net/core/somaxconn. */
+/**
+ * Clients that may wait while no program accepts, as during an exec; the kernel's own limit is
+ * /proc/sys/net/core/somaxconn.
+ */
 const BACKLOG = 4_096;
 
 /**
- * A listening unix socket at `path`, its file subject to the umask. Unlike a socket the runtime makes, closing it leaves
- * its file where it is, so it can be handed on. @throws BureauError with the errno
+ * A listening unix socket at `path`, its file subject to the umask. Unlike a socket the runtime makes, closing it
+ * leaves its file where it is, so it can be handed on. @throws BureauError with the errno
  */
 export function listenAt(path: string): number {
   const name = Buffer.from(path);
@@ -298,7 +305,7 @@ export function listenAt(path: string): number {
 
 /**
  * Sends one datagram to a unix socket; `@` begins an abstract name. The runtime has no such sockets.
- * @returns false when no program took it
+ * @returns false when no program received it
  */
 export function sendDatagram(path: string, text: string): boolean {
   const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
 import { errnoOf } from "@bureau/kit/errors";
 
-/** A process, for good: no other process ever has the same pair until the machine reboots. */
+/** Identifies a process: no other process has the same pair until the machine reboots. */
 export type ProcessId = {
   readonly pid: number;
   /** Clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5)). */
@@ -22,7 +22,7 @@ function readStat(pid: number): Stat | undefined {
   } catch {
     return undefined;
   }
-  // The name, in parentheses, may hold anything: count fields from the last ")".
+  // The name, in parentheses, may contain any character: count fields from the last ")".
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const number = (field: number): number => Number(fields[field - 3]);
   return {
@@ -51,7 +51,7 @@ export function cpuTicksOf(process: ProcessId): number | undefined {
   return stat?.startTicks === process.startTicks ? stat.cpuTicks : undefined;
 }
 
-/** Sends `signal` if that very process still lives; true when it was sent. */
+/** Sends `signal` if exactly that process still lives; true when it was sent. */
 export function signalProcess(target: ProcessId, signal: NodeJS.Signals | number): boolean {
   if (!isAlive(target)) return false;
   try {
@@ -84,7 +84,7 @@ export async function stopProcess(target: ProcessId, graceMs: number, clock: Clo
 export const findByArguments = (...words: string[]): ProcessId[] =>
   findProcesses((args) => words.every((word) => args.includes(word)));
 
-/** Every live process with a command line that `is` wanted. */
+/** Every live process whose command line `is` accepts. */
 export function findProcesses(is: (args: readonly string[]) => boolean): ProcessId[] {
   const found: ProcessId[] = [];
   for (const entry of readdirSync("/proc")) {

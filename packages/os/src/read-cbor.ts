@@ -39,7 +39,7 @@ export function readCbor(
     };
     const timer = setTimeout(() => fail("timeout", `no complete ${what} within ${timeoutMs} ms`), timeoutMs);
     socket.on("data", onData);
-    socket.once("end", () => fail(cutOff, `invalid ${what}: the connection ended within it`));
+    socket.once("end", () => fail(cutOff, `invalid ${what}: the connection ended before it was complete`));
     socket.once("error", (error) => fail("unavailable", `the connection failed: ${messageOf(error)}`));
     socket.once("close", () => fail("unavailable", `the connection closed before the ${what} was complete`));
   });

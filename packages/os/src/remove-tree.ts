@@ -1,14 +1,14 @@
 /**
- * Removes a tree that others may have written: also folders without any permission for their owner, or nested deeper than
- * the longest path. Uses chmod and rm, because both walk by open folders and follow no links.
+ * Removes a tree that others may have written: also folders without any permission for their owner, or nested deeper
+ * than the longest path. Uses chmod and rm, because both walk by open folders and follow no links.
  */
 import { rmSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 
-/** Their complaints name paths of any length, and the reason last. */
+/** Error texts of chmod and rm contain paths of any length; the reason comes last. */
 const COMPLAINT_CHARS_MAX = 200;
 
-/** No error when there is nothing. @throws BureauError `failed` when something of it stays */
+/** No error when `path` is missing. @throws BureauError `failed` when a part of it stays */
 export function removeTree(path: string): void {
   try {
     rmSync(path, { recursive: true, force: true });

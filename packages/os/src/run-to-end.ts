@@ -16,14 +16,14 @@ export type Ran = {
 export type RunOptions = {
   /** Written to its standard input, which is closed after it. Default: nothing, closed at once. */
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
-  /** It is ended after that long. */
+  /** The program is stopped after this time. */
   readonly timeoutMs: number;
   /** Called for every line of its standard error as it comes. */
   readonly onLine?: (line: string) => void;
 };
 
 export type ProgramOptions = RunOptions & {
-  /** For sentences: what is run, and where. */
+  /** Names the program and its place in errors. */
   readonly what: string;
   readonly signal?: AbortSignal;
   /** All of its environment; default: this program's. */
@@ -33,9 +33,9 @@ export type ProgramOptions = RunOptions & {
   readonly detached?: boolean;
 };
 
-/** Standard output that is parsed never comes near this. */
+/** Far more than any output that we parse. */
 const STDOUT_BYTES_MAX = 1 << 20;
-/** Of standard error only the end says what went wrong. */
+/** Only the end of standard error is kept: it names the failure. */
 const STDERR_BYTES_KEPT = 32 << 10;
 /** Between SIGTERM and SIGKILL. */
 const GRACE_MS = 2_000;
@@ -101,7 +101,9 @@ function start(argv: readonly string[], { env, detached = false }: ProgramOption
   }
 }
 
-/** Writes all of `input` and closes. A program that ends without reading on is no error: its exit code says why. */
+/**
+ * Writes all of `input` and closes. A program that ends before it reads all is no error: its exit code has the reason.
+ */
 async function feed(sink: Bun.FileSink, input: RunOptions["stdin"]): Promise<void> {
   const write = async (chunk: string | Uint8Array): Promise<boolean> => {
     try {
@@ -117,7 +119,7 @@ async function feed(sink: Bun.FileSink, input: RunOptions["stdin"]): Promise<voi
   try {
     await sink.end();
   } catch {
-    // It was gone already.
+    // It has already ended.
   }
 }
 
@@ -142,7 +144,7 @@ async function collect(reader: Reader, bytesMax: number, onFull: () => void): Pr
   return Buffer.concat(kept).toString("utf8");
 }
 
-/** Hands on every line and keeps the end of the whole. */
+/** Passes on every line and keeps the end of the text. */
 async function collectTail(reader: Reader, onLine: ((line: string) => void) | undefined): Promise<string> {
   const decoder = new TextDecoder();
   let kept = "";

@@ -1,11 +1,11 @@
-/** Where programs are looked for. An entry that is no absolute path means the current folder, which others may write. */
+/** The search path of programs. A relative entry depends on the current folder, which others may write to. */
 export const absoluteEntries = (path: string): string =>
   path
     .split(":")
     .filter((entry) => entry.startsWith("/"))
     .join(":");
 
-/** From now on, this process and its children look for programs only at absolute paths. */
+/** Removes relative entries from this process's PATH, which its children inherit. */
 export function useAbsolutePath(env: Record<string, string | undefined> = process.env): void {
   if (env["PATH"] !== undefined) env["PATH"] = absoluteEntries(env["PATH"]);
 }

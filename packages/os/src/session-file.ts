@@ -1,6 +1,6 @@
 /**
  * Sessions at rest: 0600 JSON files, written durably (wire facts, section 9.3). The machine's and the operator's differ
- * in one field's name; both read to the same thing.
+ * in one field's name; both parse to the same type.
  */
 
 import { BureauError } from "@bureau/kit/errors";
@@ -10,7 +10,7 @@ import { parseUserId, type UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { readIfPresent, writeDurably } from "./durable-file.ts";
 
-/** What a session file holds. `token` is a secret. */
+/** The content of a session file. `token` is a secret. */
 export type StoredSession = { readonly homeserver: string; readonly userId: UserId; readonly token: string };
 
 const token = v.pipe(v.string(), v.minLength(1));
@@ -40,7 +40,7 @@ export function writeMachineSession(path: string, session: StoredSession): void 
   );
 }
 
-/** `hint` is what to type when there is none. @throws BureauError `not-found`, InputError when it is not one */
+/** `hint` is the next command when there is none. @throws BureauError `not-found`, InputError when it is not one */
 export function readOperatorSession(path: string, hint = ""): StoredSession {
   const file = parseJson(OperatorFileSchema, read(path, hint), `session "${path}"`, hint);
   return { homeserver: file.homeserver, userId: file.user_id, token: file.access_token };

@@ -1,4 +1,4 @@
-/** What a killed server leaves behind: its socket file. No program can listen there until it is removed. */
+/** The socket file that a killed server leaves behind. No program can listen there until it is removed. */
 import { lstatSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
@@ -11,7 +11,7 @@ export async function clearStaleSocket(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isSocket())
-    throw new BureauError("conflict", `Cannot listen on "${path}": a file that is no socket lies there`);
+    throw new BureauError("conflict", `Cannot listen on "${path}": the file is not a socket`);
   const refusal = await new Promise<string>((resolve) => {
     const client = connect({ path });
     client.once("connect", () => {

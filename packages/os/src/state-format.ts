@@ -17,13 +17,13 @@ import { knownFormats, type StateKind, WRITTEN_FORMAT } from "./state-formats.ts
 /** The formats that a build's manifest declares. */
 export type StateFormats = { readonly reads: readonly number[]; readonly writes: number };
 
-/** Of this very build. */
+/** Those of this build. */
 export const stateFormats: StateFormats = {
   reads: Object.keys(knownFormats).map(Number),
   writes: WRITTEN_FORMAT,
 };
 
-/** Of a build whose manifest declares none: it is older than format 2. */
+/** Those of a build whose manifest declares none: it is older than format 2. */
 export const firstFormats: StateFormats = { reads: [1], writes: 1 };
 
 const FIRST = [1];
@@ -35,7 +35,9 @@ export function encodeState(kind: StateKind, value: Readonly<Record<string, unkn
   return JSON.stringify({ version: WRITTEN_FORMAT, ...knownFormats[WRITTEN_FORMAT]?.encode(kind, value) });
 }
 
-/** @throws InputError when it cannot be understood; BureauError, see {@link isTooNew}, when it is of an unknown format */
+/**
+ * @throws InputError when it cannot be understood; BureauError, see {@link isTooNew}, when it is of an unknown format
+ */
 export function decodeState<const Schema extends v.GenericSchema>(
   kind: StateKind,
   schema: Schema,
@@ -84,7 +86,8 @@ export function formatsIn(folder: string): readonly number[] {
 export type StateFile = { readonly kind: StateKind; readonly path: string };
 
 /**
- * Writes every file in `folder` in the format of this build. Skips a file that it cannot parse: its reader reports that.
+ * Writes every file in `folder` in the format of this build. Skips a file that it cannot parse: its reader reports
+ * that.
  * @throws BureauError, see {@link isTooNew}, before any change
  */
 export function migrateStateFormat(folder: string, files: readonly StateFile[]): void {

@@ -5,17 +5,21 @@ import { BureauError } from "@bureau/kit/errors";
 /** A peer that does not read this much output is cut off. */
 const UNSENT_BYTES_MAX = 1024 * 1024;
 
-/** What uses a stream. No method may throw for something that the peer sent: it ends the stream. */
+/** Handles one stream. No method may throw because of the peer's input: it ends the stream instead. */
 export type StreamProtocol = {
-  /** Input. It belongs to the protocol from now on. The bytes may change after the call. */
+  /** Input, which the protocol now owns. The bytes may change after the call. */
   data(bytes: Uint8Array): void;
   /** The peer sends no more; it may still read. */
   ended(): void;
-  /** All output is sent. Only called after `write` returned false, and for a stream that was handed over with output. */
+  /**
+   * All output is sent. Only called after `write` returned false, and for a stream that was handed over with output.
+   */
   drained?(): void;
   /** The connection is closed, by either side. */
   closed?(): void;
-  /** What the next version needs to continue, as CBOR can hold it, with input that is not used yet. Must not change anything. */
+  /**
+   * The state that the next program needs to continue, as a CBOR value, with unused input. Must not change anything.
+   */
   save(): unknown;
 };
 

@@ -8,7 +8,8 @@
  * * unsent output in {@link Stream}, which is handed over with the descriptor;
  * * input that a protocol was given and has not used yet, which is part of the state that its `save` returns.
  *
- * The runtime must hold none. So a stream uses `Bun.Socket`, which writes without a buffer and passes all it has read to
+ * The runtime must hold none. So a stream uses `Bun.Socket`, which writes without a buffer and passes all it has read
+ * to
  * `data` at once. Saving and exec happen in one turn of the event loop.
  *
  * ```
@@ -35,12 +36,12 @@ const STREAMS_MAX = 256;
 /**
  * Starts the protocol of one stream: a new one, or one that an earlier program handed over. `state` is what the action
  * that opened it passed, or what `save` returned there. It comes from another version: parse it.
- * @throws anything when `state` is none that it knows; then the stream is closed
+ * @throws any error when it does not know `state`; then the stream is closed
  */
 export type OpenProtocol = (stream: Stream, state: unknown) => StreamProtocol;
 
 export type StreamsOptions = {
-  /** By the name that is handed over; a name keeps its meaning from version to version. */
+  /** By the name that is handed over. A name never changes its meaning between builds. */
   readonly protocols: Readonly<Record<string, OpenProtocol>>;
   readonly inherited: InheritedStreams;
   readonly log: Log;
@@ -92,8 +93,9 @@ export class Streams implements Disposable {
   }
 
   /**
-   * Makes a stream of an accepted connection to which nothing has been written yet. `rest` is input that arrived and was
-   * not used. `socket` is closed; its peer does not see that. @throws BureauError `too-large` when there are too many streams
+   * Makes a stream of an accepted connection to which nothing has been written yet. `rest` is input that arrived and
+   * was not used. `socket` is closed; its peer does not see that. @throws BureauError `too-large` when there are too
+   * many streams
    */
   take(socket: Socket, rest: Uint8Array, protocol: string, state: unknown): void {
     if (this.#open.size >= STREAMS_MAX)
@@ -129,8 +131,8 @@ export class Streams implements Disposable {
   }
 
   /**
-   * Everything the next program needs to continue the streams. Nothing may happen between this and exec, so call exec in
-   * the same turn of the event loop. When exec fails, the streams continue here.
+   * Everything the next program needs to continue the streams. Nothing may happen between this and exec, so call exec
+   * in the same turn of the event loop. When exec fails, the streams continue here.
    */
   handOver(): HandedStreams {
     const streams: Handed[] = [];
@@ -139,7 +141,7 @@ export class Streams implements Disposable {
       const fd = state === undefined ? undefined : duplicate(stream.fd, FD_KEPT_LEAST);
       if (fd !== undefined) streams.push({ protocol: name, fd, ...stream.unsent(), state: state?.value });
     }
-    // Streams that were claimed and not adopted yet belong to the next program just as well.
+    // Streams that were claimed and not adopted yet belong to the next program, too.
     streams.push(...this.#inherited);
     const copies = streams.map(({ fd }) => fd).filter((fd) => !this.#inherited.some((one) => one.fd === fd));
     const keepInPlace = streams.map(({ fd }) => fd);

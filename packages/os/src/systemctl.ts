@@ -1,4 +1,4 @@
-/** What systemd says of units; asking needs no privilege. */
+/** The state of units, from systemd; queries need no privilege. */
 import { BureauError } from "@bureau/kit/errors";
 
 export type UnitState = {
@@ -21,16 +21,19 @@ export type UnitState = {
   readonly needsReload: boolean;
 };
 
-/** A unit that others are made from has no state of its own. */
+/** A template unit has no state of its own. */
 export const isTemplate = (unit: string): boolean => unit.includes("@.");
 
-/** Asking a systemd that is busy starting the machine takes a second at most. */
+/** A query takes a second at most while systemd starts the machine. */
 const ASK_MS_MAX = 10_000;
 
 const properties =
   "Id,ActiveState,SubState,MainPID,NRestarts,ExecMainStatus,Result,LoadState,UnitFileState,DropInPaths,NeedDaemonReload";
 
-/** Every unit that was asked for, by name; templates have none. @throws BureauError `unsupported` where there is no systemctl */
+/**
+ * The state of each requested unit, by name; none for templates. @throws BureauError `unsupported` where there is no
+ * systemctl
+ */
 export async function unitStates(names: readonly string[]): Promise<Map<string, UnitState>> {
   const asked = names.filter((name) => !isTemplate(name));
   const child = spawn(["systemctl", "show", `--property=${properties}`, "--", ...asked]);

@@ -1,7 +1,7 @@
 /**
- * A program's side of systemd's contract (sd_listen_fds(3), sd_notify(3), systemd.exec(5) "Credentials"): the sockets it
- * inherits, the states it reports, the secrets it is given. Without systemd every function returns that there is none, so a
- * rootless program runs the same code.
+ * A program's side of systemd's contract (sd_listen_fds(3), sd_notify(3), systemd.exec(5) "Credentials"): the sockets
+ * it inherits, the states it reports, the secrets it is given. Without systemd every function returns that there is
+ * none, so a rootless program runs the same code.
  */
 import { closeSync } from "node:fs";
 import { join } from "node:path";
@@ -22,13 +22,13 @@ export type NamedSocket = {
   readonly fd: number;
   /** The name of its file: `observe.sock`. */
   readonly name: string;
-  /** This process removes its file; the service manager has no part in it. */
+  /** This process removes its file; the service manager does not. */
   readonly isOurs: boolean;
 };
 
 /**
- * The listening sockets this process was started with, by name. `names` are those this program serves. The first name
- * is also that of a socket without one: an older version, and a unit without FileDescriptorName=, pass just that.
+ * The listening sockets this process was started with, by name. `names` are those this program serves. A socket without
+ * a name gets the first: older builds, and units without FileDescriptorName=, pass just one.
  * Sockets with other names are closed. Programs that this one starts do not inherit any.
  */
 export function inheritedSockets(
@@ -59,7 +59,10 @@ function socketAt(fd: number, given: string): NamedSocket {
   return owner === OWN_SOCKET ? { fd, name, isOurs: true } : { fd, name: given, isOurs: false };
 }
 
-/** The variables from which {@link inheritedSockets} of the next program finds `sockets`, at {@link FIRST_FD} and after it. */
+/**
+ * The variables from which {@link inheritedSockets} of the next program finds `sockets`, at {@link FIRST_FD} and after
+ * it.
+ */
 export function socketVariables(sockets: readonly NamedSocket[]): Readonly<Record<string, string>> {
   const names = sockets.map(({ name, isOurs }, index) => {
     if (!isOurs) return name;
@@ -73,14 +76,14 @@ export function socketVariables(sockets: readonly NamedSocket[]): Readonly<Recor
 }
 
 export type ServiceState = {
-  /** It does what it is for. Sent once. */
+  /** The program is ready. Sent once. */
   readonly ready?: true;
   readonly stopping?: true;
   /** A line for `systemctl status`. */
   readonly status?: string;
 };
 
-/** Tells the service manager; false when there is none. */
+/** Reports the state to the service manager; false when there is none. */
 export function notifyServiceManager(state: ServiceState, env: Env = process.env): boolean {
   return send(
     [
@@ -93,8 +96,8 @@ export function notifyServiceManager(state: ServiceState, env: Env = process.env
 }
 
 /**
- * Pings the service manager's watchdog for as long as the event loop turns, at a third of the interval it asks for; at
- * once too, because the program that this one has replaced in its process may have pinged that long ago.
+ * Pings the service manager's watchdog for as long as the event loop turns, at a third of the interval it asks for. The
+ * first ping is immediate, because the last one of the replaced program may be that long ago.
  */
 export function feedWatchdog(env: Env = process.env): Disposable {
   const interval = Number(env["WATCHDOG_USEC"] ?? 0) / 1_000;
@@ -106,12 +109,12 @@ export function feedWatchdog(env: Env = process.env): Disposable {
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-/** One ping more, from a program that is replaced: the next one has the whole interval until its first. */
+/** One more ping, from a program that is being replaced: the next program then has the whole interval to start. */
 export function pingWatchdog(env: Env = process.env): void {
   if (env["WATCHDOG_USEC"] !== undefined) send(["WATCHDOG=1"], env);
 }
 
-/** Where the service manager put a credential of this name; undefined when it passes none at all. */
+/** The path of a credential from the service manager; undefined when it passes none at all. */
 export function credentialFile(name: string, env: Env = process.env): string | undefined {
   const folder = env["CREDENTIALS_DIRECTORY"];
   return folder === undefined || folder === "" ? undefined : join(folder, name);

@@ -1,10 +1,10 @@
-/** Commands of one user on one host take turns at editing what is in Matrix, which has no compare-and-set. */
+/** Lets commands of one user on one host edit Matrix state one at a time: Matrix has no compare-and-set. */
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitForFileLock } from "./file-lock.ts";
 import { userLockFile } from "./layout.ts";
 
-/** An edit takes milliseconds; of thirty commands at once on a busy homeserver, the last waits its seconds. */
+/** An edit takes milliseconds; of thirty commands at once on a busy homeserver, the last one waits a few seconds. */
 const TURN_MS_MAX = 60_000;
 
 /** @throws BureauError `conflict` when the lock stays held: writing without it would undo another command's edit */

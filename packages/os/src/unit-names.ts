@@ -4,5 +4,5 @@ export const launcherUnit = "bureau-launcher.service";
 export const daemonUnit = "bureau-daemon.service";
 /** The daemon's exit code when the homeserver closed this machine's account or session; nothing starts it again. */
 export const REVOKED = 77;
-/** Whose end is the end of every sandbox. */
+/** When this unit stops, every sandbox ends. */
 export const tmuxServerUnit = "bureau-terminals.service";

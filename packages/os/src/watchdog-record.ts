@@ -1,7 +1,7 @@
 /**
- * The file that says a program is being replaced (wire facts, section 9.7): written before exec, read by the
- * version that starts next, which tells from it whether it is the new one or the one that was to be replaced. It speaks of one
- * boot of the host, so nothing waits for it to be on the disk: clients wait while it is written.
+ * Records that a program is being replaced (wire facts, section 9.7). It is written before exec and read by the next
+ * program, which learns from it whether it is the new build or the old one. The record is valid for one boot of the
+ * host, so the write does not wait for the disk: clients wait meanwhile.
  */
 import { readFileSync, rmSync } from "node:fs";
 import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
@@ -10,7 +10,7 @@ import * as v from "valibot";
 import { writeAtomically } from "./durable-file.ts";
 import { type Layout, watchdogFile } from "./layout.ts";
 
-/** Older ones say nothing about what starts now (wire facts, section 12.1). */
+/** Older records say nothing about the program that starts now (wire facts, section 12.1). */
 const RECORD_AGE_MS_MAX = 300_000;
 
 const WatchdogRecordSchema = v.object({
@@ -21,11 +21,11 @@ const WatchdogRecordSchema = v.object({
   /** Unix seconds. */
   timestamp: v.pipe(v.number(), v.integer()),
   request_id: v.string(),
-  /** Which boot of the host it is from: what ended with the host was not at fault. */
+  /** The boot of the host that wrote it: a program that ended with the host was not at fault. */
   boot_id: v.string(),
-  /** Set by the new version when it goes back by itself. */
+  /** Set by the new build when it rolls back by itself. */
   reason: v.optional(v.string()),
-  /** What that reason blames: the homeserver may be away for every machine; a stop was asked for. */
+  /** The cause named by the reason: the homeserver, which may be down for every machine, or a requested stop. */
   blames: v.optional(v.picklist(["program", "homeserver", "stop"])),
 });
 export type WatchdogRecord = v.InferOutput<typeof WatchdogRecordSchema>;
@@ -54,17 +54,17 @@ export function readWatchdogRecord(
 export const clearWatchdogRecord = (layout: Layout, component: WatchedComponent): void =>
   rmSync(watchdogFile(layout, component), { force: true });
 
-/** Where the version that goes back says why when it cannot write it down: the disk may be full. */
+/** Carries the reason of a build that rolls back and cannot write the record: the disk may be full. */
 const WENT_BACK = "BUREAU_WENT_BACK";
 
 const WentBackSchema = v.pick(WatchdogRecordSchema, ["request_id", "reason", "blames"]);
 
-/** For {@link takeWentBack} of the version before, executed next. */
+/** For {@link takeWentBack} of the previous build, which is executed next. */
 export const wentBackVariable = (
   why: Pick<WatchdogRecord, "request_id" | "reason" | "blames">,
 ): Readonly<Record<string, string>> => ({ [WENT_BACK]: JSON.stringify(why) });
 
-/** `record` with what the version that went back could not write into it. Asked for a second time it is as it was. */
+/** `record` with the reason that the rolled-back build could not write. A second call returns `record` unchanged. */
 export function takeWentBack(
   record: WatchdogRecord | undefined,
   env: Record<string, string | undefined> = process.env,
@@ -76,7 +76,7 @@ export function takeWentBack(
   return request_id === record.request_id ? { ...record, ...why } : record;
 }
 
-/** Which boot of the host this is. */
+/** The id of the host's current boot. */
 export function bootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
