@@ -1,6 +1,6 @@
 /**
- * The request that a machine stop everything and leave, as its config room has it. Only an administrator's counts
- * (schema/event-writers). A request that cannot be read ends nothing.
+ * The request in a machine's config room that it stop everything and leave its fleet. Only an administrator's request
+ * is valid (schema/event-writers). An unreadable request stops nothing.
  */
 import type { RoomView } from "@bureau/matrix/room-state";
 import {

@@ -1,7 +1,8 @@
 /**
- * What should run, by the machine's configuration in its room, resolved again at each call. A configuration that is missing
- * or unreadable as a whole changes nothing: the last good one holds, and the fault is reported once. Only an empty
- * configuration stops everything, and a request that the machine leave, which takes precedence over any configuration.
+ * The desired state of the machine, from the configuration in its room, resolved again at each call. A configuration
+ * that is missing or unreadable as a whole changes nothing: the last good one stays in effect, and the fault is
+ * reported once. Only two things stop everything: an empty configuration, and a request to leave, which overrides any
+ * configuration.
  */
 
 import type { Log } from "@bureau/kit/log";
@@ -33,10 +34,10 @@ export type DesiredSourceDeps = {
   readonly states: RoomStates;
   readonly directory: {
     lookup(alias: RoomAlias): RoomLookup;
-    /** These rooms are needed: finds and joins those not known yet, in the background. */
+    /** Finds and joins those of the needed rooms that are not known yet, in the background. */
     want(aliases: ReadonlySet<RoomAlias>): void;
   };
-  /** These state events are needed, in any room. */
+  /** The state events that are needed, in any room. */
   readonly scope: { want(names: readonly StateName[]): void };
   readonly notify: (message: EventMessage) => void;
   readonly log: Log;
@@ -59,7 +60,7 @@ export class DesiredSource {
     this.#configRoom = room;
   }
 
-  /** What should run by the rooms as they are now; undefined while no configuration was ever seen. */
+  /** The desired state by the rooms as they are now; undefined until a configuration has been seen. */
   current(): Desired | undefined {
     const room = this.#configRoom;
     const view = room === undefined ? undefined : this.#deps.states.room(room);
@@ -104,7 +105,7 @@ export class DesiredSource {
     return this.#unconfigured.promise;
   }
 
-  /** What {@link current} last said, without looking again. */
+  /** The last result of {@link current}; does not resolve again. */
   get latest(): Desired | undefined {
     return this.#latest;
   }
@@ -121,7 +122,7 @@ export class DesiredSource {
   #read(room: RoomId, faults: string[]): MachineConfig | undefined {
     const content = this.#deps.states.room(room)?.get(eventTypes.machineConfig, this.#key)?.content;
     if (content === undefined) {
-      // A machine without any configuration so far is new; that is no fault.
+      // A machine that has never had a configuration is new: not a fault.
       if (this.#lastGood !== undefined) faults.push("the machine_config event is gone; the last one holds");
       return undefined;
     }

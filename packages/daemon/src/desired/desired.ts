@@ -1,6 +1,6 @@
 /**
- * What should run: the outcome of every assignment in the machine's configuration. `resolve-desired.ts` computes it from a
- * snapshot of the rooms; `plan.ts` reads it and never sees a room.
+ * The desired state: the outcome of every assignment in the machine's configuration. `resolve-desired.ts` computes it
+ * from a snapshot of the rooms; `plan.ts` reads it and never sees a room.
  */
 import type { Grant } from "@bureau/schema/authorization";
 import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
@@ -11,7 +11,7 @@ import type { HealthCheck } from "@bureau/schema/template";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Decommission } from "./decommission.ts";
 
-/** A sandbox as it should be: the fields of `create-sandbox`, and what identifies them. */
+/** The desired sandbox: the fields of `create-sandbox`, and the digests that identify them. */
 export type WantedSandbox = {
   /** Payload included. */
   readonly spec: SandboxSpec;
@@ -22,9 +22,9 @@ export type WantedSandbox = {
   readonly grantsDigest: string;
   /** JSON text of the event that fulfilled the start condition. */
   readonly trigger: string | undefined;
-  /** The room its start condition looks at, when that is another than the config room. */
+  /** The room of its start condition, when it is not the config room. */
   readonly workspace?: RoomId | undefined;
-  /** How to tell whether it works, once it runs. No part of what identifies it: another check restarts nothing. */
+  /** The health check of the running sandbox. Not part of its digest: another check restarts nothing. */
   readonly healthCheck?: HealthCheck | undefined;
 };
 
@@ -35,9 +35,9 @@ export type DesiredOutcome =
   | { readonly kind: "waiting"; readonly reason: string }
   /** auto_start is off: it should not run. */
   | { readonly kind: "stopped" }
-  /** Unknown what should run: nothing is started, and a running sandbox stays as it is. */
+  /** The desired sandbox is unknown: nothing starts, and a running sandbox stays as it is. */
   | { readonly kind: "failed"; readonly reason: string }
-  /** The same, until what it depends on is looked up. */
+  /** The same, until its dependencies are looked up. */
   | { readonly kind: "unresolved"; readonly reason: string };
 
 export type DesiredPrincipal = {
@@ -61,6 +61,6 @@ export type Desired = {
   readonly conditions: readonly StateName[];
   /** When the machine's configuration was written, by the homeserver's clock in milliseconds. */
   readonly configSentAt?: number;
-  /** The machine was asked to leave: there are no principals, and what runs is given this request's grace. */
+  /** A request to leave: there are no principals, and running sandboxes stop with the grace of the request. */
   readonly decommission?: Decommission;
 };

@@ -1,4 +1,4 @@
-/** Where the fleet's store paths come from, as its room says. What cannot be read counts as nothing. */
+/** The fleet's Nix cache, from its room. An unreadable event counts as none. */
 import type { RoomView } from "@bureau/matrix/room-state";
 import { eventTypes, type FleetCache, FleetCacheSchema } from "@bureau/schema/events";
 import * as v from "valibot";

@@ -1,4 +1,4 @@
-/** The grants that a principal's proxy is given. */
+/** The grants for a principal's proxy. */
 import type { AuthorizationPolicy, Denial, Grant } from "@bureau/schema/authorization";
 import { anyGlobMatches } from "@bureau/schema/glob";
 
@@ -16,8 +16,9 @@ export const grantsOf = ({ grants = [], denials = [] }: AuthorizationPolicy): Gr
   withoutDenied(grants, denials);
 
 /**
- * A proxy is given grants only, so denials are applied to them here: where one of the actions a proxy checks is denied,
- * the grants' patterns become the actions that are left. A denial for some targets denies all: never more than was meant.
+ * A proxy gets grants only, so denials are applied here: when an action that a proxy checks is denied, the patterns of
+ * the grants are replaced by the actions that remain. A denial for some targets denies all, so a proxy never allows too
+ * much.
  */
 function withoutDenied(grants: Grant[], denials: readonly Denial[]): Grant[] {
   const denied = proxyActions.filter((action) =>

@@ -1,8 +1,8 @@
 /**
- * Desired state from a snapshot of the rooms: pure, so the same rooms always mean the same thing.
+ * Desired state from a snapshot of the rooms. Pure: the same rooms always give the same result.
  *
- * One bad assignment costs one principal: it becomes `failed` with a reason and a fault, and the others are resolved as
- * if it were not there. What cannot be decided never reads as "should not run".
+ * One bad assignment affects one principal: it becomes `failed` with a reason and a fault, and the others are resolved
+ * as if it were absent. An undecided outcome never means "should not run".
  */
 
 import { digestOf } from "@bureau/os/digest";
@@ -80,12 +80,12 @@ type Needs = { readonly aliases: Set<RoomAlias>; readonly conditions: StateName[
 
 type Entry = {
   readonly identity?: { readonly account: PrincipalName; readonly userId: UserId };
-  /** Absent when it cannot be used. */
+  /** Absent when it is unusable. */
   readonly assignment?: PrincipalAssignment;
   readonly fault?: string;
 };
 
-/** Parses one entry. Also of one that is broken, whom it is about is found out if at all possible. */
+/** Parses one entry. Reads the principal's name also from a broken entry, if possible. */
 function readAssignment(raw: unknown, where: string, snapshot: Snapshot): Entry {
   let fault: string | undefined;
   let assignment: PrincipalAssignment | undefined;
@@ -202,7 +202,7 @@ function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, nee
   return { kind: "holds", trigger: JSON.stringify(content), ...workspace };
 }
 
-/** Why this daemon cannot run it at all: said plainly rather than running it without what it asked for. */
+/** Why this daemon cannot run the template at all: it reports that instead of ignoring a part of the template. */
 function notYetPossible(template: Template, spec: SandboxSpec): string | undefined {
   const service = spec.required_services?.[0];
   if (service !== undefined) return `Service "${service}" is not available on this machine`;

@@ -1,6 +1,6 @@
 /**
- * From an assigned template and the extra ones on top of it to one template, read from the rooms of a snapshot. The
- * merging is schema's; here is where each is found, and whether what is missing may still turn up.
+ * Resolves an assigned template and the extra ones on top of it to one template, from the rooms of a snapshot. `schema`
+ * merges them; this module finds each, and decides whether a missing one may still appear.
  */
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
@@ -9,7 +9,7 @@ import { mergeTemplates, type Template, TemplateSchema } from "@bureau/schema/te
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
 import type { Snapshot } from "./snapshot.ts";
 
-/** Templates looked at for one principal: parents that share parents would otherwise cost exponentially. */
+/** Templates read for one principal: parents that share parents would otherwise cost exponential time. */
 const TEMPLATES_MAX = 200;
 
 export type TemplateOutcome =

@@ -1,12 +1,12 @@
-/** What desired state is computed from: a picture of the rooms at one moment. */
+/** The input of the desired state: the rooms at one moment. */
 import type { RoomStates } from "@bureau/matrix/room-state";
 import type { MachineConfig } from "@bureau/schema/events";
 import type { MachineLocalpart, RoomAlias, RoomId, ServerName } from "@bureau/schema/refs";
 
-/** Where looking for a room got to. */
+/** The state of the search for a room. */
 export type RoomLookup =
   | { readonly kind: "joined"; readonly room: RoomId }
-  /** Not looked for yet, or the homeserver is away. */
+  /** Not searched yet, or the homeserver is unreachable. */
   | { readonly kind: "pending" }
   | { readonly kind: "missing"; readonly reason: string };
 

@@ -1,6 +1,6 @@
 /**
- * Carries out one planned action: calls the launcher or a proxy, records the result, and posts an event message. It never
- * throws: a failure is recorded as a reason to wait, and the next plan decides.
+ * Carries out one planned action: calls the launcher or a proxy, records the result, and posts an event message. It
+ * never throws: a failure is recorded as a reason to wait, and the next plan decides.
  */
 
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
@@ -18,7 +18,7 @@ import type { GoodSpec, SpecHistory } from "./spec-history.ts";
 
 type Of<Kind extends Action["kind"]> = Extract<Action, { kind: Kind }>;
 type Unhealthy = Extract<Action, { why: "unhealthy" }>;
-/** Actions that change only what the daemon remembers, in state and on disk. */
+/** Actions that change only the reconcile state, in memory and on disk. */
 export type RecordAction = Of<
   "forget" | "uncomplete" | "keep" | "reject" | "readmit" | "give-up" | "announce"
 >;
@@ -44,13 +44,13 @@ export type ActionRunnerDeps = Runtime & {
   readonly beforeStart?: (principal: DesiredPrincipal, sandbox: WantedSandbox) => Promise<void>;
   /** Called before a sandbox is removed, and once it is gone or could not be removed. */
   readonly onRemoval: (account: PrincipalName) => void;
-  /** Between SIGTERM and SIGKILL. */
+  /** Time between SIGTERM and SIGKILL. */
   readonly graceMs: number;
 };
 
 export class ActionRunner {
   readonly #deps: ActionRunnerDeps;
-  /** The start error last reported of each principal. */
+  /** The start error that was last reported for each principal. */
   readonly #told = new Map<PrincipalName, string>();
 
   constructor(deps: ActionRunnerDeps) {
@@ -181,8 +181,8 @@ export class ActionRunner {
     });
     this.#told.delete(account);
     log.info("principal.started", "started", { principal: account });
-    // In a crash loop the exits are reported; a message about each start would bury them. A rollback is reported when the
-    // plan has seen that it runs.
+    // In a crash loop the exits are reported; a message about each start would bury them. A rollback is reported when
+    // the plan has seen that it runs.
     if (instead !== undefined) return;
     if (before.changing) notify(eventMessage.restarted(account, template));
     else if (before.starts.failures <= 1) notify(eventMessage.started(account));
@@ -207,7 +207,7 @@ export class ActionRunner {
     else notify(eventMessage.startFailed(account, reason));
   }
 
-  /** Towards {@link TRIAL_FAILURES_MAX}. An unreachable launcher says nothing about the configuration. */
+  /** Counts towards {@link TRIAL_FAILURES_MAX}. An unreachable launcher is not a fault of the configuration. */
   #countFailure(account: PrincipalName, key: string): void {
     const { state } = this.#deps;
     const { trial } = state.of(account);
@@ -234,7 +234,7 @@ export class ActionRunner {
     if (action.why === "unhealthy") this.#leaveIfNever(action, asked);
     const exit = await this.#remove(account, "graceMs" in action ? action.graceMs : undefined);
     if (why === "cleared") return;
-    // It may have ended by itself just before the stop: then its work is done, not interrupted.
+    // It may have ended by itself just before the stop: then its work is complete, not interrupted.
     const ended = exit !== undefined && exit.at <= asked ? exit : undefined;
     if ((action.why === "changed" || action.why === "unhealthy") && ended !== undefined) {
       const { have, policy } = action.replaced;
@@ -250,8 +250,8 @@ export class ActionRunner {
   }
 
   /**
-   * Under `never` it stays stopped after any exit. That is written before the stop, because a crash of the launcher or the
-   * daemon meanwhile may lose the exit.
+   * Under `never` it stays stopped after any exit. That is written before the stop, because a crash of the launcher or
+   * the daemon meanwhile may lose the exit.
    */
   #leaveIfNever({ account, replaced, reason }: Unhealthy, at: number): void {
     const { have, policy } = replaced;

@@ -1,9 +1,10 @@
 /**
- * Before a principal starts, this machine invites it to the rooms it works in, as the reference's daemon does; its proxy
- * accepts. Services: system room, fleet room, and the fleet's service room. Principals with a workspace: the workspace's
- * room. Not the config room (decision 31).
+ * Before a principal starts, this machine invites it to the rooms it works in, as the reference's daemon does; its
+ * proxy accepts. Services: system room, fleet room, and the fleet's service room. Principals with a workspace: the
+ * workspace's room. Not the config room (decision 31).
  *
- * Best effort: a machine may lack the level, a homeserver may be down. A failure does not keep a principal from starting.
+ * Best effort: a machine may lack the level, a homeserver may be down. A failure does not keep a principal from
+ * starting.
  */
 import type { Runtime } from "@bureau/kit/runtime";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -26,7 +27,7 @@ export type InvitationsDeps = Pick<Runtime, "clock" | "log"> & {
 
 export class Invitations {
   readonly #deps: InvitationsDeps;
-  /** Room and user of everyone known to be in, or invited: not asked again. */
+  /** Room and user of every known member or invitee: not invited again. */
   readonly #known = new Set<string>();
 
   constructor(deps: InvitationsDeps) {

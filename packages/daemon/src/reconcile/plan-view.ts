@@ -1,6 +1,6 @@
 /**
  * What `bureau debug` shows of the planner: its inputs and its result, as plain JSON. Only fields named here are shown.
- * Sandbox specs, payloads, environments, credentials and the output of programs are not: digests stand for them.
+ * Sandbox specs, payloads, environments, credentials and the output of programs are not shown: digests replace them.
  */
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
@@ -39,7 +39,7 @@ export function planView({ input, result }: { readonly input: PlanInput; readonl
   };
 }
 
-/** What is remembered of each principal, in memory and on disk. */
+/** The reconcile state of each principal, in memory and on disk. */
 export function stateView(
   state: Pick<ReconcileState, "of" | "completion" | "accounts">,
   history: Pick<SpecHistory, "of" | "accounts">,

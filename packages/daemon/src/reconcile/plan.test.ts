@@ -92,7 +92,7 @@ const onlyAction = (result: Plan): Action => {
 const state = (result: Plan): string | undefined => result.reports[0]?.state;
 const run = (restartPolicy: DesiredPrincipal["restartPolicy"] = "always", sandbox = wanted()) =>
   principal({ kind: "run", sandbox }, restartPolicy);
-/** A state as after this sandbox was created by this daemon. */
+/** The state after this daemon created this sandbox. */
 function startedState(sandbox = wanted()): ReconcileState {
   const state = emptyState();
   state.update(agent, { known: true, grants: sandbox.grantsDigest });
@@ -490,7 +490,7 @@ describe("health", () => {
     });
     const worked = planOf(run(), running(), { state, health: { ...unwell, hasPassed: true } });
     expect(onlyAction(worked)).toMatchObject({ starts: { failures: 1, retryAt: NOW + 1_000 } });
-    // The same when what is unhealthy is itself what had worked.
+    // The same when the unhealthy configuration is the one that worked before.
     const same = planOf(run(), running(), { state, health: unwell, history: historyOf() });
     expect(onlyAction(same)).toMatchObject({ kind: "destroy", why: "unhealthy" });
   });

@@ -1,9 +1,9 @@
 /**
- * What to do next: a pure function of what should be, what is, and what is remembered. It holds every rule about
- * starting, stopping and trying again; it does nothing.
+ * The next actions: a pure function of the desired state, the actual state and the reconcile state. It contains every
+ * rule about starting, stopping and retrying, and has no side effects.
  *
- * At most one action a principal: after it the machine is looked at again. What cannot be decided (a configuration at
- * fault, a room not found yet) is never a reason to stop what runs, nor to start anything.
+ * At most one action a principal: after it the machine is listed again. An undecided outcome (a faulty configuration, a
+ * room not found yet) neither stops nor starts anything.
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Grant } from "@bureau/schema/authorization";
@@ -26,7 +26,7 @@ import {
 import { type Choice, chooseSandbox, goodSpecOf, isSameSpec, keyOf, TRIAL_FAILURES_MAX } from "./rollback.ts";
 import type { GoodSpec, Rejection, SpecHistory } from "./spec-history.ts";
 
-/** How an exit is taken: left, or tried again later. */
+/** How an exit is handled: the principal stays stopped, or is started again later. */
 export type Verdict =
   | { readonly kind: "completed"; readonly completion: Completion }
   | {
@@ -36,7 +36,7 @@ export type Verdict =
       readonly isFailure: boolean;
     };
 
-/** A run that is stopped for another configuration; should it turn out to have ended before, that counts. */
+/** A run that is stopped for another configuration. If it had ended before the stop, that exit counts. */
 type Replaced = { readonly have: SandboxStatus; readonly policy: RestartPolicy };
 
 export type Action =
@@ -45,7 +45,7 @@ export type Action =
       readonly account: PrincipalName;
       readonly want: DesiredPrincipal;
       readonly sandbox: WantedSandbox;
-      /** It is not what was asked for, because that had failed. */
+      /** Why this is not the assigned configuration: that one failed. */
       readonly instead: Rejection | undefined;
     }
   /** `undesired`: it should not run. `cleared`: only the record of an exit is left. */
@@ -53,19 +53,19 @@ export type Action =
       readonly kind: "destroy";
       readonly account: PrincipalName;
       readonly why: "undesired" | "cleared";
-      /** Instead of the machine's own grace. */
+      /** Replaces the machine's own grace. */
       readonly graceMs?: number;
     }
-  /** It should run, but otherwise than it does. */
+  /** It should run with another configuration than it does. */
   | {
       readonly kind: "destroy";
       readonly account: PrincipalName;
       readonly why: "changed";
       readonly replaced: Replaced;
-      /** What runs now and has worked so far: kept, to go back to. */
+      /** The running configuration, which has worked so far: kept for a rollback. */
       readonly keep: GoodSpec | undefined;
     }
-  /** It runs and does not work. */
+  /** It runs and is unhealthy. */
   | {
       readonly kind: "destroy";
       readonly account: PrincipalName;
@@ -74,7 +74,7 @@ export type Action =
       readonly replaced: Replaced;
       readonly starts: PrincipalState["starts"];
     }
-  /** An exit is taken in and its record cleared. */
+  /** Counts an exit and clears its record. */
   | {
       readonly kind: "collect";
       readonly account: PrincipalName;
@@ -94,45 +94,48 @@ export type Action =
       readonly grants: Grant[];
       readonly digest: string;
     }
-  /** Nothing is remembered of it any more. */
+  /** Deletes its reconcile state. */
   | { readonly kind: "forget"; readonly account: PrincipalName }
   /** Its completed work may run again: its configuration was switched off. */
   | { readonly kind: "uncomplete"; readonly account: PrincipalName }
-  /** It works: this is what a later configuration is rolled back to. */
+  /** It works: a later configuration that fails is rolled back to this one. */
   | {
       readonly kind: "keep";
       readonly account: PrincipalName;
       readonly good: GoodSpec;
-      /** The template, when it has replaced something else that worked. */
+      /** The template, when it replaced another configuration that worked. */
       readonly news: string | undefined;
     }
-  /** It failed where another had worked: that runs again, and this is not tried until something else is asked for. */
+  /**
+   * It failed, and a previous one had worked: that one runs again, and this is not retried until the assignment
+   * changes.
+   */
   | { readonly kind: "reject"; readonly account: PrincipalName; readonly rejected: Rejection }
-  /** Something else than what was rejected is asked for. */
+  /** The assignment no longer has the rejected configuration. */
   | {
       readonly kind: "readmit";
       readonly account: PrincipalName;
-      /** The template, when what is asked for is what runs and has worked already. */
+      /** The template, when the assigned configuration already runs and has worked. */
       readonly news: string | undefined;
     }
-  /** What it was rolled back to does not work either: what is asked for is tried again, like a crash. */
+  /** The rollback's configuration does not work either: the assigned one is retried, as after a crash. */
   | { readonly kind: "give-up"; readonly account: PrincipalName; readonly reason: string }
-  /** What had worked runs again. */
+  /** The previous configuration runs again. */
   | { readonly kind: "announce"; readonly account: PrincipalName; readonly rejected: Rejection };
 
-/** What an action under way makes of its principal, for reports. */
+/** The reported state of a principal while its action is under way. */
 export type Busy = "starting" | "stopping" | "running";
 
 export type PlanInput = {
-  /** Undefined while it is unknown what should run: then nothing is done. */
+  /** Undefined while the desired state is unknown: then nothing is done. */
   readonly desired: Desired | undefined;
   readonly actual: readonly SandboxStatus[];
   readonly state: Pick<ReconcileState, "of" | "completion" | "accounts">;
   readonly history: Pick<SpecHistory, "of" | "accounts">;
   readonly health: Pick<HealthMonitor, "of">;
-  /** Principals with an action under way, or one that ended after `actual` was asked for. */
+  /** Principals with an action under way, or one that ended after `actual` was requested. */
   readonly busy: ReadonlyMap<PrincipalName, Busy>;
-  /** Milliseconds of the monotonic clock: everything remembered to be due is on it. */
+  /** Milliseconds of the monotonic clock: due times in the reconcile state are on it. */
   readonly now: number;
   /** In [0, 1): spreads retries. */
   readonly jitter: number;
@@ -140,26 +143,26 @@ export type PlanInput = {
 };
 
 export type Plan = {
-  /** Those that free something first. */
+  /** Actions that free something come first. */
   readonly actions: readonly Action[];
-  /** Plan again by then, on the monotonic clock. */
+  /** The latest time to plan again, on the monotonic clock. */
   readonly wakeAt: number | undefined;
   readonly reports: readonly PrincipalReport[];
-  /** How to watch what runs as it should; undefined for a template without a health check. */
+  /** The health checks of principals that run as configured; undefined for a template without one. */
   readonly checks: ReadonlyMap<PrincipalName, HealthCheck | undefined>;
-  /** The machine was asked to leave, and nothing runs any more. */
+  /** A request to leave is valid, and no sandbox runs any more. */
   readonly drained: boolean;
 };
 
 type State = (typeof principalStates)[number];
 
-/** What becomes of one principal. */
+/** The plan for one principal. */
 type Decision = {
   readonly action?: Action;
   readonly wakeAt?: number;
   readonly state: State;
   readonly reason?: string;
-  /** Set when it runs as it should. */
+  /** Set when it runs as configured. */
   readonly watch?: { readonly check: HealthCheck | undefined };
 };
 
@@ -195,7 +198,7 @@ export function plan(input: PlanInput): Plan {
     if (decision.wakeAt !== undefined) wakeAt = Math.min(wakeAt ?? decision.wakeAt, decision.wakeAt);
     reports.push(report(account, want, have, decision, input));
   }
-  // A request to leave may be withdrawn: work that is done stays done then.
+  // A request to leave may be withdrawn: completed work must then stay completed.
   if (input.desired !== undefined && input.desired.decommission === undefined)
     for (const account of new Set([...input.state.accounts(), ...input.history.accounts()]))
       if (!wanted.has(account) && !actual.has(account) && !input.busy.has(account))
@@ -242,7 +245,7 @@ function decide(one: Case, input: PlanInput): Decision {
   }
 }
 
-/** It should not run. `rest` is what it is once nothing is left of it. */
+/** It should not run. `rest` is its state once its sandbox and record are gone. */
 function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
   const { account, want, have } = one;
   if (have === undefined) return rest;
@@ -257,7 +260,7 @@ function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
     return { ...held(one, input, action), state: "stopping" };
   }
   const exit = exitOf(have);
-  // Waiting work that ended is still done: when its condition holds again it must not run a second time.
+  // Work that ended stays completed while it waits: it must not run again when its condition holds again.
   const completed =
     want?.outcome.kind === "waiting" &&
     one.past.collectedExitAt !== exit.at &&
@@ -268,7 +271,7 @@ function unwanted(one: Case, input: PlanInput, rest: Decision): Decision {
   return { ...rest, ...held(one, input, action) };
 }
 
-/** It should run as `asked` says, or as it did before when that is known not to work. */
+/** It should run with the configuration `asked`, or with the previous one when `asked` is known to fail. */
 function wanted(one: Case, asked: WantedSandbox, input: PlanInput): Decision {
   const record = input.history.of(one.account);
   if (record.rejected !== undefined && record.rejected.key !== keyOf(asked)) {
@@ -319,7 +322,7 @@ function absent({ account, want, past }: Case, choice: Choice, input: PlanInput)
   return { state: "starting", action: { kind: "create", account, want, sandbox, instead } };
 }
 
-/** It failed: which other configuration is next, if there is one. */
+/** It failed: the configuration to run next, if there is another. */
 function failed(account: PrincipalName, choice: Choice, reason: string): Action | undefined {
   if (choice.onTrial)
     return { kind: "reject", account, rejected: { key: keyOf(choice.sandbox), reason, announced: false } };
@@ -340,7 +343,7 @@ function exited(one: Case, have: SandboxStatus, sandbox: WantedSandbox, input: P
     : {
         kind: "retry",
         starts: nextStart(past, have, exit, sandbox, input),
-        // A program that should always run and ends at once does not work, with any exit code.
+        // A program that should always run and ends at once has failed, with any exit code.
         isFailure: exit.code !== 0 || !hasLasted(have, exit),
       };
   return {
@@ -370,7 +373,7 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
   return action === undefined ? continued : { ...continued, action };
 }
 
-/** What is to be written down or told about a principal that runs as it should. */
+/** What to store or report about a principal that runs as configured. */
 function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): Action | undefined {
   const { account, want, past } = one;
   const { good } = input.history.of(account);
@@ -378,7 +381,7 @@ function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): 
     return { kind: "announce", account, rejected: { ...choice.instead, announced: true } };
   if (!health.hasPassed || policyOf(one) !== "always") return undefined;
   if (good?.proved === true && isSameSpec(good, choice.sandbox)) return undefined;
-  // A payload that is handed over while it runs has an event message of its own, and a first start is told of by itself.
+  // A payload change while it runs, and a first start, have event messages of their own.
   const isOther =
     good === undefined
       ? past.restarts > 0
@@ -391,7 +394,7 @@ function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): 
   };
 }
 
-/** It runs otherwise than it should. If nothing is known to work, then what runs now counts as that. */
+/** It runs with another configuration. If none is known to work, the running one counts as working. */
 function changed(one: Case, have: SandboxStatus, input: PlanInput): Decision {
   const { account, past } = one;
   const { ran } = past;
@@ -413,7 +416,7 @@ function changed(one: Case, have: SandboxStatus, input: PlanInput): Decision {
   return { state: "stopping", ...held(one, input, action) };
 }
 
-/** It does not work: the previous configuration runs again, or, without one, it is restarted like after a crash. */
+/** It is unhealthy: the previous configuration runs again; without one it is restarted, as after a crash. */
 function unhealthy(
   one: Case,
   have: SandboxStatus,
@@ -441,7 +444,7 @@ function unhealthy(
 
 const policyOf = ({ want }: Case): RestartPolicy => want?.restartPolicy ?? "always";
 
-/** The first restart is at once; a proxy that keeps dying is restarted less and less often. */
+/** The first restart is immediate; a proxy that dies again and again is restarted with growing delays. */
 function deadProxy({ account, past }: Case, sandbox: WantedSandbox, input: PlanInput): Decision {
   const stable = input.now - past.proxy.at > STABLE_MS;
   const before = stable ? noAttempts : past.proxy;
@@ -455,13 +458,13 @@ function deadProxy({ account, past }: Case, sandbox: WantedSandbox, input: PlanI
   };
 }
 
-/** The action, unless one before it failed and it is too soon to try again. */
+/** The action, unless the last one failed and its retry is not due. */
 function held(one: Case, input: PlanInput, action: Action): { action?: Action; wakeAt?: number } {
   const { retryAt } = one.past.trouble;
   return input.now < retryAt ? { wakeAt: retryAt } : { action };
 }
 
-/** The attempt after a failure: one more of them, and a wait that doubles. */
+/** The next attempt after a failure: counts it, and doubles the wait. */
 export function nextAttempt(before: Attempts, { now, jitter }: Pick<PlanInput, "now" | "jitter">): Attempts {
   return {
     failures: before.failures + 1,
@@ -471,7 +474,7 @@ export function nextAttempt(before: Attempts, { now, jitter }: Pick<PlanInput, "
 
 const hasLasted = (have: SandboxStatus, exit: SandboxExit): boolean => exit.at - have.started_at > STABLE_MS;
 
-/** When to start again after an exit: at once after a first success, else later and later. */
+/** When to start again after an exit: at once after a first success, else after growing delays. */
 function nextStart(
   past: PrincipalState,
   have: SandboxStatus,
@@ -486,7 +489,7 @@ function nextStart(
   return { key, ...nextAttempt(before, input) };
 }
 
-/** Does the policy leave work that ended with this code? (wire facts, section 9.16) */
+/** True when the policy does not restart work that ended with this code (wire facts, section 9.16). */
 export function leaves(policy: RestartPolicy, code: number): boolean {
   return policy === "never" || (policy === "on-failure" && code === 0);
 }

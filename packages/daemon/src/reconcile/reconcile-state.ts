@@ -1,7 +1,7 @@
 /**
- * What the daemon remembers about principals between one pass and the next. Only completion must outlive the daemon and
- * a reboot, so only that is on disk; it is there before the launcher's record of the exit is cleared, so that a crash
- * between the two is an exit seen twice, never one forgotten.
+ * What the daemon remembers about principals between two passes. Only completion must survive the daemon and a reboot,
+ * so only completion is on disk. It is written before the launcher's record of the exit is cleared: after a crash
+ * between the two the daemon sees the exit twice, and never misses it.
  */
 
 import { BureauError } from "@bureau/kit/errors";
@@ -12,7 +12,7 @@ import * as v from "valibot";
 import type { GoodSpec } from "./spec-history.ts";
 
 const CompletionSchema = v.object({
-  /** Digests of what ran: with another program or payload it is another piece of work. */
+  /** Digests of the program and payload that ran: with others it is other work. */
   structure: v.string(),
   payload: v.string(),
   /** Exit code, as in the launcher's records. */
@@ -20,7 +20,7 @@ const CompletionSchema = v.object({
   /** Milliseconds since the epoch. */
   at: v.number(),
 });
-/** Work that ended and that its restart policy says to leave. */
+/** Work that ended and that its restart policy does not restart. */
 export type Completion = v.InferOutput<typeof CompletionSchema>;
 
 const StateFileSchema = v.object({ completed: v.record(v.string(), CompletionSchema) });
@@ -29,33 +29,35 @@ const StateFileSchema = v.object({ completed: v.record(v.string(), CompletionSch
 export type Attempts = { readonly failures: number; readonly retryAt: number };
 export const noAttempts: Attempts = { failures: 0, retryAt: 0 };
 
-/** A sandbox that ran longer than this was not part of a crash loop: its failures no longer count. */
+/** A sandbox that ran longer than this is not in a crash loop: earlier failures no longer count. */
 export const STABLE_MS = 60_000;
 
 export type PrincipalState = {
   /** Starts that failed or ended soon, of the configuration `key` names. */
   readonly starts: Attempts & { readonly key: string };
-  /** Starts of the configuration `key` names that failed for good, or ended in failure or too soon: see `rollback.ts`. */
+  /**
+   * Starts of the configuration `key` names that failed for good, or ended in failure or too soon: see `rollback.ts`.
+   */
   readonly trial: { readonly key: string; readonly failures: number };
   /** The configuration that the launcher refused. */
   readonly refused?: { readonly key: string; readonly reason: string };
-  /** What was started last; unknown after a restart of the daemon. */
+  /** The configuration that was started last; unknown after a restart of the daemon. */
   readonly ran?: GoodSpec;
-  /** Why the last start failed or what ended it, for a person. */
+  /** Why the last start failed, or why the last run ended, for a person. */
   readonly lastError?: string;
   /** Restarts of its proxy; `at` is when the last one was. */
   readonly proxy: Attempts & { readonly at: number };
-  /** Anything else the launcher or the proxy was asked and did not do. */
+  /** Other requests that the launcher or the proxy failed. */
   readonly trouble: Attempts;
   /** Times it was started again since this daemon began. */
   readonly restarts: number;
-  /** It has been started, or found running, by this daemon. */
+  /** This daemon started it, or found it running. */
   readonly known: boolean;
   /** Stopped in order to start with another configuration. */
   readonly changing: boolean;
-  /** The exit that has been dealt with, by its time, though the launcher still has its record. */
+  /** Time of the exit that was already handled, although the launcher still has its record. */
   readonly collectedExitAt?: number;
-  /** Digest of the grants its proxy was given; unknown after a restart of the daemon. */
+  /** Digest of the grants that its proxy has; unknown after a restart of the daemon. */
   readonly grants?: string;
 };
 
@@ -69,7 +71,7 @@ export const freshState: PrincipalState = {
   changing: false,
 };
 
-/** Where completions are kept. */
+/** The file of completions. */
 export type CompletionFile = {
   read(): string | undefined;
   write(text: string): void;

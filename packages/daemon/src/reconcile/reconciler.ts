@@ -1,9 +1,9 @@
 /**
- * The loop that makes the machine what it should be: list, plan, act, repeat. Events only mark it; it alone acts.
+ * The loop that brings the machine to its desired state: list, plan, act, repeat. Events only mark it; it alone acts.
  *
- * At most one action a principal is under way. A list that was requested during an action says nothing about its principal,
- * so that pass leaves the principal out. Without a list nothing is done: a launcher that does not answer may still run
- * every sandbox.
+ * At most one action a principal is under way. A list that was requested during an action says nothing about its
+ * principal, so that pass leaves the principal out. Without a list nothing is done: a launcher that does not answer may
+ * still run every sandbox.
  */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { messageOf } from "@bureau/kit/errors";
@@ -20,23 +20,23 @@ import { type Action, type Busy, type Plan, type PlanInput, plan } from "./plan.
 
 /** Actions under way at a time. */
 const ACTIONS_MAX = 8;
-/** Longest time between two passes: a lost mark only delays an action. */
+/** Maximum time between two passes: a lost mark only delays an action. */
 const LOOK_AGAIN_MS = 60_000;
-/** One `wait` at the launcher. */
+/** Maximum time of one `wait` request to the launcher. */
 const WATCH_MS = 30_000;
-/** Between two looks while everything is being destroyed. */
+/** Interval between lists while all sandboxes are being destroyed. */
 const DESTROY_POLL_MS = 100;
 /** A launcher that works answers in milliseconds. */
 const DESTROY_LIST_MS_MAX = 2_000;
 
 export type ReconcilerDeps = ActionRunnerDeps & {
   readonly health: HealthMonitor;
-  /** What should run, from the rooms as they are now; undefined while it is not known. */
+  /** The desired state, from the rooms as they are now; undefined while it is unknown. */
   readonly desired: () => Desired | undefined;
   readonly userOf: (account: PrincipalName) => UserId;
-  /** The machine was asked to leave and no sandbox is left; `stopped` sandboxes ran. Called at every look. */
+  /** A request to leave is valid and no sandbox is left; `stopped` sandboxes ran. Called in every pass. */
   readonly onDrained: (decommission: Decommission, stopped: number) => void;
-  /** A sandbox is gone, or another took its place. */
+  /** A sandbox is gone, or was replaced. */
   readonly onGone?: () => void;
 };
 
@@ -51,7 +51,7 @@ export type ReconcilerView = {
   readonly launcherAway: string | undefined;
   /** How far the launcher enforces limits of sandboxes. */
   readonly limits?: LimitsFact | undefined;
-  /** Of the configuration that the reports follow from; undefined while there is none. */
+  /** The write time of the reported configuration; undefined while there is none. */
   readonly configSentAt?: number | undefined;
 };
 
@@ -63,7 +63,7 @@ export class Reconciler {
   /** The fault last reported of each principal that cannot start as configured. */
   readonly #told = new Map<PrincipalName, string>();
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
-  /** Stopped because the machine was asked to leave. */
+  /** Stopped because of a request to leave. */
   readonly #drained = new Set<PrincipalName>();
   #lastPlan: { readonly input: PlanInput; readonly result: Plan } | undefined;
   #adopted = false;
@@ -85,12 +85,12 @@ export class Reconciler {
     return this.#view;
   }
 
-  /** The last plan and what it was made from; undefined before the first. */
+  /** The last plan and its inputs; undefined before the first. */
   get lastPlan(): { readonly input: PlanInput; readonly result: Plan } | undefined {
     return this.#lastPlan;
   }
 
-  /** How the loop stands, for people. */
+  /** The state of the loop, for people. */
   get status() {
     return {
       launcherAway: this.#view.launcherAway,
@@ -100,12 +100,12 @@ export class Reconciler {
     };
   }
 
-  /** Resolves once {@link view} says what runs, or why that cannot be said. */
+  /** Resolves once {@link view} has the running sandboxes, or the reason why they are unknown. */
   get hasLooked(): Promise<void> {
     return this.#firstLook.promise;
   }
 
-  /** Resolves once a plan was made from what should run and what does. */
+  /** Resolves after the first plan from a desired and an actual state. */
   get hasPlanned(): Promise<void> {
     return this.#firstPass.promise;
   }
@@ -115,7 +115,7 @@ export class Reconciler {
     this.#wakeup.mark();
   }
 
-  /** Works until `signal` aborts, then stops watching what runs, and waits for what is under way. */
+  /** Works until `signal` aborts, then stops all health checks and waits for the actions under way. */
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.mark(), { once: true });
     const watching = this.#watch(signal);
@@ -130,7 +130,7 @@ export class Reconciler {
     await Promise.all([watching, ...[...this.#underWay.values()].map(({ done }) => done)]);
   }
 
-  /** One look and what follows from it; returns when to look again, on the monotonic clock. */
+  /** One pass; returns the time of the next, on the monotonic clock. */
   async #pass(): Promise<number | undefined> {
     const { clock, launcher, random } = this.#deps;
     const busy = new Map([...this.#underWay].map(([account, action]) => [account, action.busy]));
@@ -142,7 +142,7 @@ export class Reconciler {
       const list = await launcher.call("list-sandboxes", {});
       sandboxes = list.sandboxes ?? [];
       limits = list.limits;
-      // An earlier daemon may have asked for it. The next list shows the result.
+      // An earlier daemon may have requested it. The next list shows the result.
       for (const account of list.creating ?? [])
         if (!busy.has(account)) {
           elsewhere.add(account);
@@ -173,7 +173,7 @@ export class Reconciler {
     if (!before.every(stays)) this.#deps.onGone?.();
     this.#tellFaults(desired);
     if (desired !== undefined) this.#firstPass.resolve();
-    // A list that was asked for during a pause may be that of a launcher which has been replaced since.
+    // A list requested during a pause may come from a launcher that has been replaced since.
     if (this.#halted || this.#paused || resumes !== this.#resumes) return undefined;
     if (desired?.decommission === undefined) this.#drained.clear();
     else if (result.drained) this.#deps.onDrained(desired.decommission, this.#drained.size);
@@ -181,11 +181,11 @@ export class Reconciler {
     return result.wakeAt;
   }
 
-  /** An action beyond the limit is planned again when one under way ends. */
+  /** An action beyond the limit is planned again when another one ends. */
   #start(action: Action, desired: Desired | undefined): void {
     if (isRecordAction(action)) {
       this.#runner.record(action);
-      // The next plan depends on what was recorded, except on what was forgotten.
+      // The next plan depends on what was recorded, but not on deleted state.
       if (action.kind !== "forget" && action.kind !== "uncomplete") this.mark();
       return;
     }
@@ -239,7 +239,7 @@ export class Reconciler {
     this.#view = { ...this.#view, launcherAway: messageOf(error) };
   }
 
-  /** Marks on every change at the launcher, and when it is back. */
+  /** Marks the loop on every change at the launcher, and when the launcher is reachable again. */
   async #watch(signal: AbortSignal): Promise<void> {
     const { clock, launcher, random } = this.#deps;
     let since: number | undefined;
@@ -260,7 +260,7 @@ export class Reconciler {
     }
   }
 
-  /** Starts nothing more. Resolves once the actions under way have ended; false when that took longer than `timeoutMs`. */
+  /** Starts no more actions. Resolves when those under way have ended; false when that took longer than `timeoutMs`. */
   async pause(timeoutMs: number): Promise<boolean> {
     this.#paused = true;
     const underWay = Promise.all([...this.#underWay.values()].map(({ done }) => done));
@@ -285,7 +285,7 @@ export class Reconciler {
     const deadline = clock.monotonic() + budgetMs;
     while (clock.monotonic() < deadline) {
       try {
-        // A launcher that hangs is asked again: it may have been restarted meanwhile.
+        // Ask a hanging launcher again: it may have been restarted meanwhile.
         const signal = AbortSignal.timeout(DESTROY_LIST_MS_MAX);
         const { sandboxes, creating = [] } = await launcher.call("list-sandboxes", {}, { signal });
         const live = (sandboxes ?? []).filter(({ state }) => state === "running");

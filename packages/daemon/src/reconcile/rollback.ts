@@ -1,6 +1,6 @@
 /**
- * Which configuration a principal runs: what is asked for, or the last one that worked while what is asked for is known
- * not to. Pure.
+ * Which configuration a principal runs: the assigned one, or, while that one is known to fail, the last one that
+ * worked. Pure.
  */
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { RestartPolicy } from "@bureau/schema/events";
@@ -8,10 +8,12 @@ import type { WantedSandbox } from "../desired/desired.ts";
 import { credentialsOf, specDigest, structureOf } from "../desired/digests.ts";
 import type { GoodSpec, Rejection, SpecRecord } from "./spec-history.ts";
 
-/** Starts that may fail, end in failure, or end in less than a minute, before what worked until then runs again: about three seconds. */
+/**
+ * Starts that may fail, end in failure, or end within a minute before the previous configuration runs again: about 3 s.
+ */
 export const TRIAL_FAILURES_MAX = 3;
 
-/** Names a configuration with its credentials: with another one, failures so far count for nothing. */
+/** Identifies a configuration with its credentials: with another key, failures so far do not count. */
 export const keyOf = ({ digests, healthCheck }: WantedSandbox): string =>
   [digests.spec, digests.payload, ...(healthCheck === undefined ? [] : [canonicalJson(healthCheck)])].join(
     " ",
@@ -19,17 +21,17 @@ export const keyOf = ({ digests, healthCheck }: WantedSandbox): string =>
 
 export type Choice = {
   readonly sandbox: WantedSandbox;
-  /** There is one to go back to, should this fail. */
+  /** A previous configuration exists that a failure rolls back to. */
   readonly onTrial: boolean;
-  /** Why `sandbox` is not what was asked for. */
+  /** Why `sandbox` is not the assigned one. */
   readonly instead: Rejection | undefined;
-  /** It has never proved to work, here or before: should it fail, going back to it was a mistake. */
+  /** It never proved to work, now or before: if it fails, the rollback to it is given up. */
   readonly isDoubtful: boolean;
 };
 
 /**
- * Only what should always run is ever rolled back. Work that ends is work: when a new piece of it fails, doing an
- * earlier one once more is not what was meant.
+ * Only programs that should always run are rolled back. Work that ends is not: when new work fails, running earlier
+ * work again does not help.
  */
 export function chooseSandbox(
   asked: WantedSandbox,
@@ -53,7 +55,7 @@ export function chooseSandbox(
   };
 }
 
-/** What worked, with the credentials, grants and trigger of now. */
+/** The configuration that worked, with the current credentials, grants and trigger. */
 const previous = (asked: WantedSandbox, good: GoodSpec): WantedSandbox => ({
   ...asked,
   spec: good.spec,
@@ -64,7 +66,7 @@ const previous = (asked: WantedSandbox, good: GoodSpec): WantedSandbox => ({
   healthCheck: good.healthCheck,
 });
 
-/** Another health check is another configuration, though it needs no restart: it may be the one that is wrong. */
+/** Another health check makes another configuration, without a restart: the check itself may be wrong. */
 export const isSameSpec = (good: GoodSpec, { digests, healthCheck }: WantedSandbox): boolean =>
   good.structure === structureOf(digests.spec) &&
   good.payload === digests.payload &&

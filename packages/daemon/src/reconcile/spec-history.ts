@@ -1,7 +1,7 @@
 /**
- * The last configuration of each principal that worked, and a later one that failed. It outlives the daemon and a reboot:
- * otherwise every daemon that starts would try a failed configuration again. One file a principal, because a record holds
- * a whole sandbox spec and changes seldom.
+ * The last configuration of each principal that worked, and a later one that failed. It survives the daemon and a
+ * reboot: otherwise every daemon that starts would retry a failed configuration. One file a principal, because a record
+ * holds a whole sandbox spec and changes seldom.
  *
  * A decision holds in memory at once, also when it cannot be written to disk.
  */
@@ -15,24 +15,24 @@ import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
 import { HealthCheckSchema } from "@bureau/schema/template";
 import * as v from "valibot";
 
-/** A configuration that worked, as far as is known. Without credentials: those are always the ones of now. */
+/** A configuration that worked, as far as is known. Without credentials: a rollback uses the current ones. */
 const GoodSpecSchema = v.object({
   /** Digests, as in `digests.ts`. */
   structure: v.string(),
   payload: v.string(),
   spec: SandboxSpecSchema,
   healthCheck: v.optional(HealthCheckSchema),
-  /** It passed its health check, or ran for a while; otherwise it only ran when something else was asked for. */
+  /** It passed its health check, or ran for a while; otherwise it was only running when the assignment changed. */
   proved: v.boolean(),
 });
 export type GoodSpec = v.InferOutput<typeof GoodSpecSchema>;
 
 /** A configuration that failed where the one before it had worked. */
 const RejectionSchema = v.object({
-  /** Names it: see `keyOf`. Once another one is asked for, this says nothing any more. */
+  /** Its key: see `keyOf`. Ignored once another one is assigned. */
   key: v.string(),
   reason: v.string(),
-  /** The config room was told that the one before it runs again. */
+  /** An event message has reported that the previous one runs again. */
   announced: v.boolean(),
 });
 export type Rejection = v.InferOutput<typeof RejectionSchema>;
@@ -45,7 +45,7 @@ export type SpecRecord = { readonly good?: GoodSpec | undefined; readonly reject
 
 const nothing: SpecRecord = {};
 
-/** Where records are kept. */
+/** The folder of records. */
 export type HistoryFiles = {
   read(): Iterable<readonly [name: string, text: string]>;
   write(account: PrincipalName, text: string): void;
@@ -74,7 +74,7 @@ export class SpecHistory {
   readonly #records = new Map<PrincipalName, SpecRecord>();
 
   /**
-   * A record that cannot be read is left out: there is then nothing to go back to, and nothing else is lost.
+   * An unreadable record is left out: a rollback is then impossible, and nothing else is lost.
    * @throws BureauError when one is of a format that this build does not know
    */
   constructor(files: HistoryFiles, log: Log) {
@@ -119,12 +119,12 @@ export class SpecHistory {
     this.#save(account, { ...this.of(account), rejected });
   }
 
-  /** Neither the rejected configuration nor the one before it works: only the one asked for is left to try. */
+  /** Neither the rejected configuration nor the previous one works: only the assigned one is left to try. */
   giveUp(account: PrincipalName): void {
     this.forget(account);
   }
 
-  /** Another configuration is asked for, so the rejected one may be tried again. */
+  /** Another configuration is assigned, so the rejected one may be tried again. */
   readmit(account: PrincipalName): void {
     this.#save(account, { good: this.of(account).good });
   }

@@ -1,4 +1,4 @@
-/** The rooms a principal works in: those it is invited to before it starts. Pure. */
+/** The rooms that a principal works in, and is invited to before it starts. Pure. */
 import { type PrincipalName, parseRoomId, principalType, type RoomId } from "@bureau/schema/refs";
 import type { WantedSandbox } from "../desired/desired.ts";
 import type { MachineRooms } from "../sync/machine-rooms.ts";
