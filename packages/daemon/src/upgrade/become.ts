@@ -1,6 +1,6 @@
 /**
- * The daemon becomes another build of itself: every subsystem finishes what is under way, gives what the next program
- * takes, and that program is executed in this process. A client that connects meanwhile waits; it is not refused. An open
+ * Replaces the daemon by another build in the same process: every subsystem finishes its work and returns what the next
+ * program takes over, and that program is executed. A client that connects meanwhile waits; it is not refused. An open
  * stream is not cut.
  */
 import type { Runtime } from "@bureau/kit/runtime";
@@ -9,17 +9,17 @@ import { replaceProcess } from "@bureau/os/exec";
 import { type NamedSocket, pingWatchdog } from "@bureau/os/systemd";
 import type { HandOver } from "../assembly/hand-over.ts";
 
-/** Starting a sandbox may be under way. */
+/** Time to pause: a sandbox may be starting. */
 export const PAUSE_MS_MAX = 30_000;
-/** Why nothing is replaced when that was not enough. */
+/** The reason when that time was not enough, and nothing is replaced. */
 export const tooBusy = `starting or stopping a sandbox took more than ${PAUSE_MS_MAX / 1_000} s`;
 
 export type BecomeDeps = Pick<Runtime, "log"> & {
-  /** Every subsystem's, in the order of their list. */
+  /** The handovers of all subsystems, in the order of their list. */
   readonly handOvers: readonly HandOver[];
   /** The daemon's command line, without the program. */
   readonly args: readonly string[];
-  /** Until the other is executed this one may still be told to stop. */
+  /** Aborts when this daemon must stop; checked until the next program is executed. */
   readonly signal: AbortSignal;
 };
 
@@ -28,11 +28,11 @@ export type BecomeOptions = {
   readonly env?: Readonly<Record<string, string>>;
   /** Runs once every subsystem has paused. */
   readonly last?: () => Promise<unknown>;
-  /** Unsent messages are left to the other build, which may be the one that can send them. */
+  /** Leaves unsent messages to the next build, which may be able to send them. */
   readonly leavesMessages?: true;
 };
 
-/** Returns only when it failed, with the reason; then this daemon continues as before. */
+/** Returns only on failure, with the reason; this daemon then continues as before. */
 export async function become(path: string, deps: BecomeDeps, options: BecomeOptions = {}): Promise<string> {
   const { handOvers, log } = deps;
   try {
@@ -60,8 +60,8 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
 }
 
 /**
- * A build that does not take them over gets neither further sockets nor streams: it would hold them open without serving
- * them. exec closes them, and their clients connect again. Returns only when it failed, with the errno.
+ * A build that cannot take over further sockets or streams gets none: it would hold them open without serving them.
+ * exec closes them, and their clients connect again. Returns only on failure, with the errno.
  */
 function execute(
   next: Build,
@@ -71,7 +71,7 @@ function execute(
 ): string {
   const takes = (what: TakenOver): boolean => next.takesOver.includes(what);
   const save = deps.handOvers.find(({ streams }) => streams !== undefined)?.streams;
-  // From here to exec nothing else runs, so no stream changes.
+  // No other code runs from here to exec, so no stream changes.
   using streams = takes("streams") ? save?.() : undefined;
   return replaceProcess({
     file: runtimeOf(next.path),

@@ -1,4 +1,4 @@
-/** Publishes in the config room which build runs here, and how far a request has got. Only the latest content is sent. */
+/** Publishes in the config room the running build and the state of a request. Sends only the latest content. */
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Runtime } from "@bureau/kit/runtime";
@@ -28,12 +28,12 @@ export class BuildPublisher {
     this.#wakeup.mark();
   }
 
-  /** The event that says what is so now; undefined until it is sent. */
+  /** The event with the current content; undefined until it is sent. */
   get current(): string | undefined {
     return this.#last?.text === canonicalJson(this.#deps.content()) ? this.#last.eventId : undefined;
   }
 
-  /** @throws the error that says this session was revoked */
+  /** @throws when this session was revoked */
   async run(room: RoomId, signal: AbortSignal): Promise<void> {
     const { session, clock, random, log } = this.#deps;
     signal.addEventListener("abort", () => this.mark(), { once: true });

@@ -38,13 +38,13 @@ const under = (step: CurrentUpgrade["step"], change: Partial<CurrentUpgrade> = {
   },
 });
 
-/** Everything an upgrade writes, in order: the state, the record, and where the boot link leads. */
+/** All that an upgrade writes, in order: the state, the record, and the target of the boot link. */
 const writes: readonly {
   readonly what: string;
   readonly state: UpgradeState;
   readonly record?: WatchdogRecord;
   readonly link: string;
-  /** What boots from the link, and what runs if it was executed in place. */
+  /** The build that boots from the link, and the one that runs if it was executed in place. */
   readonly booted: Start["kind"];
   readonly executed?: Start["kind"];
 }[] = [

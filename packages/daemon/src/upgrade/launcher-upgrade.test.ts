@@ -11,7 +11,7 @@ import { upgradeTimes } from "./upgrade-times.ts";
 const [OLD, NEW] = ["/env/old", "/env/new"];
 type Manner = "goes" | "stays" | "hangs" | "refuses" | "cannot";
 
-/** A launcher of the new build that is a real process; when it has ended, the old one answers. */
+/** A launcher of the new build, as a real process. After it ends, the old one answers. */
 async function takeBack(manner: Manner): Promise<{ isAlive: boolean; answers: string }> {
   const child = Bun.spawn(["sleep", "60"]);
   let isOld = false;

@@ -11,14 +11,14 @@ const POLL_MS = 200;
 /** A launcher that works answers in milliseconds. */
 const ANSWER_MS_MAX = 5_000;
 
-/** What {@link LauncherUpgrade.fault} says of one that may only be slow. */
+/** The fault of a launcher that may only be slow. */
 export const silent = "the launcher does not answer";
 
 export type LauncherStatus = LauncherResponse<"status">;
 
 export type LauncherUpgradeDeps = Pick<Runtime, "clock" | "log"> & {
   readonly launcher: Launcher;
-  /** Principals whose sandbox the launcher has to know; may become fewer while it is asked. */
+  /** Principals whose sandbox the launcher must know; the list may shrink during the check. */
   readonly sandboxes: () => readonly string[];
   /** A handle on a process, to end it later. */
   readonly hold: (pid: number) => HeldProcess | undefined;
@@ -29,14 +29,14 @@ export class LauncherUpgrade {
   readonly #deps: LauncherUpgradeDeps;
   #seen: LauncherStatus | undefined;
   #held: HeldProcess | undefined;
-  /** It did the last time it was asked. */
+  /** It answered the last request. */
   #answers = false;
 
   constructor(deps: LauncherUpgradeDeps) {
     this.#deps = deps;
   }
 
-  /** What it last said of itself. */
+  /** Its last status. */
   get seen(): LauncherStatus | undefined {
     return this.#seen;
   }
@@ -55,15 +55,16 @@ export class LauncherUpgrade {
     return list?.filter(({ state }) => state === "running").map(({ principal }) => principal);
   }
 
-  /** The host environments that sandboxes see; undefined when that is not known of every one. */
+  /** The builds that sandboxes see; undefined when that is unknown for one of them. */
   async programsInUse(): Promise<string[] | undefined> {
     const used = (await this.#list())?.map(({ programs_dir }) => programs_dir);
     return used?.every((path) => path !== undefined) === true ? used : undefined;
   }
 
   /**
-   * What is wrong with it, given what ran before (a sandbox that has ended since is still known) and, where that matters,
-   * the build it is to be: when a launcher ends, the service manager starts the build before, which answers as well.
+   * Its fault, given the principals that ran before (it still knows a sandbox that has ended since) and, where it
+   * matters, its expected build: when a launcher ends, the service manager starts the previous build, which answers as
+   * well.
    */
   async fault(path?: string): Promise<string | undefined> {
     const list = await this.#list();
@@ -72,7 +73,7 @@ export class LauncherUpgrade {
     const lost = this.#deps.sandboxes().filter((principal) => !known.has(principal));
     if (lost.length > 0) return `the launcher does not know any more: ${lost.join(", ")}`;
     if (path === undefined) return undefined;
-    // After the list, so that the status is of the launcher that gave it, or of a later one.
+    // After the list, so that the status comes from the launcher that gave the list, or from a later one.
     const status = await this.look();
     if (status === undefined) return silent;
     return status.programs_dir === path
@@ -87,7 +88,10 @@ export class LauncherUpgrade {
     return list?.sandboxes ?? (list === undefined ? undefined : []);
   }
 
-  /** Lets it execute the build at `path`; undefined once that runs and knows every sandbox, else why it does not. */
+  /**
+   * Requests that it executes the build at `path`; undefined once that build runs and knows every sandbox, else the
+   * fault.
+   */
   async change(path: string, requestId: string): Promise<string | undefined> {
     const before = await this.look();
     if (before === undefined) return silent;
@@ -114,14 +118,15 @@ export class LauncherUpgrade {
       await this.#deps.launcher.call("exec-update", { programs_dir: path, request_id: requestId });
       return undefined;
     } catch (error) {
-      // An answer that was lost says nothing; what the launcher says next does.
+      // A lost answer proves nothing; the launcher's next status does.
       return isBureauError(error) && error.code === "unavailable" ? undefined : messageOf(error);
     }
   }
 
   /**
-   * Takes the build at `path` back: returns when the launcher of another one answers. A launcher that does not replace
-   * itself in time, because the disk is full or it hangs, is killed; the service manager then starts the build before.
+   * Rolls the launcher back from the build at `path`: returns when the launcher of another build answers. A launcher
+   * that does not replace itself in time (full disk, hang) is killed; the service manager then starts the previous
+   * build.
    */
   async takeBack(path: string, previous: string, requestId: string): Promise<void> {
     const { times, log } = this.#deps;
@@ -148,7 +153,7 @@ export class LauncherUpgrade {
       });
   }
 
-  /** What the launcher says once that is what was waited for, or in the end. */
+  /** The first status that satisfies the condition, or the last one when the time is up. */
   async #lookUntil(
     enough: (status: LauncherStatus | undefined) => boolean,
     timeoutMs: number,
@@ -162,7 +167,7 @@ export class LauncherUpgrade {
     }
   }
 
-  /** Tells the launcher to end its watch over this process. Asks until the launcher answers. */
+  /** Tells the launcher to stop watching this process. Retries until the launcher answers. */
   async unwatch(stop: AbortSignal): Promise<void> {
     const { launcher, clock } = this.#deps;
     while (!stop.aborted) {
@@ -176,12 +181,12 @@ export class LauncherUpgrade {
     }
   }
 
-  /** One that did not answer when it was last asked is ended, if it is the one that was asked to change. */
+  /** Kills a launcher that did not answer the last request, if it is the one that was asked to change. */
   endIfHung(): void {
     if (!this.#answers) this.#end();
   }
 
-  /** Lets the launcher end this daemon unless it is told otherwise within `deadlineMs`. */
+  /** Lets the launcher end this daemon unless this daemon reports in within `deadlineMs`. */
   async watch(deadlineMs: number): Promise<void> {
     const self = identify(process.pid);
     if (self === undefined) return;
@@ -190,7 +195,7 @@ export class LauncherUpgrade {
     await this.#deps.launcher.call("watch-daemon", watch, { signal });
   }
 
-  /** {@link watch}; false when the launcher did not hear of it. @throws when it did, and cannot */
+  /** {@link watch}; false when the request did not reach the launcher. @throws when the launcher refused it */
   async isWatching(deadlineMs: number): Promise<boolean> {
     try {
       await this.watch(deadlineMs);
@@ -202,8 +207,8 @@ export class LauncherUpgrade {
   }
 
   /**
-   * Takes hold of the launcher, while it answers: later, what is behind its pid could not be told. The service's own
-   * /proc does not show it, because it closes itself to other processes.
+   * Opens a handle on the launcher's process while the launcher answers: later its pid may belong to another process.
+   * The service's own /proc does not show the launcher, because it closes itself to other processes.
    */
   async #hold(pid: number): Promise<void> {
     this.#held?.[Symbol.dispose]();

@@ -1,4 +1,4 @@
-/** One decision at a time: from what is known and seen follow state and effects. */
+/** Single decisions: state and effects for a given knowledge and observation. */
 import { expect, test } from "bun:test";
 import { firstBuild, goodBuilds } from "../testing/simulated-builds.ts";
 import { type Answer, next, type Phase, type Seen, type Step, type Upgrades } from "./next.ts";

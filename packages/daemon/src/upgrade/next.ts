@@ -1,13 +1,14 @@
 /**
- * What the upgrader does next. Pure: from what it knows ({@link Upgrades}) and what it sees ({@link Seen}) follow its new
- * state and the effects to perform, in order. The runner performs them and calls {@link next} with the answer of the last.
+ * Decides what the upgrader does next. Pure: computes from its state ({@link Upgrades}) and its observations ({@link
+ * Seen}) the new state and the effects to perform, in order. The runner performs them and calls {@link next} with the
+ * last answer.
  *
  * ```
  * fetch ─ check ─ replace: exec, prove ─ change-launcher: exec, prove ─ soak ─ confirm: the boot link moves
  * ```
  *
- * The new state is known before its effects are performed, so a sandbox that is removed during an effect is not forgotten.
- * Deadlines use the monotonic clock: setting the host's clock changes none of them.
+ * The new state is known before its effects are performed, so a sandbox that is removed during an effect is not
+ * forgotten. Deadlines use the monotonic clock: setting the host's clock changes none of them.
  */
 import type { LogEvent } from "@bureau/kit/log";
 import { type Build, contentOf, contentOfAll } from "@bureau/os/build";
@@ -31,9 +32,9 @@ import type { UpgradeTimes } from "./upgrade-times.ts";
 
 const PROGRAM = "bureau-daemon";
 const POLL_MS = 250;
-/** A connection may drop without a fault of the build; a homeserver that restarts is back within seconds. */
+/** A connection may drop without a fault of the build; a homeserver restarts within seconds. */
 export const OFFLINE_MS_MAX = 8_000;
-/** While it soaks, a new daemon tells the launcher this often that it works. */
+/** While it soaks, a new daemon reports to the launcher at this interval that it works. */
 const ALIVE_MS = 4_000;
 /** The launcher ends a new daemon that is silent for this long. */
 export const SILENCE_MS_MAX = 15_000;
@@ -76,19 +77,19 @@ export type Phase =
 type Soak = {
   readonly kind: "soak";
   readonly until: number;
-  /** When the launcher was asked; undefined between two questions. */
+  /** When the launcher was asked; undefined between two requests. */
   readonly askedAt?: number | undefined;
   readonly offlineSince?: number | undefined;
   readonly silentSince?: number | undefined;
 };
 
-/** What the upgrader knows. */
+/** The state of the upgrader. */
 export type Upgrades = {
-  /** What is on the disk, or will be as soon as there is room. */
+  /** The state on the disk, or to be written as soon as there is room. */
   readonly disk: UpgradeState;
   /**
-   * The build of this machine: the one this daemon was started from, or one that differs only in other programs and was
-   * confirmed since.
+   * The build of this machine: the one that this daemon was started from, or one that was confirmed since and has the
+   * same daemon.
    */
   readonly build: Build;
   readonly phase: Phase;
@@ -103,29 +104,29 @@ export type Answer =
   /** Undefined: the launcher does not answer. */
   | { readonly kind: "running"; readonly sandboxes: readonly string[] | undefined }
   | { readonly kind: "paused"; readonly isQuiet: boolean }
-  /** What is wrong with the launcher; undefined: nothing. */
+  /** The fault of the launcher; undefined when there is none. */
   | { readonly kind: "launcher"; readonly fault: string | undefined }
   | { readonly kind: "not-replaced"; readonly reason: string };
 
-/** What the upgrader sees. */
+/** The observations of the upgrader. */
 export type Seen = {
   readonly answer: Answer;
   /** The build that the machine's configuration asks for. */
   readonly wanted: UpgradeRequest | undefined;
-  /** What this machine's room says of its builds. */
+  /** The content of this machine's room about its builds. */
   readonly said: MachineVersion | undefined;
-  /** As the program before this one left it. */
+  /** As the previous program left it. */
   readonly record: WatchdogRecord | undefined;
   readonly isOnline: boolean;
   /** The homeserver was asked and did not answer. */
   readonly isAway: boolean;
   /** The event that says which build runs came back through /sync. */
   readonly isEchoed: boolean;
-  /** The daemon is told to stop. */
+  /** The daemon must stop. */
   readonly isStopping: boolean;
-  /** On trial, this daemon was told that its machine belongs to no fleet: the reason. */
+  /** On trial, the homeserver reported that this machine belongs to no fleet: the reason. */
   readonly refused: string | undefined;
-  /** The launcher says that it ended a daemon. */
+  /** The launcher reports that it ended a daemon. */
   readonly hasEndedDaemon: boolean;
   /** When the launcher last heard from this daemon while it soaked; monotonic. */
   readonly heardAt: number | undefined;
@@ -153,7 +154,7 @@ export type Effect =
   /** Asks the launcher for its status. */
   | { readonly kind: "look" }
   | { readonly kind: "write-left" }
-  /** Lets these builds, and those that sandboxes use, stay in the Nix store. */
+  /** Keeps these builds, and those that sandboxes use, in the Nix store. */
   | { readonly kind: "keep-builds"; readonly paths: readonly string[] }
   | { readonly kind: "fetch"; readonly path: string }
   | {
@@ -165,12 +166,12 @@ export type Effect =
   | { readonly kind: "list-running" }
   | { readonly kind: "pause" }
   | { readonly kind: "resume" }
-  /** Executes that build's daemon in this one's place. It answers only when that failed. */
+  /** Replaces this daemon by that build's daemon. Has an answer only when exec failed. */
   | { readonly kind: "replace"; readonly path: string; readonly watchMs: number }
   | {
       readonly kind: "replace-by-previous";
       readonly path: string;
-      /** Why, when it could not be written to the record. */
+      /** The reason, when it could not be written to the record. */
       readonly told: Failure | undefined;
     }
   /** Lets the launcher end this daemon unless it hears from it within `ms`. */
@@ -191,7 +192,7 @@ export type Effect =
   /** Moves the boot link to `to` if it leads to `from`. */
   | { readonly kind: "return-boot-link"; readonly from: string; readonly to: string }
   | { readonly kind: "sleep"; readonly ms: number }
-  /** Until something changes, or until it is time to write again what the disk did not take. */
+  /** Waits for a change, or for the time of the next attempt to write what the disk did not take. */
   | { readonly kind: "wait" };
 
 export type Step = {
@@ -238,7 +239,7 @@ export function next(state: Upgrades, seen: Seen, now: Now): Step {
   }
 }
 
-/** The next phase, and what is done for it. */
+/** The next phase, and its effects. */
 const to = ({ state }: Situation, phase: Phase, ...effects: readonly Effect[]): Step => ({
   state: { ...state, phase },
   effects,
@@ -264,7 +265,7 @@ const fail = (at: Situation, reason: string): Step => ({ ...to(at, at.state.phas
 const saved: Effect = { kind: "save", required: true };
 const savedLater: Effect = { kind: "save", required: false };
 
-/** The request under way, one step further; written before it is taken. */
+/** The request under way, one step further; the step is written before it is taken. */
 function atStep(
   at: Situation,
   current: CurrentUpgrade,
@@ -274,7 +275,7 @@ function atStep(
   return withDisk(at, { ...at.state.disk, current: { ...current, ...change, step } });
 }
 
-/** What was under way when this daemon started. */
+/** Handles what was under way when this daemon started. */
 function begin(at: Situation, start: Start): Step {
   if (start.kind === "idle") return recogniseBoot(at);
   const said: Effect = {
@@ -284,7 +285,7 @@ function begin(at: Situation, start: Start): Step {
     text: "an upgrade is under way",
     fields: start,
   };
-  // The launcher watches this very process, which is the old daemon again when the new one went back by itself.
+  // The launcher watches this process, which runs the old daemon again when the new one rolled back by itself.
   const effects: Effect[] = start.kind === "prove" ? [said] : [said, { kind: "unwatch" }];
   switch (start.kind) {
     case "again":
@@ -304,7 +305,7 @@ function begin(at: Situation, start: Start): Step {
   }
 }
 
-/** No request is under way: the build that was started is the one to start again. */
+/** No request is under way: the running build is the one to start from now on. */
 function recogniseBoot(at: Situation): Step {
   const { disk, build } = at.state;
   const cleared: Effect = { kind: "clear-record" };
@@ -313,11 +314,11 @@ function recogniseBoot(at: Situation): Step {
   return to(withDisk(at, { ...disk, confirmed }), { kind: "idle" }, cleared, savedLater);
 }
 
-/** A daemon that ended without a reason may have been ended because it was late. */
+/** A daemon that ended without a reason may have been ended by the launcher because it was late. */
 const explain = ({ seen }: Situation, reason: string): string =>
   reason === ENDED && seen.hasEndedDaemon ? "the new daemon did not answer in time, and was ended" : reason;
 
-/** A launcher that brings down a daemon which did not change is found out by the count. */
+/** The count detects a launcher that makes an unchanged daemon crash. */
 function countResumed(at: Situation): Step {
   const { current } = at.state.disk;
   if (current === undefined || current.daemon_changes) return launcherTurn(at);
@@ -343,7 +344,7 @@ function idle(at: Situation): Step {
   );
 }
 
-/** Takes up the request whose turn it is. */
+/** Starts the next request. */
 function ready(at: Situation): Step {
   const { answer, isStopping, isOnline, said, wanted } = at.seen;
   if (answer.kind === "failed") return fail(at, answer.reason);
@@ -385,10 +386,10 @@ function upgrade(at: Situation, request: UpgradeRequest): Step {
 
 type Preparing = Extract<Phase, { readonly kind: "fetch" | "check" | "count" | "decided" }>;
 
-/** Before the first exec: any failure refuses the request, and nothing was changed. */
+/** Before the first exec: any failure refuses the request and changes nothing. */
 function prepare(at: Situation, phase: Preparing): Step {
   const { answer, isStopping } = at.seen;
-  // The next daemon takes up what is cut off.
+  // The next daemon continues a request that is cut off.
   if (isStopping) return stop(at);
   if (answer.kind === "failed") return refuse(at, answer.reason);
   const { current } = at.state.disk;
@@ -451,7 +452,7 @@ function replace(at: Situation, build: Build): Step {
 
 function notReplaced(at: Situation, build: Build): Step {
   const { answer, isStopping } = at.seen;
-  // Told to stop before it was executed: the next daemon takes the request up again.
+  // This daemon must stop before exec: the next one starts the request again.
   if (isStopping) return stop(at, { kind: "clear-record" });
   const reason = reasonOf(answer);
   return first(
@@ -473,7 +474,7 @@ function notReplaced(at: Situation, build: Build): Step {
 const reasonOf = (answer: Answer): string =>
   answer.kind === "not-replaced" || answer.kind === "failed" ? answer.reason : "it was not executed";
 
-/** The new build on its way from `prove` to `confirm`; back should it fail. */
+/** The new build, from `prove` to `confirm`; rolls back when it fails. */
 function onTrial(
   at: Situation,
   phase: Extract<
@@ -482,7 +483,7 @@ function onTrial(
   >,
 ): Step {
   const { answer, isStopping } = at.seen;
-  // Once the boot link moved, that is written even when the daemon is to stop.
+  // After the boot link moved, the result is written even when the daemon must stop.
   if (isStopping && phase.kind !== "confirm") return stop(at);
   if (answer.kind === "failed") return failed(at, { reason: answer.reason, blames: "program" });
   switch (phase.kind) {
@@ -543,8 +544,8 @@ function launcherTurn(at: Situation): Step {
 }
 
 /**
- * The new launcher has to know also what was started since the request began. While the reconciler pauses, nothing more
- * is started.
+ * The new launcher must also know the sandboxes that were started since the request began. While the reconciler pauses,
+ * nothing more is started.
  */
 function changeLauncher(at: Situation, running: readonly string[]): Step {
   const { current } = at.state.disk;
@@ -553,7 +554,7 @@ function changeLauncher(at: Situation, running: readonly string[]): Step {
   const { times } = at.seen;
   const sandboxes = [...new Set([...current.sandboxes, ...running])];
   const isKnown = sandboxes.length === current.sandboxes.length;
-  // A launcher that is being replaced cannot hear from this daemon: until it can, the watch is long enough.
+  // A launcher that is being replaced receives no reports from this daemon: the deadline covers that time.
   const watch: Effect = { kind: "watch", ms: times.launcherProof + times.margin + SILENCE_MS_MAX };
   return to(
     isKnown ? at : atStep(at, current, "launcher", { sandboxes }),
@@ -571,7 +572,7 @@ function soakMs(at: Situation): number {
   return changesDaemon(at) ? Math.max(soak, launcherSoak) : launcherSoak;
 }
 
-/** All of the new build runs, and for a while nothing of it may fail. */
+/** All of the new build runs; for the soak time no part of it may fail. */
 function soak(at: Situation, phase: Soak): Step {
   const { answer } = at.seen;
   const { current } = at.state.disk;
@@ -589,7 +590,7 @@ function soaked(at: Situation, phase: Soak, askedAt: number, fault: string | und
   const { isOnline, heardAt, times } = at.seen;
   const now = at.now.monotonic;
   if (fault !== undefined && fault !== silent) return failed(at, newLauncher(fault));
-  // A slow launcher has the time it had to prove itself. For one that ended, the one in its place answers.
+  // A slow launcher gets the same time as for its proof. If it ended, its replacement answers.
   const silentSince = fault === silent ? (phase.silentSince ?? askedAt) : undefined;
   if (silentSince !== undefined && now - silentSince > times.launcherProof)
     return failed(at, newLauncher(silent));
@@ -606,7 +607,7 @@ function soaked(at: Situation, phase: Soak, askedAt: number, fault: string | und
   });
 }
 
-/** From here on the new build is the one that is started. Done twice it is the same. */
+/** Makes the new build the one that starts from now on. Idempotent. */
 function confirm(at: Situation): Step {
   const { current } = at.state.disk;
   if (at.seen.isStopping) return stop(at);
@@ -661,8 +662,8 @@ function failed(at: Situation, failure: Failure): Step {
 }
 
 /**
- * The new daemon gives its place to the one before, which reports why. Should that fail too, the daemon ends, and the
- * service manager starts the build that is known to work.
+ * The new daemon executes the old one, which reports the reason. If that fails too, the daemon ends, and the service
+ * manager starts the build that is known to work.
  */
 function goBack(at: Situation, failure: Failure): Step {
   const { current } = at.state.disk;
@@ -705,8 +706,8 @@ function replaceByPrevious(
 }
 
 /**
- * The new daemon could not reach the homeserver. That is its fault if this one can straight away. If this one cannot
- * either, or only later, it says nothing about the build: the request starts again.
+ * The new daemon could not reach the homeserver. The new build is at fault if this daemon reaches it at once. If this
+ * one cannot either, or only later, the build is not at fault: the request starts again.
  */
 function judge(at: Situation, reason: string, until: number): Step {
   const { isStopping, isAway, isOnline, startedAt } = at.seen;
@@ -717,7 +718,7 @@ function judge(at: Situation, reason: string, until: number): Step {
   return takeBack(at, isPrompt ? { kind: "rolled-back", reason } : { kind: "again", counts: true });
 }
 
-/** This is the old daemon, and it runs: launcher and boot link go back too, should they have come further. */
+/** This is the old daemon, and it runs: rolls launcher and boot link back too, if they were changed. */
 function takeBack(at: Situation, back: Back): Step {
   const { disk, build } = at.state;
   const { current } = disk;

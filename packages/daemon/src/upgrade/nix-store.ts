@@ -1,9 +1,10 @@
 /**
- * The Nix store of this machine, used without privilege: Nix's daemon fetches what is missing, and keeps what we name.
+ * The Nix store of this machine, used without privilege: Nix's daemon fetches missing paths, and keeps those we link
+ * to.
  *
- * A path is kept by a link to it that Nix knows of (an indirect root), one a path, in a folder beside the boot link. It
- * needs no permission to make one, and once the link is gone the path is not kept any more. What Nix remembers of a
- * link that is gone, it forgets when it next collects garbage.
+ * Nix keeps a path while a registered link to it (an indirect root) exists: one link a path, in a folder beside the
+ * boot link. Creating one needs no permission, and removing it releases the path. Nix drops its entry for a removed
+ * link at the next garbage collection.
  */
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -15,12 +16,12 @@ import { versionRootsDir } from "@bureau/os/layout";
 import type { FleetCache } from "@bureau/schema/events";
 import { runBriefly } from "./run-briefly.ts";
 
-/** Fetching a whole build from a cache. */
+/** Time to fetch a whole build from a cache. */
 const FETCH_MS_MAX = 300_000;
-/** A path that is there is only looked up. */
+/** Time to look up a path that is present. */
 const KEEP_MS_MAX = 30_000;
 const ASK_MS_MAX = 10_000;
-/** Where installers other than a distribution's put it, which services do not have on PATH. */
+/** The folder that Nix's own installers use, which services do not have on PATH. */
 const DEFAULT_PROFILE = "/nix/var/nix/profiles/default/bin/nix-store";
 
 const nixProgram = (): string | undefined =>
@@ -28,12 +29,14 @@ const nixProgram = (): string | undefined =>
 
 export type FetchOptions = {
   readonly bootLink: string;
-  /** The fleet's own cache, to say exactly what is missing there. */
+  /** The fleet's own cache, to report exactly which path it lacks. */
   readonly cache: FleetCache | undefined;
   readonly signal: AbortSignal;
 };
 
-/** Makes a store path be here, and keeps it. @throws BureauError with what Nix said; then nothing was changed */
+/**
+ * Fetches a store path if it is missing, and keeps it. @throws BureauError with Nix's error; then nothing was changed
+ */
 export async function fetchStorePath(path: string, options: FetchOptions): Promise<void> {
   const { bootLink, cache, signal } = options;
   const isHere = existsSync(path);
@@ -44,7 +47,7 @@ export async function fetchStorePath(path: string, options: FetchOptions): Promi
     throw new BureauError("unavailable", `There is no Nix here to fetch "${path}" with`);
   }
   const answer = isHere ? undefined : await askCache(path, cache, signal);
-  // Nix would remember for an hour that it is not there, and not look again once it is there.
+  // Nix caches for an hour that a path is missing, and would not look again.
   if (answer?.kind === "lacks")
     throw new BureauError("not-found", `Cannot fetch "${path}": ${answer.reason}`);
   const outcome = await addRoot(program, path, bootLink, isHere ? KEEP_MS_MAX : FETCH_MS_MAX, signal);
@@ -54,7 +57,7 @@ export async function fetchStorePath(path: string, options: FetchOptions): Promi
   throw new BureauError("unavailable", `Nix cannot ${act} "${path}": ${away}${complaintsOf(outcome.said)}`);
 }
 
-/** What Nix complains of, without what it was about to do. */
+/** The error of Nix, without its progress messages. */
 function complaintsOf(said: string): string {
   const complaints = said.split("\n").filter((line) => /^(?:error|warning):/u.test(line));
   return complaints.length === 0 ? said : complaints.join("; ");
@@ -62,7 +65,7 @@ function complaintsOf(said: string): string {
 
 type CacheAnswer = { readonly kind: "lacks" | "away"; readonly reason: string };
 
-/** Asks the fleet's cache itself. Undefined: it has the path, or cannot be asked so. */
+/** Asks the fleet's cache directly. Undefined when it has the path, or cannot be asked this way. */
 async function askCache(
   path: string,
   cache: FleetCache | undefined,
@@ -78,7 +81,7 @@ async function askCache(
     });
     await answer.body?.cancel();
     if (answer.ok) return undefined;
-    // What may not be listed is forbidden rather than missing (S3).
+    // S3 answers "forbidden" for a missing object when listing is not allowed.
     return answer.status === 404 || answer.status === 403
       ? { kind: "lacks", reason: `the fleet's cache ${url} does not have it` }
       : { kind: "away", reason: `the fleet's cache ${url} answers with ${answer.status}` };
@@ -104,12 +107,12 @@ export type KeepOptions = {
   readonly bootLink: string;
   /** Paths that are needed; those outside the store are passed over. */
   readonly wanted: readonly string[];
-  /** It is known that nothing else is needed. */
+  /** No other path is needed, for certain. */
   readonly isComplete: boolean;
   readonly log: Log;
 };
 
-/** Lets exactly the paths that are wanted be kept; what cannot be is logged, and tried again the next time. */
+/** Keeps exactly the wanted paths. Logs a failure, and tries again the next time. */
 export async function keepStorePaths({ bootLink, wanted, isComplete, log }: KeepOptions): Promise<void> {
   const folder = versionRootsDir(bootLink);
   const names = new Set(wanted.filter(isStorePath).map((path) => basename(path)));
@@ -126,6 +129,6 @@ export async function keepStorePaths({ bootLink, wanted, isComplete, log }: Keep
     if (!names.has(name) && lstatSync(join(folder, name)).isSymbolicLink()) rmSync(join(folder, name));
 }
 
-/** True when {@link keepStorePaths} has something to look after. */
+/** True when {@link keepStorePaths} has any paths to keep. */
 export const hasStorePaths = (bootLink: string, wanted: readonly string[]): boolean =>
   wanted.some(isStorePath) || existsSync(versionRootsDir(bootLink));

@@ -1,4 +1,4 @@
-/** The upgrader and its publisher, put together from the daemon's parts. */
+/** Creates the upgrader and its publisher from the daemon's parts. */
 
 import type { Runtime } from "@bureau/kit/runtime";
 import type { RoomView } from "@bureau/matrix/room-state";
@@ -22,7 +22,7 @@ export type UpgradeParts = {
   readonly notify: (message: EventMessage) => void;
   /** The config room, once it is known and synced. */
   readonly view: () => RoomView | undefined;
-  /** Where the fleet's store paths come from. */
+  /** The fleet's Nix cache. */
   readonly cache: () => FleetCache | undefined;
   readonly isOnline: () => boolean;
   readonly isAway: () => boolean;

@@ -1,7 +1,6 @@
 /**
- * The power fails, or the daemon is killed, at every single write of an upgrade, up and down, of good builds and of bad
- * ones, with every state that a file system may leave. What boots is always one of the two builds, and the request is
- * finished from there.
+ * The power fails, or the daemon is killed, at every single write of an upgrade or a rollback, of good and of bad
+ * builds, with every state that a file system may leave. One of the two builds always boots, and finishes the request.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +13,7 @@ import { type Flaw, makeEnvironment, UpgradeWorld } from "./testing/upgrade-worl
 import { readUpgradeState } from "./upgrade-state.ts";
 
 setDefaultTimeout(120_000);
-/** Thousands of syncs, of a disk that is played: in memory they cost nothing. */
+/** Thousands of syncs of a simulated disk: in memory they cost nothing. */
 const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "bp-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -25,13 +24,13 @@ beforeAll(() => {
   two = makeEnvironment(join(folder, "two"), "2");
 });
 
-/** A machine that runs `from`, which it got to by an upgrade itself unless that is the first build. */
+/** A machine that runs `from`; it was upgraded to it unless that is the first build. */
 async function machineThatRuns(root: string, from: string): Promise<void> {
   UpgradeWorld.prepare(root, one);
   if (from === two) await new UpgradeWorld(root, { request_id: "r0", path: two }, "none").runToTheEnd();
 }
 
-/** Where the record says that another boot wrote it. */
+/** Changes the record so that another boot of the host wrote it. */
 function rebooted(root: string): void {
   const file = join(root, "state", "daemon-watchdog.cbor");
   try {
@@ -40,12 +39,12 @@ function rebooted(root: string): void {
       encodeCbor({ ...(decodeCbor(readFileSync(file)) as object), boot_id: "another boot" }),
     );
   } catch {
-    // There is none, or it cannot be read.
+    // The record is missing or unreadable.
   }
 }
 
 let count = 0;
-/** A machine as it is when all stops after the first `length` of `changes`. */
+/** The machine when everything stops after the first `length` of `changes`. */
 function cutOff(template: string, changes: readonly Change[], survives: (typeof survivals)[number]): string {
   const root = join(folder, `cut-${++count}`);
   cpSync(template, root, { recursive: true, verbatimSymlinks: true });
@@ -76,7 +75,7 @@ test.each([...cases])(
     for (let length = 0; length <= changes.length; length++)
       for (const survives of survivals)
         for (const how of ["the power goes", "the daemon is killed"] as const) {
-          // What a killed program has written is there.
+          // A killed program's writes survive.
           if (how === "the daemon is killed" && survives !== "everything") continue;
           const at = cutOff(template, changes.slice(0, length), survives);
           if (how === "the power goes") rebooted(at);
@@ -95,11 +94,11 @@ test.each([...cases])(
           seen.add(outcomes.join());
           expect(current, where).toBeUndefined();
           expect(outcomes, where).toHaveLength(1);
-          // The link, what is remembered, what runs and what is said are one.
+          // The boot link, the state, the running build and the published build agree.
           const ends = outcomes[0] === "succeeded" ? to : from;
           expect([world.booted, confirmed?.path, world.launcherFrom], where).toEqual([ends, ends, ends]);
           if (bootedNew) expect(outcomes, where).toEqual(["succeeded"]);
-          // A host that went down says nothing about the version: it has its turn.
+          // A host that went down is no fault of the build: the request is tried again.
           const power = how === "the power goes" && flaw === "none";
           if (power) expect(outcomes, where).toEqual(["succeeded"]);
           if (flaw !== "none") expect(outcomes, where).not.toContain("succeeded");

@@ -1,4 +1,4 @@
-/** Before anything is changed: is the new build here, is it whole, and does it run on this machine? */
+/** The preflight of an upgrade: the new build is on this host, is complete, and runs on this machine. */
 import { existsSync, realpathSync } from "node:fs";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { isStorePath } from "@bureau/kit/nix-store-path";
@@ -11,16 +11,16 @@ import { InputError } from "@bureau/schema/parse";
 import { type FetchOptions, fetchStorePath } from "./nix-store.ts";
 import { runBriefly } from "./run-briefly.ts";
 
-/** A program that only says its version. */
+/** Time for a program to print its version. */
 const VERSION_MS_MAX = 15_000;
-/** All that waits to be written, on a slow disk. */
+/** Time to write all cached data to a slow disk. */
 const WRITE_MS_MAX = 120_000;
-/** Programs without which a machine does not work. */
+/** Programs that a machine needs to work. */
 const needed = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];
 
 /**
- * Makes the build be here, and what Nix has of it stay: one in the store is fetched where it is missing. Returns its real
- * path, as every program knows its own. @throws BureauError; then nothing was changed
+ * Ensures that the build is on this host: fetches a missing one in the Nix store, and keeps its store paths. Returns
+ * its real path, as every program knows its own. @throws BureauError; then nothing was changed
  */
 export async function prefetch(path: string, options: FetchOptions): Promise<string> {
   if (!isStorePath(path) && !existsSync(path))
@@ -34,11 +34,11 @@ export async function prefetch(path: string, options: FetchOptions): Promise<str
 }
 
 export type CheckContext = {
-  /** The path as it was asked for: the way to a build counts, too. */
+  /** The path as requested: folders and links in the path are checked, too. */
   readonly asked: string;
   /** The build to replace. */
   readonly running: Build;
-  /** May be found in the machine's files. */
+  /** Formats that the machine's files may have. */
   readonly formats: readonly number[];
   readonly layout: Layout;
 };
@@ -50,7 +50,7 @@ export async function checkEnvironment(
 ): Promise<Build> {
   const bad = (reason: string): BureauError =>
     new BureauError("invalid-input", `"${asked}" cannot be used: ${reason}`);
-  // First: do not read a path that others may change.
+  // First of all: never read a path that others may change.
   const place = faultOfPlace(asked, layout);
   if (place !== undefined) throw bad(place);
   if (realPath(asked) !== path) throw bad(`it resolves to another path than "${path}"`);
@@ -76,7 +76,7 @@ export async function checkEnvironment(
     );
     if (program.code !== 0) throw bad(`its ${name} does not run here: ${program.said}`);
   }
-  // It must survive a power cut. Neither a copy nor Nix writes it to the disk at once.
+  // The build must survive a power cut. Neither a copy nor Nix syncs it to the disk.
   const written = await runBriefly(["sync", "--file-system", path], WRITE_MS_MAX);
   if (written.code !== 0) throw bad(`it cannot be written to the disk for good: ${written.said}`);
   return found;

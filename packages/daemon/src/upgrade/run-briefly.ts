@@ -4,7 +4,7 @@ import { runToEnd } from "@bureau/os/run-to-end";
 
 const OUTPUT_CHARS_MAX = 600;
 
-/** Never throws: a program that cannot be run, or was cut off, has the code -1. */
+/** Never throws: a program that cannot run, or was stopped, has the code -1. */
 export async function runBriefly(
   command: readonly string[],
   timeoutMs: number,

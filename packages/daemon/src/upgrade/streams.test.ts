@@ -10,7 +10,7 @@ import { runtimeArguments, runtimeCommand } from "@bureau/os/runtime-command";
 import { SeededRandom } from "../testing/seeded-random.ts";
 
 const UPGRADES = 100;
-/** One upgrade of so many finds output that its client does not read. */
+/** In one of this many upgrades, a client does not read its output. */
 const DEAF_EVERY = 4;
 /** Content of one frame. */
 const FRAME_BYTES_MAX = 64 * 1024;
@@ -99,11 +99,11 @@ async function replaceBy(build: string, generation: number): Promise<Status> {
   )) as Status;
 }
 
-/** The frames of one stream: the same seed makes the same ones, so they need not be kept to be compared. */
+/** The frames of one stream: the same seed makes the same frames, so a comparison needs no copy. */
 function frames(seed: number): () => Buffer {
   const random = new SeededRandom(seed);
   return () => {
-    // Many small ones, some that span several reads of the other side.
+    // Many small frames, and some that span several reads of the other side.
     const size = Math.floor(FRAME_BYTES_MAX * random.next() ** 4);
     const frame = Buffer.alloc(HEADER_BYTES + size);
     frame.writeUInt32BE(size);
@@ -140,12 +140,12 @@ class Client {
     });
     this.#socket.on("close", () => this.#closed.resolve());
     this.#socket.on("drain", () => this.#pump());
-    // The first frames come right behind the request.
+    // The first frames directly follow the request.
     this.#socket.write('{"action":"count"}\n');
     this.#pump();
   }
 
-  /** Sends until the kernel takes no more, in pieces that are no frames; leaves the rest of one for later. */
+  /** Sends until the kernel takes no more, in pieces of arbitrary length; leaves an incomplete frame. */
   #pump(): void {
     for (;;) {
       if (this.#left.length === 0) {
@@ -178,7 +178,7 @@ class Client {
     }
   }
 
-  /** Sends on and reads nothing, so that output piles up on the other side; or reads again. */
+  /** Continues to send and stops reading, so that output accumulates on the other side; or reads again. */
   setDeaf(isDeaf: boolean): void {
     this.#isDeaf = isDeaf;
     if (isDeaf) this.#socket.pause();
@@ -190,7 +190,7 @@ class Client {
     this.#socket.destroy();
   }
 
-  /** Completes the frame that is begun, and waits for the other side to answer all and close. */
+  /** Completes the current frame, and waits until the other side has answered all and closed. */
   async finish(): Promise<void> {
     this.#stopping = true;
     this.#pump();
@@ -231,7 +231,7 @@ test(
       expect(client.received).toBe(client.sent);
       expect(client.sent).toBeGreaterThan(1_000_000);
     }
-    // What is hard did happen: all three were open each time, with a part of a frame, or unsent output, on the way.
+    // The hard cases did occur: at each exec all three were open, with a partial frame or unsent output.
     expect(carried.streams).toBeGreaterThan(2 * UPGRADES);
     expect(carried.partialBytes).toBeGreaterThan(0);
     expect(carried.unsentBytes).toBeGreaterThan(0);

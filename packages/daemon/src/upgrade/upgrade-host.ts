@@ -19,18 +19,18 @@ import { checkEnvironment, prefetch } from "./prepare.ts";
 import { readUpgradeState, type UpgradeState, writeUpgradeState } from "./upgrade-state.ts";
 
 export type UpgradeHost = {
-  /** Which boot of the host this is. */
+  /** The id of the host's current boot. */
   readonly bootId: string;
   readState(): UpgradeState;
   writeState(state: UpgradeState): void;
-  /** As the program before this one left it, or passed it on. */
+  /** As the previous program left it, or passed it on. */
   readRecord(nowMs: number): WatchdogRecord | undefined;
   writeRecord(record: WatchdogRecord): void;
   clearRecord(): void;
   isBootedFrom(path: string): boolean;
   moveBootLink(path: string): void;
   readBuild(path: string): Build;
-  /** Makes the build be on this host. Returns its real path. @throws BureauError; then nothing was changed */
+  /** Ensures that the build is on this host. Returns its real path. @throws BureauError; then nothing was changed */
   fetchBuild(path: string, options: Omit<FetchOptions, "bootLink">): Promise<string>;
   /** @throws BureauError that names the fault */
   checkBuild(path: string, asked: string, running: Build): Promise<Build>;

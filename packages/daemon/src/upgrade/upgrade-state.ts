@@ -1,7 +1,7 @@
 /**
- * What a machine stores about its builds: the one that is known to work, the request under way and how far it got, and the
- * results of earlier requests. Every build reads the same file. It is written before each step, so that a program that
- * starts after a crash knows the step.
+ * What a machine stores about its builds: the one that is known to work, the request under way and how far it got, and
+ * the results of earlier requests. Every build reads the same file. It is written before each step, so that a program
+ * that starts after a crash knows the step.
  */
 
 import type { Log } from "@bureau/kit/log";
@@ -15,7 +15,7 @@ import {
 } from "@bureau/schema/events";
 import * as v from "valibot";
 
-/** A build that is to run here, as its request in the machine's configuration says. */
+/** A request for a build, from the machine's configuration. */
 const UpgradeRequestSchema = v.object({
   request_id: v.string(),
   /** The folder of the build. */
@@ -33,23 +33,23 @@ const CurrentSchema = v.object({
   /** The build that ran when the upgrade was requested. */
   from: v.string(),
   version: v.optional(v.string()),
-  /** The daemon itself is another program in the new build, so it replaces itself. */
+  /** The daemon differs in the new build, so it replaces itself. */
   daemon_changes: v.boolean(),
-  /** Principals whose program ran when it began: each must still be known to the launcher afterwards. */
+  /** Principals whose program ran at the start of the request: the launcher must still know each afterwards. */
   sandboxes: v.array(v.string()),
-  /** How often a daemon that is not part of the change was started while the new launcher was on trial. */
+  /** How often an unchanged daemon was started while the new launcher was on trial. */
   resumed: v.optional(v.number()),
 });
 export type CurrentUpgrade = v.InferOutput<typeof CurrentSchema>;
 
 const UpgradeStateSchema = v.object({
-  /** What the boot link leads to. */
+  /** The target of the boot link. */
   confirmed: v.optional(v.object({ path: v.string(), version: v.string() })),
   previous: v.optional(v.string()),
   current: v.optional(CurrentSchema),
-  /** Requests that were cut off through no fault of theirs, and how often. */
+  /** Requests that were cut off without a fault of their build, and how often. */
   cut_off: v.optional(v.object({ request_id: v.string(), count: v.number() })),
-  /** Never tried again. */
+  /** Failed requests; never retried. */
   failed: v.array(v.object({ request_id: v.string(), content: v.string() })),
   history: v.array(VersionRequestResultSchema),
 });
@@ -58,7 +58,7 @@ export type UpgradeState = v.InferOutput<typeof UpgradeStateSchema>;
 export const noUpgrades: UpgradeState = { failed: [], history: [] };
 
 /**
- * A file that cannot be read counts as none: nothing is under way, and nothing is known to have failed.
+ * An unreadable file counts as none: no request is under way, and none is known to have failed.
  * @throws BureauError when it is of a format that this build does not know
  */
 export function readUpgradeState(file: string, log: Log): UpgradeState {
@@ -76,8 +76,8 @@ export const writeUpgradeState = (file: string, state: UpgradeState): void =>
   writeDurably(file, encodeState("upgrade-state", state), 0o600);
 
 /**
- * True when something became of this request already: it failed, once and for all, or it is the last that succeeded. One
- * that succeeded before that may run again: a writer that gives no id requests an earlier build with the same request.
+ * True when this request is already finished: it failed, which is final, or it is the last that succeeded. An earlier
+ * request that succeeded may run again: without an id, a second request for an earlier build equals the first.
  */
 export const isFinished = ({ failed, history }: UpgradeState, requestId: string): boolean =>
   failed.some(({ request_id }) => request_id === requestId) ||
@@ -87,11 +87,11 @@ export const isFinished = ({ failed, history }: UpgradeState, requestId: string)
 export type Outcome = {
   readonly outcome: "succeeded" | "rolled-back" | "refused";
   readonly reason?: string;
-  /** Digest of what the build consists of, where that is known. */
+  /** Digest of the build's content, when it is known. */
   readonly content?: string;
 };
 
-/** The state once the request under way has come to its end. */
+/** The state after the request under way is finished. */
 export function finished(
   state: UpgradeState,
   { outcome, reason, content }: Outcome,
@@ -123,8 +123,8 @@ export function finished(
 }
 
 /**
- * The state with every failure that the machine told of in its room and does not know of itself: its disk may have been
- * too full to write it, or have lost it. The same object when there is none.
+ * The state with every failure that the machine published in its room and does not have on its disk: the disk may have
+ * been too full, or have lost it. Returns the same object when there is none.
  */
 export function recalled(state: UpgradeState, said: Pick<MachineVersion, "history">): UpgradeState {
   const under = state.current?.request.request_id;
@@ -141,7 +141,7 @@ export function recalled(state: UpgradeState, said: Pick<MachineVersion, "histor
   };
 }
 
-/** The state once the request under way was cut off: it is taken up again from its beginning. */
+/** The state after the request under way was cut off: it starts again from its beginning. */
 export function cutOff(state: UpgradeState, counts: boolean): UpgradeState {
   const { current, ...rest } = state;
   if (current === undefined) return state;

@@ -1,7 +1,7 @@
 /**
- * What the upgrader knows, as far as the disk takes it: the state and the watchdog record. What a step relies on is
- * written first, or the step is not taken. A result counts also when it cannot be written; it is written as soon as
- * there is room.
+ * The upgrader's state and watchdog record on disk. The data that a step relies on is written before the step; if the
+ * write fails, the step is not taken. A result is valid also when it cannot be written; it is written as soon as there
+ * is room.
  */
 import type { Runtime } from "@bureau/kit/runtime";
 import type { WatchdogRecord } from "@bureau/os/watchdog-record";
@@ -16,11 +16,11 @@ type StoreDeps = Pick<Runtime, "clock" | "log"> & {
 
 export class UpgradeStore {
   readonly #deps: StoreDeps;
-  /** As the program before this one left it. */
+  /** As the previous program left it. */
   readonly record: WatchdogRecord | undefined;
   #state: UpgradeState;
   #isWritten = true;
-  /** The log already says that the disk does not take it. */
+  /** The failed write has already been logged. */
   #hasComplained = false;
 
   constructor(deps: StoreDeps) {
@@ -34,12 +34,12 @@ export class UpgradeStore {
     return this.#state;
   }
 
-  /** False while the disk does not hold the state. */
+  /** False while the state is not on the disk. */
   get isWritten(): boolean {
     return this.#isWritten;
   }
 
-  /** The state from now on; {@link write} or {@link writeLeft} puts it on the disk. */
+  /** Sets the state; {@link write} or {@link writeLeft} puts it on the disk. */
   set(state: UpgradeState): void {
     if (state === this.#state) return;
     this.#state = state;
@@ -47,15 +47,15 @@ export class UpgradeStore {
     this.#deps.changed();
   }
 
-  /** @throws when the disk does not take it; the state stays even so */
+  /** @throws when the disk does not take it; the state in memory stays */
   write(): void {
     this.#deps.host.writeState(this.#state);
     this.#isWritten = true;
   }
 
   /**
-   * Writes what is not written yet, or logs once that it cannot. When no request is under way the record goes too. Until
-   * then it stays, because it tells the next program the same.
+   * Writes unwritten state, or logs once that it cannot. Removes the record when no request is under way; until then
+   * the record stays, because the next program reads the same from it.
    */
   writeLeft(): void {
     const { host, log } = this.#deps;
@@ -72,7 +72,7 @@ export class UpgradeStore {
     }
   }
 
-  /** Notes that the program is being replaced, and why it went back if it did. @throws when it cannot be written */
+  /** Records that the program is being replaced, and the reason of a rollback. @throws when it cannot be written */
   writeRecord(why: Pick<WatchdogRecord, "reason" | "blames">): void {
     const { host, clock } = this.#deps;
     const { current } = this.#state;

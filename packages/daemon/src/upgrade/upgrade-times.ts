@@ -1,25 +1,25 @@
-/** How long each part of an upgrade may take, in milliseconds. Tests are given shorter ones. */
+/** How long each part of an upgrade may take, in milliseconds. Tests use shorter times. */
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 
 const ms = v.optional(v.pipe(v.number(), v.minValue(1)));
 
 const TimesSchema = v.object({
-  /** For a new daemon to be in sync, with everything that ran still there. */
+  /** For a new daemon to be in sync, with every sandbox still present. */
   proof: ms,
-  /** For a new launcher to answer, with everything that ran still there. */
+  /** For a new launcher to answer, with every sandbox still present. */
   launcherProof: ms,
-  /** After that nothing may fail for so long: what crashes after ten seconds is no success. */
+  /** Then no program may fail for this long: a build that crashes after ten seconds has failed. */
   soak: ms,
   /** The same where the daemon stays as it is. */
   launcherSoak: ms,
-  /** For the old daemon to find out whether it cannot reach the homeserver either. */
+  /** For the old daemon to check whether it reaches the homeserver. */
   judge: ms,
-  /** Between a new daemon's own deadlines and its being ended from outside. */
+  /** Between a new daemon's own deadline and the time when the launcher ends it. */
   margin: ms,
 });
 
-/** Added up: a build that fails in any way but by hanging is rolled back and reported within 30 s. */
+/** In total: a build that fails in any way but a hang is rolled back and reported within 30 s. */
 const standard = {
   proof: 20_000,
   launcherProof: 10_000,

@@ -1,4 +1,4 @@
-/** Builds that fail in ways that a running machine shows only by chance. */
+/** Failures of builds that occur on a real machine only by chance. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, type Mock, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
@@ -32,7 +32,7 @@ const world = (flaw: Flaw, request_id = "r1"): UpgradeWorld =>
 const written = () => readUpgradeState(join(root, "state/upgrade-state.json"), silentLog);
 
 let full: Mock<typeof fs.writeSync> | undefined;
-/** Nothing can be written any more. */
+/** Every write fails from now on. */
 function fillDisk(): void {
   full = spyOn(fs, "writeSync").mockImplementation(() => {
     throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
@@ -59,7 +59,7 @@ test("nothing is started or stopped until a new launcher has shown that it knows
   UpgradeWorld.prepare(root, one);
   const bad = world("forgets");
   await bad.runToTheEnd();
-  // From the first launcher on until the old one is back in the old daemon's hands.
+  // From the first launcher until the old daemon controls the old launcher again.
   const [first, last] = [bad.acts.indexOf("exec-update"), bad.acts.lastIndexOf("exec-update")];
   expect(bad.acts.slice(first, last)).not.toContain("resume");
 });
@@ -80,7 +80,7 @@ test("a boot link that moved, though it may not be durable, moves back with ever
     return openSync(path, ...rest);
   });
   machine.onExec = () => {
-    // The daemon from before, on a disk that is well again.
+    // The old daemon, on a disk that has room again.
     if (machine.executed.length > 0) failing.mockRestore();
   };
   await machine.runToTheEnd();
@@ -102,7 +102,7 @@ test("the old daemon, back in the same process, is not ended for the new one's b
 
 test("a homeserver that is away for the old daemon too, if only for a moment, is not held against the new one", async () => {
   const machine = world("none");
-  // Everything begins well; then the homeserver is away, until the old daemon has been back for a while.
+  // The start succeeds; then the homeserver is unreachable until the old daemon has run again for a while.
   const running = machine.runToTheEnd();
   machine.outage = 2;
   await running;
@@ -162,7 +162,7 @@ test("a full disk refuses a build, and the room remembers it for a daemon that s
   const refused = { outcome: "refused", reason: "ENOSPC: no space left on device, write" };
   expect(machine.said?.history[0]).toMatchObject(refused);
   expect(written().history).toEqual([]);
-  // Another daemon starts, with nothing on its disk.
+  // Another daemon starts with an empty disk.
   const next = world("none");
   next.said = machine.said;
   await next.runToTheEnd();

@@ -1,12 +1,12 @@
 /**
- * Replaces the running build by another, while every program in a sandbox keeps running. It calls {@link next} with what
- * it observes, performs the effect, and calls it again with the result. One request at a time.
+ * Replaces the running build by another, while every program in a sandbox keeps running. It calls {@link next} with
+ * what it observes, performs the effect, and calls it again with the result. One request at a time.
  *
- * The boot link moves only at the end of an upgrade. So after a crash at any moment the last build that was known to work
- * starts; it reads how far the other one came and reports it. A request that failed is never tried again.
+ * The boot link moves only at the end of an upgrade. So after a crash at any moment the last build that was known to
+ * work starts; it reads how far the new one came and reports it. A failed request is never retried.
  *
- * Until a launcher has shown that it knows every sandbox, none is started or stopped: a launcher that has forgotten them
- * would be told to start them over what runs.
+ * Until a launcher has proved that it knows every sandbox, none is started or stopped: a launcher that lost its records
+ * would start a second sandbox beside a running one.
  */
 import type { BackoffPolicy } from "@bureau/kit/backoff";
 import { messageOf } from "@bureau/kit/errors";
@@ -30,31 +30,31 @@ import type { UpgradeTimes } from "./upgrade-times.ts";
 
 /** Between two attempts to write what a full disk did not take. */
 const WRITE_AGAIN_MS = 15_000;
-/** A homeserver that is back in time is also found in time. */
+/** Short enough to detect in time that the homeserver is reachable again. */
 export const trialBackoff: BackoffPolicy = { firstMs: 250, maxMs: 1_000 };
 
 export type UpgraderDeps = Pick<Runtime, "clock" | "log"> & {
   readonly host: UpgradeHost;
-  /** What this daemon runs from. */
+  /** The build that this daemon runs from. */
   readonly own: Build;
   readonly launcher: Launcher;
-  /** The build that the machine's configuration asks for, as it is now. */
+  /** The build that the machine's configuration currently requests. */
   readonly wanted: () => UpgradeRequest | undefined;
-  /** Where the fleet's store paths come from. */
+  /** The fleet's Nix cache. */
   readonly cache: () => FleetCache | undefined;
   readonly isOnline: () => boolean;
   /** The homeserver was asked and did not answer. */
   readonly isAway: () => boolean;
-  /** What this machine's room says of its builds. */
+  /** The content of this machine's room about its builds. */
   readonly said: () => MachineVersion | undefined;
   /** The event that says which build runs came back through /sync. */
   readonly isEchoed: () => boolean;
-  /** Called when what the machine says of its builds may have changed. */
+  /** Called when the content to publish may have changed. */
   readonly changed: () => void;
   readonly notify: (message: EventMessage) => void;
-  /** Executes that build in this one's place. Returns only when that failed, with the reason; then this one keeps running. */
+  /** Replaces this daemon by that build. Returns only on failure, with the reason; this daemon then keeps running. */
   readonly become: (path: string, options?: BecomeOptions) => Promise<string>;
-  /** Starts and stops sandboxes; never while it is not certain that the launcher knows all that run. */
+  /** Starts and stops sandboxes; paused until the launcher is known to know all running ones. */
   readonly reconciler: Pick<Reconciler, "pause" | "resume">;
   readonly times: UpgradeTimes;
 };
@@ -100,8 +100,8 @@ export class Upgrader {
   }
 
   /**
-   * This daemon removes a sandbox for a reason of its own. Called before and after, so that no daemon takes the missing
-   * sandbox for a fault of the new build.
+   * This daemon removes a sandbox for a reason outside the upgrade. Called before and after, so that no daemon takes
+   * the missing sandbox for a fault of the new build.
    */
   removes(principal: string): void {
     this.#removed.add(principal);
@@ -110,7 +110,7 @@ export class Upgrader {
     if (current?.sandboxes.includes(principal) !== true) return;
     const sandboxes = current.sandboxes.filter((one) => one !== principal);
     this.#store.set({ ...state, current: { ...current, sandboxes } });
-    // A full disk is no reason to keep a sandbox.
+    // A full disk must not keep a sandbox from being removed.
     this.#store.writeLeft();
   }
 
@@ -118,12 +118,12 @@ export class Upgrader {
     return machineBuild(this.#store.state, this.#build, this.#launchers.seen);
   }
 
-  /** What {@link next} works on, for `bureau debug`. */
+  /** The input of {@link next}, for `bureau debug`. */
   get debug(): object {
     return { disk: this.#store.state, phase: this.#phase, record: this.#store.record };
   }
 
-  /** Resolves when {@link content} is all that this machine knows: from then on it may replace what its room says. */
+  /** Resolves when {@link content} is complete: from then on it may replace the content of the room. */
   get recalled(): Promise<void> {
     return this.#recalled.promise.then(() => {
       const said = this.#deps.said();
@@ -133,15 +133,15 @@ export class Upgrader {
     });
   }
 
-  /** This build has not shown yet that it works: what it believes may be wrong. */
+  /** This build is on trial: its view of the machine may be wrong. */
   get isOnTrial(): boolean {
     const { current } = this.#store.state;
     return current?.daemon_changes === true && current.request.path === this.#deps.own.path;
   }
 
   /**
-   * On trial, this daemon was told that its machine belongs to no fleet any more. That is believed only of the build from
-   * before, which is asked. Ends this program.
+   * On trial, this daemon learned that its machine no longer belongs to a fleet. Only the old build's view of that
+   * counts, so this rolls back to it. Ends this program.
    */
   doubt(error: unknown): Promise<never> {
     this.#refused ??= messageOf(error);
@@ -149,7 +149,7 @@ export class Upgrader {
     return this.#ended.promise;
   }
 
-  /** The daemon is told to stop: the record tells the next one that this cut off what is under way. */
+  /** The daemon must stop: the record tells the next one that the stop cut off the request under way. */
   stopped(): void {
     const { log } = this.#deps;
     if (!this.isOnTrial) return;
@@ -160,7 +160,7 @@ export class Upgrader {
     }
   }
 
-  /** Works until `signal` aborts. @throws when this daemon must end because it cannot go back */
+  /** Works until `signal` aborts. @throws when this daemon must end because it cannot roll back */
   async run(signal: AbortSignal): Promise<void> {
     const onAbort = (): void => {
       this.#recalled.resolve();
@@ -210,7 +210,7 @@ export class Upgrader {
     };
   }
 
-  /** The answer of the last one, or of the first that failed. {@link doubt} leaves what is under way. */
+  /** Performs effects; returns the answer of the last, or of the first that failed. {@link doubt} interrupts it. */
   async #performAll(effects: readonly Effect[], signal: AbortSignal): Promise<Answer> {
     const wasRefused = this.#refused !== undefined;
     const isLeft = (): boolean => !wasRefused && this.#refused !== undefined;
@@ -279,7 +279,7 @@ export class Upgrader {
     if (effect.kind === "replace")
       return await become(effect.path, {
         last: async () => {
-          // Not before: what was never executed would look like what ended.
+          // Not earlier: a build that was never executed would look like one that ended.
           this.#store.writeRecord({});
           await this.#launchers.watch(effect.watchMs);
         },
@@ -315,7 +315,9 @@ export class Upgrader {
     }
   }
 
-  /** What runs, what a rollback goes to, and what sandboxes still use of earlier builds stays in the Nix store. */
+  /**
+   * Keeps in the Nix store: the running build, the one to roll back to, and earlier builds that sandboxes still use.
+   */
   async #keepBuilds(paths: readonly string[]): Promise<void> {
     const { host, own } = this.#deps;
     const wanted = [own.path, ...paths, this.#launchers.seen?.programs_dir].filter(
@@ -360,7 +362,7 @@ export class Upgrader {
     }
   }
 
-  /** Without those that this daemon removes meanwhile. */
+  /** Without the sandboxes that this daemon removes meanwhile. */
   async #listRunning(): Promise<readonly string[] | undefined> {
     this.#removed.clear();
     const running = await this.#launchers.running();

@@ -8,7 +8,9 @@ import type { UpgradeRequest } from "./upgrade-state.ts";
 
 const ConfigSchema = v.object({ bureau_version: v.optional(BureauVersionSchema) });
 
-/** Undefined when no build is requested, or the field is invalid, which the reader of the whole configuration reports. */
+/**
+ * Undefined when no build is requested, or the field is invalid, which the reader of the whole configuration reports.
+ */
 export function wantedBuild(view: RoomView | undefined, key: string): UpgradeRequest | undefined {
   const event = view?.get(eventTypes.machineConfig, key);
   const parsed = v.safeParse(ConfigSchema, event?.content);
@@ -16,7 +18,7 @@ export function wantedBuild(view: RoomView | undefined, key: string): UpgradeReq
   const path = version === undefined ? undefined : environmentOf(version);
   if (event === undefined || version === undefined || path === undefined) return undefined;
   return {
-    // Other writers name none: theirs is the same request as long as it says the same.
+    // Other writers give no id: equal content is the same request.
     request_id: version.request_id ?? digestOf(version).slice(0, 16),
     path,
     // The requester is the event's sender, not a value from the content.
@@ -25,7 +27,7 @@ export function wantedBuild(view: RoomView | undefined, key: string): UpgradeReq
   };
 }
 
-/** Writers that do not name the build name the daemon's file in it. */
+/** Writers that do not name the build name its daemon's file instead. */
 function environmentOf(version: BureauVersion): string | undefined {
   if (version.host_environment_path !== undefined) return version.host_environment_path;
   return /^(\/.+)\/bin\/bureau-daemon$/.exec(version.daemon_store_path)?.[1];

@@ -1,7 +1,7 @@
 /**
- * A disk whose every change below a folder is recorded, so that a test can ask what would be on it had the power gone at
- * any of them. Three answers are possible for one moment, all of which file systems give: everything that was done,
- * the last write by half; names but not the content that was not synced; nothing that was not synced.
+ * Records every change of a disk below a folder, so that a test can restore its content after a power cut at any of
+ * them. File systems may leave three states at one moment: all changes, the last write by half; all names, but no
+ * unsynced content; no unsynced change.
  */
 import { spyOn } from "bun:test";
 import * as fs from "node:fs";
@@ -18,10 +18,10 @@ export type Change =
 export const survivals = ["everything", "names", "what was synced"] as const;
 export type Survival = (typeof survivals)[number];
 
-/** What a name leads to; `synced` is as much of a file's content as survives a power cut. */
+/** The file of a name; `synced` is the part of its content that survives a power cut. */
 type Thing = { content: Buffer; synced: Buffer; readonly target?: string };
 
-/** Records what is done below `folder` until disposed. Paths are relative to it. */
+/** Records changes below `folder` until disposed. Paths are relative to it. */
 export function recordChanges(folder: string): Disposable & { readonly changes: readonly Change[] } {
   const changes: Change[] = [];
   const open = new Map<number, string>();
@@ -69,7 +69,7 @@ export function recordChanges(folder: string): Disposable & { readonly changes: 
   };
 }
 
-/** Lets `folder`, a copy of what was there at first, hold what survives when the power goes after these changes. */
+/** Changes `folder`, a copy of the first state, to the content that survives a power cut after these changes. */
 export function cutPower(folder: string, changes: readonly Change[], survives: Survival): void {
   const now = new Map<string, Thing>();
   const durable = new Map<string, Thing>();
@@ -111,13 +111,13 @@ function apply(change: Change, now: Map<string, Thing>, durable: Map<string, Thi
     thing.content = Buffer.concat([thing.content, isLast ? bytes.subarray(0, bytes.length / 2) : bytes]);
   } else if (change.kind === "sync" && thing !== undefined) thing.synced = thing.content;
   else if (change.kind === "sync") {
-    // A folder: its names are as they are now.
+    // A folder: its current names.
     for (const name of [...durable.keys()]) if (dirname(name) === path) durable.delete(name);
     for (const [name, at] of now) if (dirname(name) === path) durable.set(name, at);
   }
 }
 
-/** Files and links, the latter not followed. */
+/** Files and links; links are not followed. */
 function filesBelow(folder: string, below = ""): string[] {
   return fs.readdirSync(join(folder, below), { withFileTypes: true }).flatMap((entry) => {
     const path = join(below, entry.name);

@@ -1,6 +1,6 @@
 /**
- * A machine that upgrades, for tests: the real upgrader on real files, with a simulated launcher, homeserver and exec. Time
- * passes only during a wait.
+ * A machine that upgrades, for tests: the real upgrader on real files, with a simulated launcher, homeserver and exec.
+ * Time passes only during a wait.
  */
 import {
   chmodSync,
@@ -26,13 +26,13 @@ import { Upgrader } from "../upgrader.ts";
 
 const WORKER = parsePrincipalName("agent/worker");
 const PROGRAMS = ["bureau-daemon", "bureau-launcher", "bureau-proxy"];
-/** A wait this long is one for something to happen. */
+/** A wait of this length is a wait for an event. */
 const FOREVER_MS = 3_600_000;
-/** Of a launcher that ends after them. */
+/** Answers of a launcher before it ends. */
 const ANSWERS_MAX = 8;
 const OUTAGE_MS = 5_000;
 const BLIP_AFTER_MS = 7_000;
-/** Of programs that take one another's place; more would be a circle. */
+/** Execs in a row; more would be an endless loop. */
 const PROGRAMS_MAX = 12;
 
 /** How the new build fails, if it does. */
@@ -40,11 +40,11 @@ export type Flaw =
   | "none"
   /** The daemon ends as soon as it is executed. */
   | "exits"
-  /** It does not reach the homeserver, which the other one does. */
+  /** It does not reach the homeserver; the old daemon does. */
   | "deaf"
-  /** The launcher does not know what ran. */
+  /** The launcher does not know the sandboxes that ran. */
   | "forgets"
-  /** The launcher ends after it has answered, and the one before is started and answers in its place. */
+  /** The launcher ends after it has answered, and the old one starts and answers in its place. */
   | "launcher-exits";
 
 /** A build whose programs only print their version. */
@@ -67,27 +67,27 @@ export function makeEnvironment(path: string, version: string): string {
 export class UpgradeWorld {
   readonly layout: Layout;
   readonly bootLink: string;
-  /** Where the launcher that runs is from. */
+  /** The build of the running launcher. */
   launcherFrom: string;
-  /** What the daemon last published of its builds. */
+  /** The build content that the daemon last published. */
   said: MachineVersion | undefined;
-  /** So many more programs do not reach the homeserver. */
+  /** The number of further programs that do not reach the homeserver. */
   outage = 0;
   /** How long the new build does not reach the homeserver, seven seconds after it started. */
   blipMs = 0;
   /** How long the homeserver accepts requests without an answer, from the first exec of the new build. */
   hangMs = 0;
-  /** Which question about its sandboxes the new launcher leaves unanswered, counted from one. */
+  /** The request for its sandboxes that the new launcher does not answer, counted from one. */
   unheard = 0;
   /** A sandbox takes longer to start or to stop than the limit. */
   isBusy = false;
-  /** Called for each program that takes another one's place. */
+  /** Called at each exec. */
   onExec: () => void = () => {};
-  /** The one that runs. */
+  /** The running program. */
   upgrader: Upgrader | undefined;
   /** Programs that were executed, in order. */
   readonly executed: string[] = [];
-  /** What the launcher was asked to do, and what became of who starts and stops sandboxes. */
+  /** Requests to the launcher, and pauses and resumes of the reconciler. */
   readonly acts: string[] = [];
   #answers = 0;
   #lists = 0;
@@ -95,7 +95,7 @@ export class UpgradeWorld {
   #timeMs = 1_800_000_000_000;
 
   constructor(
-    /** Holds all that upgrades write. */
+    /** Contains all that upgrades write. */
     readonly root: string,
     readonly request: { readonly request_id: string; readonly path: string },
     readonly flaw: Flaw,
@@ -116,12 +116,12 @@ export class UpgradeWorld {
     symlinkSync(path, join(root, "programs", "current"));
   }
 
-  /** What boots. @throws when that is no whole build */
+  /** The build that boots. @throws when it is not complete */
   get booted(): string {
     return readBuild(realpathSync(this.bootLink)).path;
   }
 
-  /** Daemons take one another's place, the first of them booted, until the request has come to its end. */
+  /** Runs daemons one after another, the first of them booted, until the request is finished. */
   async runToTheEnd(): Promise<void> {
     let path = this.booted;
     for (let count = 0; count < PROGRAMS_MAX; count++) {
@@ -146,7 +146,7 @@ export class UpgradeWorld {
     return path === this.request.path;
   }
 
-  /** Undefined when the request has come to its end, else which program takes this one's place. */
+  /** Undefined when the request is finished, else the program that replaces this one. */
   async #runOne(path: string): Promise<string | undefined> {
     const stop = new AbortController();
     const began = this.#timeMs;
@@ -163,7 +163,7 @@ export class UpgradeWorld {
       log: silentLog,
       wanted: () => this.request,
       said: () => this.said,
-      // An outage ends some time after the old daemon has found out about it.
+      // An outage ends some time after the old daemon has detected it.
       isOnline: () =>
         this.#timeMs >= this.#hangsUntil &&
         !this.#isBlip(path, began) &&
@@ -171,7 +171,7 @@ export class UpgradeWorld {
       isAway: () => isDeaf && this.#timeMs <= began + OUTAGE_MS,
       isEchoed: () => true,
       changed: () => {
-        // What the room says is replaced only by a daemon that knows it.
+        // Only a daemon that knows the content of the room replaces it.
         if (!isRecalled) return;
         this.said = upgrader.content;
         const { history, state } = this.said;
@@ -192,14 +192,14 @@ export class UpgradeWorld {
         Object.assign(process.env, env);
         this.onExec();
         ended.resolve(next);
-        // This program is no more.
+        // Exec has replaced this program.
         return await new Promise<never>(() => {});
       },
     });
     this.upgrader = upgrader;
     const running = upgrader.run(stop.signal);
     running.catch(ended.reject);
-    // While the homeserver is away time passes by itself.
+    // While the homeserver is unreachable, time advances by itself.
     const passing = setInterval(() => {
       if (!isAway) return;
       this.#timeMs += 1_000;
