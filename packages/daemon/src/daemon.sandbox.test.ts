@@ -157,7 +157,7 @@ class TestMachine implements AsyncDisposable {
     return report?.principals?.find(({ name }) => name === account)?.state;
   }
 
-  /** The daemon's messages of one kind, oldest first. */
+  /** The daemon's event messages of one kind, oldest first. */
   async eventMessages(msgtype: string): Promise<Record<string, unknown>[]> {
     const { chunk } = await this.operator.messages(this.configRoom, { limit: 100 });
     return chunk
@@ -197,7 +197,7 @@ const startHome = (dataDir: string, port = 0): Promise<Homeserver> =>
     },
     { log: silentLog, clock: systemClock },
   );
-/** The homeserver goes away; what is returned brings it back at the same address. */
+/** Stops the homeserver; the returned function starts it again at the same address. */
 async function takeHomeserverDown(): Promise<() => Promise<void>> {
   const { port } = homeserver;
   await homeserver[Symbol.asyncDispose]();
@@ -219,7 +219,7 @@ afterEach(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("an assignment runs, a changed payload is handed to it, and taking it out stops it", async () => {
+test("runs an assignment, passes on a changed payload, and stops when the assignment is removed", async () => {
   const principal = await machine.provision("agent/a");
   machine.spawnDaemon();
   await machine.configure({
@@ -260,7 +260,7 @@ test("an assignment runs, a changed payload is handed to it, and taking it out s
   );
 });
 
-test("a failing command is told of with its exit code and output, and never run again under never", async () => {
+test("reports a failing command with its exit code and output, and never runs it again under never", async () => {
   const principal = await machine.provision("agent/b");
   await machine.configure({ principal, script: "echo this went wrong; exit 3", restart_policy: "never" });
   const daemon = machine.spawnDaemon();
@@ -283,7 +283,7 @@ test("a failing command is told of with its exit code and output, and never run 
   expect(await machine.eventMessages(eventMessages.principalStarted)).toHaveLength(1);
 });
 
-test("a daemon that is killed leaves its sandboxes running, and the next one takes them over", async () => {
+test("a killed daemon leaves its sandboxes running, and the next one takes them over", async () => {
   const principal = await machine.provision("agent/c");
   await machine.configure({ principal, script: "sleep 600" });
   const daemon = machine.spawnDaemon();
@@ -300,7 +300,7 @@ test("a daemon that is killed leaves its sandboxes running, and the next one tak
   expect((await machine.launcher.status("agent/c"))?.pid).toBe(before?.pid ?? -1);
 });
 
-test("one principal at fault says why, and the others run", async () => {
+test("one faulty principal reports why, and the others run", async () => {
   const good = await machine.provision("agent/good");
   const poor = userIdOf("bureau/fleet/test/agent/poor" as never, machine.server);
   const lost = await machine.provision("agent/lost");
@@ -329,7 +329,7 @@ test("one principal at fault says why, and the others run", async () => {
   );
 });
 
-test("facts and heartbeats are published, and labels an operator set are kept", async () => {
+test("publishes facts and heartbeats, and keeps labels that an operator set", async () => {
   const key = stateKeyOf(machine.user);
   const read = (type: string) => machine.operator.getState(machine.machinesRoom, type, key);
   const first = machine.spawnDaemon();
@@ -384,7 +384,7 @@ test("logs go only to users the target allows", async () => {
   expect(await machine.ask({ action: "dance" })).toMatchObject({ ok: false, code: "invalid-input" });
 });
 
-test("debug shows what the pure parts see, without a token and without secrets", async () => {
+test("debug shows the planners' inputs and results, without a token and without secrets", async () => {
   const principal = await machine.provision("agent/e");
   machine.spawnDaemon();
   const payload = { key: "a-payload-secret" };
@@ -416,7 +416,7 @@ test("debug shows what the pure parts see, without a token and without secrets",
   expect(await machine.ask({ action: "debug" })).toMatchObject({ ok: false, code: "invalid-input" });
 });
 
-test("a configuration that cannot be read stops nothing, and is told of once", async () => {
+test("an unreadable configuration stops nothing, and is reported once", async () => {
   const principal = await machine.provision("agent/e");
   await machine.configure({ principal, script: "sleep 600" });
   machine.spawnDaemon();
@@ -460,7 +460,7 @@ test("while the homeserver is unreachable, sandboxes keep running, the daemon an
   await machine.until("all is well again", async () => (await machineState()) === "online");
 });
 
-test("a daemon that starts before its homeserver answers, changes nothing, and begins when it can", async () => {
+test("a daemon that starts before its homeserver answers local requests, and begins when it can", async () => {
   const principal = await machine.provision("agent/h");
   await machine.configure({ principal, script: "sleep 600" });
   const first = machine.spawnDaemon();
@@ -483,7 +483,7 @@ test("a daemon that starts before its homeserver answers, changes nothing, and b
   );
 });
 
-test("a launcher that is away is waited for, and a proxy that dies is replaced", async () => {
+test("waits for an absent launcher, and replaces a proxy that dies", async () => {
   const principal = await machine.provision("agent/i");
   await machine.launcher.stop();
   await machine.configure({ principal, script: "sleep 600" });
@@ -509,7 +509,7 @@ test("a launcher that is away is waited for, and a proxy that dies is replaced",
   ]);
 });
 
-test("changed grants reach the proxy without a restart", async () => {
+test("pushes changed grants to the proxy without a restart", async () => {
   const principal = await machine.provision("agent/j");
   const grantsOf = (allow_join: boolean) =>
     machine.configure({ principal, script: "sleep 600", matrix_policy: { allow_join } });
@@ -546,10 +546,10 @@ test.each([
   expect(await again.exited).toBe(exitCodes.revoked);
 });
 
-test("asked to leave it stops everything with grace, says so, ends its session and exits for good", async () => {
+test("on a request to leave it stops everything with grace, reports it, ends its session and exits", async () => {
   const key = stateKeyOf(machine.user);
   const requested_by = machine.operator.userId;
-  // Seconds enough to see, also on a busy machine, that one is gone while the other still has its grace.
+  // Long enough to observe, also on a busy machine, that one has ended while the other still has its grace.
   const request = { grace_seconds: 6, requested_by, requested_at: "2026-01-01T00:00:00Z" };
   const polite = await machine.provision("agent/polite");
   const deaf = await machine.provision("agent/deaf");
@@ -587,7 +587,7 @@ test("asked to leave it stops everything with grace, says so, ends its session a
   expect(await machine.spawnDaemon().exited).toBe(exitCodes.revoked);
 });
 
-test("a request that is withdrawn before everything has stopped is forgotten, one of an agent was never heard", async () => {
+test("drops a request to leave that is withdrawn in time, and ignores one by an agent", async () => {
   const key = stateKeyOf(machine.user);
   const principal = await machine.provision("agent/stays");
   machine.spawnDaemon();

@@ -1,4 +1,6 @@
-/** What a homeserver that was restored from a backup has forgotten. No running one does that at will: the session is played. */
+/**
+ * A homeserver restored from a backup. A real one cannot be made to lose state on request, so the session is simulated.
+ */
 import { expect, test } from "bun:test";
 import { standardBackoff } from "@bureau/kit/backoff";
 import { MatrixError } from "@bureau/matrix/matrix-error";
@@ -16,7 +18,7 @@ const machine = parseMachine("bureau/fleet/f/machine/m");
 const userId = `@${machine}:${server}` as UserId;
 const template = parseRoomId("!template:bureau.test");
 
-test("rooms that a restored homeserver has us in no more are left, and those of the machine joined again", async () => {
+test("drops rooms that a restored homeserver no longer has the machine in, and joins the machine's again", async () => {
   const homes: RoomId[] = [];
   const stop = new AbortController();
   const refused = new MatrixError("failed", "from the future", { status: 400, errcode: "M_INVALID_PARAM" });

@@ -1,6 +1,6 @@
 /**
- * A launcher as systemd runs it: proxies come from a socket that starts one a connection, the tmux server is there
- * already and belongs to another unit, and operators have a group.
+ * A launcher as systemd runs it: a socket starts one proxy for each connection, the tmux server already runs in another
+ * unit, and operators have a group.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { lstatSync, realpathSync, statSync } from "node:fs";
@@ -10,7 +10,7 @@ import { tmuxSocket } from "@bureau/os/layout";
 import { argumentsOf, childrenOf, findByArguments } from "@bureau/os/process-table";
 import { PROXY_COMMAND, TestLauncher } from "./testing/launcher-fixture.ts";
 
-/** What `Accept=yes` does: one program for each connection, which is its standard input and output. */
+/** Like `Accept=yes`: starts one program for each connection, with the connection as standard input and output. */
 const ACCEPTOR = `
 import json, socket, subprocess, sys
 s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(64)
@@ -22,10 +22,10 @@ while True:
     connection.close()
     [child.poll() for child in children]`;
 const FOREVER = "echo begun; while :; do sleep 0.05; done";
-/** A group this test's user may give files to. */
+/** A group to which this test's user may change files. */
 const GROUP = process.getgid?.() ?? 0;
 
-/** A service's answer to one word. */
+/** The answer of a service to one word. */
 const sayTo = (path: string, word: string): Promise<string> =>
   new Promise((resolve, reject) => {
     let said = "";
@@ -62,7 +62,7 @@ describe("a launcher whose proxies and tmux server are not its children", () => 
     tmux.kill();
   });
 
-  test("makes sandboxes whose proxy belongs to the socket and whose terminal to the other server", async () => {
+  test("creates sandboxes whose proxy the socket started, in the other unit's tmux server", async () => {
     const { proxy_pid, pid } = await launcher.create("agent/apart", FOREVER);
     expect(childrenOf(acceptor.pid)).toContain(proxy_pid);
     expect(childrenOf(process.pid)).not.toContain(proxy_pid);
@@ -86,7 +86,7 @@ describe("a launcher whose proxies and tmux server are not its children", () => 
     expect((await launcher.status("agent/bereft"))?.proxy).toEqual({ state: "running", pid: proxy_pid });
   });
 
-  test("lets operators through to a service's socket, which gets their group, and to nothing else", async () => {
+  test("gives operators access to a service's socket, by its group, and to nothing else", async () => {
     await launcher.create(
       "service/clock",
       `python3 -c "
@@ -121,7 +121,7 @@ while True:
     expect(lstatSync(link, { throwIfNoEntry: false })).toBeUndefined();
   });
 
-  test("uses a tmux server that was started again, configured as its own would be", async () => {
+  test("uses and configures a tmux server that was restarted", async () => {
     tmux.kill("SIGKILL");
     await tmux.exited;
     await expect(launcher.create("agent/none", FOREVER)).rejects.toThrow("tmux exited with 1");
@@ -136,7 +136,7 @@ while True:
     expect((await launcher.exitOf("agent/again")).exit).toMatchObject({ code: 4, output: "said" });
   });
 
-  test("ends everything when it is told to stop, the tmux server included", async () => {
+  test("ends everything on SIGTERM, the tmux server included", async () => {
     await launcher.stop();
     expect(await tmux.exited).toBe(0);
     expect(findByArguments("--run-dir", runDir, "--spare")).toEqual([]);

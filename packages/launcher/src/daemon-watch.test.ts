@@ -35,7 +35,7 @@ const watch = (): DaemonWatch => {
   stops.push(() => made[Symbol.dispose]());
   return made;
 };
-/** As a launcher that crashed, or became another version, left it. */
+/** The state that a launcher leaves when it crashes, or replaces itself. */
 const leave = (change: object = {}): void =>
   writeFileSync(
     daemonWatchFile(layout),
@@ -49,7 +49,7 @@ const leave = (change: object = {}): void =>
   );
 const lives = async (ms: number): Promise<boolean> => !(await waitUntilGone(daemon, ms, systemClock));
 
-test("a daemon that is not reported to work in time is ended, and that is known", async () => {
+test("ends a daemon that does not report in time, and records that", async () => {
   const one = watch();
   one.begin(daemon, SOON_MS);
   expect(await lives(5_000)).toBe(false);
@@ -57,7 +57,7 @@ test("a daemon that is not reported to work in time is ended, and that is known"
   expect(existsSync(daemonWatchFile(layout))).toBe(false);
 });
 
-test("one that is reported to work is not, nor one that says so again and again", async () => {
+test("does not end a daemon that has reported, or that reports again and again", async () => {
   const one = watch();
   for (let count = 0; count < 4; count++) {
     one.begin(daemon, SOON_MS);
@@ -75,13 +75,13 @@ test("the next launcher continues the watch, with the same deadline", async () =
   expect(next.ended).toBe(daemon.pid);
 });
 
-test("a clock that was turned back does not give it more than it had", async () => {
+test("a clock that is set back does not extend the deadline", async () => {
   leave({ ends_at: Date.now() + 3_600_000, deadline_ms: SOON_MS });
   watch();
   expect(await lives(5_000)).toBe(false);
 });
 
-test("a clock that was set forward takes nothing away from it", async () => {
+test("a clock that is set forward does not shorten the deadline", async () => {
   const now = Date.now;
   watch().begin(daemon, 60_000);
   const left = readFileSync(daemonWatchFile(layout), "utf8");
@@ -97,13 +97,13 @@ test("a clock that was set forward takes nothing away from it", async () => {
   }
 });
 
-test("the launcher that comes after can be told that it works", async () => {
+test("a daemon can report to the next launcher", async () => {
   leave();
   watch().release(daemon.pid);
   expect(await lives(2 * SOON_MS)).toBe(true);
 });
 
-test("another process with that pid is left alone, and a file that cannot be read is no watch", async () => {
+test("does not kill another process with that pid, and ignores an unreadable file", async () => {
   leave({ start_ticks: daemon.startTicks - 1 });
   expect(watch().ended).toBeUndefined();
   expect(await lives(2 * SOON_MS)).toBe(true);

@@ -19,7 +19,7 @@ async function seal(recipient: string, plaintext: string): Promise<string> {
 }
 
 describe("the machine's key", () => {
-  test("is made once and used again, and a lost public half is written again", async () => {
+  test("is created once and reused, and a lost public half is written again", async () => {
     const layout = layoutAt("once");
     expect(await loadMachineKey(layout)).toBeUndefined();
     const made = await loadOrMakeMachineKey(layout);
@@ -35,7 +35,7 @@ describe("the machine's key", () => {
     expect(await key.unseal(await seal(key.publicKey, '{"A":"b"}'))).toEqual({ A: "b" });
   });
 
-  test("says why it cannot open something, and quotes neither key nor plaintext", async () => {
+  test("reports why it cannot open a file, and quotes neither key nor plaintext", async () => {
     const layout = layoutAt("refuses");
     const key = await loadOrMakeMachineKey(layout);
     const other = await loadOrMakeMachineKey(layoutAt("other"));

@@ -37,7 +37,7 @@ describe("sandboxes", () => {
       (await launcher.output(principal)).includes(text),
     );
 
-  test("a program's exit code and output are kept until it is destroyed", async () => {
+  test("keeps a program's exit code and output until its sandbox is destroyed", async () => {
     const created = await launcher.create("agent/exits", "echo first; echo last; exit 3");
     expect(created.proxy_pid).toBeGreaterThan(1);
     const status = await launcher.exitOf("agent/exits");
@@ -61,7 +61,7 @@ describe("sandboxes", () => {
     await destroy("agent/code");
   });
 
-  test("output is told only of a failure, and at most its last 500 lines", async () => {
+  test("reports output only of a failure, and at most its last 500 lines", async () => {
     await launcher.create("agent/chatty", "seq 1 3000; exit 1");
     const { exit } = await launcher.exitOf("agent/chatty");
     const lines = exit?.output?.split("\n") ?? [];
@@ -72,7 +72,7 @@ describe("sandboxes", () => {
     await destroy("agent/chatty");
   });
 
-  test("a long screen full of characters of three bytes is kept like any other", async () => {
+  test("keeps a long screen full of three-byte characters like any other", async () => {
     const print = 'l=$(printf "─%.0s" $(seq 158)); for i in $(seq 4000); do echo "$l"; done; echo end';
     await launcher.create("agent/wide", print);
     expect((await launcher.exitOf("agent/wide")).exit).toMatchObject({ code: 0 });
@@ -80,7 +80,7 @@ describe("sandboxes", () => {
     await destroy("agent/wide");
   });
 
-  test("the proxy of an ended program is stopped", async () => {
+  test("stops the proxy of an ended program", async () => {
     const { proxy_pid } = await launcher.create("agent/over", "true");
     await launcher.exitOf("agent/over");
     await launcher.until("the proxy is gone", () => identify(proxy_pid) === undefined);
@@ -91,7 +91,7 @@ describe("sandboxes", () => {
     await destroy("agent/over");
   });
 
-  test("a running sandbox is listed, and destroying it ends the program politely", async () => {
+  test("lists a running sandbox, and ends its program with SIGTERM on destroy", async () => {
     const created = await launcher.create("agent/runs", `trap 'echo bye; exit 0' TERM; echo up; ${FOREVER}`);
     expect(await launcher.status("agent/runs")).toMatchObject({
       state: "running",
@@ -107,14 +107,14 @@ describe("sandboxes", () => {
     expect(await launcher.output("agent/runs")).toBe("up\nbye");
   });
 
-  test("a program that does not listen to SIGTERM is killed after its grace", async () => {
+  test("kills a program that ignores SIGTERM after its grace", async () => {
     await launcher.create("agent/deaf", `trap '' TERM; trap 'echo hup' HUP; echo up; ${FOREVER}`);
     await shows("agent/deaf", "up");
     const { exit } = await launcher.call("destroy-sandbox", { principal: "agent/deaf", grace_ms: 200 });
     expect(exit).toMatchObject({ code: 137, description: "killed by SIGKILL" });
   });
 
-  test("what a program last wrote is lost to a full disk; its sandbox goes all the same", async () => {
+  test("a full disk loses a program's last output, but its sandbox is still removed", async () => {
     const kept = join(launcher.layout.stateDir, "last-output");
     renameSync(kept, `${kept}.aside`);
     writeFileSync(kept, "in its way");
@@ -128,7 +128,7 @@ describe("sandboxes", () => {
     await launcher.call("destroy-sandbox", { principal: "agent/unkept" });
   });
 
-  test("a forced destroy does not ask", async () => {
+  test("a forced destroy sends no SIGTERM", async () => {
     await launcher.create("agent/forced", `trap 'echo asked' TERM; echo up; ${FOREVER}`);
     await shows("agent/forced", "up");
     expect((await destroy("agent/forced")).exit).toMatchObject({
@@ -146,7 +146,7 @@ describe("sandboxes", () => {
     expect(exit?.description).not.toBe("killed by SIGKILL");
   });
 
-  test("Ctrl-C in an interactive shell ends what runs in it and not the shell", async () => {
+  test("Ctrl-C in an interactive shell ends the running command and not the shell", async () => {
     await launcher.create("agent/keys", undefined);
     await shows("agent/keys", "$");
     const type = (...keys: string[]) =>
@@ -172,7 +172,7 @@ describe("sandboxes", () => {
     await destroy("agent/keys");
   });
 
-  test("a second sandbox of a running principal is refused; of an ended one it replaces the first", async () => {
+  test("refuses a second sandbox of a running principal, and replaces that of an ended one", async () => {
     await launcher.create("agent/twice", FOREVER);
     await expect(launcher.create("agent/twice", FOREVER)).rejects.toMatchObject({ code: "conflict" });
     await destroy("agent/twice");
@@ -183,7 +183,7 @@ describe("sandboxes", () => {
     await destroy("agent/twice");
   });
 
-  test("two that ask at once for the same principal: one gets it", async () => {
+  test("of two concurrent requests for the same principal, one succeeds", async () => {
     const results = await Promise.allSettled([
       launcher.create("agent/race", FOREVER),
       launcher.create("agent/race", FOREVER),
@@ -203,7 +203,7 @@ describe("sandboxes", () => {
     await Promise.all(names.slice(0, 3).map((name) => destroy(name)));
   });
 
-  test("ten are made at once and all run", async () => {
+  test("creates ten at once, and all run", async () => {
     const names = Array.from({ length: 10 }, (_, index) => `agent/many${index}`);
     await Promise.all(names.map((name) => launcher.create(name, FOREVER)));
     const { sandboxes } = await launcher.call("list-sandboxes", {});
@@ -233,7 +233,7 @@ describe("sandboxes", () => {
     });
   });
 
-  test("a new payload is seen inside, with SIGHUP only for a program that handles it", async () => {
+  test("a new payload is visible inside, with SIGHUP only for a program that handles it", async () => {
     const payload = { task: "one" };
     await launcher.create("agent/plain", `echo up; ${FOREVER}`, { spec: { payload } });
     await launcher.create(
@@ -255,7 +255,7 @@ describe("sandboxes", () => {
     await Promise.all(["agent/plain", "agent/hup"].map((name) => destroy(name)));
   });
 
-  test("trigger, secrets, scratch, workspace and created folders are where the wire says", async () => {
+  test("trigger, secrets, scratch, workspace and created folders are at the paths of the wire", async () => {
     mkdirSync(join(launcher.layout.workspaceRoot, "proj"), { recursive: true });
     const script =
       'cat /run/bureau/trigger.json /run/bureau/secrets/key; echo " $KEY"; touch /scratch/made /project/made; ls -d /data; pwd; echo $HOME; touch file && echo writable; test -w /usr || echo usr-ro; exit 1';
@@ -350,7 +350,7 @@ describe("sandboxes", () => {
     expect(leftovers(broken, "agent/x")).toEqual([]);
   });
 
-  test("a spare proxy that died, or dies as it is told, is made up for", async () => {
+  test("replaces a spare proxy that died, or dies while it is configured", async () => {
     const spares = () => findByArguments("--run-dir", launcher.layout.runDir, "--spare");
     const used = new Set((await launcher.call("list-sandboxes", {})).sandboxes.map(({ proxy }) => proxy.pid));
     const unused = () => spares().filter(({ pid }) => !used.has(pid));
@@ -359,7 +359,7 @@ describe("sandboxes", () => {
       const [spare] = unused();
       if (spare === undefined) throw new Error("no spare");
       process.kill(spare.pid, signal);
-      // Stopped, it takes its input and only then dies.
+      // The stopped proxy gets its configuration, and is then killed.
       const creating = launcher.create("agent/spared", FOREVER);
       if (signal === "SIGSTOP") {
         await launcher.until("it is handed out", () => existsSync(launcher.paths("agent/spared").record));
@@ -386,7 +386,7 @@ describe("sandboxes", () => {
     await destroy("agent/waited");
   });
 
-  test("what is not a request is refused, and the launcher lives on", async () => {
+  test("refuses invalid requests, and keeps running", async () => {
     const socket = launcherSocket(launcher.layout);
     const call = (request: { action: string }) => callCbor(socket, request, unknown(), { peer: "launcher" });
     await expect(call({ action: "nonsense" })).rejects.toMatchObject({ code: "invalid-input" });
@@ -414,7 +414,7 @@ describe("sandboxes", () => {
     expect(statSync(socket).mode & 0o777).toBe(0o660);
   });
 
-  test("an exit code that is long in coming is waited for, as long as there is a process to write it", async () => {
+  test("waits for a late exit code while a process that can write it lives", async () => {
     const { pid } = await launcher.create("agent/slow", `trap 'exit 0' USR1; echo up; ${FOREVER}`);
     await shows("agent/slow", "up");
     const [shell] = findByArguments("/bin/sh", launcher.paths("agent/slow").script);
@@ -431,7 +431,7 @@ describe("sandboxes", () => {
     await destroy("agent/slow");
   });
 
-  test("a sandbox whose destruction fails is known as what it is, and destroyed when asked again", async () => {
+  test("keeps the state of a sandbox whose destruction fails, and destroys it on the next request", async () => {
     await launcher.create("agent/undying", FOREVER);
     await withoutPath(async () => await expect(destroy("agent/undying")).rejects.toThrow("tmux"));
     expect((await launcher.exitOf("agent/undying")).exit?.code).toBe(137);
@@ -439,14 +439,14 @@ describe("sandboxes", () => {
     expect(leftovers(launcher, "agent/undying")).toEqual([]);
   });
 
-  test("a sandbox that cannot be cleared away in order has no process left all the same", async () => {
+  test("leaves no process of a sandbox that it cannot remove in order", async () => {
     await using broken = await new TestLauncher().start(["/bin/false"]);
     await withoutPath(async () => await expect(broken.create("agent/x", FOREVER)).rejects.toThrow("agent/x"));
     expect(findInhabitants(broken.layout.runDir)).toEqual([]);
     await broken.until("the rest goes later", () => leftovers(broken, "agent/x").length === 0);
   });
 
-  test("a proxy that cannot be put in its place does not stay", async () => {
+  test("ends a proxy whose sockets cannot be put in place", async () => {
     const { proxy_pid } = await launcher.create("agent/blocked", FOREVER);
     const { proxyLink } = launcher.paths("agent/blocked");
     rmSync(proxyLink);
@@ -488,7 +488,7 @@ async function withoutPath(act: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** What a sandbox that is gone may not leave behind: processes, sockets, files. */
+/** What a removed sandbox must not leave behind: processes, sockets, files. */
 function leftovers(launcher: TestLauncher, principal: string): string[] {
   const paths = launcher.paths(principal);
   const files = [paths.dir, paths.proxyLink, paths.adminSocket].filter((path) => existsSync(path));

@@ -55,14 +55,14 @@ test.each([
   expect(stderr).toContain(reason);
 });
 
-test("a machine that has not joined says how to, and leaves no key behind", () => {
+test("on a machine that has not joined it shows the command to join, and leaves no key behind", () => {
   const { code, stderr } = launch(...machine, ...folders());
   expect(code).toBe(1);
   expect(stderr).toContain("--bootstrap-file");
   expect(existsSync(join(root, "state/machine-key.txt"))).toBe(false);
 });
 
-test("a launcher that replaces another one in its process keeps the lock through first boot", () => {
+test("a launcher that replaces another in its process keeps the lock through first boot", () => {
   const stateDir = join(root, "exec");
   mkdirSync(stateDir, { mode: 0o700 });
   const session = {
@@ -84,7 +84,7 @@ test("a launcher that replaces another one in its process keeps the lock through
   const output = `${child.stdout}${child.stderr}`;
   expect(output).toContain("first-boot.file-unusable");
   expect(output).not.toContain("another launcher");
-  // There is no key: first boot is over, and the launcher has continued.
+  // There is no key: first boot is over, and the launcher has started.
   expect(output).toContain("The machine has a session but no key");
 });
 

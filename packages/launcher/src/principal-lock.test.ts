@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { PrincipalLock } from "./principal-lock.ts";
 
-test("acts of one principal run one after another, also after a failure; those of two do not wait", async () => {
+test("acts of one principal run one after another, also after a failure; other principals do not wait", async () => {
   const lock = new PrincipalLock();
   const order: string[] = [];
   const first = Promise.withResolvers<void>();

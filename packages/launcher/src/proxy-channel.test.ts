@@ -13,7 +13,7 @@ afterEach(() => {
   for (const cleanUp of cleanUps.splice(0)) cleanUp();
 });
 
-/** What systemd's socket does with a connection is up to `answer`. */
+/** A socket like systemd's; `answer` handles a connection. */
 function answering(answer: (socket: Socket) => void): OpenProxy {
   const folder = mkdtempSync(join(tmpdir(), "bureau-channel-"));
   const path = join(folder, "spawn.sock");
@@ -25,26 +25,26 @@ function answering(answer: (socket: Socket) => void): OpenProxy {
   return socketProxies(path, () => {});
 }
 
-/** Programs of its own, to be found again by a word that no other process has. */
+/** A program of this test, found by a word that no other process has. */
 function running(script: string): { readonly open: OpenProxy; readonly word: string } {
   const word = `channel-test-${crypto.randomUUID()}`;
   return { word, open: childProxies(["/bin/sh", "-c", script, word], tmpdir(), () => {}) };
 }
 
-/** A process that was, and is not. */
+/** The identity of a process that has ended. */
 function unusedPid(): number {
   return Bun.spawnSync(["/bin/true"]).pid;
 }
 
 const named = `pid ${process.pid}\n`;
 
-describe("a proxy that does not come to be", () => {
+describe("a proxy that does not start", () => {
   test("closes its connection at once, as systemd does while it stops", async () => {
     const open = answering((socket) => void socket.destroy());
     await expect(open(["--spare"])).rejects.toThrow(/its connection closed|Cannot reach the proxies' socket/);
   });
 
-  test("says what it is, and is gone before it is looked at", async () => {
+  test("sends its pid, and ends before it is identified", async () => {
     const line = `pid ${unusedPid()}`;
     const open = answering((socket) => {
       socket.write(`${line}\n`);
@@ -53,7 +53,7 @@ describe("a proxy that does not come to be", () => {
     await expect(open(["--spare"])).rejects.toThrow(`its first line names no running process: "${line}"`);
   });
 
-  test("ends when it has been told what it is to be", async () => {
+  test("ends after it received its configuration", async () => {
     const open = answering((socket) => {
       socket.write(named);
       socket.on("data", () => {});
@@ -64,12 +64,12 @@ describe("a proxy that does not come to be", () => {
     await expect(channel.nextLine(5_000)).rejects.toThrow("its connection closed");
   });
 
-  test("says nothing more", async () => {
+  test("sends nothing more", async () => {
     const channel = await answering((socket) => void socket.write(named))(["--spare"]);
     await expect(channel.nextLine(50)).rejects.toThrow("it wrote nothing within 50 ms");
   });
 
-  test("says something else, and is ended", async () => {
+  test("sends another answer, and is killed", async () => {
     const { open, word } = running("echo hello; while :; do sleep 0.05; done");
     await expect(open([])).rejects.toThrow(
       'Cannot start a proxy: its first line names no running process: "hello"',
@@ -78,12 +78,12 @@ describe("a proxy that does not come to be", () => {
     expect(await waitFor(isGone, { timeoutMs: 5_000, clock: systemClock })).toBe(true);
   });
 
-  test("is a program that exits", async () => {
+  test("is a program that exits at once", async () => {
     await expect(running("exit 7").open([])).rejects.toThrow("Cannot start a proxy: it exited with 7");
   });
 });
 
-test("a proxy that talks without an end is given up in time, though it keeps talking", async () => {
+test("stops waiting in time for a proxy that sends data without end", async () => {
   const { open } = running(`echo pid $$; head -c 5000 /dev/zero; exec sleep 60`);
   const channel = await open([]);
   cleanUps.push(() => process.kill(channel.id.pid, "SIGKILL"));

@@ -57,7 +57,7 @@ test("refuses a build in a folder that sandboxes write to, or with a path throug
     const way = link(at("home", name, "way"), at("builds"));
     expect(faultOfPlace(`${way}/good`, layout)).toContain("where sandboxes write");
   }
-  // The folder itself may be reached by another name.
+  // The folder itself may have another name, too.
   const alias = link(at("alias"), at("home"));
   expect(
     faultOfPlace(`${alias}/workspace/build`, { ...layout, workspaceRoot: `${alias}/workspace` }),

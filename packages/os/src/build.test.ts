@@ -14,7 +14,7 @@ const copy = (name: string): string => {
   return path;
 };
 
-test("the shipped environment is complete and named by its id; one with a changed or missing file is not", async () => {
+test("the shipped build is complete and named by its id; a changed or missing file is a fault", async () => {
   const environment = readBuild(realpathSync(dist));
   expect(faultOf(environment)).toBeUndefined();
   expect(environment.path.endsWith(environment.id)).toBe(true);

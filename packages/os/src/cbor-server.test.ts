@@ -39,7 +39,7 @@ const nothing = v.object({});
 const echo = action(v.object({ value: v.unknown() }), async ({ value }) => value);
 const peer = { peer: "tester" };
 
-/** A connection whose every byte is seen, and what the other side sent until it closed. */
+/** A raw connection: sends exact bytes, and returns all that the other side sent until it closed. */
 function raw(path: string, ...writes: Uint8Array[]): { socket: Socket; answer: Promise<Uint8Array> } {
   const socket = connect({ path, allowHalfOpen: true });
   cleanups.push(() => socket.destroy());
@@ -153,13 +153,13 @@ describe("one request, one response", () => {
     expect(decodeCbor(await answer)).toEqual({ ok: true, data: "done" });
   });
 
-  test("what follows the request in the stream is not looked at", async () => {
+  test("ignores bytes after the request", async () => {
     const { path } = await serve({ echo });
     const { answer } = raw(path, encodeCbor({ action: "echo", value: 1 }), new Uint8Array([0xff, 0xff]));
     expect(decodeCbor(await answer)).toEqual({ ok: true, data: 1 });
   });
 
-  test("hundreds of callers at once are all answered, each with its own", async () => {
+  test("answers hundreds of callers at once, each with its own response", async () => {
     const { path } = await serve({ echo });
     const calls = Array.from({ length: 300 }, (_, value) =>
       callCbor(path, { action: "echo", value }, v.number(), peer),
@@ -192,7 +192,7 @@ s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(bytes.fromh
 print(os.getpid(), s.recv(4096).hex())`;
     const child = Bun.spawn(
       ["setpriv", "--reuid=65534", "--regid=65533", "--clear-groups", "python3", "-c", script, path, request],
-      // A user's own Python may lie where another user may not look.
+      // A user's own Python may be in a folder that other users may not enter.
       { stdout: "pipe", stderr: "inherit", env: { PATH: "/usr/local/bin:/usr/bin:/bin" } },
     );
     const [pid, answer = ""] = (await child.stdout.text()).trim().split(" ");
@@ -240,7 +240,7 @@ describe("limits", () => {
     expect((await failure(callCbor(path, { action: "a" }, v.unknown(), peer))).code).toBe("too-large");
   });
 
-  test("a request that drips in slower than the limit is given up, and its connection is cut", async () => {
+  test("drops a request that arrives slower than the limit, and cuts its connection", async () => {
     const { path } = await serve({ echo }, { requestMsMax: 60, lingerMsMax: 60 });
     const { socket, answer } = raw(path);
     const request = encodeCbor({ action: "echo", value: "x".repeat(1_000) });
@@ -252,7 +252,7 @@ describe("limits", () => {
     expect(sent).toBeLessThan(request.length);
   });
 
-  test("an answered caller who never leaves is cut off", async () => {
+  test("cuts off an answered caller that never disconnects", async () => {
     const { path } = await serve({ echo }, { lingerMsMax: 30 });
     const { socket, answer } = raw(path, encodeCbor({ action: "echo", value: 1 }));
     expect(decodeCbor(await answer)).toEqual({ ok: true, data: 1 });
@@ -261,15 +261,15 @@ describe("limits", () => {
     await new Promise((resolve) => socket.on("close", resolve));
   });
 
-  test("a call gives up after its time, and says so", async () => {
+  test("a call fails after its timeout, and says so", async () => {
     const { path } = await serve({ hang: action(nothing, (_, { signal }) => untilAborted(signal)) });
     const failed = await failure(callCbor(path, { action: "hang" }, v.unknown(), { ...peer, timeoutMs: 30 }));
     expect([failed.code, failed.message]).toEqual(["timeout", "no complete tester response within 30 ms"]);
   });
 });
 
-describe("callers and servers that go away", () => {
-  test("a caller that hangs up aborts the handler's signal", async () => {
+describe("disconnects", () => {
+  test("a caller that disconnects aborts the handler's signal", async () => {
     const { promise, resolve } = Promise.withResolvers<string>();
     const started = Promise.withResolvers<void>();
     const { path } = await serve({
@@ -314,7 +314,7 @@ describe("callers and servers that go away", () => {
     ["then", 0],
     ["a good while later", 300],
   ] as const)
-    test(`a caller that first closes its side and ${when} leaves aborts the handler's signal`, async () => {
+    test(`a caller that first closes its side and ${when} disconnects aborts the handler's signal`, async () => {
       const { promise, resolve } = Promise.withResolvers<string>();
       const { path } = await serve({
         hang: action(nothing, async (_, { signal }) => {
@@ -338,7 +338,7 @@ describe("callers and servers that go away", () => {
     expect((await failure(call)).code).toBe("unavailable");
   });
 
-  test("a peer that closes before or within its response is unavailable, and not waited for", async () => {
+  test("a call fails at once when its peer closes before or within the response", async () => {
     const path = socketPath();
     const replies = [
       (socket: Socket) => socket.destroy(),
@@ -365,7 +365,7 @@ describe("callers and servers that go away", () => {
     expect(failed.message).toContain(`Cannot reach the tester at "${path}"`);
   });
 
-  test("a caller that leaves before its request is whole does no harm", async () => {
+  test("survives a caller that disconnects before its request is complete", async () => {
     const { path } = await serve({ echo });
     for (let i = 0; i < 20; i++) {
       const { socket } = raw(path, new Uint8Array([0xa2, 0x66]));
@@ -378,7 +378,7 @@ describe("callers and servers that go away", () => {
 });
 
 describe("the socket file", () => {
-  test("has exactly the mode asked for, and is gone when the server is", async () => {
+  test("has exactly the requested mode, and is removed with the server", async () => {
     for (const mode of [0o600, 0o660, 0o666]) {
       const { path, server } = await serve({}, { listen: { path: socketPath(), mode } });
       expect(path).toBeDefined();
@@ -404,7 +404,7 @@ describe("the socket file", () => {
     await server[Symbol.asyncDispose]();
   });
 
-  test("is never made in place of a file or link that is no socket", async () => {
+  test("never replaces a file or link that is not a socket", async () => {
     const path = socketPath();
     await clearStaleSocket(path);
     writeFileSync(path, "precious");
@@ -415,7 +415,7 @@ describe("the socket file", () => {
     expect((await failure(clearStaleSocket(link))).code).toBe("conflict");
   });
 
-  test("in a folder that is not there fails", async () => {
+  test("cannot be created in a missing folder", async () => {
     const listen = { path: "/tmp/bureau-no-such-folder/s.sock", mode: 0o600 };
     await expect(serveCbor({ listen, actions: {}, log: silentLog })).rejects.toThrow();
   });
@@ -445,7 +445,7 @@ describe("stopping", () => {
     await drain;
   });
 
-  test("drain gives up on a handler after its time, and aborts it", async () => {
+  test("drain aborts a handler that exceeds its timeout", async () => {
     const aborted = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
     const { path, server } = await serve({
@@ -463,7 +463,7 @@ describe("stopping", () => {
     expect(await call).toBe("late");
   });
 
-  test("drain does not wait for ever for a connection that says nothing", async () => {
+  test("drain stops waiting for a silent connection", async () => {
     const { path, server } = await serve({ echo });
     const { socket } = raw(path);
     await new Promise<void>((resolve) => socket.on("connect", () => resolve()));

@@ -42,7 +42,7 @@ describe("writeDurably", () => {
     }
   });
 
-  test("replaces content and mode as one, and leaves nothing else behind", () => {
+  test("replaces content and mode at once, and leaves no other file behind", () => {
     const path = join(dir, "f");
     writeDurably(path, "old and longer", 0o644);
     const inode = statSync(path).ino;
@@ -66,7 +66,7 @@ describe("writeDurably", () => {
     expect(reader.size).toBe(1_000_000);
   });
 
-  test("never shows a part to another process that reads all the while", async () => {
+  test("never shows partial content to another process that reads meanwhile", async () => {
     const path = join(dir, "f");
     writeDurably(path, "a".repeat(200_000), 0o600);
     const script = `
@@ -98,7 +98,7 @@ describe("writeDurably", () => {
   });
 });
 
-describe("what a writer that was killed left", () => {
+describe("unfinished copies of a killed writer", () => {
   const names = [
     "f",
     "f.0123456789ab.tmp",
@@ -110,13 +110,13 @@ describe("what a writer that was killed left", () => {
     for (const name of names) writeFileSync(join(dir, name), "");
   });
 
-  test("goes for one file, and nothing that is named otherwise", () => {
+  test("are removed for one file, and no file with another name", () => {
     removeTemporaries(join(dir, "f"));
     expect(readdirSync(dir).sort()).toEqual(["f", "f.tmp", "g.0123456789ab.tmp"]);
     removeTemporaries(join(dir, "missing/f"));
   });
 
-  test("goes for a whole folder, as far as it is told to", () => {
+  test("are removed for all files of a folder that the caller accepts", () => {
     removeTemporariesIn(dir, (name) => name === "g");
     expect(readdirSync(dir)).not.toContain("g.0123456789ab.tmp");
     removeTemporariesIn(dir, () => true);
@@ -125,7 +125,7 @@ describe("what a writer that was killed left", () => {
 });
 
 describe("removing and reading", () => {
-  test("removing what is not there, or whose folder is not, is fine", () => {
+  test("removing a missing file, or one in a missing folder, is not an error", () => {
     const path = join(dir, "f");
     writeDurably(path, "x", 0o600);
     removeDurably(path);

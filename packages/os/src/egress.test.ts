@@ -11,7 +11,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 describe("a socket", () => {
-  test("that was replaced leads to the new process from the next request, even while the old one runs", async () => {
+  test("reaches the new process from the next request after a replacement, even while the old one runs", async () => {
     const path = join(dir, "s.sock");
     const serve = (name: string) => Bun.serve({ unix: path, fetch: () => new Response(name) });
     const ask = async () => (await fetch("http://localhost/", viaSocket(path))).text();

@@ -36,8 +36,8 @@ import {
 
 const fleet = parseFleet("bureau/fleet/prod");
 
-describe("the system's places", () => {
-  test("are the wire's", () => {
+describe("the system's paths", () => {
+  test("match the wire", () => {
     expect([launcherSocket(systemLayout), observeSocket(systemLayout), machineKeyFile(systemLayout)]).toEqual(
       ["/run/bureau/launcher.sock", "/run/bureau/observe.sock", "/var/lib/bureau/machine-key.txt"],
     );
@@ -90,7 +90,7 @@ describe("an instance", () => {
     expect(instanceLayout(long, {}).runDir).toBe(instanceLayout(`${long}/`, {}).runDir);
   });
 
-  test("at the very edge still leaves 64 bytes for a localpart", () => {
+  test("with the longest usable home still leaves 64 bytes for a localpart", () => {
     for (let length = 1; length < 60; length++) {
       const { runDir } = instanceLayout(`/${"h".repeat(length)}`, {});
       expect(`${runDir}/${"l".repeat(64)}.admin.sock`.length).toBeLessThanOrEqual(SOCKET_PATH_BYTES_MAX);

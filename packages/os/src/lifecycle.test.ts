@@ -11,7 +11,7 @@ const imports = `
   import { runProgram, aborted, exitCodes } from ${JSON.stringify(`${import.meta.dir}/lifecycle.ts`)};
   import { BureauError } from ${JSON.stringify(`${import.meta.dir}/../../kit/src/errors.ts`)};`;
 
-/** A program whose main is `body`; `run` gives its exit code, log lines and output. */
+/** A program whose main is `body`; `ended` returns its exit code, log lines and output. */
 function start(body: string, ...args: string[]) {
   const script = `${imports} await runProgram("tiny", async ({ log, signal, args }) => { ${body} });`;
   const child = Bun.spawn(evalCommand(script, ...args), { stdout: "pipe", stderr: "pipe" });
@@ -35,11 +35,11 @@ describe("a program", () => {
     expect(await Promise.all(codes)).toEqual([0, 0, 3, 77]);
   });
 
-  test("ends although something would still keep it alive", async () => {
+  test("ends when main returns, although a timer still runs", async () => {
     expect((await start("setInterval(() => {}, 1000); return 4;").ended()).code).toBe(4);
   });
 
-  test("that throws exits 1 and logs it once, with its code and hint, or its stack when it is a bug", async () => {
+  test("exits 1 when it throws, and logs that once, with code and hint, or the stack when it is a bug", async () => {
     const known = await start(
       'throw new BureauError("conflict", "Cannot start", { hint: "stop it" });',
     ).ended();
@@ -67,7 +67,7 @@ describe("a program", () => {
   });
 
   for (const signal of ["SIGTERM", "SIGINT"] as const)
-    test(`is asked to stop by ${signal}, and ends in its own way`, async () => {
+    test(`is aborted by ${signal}, and still decides its exit code`, async () => {
       const { child } = start('console.log("ready"); await aborted(signal); console.log("bye"); return 5;');
       const [ready, rest] = child.stdout.tee();
       await ready.getReader().read();
@@ -76,7 +76,7 @@ describe("a program", () => {
       expect(await new Response(rest).text()).toBe("ready\nbye\n");
     });
 
-  test("that lets the signal's reason through has stopped as asked", async () => {
+  test("exits 0 when it throws the signal's reason", async () => {
     const { child } = start('console.log("ready"); await aborted(signal); signal.throwIfAborted();');
     await child.stdout.getReader().read();
     child.kill("SIGTERM");
@@ -84,7 +84,7 @@ describe("a program", () => {
     expect(await child.stderr.text()).not.toContain('"level":"error"');
   });
 
-  test("that fails while it stops has failed", async () => {
+  test("exits 1 when it fails while it stops", async () => {
     const { child } = start('console.log("ready"); await aborted(signal); throw new Error("cannot save");');
     await child.stdout.getReader().read();
     child.kill("SIGTERM");
@@ -93,7 +93,7 @@ describe("a program", () => {
   });
 });
 
-test("aborted resolves for a signal that has, and for one that will", async () => {
+test("aborted resolves for a signal that has aborted, and for one that aborts later", async () => {
   await aborted(AbortSignal.abort());
   const stop = new AbortController();
   const waiting = aborted(stop.signal);

@@ -37,7 +37,7 @@ describe("log lines", () => {
     expect(lines.map((line) => line["level"])).toEqual(["warn", "error"]);
   });
 
-  test("carry the fields and level of the log they come from", () => {
+  test("inherit the fields and level of their parent log", () => {
     const { log, lines } = capture({ level: "warn", fields: { a: 1 } });
     const inner = log.with({ b: 2 }).with({ a: 3 });
     inner.info("test.done", "quiet");
@@ -73,7 +73,7 @@ describe("log lines", () => {
   });
 });
 
-test("the level comes from BUREAU_LOG, and a word that is no level means info", async () => {
+test("the level comes from BUREAU_LOG; an unknown word means info", async () => {
   const run = async (level: string): Promise<number> => {
     const script = `import { createLog } from ${JSON.stringify(`${import.meta.dir}/log.ts`)};
       const log = createLog("p"); log.debug("test.done", "1"); log.info("test.done", "2"); log.warn("test.done", "3"); log.error("test.done", "4");`;

@@ -18,7 +18,7 @@ describe("machine.conf", () => {
     expect(formatMachineConf({ ...conf, systemUser: "b2" })).toContain("BUREAU_SYSTEM_USER=b2");
   });
 
-  test("a missing key, a wrong value, a line that is none, and another fleet's machine are refused by name", () => {
+  test("a missing key, a wrong value, a malformed line, and another fleet's machine are refused by name", () => {
     const cases: [string, string][] = [
       [text.replace(/BUREAU_FLEET=.*\n/, ""), "has no BUREAU_FLEET"],
       [text.replace("http://matrix.internal:6167/", "matrix"), "wrong BUREAU_HOMESERVER_URL"],

@@ -9,7 +9,7 @@ import { argumentsOf, childrenOf } from "./process-table.ts";
 let folder: string;
 const started: Bun.Subprocess[] = [];
 
-/** Runs bubblewrap and waits until `ready` says it is where the test wants it. */
+/** Runs bubblewrap and waits until `ready` is true. */
 async function sandbox(args: string[], ready: (pid: number) => boolean): Promise<Bun.Subprocess> {
   const child = Bun.spawn(["bwrap", "--die-with-parent", "--ro-bind", "/", "/", ...args], {
     stdin: "ignore",
@@ -33,7 +33,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test("who has a folder, or one below it, mounted is found; who has another is not", async () => {
+test("finds processes that have a folder, or one below it, mounted, and no others", async () => {
   mkdirSync(join(folder, "mine", "deep"));
   const mine = await sandbox(["--bind", join(folder, "mine", "deep"), "/mnt", "--", "sleep", "1000"], sleeps);
   const other = await sandbox(["--bind", join(folder, "other"), "/mnt", "--", "sleep", "1000"], sleeps);
@@ -43,7 +43,7 @@ test("who has a folder, or one below it, mounted is found; who has another is no
   expect(pidsOf(join(folder, "link"))).toEqual(childrenOf(mine.pid));
 });
 
-test("who was cut off at a gate in the folder is found by it", async () => {
+test("finds a bubblewrap that waits at a gate in the folder after its parent was killed", async () => {
   const gate = join(folder, "mine", "gate");
   makeFifo(gate, 0o600);
   const script = 'exec bwrap --ro-bind / / --block-fd 5 -- sleep 1000 5<>"$0"';
@@ -57,7 +57,7 @@ test("who was cut off at a gate in the folder is found by it", async () => {
   for (const pid of inner) process.kill(pid, "SIGKILL");
 });
 
-test("a folder's place in its file system is told from the mount table", () => {
+test("reads a folder's place in its file system from the mount table", () => {
   const [origin] = originsOf(mountsOf("self"), folder);
   expect(origin).toMatch(/^\d+:\d+ \/.*mounts-/);
   expect(within("/a/b", "/a")).toBe(true);

@@ -81,7 +81,7 @@ const others: Readonly<Record<string, readonly string[]>> = {
   "matrix setup": [],
   "matrix user create": ["alice"],
 };
-/** Of every command but those above one is enough: they share the code that reads these. */
+/** One flag a command is enough for the others: they share the code that reads these. */
 const shared = ["credential-file", "token-file"];
 const named = allCommands(root).flatMap(([path, { flags = {} }]) =>
   Object.entries(flags)

@@ -14,11 +14,11 @@ mkdirSync(join(root, "other/lib/x"), { recursive: true });
 symlinkSync(join(root, "store/x/lib/x"), join(root, "env/lib/x"));
 const bundle = join(root, "store/x/lib/x");
 
-test("a program called through an environment of links is of that environment", () => {
+test("a program started through a build of links belongs to that build", () => {
   expect(ownBuild(bundle, join(root, "env/lib/x/main.js"))).toBe(join(root, "env"));
 });
 
-test("a command line that leads to another bundle, or nowhere, is not believed", () => {
+test("ignores a command line that leads to another bundle, or nowhere", () => {
   const own = join(root, "store/x");
   expect(ownBuild(bundle, join(root, "other/lib/x/main.js"))).toBe(own);
   expect(ownBuild(bundle, join(root, "gone/lib/x/main.js"))).toBe(own);
@@ -26,7 +26,7 @@ test("a command line that leads to another bundle, or nowhere, is not believed",
   expect(ownBuild(bundle, undefined)).toBe(own);
 });
 
-test("a running program finds it on its own command line", () => {
+test("a running program finds its build on its own command line", () => {
   const kit = join(import.meta.dir, "own-build.ts");
   const code = `import { ownBuild } from ${JSON.stringify(kit)}; console.log(ownBuild(import.meta.dir));`;
   writeFileSync(join(bundle, "main.js"), code);

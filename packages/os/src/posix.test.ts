@@ -62,11 +62,11 @@ describe("an undumpable process", () => {
     );
   }
 
-  test("keeps its memory and environment from others of its user", async () => {
+  test("hides its memory and environment from other processes of its user", async () => {
     expect(await openedByOthers(true)).toEqual({ mem: "shut", environ: "shut" });
   });
 
-  test("without the protection its environment can be read, so the test proves something", async () => {
+  test("control: without the protection its environment is readable", async () => {
     expect((await openedByOthers(false))["environ"]).toBe("open");
   });
 });
@@ -93,7 +93,7 @@ describe("locks", () => {
     closeSync(again);
   });
 
-  test("of a process that died are free", async () => {
+  test("are released when their process dies", async () => {
     const path = join(tempDir(), "lock");
     const script = `
       const { openSync } = require("node:fs");
@@ -111,7 +111,7 @@ describe("locks", () => {
   });
 });
 
-test("a peer that closed is told from one that only stopped sending", async () => {
+test("distinguishes a peer that closed from one that only stopped sending", async () => {
   const path = join(tempDir(), "s");
   const accepted = Promise.withResolvers<Socket>();
   const server = createServer({ allowHalfOpen: true }, accepted.resolve);
@@ -133,7 +133,7 @@ test("a peer that closed is told from one that only stopped sending", async () =
   expect(hasHungUp(9_999)).toBe(true);
 });
 
-test("a process that is held can be ended, once, and one that is not there cannot be held", async () => {
+test("kills a process by its handle, once; a missing process has no handle", async () => {
   const child = Bun.spawn(["sleep", "60"]);
   using held = holdProcess(child.pid);
   expect(held?.kill()).toBe(true);

@@ -58,7 +58,7 @@ describe("identity", () => {
     expect(signalProcess(id, "SIGKILL")).toBe(false);
   });
 
-  test("of a pid that another process has now is not mistaken, nor killed", async () => {
+  test("differs for another process with the same pid, which is not killed", async () => {
     const { id } = await shell(waiting);
     const former = { pid: id.pid, startTicks: id.startTicks - 1 };
     expect(isAlive(former)).toBe(false);
@@ -69,14 +69,14 @@ describe("identity", () => {
     expect(isAlive(id)).toBe(true);
   });
 
-  test("survives a name full of blanks and parentheses", async () => {
+  test("is read past a name full of blanks and parentheses", async () => {
     const { id } = await shell(`printf ') Z 1 (x' > /proc/$$/comm; ${waiting}`);
     expect(isAlive(id)).toBe(true);
     expect(childrenOf(process.pid)).toContain(id.pid);
   });
 
-  test("a zombie is gone, though its pid is still taken", async () => {
-    // The shell becomes a sleep, which never waits for the child the shell left it; that one ends when its input does.
+  test("is undefined for a zombie, although its pid is still in use", async () => {
+    // The shell becomes a sleep, which never waits for the shell's child; that child ends at the end of its input.
     const { id, endInput } = await shell("exec 3<&0; (read line <&3) & echo ready; exec sleep 60 3<&-");
     await until(() => argumentsOf(id.pid)[0] === "sleep");
     const [zombie = 0] = childrenOf(id.pid);
@@ -87,21 +87,21 @@ describe("identity", () => {
     expect(argumentsOf(zombie)).toEqual([]);
   });
 
-  test("of what never was is undefined", () => {
+  test("is undefined for a pid that no process has", () => {
     for (const pid of [0, -1, 2 ** 22 + 1, 1.5]) expect(identify(pid)).toBeUndefined();
     expect([childrenOf(-1), argumentsOf(-1), catchesSignal(-1, 15)]).toEqual([[], [], false]);
   });
 });
 
 describe("stopping", () => {
-  test("SIGTERM is enough for most", async () => {
+  test("sends SIGTERM only, when that ends the program", async () => {
     const { id, exited } = await shell(waiting);
     await stopProcess(id, 5_000, systemClock);
     expect(isAlive(id)).toBe(false);
     expect(await exited).toBe(143);
   });
 
-  test("SIGKILL follows for what ignores it", async () => {
+  test("sends SIGKILL to a program that ignores SIGTERM", async () => {
     const { id, exited } = await shell(`trap '' TERM; ${waiting}`);
     expect(await waitUntilGone(id, 20, systemClock)).toBe(false);
     await stopProcess(id, 50, systemClock);
@@ -109,13 +109,13 @@ describe("stopping", () => {
   });
 });
 
-describe("looking around", () => {
-  test("a signal with a handler is told from one that is ignored or left alone", async () => {
+describe("queries", () => {
+  test("distinguishes a handled signal from an ignored or default one", async () => {
     const { id } = await shell(`trap 'true' HUP; trap '' USR1; ${waiting}`);
     expect([1, 10, 12].map((signal) => catchesSignal(id.pid, signal))).toEqual([true, false, false]);
   });
 
-  test("processes are found by whole arguments", async () => {
+  test("finds processes by whole arguments", async () => {
     const word = `word-${randomBytes(6).toString("hex")}`;
     const { id } = await shell(waiting, word, "second arg");
     expect(findByArguments(word)).toEqual([id]);
@@ -125,7 +125,7 @@ describe("looking around", () => {
     expect(argumentsOf(id.pid)).toEqual(["/bin/sh", "-c", waiting, "sh", word, "second arg"]);
   });
 
-  test("children are listed", async () => {
+  test("lists children", async () => {
     const { id } = await shell("sleep 60 & sleep 60 & echo ready; wait");
     const pids = childrenOf(id.pid);
     expect(pids).toHaveLength(2);
@@ -140,7 +140,7 @@ describe("looking around", () => {
 });
 
 describe("a TCP port", () => {
-  test("is told to be listened on by the very process that does", async () => {
+  test("is reported for exactly the process that listens on it", async () => {
     const source =
       'const s = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() }); console.log(s.port)';
     const child = Bun.spawn(evalCommand(source), { stdout: "pipe", stderr: "inherit" });

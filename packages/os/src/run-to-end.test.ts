@@ -13,7 +13,7 @@ const failure = async (running: Promise<unknown>) => {
   return error;
 };
 
-test("what it prints and how it ends is told", async () => {
+test("returns the output and the exit code", async () => {
   const lines: string[] = [];
   const ran = await sh("cat; echo one >&2; echo two >&2; exit 3", {
     stdin: new TextEncoder().encode("given"),
@@ -23,18 +23,18 @@ test("what it prints and how it ends is told", async () => {
   expect(lines).toEqual(["one", "two"]);
 });
 
-test("only the environment that is given is seen, in the folder that is given", async () => {
+test("a program sees only the given environment, in the given folder", async () => {
   const { stdout } = await sh("pwd; env", { env: { ONLY: "this" } });
   expect(stdout).toContain("ONLY=this");
   expect(stdout.startsWith("/\n")).toBe(true);
   expect(stdout).not.toContain("HOME=");
 });
 
-test("one that another process kills has not taken too long", async () => {
+test("a program that another process kills is not reported as timed out", async () => {
   expect((await sh("kill -KILL $$")).code).toBe(137);
 });
 
-test("one that takes too long is ended, also when it ignores that, and its children do not keep us", async () => {
+test("stops a program after its timeout, also if it ignores SIGTERM, and does not wait for its children", async () => {
   const began = performance.now();
   const error = await failure(
     sh("trap '' TERM; sleep 600 & while :; do sleep 600; done", { timeoutMs: 300 }),
@@ -43,7 +43,7 @@ test("one that takes too long is ended, also when it ignores that, and its child
   expect(performance.now() - began).toBeLessThan(30_000);
 });
 
-test("it ends when its caller gives up, and when it prints without end", async () => {
+test("stops a program when the caller aborts, and when it prints without end", async () => {
   const stop = new AbortController();
   const running = failure(sh("sleep 600", { signal: stop.signal }));
   stop.abort();
@@ -51,7 +51,7 @@ test("it ends when its caller gives up, and when it prints without end", async (
   expect((await failure(sh("yes", { stdoutBytesMax: 1_000 }))).code).toBe("too-large");
 });
 
-test("a program that is not there is said to be", async () => {
+test("reports a missing program", async () => {
   const options = { what: "x", timeoutMs: 1_000 };
   expect((await failure(runToEnd(["/nonexistent"], options))).code).toBe("unsupported");
 });

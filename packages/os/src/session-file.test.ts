@@ -15,7 +15,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test("session files hold what was written, for their owner only", () => {
+test("session files are read back as written, and only their owner may read them", () => {
   const session = { homeserver: "http://127.0.0.1:6167", userId: "@a:b" as UserId, token: "t" };
   const machine = join(folder, "machine.json");
   writeMachineSession(machine, session);

@@ -29,7 +29,7 @@ const contents = (): string[] =>
     .sort()
     .map((name) => `${name}: ${readFileSync(join(folder, name), "utf8")}`);
 
-test("what is written is read, and says its format", () => {
+test("reads back what it writes, with the format in the file", () => {
   const text = encodeState("completions", { completed: {} });
   expect(JSON.parse(text)).toEqual({ version: 1, completed: {} });
   expect(decodeState("completions", v.object({ completed: v.unknown() }), text, "it")).toEqual({
@@ -37,7 +37,7 @@ test("what is written is read, and says its format", () => {
   });
 });
 
-test("a folder in the only format there is gets no stamp, and a file that cannot be understood is left alone", () => {
+test("a folder that is already in its only format gets no stamp, and an unreadable file stays unchanged", () => {
   for (const text of ['{"version":1,"completed":{}}', "not JSON", '{"completed":{}}']) {
     const one = file(text);
     const before = contents();
@@ -74,7 +74,7 @@ const version = (reads: number[], writes: number): Version => ({
 });
 const [r1, r2, r3, r4] = [version([1], 1), version([1, 2], 1), version([1, 2], 2), version([2, 3], 2)];
 
-test("neighbours go both ways, and a version that skips one reports it", () => {
+test("neighbouring formats upgrade and roll back; a build that skips one reports it", () => {
   for (const [a, b] of [
     [r1, r2],
     [r2, r3],
@@ -98,6 +98,6 @@ test("a build whose manifest has no formats reads and writes format 1", () => {
   expect(readBuild(folder).state).toEqual({ reads: [1], writes: 1 });
 });
 
-test("the formats on disk count, not the format that the running version writes", () => {
+test("the formats on disk count, not the format that the running build writes", () => {
   expect(faultBetween(r3, r4, [1, 2])).toContain("has written format 1");
 });

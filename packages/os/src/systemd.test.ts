@@ -17,7 +17,7 @@ import {
 const folder = mkdtempSync(join(tmpdir(), "sd-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A real datagram socket, Python's: what it receives, a line each, NUL for a newline inside. */
+/** A real datagram socket, in Python: prints each message as a line, with NUL for a newline inside. */
 function receiver(path: string) {
   const script = `
 import socket, sys
@@ -40,7 +40,7 @@ while True: print(s.recv(4096).decode().replace("\\n", "|"), flush=True)`;
 }
 
 describe("the service manager", () => {
-  test("is told states over a path and over an abstract name", async () => {
+  test("receives states over a path and over an abstract name", async () => {
     for (const path of [join(folder, "notify"), `@bureau-test-${process.pid}`]) {
       using listener = receiver(path);
       await listener.until("bound");
@@ -52,19 +52,19 @@ describe("the service manager", () => {
     }
   });
 
-  test("that is not there is no error", () => {
+  test("may be absent", () => {
     expect(notifyServiceManager({ ready: true }, {})).toBe(false);
     expect(notifyServiceManager({ ready: true }, { NOTIFY_SOCKET: join(folder, "absent") })).toBe(false);
     expect(credentialFile("key", {})).toBeUndefined();
     expect(credentialFile("key", { CREDENTIALS_DIRECTORY: "/run/c" })).toBe("/run/c/key");
   });
 
-  test("has its watchdog fed at once and several times an interval, and only when it asks this process", async () => {
+  test("gets watchdog pings at once and several times an interval, only when it asks this process", async () => {
     const path = join(folder, "watchdog");
     using listener = receiver(path);
     await listener.until("bound");
     const env = { NOTIFY_SOCKET: path, WATCHDOG_USEC: "60000" };
-    // A program is replaced more often than it would come to its first turn.
+    // Each program is replaced before its first regular ping.
     const rare = { ...env, WATCHDOG_USEC: "3600000000" };
     for (let count = 0; count < 2; count++) feedWatchdog(rare)[Symbol.dispose]();
     await listener.until("WATCHDOG=1\nWATCHDOG=1");
@@ -80,7 +80,7 @@ describe("the service manager", () => {
     expect(inheritedSockets(["a.sock"], { LISTEN_FDS: "1", LISTEN_PID: "1" }).size).toBe(0);
   });
 
-  test("gets one name a socket for the next program; older ones know the first", () => {
+  test("passes each socket by a name of its own; older builds know the first", () => {
     const sockets = [
       { fd: 9, name: "a.sock", isOurs: true },
       { fd: 8, name: "b.sock", isOurs: false },
@@ -118,7 +118,7 @@ os.execv(sys.argv[3 + count], sys.argv[3 + count:])`;
   );
 }
 
-/** What a socket says; undefined while nothing listens there. */
+/** The bytes from a socket; undefined while no program listens there. */
 const textFrom = (path: string): Promise<string | undefined> =>
   new Promise((resolve) => {
     let text = "";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { takeTurn } from "./turn.ts";
 
-test("a lock that stays held is an error that names it, and a released lock is free", async () => {
+test("fails with the lock's name while the lock stays held, and takes a released lock", async () => {
   const dir = mkdtempSync(join(tmpdir(), "bt-"));
   const file = join(dir, "lock");
   {

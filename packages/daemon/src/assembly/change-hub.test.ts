@@ -4,7 +4,7 @@ import { ChangeHub } from "./change-hub.ts";
 
 const agent = parsePrincipalName("agent/a");
 
-test("every listener of a topic has the change when emit returns, in the order of subscription", () => {
+test("emit calls every listener of a topic before it returns, in the order of subscription", () => {
   const hub = new ChangeHub();
   const seen: string[] = [];
   hub.on("sandbox.removing", (name) => seen.push(`first ${name}`));
@@ -14,7 +14,7 @@ test("every listener of a topic has the change when emit returns, in the order o
   expect(seen).toEqual(["first agent/a", "second agent/a"]);
 });
 
-test("a listener that was disposed hears nothing more", () => {
+test("a disposed listener is not called again", () => {
   const hub = new ChangeHub();
   let calls = 0;
   const subscription = hub.on("health.changed", () => calls++);
@@ -24,7 +24,7 @@ test("a listener that was disposed hears nothing more", () => {
   expect(calls).toBe(1);
 });
 
-test("next resolves with the first change after it", async () => {
+test("next resolves with the first change after the call", async () => {
   const hub = new ChangeHub();
   hub.emit("connection.changed", { kind: "starting" });
   const next = hub.next("connection.changed");
@@ -33,7 +33,7 @@ test("next resolves with the first change after it", async () => {
   expect(await next).toEqual({ kind: "online" });
 });
 
-test("a listener that subscribes within a change does not hear that change", () => {
+test("a listener that subscribes during a change is not called for that change", () => {
   const hub = new ChangeHub();
   let calls = 0;
   hub.on("sandbox.gone", () => void hub.on("sandbox.gone", () => calls++));

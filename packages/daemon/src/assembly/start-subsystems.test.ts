@@ -15,7 +15,7 @@ const second = subsystem({
   start: ({ first }: { first: { one: number } }) => ({ part: { two: first.one + 1 } }),
 });
 
-test("a subsystem is given the parts of those it needs, and no other", async () => {
+test("a subsystem gets the parts of the subsystems it needs, and no others", async () => {
   let given: object = {};
   const third = subsystem({
     name: "third",
@@ -32,7 +32,7 @@ test("a subsystem is given the parts of those it needs, and no other", async () 
 
 test("a list out of order does not compile", () => {
   const running = new RunningSubsystems();
-  // @ts-expect-error "second" needs "first", which is behind it.
+  // @ts-expect-error "second" needs "first", which comes after it.
   const wrong = () => running.start([second, first], context);
   expect(wrong).toBeFunction();
 });
@@ -59,7 +59,7 @@ test("every loop begins after every start, and stop reaches every subsystem", as
   expect(events).toEqual(["start a", "start b", "loop a", "loop b", "stop a", "stop b"]);
 });
 
-test("when one cannot start, those before it are stopped", async () => {
+test("a failed start stops the subsystems that were started before", async () => {
   let stopped = false;
   const opened = subsystem({
     name: "opened",
@@ -82,7 +82,7 @@ test("when one cannot start, those before it are stopped", async () => {
   expect(stopped).toBe(true);
 });
 
-test("views are listed by subsystem, without those that show nothing", async () => {
+test("lists views by subsystem, without empty ones", async () => {
   const running = new RunningSubsystems();
   await running.start([first, second], context);
   expect(running.viewsOf("state")).toEqual({ first: { seen: true } });

@@ -47,17 +47,17 @@ const asked = (content: Record<string, unknown> = request, sender = admin): Put 
   sender,
 });
 
-test("an administrator's request counts, with its grace and its event", () => {
+test("an administrator's request is valid, with its grace and its event", () => {
   expect(read(levels({ [admin]: 100 }), asked()).found).toEqual({ room, request: "$1", graceMs: 60_000 });
 });
 
-test("a grace is cut at the launcher's limit", () => {
+test("limits a grace to the launcher's maximum", () => {
   expect(read(levels({ [admin]: 100 }), asked({ ...request, grace_seconds: 1e6 })).found?.graceMs).toBe(
     600_000,
   );
 });
 
-test("a cleared request is none, and another machine's neither", () => {
+test("ignores a cleared request, and one for another machine", () => {
   expect(read(levels({ [admin]: 100 }), asked({}))).toEqual({ found: undefined, faults: [] });
   expect(read(levels({ [admin]: 100 }), { ...asked(), key: "other:bureau.test" }).found).toBeUndefined();
 });
@@ -72,11 +72,11 @@ test.each([
   expect(faults.join()).toContain(sender);
 });
 
-test("without a power levels event no request counts", () => {
+test("without a power levels event no request is valid", () => {
   expect(read(asked()).found).toBeUndefined();
 });
 
-test("in room versions where creators need no level they may ask, and only there", () => {
+test("accepts a room creator without a power level only in room versions that allow it", () => {
   const create = (version: string): Put => ({
     type: "m.room.create",
     content: { room_version: version, additional_creators: ["@second:bureau.test"] },
@@ -87,7 +87,7 @@ test("in room versions where creators need no level they may ask, and only there
   expect(read(create("11"), levels({}), asked()).found).toBeUndefined();
 });
 
-test("a request that cannot be read ends nothing, and is told of", () => {
+test("an unreadable request stops nothing, and is reported", () => {
   const { found, faults } = read(levels({ [admin]: 100 }), asked({ grace_seconds: "long" }));
   expect(found).toBeUndefined();
   expect(faults).toHaveLength(1);

@@ -10,7 +10,7 @@ const room = parseRoomId("!config");
 const operator = "@operator:bureau.test";
 const key = "bureau/fleet/test/machine/box:bureau.test";
 
-/** A machine whose room is seen from the first moment, with a configuration or without. */
+/** A machine whose room is known from the start, with or without a configuration. */
 function machine(config?: Record<string, unknown>) {
   const states = new RoomStateStore();
   const eventMessages: EventMessage[] = [];
@@ -40,7 +40,7 @@ function machine(config?: Record<string, unknown>) {
 
 const unreadable = { principals: "all of them" };
 
-test("a first configuration that cannot be read is nothing to go by, which is said and told of once", async () => {
+test("an unreadable first configuration gives no desired state, and is reported once", async () => {
   const { source, eventMessages, configure } = machine(unreadable);
   expect(source.current()).toBeUndefined();
   expect(await source.foundUnconfigured).toContain("machine_config");
@@ -50,14 +50,14 @@ test("a first configuration that cannot be read is nothing to go by, which is sa
   expect(source.current()?.principals.size).toBe(0);
 });
 
-test("a machine without any is new, and not at fault", async () => {
+test("a machine without a configuration is new, and not at fault", async () => {
   const { source, eventMessages } = machine();
   expect(source.current()).toBeUndefined();
   expect(await source.foundUnconfigured).toBe("there is none yet");
   expect(eventMessages).toEqual([]);
 });
 
-test("one that becomes unreadable later leaves the last good one standing", () => {
+test("a configuration that becomes unreadable leaves the last good one in effect", () => {
   const { source, eventMessages, configure } = machine({ principals: [] });
   const good = source.current();
   configure(unreadable);

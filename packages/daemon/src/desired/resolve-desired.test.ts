@@ -98,8 +98,8 @@ const assignment = (changes: Record<string, unknown> = {}): Record<string, unkno
   ...changes,
 });
 
-describe("what a sandbox is made of", () => {
-  test("a template with its parents, extra ones on top, and the assignment's overrides above all", () => {
+describe("a sandbox spec", () => {
+  test("merges a template with its parents, extra templates, and the assignment's overrides, in this order", () => {
     const world = new World();
     world.template("base", {
       command: ["base"],
@@ -127,15 +127,15 @@ describe("what a sandbox is made of", () => {
     });
   });
 
-  test("without a template it is a bare shell", () => {
+  test("is a plain shell without a template", () => {
     expect(new World().sandbox({ template: "" }).spec.command).toEqual([]);
   });
 
-  test("an empty command override is none", () => {
+  test("ignores an empty command override", () => {
     expect(new World().sandbox({ command_override: [] }).spec.command).toEqual(["run"]);
   });
 
-  test("digests tell program, payload and credentials apart, and nothing else changes them", () => {
+  test("has separate digests of program, payload and credentials, which nothing else changes", () => {
     const world = new World();
     const before = world.sandbox();
     expect(world.sandbox({ labels: { shown: "here" }, restart_policy: "never" }).digests).toEqual(
@@ -158,8 +158,8 @@ describe("what a sandbox is made of", () => {
   });
 });
 
-describe("what cannot run says why", () => {
-  test("no credentials, cleared ones, another principal's, or some that lack a key", () => {
+describe("reports why a principal cannot run", () => {
+  test("credentials are missing, cleared, another principal's, or lack a key", () => {
     const world = new World();
     expect(world.reason({ principal: user("a") })).toBe("run");
     world.put(configRoom, eventTypes.credentials, "bureau/fleet/test/agent/a:bureau.test", {});
@@ -171,7 +171,7 @@ describe("what cannot run says why", () => {
     expect(world.reason({ template: "bureau/template:needy" })).toContain('lack "API_KEY"');
   });
 
-  test("a template that is missing, broken, or inherits from itself", () => {
+  test("a template is missing, broken, or inherits from itself", () => {
     const world = new World();
     expect(world.reason({ template: "bureau/template:none" })).toContain(
       'failed: Template "bureau/template:none"',
@@ -193,7 +193,7 @@ describe("what cannot run says why", () => {
     expect(world.reason({ template: parent(0) })).toContain("more than 200 templates");
   });
 
-  test("a service it needs is not there yet, and neither are a template's own credentials", () => {
+  test("a required service, or a template's own credentials, are missing", () => {
     const world = new World();
     expect(world.reason({ required_services_override: ["ticket"] })).toContain(
       'Service "ticket" is not available',
@@ -202,7 +202,7 @@ describe("what cannot run says why", () => {
     expect(world.reason({ template: "bureau/template:bound" })).toContain("bureau/template:key");
   });
 
-  test("a room that is still looked for is not a fault, and the room is asked for", () => {
+  test("a room that is not resolved yet is not a fault, and is requested", () => {
     const world = new World();
     const other = "#other/room:bureau.test";
     const desired = world.resolve([assignment({ template: "other/room:x" })]);
@@ -216,7 +216,7 @@ describe("what cannot run says why", () => {
 describe("start conditions", () => {
   const condition = { event_type: "m.job", state_key: "k", content_match: { n: { $gte: 2 } } };
 
-  test("wait for the event and for its content, then hand it on", () => {
+  test("wait for the event and for its content, then pass it on", () => {
     const world = new World();
     expect(world.reason({ start_condition: condition })).toBe('waiting: for the state event m.job "k"');
     world.put(configRoom, "m.job", "k", { n: 1 });
@@ -257,7 +257,7 @@ describe("one bad assignment", () => {
     expect(faults[0]).toContain("auto_start");
   });
 
-  test("of another fleet or server is not taken for ours", () => {
+  test("is refused when it names another fleet or server", () => {
     const world = new World();
     const { principals, faults } = world.resolve([
       assignment({ principal: "@bureau/fleet/other/agent/a:bureau.test" }),
@@ -267,19 +267,19 @@ describe("one bad assignment", () => {
     expect(faults).toHaveLength(2);
   });
 
-  test("twice of the same principal is neither of them", () => {
+  test("is refused when it repeats a principal, with its duplicate", () => {
     const { principals, faults } = new World().resolve([assignment(), assignment(), assignment()]);
     expect(principals.get(parsePrincipalName("agent/a"))?.outcome.kind).toBe("failed");
     expect(faults).toHaveLength(1);
   });
 
-  test("whose sockets would not fit fails", () => {
+  test("fails when its sockets' paths would be too long", () => {
     const { principals, faults } = new World().resolve([assignment()], {}, 20);
     expect(principals.get(parsePrincipalName("agent/a"))?.outcome.kind).toBe("failed");
     expect(faults[0]).toContain("20 bytes");
   });
 
-  test("an assignment that is switched off is just that", () => {
+  test("a disabled assignment is not a fault", () => {
     expect(new World().one({ auto_start: false, template: "bureau/template:none" }).outcome.kind).toBe(
       "stopped",
     );
@@ -304,7 +304,7 @@ describe("grants", () => {
     ]);
   });
 
-  test("never hold what is denied, though a proxy knows no denials", () => {
+  test("never contain a denied action, although a proxy knows no denials", () => {
     const { grants } = new World().sandbox(
       { authorization: { grants: [{ actions: ["matrix/**"] }] }, matrix_policy: { allow_invite: true } },
       { default_policy: { denials: [{ actions: ["matrix/invite", "matrix/raw-*"], targets: ["x:y"] }] } },

@@ -12,7 +12,7 @@ import { keepUnsent, takeUnsent } from "./unsent.ts";
 
 const text = (body: string): EventMessage => ({ msgtype: "m.text", body });
 
-/** Sends with `send` until `count` messages have arrived; the clock's pauses are noted, not waited for. */
+/** Sends with `send` until `count` messages have arrived; the clock records pauses and does not wait. */
 async function deliver(
   messages: readonly string[],
   send: (body: string, txnId: string) => Promise<unknown>,
@@ -44,7 +44,7 @@ test("messages arrive in order", async () => {
   expect(arrived).toEqual(["a", "b", "c"]);
 });
 
-test("while the homeserver is away a message waits longer and longer, and keeps its transaction", async () => {
+test("retries a message with growing pauses and one transaction while the homeserver is unreachable", async () => {
   const transactions = new Set<string>();
   let failures = 3;
   const { arrived, pauses } = await deliver(
@@ -61,7 +61,7 @@ test("while the homeserver is away a message waits longer and longer, and keeps 
   expect(transactions.size).toBe(1);
 });
 
-test("what is refused for good is dropped, and the next one arrives", async () => {
+test("drops a message that is refused for good, and sends the next one", async () => {
   const { arrived } = await deliver(
     ["refused", "b"],
     async (body) => {
@@ -72,7 +72,7 @@ test("what is refused for good is dropped, and the next one arrives", async () =
   expect(arrived).toEqual(["b"]);
 });
 
-test("a thousand messages are kept, the oldest give way", async () => {
+test("keeps a thousand messages, and drops the oldest beyond that", async () => {
   const messages = Array.from({ length: 1_005 }, (_, index) => String(index));
   const { arrived } = await deliver(messages, async () => {}, 1_000);
   expect(arrived[0]).toBe("5");
@@ -84,7 +84,7 @@ test("a revoked session ends it", async () => {
   await expect(deliver(["a"], () => Promise.reject(revoked), 1)).rejects.toBe(revoked);
 });
 
-test("a failed program's last fifty lines are told, a successful one's are not", () => {
+test("sends the last fifty lines of a failed program, and none of a successful one", () => {
   const output = `${Array.from({ length: 80 }, (_, index) => `line ${index}`).join("\n")}\n\n\n`;
   const exit = { code: 2, description: "exited with 2", output, at: 0 };
   const lines = String(eventMessage.exited(parsePrincipalName("agent/a"), exit)["captured_output"]).split(
@@ -96,12 +96,12 @@ test("a failed program's last fifty lines are told, a successful one's are not",
   );
 });
 
-test("what is not sent when another version takes over is sent by that one, under the same transactions", async () => {
+test("the next build sends unsent messages, under the same transactions", async () => {
   const file = join(mkdtempSync(join(tmpdir(), "ob-")), "unsent.json");
   const before = new Outbox({ clock: systemClock, log: silentLog, random: () => 1 });
   for (const body of ["a", "b"]) before.post(text(body));
   keepUnsent(file, before.unsent, silentLog);
-  // A version that crashes before it has sent them leaves them for the next.
+  // A build that crashes before it has sent them leaves them to the next.
   for (const count of [1, 2]) {
     const stop = new AbortController();
     const next = new Outbox({

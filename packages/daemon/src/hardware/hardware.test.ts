@@ -11,7 +11,7 @@ import { eventually } from "@bureau/testkit/use-bureau";
 import { readHardware } from "./machine-info.ts";
 import { UsageMeter } from "./usage.ts";
 
-test("this machine's facts fit the event", () => {
+test("this machine's facts match the event's schema", () => {
   const facts = readHardware();
   const principal = parseUserId("@m:s");
   parse(MachineInfoSchema, { principal, daemon_version: "1", ...facts }, "machine_info");
@@ -60,7 +60,7 @@ test("sockets, cores, threads, nodes and graphics cards are counted from the fil
   rmSync(root, { recursive: true });
 });
 
-/** Waiting for something, as it does once it has begun. */
+/** The process waits for input once it has started. */
 const isAsleep = (pid: number): boolean => /^State:\s+S/m.test(readIfPresent(`/proc/${pid}/status`) ?? "");
 
 test("a principal is starting at first, then busy or idle by what its processes used", async () => {
@@ -76,7 +76,7 @@ test("a principal is starting at first, then busy or idle by what its processes 
   });
   const both = [sandbox("agent/busy", spin.pid), sandbox("agent/idle", sleep.pid)];
   try {
-    // What a process does until it is that program counts as work of it.
+    // Work of a process before it executes that program counts as the program's.
     await eventually(
       async () => (isAsleep(sleep.pid) && argumentsOf(sleep.pid)[0] === "/bin/sleep") || undefined,
     );

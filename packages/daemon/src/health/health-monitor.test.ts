@@ -45,7 +45,7 @@ test("the first check comes after the grace and one interval, by default 40 s he
   expect([world.checks, state()]).toEqual([1, { state: "healthy", hasPassed: true }]);
 });
 
-test("three failures in a row make it unhealthy, and one success well again", async () => {
+test("three failures in a row make it unhealthy, and one success healthy again", async () => {
   const { clock, world, state } = watched(check);
   world.answer = "no";
   await clock.turn(50_000);
@@ -56,11 +56,11 @@ test("three failures in a row make it unhealthy, and one success well again", as
   world.answer = "no";
   await clock.turn(30_000);
   expect(state()).toEqual({ state: "unhealthy", hasPassed: true, reason: "no" });
-  // Told of when it changes, not at each check.
+  // Reported at a change, not at each check.
   expect(world.changes).toBe(4);
 });
 
-test("without a check it has proved itself once it has run for a while", async () => {
+test("without a check it counts as working after it has run for a while", async () => {
   const { clock, world, state } = watched(undefined);
   await clock.turn(STEADY_MS - 1);
   expect(state()).toEqual({ state: undefined, hasPassed: false });
@@ -68,7 +68,7 @@ test("without a check it has proved itself once it has run for a while", async (
   expect([state(), world.checks]).toEqual([{ state: undefined, hasPassed: true }, 0]);
 });
 
-test("the next run starts knowing nothing, and so does another check", async () => {
+test("the next run, or another check, starts with unknown health", async () => {
   const { clock, monitor, world, sandbox, run, follow } = watched(check);
   world.answer = "no";
   await clock.turn(60_000);
@@ -81,7 +81,7 @@ test("the next run starts knowing nothing, and so does another check", async () 
   expect(monitor.of(next, check).state).toBe("starting");
 });
 
-test("what is gone is asked no more; what is only being acted on still is", async () => {
+test("stops the checks of a sandbox that is gone, but not of one with an action under way", async () => {
   const { clock, monitor, world, sandbox } = watched(check);
   monitor.follow([sandbox], new Map());
   await clock.turn(40_000);

@@ -58,7 +58,7 @@ test("without a proxy it is unhealthy", async () => {
   expect(await ask(overHttp)).toBeString();
 });
 
-test("over its socket a service says how it is", async () => {
+test("a service reports its health over its socket", async () => {
   expect(await ask(overSocket)).toBe("nothing listens on /run/bureau/listen/service.sock");
   let health: object = { healthy: true };
   await using _server = await service(async () => health);

@@ -3,7 +3,7 @@ import { silentLog } from "@bureau/os/log";
 import { parseEventId, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import { runHeartbeat } from "./heartbeat.ts";
 
-test("between heartbeats it looks whether others have displaced what the machine published", async () => {
+test("checks between heartbeats whether others have replaced the machine's published state", async () => {
   const machine = parseUserId("@bureau/fleet/f/machine/m:s");
   const stop = new AbortController();
   const done: string[] = [];

@@ -15,7 +15,7 @@ let streams: Streams;
 const echo: ObserveAction = async (request) => ({ reply: { ok: true, principal: request.principal } });
 const whoami: ObserveAction = async (_, caller) => ({ reply: { ok: true, caller } });
 const upgrade: ObserveAction = async () => ({ stream: { protocol: "echo", state: null } });
-/** Greets, and sends back what it gets. */
+/** Sends a greeting, and echoes its input. */
 const protocols = {
   echo: (stream: Stream) => {
     stream.write(Buffer.from('{"ok":true}\n'));
@@ -53,7 +53,7 @@ async function answer(send: (socket: Socket) => void): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-test("a request line is answered with a line, in any pieces it arrives", async () => {
+test("answers a request line with a line, in whatever pieces the request arrives", async () => {
   const text = await answer((socket) => {
     socket.write('{"action":"echo",');
     setImmediate(() => socket.write('"principal":"agent/ä"}\n'));
@@ -69,22 +69,22 @@ test.each([
   expect(JSON.parse(await answer((socket) => socket.write(line)))).toMatchObject({ ok: false, code });
 });
 
-test("a line without an end is cut off", async () => {
+test("cuts off a line without an end", async () => {
   const text = await answer((socket) => socket.write("x".repeat(OBSERVE_LINE_BYTES_MAX + 1)));
   expect(JSON.parse(text)).toMatchObject({ ok: false, code: "too-large" });
 });
 
-test("no action means observe, and a connection that is taken over loses no byte", async () => {
+test("no action means observe, and a connection that a stream takes over loses no byte", async () => {
   const text = await answer((socket) => socket.end('{"action":""}\nfirst bytes'));
   expect(text).toBe('{"ok":true}\nfirst bytes');
 });
 
-test("an action knows the process, the user and the group of its caller", async () => {
+test("an action gets the process, the user and the group of its caller", async () => {
   const reply = JSON.parse(await answer((socket) => socket.write('{"action":"whoami"}\n')));
   expect(reply.caller).toEqual({ pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
 });
 
-test("the socket is for owner and group, and a second server does not take it", async () => {
+test("only owner and group may open the socket, and a second server does not replace it", async () => {
   expect(statSync(path).mode & 0o777).toBe(0o660);
   await expect(
     serveObserve({ listen: { path, mode: 0o660 }, actions: {}, streams, log: silentLog }),

@@ -25,7 +25,7 @@ const principal = (account: PrincipalName): DesiredPrincipal =>
   }) as unknown as DesiredPrincipal;
 
 describe("the rooms a principal works in", () => {
-  test("are those of services for a service, its workspace's room if it has one, and never the config room", () => {
+  test("are the service rooms for a service, the workspace's room if it has one, and never the config room", () => {
     expect(workingRooms(agent, sandbox(), rooms)).toEqual([]);
     expect(workingRooms(service, sandbox(), rooms)).toEqual([rooms.system, rooms.fleetServices, rooms.fleet]);
     expect(workingRooms(agent, sandbox({ WORKSPACE_ROOM_ID: "!w:bureau.test" }), rooms)).toEqual([room("w")]);

@@ -59,7 +59,7 @@ function inputOf(actual: PlanInput["actual"]): PlanInput & { state: ReconcileSta
 
 const viewed = (input: PlanInput) => JSON.parse(JSON.stringify(planView({ input, result: plan(input) })));
 
-test("shows the inputs of a plan, and the actions that follow", () => {
+test("shows the inputs and actions of a plan", () => {
   const { input, result } = viewed(inputOf([]));
   expect(input.desired.principals[agent]).toMatchObject({
     userId,

@@ -100,19 +100,19 @@ function startedState(sandbox = wanted()): ReconcileState {
 }
 
 describe("starting", () => {
-  test("what should run and does not is created", () => {
+  test("creates a sandbox that should run and does not", () => {
     const result = planOf(run(), undefined);
     expect(onlyAction(result)).toMatchObject({ kind: "create", account: agent });
     expect(state(result)).toBe("starting");
   });
 
-  test("what runs as it should is left alone", () => {
+  test("does nothing to a sandbox that runs as configured", () => {
     const result = planOf(run(), running(), { state: startedState() });
     expect(result.actions).toEqual([]);
     expect(result.reports[0]).toMatchObject({ state: "running", pid: 10, proxy_pid: 11, started_at: 5_000 });
   });
 
-  test("an unfulfilled start condition starts nothing and says what it waits for", () => {
+  test("starts nothing while a start condition does not hold, and reports what it waits for", () => {
     const result = planOf(principal({ kind: "waiting", reason: "for x" }), undefined);
     expect(result.actions).toEqual([]);
     expect(result.reports[0]).toMatchObject({ state: "waiting", reason: "for x" });
@@ -124,19 +124,19 @@ describe("starting", () => {
     expect(state(result)).toBe("stopped");
   });
 
-  test("a principal at fault starts nothing and says why", () => {
+  test("does not start a faulty principal, and reports why", () => {
     const result = planOf(principal({ kind: "failed", reason: "no credentials" }), undefined);
     expect(result.actions).toEqual([]);
     expect(result.reports[0]).toMatchObject({ state: "failed", reason: "no credentials" });
   });
 
-  test("a principal with an action under way is skipped", () => {
+  test("skips a principal with an action under way", () => {
     const result = planOf(run(), undefined, { busy: "starting" });
     expect(result.actions).toEqual([]);
     expect(state(result)).toBe("starting");
   });
 
-  test("a start that failed is tried again when its time has come, or its configuration changed", () => {
+  test("retries a failed start when the retry is due, or when its configuration changes", () => {
     const state = emptyState();
     state.update(agent, {
       starts: { key: keyOf(wanted()), failures: 2, retryAt: NOW + 500 },
@@ -152,8 +152,8 @@ describe("starting", () => {
   });
 });
 
-describe("not knowing", () => {
-  test("without a desired state nothing is started or stopped", () => {
+describe("an unknown desired state", () => {
+  test("starts and stops nothing", () => {
     expect(planOf("unknown", running()).actions).toEqual([]);
     expect(planOf("unknown", ended(1)).actions).toEqual([]);
   });
@@ -179,11 +179,11 @@ describe("stopping", () => {
     expect(state(result)).toBe("stopping");
   });
 
-  test("the record of an exit is cleared when its principal should not run", () => {
+  test("clears the record of an exit when its principal should not run", () => {
     expect(onlyAction(planOf(undefined, ended(3)))).toMatchObject({ kind: "destroy", why: "cleared" });
   });
 
-  test("a stop that failed waits before the next", () => {
+  test("waits after a failed stop before the next", () => {
     const state = startedState();
     state.update(agent, { trouble: { failures: 1, retryAt: NOW + 900 } });
     const result = planOf(undefined, running(), { state });
@@ -193,20 +193,20 @@ describe("stopping", () => {
 });
 
 describe("changing", () => {
-  test("another program or other credentials stop it, to create it again", () => {
+  test("stops a sandbox for another program or other credentials, to create it again", () => {
     for (const spec of ["other.credentials", "program.other"]) {
       const result = planOf(run("always", wanted({ spec })), running(), { state: startedState() });
       expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "changed" });
     }
   });
 
-  test("another payload is handed to what runs", () => {
+  test("passes another payload to the running program", () => {
     const result = planOf(run("always", wanted({ payload: "new" })), running(), { state: startedState() });
     expect(onlyAction(result).kind).toBe("update-payload");
     expect(state(result)).toBe("running");
   });
 
-  test("grants are pushed when they changed, and when it is not known which ones the proxy has", () => {
+  test("pushes grants when they change, and when the proxy's grants are unknown", () => {
     const changed = planOf(run("always", wanted({ grants: "new" })), running(), { state: startedState() });
     expect(onlyAction(changed)).toMatchObject({ kind: "push-grants", digest: "new" });
     expect(onlyAction(planOf(run(), running())).kind).toBe("push-grants");
@@ -225,13 +225,13 @@ describe("exits", () => {
     return action.verdict;
   };
 
-  test("a success is left alone unless it should always run", () => {
+  test("does not restart a success unless the program should always run", () => {
     expect(verdictOf("never", 0).kind).toBe("completed");
     expect(verdictOf("on-failure", 0).kind).toBe("completed");
     expect(verdictOf("always", 0)).toMatchObject({ kind: "retry", starts: { retryAt: NOW } });
   });
 
-  test("a failure is tried again, but never under never", () => {
+  test("restarts after a failure, but not under never", () => {
     expect(verdictOf("never", 1).kind).toBe("completed");
     expect(verdictOf("on-failure", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
     expect(verdictOf("always", 1)).toMatchObject({ kind: "retry", starts: { retryAt: NOW + 1_000 } });
@@ -251,7 +251,7 @@ describe("exits", () => {
     expect(next.actions).toEqual([expect.objectContaining({ kind: "create" })]);
   });
 
-  test("a refused configuration is replaced at once by the last working one", () => {
+  test("replaces a refused configuration at once by the last working one", () => {
     const state = emptyState();
     const history = emptyHistory();
     history.keep(agent, goodSpecOf(wanted(), true));
@@ -261,7 +261,7 @@ describe("exits", () => {
     expect(actions).toEqual([expect.objectContaining({ kind: "reject" })]);
   });
 
-  test("what should always run and ends within a minute counts against what is on trial, also with 0", () => {
+  test("an exit within a minute of a program that should always run counts as a failure on trial, also with 0", () => {
     expect(verdictOf("always", 0)).toMatchObject({ kind: "retry", isFailure: true });
     expect(verdictOf("always", 0, startedState(), STABLE_MS + 1)).toMatchObject({
       kind: "retry",
@@ -288,7 +288,7 @@ describe("exits", () => {
     expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
   });
 
-  test("successes in quick succession are slowed down too", () => {
+  test("successes in quick succession are delayed, too", () => {
     const state = startedState();
     state.update(agent, { starts: { key: keyOf(wanted()), failures: 3, retryAt: 0 } });
     expect(verdictOf("always", 0, state)).toMatchObject({ starts: { failures: 4, retryAt: NOW + 8_000 } });
@@ -301,7 +301,7 @@ describe("exits", () => {
     expect(action).toMatchObject({ verdict: { starts: { failures: 1, retryAt: NOW + 1_000 } } });
   });
 
-  test("an exit that was taken in already is only cleared", () => {
+  test("only clears the record of an exit that was already handled", () => {
     const state = startedState();
     state.update(agent, { collectedExitAt: 5_100 });
     expect(onlyAction(planOf(run(), ended(1), { state }))).toMatchObject({
@@ -310,7 +310,7 @@ describe("exits", () => {
     });
   });
 
-  test("an exit of another program says nothing about this one", () => {
+  test("an exit of another program does not count for this one", () => {
     const result = planOf(run("never", wanted({ spec: "new.credentials" })), ended(0));
     expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "cleared" });
   });
@@ -341,7 +341,7 @@ describe("completed work", () => {
     expect(onlyAction(planOf(run("on-failure"), undefined, { state: completed(1) })).kind).toBe("create");
   });
 
-  test("that ended while its condition no longer holds is still done", () => {
+  test("stays completed when it ended after its condition stopped holding", () => {
     const want = principal({ kind: "waiting", reason: "x" }, "never");
     expect(onlyAction(planOf(want, ended(0)))).toMatchObject({
       kind: "collect",
@@ -349,7 +349,7 @@ describe("completed work", () => {
     });
   });
 
-  test("may run again after it was switched off, or taken out of the configuration", () => {
+  test("may run again after it was disabled, or removed from the configuration", () => {
     expect(onlyAction(planOf(principal({ kind: "stopped" }), undefined, { state: completed() })).kind).toBe(
       "uncomplete",
     );
@@ -361,7 +361,7 @@ describe("completed work", () => {
 describe("proxies", () => {
   const dead = running({ proxy: { state: "dead" } });
 
-  test("a dead proxy is restarted at once", () => {
+  test("restarts a dead proxy at once", () => {
     const result = planOf(run(), dead, { state: startedState() });
     expect(onlyAction(result)).toMatchObject({
       kind: "restart-proxy",
@@ -370,7 +370,7 @@ describe("proxies", () => {
     expect(state(result)).toBe("running");
   });
 
-  test("one that died again soon is waited with; one that ran for a minute is not", () => {
+  test("delays the restart of a proxy that died again soon, but not of one that ran for a minute", () => {
     const state = startedState();
     state.update(agent, { proxy: { failures: 3, retryAt: NOW + 4_000, at: NOW } });
     expect(planOf(run(), dead, { state }).wakeAt).toBe(NOW + 4_000);
@@ -383,7 +383,7 @@ describe("proxies", () => {
   });
 });
 
-describe("a machine that was asked to leave", () => {
+describe("a machine with a request to leave", () => {
   const leaving: Desired = {
     ...desiredOf(),
     decommission: { room: parseRoomId("!config:bureau.test"), request: "$request", graceMs: 42_000 },
@@ -401,7 +401,7 @@ describe("a machine that was asked to leave", () => {
       busy: new Map(busy === undefined ? [] : [[agent, busy]]),
     });
 
-  test("stops what runs with the grace of the request, and is not empty until it is gone", () => {
+  test("stops sandboxes with the grace of the request, and is not empty until they are gone", () => {
     const result = planLeaving([running()]);
     expect(onlyAction(result)).toEqual({
       kind: "destroy",
@@ -420,13 +420,13 @@ describe("a machine that was asked to leave", () => {
     expect(planLeaving([ended(0)]).drained).toBe(true);
   });
 
-  test("keeps in mind what has completed, for the request may be withdrawn", () => {
+  test("remembers completed work, because the request may be withdrawn", () => {
     const state = emptyState();
     state.complete(agent, { structure: "program", payload: "payload", code: 0, at: 1 });
     expect(planLeaving([], undefined, state).actions).toEqual([]);
   });
 
-  test("without such a request nothing is ever called drained", () => {
+  test("is drained only with such a request", () => {
     expect(planOf(undefined, undefined).drained).toBe(false);
     expect(planOf("unknown", undefined).drained).toBe(false);
   });
@@ -446,7 +446,7 @@ describe("health", () => {
     return history;
   };
 
-  test("what passes its check is kept to go back to, once", () => {
+  test("stores a configuration that passes its health check, once", () => {
     const state = startedState();
     const action = onlyAction(planOf(run(), running(), { state, health: well }));
     expect(action).toMatchObject({ kind: "keep", good: { structure: "program" } });
@@ -456,7 +456,7 @@ describe("health", () => {
     expect(planOf(run(), running(), kept).reports[0]).toMatchObject({ health: "healthy" });
   });
 
-  test("what replaced something that worked, and works too, is told of", () => {
+  test("reports a configuration that works and replaced one that worked", () => {
     const options = { state: startedState(next), health: well, history: historyOf() };
     expect(onlyAction(planOf(run("always", next), nextRuns, options))).toMatchObject({
       kind: "keep",
@@ -464,7 +464,7 @@ describe("health", () => {
     });
   });
 
-  test("what runs is kept before it is replaced, unless it was failing or something is kept already", () => {
+  test("stores the running configuration before it is replaced, unless it was failing or another is stored", () => {
     const state = startedState();
     state.update(agent, { ran: goodSpecOf(good, true) });
     const keepOf = (options: { history?: SpecHistory; health?: Health }): unknown => {
@@ -478,7 +478,7 @@ describe("health", () => {
     expect(keepOf({})).toBeUndefined();
   });
 
-  test("an unhealthy one without a previous configuration is restarted after growing delays", () => {
+  test("restarts an unhealthy program without a previous configuration after growing delays", () => {
     const state = startedState();
     state.update(agent, { starts: { key: keyOf(good), failures: 2, retryAt: 0 } });
     const action = onlyAction(planOf(run(), running(), { state, health: unwell }));
@@ -495,7 +495,7 @@ describe("health", () => {
     expect(onlyAction(same)).toMatchObject({ kind: "destroy", why: "unhealthy" });
   });
 
-  test("an unhealthy one that replaced something that worked is rejected", () => {
+  test("rejects an unhealthy configuration that replaced one that worked", () => {
     const options = { state: startedState(next), health: unwell, history: historyOf() };
     const action = onlyAction(planOf(run("always", next), nextRuns, options));
     expect(action).toMatchObject({
@@ -504,7 +504,7 @@ describe("health", () => {
     });
   });
 
-  test("after a rejection the previous one is created, with the credentials of now", () => {
+  test("creates the previous configuration after a rejection, with the current credentials", () => {
     const history = historyOf("it failed");
     const stop = planOf(run("always", next), nextRuns, { history, state: startedState(next) });
     expect(onlyAction(stop)).toMatchObject({ kind: "destroy", why: "changed" });
@@ -517,7 +517,7 @@ describe("health", () => {
     expect(create.reports[0]).toMatchObject({ rolled_back: true, reason: "rolled back: it failed" });
   });
 
-  test("that the previous one runs again is told of once, and then it is left alone", () => {
+  test("reports once that the previous configuration runs again, and then does nothing", () => {
     const state = startedState();
     const first = planOf(run("always", next), running(), { history: historyOf("it failed"), state });
     expect(onlyAction(first)).toMatchObject({ kind: "announce", rejected: { announced: true } });
@@ -526,7 +526,7 @@ describe("health", () => {
     expect(later.reports[0]).toMatchObject({ state: "running", rolled_back: true });
   });
 
-  test("a rejected one is tried again when anything else is asked for, also credentials or a check", () => {
+  test("retries a rejected configuration after any change, also of credentials or health check", () => {
     for (const other of [
       wanted({ spec: "third.credentials" }),
       wanted({ spec: "next.rotated" }),
@@ -538,7 +538,7 @@ describe("health", () => {
     }
   });
 
-  test("one that cannot start is rejected after three failures, but only if another had worked", () => {
+  test("rejects a configuration after three failed starts, but only if another had worked", () => {
     const state = emptyState();
     const failures = TRIAL_FAILURES_MAX;
     state.update(agent, { trial: { key: keyOf(next), failures: failures - 1 }, lastError: "no such file" });
@@ -552,7 +552,7 @@ describe("health", () => {
     expect(onlyAction(planOf(run("always", next), undefined, { state })).kind).toBe("create");
   });
 
-  test("work that may end is never rolled back", () => {
+  test("never rolls back work that may end", () => {
     for (const policy of ["never", "on-failure"] as const) {
       const options = { state: startedState(next), health: unwell, history: historyOf() };
       const action = onlyAction(planOf(run(policy, next), nextRuns, options));
@@ -560,7 +560,7 @@ describe("health", () => {
     }
   });
 
-  test("a rollback to an unproven configuration is given up when that fails, else it is restarted", () => {
+  test("gives up a rollback to an unproven configuration that fails, and restarts a proven one", () => {
     const history = historyOf("it failed", true);
     const options = { state: startedState(), history, health: unwell };
     expect(onlyAction(planOf(run("always", next), running(), options))).toMatchObject({ why: "unhealthy" });
@@ -570,13 +570,13 @@ describe("health", () => {
     expect(onlyAction(passed)).toMatchObject({ kind: "keep", good: { proved: true } });
   });
 
-  test("a dead proxy is seen to before its principal's health", () => {
+  test("restarts a dead proxy before it considers its principal's health", () => {
     const dead = running({ proxy: { state: "dead" } });
     const result = planOf(run(), dead, { state: startedState(), health: unwell });
     expect(onlyAction(result).kind).toBe("restart-proxy");
   });
 
-  test("a wrong health check alone is rolled back without a restart", () => {
+  test("rolls back a wrong health check without a restart", () => {
     const checked = { ...good, healthCheck: { endpoint: "/nowhere", interval_seconds: 1 } };
     const options = { state: startedState(), history: historyOf(), health: unwell };
     const action = onlyAction(planOf(run("always", checked), running(), options));

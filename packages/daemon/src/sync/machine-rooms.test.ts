@@ -7,7 +7,7 @@ const server = parseServerName("bureau.test");
 const machine = parseMachine("bureau/fleet/f/machine/m");
 const roomOf = (alias: string): RoomId => parseRoomId(`!${alias.replaceAll(/[^a-z]/g, "")}:${server}`);
 
-test("a machine joins only the rooms it is not in", async () => {
+test("joins only rooms that the machine is not in", async () => {
   const joined = [roomOf("#bureau/fleet/f/machine/m:bureau.test"), roomOf("#bureau/system:bureau.test")];
   const asked: RoomId[] = [];
   const session = {

@@ -4,7 +4,7 @@ import { SyncScope } from "./sync-scope.ts";
 const typesOf = (filter: unknown): string[] =>
   (filter as { room: { state: { types: string[] } } }).room.state.types;
 
-test("asks for event types that the daemon obeys, and not for others that members may write", () => {
+test("requests event types that the daemon obeys, and no others that members may write", () => {
   const { filter, keeps } = new SyncScope().open();
   expect(typesOf(filter)).toContain("m.bureau.machine_config");
   for (const type of ["m.bureau.machine_status", "m.room.member", "m.bureau.layout", "m.room.message"]) {
@@ -13,7 +13,7 @@ test("asks for event types that the daemon obeys, and not for others that member
   }
 });
 
-test("grows by each event that a condition names, and not for a repeated name", () => {
+test("grows by each event that a condition names, once a name", () => {
   const scope = new SyncScope();
   const before = scope.open();
   scope.want([{ type: "m.bureau.template", stateKey: "x" }]);

@@ -13,12 +13,12 @@ const seeds =
     ? Array.from({ length: SEEDS }, () => Math.floor(Math.random() * 2 ** 32))
     : [Number(given)];
 
-/** Over all runs: how often a single one rolls something back is chance. */
+/** Counted over all runs: a single run may roll nothing back. */
 let rejections = 0;
 const upgrades = new Map<string, number>();
 
 test.each(seeds)(
-  "through thousands of random events a machine does nothing wrong and comes right (seed %p)",
+  "over thousands of random events a machine breaks no rule and reaches its desired state (seed %p)",
   async (seed) => {
     const simulator = new Simulator(seed);
     await simulator.run(EVENTS);
@@ -40,11 +40,11 @@ test.each(seeds)(
   },
 );
 
-test.if(given === undefined)("versions were rolled back in these runs, too", () => {
+test.if(given === undefined)("these runs rolled configurations back, too", () => {
   expect(rejections).toBeGreaterThan(SEEDS / 2);
 });
 
-test.if(given === undefined)("builds were confirmed, rolled back and refused in these runs", () => {
+test.if(given === undefined)("these runs confirmed, rolled back and refused builds", () => {
   for (const outcome of ["succeeded", "rolled-back", "refused"])
     expect(upgrades.get(outcome) ?? 0, outcome).toBeGreaterThan(SEEDS);
 });

@@ -97,13 +97,13 @@ const writes: readonly {
   },
 ];
 
-test.each([...writes])("cut off after $what, the next daemon knows what to do", (cut) => {
+test.each([...writes])("cut off after $what, the next daemon decides correctly", (cut) => {
   expect(decideAtStart(cut.state, cut.record, cut.link, BOOT).kind).toBe(cut.booted);
   if (cut.executed !== undefined)
     expect(decideAtStart(cut.state, cut.record, NEW, BOOT).kind).toBe(cut.executed);
 });
 
-test("a new daemon's own words are the reason; what it blames decides what follows", () => {
+test("reports the new daemon's own reason; the cause in it decides the next step", () => {
   const by = (blames: "program" | "homeserver" | "stop", reason = "because") =>
     decideAtStart(under("daemon"), record({ blames, reason }), OLD, BOOT);
   expect(by("program")).toEqual({ kind: "rolled-back", reason: "because" });
@@ -112,21 +112,21 @@ test("a new daemon's own words are the reason; what it blames decides what follo
   expect(decideAtStart(under("daemon"), record(), OLD, BOOT)).toEqual({ kind: "rolled-back", reason: ENDED });
 });
 
-test("a host that went down, and the record of another request, say nothing about the new build", () => {
+test("a host that went down, or the record of another request, is no fault of the new build", () => {
   expect(decideAtStart(under("daemon"), record(), OLD, "boot-2").kind).toBe("again");
   expect(decideAtStart(under("daemon"), record({ request_id: "r0" }), OLD, BOOT).kind).toBe("again");
 });
 
-test("a third build that is started by hand ends the request", () => {
+test("a third build, started by hand, ends the request", () => {
   expect(decideAtStart(under("launcher"), record(), "/env/third", BOOT).kind).toBe("rolled-back");
 });
 
-test("a daemon that does not change continues with the launcher when it is started again", () => {
+test("an unchanged daemon that restarts continues with the launcher", () => {
   const state = under("launcher", { daemon_changes: false });
   expect(decideAtStart(state, undefined, OLD, BOOT).kind).toBe("launcher");
 });
 
-test("a failed request is finished, and no other one is", () => {
+test("a failed request is finished, and no other is", () => {
   const failed = finished(under("daemon"), { outcome: "rolled-back", reason: "no", content: "c" }, 5_000);
   expect(isFinished(failed, "r1")).toBe(true);
   expect(isFinished(failed, "r2")).toBe(false);
@@ -151,7 +151,7 @@ test("a build that worked runs again when it is requested after another one, als
   expect(["r1", "r2"].map((id) => isFinished(third, id))).toEqual([true, true]);
 });
 
-test("being cut off is counted, unless it was asked for", () => {
+test("counts each cut-off, unless a stop was requested", () => {
   let state = under("daemon");
   for (let count = 1; count <= CUT_OFF_MAX; count++) {
     state = { ...cutOff(state, true), ...(count < CUT_OFF_MAX ? { current: under("daemon").current } : {}) };
@@ -160,7 +160,7 @@ test("being cut off is counted, unless it was asked for", () => {
   expect(cutOff(under("daemon"), false).cut_off?.count).toBe(0);
 });
 
-test("a failure that only the room remembers is known again; what succeeded, or is under way, is not taken from there", () => {
+test("restores a failure that only the room has; never a success or a request under way", () => {
   const entry = (request_id: string, outcome: "succeeded" | "refused") => ({
     request_id,
     outcome,
@@ -175,7 +175,7 @@ test("a failure that only the room remembers is known again; what succeeded, or 
   expect(recalled(state, said)).toBe(state);
 });
 
-test("gives up a launcher under which a daemon that did not change starts again and again", () => {
+test("rolls back a launcher under which an unchanged daemon starts again and again", () => {
   const start = (resumed?: number) =>
     decideAtStart(
       under("launcher", { daemon_changes: false, ...(resumed === undefined ? {} : { resumed }) }),

@@ -54,7 +54,7 @@ async function takeBack(manner: Manner): Promise<{ isAlive: boolean; answers: st
   return { isAlive, answers: upgrade.seen?.programs_dir ?? "no launcher" };
 }
 
-test("one that goes back when it is asked to is not ended", async () => {
+test("does not kill a launcher that rolls back on request", async () => {
   expect(await takeBack("goes")).toEqual({ isAlive: true, answers: OLD });
 });
 

@@ -62,7 +62,7 @@ test("a request is written before its build is fetched", () => {
   expect(kinds(next(failed, seen({ wanted: request }), at(0)))).toEqual(["wait"]);
 });
 
-test("a build of the same content changes nothing, and one with the same daemon leaves that", () => {
+test("a build with the same content changes nothing; one with the same daemon keeps the daemon", () => {
   const check = under({ kind: "check" }, { step: "check", daemon_changes: false });
   const same = next(check, seen({ answer: { kind: "build", build: { ...firstBuild, path: "/b" } } }), at(0));
   expect([same.state.disk.confirmed, same.state.disk.history[0]?.outcome]).toEqual([confirmed, "succeeded"]);
@@ -77,14 +77,14 @@ test("a build of the same content changes nothing, and one with the same daemon 
   expect(kinds(next(decided.state, seen(), at(0)))).toEqual(["pause"]);
 });
 
-test("what the disk does not take refuses a request before anything is executed", () => {
+test("a failed write refuses a request before anything is executed", () => {
   const answer: Answer = { kind: "failed", reason: "ENOSPC" };
   const step = next(under({ kind: "decided", build: two }, { step: "daemon" }), seen({ answer }), at(0));
   expect(step.state.disk.history[0]).toMatchObject({ outcome: "refused", reason: "ENOSPC" });
   expect(kinds(step)).toEqual(["log", "save"]);
 });
 
-test("the new launcher has to know what was started since the request began", () => {
+test("the new launcher must know sandboxes that were started since the request began", () => {
   const paused = next(under({ kind: "pause" }), seen({ answer: { kind: "paused", isQuiet: true } }), at(0));
   expect(kinds(paused)).toEqual(["list-running"]);
   const answer: Answer = { kind: "running", sandboxes: ["agent/b"] };
@@ -93,7 +93,7 @@ test("the new launcher has to know what was started since the request began", ()
   expect(kinds(step)).toEqual(["save", "watch", "change-launcher"]);
 });
 
-test("a new daemon has its time to be in sync also when the host's clock is set", () => {
+test("a new daemon has its full time to be in sync, also when the host's clock is set", () => {
   const prove = under({ kind: "prove" }, { step: "daemon" }, two);
   const late = seen({ answer: { kind: "launcher", fault: undefined }, isEchoed: false });
   const set = { wall: 9e12, monotonic: times.proof };
@@ -117,7 +117,7 @@ test("the reason travels in the environment when the record cannot be written", 
   ]);
 });
 
-test("a daemon on trial that is told that its machine was revoked goes back at once", () => {
+test("a daemon on trial that learns that its machine was revoked rolls back at once", () => {
   const step = next(under({ kind: "soak", until: 9 }), seen({ refused: "M_UNKNOWN_TOKEN" }), at(0));
   expect(step.state.phase).toMatchObject({
     kind: "go-back",
@@ -136,7 +136,7 @@ test("an unreachable homeserver is a fault of the build only if the old daemon r
   expect(back({ isOnline: false }, 100)).toMatchObject({ kind: "judge" });
 });
 
-test("a daemon that is told to stop leaves the request to the next one", () => {
+test("a daemon that must stop leaves the request to the next one", () => {
   const phases: readonly Phase[] = [
     { kind: "fetch" },
     { kind: "prove" },

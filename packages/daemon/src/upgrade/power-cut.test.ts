@@ -62,7 +62,7 @@ const cases: readonly { readonly flaw: Flaw; readonly goes: "up" | "down" }[] = 
 ];
 
 test.each([...cases])(
-  "$goes, flaw: $flaw: cut off at any write, the request is finished",
+  "$goes, flaw: $flaw: finishes the request after a cut at any write",
   async ({ flaw, goes }) => {
     const [from, to] = goes === "up" ? [one, two] : [two, one];
     const request = { request_id: "r1", path: to };

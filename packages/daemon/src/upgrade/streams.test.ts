@@ -262,7 +262,7 @@ test("a stream continues when the next program cannot be executed", async () => 
   expect([client.fault, client.received]).toEqual([undefined, client.sent]);
 });
 
-test("a build from before streams gets its one socket, and the stream ends instead of hanging", async () => {
+test("a build without streams gets its one socket, and the stream ends instead of hanging", async () => {
   const build = makeBuild("older", {});
   const program = start();
   await ask({ action: "status" });

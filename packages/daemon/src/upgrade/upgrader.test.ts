@@ -40,7 +40,7 @@ function fillDisk(): void {
 }
 afterEach(() => full?.mockRestore());
 
-test("a launcher that ends while it soaks is found out, although the one before answers in its place", async () => {
+test("detects a launcher that ends while it soaks, although the old one answers in its place", async () => {
   const machine = world("launcher-exits");
   await machine.runToTheEnd();
   expect(machine.said?.history[0]).toMatchObject({
@@ -50,7 +50,7 @@ test("a launcher that ends while it soaks is found out, although the one before 
   expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
 
-test("nothing is started or stopped until a new launcher has shown that it knows everything", async () => {
+test("starts and stops no sandbox until a new launcher has proved that it knows all of them", async () => {
   const good = world("none");
   await good.runToTheEnd();
   const asked = good.acts.indexOf("exec-update");
@@ -64,7 +64,7 @@ test("nothing is started or stopped until a new launcher has shown that it knows
   expect(bad.acts.slice(first, last)).not.toContain("resume");
 });
 
-test("a launcher is not asked to change while a sandbox takes its time, and that is the reason given", async () => {
+test("does not replace the launcher while a slow sandbox starts or stops, and gives that reason", async () => {
   const machine = world("none");
   machine.isBusy = true;
   await machine.runToTheEnd();
@@ -72,7 +72,7 @@ test("a launcher is not asked to change while a sandbox takes its time, and that
   expect(machine.acts).not.toContain("exec-update");
 });
 
-test("a boot link that moved, though it may not be durable, moves back with everything else", async () => {
+test("rolls back a boot link that moved but may not be durable, with everything else", async () => {
   const machine = world("none");
   const { openSync } = fs;
   const failing = spyOn(fs, "openSync").mockImplementation((path, ...rest) => {
@@ -93,14 +93,14 @@ test("a boot link that moved, though it may not be durable, moves back with ever
   expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
 
-test("the old daemon, back in the same process, is not ended for the new one's being late", async () => {
+test("the launcher does not end the old daemon, back in the same process, for the new one's deadline", async () => {
   const machine = world("deaf");
   await machine.runToTheEnd();
   expect(machine.executed).toEqual([two, one]);
   expect(machine.acts).toContain("watched-ok");
 });
 
-test("a homeserver that is away for the old daemon too, if only for a moment, is not held against the new one", async () => {
+test("a homeserver that the old daemon cannot reach either, for a moment, is no fault of the new build", async () => {
   const machine = world("none");
   // The start succeeds; then the homeserver is unreachable until the old daemon has run again for a while.
   const running = machine.runToTheEnd();
@@ -111,7 +111,7 @@ test("a homeserver that is away for the old daemon too, if only for a moment, is
 });
 
 test.each([0, 0.5, 0.99])(
-  "one that is away for seven seconds is found again before that is too long (jitter %d)",
+  "reaches a homeserver again in time after an outage of seven seconds (jitter %d)",
   async (jitter) => {
     let now = 0;
     const sleep = async (ms: number): Promise<void> => {
@@ -140,7 +140,7 @@ test.each([0, 0.5, 0.99])(
   },
 );
 
-test("a homeserver that answers no daemon for a while is not held against the new one", async () => {
+test("a homeserver that answers no daemon for a while is no fault of the new build", async () => {
   const machine = world("none");
   machine.hangMs = 32_000;
   await machine.runToTheEnd();
@@ -148,14 +148,14 @@ test("a homeserver that answers no daemon for a while is not held against the ne
   expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
 });
 
-test("a launcher that once does not answer while it soaks is not taken back", async () => {
+test("does not roll back a launcher that misses one answer while it soaks", async () => {
   const machine = world("none");
   machine.unheard = 20;
   await machine.runToTheEnd();
   expect(machine.said?.history.map(({ outcome }) => outcome)).toEqual(["succeeded"]);
 });
 
-test("a full disk refuses a build, and the room remembers it for a daemon that starts meanwhile", async () => {
+test("a full disk refuses a build, and a daemon that starts meanwhile reads that from the room", async () => {
   const machine = world("none");
   fillDisk();
   await machine.runToTheEnd();
@@ -176,7 +176,7 @@ test("a full disk refuses a build, and the room remembers it for a daemon that s
   expect(written().history.map(({ outcome }) => outcome)).toEqual(["succeeded", "refused"]);
 });
 
-test("a disk that is full for the new build rolls it back, with that reason", async () => {
+test("rolls back a new build that finds the disk full, with that reason", async () => {
   const machine = world("none");
   machine.onExec = () => fillDisk();
   await machine.runToTheEnd();
@@ -188,7 +188,7 @@ test("a disk that is full for the new build rolls it back, with that reason", as
   expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
 
-test("a disk that is full keeps no sandbox from being removed while an upgrade is under way", async () => {
+test("removes sandboxes during an upgrade although the disk is full", async () => {
   const machine = world("none");
   machine.onExec = () => {
     fillDisk();
@@ -198,7 +198,7 @@ test("a disk that is full keeps no sandbox from being removed while an upgrade i
   expect(machine.said?.history[0]?.outcome).toBe("rolled-back");
 });
 
-test("a homeserver that is restarted while a new build soaks is not held against that", async () => {
+test("a homeserver restart while a new build soaks is no fault of the build", async () => {
   const machine = world("none");
   machine.blipMs = 4_000;
   await machine.runToTheEnd();

@@ -56,15 +56,15 @@ describe("in a sandbox", () => {
     expect(files).toBeLessThanOrEqual(65_536);
   });
 
-  // As root its own processes are never counted: there control groups are there for that.
+  // The kernel does not count root's processes: control groups limit them instead.
   test.skipIf(process.getuid?.() === 0)("a program cannot start more processes than it may", async () => {
-    // Background processes hold nothing open: the script ends when it cannot continue.
+    // Background processes keep no file open: the script ends when it cannot continue.
     const script =
       "(i=0; while [ $i -lt 60 ]; do sleep 60 >/dev/null 2>&1 & i=$((i+1)); done) 2>&1; echo over";
     expect(await printed("forks", script, { pids_limit: 30 })).toMatch(/fork/i);
   });
 
-  test("its terminal keeps a bounded history", async () => {
+  test("its terminal has a bounded history", async () => {
     const said = await runToEnd(
       ["tmux", "-S", tmuxSocket(launcher.layout), "show-options", "-gv", "history-limit"],
       {

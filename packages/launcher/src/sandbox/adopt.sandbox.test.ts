@@ -53,7 +53,7 @@ describe("a launcher that was killed", () => {
     await launcher.kill();
     expect(identify(runs.pid ?? 0)).toBeDefined();
     expect(identify(runs.proxy_pid)).toBeDefined();
-    // Meanwhile other things happen.
+    // Other requests run meanwhile.
     process.kill(ends.pid ?? 0, "SIGUSR1");
     await launcher.until("the exit code is written", () => existsSync(launcher.paths("agent/ends").exitCode));
     tmux(launcher, "kill-session", "-t", "=bureau/agent/loses");
@@ -71,7 +71,7 @@ describe("a launcher that was killed", () => {
       state: "running",
       proxy: { state: "dead" },
     });
-    // What was adopted is as good as what was made: exits are seen, payloads reach it, it can be destroyed.
+    // An adopted sandbox works like a created one: exits are seen, payloads reach it, it can be destroyed.
     const updated = await launcher.call("update-payload", {
       principal: "agent/runs",
       payload: {},
@@ -85,7 +85,7 @@ describe("a launcher that was killed", () => {
     expect(traces(launcher)).toEqual([]);
   });
 
-  test("leaves half-made things, which the next one clears away", async () => {
+  test("leaves incomplete sandboxes, which the next launcher removes", async () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
     const half = await launcher.create("agent/half", FOREVER);
@@ -118,7 +118,7 @@ describe("a launcher that was killed", () => {
       );
     expect(traces(launcher)).toEqual([]);
     expect(existsSync(join(launcher.layout.runDir, "spare-Ab12yz"))).toBe(false);
-    // What was written just now may still be moved to its place.
+    // A file that is being written may still be renamed.
     expect(unfinished.map((path) => existsSync(path))).toEqual([false, true]);
     const sessions = tmux(launcher, "list-sessions", "-F", "#{session_name}").trim().split("\n");
     expect(sessions.filter((name) => name !== CONTROL_SESSION)).toEqual(["mine"]);
@@ -129,7 +129,7 @@ describe("a launcher that was killed", () => {
     );
   });
 
-  test("leaves something that cannot be cleared away: everything else is looked after all the same", async () => {
+  test("leaves one that the next launcher cannot remove: it manages all others as usual", async () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
     await launcher.create("agent/half", FOREVER);
@@ -138,7 +138,7 @@ describe("a launcher that was killed", () => {
     const paths = launcher.paths("agent/half");
     const record = JSON.parse(readFileSync(paths.record, "utf8"));
     writeFileSync(paths.record, JSON.stringify({ ...record, phase: "creating", processes: undefined }));
-    // A folder in the place of a file does not go when that is removed.
+    // Removing the file fails when there is a folder in its place.
     rmSync(paths.proxyLink);
     mkdirSync(join(paths.proxyLink, "full"), { recursive: true });
 
@@ -151,12 +151,12 @@ describe("a launcher that was killed", () => {
     expect((await launcher.status("agent/half"))?.state).toBe("running");
   });
 
-  test("leaves one that answers at once, while changes wait until what is left over is cleared away", async () => {
+  test("is followed by one that answers at once, and delays changes until leftovers are removed", async () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
     for (const name of ["runs", "condemned"]) await launcher.create(`agent/${name}`, FOREVER);
     await launcher.kill();
-    // A proxy of no sandbox that does not end when it is asked to.
+    // A proxy without a sandbox that ignores SIGTERM.
     const deaf = Bun.spawn(
       ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"].concat([
         ...["sh", "--run-dir", launcher.layout.runDir, "--sandbox"],
@@ -169,7 +169,7 @@ describe("a launcher that was killed", () => {
       deaf.signalCode === null;
     const spawned = launcher.spawn();
     await launcher.until("it answers while that one still lives", answers);
-    // Who asked for these is gone before their turn comes.
+    // The clients disconnect before these requests start.
     const asked = new AbortController();
     const ask = (request: { action: string; [field: string]: unknown }): Promise<unknown> =>
       callCbor(launcherSocket(launcher.layout), request, unknown(), {
@@ -203,7 +203,7 @@ describe("a launcher that was killed", () => {
     expect(traces(launcher)).toEqual([]);
   });
 
-  test("and whose machine was rebooted is not misled by process ids of the earlier boot", async () => {
+  test("and whose machine rebooted does not use process ids of the earlier boot", async () => {
     await using launcher = new TestLauncher();
     await launcher.spawn();
     const names = ["agent/ended", "agent/running"] as const;
@@ -211,7 +211,7 @@ describe("a launcher that was killed", () => {
     await launcher.exitOf(names[0]);
     await launcher.create(names[1], FOREVER);
     await launcher.kill();
-    // What the ids of the record name after the reboot belongs to another process.
+    // After the reboot, the process ids of the record belong to other processes.
     const stranger = Bun.spawn(["sleep", "100"]);
     try {
       for (const name of names) {
@@ -236,7 +236,7 @@ describe("a launcher that was killed", () => {
     }
   });
 
-  test("is not followed by two: the second of a state folder is refused", async () => {
+  test("has one successor: a second launcher of a state folder is refused", async () => {
     await using launcher = new TestLauncher();
     const { pid } = await launcher.spawn();
     const refusal = await launcher.spawn().catch((error: Error) => error.message);
@@ -274,7 +274,7 @@ test("SIGTERM ends every sandbox in order and leaves no process, socket or file"
   );
 });
 
-test("SIGTERM cuts the long grace of a sandbox short, and does not keep others waiting for it", async () => {
+test("SIGTERM shortens the long grace of a sandbox, and ends the others without waiting for it", async () => {
   await using launcher = new TestLauncher();
   const program = await launcher.spawn();
   await launcher.create("agent/deaf", `trap 'echo asked' TERM; echo up; ${FOREVER}`);
@@ -296,7 +296,7 @@ test("SIGTERM cuts the long grace of a sandbox short, and does not keep others w
   );
 });
 
-test("a tmux server that a sandbox's making started is not taken for that sandbox's", async () => {
+test("does not take a tmux server for a sandbox whose creation started it", async () => {
   await using launcher = new TestLauncher();
   const { script } = launcher.paths("agent/x");
   // It keeps the arguments of the client that started it.
@@ -321,7 +321,7 @@ test("a tmux server that a sandbox's making started is not taken for that sandbo
   await launcher.call("destroy-sandbox", { principal: "agent/other", force: true });
 });
 
-test("a tmux server that hangs does not outlive the launcher that is told to stop", async () => {
+test("stopping the launcher kills a tmux server that hangs", async () => {
   await using launcher = await new TestLauncher().start();
   const [server] = tmux(launcher, "display-message", "-p", "#{pid}").split("\n");
   const hanging = identify(Number(server));
@@ -364,7 +364,7 @@ describe("any program dies, in any order", () => {
     }
   }, 60_000);
 
-  test("a tmux server that is killed while sandboxes are made makes none of them twice", async () => {
+  test("creates no sandbox twice when the tmux server is killed meanwhile", async () => {
     await using launcher = await new TestLauncher().start();
     const principals = ["agent/a", "agent/b", "agent/c"];
     let failed = 0;

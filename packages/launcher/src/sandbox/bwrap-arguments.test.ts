@@ -25,18 +25,18 @@ const context: BwrapContext = {
   memoryBytes: 2_000_000,
 };
 const spec = (extra: Partial<SandboxSpec> = {}): SandboxSpec => ({ command: ["true"], ...extra });
-/** Joined so that "a follows b" can be asked of a string. */
+/** Joined to a string, to test that "a follows b". */
 const line = (extra: Partial<SandboxSpec> = {}, over: Partial<BwrapContext> = {}): string =>
   ` ${bwrapArguments(spec(extra), { ...context, ...over }).join(" ")} `;
 
 describe("bubblewrap's arguments", () => {
-  test("unshare everything when the spec says nothing", () => {
+  test("unshare everything by default", () => {
     for (const flag of ["user", "pid", "net", "ipc", "uts", "cgroup-try"])
       expect(line()).toContain(` --unshare-${flag} `);
     expect(line()).toContain(" --hostname agent-x ");
   });
 
-  test("unshare what the namespaces leave out, and share only what is explicitly false", () => {
+  test("unshare omitted namespaces, and share only those that are explicitly false", () => {
     const args = line({ namespaces: { net: false } });
     expect(args).not.toContain("--unshare-net");
     for (const flag of ["pid", "ipc", "uts"]) expect(args).toContain(` --unshare-${flag} `);
@@ -52,7 +52,7 @@ describe("bubblewrap's arguments", () => {
     expect(args).not.toContain("--new-session");
   });
 
-  test("leave a program its terminal, unless the spec says otherwise", () => {
+  test("leave a program its terminal by default", () => {
     expect(line()).not.toContain("--new-session");
     expect(line({ security: { new_session: true } })).toContain("--new-session");
   });
@@ -70,7 +70,7 @@ describe("bubblewrap's arguments", () => {
     expect(() => line({ isolation: "standard" })).not.toThrow();
   });
 
-  test("keep the caller's ids, but root becomes an ordinary user", () => {
+  test("keep the caller's ids, but make root an ordinary user", () => {
     expect(line()).toContain(" --uid 1001 --gid 1002 ");
     expect(line({}, { hostUid: 0, hostGid: 0 })).toContain(" --uid 1000 --gid 1000 ");
   });

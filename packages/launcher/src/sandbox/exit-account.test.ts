@@ -15,7 +15,7 @@ test.each([
   expect(describeExit(code)).toBe(description);
 });
 
-test("a text's tail begins at a line and fits its bytes, with characters of any length", () => {
+test("the tail of a text begins at a line and fits the byte limit, with characters of any length", () => {
   const text = Array.from({ length: 100 }, (_, index) => `line ${index} äöü`).join("\n");
   const cut = tail(text, 100);
   expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(100);
@@ -29,7 +29,7 @@ test("an account has at most 500 lines and 16 KiB", () => {
   expect(Buffer.byteLength(exitOutputOf(`${"y".repeat(200)}\n`.repeat(500)))).toBeLessThanOrEqual(16 * 1024);
 });
 
-test("a screen ends with what the program wrote: no blanks and no note that the pane is dead", () => {
+test("a screen ends with the program's output: no blank lines and no note that the pane is dead", () => {
   const screen = "one\n\ntwo\n\n\n\nPane is dead (status 1, Mon Nov 23 19:00:00 2026)\n\n";
   expect(lastLines(screen, 10)).toBe("one\n\ntwo");
   expect(lastLines(screen, 1)).toBe("two");

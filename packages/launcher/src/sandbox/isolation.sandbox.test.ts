@@ -7,7 +7,7 @@ import type { LauncherResponse } from "@bureau/schema/launcher-ipc";
 import * as v from "valibot";
 import { TestLauncher } from "../testing/launcher-fixture.ts";
 
-/** Attempts from inside a sandbox to reach what is not its own. Each runs for real; each must fail. */
+/** Attempts from inside a sandbox to reach resources of others. Each really runs; each must fail. */
 describe("from inside a sandbox", () => {
   let launcher: TestLauncher;
   let victim: LauncherResponse<"create-sandbox">;
@@ -44,7 +44,7 @@ describe("from inside a sandbox", () => {
     return exit?.output ?? "";
   };
 
-  test("the control: a sandbox can read its own files and says so", async () => {
+  test("control: a sandbox can read its own files", async () => {
     expect(
       await inside("cat /run/bureau/payload.json; echo; echo $BUREAU_PRINCIPAL_NAME; ls -1 /run/bureau"),
     ).toMatch(/^\{\}\nagent\/intruder\d+\npayload.json\nprograms\nproxy.sock\nsecrets\nservice$/);
@@ -77,7 +77,7 @@ describe("from inside a sandbox", () => {
 
   test("processes of the host are not there: not the proxy's memory, not its environment, not to signal", async () => {
     const { pid, proxy_pid } = victim;
-    // Pids inside are the sandbox's own: no process has one so high.
+    // The sandbox has its own pids: none of them is this high.
     const output = await inside(
       `for p in ${proxy_pid} ${pid} ${process.pid}; do test -d /proc/$p && [ $p -gt 60 ] && echo "sees $p"; cat /proc/$p/environ /proc/$p/mem; kill -9 $p; done; ls /proc | grep -c '^[0-9]'`,
     );
@@ -89,12 +89,12 @@ describe("from inside a sandbox", () => {
 
   test("the proxy's memory and environment are closed even to the same user outside", () => {
     const attempt = Bun.spawnSync(["cat", `/proc/${victim.proxy_pid}/environ`]);
-    // Only root may look.
+    // Only root may read it.
     if (process.getuid?.() !== 0) expect(attempt.exitCode).not.toBe(0);
     expect(attempt.stdout.toString()).not.toContain("syt_victim");
   });
 
-  test("no secret stands in any command line of the host", () => {
+  test("no command line of the host contains a secret", () => {
     const lines = launcher.processes().map(({ args }) => args.join(" "));
     expect(lines.length).toBeGreaterThan(2);
     expect(lines.join("\n")).not.toContain("victim-key");
@@ -111,7 +111,7 @@ describe("from inside a sandbox", () => {
     );
   });
 
-  test("what Bureau put in /run/bureau cannot be changed", async () => {
+  test("Bureau's files in /run/bureau cannot be changed", async () => {
     const output = await inside(
       "echo hacked >/run/bureau/payload.json; rm /run/bureau/payload.json; touch /run/bureau/new; rm /run/bureau/proxy.sock; touch /run/bureau/programs/x; umount /run/bureau; mount -o remount,rw /run/bureau; cat /run/bureau/payload.json; test -S /run/bureau/proxy.sock && echo; echo still",
     );
@@ -154,7 +154,7 @@ describe("from inside a sandbox", () => {
     await launcher.call("destroy-sandbox", { principal: "service/planter", force: true });
   });
 
-  test("the host's programs cannot be changed, and there is no capability to do it with", async () => {
+  test("the host's programs cannot be changed, and no capability allows it", async () => {
     const output = await inside(
       "touch /usr/bin/evil; echo x >/etc/passwd; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; id -u",
     );
@@ -165,7 +165,7 @@ describe("from inside a sandbox", () => {
   });
 
   test("the host's files in /proc are read-only, for every user of the launcher", async () => {
-    // What is in these is the sandbox's own in part: settings of its namespaces.
+    // Some of these settings belong to the sandbox's own namespaces.
     const mixed = ["net", "user", "fs/mqueue", "kernel"]
       .map((name) => `-path /proc/sys/${name}`)
       .join(" -o ");
@@ -214,12 +214,12 @@ describe("from inside a sandbox", () => {
     expect(await launcher.status("agent/nester")).toBeUndefined();
   });
 
-  test("a folder swapped for a link after the check and before the mount is noticed before the program runs", async () => {
+  test("detects, before the program runs, a folder swapped for a link between the check and the mount", async () => {
     const workspace = launcher.layout.workspaceRoot;
     const secret = join(launcher.root, "secret");
     mkdirSync(secret);
     mkdirSync(join(workspace, "swapped"));
-    // Stands where bubblewrap is found and swaps at the worst moment.
+    // Replaces bubblewrap on PATH, and swaps the folder at the worst moment.
     const tools = join(launcher.root, "tools");
     mkdirSync(tools);
     const swap = `/bin/mv ${workspace}/swapped ${workspace}/away; /bin/ln -s ${secret} ${workspace}/swapped`;

@@ -3,7 +3,7 @@ import { hasFilterOfItsOwn, layersOf, parseStatus } from "./layers.ts";
 
 const status = (text: string) => parseStatus(text);
 
-test("a filter from outside does not count as the sandbox's", () => {
+test("does not count a filter from outside as the sandbox's", () => {
   const free = status("Name:\tsh\nSeccomp:\t0\nSeccomp_filters:\t0\n");
   const one = status("Seccomp:\t2\nSeccomp_filters:\t1\n");
   const two = status("Seccomp:\t2\nSeccomp_filters:\t2\n");

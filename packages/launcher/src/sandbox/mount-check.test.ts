@@ -15,7 +15,7 @@ const host = parseMountinfo(
 const inside = (...lines: [string, string, string][]) =>
   parseMountinfo(lines.map((entry) => line(...entry)).join("\n"));
 
-test("mounts of what was allowed, with what is mounted below it, are no strays", () => {
+test("accepts mounts of allowed folders, and mounts below them", () => {
   const mounts = inside(
     ["8:1", "/usr", "/usr"],
     ["8:2", "/@home/u/w", "/project"],
@@ -24,7 +24,7 @@ test("mounts of what was allowed, with what is mounted below it, are no strays",
   expect(findStrayMount(host, mounts, ["/usr", "/home/u/w"])).toBeUndefined();
 });
 
-test("a mount of anything else of the host is one, wherever it is put", () => {
+test("reports a mount of any other host folder, at any place", () => {
   const stray: [string, string, string] = ["8:2", "/@home/u/.ssh", "/project"];
   expect(findStrayMount(host, inside(stray), ["/usr", "/home/u/w"])).toMatchObject({
     root: "/@home/u/.ssh",
@@ -35,13 +35,13 @@ test("a mount of anything else of the host is one, wherever it is put", () => {
   });
 });
 
-test("a folder that was removed or replaced meanwhile is one", () => {
+test("reports a folder that was removed or replaced meanwhile", () => {
   expect(
     findStrayMount(host, inside(["8:2", "/@home/u/w//deleted", "/project"]), ["/home/u/w"]),
   ).toBeDefined();
 });
 
-test("file systems made for the sandbox and bubblewrap's devices are none", () => {
+test("accepts file systems made for the sandbox, and bubblewrap's devices", () => {
   const mounts = inside(
     ["0:99", "/newroot", "/"],
     ["0:100", "/", "/tmp"],
@@ -51,7 +51,7 @@ test("file systems made for the sandbox and bubblewrap's devices are none", () =
   expect(findStrayMount(host, mounts, [])).toBeUndefined();
 });
 
-test("names with spaces are read as they are", () => {
+test("reads names with spaces unchanged", () => {
   const [entry] = inside(["8:1", "/srv/a\\040b", "/data\\040x"]);
   expect(entry).toEqual({ device: "8:1", root: "/srv/a b", point: "/data x" });
   expect(findStrayMount(host, inside(["8:1", "/srv/a\\040b", "/d"]), ["/srv/a b"])).toBeUndefined();

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import type { Mount } from "@bureau/schema/template";
 import { resolveMount } from "./mount-policy.ts";
 
-// A home that holds everything, as of a rootless instance.
+// A home that contains everything, as for a rootless instance.
 const root = mkdtempSync("/tmp/mp-");
 const home = join(root, "home");
 const layout = {
@@ -35,7 +35,7 @@ const mount = (extra: Partial<Mount>) => resolveMount({ source: outside, dest: "
 const workspace = (path: string): string => join(layout.workspaceRoot, path);
 
 describe("the mount policy", () => {
-  test("allows folders of the host, read-only unless asked otherwise", () => {
+  test("allows folders of the host, read-only by default", () => {
     expect(mount({})).toEqual({ type: "bind", source: outside, dest: "/data", writable: false });
     expect(mount({ mode: "rw" })).toMatchObject({ writable: true });
     expect(mount({ source: "/usr/share" })).toMatchObject({ source: "/usr/share" });
@@ -75,7 +75,7 @@ describe("the mount policy", () => {
     else expect(found).toBeUndefined();
   });
 
-  test("refuses the user's home, what lies in it and what holds it", () => {
+  test("refuses the user's home, its content, and folders above it", () => {
     for (const source of [home, join(home, ".ssh"), root])
       expect(() => mount({ source })).toThrow("Cannot mount");
   });
@@ -121,7 +121,7 @@ describe("the mount policy", () => {
     expect(mount({ source: workspace("other/below") })).toMatchObject({ source: workspace("other/below") });
   });
 
-  test("lets the workspace itself be a link, as its owner wants it", () => {
+  test("allows the workspace itself to be a link", () => {
     const alias = join(outside, "workspace-alias");
     symlinkSync(layout.workspaceRoot, alias);
     const aliased = { ...policy, layout: { ...layout, workspaceRoot: alias } };
@@ -130,7 +130,7 @@ describe("the mount policy", () => {
     expect(found).toMatchObject({ source: workspace("plain") });
   });
 
-  test("refuses a link on the host that means a forbidden place", () => {
+  test("refuses a link on the host that leads to a forbidden path", () => {
     symlinkSync("/etc/shadow", join(outside, "innocent"));
     expect(() => mount({ source: join(outside, "innocent") })).toThrow("Cannot mount");
   });
@@ -165,7 +165,7 @@ describe("the mount policy", () => {
     });
   });
 
-  test("knows size and mode of a tmpfs and refuses any other option", () => {
+  test("accepts size and mode of a tmpfs and refuses any other option", () => {
     expect(mount({ type: "tmpfs", options: "size=64m,mode=1777" })).toEqual({
       type: "tmpfs",
       dest: "/data",

@@ -9,7 +9,7 @@ const entries = [
   ...[file("/proc/mtrr", 0o644), file("/proc/kmsg", 0o400), file("/proc/sysrq-trigger", 0o200)],
 ];
 
-test("of an ordinary user's sandbox only the keys are hidden: modes do the rest", () => {
+test("hides only the keys in an ordinary user's sandbox: file modes protect the rest", () => {
   expect(procMasks(1000, entries)).toEqual({ readOnly: [], folders: [], files: ["/proc/keys"] });
 });
 
@@ -21,7 +21,7 @@ test("root's sandbox sees the settings read-only, and nothing that only root may
   });
 });
 
-test("this host's entries are no processes and no links", () => {
+test("lists neither processes nor links of this host's /proc", () => {
   const paths = procEntries().map(({ path }) => path);
   expect(paths).toContain("/proc/sys");
   for (const path of ["/proc/self", "/proc/1", "/proc/mounts"]) expect(paths).not.toContain(path);

@@ -26,14 +26,14 @@ describe("template variables", () => {
       ),
     ).toBe("/w/iree/feature/a agent/x@b/fleet/f");
   });
-  test("that are not set are an error that names the field and the variable", () => {
+  test("fail when they are not set, with the field and the variable", () => {
     expect(() => expandVariables("${HOME}/x", variables, 'the mount on "/y"')).toThrow(
       'Unknown variable "${HOME}" in the mount on "/y"',
     );
     expect(() => expandVariables("${other}", variables, "x")).toThrow("Unknown variable");
     expect(() => expandVariables("${constructor}", variables, "x")).toThrow("Unknown variable");
   });
-  test("can be written literally, and a bare dollar is left alone", () => {
+  test("can be written literally, and a bare dollar stays", () => {
     expect(expandVariables("$${HOME} $HOME $$", variables, "x")).toBe("${HOME} $HOME $$");
   });
 });
@@ -59,7 +59,7 @@ describe("the environment inside", () => {
     });
     expect(environment).not.toHaveProperty("BUREAU_SERVICE_SOCKET");
   });
-  test("tells services where to listen", () => {
+  test("names the socket that a service listens on", () => {
     const service = parsePrincipalName("service/tickets");
     expect(sandboxEnvironment({ command: [] }, service, variables, {})).toHaveProperty(
       "BUREAU_SERVICE_SOCKET",
@@ -83,7 +83,7 @@ describe("the environment inside", () => {
     );
     expect(environment).toMatchObject({ LIB: "/a:/b", NEW: "/n" });
   });
-  test("refuses names that are none", () => {
+  test("refuses invalid names", () => {
     expect(() =>
       sandboxEnvironment({ command: [], environment_variables: { "A=B": "x" } }, agent, variables, {}),
     ).toThrow("A=B");

@@ -16,7 +16,7 @@ async function commandOf(shell: number): Promise<ProcessId> {
   }
 }
 
-test("the command by which a shell writes the exit code is not among the processes inside", async () => {
+test("does not count the command that writes the exit code as a process of the sandbox", async () => {
   const ended = Bun.spawn(["sleep", "60"]);
   const bwrap = identify(ended.pid);
   ended.kill("SIGKILL");

@@ -9,7 +9,7 @@ let client: string[];
 let control: TmuxControl;
 
 const tmux = (...args: string[]): string => Bun.spawnSync([...client, ...args]).stdout.toString();
-/** Asks until there is a connection that answers. */
+/** Retries until a connection answers. */
 async function answered(words: readonly string[]) {
   for (;;) {
     control.open();
@@ -35,21 +35,21 @@ afterEach(() => {
 });
 
 describe("an open connection to tmux", () => {
-  test("answers each command with its own output, in order, however many are asked at once", async () => {
+  test("answers each command with its own output, in order, for many commands at once", async () => {
     await answered(["display-message", "-p", "ready"]);
     const texts = Array.from({ length: 20 }, (_, index) => `answer ${index}`);
     const answers = await Promise.all(texts.map((text) => control.run(["display-message", "-p", text])));
     expect(answers).toEqual(texts.map((text) => ({ ok: true, lines: [text] })));
   });
 
-  test("tells a refusal from an answer, and keeps working", async () => {
+  test("distinguishes a refusal from an answer, and keeps working", async () => {
     const refused = await answered(["new-session", "-d", "-s", "first"]);
     expect(refused.ok).toBe(false);
     expect(refused.lines.join()).toContain("duplicate session");
     expect(await control.run(["display-message", "-p", "on"])).toEqual({ ok: true, lines: ["on"] });
   });
 
-  test("passes words of any content as they are", async () => {
+  test("passes words of any content unchanged", async () => {
     for (const word of ["it's", "a b", '"', "\\", "$HOME", "; kill-server", "~", "", "ä"]) {
       await answered(["set-environment", "-g", "WORD", word]);
       expect(tmux("show-environment", "-g", "WORD").trimEnd()).toBe(`WORD=${word}`);
@@ -57,13 +57,13 @@ describe("an open connection to tmux", () => {
     expect(quoteForTmux("it's")).toBe("'it'\\''s'");
   });
 
-  test("a word with a line break is not sent: it would be two commands", async () => {
+  test("refuses a word with a line break: it would be two commands", async () => {
     await answered(["display-message", "-p", "ready"]);
     expect(await control.run(["display-message", "-p", "a\nkill-server"])).toBe("unsent");
     expect(tmux("list-sessions")).toContain("first");
   });
 
-  test("that was too slow answers no caller of the next one", async () => {
+  test("drops the late answer to a command that timed out", async () => {
     const { lines } = await answered(["display-message", "-p", "#{pid}"]);
     process.kill(Number(lines[0]), "SIGSTOP");
     const ask = (word: string) => control.run(["display-message", "-p", word]);
@@ -75,9 +75,9 @@ describe("an open connection to tmux", () => {
     expect(await ask("four")).toEqual({ ok: true, lines: ["four"] });
   });
 
-  test("is lost with its server, tells every caller that waits, and can be opened again", async () => {
+  test("ends with its server, fails every waiting call, and can be opened again", async () => {
     const { lines } = await answered(["display-message", "-p", "#{pid}"]);
-    // Stopped, it reads the question and never answers.
+    // While it is stopped, the server never answers the command.
     process.kill(Number(lines[0]), "SIGSTOP");
     const waiting = control.run(["display-message", "-p", "x"]);
     process.kill(Number(lines[0]), "SIGKILL");

@@ -11,7 +11,7 @@ const ARCHITECTURES: readonly Architecture[] = ["x64", "arm64"];
 const AUDIT = { x64: 0xc000_003e, arm64: 0xc000_00b7, i386: 0x4000_0003 };
 const ALLOW = 0x7fff_0000;
 
-/** What the kernel would do with one call: runs the filter over its struct seccomp_data. @returns an errno, or "allowed" */
+/** The filter's answer to one call, run over its struct seccomp_data. @returns an errno, or "allowed" */
 function answer(
   filter: Uint8Array,
   call: { arch: number; number: number; args?: readonly bigint[] },
@@ -79,7 +79,7 @@ const byArguments: readonly (readonly [SyscallName, readonly (number | bigint)[]
   ["socket", [NETLINK, 3, 9], EPROTONOSUPPORT],
   ["socket", [NETLINK, 3, 15], EPROTONOSUPPORT],
   ...[0, PACKET, ALG, VSOCK, 31, 29].map((family) => ["socket", [family, 1, 0], EAFNOSUPPORT] as const),
-  // The kernel takes an int: what stands above its 32 bits hides nothing.
+  // The kernel takes an int: higher bits of the argument hide nothing.
   ["socket", [0x1_0000_0000n + BigInt(VSOCK), 1, 0], EAFNOSUPPORT],
   ["socketpair", [UNIX, 1, 0], "allowed"],
   ["socketpair", [VSOCK, 1, 0], EAFNOSUPPORT],

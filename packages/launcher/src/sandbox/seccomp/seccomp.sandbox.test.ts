@@ -10,7 +10,7 @@ import { type Architecture, type SyscallName, syscallNumber } from "./syscall-nu
 
 const { EPERM, EAFNOSUPPORT, EPROTONOSUPPORT } = constants.errno;
 
-/** Inside: makes each call with the given arguments and prints the errno, 0 when it was obeyed. */
+/** Inside: makes each call with the given arguments and prints the errno, 0 for success. */
 const CALLER = `
 import { dlopen, read } from "bun:ffi";
 const { symbols } = dlopen("libc.so.6", {
@@ -24,7 +24,7 @@ const errno = ([number, ...args]) =>
 console.log("answers " + JSON.stringify(JSON.parse(await Bun.stdin.text()).map(errno)));
 `;
 
-/** Inside: a thread, a child with a pipe, a socket pair and a timer, as any program of the runtime has them. */
+/** Inside: a thread, a child with a pipe, a socket pair and a timer, as programs of the runtime use them. */
 const ORDINARY = `
 const worker = new Worker(URL.createObjectURL(new Blob(["postMessage(6 * 7)"])));
 const answer = await new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });
@@ -89,7 +89,7 @@ describe("a program in a sandbox", () => {
       expect([name, args, seen[index]]).toEqual([name, args, errno]);
   });
 
-  test("may make ordinary calls beside them: sockets of common families, a terminal's size", async () => {
+  test("may make ordinary calls: sockets of common families, a terminal's size", async () => {
     const allowed: readonly Call[] = [
       ...[1, 2, 10].map((family): Call => ["socket", [family, 1, 0], 0]),
       ["socket", [16, 3, 0], 0],
@@ -104,7 +104,7 @@ describe("a program in a sandbox", () => {
       ["unshare", [NEWUSER], 0],
       ["keyctl", [], EPERM],
     ];
-    // A process of several threads has no user namespace of its own to go to (EINVAL): the filter let it ask.
+    // A process with several threads cannot enter another user namespace (EINVAL): the filter allowed the call.
     const [nested, keys] = await answers(calls, { nested_userns: true });
     expect([nested !== EPERM, keys]).toEqual([true, EPERM]);
   });
@@ -120,7 +120,7 @@ describe("a program in a sandbox", () => {
     expect(output.trim().split("\n").at(-1)).toBe("m");
   });
 
-  test("sees nothing of the host's keys, nor of its environment", async () => {
+  test("sees neither the host's keys nor its environment", async () => {
     const output = await inside(
       "wc -c </proc/keys; wc -c </proc/key-users; tr '\\0' '\\n' </proc/1/environ | wc -c; grep Seccomp: /proc/1/status",
     );
@@ -159,7 +159,7 @@ describe("a program in a sandbox", () => {
     await launcher.call("destroy-sandbox", { principal: "agent/wide", force: true });
   });
 
-  test("that ends its whole process group leaves its exit code", async () => {
+  test("leaves its exit code when it ends its whole process group", async () => {
     await launcher.create(
       "agent/group",
       "trap 'trap - TERM; kill 0' HUP; echo ready; while :; do sleep 0.02; done",
