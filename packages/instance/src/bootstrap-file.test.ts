@@ -25,7 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-test("it is written for its owner alone, two spaces deep, and read back", () => {
+test("is written for its owner alone, indented by two spaces, and read back", () => {
   const path = join(dir, "b.json");
   const made = make();
   bootstrapFileAt(path, machine).write(made);
@@ -35,11 +35,11 @@ test("it is written for its owner alone, two spaces deep, and read back", () => 
   expect(bootstrapFileAt(join(dir, "none"), machine).read()).toBeUndefined();
 });
 
-test("every one has a password of its own", () => {
+test("each has its own password", () => {
   expect(make().password).not.toBe(make().password);
 });
 
-test("it expires when it says so, or never", () => {
+test("expires at its time, or never", () => {
   const made = make(3_600_000);
   expect(made.expires_at).toBe("2026-06-01T13:00:00Z");
   expect(hasExpired(made, at(NOW + 3_599_999))).toBe(false);
@@ -48,7 +48,7 @@ test("it expires when it says so, or never", () => {
   expect(hasExpired(make(), at(NOW + 1e12))).toBe(false);
 });
 
-test("what is not this machine's is never taken for it, and its content is not quoted", () => {
+test("refuses the file of another machine, and does not quote its content", () => {
   const path = join(dir, "b.json");
   for (const text of [
     "s3cret notes",
@@ -67,7 +67,7 @@ test("what is not this machine's is never taken for it, and its content is not q
   }
 });
 
-test("a folder that is not there is named, with the flag that chooses another", () => {
+test("names a missing folder, with the flag that chooses another", () => {
   expect(() => bootstrapFileAt(join(dir, "no/b.json"), machine).write(make())).toThrow(
     "Cannot write the bootstrap file",
   );

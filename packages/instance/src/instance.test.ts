@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInstance, findInstance, layoutFor, machineNameFrom } from "./instance.ts";
 
 describe("an instance", () => {
-  test("is what was chosen the first time, for every later command", () => {
+  test("keeps the first choices for every later command", () => {
     const home = mkdtempSync(join(tmpdir(), "bi-"));
     try {
       const layout = layoutFor(home, {});

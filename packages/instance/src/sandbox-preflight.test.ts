@@ -4,7 +4,7 @@ import { bwrapFault, checkSandbox, type Host, thisHost } from "./sandbox-preflig
 
 const debian = 'ID=debian\nVERSION_ID="12"\n';
 
-/** A host on which everything works, but for what the test changes. */
+/** A host on which everything works, except the changes of the test. */
 function host(change: Partial<Host> & { refuse?: string } = {}): Host {
   return {
     run: (command) => {
@@ -32,7 +32,7 @@ function failure(host: Host): BureauError {
 }
 
 describe("the sandbox preflight", () => {
-  test("this machine really makes one", () => {
+  test("creates a sandbox on this machine", () => {
     expect(checkSandbox(thisHost).bwrap).toMatch(/^\d+\.\d+$/);
   });
 
@@ -45,7 +45,7 @@ describe("the sandbox preflight", () => {
     expect(failure(fedora).hint).toContain("dnf install -y tmux");
   });
 
-  test("a program that is too old is refused with both versions", () => {
+  test("refuses a program that is too old, with both versions", () => {
     const old = host({
       run: (command) =>
         command[1] === "--version"

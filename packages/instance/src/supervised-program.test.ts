@@ -34,7 +34,7 @@ function supervise(name: string, changed: (program: SupervisedProgram) => void, 
   };
 }
 
-/** Throws once, when the program reaches `state`, as writing the record does on a full disk. */
+/** Throws once, when the program reaches `state`, like a write of the record on a full disk. */
 function throwsOnceAt(state: ProgramState): (program: SupervisedProgram) => void {
   let hasThrown = false;
   return (program) => {
@@ -44,7 +44,7 @@ function throwsOnceAt(state: ProgramState): (program: SupervisedProgram) => void
   };
 }
 
-test("a start that could not be written down is not a failed start: there is one process, and it is known", async () => {
+test("a start that cannot be recorded is not a failed start: there is one process, and it is known", async () => {
   const states: ProgramState[] = [];
   const fail = throwsOnceAt("running");
   const { program, found, starts } = supervise("unwritten", (changed) => {
@@ -60,7 +60,7 @@ test("a start that could not be written down is not a failed start: there is one
   expect(states).toEqual(["running", "stopped"]);
 });
 
-test("an end that could not be written down is followed by a new start", async () => {
+test("starts the program again after an end that cannot be recorded", async () => {
   const { program, found } = supervise("restarted", throwsOnceAt("backing-off"));
   program.start();
   const first = await eventually(async () => program.process);
@@ -73,7 +73,7 @@ test("an end that could not be written down is followed by a new start", async (
   expect(program.report().state).toBe("stopped");
 });
 
-test("stopping succeeds though it cannot be written down", async () => {
+test("stops the program although that cannot be recorded", async () => {
   const { program, found } = supervise("stopped", throwsOnceAt("stopped"));
   program.start();
   await eventually(async () => program.process);
@@ -81,7 +81,7 @@ test("stopping succeeds though it cannot be written down", async () => {
   expect(found()).toEqual([]);
 });
 
-test("a log that cannot be opened is tried again, as a program that cannot be started", async () => {
+test("retries a log that cannot be opened like a program that cannot start", async () => {
   writeFileSync(join(folder, "in-the-way"), "");
   const { program } = supervise("no-log", () => {}, "in-the-way/program.log");
   program.start();

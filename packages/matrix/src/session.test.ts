@@ -50,7 +50,7 @@ describe("sync without a homeserver", () => {
     expect(store.room(room)?.ofType("m.bureau.credentials")).toEqual([]);
   });
 
-  test("the same event with emptied content is a change; unchanged, it is none", () => {
+  test("the same event with emptied content is a change; unchanged, it is not", () => {
     const store = new RoomStateStore();
     const event = { type: "m.bureau.test", state_key: "", content: { value: 1 }, event_id: "$1" };
     const changed = (content: object): number => {
@@ -91,7 +91,7 @@ describe("sync without a homeserver", () => {
     expect(transitions).toEqual([false, true]);
   });
 
-  test("waits as long as a 429 says", async () => {
+  test("waits for the time in a 429", async () => {
     let refused = false;
     const pauses: number[] = [];
     const stop = new AbortController();
@@ -117,7 +117,7 @@ describe("sync without a homeserver", () => {
     expect(pauses).toEqual([7_777]);
   });
 
-  /** Runs the loop over scripted answers; a string is a next position. Returns what was asked for and the pauses. */
+  /** Runs the loop over scripted answers; a string is a next position. Returns the requests and the pauses. */
   async function loopOver(answers: readonly (string | MatrixError)[]) {
     const [asked, pauses, initial]: [(string | undefined)[], number[], boolean[]] = [[], [], []];
     const stop = new AbortController();
@@ -139,7 +139,7 @@ describe("sync without a homeserver", () => {
     return { asked, pauses, initial };
   }
 
-  test("starts again without a position that the homeserver does not know, with growing pauses", async () => {
+  test("syncs from the start when the homeserver does not know the position, with growing pauses", async () => {
     const refused = new MatrixError("failed", "no", { status: 400, errcode: "M_INVALID_PARAM" });
     const { asked, pauses, initial } = await loopOver([
       "s1",
@@ -248,7 +248,7 @@ describe("failures", () => {
     expect([asked, error.errcode]).toEqual([4, "M_FORBIDDEN"]);
   });
 
-  test("a rate limit beyond the maximum wait is an error with the requested wait", async () => {
+  test("a rate limit beyond the maximum wait is an error that names the wait", async () => {
     const body = { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 3_600_000 };
     const error = await against(() => Response.json(body, { status: 429 }));
     expect(error).toMatchObject({ code: "unavailable", retryAfterMs: 3_600_000 });
@@ -256,13 +256,13 @@ describe("failures", () => {
     expect(isTransient(error)).toBe(true);
   });
 
-  test("a success that is not JSON is a failure that no retry helps", async () => {
+  test("a success that is not JSON is a permanent failure", async () => {
     const error = await against(() => new Response("hello"));
     expect(error.code).toBe("failed");
     expect(isTransient(error)).toBe(false);
   });
 
-  test("each request leaves by the fetch handed in, and ends with the session's signal", async () => {
+  test("each request uses the given fetch, and ends with the session's signal", async () => {
     const urls: string[] = [];
     const stop = new AbortController();
     const session = new MatrixSession({
@@ -283,7 +283,7 @@ describe("failures", () => {
     expect(urls).toEqual(["http+unix://%2Frun%2Fbureau%2Fproxy.sock/_matrix/client/v3/account/whoami"]);
   });
 
-  test("a redirect is not followed with the token", async () => {
+  test("does not follow a redirect with the token", async () => {
     let asked = 0;
     await using thief = Bun.serve({
       port: 0,

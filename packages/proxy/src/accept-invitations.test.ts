@@ -10,7 +10,7 @@ const by = (sender: string, key: string = user) => ({
   invite_state: { events: [{ type: "m.room.name" }, { type: "m.room.member", state_key: key, sender }] },
 });
 
-test("only invitations by users of the own homeserver count", () => {
+test("accepts only invitations by users of its own homeserver", () => {
   const invite = {
     "!a:bureau.test": by("@admin:bureau.test"),
     "!b:bureau.test": by("@stranger:elsewhere.test"),

@@ -17,7 +17,7 @@ afterAll(async () => {
   echo[Symbol.dispose]();
 });
 
-test("the admin socket answers everything the agent's does; the agent's knows no admin endpoint", async () => {
+test("the admin socket serves all endpoints of the agent's socket; the agent's serves no admin endpoint", async () => {
   expect(await (await proxy.admin("GET", "/health")).json()).toEqual({ status: "ok" });
   for (const [method, path] of [
     ["GET", "services"],
@@ -31,7 +31,7 @@ test("the admin socket answers everything the agent's does; the agent's knows no
     ).toBe(404);
 });
 
-test("upstreams are listed, set, used and removed", async () => {
+test("lists, sets, uses and removes upstreams", async () => {
   const name = "service-llm:bureau.local";
   const encoded = encodeURIComponent(name);
   const made = await proxy.admin("PUT", `/v1/admin/services/${encoded}`, {
@@ -55,7 +55,7 @@ test("upstreams are listed, set, used and removed", async () => {
   expect((await proxy.admin("DELETE", `/v1/admin/services/${encoded}`)).status).toBe(404);
 });
 
-test("bad input is refused with 400 and changes nothing", async () => {
+test("refuses bad input with 400 and changes nothing", async () => {
   const services = async (): Promise<unknown> => (await proxy.admin("GET", "/v1/admin/services")).json();
   const grants = async (): Promise<unknown> => (await proxy.ask("/v1/grants")).json();
   const before = [await services(), await grants()];
@@ -94,7 +94,7 @@ test("an error about credentials never quotes one", async () => {
   expect(text).not.toContain("hidden");
 });
 
-test("grants are replaced as a whole", async () => {
+test("replaces all grants at once", async () => {
   const join = async (): Promise<number> =>
     (await proxy.ask("/_matrix/client/v3/join/!r:b", { method: "POST", body: "{}" })).status;
   expect(await join()).toBe(200);
@@ -107,7 +107,7 @@ test("grants are replaced as a whole", async () => {
   expect(await join()).toBe(200);
 });
 
-test("credentials are replaced as a whole while connections stay up", async () => {
+test("replaces all credentials at once, while connections stay open", async () => {
   await proxy.ask("/_matrix/client/v3/sync");
   expect(echo.seen.at(-1)?.headers["authorization"]).toBe("Bearer first-token");
   const set = await proxy.admin("PUT", "/v1/admin/credentials", { MATRIX_TOKEN: "second-token", NEW: "n" });

@@ -3,7 +3,7 @@ import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
 import { rawRequest, startFixture } from "./testing/proxy-fixture.ts";
 
-/** A connection of its own, since the runtime's client has the same limit as the proxy that is tested. */
+/** Uses a connection of its own: the runtime's client has the same limit as the proxy under test. */
 async function open(unix: string, path: string): Promise<{ answered: string; close: () => void }> {
   const state = { answered: "", close: () => {} };
   const connection = await Bun.connect({

@@ -41,7 +41,7 @@ function spawn(prefix: string[] = [], env: Record<string, string> = {}) {
 }
 
 type Child = ReturnType<typeof spawn>;
-/** What it says once it was told who it is: everything after its pid, up to the first line. */
+/** The output of a configured proxy: everything after its pid, up to the first line. */
 async function tell(child: Child, config: ProxyStart): Promise<string> {
   child.stdin.write(encodeCbor(config));
   await child.stdin.end();
@@ -56,7 +56,7 @@ async function tell(child: Child, config: ProxyStart): Promise<string> {
 }
 const health = async (unix: string): Promise<unknown> => (await fetch("http://h/health", { unix })).json();
 
-test("a proxy told who it is listens with its final modes, says ready, and stops on SIGTERM leaving no socket", async () => {
+test("a configured proxy listens with final modes, reports ready, and leaves no socket after SIGTERM", async () => {
   const child = spawn();
   const config = start();
   writeFileSync(config.socket_path, "a stale file");
@@ -70,7 +70,7 @@ test("a proxy told who it is listens with its final modes, says ready, and stops
   expect(existsSync(config.socket_path) || existsSync(config.admin_socket_path)).toBe(false);
 });
 
-test("sockets may lie deeper than a socket address is long", async () => {
+test("the paths of its sockets may be longer than a socket address", async () => {
   const deep = join(folder, "d".repeat(80), "e".repeat(80));
   mkdirSync(deep, { recursive: true });
   const child = spawn();
@@ -79,7 +79,7 @@ test("sockets may lie deeper than a socket address is long", async () => {
     admin_socket_path: join(deep, "admin.sock"),
   });
   expect(await tell(child, config)).toBe("ready\n");
-  // A link is how others reach such a socket.
+  // Others reach such a socket through a link.
   const link = join(folder, "link.sock");
   symlinkSync(config.socket_path, link);
   expect(await health(link)).toEqual({ status: "ok" });
@@ -88,7 +88,7 @@ test("sockets may lie deeper than a socket address is long", async () => {
   expect(existsSync(config.socket_path)).toBe(false);
 });
 
-test("anything less than one whole map ends it before it has listened, and no value is logged", async () => {
+test("exits before it listens when its configuration is incomplete, and logs no value of it", async () => {
   const config = start({ matrix_token: "very-secret-token", credentials: { KEY: "very-secret-key" } });
   const whole = encodeCbor(config);
   const wrong = encodeCbor({
@@ -121,14 +121,14 @@ test("anything less than one whole map ends it before it has listened, and no va
   }
 });
 
-test("a spare that is told to stop before it was told who it is stops", async () => {
+test("a spare stops on SIGTERM before it is configured", async () => {
   const child = spawn();
   while (!catchesSignal(child.pid, 15)) await Bun.sleep(2);
   child.kill("SIGTERM");
   expect(await child.exited).toBe(0);
 });
 
-test("a request in flight is finished after SIGTERM, a long poll is cut short", async () => {
+test("finishes a request in flight after SIGTERM, and cuts off a long poll", async () => {
   const release = Promise.withResolvers<void>();
   const arrived = { slow: Promise.withResolvers<void>(), poll: Promise.withResolvers<void>() };
   const upstream = Bun.serve({
@@ -187,7 +187,7 @@ test("a broken response leaves no query in the log, nor does an unreachable upst
   upstream.close();
 });
 
-test("large bodies pass in both directions without growing the process", async () => {
+test("streams large bodies in both directions in constant memory", async () => {
   const size = 256 * 1024 * 1024;
   const bytes = (): ReadableStream => {
     let left = size;
@@ -226,7 +226,7 @@ test("large bodies pass in both directions without growing the process", async (
   await upstream.stop(true);
 });
 
-test("a proxy does not remove the sockets of its successor", async () => {
+test("a proxy that stops does not remove the sockets of its successor", async () => {
   const config = start();
   const first = spawn();
   await tell(first, config);
@@ -240,7 +240,7 @@ test("a proxy does not remove the sockets of its successor", async () => {
 });
 
 test("no other process of the same user can read its memory or environment", async () => {
-  // Root with its privileges may read everything; without them it is a user like any other.
+  // Root with its capabilities may read everything; without them it is an ordinary user.
   const powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
   const prefix = process.getuid?.() === 0 ? powerless : [];
   const child = spawn(prefix);
@@ -254,8 +254,8 @@ test("no other process of the same user can read its memory or environment", asy
     expect(refused.exitCode).not.toBe(0);
     expect(refused.stderr.toString()).toContain("Permission denied");
   }
-  // The same look at a process that did not protect itself succeeds, so the refusals above mean something. (Its
-  // environment, not its memory: a kernel with Yama guards memory by itself.)
+  // Control: reading an unprotected process succeeds. (Its environment, not its memory: a kernel with Yama protects
+  // memory by itself.)
   const plain = Bun.spawn([...prefix, "sleep", "60"], { stdout: "ignore" });
   while (argumentsOf(plain.pid)[0] !== "sleep") await Bun.sleep(2);
   expect(look(plain.pid, "environ").exitCode).toBe(0);

@@ -18,7 +18,7 @@ const client = "/_matrix/client/v3";
 const grant = (...actions: string[]) => proxy.admin("PUT", "/v1/admin/authorization", [{ actions }]);
 const seenCount = (): number => echo.seen.length;
 
-test("for any identity that a client claims, the homeserver sees the principal's token alone", async () => {
+test("sends the homeserver the principal's token alone, for any identity that a client claims", async () => {
   const response = await proxy.ask(
     `${client}/sync?access_token=stolen&access%5Ftoken=stolen&a=1;access_token=stolen&user_id=@other:b&since=s1`,
     {
@@ -38,7 +38,7 @@ test("for any identity that a client claims, the homeserver sees the principal's
   expect(Object.keys(seen?.headers ?? {})).not.toContain("x-http-method-override");
 });
 
-test("the same gateway answers at the root and below /http/matrix", async () => {
+test("answers at the root and below /http/matrix", async () => {
   for (const prefix of ["", "/http/matrix"]) {
     expect((await proxy.ask(`${prefix}${client}/account/whoami`)).status).toBe(200);
     expect((await proxy.ask(`${prefix}${client}/login`, { method: "POST" })).status).toBe(403);
@@ -87,7 +87,7 @@ test("an expired grant opens nothing", async () => {
   expect(await join()).toBe(403);
 });
 
-test("tricky targets sent raw are refused or judged as what they resolve to", async () => {
+test("refuses ambiguous raw targets, or checks the path that they resolve to", async () => {
   await grant("matrix/**");
   const before = seenCount();
   for (const target of [
@@ -113,7 +113,7 @@ test("tricky targets sent raw are refused or judged as what they resolve to", as
   expect(seenCount()).toBe(before);
 });
 
-test("a request smuggled behind two lengths is refused", async () => {
+test("refuses a request smuggled behind two lengths", async () => {
   const before = seenCount();
   const answer = await rawRequest(
     proxy.socket,

@@ -107,7 +107,7 @@ test.each([
   "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
   `PATCH ${client}/sync`,
   `POST ${client}/createRoom/x`,
-  // An identifier without its sigil is not what the table means.
+  // An identifier without its sigil does not match the table.
   `PUT ${client}/rooms/r:b/send/m.room.message/1`,
   `PUT ${client}/rooms/!r%2Finvite/send/m.room.message/1`,
 ])("%s needs matrix/raw-api", (line) => {
@@ -117,7 +117,7 @@ test.each([
 test.each([
   `POST ${client}/login`,
   `GET ${client}/login`,
-  // Lower case is another method to a homeserver.
+  // To a homeserver, a method in lower case is another method.
   `get ${client}/sync`,
   `TRACE ${client}/sync`,
   `TRACE ${client}/anything`,

@@ -31,7 +31,7 @@ const declare = async (name: string, upstream_url: string): Promise<void> => {
   expect((await proxy.admin("PUT", `/v1/admin/services/${name}`, { upstream_url })).status).toBe(201);
 };
 
-test("a request reaches the upstream below its prefix, byte for byte, with the credential put in", async () => {
+test("a request reaches the upstream below its prefix, byte for byte, with the credential injected", async () => {
   const response = await proxy.ask("/http/api/items/a%20b?q=1&x=%2F", {
     method: "POST",
     body: "hello",
@@ -54,7 +54,7 @@ test("a bearer scheme prefixes Authorization and nothing else", async () => {
   expect(echo.seen.at(-1)?.headers["x-key"]).toBe("the-key");
 });
 
-test("a missing or unusable credential is 503, naming header and key and never a value", async () => {
+test("a missing or unusable credential gives 503, with header and key and never a value", async () => {
   const before = echo.seen.length;
   const missing = await proxy.ask("/http/missing/");
   expect(missing.status).toBe(503);
@@ -68,7 +68,7 @@ test("a missing or unusable credential is 503, naming header and key and never a
   expect(echo.seen.length).toBe(before);
 });
 
-test("hop-by-hop headers, and those Connection names, stay on their own side", async () => {
+test("does not forward hop-by-hop headers, or headers that Connection names", async () => {
   const server = createTcpServer((socket) => {
     socket.on("error", () => {});
     socket.once("data", (head) => {
@@ -105,7 +105,7 @@ test("hop-by-hop headers, and those Connection names, stay on their own side", a
     expect(head).not.toContain(name);
 });
 
-test("a redirect comes back instead of being followed with the credential", async () => {
+test("returns a redirect, and does not follow it with the credential", async () => {
   const server = Bun.serve({ port: 0, fetch: () => Response.redirect(`${echo.url}/elsewhere`, 302) });
   await declare("redirecting", server.url.href);
   const before = echo.seen.length;
@@ -116,7 +116,7 @@ test("a redirect comes back instead of being followed with the credential", asyn
   await server.stop(true);
 });
 
-test("compressed bytes pass unchanged, and nothing is compressed for a caller who did not ask", async () => {
+test("passes compressed bytes unchanged, and requests no compression unless the caller does", async () => {
   const packed = Bun.gzipSync(Buffer.from("hello hello hello"));
   const asked: (string | null)[] = [];
   const server = Bun.serve({
@@ -134,7 +134,7 @@ test("compressed bytes pass unchanged, and nothing is compressed for a caller wh
   await server.stop(true);
 });
 
-test("statuses without a body and HEAD keep their headers", async () => {
+test("keeps the headers of HEAD and of statuses without a body", async () => {
   const server = createServer((request, response) => {
     if (request.method === "HEAD") response.writeHead(200, { "content-length": "1234" });
     else response.writeHead(request.url === "/none" ? 204 : 304, { etag: '"e"' });
@@ -153,7 +153,7 @@ test("statuses without a body and HEAD keep their headers", async () => {
   server.close();
 });
 
-test("an event passes before the stream ends, and a caller who leaves ends it upstream", async () => {
+test("passes an event before the stream ends, and ends the stream upstream when the caller disconnects", async () => {
   const gone = Promise.withResolvers<void>();
   const server = Bun.serve({
     port: 0,
@@ -178,7 +178,7 @@ test("an event passes before the stream ends, and a caller who leaves ends it up
   await server.stop(true);
 });
 
-test("a caller who leaves before the answer ends the request upstream", async () => {
+test("ends the request upstream when the caller disconnects before the answer", async () => {
   const arrived = Promise.withResolvers<void>();
   const gone = Promise.withResolvers<void>();
   const server = Bun.serve({
@@ -199,7 +199,7 @@ test("a caller who leaves before the answer ends the request upstream", async ()
   await server.stop(true);
 });
 
-test("an answer that breaks off upstream breaks off for the caller, with either framing", async () => {
+test("breaks off the answer to the caller when it breaks off upstream, with either framing", async () => {
   for (const framing of [
     "Content-Length: 100\r\n\r\nabc",
     "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
@@ -228,7 +228,7 @@ test("an answer that breaks off upstream breaks off for the caller, with either 
   }
 });
 
-test("an upload is received while it is still being sent", async () => {
+test("streams an upload while it is still being sent", async () => {
   const server = Bun.serve({
     port: 0,
     async fetch(request) {
@@ -246,7 +246,7 @@ test("an upload is received while it is still being sent", async () => {
   const body = new ReadableStream({
     async pull(controller) {
       part++;
-      // The second part is only sent once the upstream has the first.
+      // The second part is sent only after the upstream has the first.
       if (part === 2) await received.promise;
       if (part > 33) controller.close();
       else controller.enqueue(new Uint8Array(1024 * 1024));
@@ -257,7 +257,7 @@ test("an upload is received while it is still being sent", async () => {
   await server.stop(true);
 });
 
-test("no encoded path climbs out of an upstream's prefix", async () => {
+test("no encoded path leaves an upstream's prefix", async () => {
   const before = echo.seen.length;
   for (const path of [
     "/http/api/..%2fadmin",
@@ -274,7 +274,7 @@ test("no encoded path climbs out of an upstream's prefix", async () => {
   expect(echo.seen.length).toBe(before);
 });
 
-test("TRACE, WebSocket upgrades, undeclared and unreachable upstreams are refused", async () => {
+test("refuses TRACE, WebSocket upgrades, undeclared and unreachable upstreams", async () => {
   const trace = await rawRequest(proxy.socket, "TRACE /http/api/ HTTP/1.1", "Host: h");
   expect(trace).toMatch(/^HTTP\/1\.1 501 /u);
   expect(trace).not.toContain("the-key");

@@ -73,7 +73,7 @@ test.each([
   expect(JSON.parse(seen?.body ?? "")).toEqual(sent);
 });
 
-test("a message without a transaction gets a fresh one, with one keeps it", async () => {
+test("a message without a transaction gets a new one; one with a transaction keeps it", async () => {
   const send = async (body: object): Promise<string> => {
     await proxy.ask("/v1/matrix/message", { method: "POST", body: JSON.stringify(body) });
     return echo.seen.at(-1)?.path ?? "";
@@ -84,7 +84,7 @@ test("a message without a transaction gets a fresh one, with one keeps it", asyn
   expect(await send({ ...message, transaction_id: "mine" })).toEndWith("/mine");
 });
 
-test("an alias is resolved before use; when that fails the homeserver's errcode comes through with 502", async () => {
+test("resolves an alias before use; when that fails, returns the homeserver's errcode with 502", async () => {
   await using other = await startFixture({ matrix_homeserver_url: homeserver.url.href, matrix_token: "t" });
   expect((await other.ask("/v1/matrix/room-state?room=%23there:b")).status).toBe(200);
   const failed = await other.ask("/v1/matrix/room-state?room=%23missing:b");
@@ -92,7 +92,7 @@ test("an alias is resolved before use; when that fails the homeserver's errcode 
   expect(await failed.json()).toMatchObject({ errcode: "M_NOT_FOUND" });
 });
 
-test("calls without their grant are denied in the shape of the wire", async () => {
+test("denies calls without their grant, in the wire's format", async () => {
   await using bare = await startFixture({ matrix_homeserver_url: echo.url, matrix_token: "t" });
   const before = echo.seen.length;
   for (const [name, body] of [
@@ -111,7 +111,7 @@ test("calls without their grant are denied in the shape of the wire", async () =
   expect(echo.seen.length).toBe(before);
 });
 
-test("names in a call cannot climb out of their place in the path", async () => {
+test("names in a call cannot leave their segment of the path", async () => {
   const before = echo.seen.length;
   for (const path of [
     "state?room=..&type=..",
@@ -123,7 +123,7 @@ test("names in a call cannot climb out of their place in the path", async () => 
   expect(echo.seen.length).toBe(before);
 });
 
-test("bad input is 400, too much of it 413, an unknown endpoint 404", async () => {
+test("answers 400 to bad input, 413 to too much input, 404 to an unknown endpoint", async () => {
   const post = (body: string | ReadableStream): Promise<Response> =>
     proxy.ask("/v1/matrix/message", { method: "POST", body });
   expect((await post("not json")).status).toBe(400);
@@ -139,7 +139,7 @@ test("bad input is 400, too much of it 413, an unknown endpoint 404", async () =
   expect(await cli.json()).toMatchObject({ exit_code: -1, stdout: "", stderr: "" });
 });
 
-test("identity, grants and health are told; an identity that is not there is 503", async () => {
+test("returns identity, grants and health; answers 503 without an identity", async () => {
   expect(await (await proxy.ask("/health")).json()).toEqual({ status: "ok" });
   expect(await (await proxy.ask("/v1/identity")).json()).toEqual({
     user_id: "@bureau/fleet/p/agent/x:b:8448",
@@ -154,7 +154,7 @@ test("identity, grants and health are told; an identity that is not there is 503
   expect(await (await bare.ask("/v1/grants")).json()).toEqual([]);
 });
 
-test("only services that a grant targets are seen, filtered as asked", async () => {
+test("lists only services that a grant targets, with the requested filter", async () => {
   const entry = (localpart: string, endpoints: string[], capabilities: string[] = []) => ({
     localpart,
     principal: `@bureau/fleet/p/${localpart}:b`,

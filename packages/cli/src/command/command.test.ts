@@ -10,7 +10,7 @@ import { runCommand } from "./run.ts";
 import type { Terminal } from "./terminal.ts";
 import { topLevelNames } from "./top-level-names.ts";
 
-/** A terminal that keeps what it is told. */
+/** A terminal that records its output. */
 function recorder(): Terminal & { out: string[]; err: string[] } {
   const out: string[] = [];
   const err: string[] = [];
@@ -52,7 +52,7 @@ const tree: CommandGroup = {
 };
 
 describe("running a command", () => {
-  test("passes arguments and flags on and exits with what it returns", async () => {
+  test("passes arguments and flags on and exits with the code it returns", async () => {
     const terminal = recorder();
     expect(await runCommand(tree, ["echo", "a", "--loud", "--tag", "x", "--tag=y", "b"], terminal, {})).toBe(
       3,
@@ -81,7 +81,7 @@ describe("running a command", () => {
     expect(terminal.err.join("\n")).toContain("did you mean --loud?");
   });
 
-  test("a missing argument exits 2 and says which", async () => {
+  test("a missing argument exits 2 and is named", async () => {
     const terminal = recorder();
     expect(await runCommand(tree, ["echo"], terminal, {})).toBe(2);
     expect(terminal.err.join("\n")).toContain("<words>");
@@ -142,7 +142,7 @@ describe("running a command", () => {
     expect(JSON.parse(terminal.out[0] ?? "")).toMatchObject({ ok: false, code: "invalid-input" });
   });
 
-  test("help is shown for the tree, a group and a command", async () => {
+  test("shows help for the tree, a group and a command", async () => {
     for (const [argv, text] of [
       [[], "Commands:"],
       [["group", "--help"], "tool group <command>"],
@@ -188,7 +188,7 @@ describe("the command tree of bureau", () => {
     }
   });
 
-  test("flags that only the program itself sets are hidden from help, completion and suggestions", async () => {
+  test("hides flags that only the program itself sets from help, completion and suggestions", async () => {
     const hidden = commands.flatMap(([path, { flags = {} }]) =>
       Object.entries(flags).flatMap(([name, flag]) =>
         flag.hidden === true ? [`${path.join(" ")} --${name}`] : [],
@@ -213,7 +213,7 @@ describe("the command tree of bureau", () => {
     for (const flag of ["elevated", "called-as", "plan-shown"]) expect(shown.join("\n")).not.toContain(flag);
   });
 
-  test("hints know the first words of every command", () => {
+  test("hints recognize the first words of every command", () => {
     expect([...topLevelNames]).toEqual(root.commands.map(({ name }) => name));
   });
 

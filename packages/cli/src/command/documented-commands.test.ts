@@ -41,7 +41,7 @@ function faultOf(line: string): string | undefined {
   let rest = words ?? [];
   while (isGroup(node)) {
     const [word = ""] = rest;
-    // A group by itself, as in "the commands of bureau matrix".
+    // A group alone, as in "the commands of bureau matrix".
     if (word === "" || word.startsWith("-")) return undefined;
     const next: Command | CommandGroup | undefined = node.commands.find(({ name }) => name === word);
     if (next === undefined) return `there is no "${word}" in "${node.name}"`;

@@ -14,7 +14,7 @@ const flags: Readonly<Record<string, Flag>> = {
 const check = (values: Record<string, unknown>, given = Object.keys(values)): void =>
   checkFlags(flags, given, values, "tool act");
 
-describe("a flag that no command could obey is refused", () => {
+describe("refuses a flag that the command cannot obey", () => {
   for (const [what, act, said] of [
     ["given twice", () => check({ machine: "b" }, ["machine", "machine"]), "--machine is given twice"],
     ["empty", () => check({ machine: "" }), "--machine has an empty value"],
@@ -31,7 +31,7 @@ describe("a flag that no command could obey is refused", () => {
       expect(act).toThrow(said);
     });
 
-  test("everything else passes", () => {
+  test("accepts all others", () => {
     check({ machine: "a", wait: true, timeout: "5m", label: ["a=b", "c=d"], reason: "" });
     check({ label: ["a=b", "c=d"] }, ["label", "label"]);
     check({ wait: true }, ["wait", "wait"]);

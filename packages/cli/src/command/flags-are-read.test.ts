@@ -1,6 +1,6 @@
 /**
  * A flag that is declared is read: the code that a command's `run` reaches names each of its flags, as `.name`, as
- * `{ name }` or as a string. Reached is found from the text: top-level declarations, and the names each of them mentions.
+ * `{ name }` or as a string. Reachability follows the text: top-level declarations, and the names in each of them.
  * Declarations of flags themselves do not count.
  */
 import { describe, expect, test } from "bun:test";

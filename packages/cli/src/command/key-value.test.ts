@@ -24,7 +24,7 @@ describe("KEY=VALUE", () => {
     ["two words=x", (text: string) => parseLabel(text, "Label")],
     ["-x=y", (text: string) => parseLabel(text, "Label")],
   ] as const)
-    test(`"${typed}" is refused by what was typed and what was expected`, () => {
+    test(`refuses "${typed}" with the typed text and the expected form`, () => {
       expect(() => parseTyped(typed)).toThrow(UsageError);
       expect(() => parseTyped(typed)).toThrow(new RegExp(`"${typed}" is not (NAME|KEY)=VALUE`));
     });

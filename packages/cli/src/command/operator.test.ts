@@ -68,7 +68,7 @@ describe("a person without a Bureau here", () => {
     expect(String(namespaceOfInvocation(invocation()))).toBe("bureau");
   });
 
-  test("chooses a fleet once, and may name another", () => {
+  test("selects a fleet once, and may name another", () => {
     mkdirSync(join(dir, "config/bureau"), { recursive: true });
     writeFileSync(fleetFile(invocation()), "acme/fleet/prod\n");
     expect(defaultFleet(invocation())).toBe(fleet);
@@ -80,7 +80,7 @@ describe("a person without a Bureau here", () => {
     expect(() => defaultFleet(invocation())).toThrow("Invalid");
   });
 
-  test("otherwise gets an error with the command to type", () => {
+  test("otherwise gets an error with the next command", () => {
     expect(() => defaultFleet(invocation())).toThrow("No fleet given");
     expect(() => machineOf(invocation(), "gpu")).toThrow("No fleet given");
     expect(() => machineOf(invocation(), undefined)).toThrow("No machine given");
@@ -132,7 +132,7 @@ describe("--fleet is obeyed or refused", () => {
   });
 });
 
-test("--home that names no instance is refused, not replaced by another session", () => {
+test("--home that names no instance is refused; no other session replaces it", () => {
   beMachine();
   expect(() => sessionFile(invocation({ home: join(dir, "none") }, false))).toThrow("There is no Bureau in");
   expect(() => machineOf(invocation({ home: join(dir, "none") }, false), undefined)).toThrow(

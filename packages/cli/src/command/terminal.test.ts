@@ -1,11 +1,11 @@
-/** Output as a real terminal gets it: `script` makes one. */
+/** Output on a real terminal, created by `script`. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { evalCommand } from "@bureau/os/runtime-command";
 
 const forged = "\u001b]0;mine\u0007 \u001b[31mred\u001b[0m \u009b2J";
 
-/** Runs `act` with a terminal of the command line, below `script`; what that wrote. */
+/** Runs `act` with a command-line terminal under `script`; returns the output. */
 async function shownBy(act: string): Promise<string> {
   const code = `import { openTerminal } from ${JSON.stringify(join(import.meta.dirname, "terminal.ts"))};
 const terminal = openTerminal({ TERM: "xterm" });
@@ -35,7 +35,7 @@ test("untrusted text cannot control the terminal, in every way of printing", asy
   expect(shown).not.toContain("\u001b[31mred");
 });
 
-test("colours of the program itself are shown", async () => {
+test("shows the program's own colours", async () => {
   expect(await shownBy("terminal.print(terminal.style.red('error:') + ' no')")).toContain(
     "\u001b[31merror:\u001b[0m no",
   );

@@ -40,7 +40,7 @@ async function debug(part: string, reply: object) {
   return { code, asked, printed, said: said.join("\n") };
 }
 
-test("each part is asked of the daemon, and its answer printed as JSON", async () => {
+test("requests each part from the daemon, and prints the answer as JSON", async () => {
   for (const part of ["plan", "rooms", "state", "authorization"]) {
     const view = { of: part };
     const { code, asked, printed } = await debug(part, { ok: true, part, view });
@@ -52,7 +52,7 @@ test("each part is asked of the daemon, and its answer printed as JSON", async (
   }
 });
 
-test("a daemon of an older build is named as the reason", async () => {
+test("reports a daemon of an older build as the reason", async () => {
   const reply = { ok: false, error: 'unknown action "debug"', code: "invalid-input" };
   const { code, printed, said } = await debug("plan", reply);
   expect(code).toBe(1);

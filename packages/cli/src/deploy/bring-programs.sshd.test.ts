@@ -34,7 +34,7 @@ import { sshShell } from "../remote/ssh.ts";
 import { bringPrograms, removeStaging } from "./bring-programs.ts";
 import { buildFiles, checksums, writeArchive } from "./build-archive.ts";
 
-// A build is packed several times in a test, which takes a slow machine half a minute.
+// A test packs a build several times, which takes half a minute on a slow machine.
 setDefaultTimeout(180_000);
 
 const build = realpathSync(join(bureauCommand, "../.."));
@@ -55,7 +55,7 @@ const facts = (has = ["tar", "gzip", "zstd", "sha256sum"]) => ({
   has,
 });
 
-/** A host on which the connection drops after so many bytes of the first transfer. */
+/** A host whose connection drops after this many bytes of the first transfer. */
 function dropping(host: HostShell, afterBytes: number): HostShell {
   let dropped = false;
   return {
@@ -81,7 +81,7 @@ function dropping(host: HostShell, afterBytes: number): HostShell {
 }
 
 describe("a build", () => {
-  test("makes the same archive twice, which tar unpacks to the same files", async () => {
+  test("gives the same archive each time, which tar unpacks to the same files", async () => {
     const files = buildFiles(build, machine);
     const one = await writeArchive(files, "gzip", join(staging, "one"));
     const two = await writeArchive(files, "gzip", join(staging, "two"));
@@ -96,13 +96,13 @@ describe("a build", () => {
     expect(statSync(join(staging, "out", "build.json")).mode & 0o777).toBe(0o644);
   });
 
-  test("cannot be made for an architecture whose runtime is not there", () => {
+  test("cannot be made for an architecture whose runtime is missing", () => {
     expect(() => buildFiles(build, "riscv64")).toThrow("its runtime is not here");
   });
 });
 
 function bringing(host: () => HostShell): void {
-  test("sends a build once, and nothing when it is already there", async () => {
+  test("sends a build once, and nothing when the host already has it", async () => {
     const said: string[] = [];
     const options = { host: host(), facts: facts(), build, onProgress: (text: string) => said.push(text) };
     const brought = await bringPrograms(options);
@@ -151,14 +151,14 @@ describe("bringing it to this machine", () => {
     await expect(refused).rejects.toThrow("belongs to another user");
   });
 
-  test("keeps others out of the folder that root will run programs from", async () => {
+  test("closes the folder that root runs programs from to other users", async () => {
     mkdirSync(join(staging, `bureau-deploy-${uid}-${id}`), { mode: 0o755 });
     chmodSync(join(staging, `bureau-deploy-${uid}-${id}`), 0o777);
     await bringPrograms({ host: localShell(), facts: facts(), build });
     expect(statSync(join(staging, `bureau-deploy-${uid}-${id}`)).mode & 0o777).toBe(0o700);
   });
 
-  test("quotes the host when it cannot write there", async () => {
+  test("quotes the host's error when it cannot write there", async () => {
     const nowhere = { ...facts(), STAGING: "/proc/nowhere" };
     const refused = bringPrograms({ host: localShell(), facts: nowhere, build });
     await expect(refused).rejects.toThrow("No such file or directory");

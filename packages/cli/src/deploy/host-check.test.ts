@@ -51,7 +51,7 @@ describe("the check of a host", () => {
     expect(good.conf.get("BUREAU_HOMESERVER_URL")).toBe("http://h:6167/?a=b");
   });
 
-  test("names the answer that is missing or wrong", () => {
+  test("names a missing or wrong answer", () => {
     expect(() => parseHostCheck(printed.replace("ARCH=x86_64\n", ""), "new-host")).toThrow("ARCH");
     expect(() => parseHostCheck(printed.replace("=257", "=new"), "new-host")).toThrow("SYSTEMD");
   });
@@ -63,7 +63,7 @@ describe("the check of a host", () => {
     expect(facts.has).toContain("sha256sum");
     const { ffree, files } = statfsSync("/var");
     expect(facts.VAR_FREE_INODES === undefined).toBe(files === 0);
-    // Others make and remove files meanwhile.
+    // Other programs create and remove files meanwhile.
     if (files > 0) expect(Math.abs((facts.VAR_FREE_INODES ?? 0) - ffree) / files).toBeLessThan(0.05);
     expect(facts.UID).toBe(process.getuid?.() ?? 0);
     expect(facts.HOMESERVER).toBe("unreachable");
@@ -72,7 +72,7 @@ describe("the check of a host", () => {
 });
 
 describe("a host can become a machine", () => {
-  test("when every requirement holds, also when it has already joined as that machine", () => {
+  test("when it meets every requirement, also when it has already joined as that machine", () => {
     expect(problemsOf({})).toEqual([]);
     expect(problemsOf({ conf: new Map() })).toEqual([]);
     expect(problemsOf({ HOMESERVER: "unknown" })).toEqual([]);

@@ -7,7 +7,7 @@ import { localShell } from "../remote/local.ts";
 import { hasSession } from "./host-session.ts";
 import type { Root } from "./privilege.ts";
 
-test("a machine's first boot is complete when its session is there, and an empty file is none", async () => {
+test("a machine's first boot is complete when it has a session; an empty file is no session", async () => {
   const folder = mkdtempSync(join(tmpdir(), "it's a host-"));
   try {
     const host = localShell();
@@ -23,7 +23,7 @@ test("a machine's first boot is complete when its session is there, and an empty
   }
 });
 
-test("a host that does not answer is an error, not a no", async () => {
+test("a host that does not answer is an error, not an incomplete first boot", async () => {
   const ran: Ran = { code: 1, stdout: "", stderr: "sudo: a password is required" };
   const root: Root = { run: async () => ran };
   await expect(hasSession(root, "there", "/x")).rejects.toThrow("a password is required");

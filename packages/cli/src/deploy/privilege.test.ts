@@ -7,7 +7,7 @@ import { localShell } from "../remote/local.ts";
 import { becomeRoot, privilegeOf } from "./privilege.ts";
 import { runDoctor } from "./run-doctor.ts";
 
-/** Stands in for sudo as sudo(8) describes -S and -n: it reads one line, and leaves the rest to its command. */
+/** A fake sudo with -S and -n as in sudo(8): it reads one line, and leaves the rest to its command. */
 const sudo = `#!/bin/sh
 echo "$*" >>"$0.log"
 while [ $# -gt 0 ]; do
@@ -44,7 +44,7 @@ const typing = (...passwords: string[]) => ({
   },
 });
 
-test("a password that sudo accepts goes before what the command reads, and into no argument", async () => {
+test("sends a password that sudo accepts before the command's input, and in no argument", async () => {
   const person = typing("wrong", "right one");
   const root = await becomeRoot(host, "sudo-password", () => person.ask());
   expect(person.asked).toBe(2);
@@ -53,7 +53,7 @@ test("a password that sudo accepts goes before what the command reads, and into 
   expect(readFileSync(join(folder, "sudo.log"), "utf8")).not.toContain("right one");
 });
 
-test("a wrong password three times is an error with another way as its hint", async () => {
+test("fails after three wrong passwords, with another way as its hint", async () => {
   const person = typing("a", "b", "c", "d");
   const refused = becomeRoot(host, "sudo-password", () => person.ask());
   await expect(refused).rejects.toThrow("sudo did not accept the password");
@@ -65,7 +65,7 @@ test("root needs no sudo", async () => {
   expect((await root.run(["printf", "%s", "x"], limit)).stdout).toBe("x");
 });
 
-/** A host whose programs exit with these codes; `id -u` says who asks. */
+/** A host whose programs exit with these codes; `id -u` prints the user. */
 const answering = (uid: string, sudo: number): HostShell => ({
   ...host,
   run: ([program]) =>
@@ -98,7 +98,7 @@ const doctor = (script: string) => {
   return { report, lines };
 };
 
-test("doctor gets the bootstrap on standard input alone, and its report is read past a greeting", async () => {
+test("passes the bootstrap to doctor on standard input only, and reads doctor's report after a greeting", async () => {
   const { report, lines } = doctor(`
     echo "$@" >&2; cat >&2
     echo 'Welcome!'; printf '{"summary":{},\\n"checks":[{"id":"a","status":"pass"}],"changes":["x"]}\\n'`);
@@ -109,7 +109,7 @@ test("doctor gets the bootstrap on standard input alone, and its report is read 
   ]);
 });
 
-test("shows what doctor could not repair: what it found, expected and advises", async () => {
+test("shows what doctor could not repair: the state found, the state expected, and the hint", async () => {
   const { report } = doctor(`
     printf '{"checks":[{"id":"a","status":"pass"},{"id":"launcher","status":"fail","found":"dead","expected":"active","fix":"look"}]}'
     exit 1`);

@@ -69,7 +69,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(error.message).toBe(`Cannot do it on ${sshd.user}@127.0.0.1: exit code 1. Output:\n  │ no space`);
   });
 
-  test("hands lines of standard error on as they come", async () => {
+  test("passes on lines of standard error as they arrive", async () => {
     const lines: string[] = [];
     await host.run(["sh", "-c", "printf 'one\\ntwo\\rthree' >&2"], {
       ...limit,
@@ -78,7 +78,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(lines).toEqual(["one", "two", "three"]);
   });
 
-  test("streams 50 MB of input whole", async () => {
+  test("streams 50 MB of input completely", async () => {
     const chunk = Buffer.alloc(1 << 20, "bureau");
     const sum = createHash("sha256");
     async function* input() {
@@ -103,14 +103,14 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect((await failure(host.run(["sleep", "100"], { timeoutMs: 300 }))).code).toBe("timeout");
   });
 
-  test("logs in once for all commands", async () => {
+  test("uses one login for all commands", async () => {
     const before = await host.run(["sh", "-c", "echo $SSH_CONNECTION"], limit);
     const after = await host.run(["sh", "-c", "echo $SSH_CONNECTION"], limit);
     expect(before.stdout).toMatch(/^127\.0\.0\.1 \d+/);
     expect(after.stdout).toBe(before.stdout);
   });
 
-  test("is interrupted by a signal, and leaves no connection and no folder behind", async () => {
+  test("stops on an abort signal, and leaves no connection and no folder behind", async () => {
     const stop = new AbortController();
     const other = await open(sshd.options, stop.signal);
     const folder = dirname(other.connectionOptions[0]?.replace("ControlPath=", "") ?? "");
@@ -122,7 +122,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(existsSync(folder)).toBe(false);
   });
 
-  test("refuses a host whose key is not the known one, and says what to do", async () => {
+  test("refuses a host whose key is not the known one, with a hint", async () => {
     const error = await failure(open(sshd.optionsWithWrongHostKey));
     expect(error.code).toBe("unavailable");
     expect(error.message).toContain("Host key verification failed");
@@ -146,7 +146,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
   });
 
   test("distinguishes a server that refuses our address for a while from a broken network", async () => {
-    // As OpenSSH's own server does to an address with penalties: a line, or nothing, and the end.
+    // OpenSSH's own server sends an address with penalties a line, or nothing, and closes.
     for (const greeting of ["Not allowed at this time\r\n", ""]) {
       using server = Bun.listen({
         hostname: "127.0.0.1",
@@ -164,7 +164,7 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
 
   test("reports why ssh ended, although a program that it started keeps running and holds its output", async () => {
     const marks = `echo its reason >&2; sleep 300.${process.pid} & exit 1`;
-    // ssh itself waits that long for a greeting, since its end of the proxy's output is held open.
+    // ssh itself waits this long for a greeting, because its end of the proxy's output stays open.
     const options = ["ConnectTimeout=3", ...sshd.options, `ProxyCommand=sh -c '${marks}'`];
     const error = await failure(open(options));
     for (const left of findByArguments("sleep", `300.${process.pid}`)) process.kill(left.pid);
@@ -172,12 +172,12 @@ describe.skipIf(sshdProgram === null)("a shell over ssh", () => {
     expect(error.message).toContain("its reason");
   });
 
-  test("refuses an option that would become two", async () => {
+  test("refuses an option that ssh would split in two", async () => {
     for (const option of ["ProxyCommand", "-oX=y", "A=b\nProxyCommand=id"])
       expect((await failure(open([option]))).code).toBe("invalid-input");
   });
 
-  test("says that the host cannot be reached when the connection drops in the middle", async () => {
+  test("reports an unreachable host when the connection drops during a command", async () => {
     const own = await startSshd();
     const shell = await sshShell(
       { kind: "ssh", host: "127.0.0.1", user: own.user, port: own.port },

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { formatTarget, looksLikeTarget, parseTarget } from "./target.ts";
 
 describe("a target", () => {
-  test("is a host, with a user and a port where they are given", () => {
+  test("is a host, with an optional user and port", () => {
     expect(parseTarget("ssh://new-host")).toEqual({ kind: "ssh", host: "new-host" });
     expect(parseTarget("ssh://root@10.0.0.7:2222")).toEqual({
       kind: "ssh",
@@ -28,7 +28,7 @@ describe("a target", () => {
     expect(() => parseTarget("ssh://root@fe80::1")).toThrow("is not a target");
   });
 
-  test("reads back as it was typed", () => {
+  test("formats as it was typed", () => {
     for (const typed of ["local", "ssh://h", "ssh://root@h:22", "ssh://u@[::1]:2022"])
       expect(formatTarget(parseTarget(typed))).toBe(typed);
   });
@@ -69,7 +69,7 @@ describe("a target", () => {
     expect(() => parseTarget("ssh://root:hunter2@host")).toThrow("a password does not belong");
   });
 
-  test("is told from a machine's name", () => {
+  test("is distinguished from a machine's name", () => {
     expect(["local", "ssh://x", "ssh:x"].every(looksLikeTarget)).toBe(true);
     expect(["gpu-box", "bureau/fleet/prod/machine/x", "sshx"].some(looksLikeTarget)).toBe(false);
   });

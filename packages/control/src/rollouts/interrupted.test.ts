@@ -1,4 +1,4 @@
-/** Ctrl-C while the homeserver accepts and never answers: nothing is waited for. */
+/** Ctrl-C while the homeserver accepts requests and never answers: the command ends at once. */
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createServer, type Server, type Socket } from "node:net";
@@ -16,7 +16,7 @@ import type { Rollout } from "@bureau/schema/rollout";
 import { followUpgrade } from "./follow-upgrade.ts";
 import { runRollout } from "./rollout-controller.ts";
 
-/** One request may take 30 s: far less than that, and far more than an end at once takes. */
+/** Far less than the 30 s of one request, and far more than an immediate end takes. */
 setDefaultTimeout(15_000);
 
 const fleet = fleetLocalpart(parseNamespace("bureau"), "local");
@@ -50,14 +50,14 @@ afterAll(() => {
   server.close();
 });
 
-/** Aborts once the homeserver has been asked. */
+/** Aborts once the homeserver has a request. */
 function abortedOnceAsked(): AbortSignal {
   const stop = new AbortController();
   onAsked = () => stop.abort();
   return stop.signal;
 }
 
-test("a rollout controller ends with the rollout as it was last seen", async () => {
+test("a rollout controller returns the rollout as it last read it", async () => {
   const rollout: Rollout = {
     host_environment_path: "/nix/store/new",
     bureau_version: {},
@@ -87,7 +87,7 @@ test("a rollout controller ends with the rollout as it was last seen", async () 
   expect(ended).toEqual(rollout);
 });
 
-test("a wait for one machine ends as interrupted", async () => {
+test("a wait for one machine reports that it was interrupted", async () => {
   const ended = await followUpgrade({
     session,
     place: { room, key: "bureau/fleet/local/machine/m1" },

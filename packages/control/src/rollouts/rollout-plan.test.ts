@@ -1,6 +1,6 @@
 /**
- * Rollouts in random orders: machines that succeed, fail, fall silent or go away, controllers that end between any two
- * steps, two controllers at once with old views. `BUREAU_SEED` repeats one run.
+ * Rollouts in random orders: machines that succeed, fail, stop answering or go offline; controllers that end between
+ * any two steps; two controllers at once with stale views. `BUREAU_SEED` repeats one run.
  */
 import { describe, expect, test } from "bun:test";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
@@ -66,7 +66,7 @@ const desiredOf = (requestId: string | undefined, path = NEW): BureauVersion => 
   request_id: requestId,
 });
 
-/** Plays the machines: a request published is begun once, and ends as its fate says. */
+/** Simulates the machines: each starts a published request once, and ends it as its fate says. */
 class Fleet {
   readonly versions = new Map<MachineLocalpart, MachineVersion>();
   readonly desired = new Map<MachineLocalpart, BureauVersion>();
@@ -95,7 +95,7 @@ class Fleet {
     this.versions.set(machine, { ...version, state: "upgrading", request_id: requestId, step: "daemon" });
   }
 
-  /** The machine comes to the end of its request. */
+  /** The machine finishes its request. */
   end(machine: MachineLocalpart): void {
     const version = this.versions.get(machine);
     const desired = this.desired.get(machine);
@@ -154,7 +154,7 @@ const fleetFor = (rollout: Rollout, fate: (index: number, request: string) => Fa
   );
 
 describe("a rollout", () => {
-  test("asks the canary alone, then batches, each after the one before", () => {
+  test("requests the canary alone, then one batch after another", () => {
     const rollout = rolloutOf(6);
     const fleet = fleetFor(rollout);
     const sizes: number[] = [];
@@ -180,7 +180,7 @@ describe("a rollout", () => {
     expect(statesOf(ended)).toEqual(["failed", "pending", "pending", "pending"]);
   });
 
-  test("keeps going after the canary when told so", () => {
+  test("keeps going after the canary with keep-going", () => {
     const rollout = rolloutOf(4, { halt_on_error: false });
     const ended = runThrough(
       rollout,
@@ -200,7 +200,7 @@ describe("a rollout", () => {
     expect(statesOf(ended)).toEqual(["succeeded", "failed", "succeeded", "pending", "pending"]);
   });
 
-  test("rolls every machine back when one fails and that was requested", () => {
+  test("rolls every machine back when one fails, if requested", () => {
     const rollout = rolloutOf(5, { rollback_on_error: true });
     const fleet = fleetFor(rollout, (index, request) =>
       index === 2 && !request.endsWith("/rollback") ? "bad" : "good",
@@ -219,7 +219,7 @@ describe("a rollout", () => {
     expect(ended.machines[0]?.reason).toBe("no answer within 300 s");
   });
 
-  test("leaves a machine alone that another operator has requested something since", () => {
+  test("skips a machine for which another operator has made a later request", () => {
     const rollout = rolloutOf(1);
     const fleet = fleetFor(rollout, () => "silent");
     const plan = planRollout(ID, rollout, fleet.facts(), START);
@@ -239,7 +239,7 @@ describe("a rollout", () => {
     expect(statesOf(runThrough(rollout, fleet))).toEqual(["skipped", "succeeded", "succeeded"]);
   });
 
-  test("waits for machines that are offline when told so", () => {
+  test("waits for offline machines, if requested", () => {
     const rollout = rolloutOf(2, { wait_offline: true });
     const fleet = fleetFor(rollout);
     for (const { machine } of rollout.machines.slice(1)) fleet.offline.add(machine);
@@ -250,7 +250,7 @@ describe("a rollout", () => {
     expect(runThrough(waiting, fleet).state).toBe("done");
   });
 
-  test("asks nothing of a machine that runs it already, which counts as a canary", () => {
+  test("sends no request to a machine that already runs the build, and counts it as a canary", () => {
     const rollout = rolloutOf(1);
     const fleet = fleetFor(rollout);
     for (const [machine, version] of fleet.versions)
@@ -263,7 +263,7 @@ describe("a rollout", () => {
     expect(fleet.begun).toEqual([]);
   });
 
-  test("asks a machine that runs these programs from another path: the runtime may be another", () => {
+  test("sends a request to a machine that runs these programs from another path: the runtime may differ", () => {
     const rollout = rolloutOf(1);
     const fleet = fleetFor(rollout);
     for (const [machine, version] of fleet.versions)
@@ -271,7 +271,7 @@ describe("a rollout", () => {
     const asked = planRollout(ID, rollout, fleet.facts(), START);
     expect(statesOf(asked.rollout)).toEqual(["upgrading"]);
     expect(asked.publish).toHaveLength(1);
-    // Asked, and not begun: what it runs does not count as its answer.
+    // The request is sent and not started: the running build does not count as the answer.
     const facts = new Map(
       [...fleet.facts()].map(([machine, fact]): [MachineLocalpart, MachineFacts] => [
         machine,
@@ -285,7 +285,7 @@ describe("a rollout", () => {
     expect(fleet.begun).toHaveLength(1);
   });
 
-  test("that is halted lets what is under way finish, and resumed tries again only what failed", () => {
+  test("finishes upgrades under way when it is halted, and retries only failed ones when it is resumed", () => {
     const rollout = rolloutOf(3);
     let isRepaired = false;
     const fleet = fleetFor(rollout, (index) => (index === 1 && !isRepaired ? "bad" : "good"));
@@ -301,13 +301,13 @@ describe("a rollout", () => {
   });
 });
 
-/** Facts in which one machine cannot be looked at. */
+/** Facts in which the state of one machine is unreadable. */
 const withFault = (facts: FleetFacts, machine: MachineLocalpart | undefined): FleetFacts =>
   new Map(
     [...facts].map(([name, fact]) => [name, name === machine ? { online: true, fault: "no room" } : fact]),
   );
 
-describe("a machine that cannot be looked at", () => {
+describe("a machine whose state is unreadable", () => {
   const names = rolloutOf(3).machines.map(({ machine }) => machine);
 
   test("is skipped, and the others are upgraded", () => {
@@ -324,7 +324,7 @@ describe("a machine that cannot be looked at", () => {
     expect(current.machines[0]?.reason).toBe("no room");
   });
 
-  test("has failed when it was under way, also on its way back, which then ends", () => {
+  test("fails when it was upgrading or rolling back, which then ends", () => {
     const rollout = rolloutOf(2, { rollback_on_error: true });
     const fleet = fleetFor(rollout);
     const begun = planRollout(ID, rollout, fleet.facts(), START);
@@ -335,7 +335,7 @@ describe("a machine that cannot be looked at", () => {
     expect(statesOf(ended)).toEqual(["failed", "pending"]);
   });
 
-  test("fails when it could not be asked", () => {
+  test("fails when its request could not be sent", () => {
     const [name = parseMachine("")] = names;
     const begun = planRollout(ID, rolloutOf(2), fleetFor(rolloutOf(2)).facts(), START).rollout;
     const failed = failUnasked(begun, new Map([[name, "forbidden"]]), START);
@@ -344,7 +344,7 @@ describe("a machine that cannot be looked at", () => {
   });
 });
 
-test("a halted rollout shows how its last machines ended, without a controller", () => {
+test("a halted rollout shows the results of its last machines, without a controller", () => {
   const rollout = rolloutOf(2, { canary: 2 });
   const fleet = fleetFor(rollout, (index) => (index === 0 ? "good" : "bad"));
   const plan = planRollout(ID, rollout, fleet.facts(), START);
@@ -360,8 +360,8 @@ test("a halted rollout shows how its last machines ended, without a controller",
   expect(statesOf(asMachinesSay(asHalted(begun, START), none, START))).toEqual(["pending"]);
 });
 
-describe("a rollout that was halted and is resumed", () => {
-  test("while it was rolling back continues to roll back", () => {
+describe("a rollout that is resumed after a halt", () => {
+  test("continues to roll back, if it was rolling back", () => {
     const rollout = rolloutOf(3, { rollback_on_error: true });
     const fleet = fleetFor(rollout, (index, request) =>
       index === 1 && !request.endsWith("/rollback") ? "bad" : "good",
@@ -384,7 +384,7 @@ describe("a rollout that was halted and is resumed", () => {
     expect(fleet.begun.filter((id) => !id.endsWith("/rollback"))).toHaveLength(before);
   });
 
-  test("turns back a machine that succeeded after its time was up, tried again or not", () => {
+  test("rolls back a machine that succeeded after its timeout, retried or not", () => {
     for (const isSeen of [true, false]) {
       const rollout = rolloutOf(3, { canary: 2, batch: 1 });
       let isLate = false;
@@ -434,7 +434,7 @@ function simulate(seed: number): string[] {
   });
   const fates = start.machines.map((): Fate => (random() < 0.2 ? "bad" : random() < 0.1 ? "silent" : "good"));
   const fleet = fleetFor(start, (index, request) => {
-    // What is silent may come to its end late, also after its time was up.
+    // A silent machine may finish late, also after its timeout.
     if (request.endsWith("/rollback") || (fates[index] === "silent" && random() < 0.05)) return "good";
     return fates[index] ?? "good";
   });
@@ -459,7 +459,7 @@ function simulate(seed: number): string[] {
   };
   for (let step = 0; step < 600 && (!isOver(stored) || stored.state === "halted"); step++) {
     now += upTo(40_000);
-    // A person stops it, and it is gone on with, at any moment; or it halts by itself, and is.
+    // A person halts and resumes it at any moment; or it halts by itself, and a person resumes it.
     if (!isOver(stored) && halts < 2 && random() < 0.03) {
       stored = asHalted(stored, now);
       halts++;
@@ -475,7 +475,7 @@ function simulate(seed: number): string[] {
       if (random() < 0.2) fleet.offline.delete(machine);
     }
     const mine = planRollout(ID, stored, fleet.facts(), now);
-    // A second controller has read the same state, at another moment.
+    // A second controller has read the same rollout at another moment.
     if (random() < 0.3) fleet.end(stored.machines[upTo(stored.machines.length)]?.machine ?? parseMachine(""));
     const theirs = random() < 0.3 ? planRollout(ID, stored, fleet.facts(), now + 5) : undefined;
     // It ends before it writes,
@@ -492,7 +492,7 @@ function simulate(seed: number): string[] {
   if (new Set(fleet.begun).size !== fleet.begun.length) faults.push("a machine was asked twice");
   if (stored.state === "rolled-back")
     for (const [machine, version] of fleet.versions) {
-      // One that says nothing for too long is not back, and is not said to be.
+      // A machine that is silent for too long has not rolled back, and is not reported so.
       const isSaid = stored.machines.some((one) => one.machine === machine && one.state === "failed");
       if (version.host_environment_path !== OLD && !isSaid) faults.push(`${machine} did not go back`);
     }
@@ -500,7 +500,7 @@ function simulate(seed: number): string[] {
   return faults;
 }
 
-test("in every order of events: canaries first, halts, no machine is asked twice", () => {
+test("in every order of events: canaries come first, a failure halts it, no machine gets a request twice", () => {
   const given = process.env["BUREAU_SEED"];
   const first = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
   const runs = given === undefined ? 2_000 : 1;
@@ -510,7 +510,7 @@ test("in every order of events: canaries first, halts, no machine is asked twice
   }
 });
 
-test("two controllers merge what they wrote in the same way", () => {
+test("two controllers merge their writes to the same result", () => {
   const rollout = rolloutOf(3);
   const fleet = fleetFor(rollout);
   const begun = planRollout(ID, rollout, fleet.facts(), START).rollout;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { machineLevel, missingLevels, powerLevels, roomKinds } from "./room-catalogue.ts";
 
 describe("power levels of the rooms", () => {
-  test("no user holds power by name, and every other user holds none", () => {
+  test("give power only to listed users, and none to every other user", () => {
     for (const kind of roomKinds) {
       const levels = powerLevels(kind);
       expect(levels.users).toBeUndefined();
@@ -10,7 +10,7 @@ describe("power levels of the rooms", () => {
     }
   });
 
-  test("only the administrator may change the shape of any room", () => {
+  test("let only the administrator change the settings of any room", () => {
     for (const kind of roomKinds) {
       const { events } = powerLevels(kind);
       for (const type of ["m.room.power_levels", "m.room.name", "m.room.join_rules", "m.bureau.dev_team"])
@@ -18,7 +18,7 @@ describe("power levels of the rooms", () => {
     }
   });
 
-  test("a machine writes its own assignments' room but not credentials", () => {
+  test("let a machine write in its own config room, but not credentials", () => {
     const levels = powerLevels("config");
     expect(machineLevel("config")).toBe(50);
     expect(levels.events?.["m.bureau.machine_config"]).toBe(50);
@@ -27,7 +27,7 @@ describe("power levels of the rooms", () => {
     expect(levels.events_default).toBe(100);
   });
 
-  test("an invited member of a config room may write messages and agents' sessions, and no other state", () => {
+  test("let an invited member of a config room write messages and agents' sessions, and no other state", () => {
     const { events = {}, state_default } = powerLevels("config");
     expect(state_default).toBe(50);
     const open = Object.entries(events).filter(([, level]) => level < 50);
@@ -37,7 +37,7 @@ describe("power levels of the rooms", () => {
     for (const type of ["m.bureau.authorization", "m.bureau.temporal_grant"]) expect(events[type]).toBe(100);
   });
 
-  test("machines publish themselves in the fleet's machine room, with no power there", () => {
+  test("let machines publish themselves in the fleet's machine room, without power there", () => {
     const levels = powerLevels("fleet-machines");
     expect(machineLevel("fleet-machines")).toBe(0);
     for (const type of ["m.bureau.machine_key", "m.bureau.machine_info", "m.bureau.machine_status"])
@@ -45,7 +45,7 @@ describe("power levels of the rooms", () => {
     expect(levels.state_default).toBe(100);
   });
 
-  test("templates are written by the administrator alone", () => {
+  test("let only the administrator write templates", () => {
     expect(powerLevels("template").state_default).toBe(100);
     expect(machineLevel("template")).toBe(0);
   });
@@ -68,7 +68,7 @@ describe("levels of an existing room", () => {
     }
   });
 
-  test("are raised from the wire's defaults, and open types are named", () => {
+  test("are raised from the wire's defaults; the result names types that were open", () => {
     const wire = {
       ...powerLevels("config"),
       state_default: 0,

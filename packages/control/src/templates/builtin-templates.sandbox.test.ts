@@ -1,4 +1,4 @@
-/** The built-in templates under a launcher that mounts what a template says and no more, as the reference's does. */
+/** The built-in templates under a launcher that mounts only the mounts of a template, as the reference's does. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { runToEnd } from "@bureau/os/run-to-end";

@@ -24,17 +24,17 @@ const restarted = message(eventMessages.principalRestarted);
 const steady = message(eventMessages.principalSteady);
 const rolledBack = message(eventMessages.healthCheck, { outcome: "rolled_back", error: "no" });
 
-test("a restart is no outcome; ready or rolled back is", () => {
+test("a restart is not an outcome; ready and rolled back are", () => {
   expect(outcomeOf(touched(), [restarted])).toEqual({ outcome: "pending" });
   expect(outcomeOf(touched(), [steady, restarted])).toEqual({ outcome: "healthy" });
   expect(outcomeOf(touched(), [rolledBack, restarted])).toEqual({ outcome: "rolled-back", reason: "no" });
 });
 
-test("work that may end has its outcome when it was restarted", () => {
+test("the restart is the outcome for work that may end", () => {
   expect(outcomeOf(touched("restart", "never"), [restarted])).toEqual({ outcome: "updated" });
 });
 
-test("the newest message counts, and only about this principal", () => {
+test("only the newest message about this principal counts", () => {
   const other = { ...steady, content: { ...steady.content, principal: "service/b" } };
   expect(outcomeOf(touched(), [other, rolledBack, steady])).toMatchObject({ outcome: "rolled-back" });
   expect(outcomeOf(touched(), [other])).toEqual({ outcome: "pending" });
@@ -74,7 +74,7 @@ test("stops waiting for a change that was rolled back on trial", async () => {
   expect(outcomes.get(other)?.outcome).toBe("superseded");
 });
 
-describe("a homeserver that is away", () => {
+describe("an unreachable homeserver", () => {
   const room = parseRoomId("!r:bureau.local");
   const one = { ...touched(), place: { ...touched().place, room } } as unknown as Touched;
   const options = { clock: systemClock, onProgress: () => {}, stands: async () => true };
@@ -92,7 +92,7 @@ describe("a homeserver that is away", () => {
     expect(outcomes.get(one)).toEqual({ outcome: "healthy" });
   });
 
-  test("until the time is up leaves it pending", async () => {
+  test("until the timeout leaves the change pending", async () => {
     const session = { messages: () => Promise.reject(away) } as unknown as MatrixSession;
     const outcomes = await followUpdate(session, [one], new Map([[room, undefined]]), {
       ...options,
@@ -101,7 +101,7 @@ describe("a homeserver that is away", () => {
     expect(outcomes.get(one)).toEqual({ outcome: "pending" });
   });
 
-  test("is not one that refuses", async () => {
+  test("is distinguished from one that refuses", async () => {
     const refusal = Promise.reject(new BureauError("forbidden", "not in this room"));
     const session = { messages: () => refusal } as unknown as MatrixSession;
     const following = followUpdate(session, [one], new Map([[room, undefined]]), {

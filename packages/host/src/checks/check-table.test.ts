@@ -7,7 +7,7 @@ import { skewOf } from "./clock-skew.ts";
 import type { HostView } from "./host-view.ts";
 import { namespaceRemedies } from "./namespace-remedies.ts";
 
-test("every check has an id of its own, fit for a command line, and says what it expects and how it is repaired", () => {
+test("every check has its own id, fit for a command line, and describes its expectation and repair", () => {
   const ids = checkTable.map(({ id }) => id);
   expect(new Set(ids).size).toBe(ids.length);
   for (const { id, expected, repair, title } of checkTable) {
@@ -16,7 +16,7 @@ test("every check has an id of its own, fit for a command line, and says what it
   }
 });
 
-/** A homeserver that answers as one does, `aheadMs` ahead of us. */
+/** A homeserver whose clock is `aheadMs` ahead of ours. */
 function serve(aheadMs: number) {
   return Bun.serve({
     port: 0,
@@ -41,7 +41,7 @@ async function clockWith(aheadMs: number): Promise<Finding> {
   return finding;
 }
 
-test("a clock is compared with the homeserver's: seconds are nothing, many warn, a minute fails", async () => {
+test("compares the clock with the homeserver's: accepts seconds, warns about more, fails at a minute", async () => {
   expect((await clockWith(0)).status).toBe("pass");
   expect((await clockWith(-3_000)).status).toBe("pass");
   expect((await clockWith(-20_000)).status).toBe("warn");
@@ -73,12 +73,12 @@ test("shows the forward proxy, and reports unreadable certificates and a homeser
 
 test("a slow response does not count as a clock difference", () => {
   const second = 1_000;
-  // Asked at 100 s, answered there at once, and looked at 20 s later: the clocks agree.
+  // Requested at 100 s, answered at once, and read 20 s later: the clocks agree.
   expect(Math.abs(skewOf(100 * second, 100 * second, 120 * second))).toBeLessThan(second);
   expect(skewOf(190 * second, 100 * second, 100 * second)).toBe(90_500);
 });
 
-test("what is no homeserver is not taken for one, and a room that may not be asked about is not called missing", async () => {
+test("detects a server that is no homeserver, and does not report an unreadable room as missing", async () => {
   const other = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("hello") });
   expect((await askHomeserver(`http://127.0.0.1:${other.port}`)).problem).toContain(
     "not as a Matrix homeserver",
@@ -93,7 +93,7 @@ test("what is no homeserver is not taken for one, and a room that may not be ask
   await server.stop(true);
 });
 
-test("a kernel that forbids namespaces is told to allow them, AppArmor is given a profile, and an unknown reason nothing", () => {
+test("sets the sysctl that allows namespaces, installs AppArmor's profile, ignores unknown reasons", () => {
   const kernel = (values: Readonly<Record<string, string>>) => ({ sysctl: (path: string) => values[path] });
   expect(namespaceRemedies(kernel({ "user/max_user_namespaces": "0" }))).toMatchObject([
     { kind: "file", path: "/etc/sysctl.d/60-bureau.conf" },

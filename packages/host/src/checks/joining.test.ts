@@ -70,7 +70,7 @@ describe("a host that has not joined its fleet", () => {
   });
 });
 
-test("joining again makes a new key before it joins, and without a bootstrap file says how to get one", () => {
+test("joining again makes a new key before it joins, and without a bootstrap file shows how to get one", () => {
   const steps = joinAgain(host({ hasBootstrap: true })).actions?.map(({ kind }) => kind) ?? [];
   expect(steps.slice(0, 4)).toEqual(["stop", "remove", "seal-key", "join"]);
   expect(joinAgain(host({})).hint).toContain("machine provision");

@@ -6,7 +6,7 @@ const folder = (path: string): Action => ({ kind: "folder", path, owner: "a", gr
 const start = (unit: string): Action => ({ kind: "start", unit });
 
 describe("a plan", () => {
-  test("does each act once, for all checks that ask for it", () => {
+  test("performs each action once, for all checks that need it", () => {
     const steps = planSteps([
       { check: "one", actions: [{ kind: "accounts" }, folder("/a")] },
       { check: "two", actions: [{ kind: "accounts" }] },
@@ -17,7 +17,7 @@ describe("a plan", () => {
     ]);
   });
 
-  test("makes owners before folders, keys before joining, and everything before it starts", () => {
+  test("creates owners before folders, keys before joining, and all before starts", () => {
     const kinds = planSteps([
       { check: "a", actions: [start("x.service"), { kind: "join" }, { kind: "seal-key" }] },
       { check: "b", actions: [{ kind: "reload" }, folder("/a"), { kind: "accounts" }] },
@@ -26,7 +26,7 @@ describe("a plan", () => {
     expect(kinds).toEqual(["file", "accounts", "folder", "reload", "seal-key", "join", "start"]);
   });
 
-  test("keeps the order within a kind, so that folders above come first", () => {
+  test("keeps the order within a kind, so that parent folders come first", () => {
     const steps = planSteps([{ check: "a", actions: [folder("/a"), folder("/a/b"), folder("/a/b/c")] }]);
     expect(steps.map(({ action }) => "path" in action && action.path)).toEqual(["/a", "/a/b", "/a/b/c"]);
   });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { whyNotRestored } from "./saved.ts";
 
-test("what has no place any more, or no copy, is passed over by an undo", () => {
+test("an undo skips files whose folder or backup is missing", () => {
   const dir = mkdtempSync(join(tmpdir(), "undo-"));
   try {
     const owner = { uid: 0, gid: 0 };

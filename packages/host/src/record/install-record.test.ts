@@ -18,14 +18,14 @@ const path = join(folder, "installed.json");
 const fresh = (): InstallRecord =>
   new InstallRecord({ path, entries: [], keyOfEntry, now: () => new Date(0) });
 
-test("what is intended is on the disk at once, and read back", () => {
+test("writes an intended change to the disk at once, and reads it back", () => {
   fresh().intend(folderResource.entry, { path: "/var/bureau" });
   expect(readRecord(path)?.entries).toEqual<unknown>([
     { kind: "folder", path: "/var/bureau", at: new Date(0).toISOString() },
   ]);
 });
 
-test("the first word about a thing stays: it tells what was there before", () => {
+test("keeps the first entry of a resource, which has the state before", () => {
   const record = fresh();
   const before = { kind: "link", target: "/dev/null", uid: 0, gid: 0 } as const;
   record.intend(file.entry, { path: "/etc/x", before });
@@ -34,7 +34,7 @@ test("the first word about a thing stays: it tells what was there before", () =>
   expect(record.entries).toMatchObject([{ kind: "file", before }]);
 });
 
-test("what was taken back is forgotten", () => {
+test("deletes the entry of a resource that was taken back", () => {
   const record = fresh();
   record.intend(user.entry, { name: "bureau" });
   record.intend(group.entry, { name: "bureau" });
@@ -42,7 +42,7 @@ test("what was taken back is forgotten", () => {
   expect(readRecord(path)?.entries.map(({ kind }) => kind)).toEqual(["group"]);
 });
 
-test("a record that cannot be read, or that others could have written, is not believed", () => {
+test("refuses a record that is unreadable, or that others may write", () => {
   expect(readRecord(join(folder, "none.json"))).toBeUndefined();
   writeFileSync(path, "{}");
   expect(() => readRecord(path)).toThrow("Cannot read the record");

@@ -23,7 +23,7 @@ const folder = mkdtempSync(join(tmpdir(), "bureau-resources-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const at = "2026-01-01T00:00:00.000Z";
 
-/** Every kind, as records of version 0.1.0 have it, with the words a person reads. */
+/** Every kind, as in records of version 0.1.0, with its description for people. */
 const old: readonly (readonly [entry: Readonly<Record<string, unknown>>, words: string])[] = [
   [{ kind: "folder", path: "/etc/bureau", at }, "folder /etc/bureau"],
   [{ kind: "file", path: "/etc/bureau/machine.conf", at }, "file /etc/bureau/machine.conf"],
@@ -83,7 +83,7 @@ function writeRecord(name: string, entries: readonly unknown[]) {
 }
 
 describe("a record of an earlier version", () => {
-  test("is read whole, and written back as it was", () => {
+  test("is read completely, and written back unchanged", () => {
     const entries = old.map(([entry]) => entry);
     const record = writeRecord("installed.json", entries);
     expect(record.entries).toEqual<unknown>(entries);
@@ -217,7 +217,7 @@ describe("actions", () => {
     expect(new Set(kinds.map((kind) => actionKindOf({ kind }).rank)).size).toBe(kinds.length);
   });
 
-  test("that their schema does not accept change nothing", async () => {
+  test("that do not match their schema change nothing", async () => {
     const path = join(folder, "not-written");
     const action = { kind: "file", path, text: "x" } as unknown as Action;
     await expect(applyAction(action, {} as never)).rejects.toThrow();

@@ -9,7 +9,7 @@ const accounts = parseAccounts(
   "root:x:0:\nbureau:x:993:\nbureau-operators:x:994:bureau,alice\nalice:x:1000:\n",
 );
 
-test("users are in the groups that name them, and in their first one", () => {
+test("users are in the groups that list them, and in their primary group", () => {
   expect(accounts.isMember("alice", "bureau-operators")).toBe(true);
   expect(accounts.isMember("bureau", "bureau")).toBe(true);
   expect(accounts.isMember("root", "bureau-operators")).toBe(false);
@@ -17,18 +17,18 @@ test("users are in the groups that name them, and in their first one", () => {
   expect(accounts.isMember("mallory", "bureau-operators")).toBe(false);
 });
 
-test("shows a number that no user has as it is", () => {
+test("shows the number of a user without an entry", () => {
   expect(accounts.userName(995)).toBe("bureau");
   expect(accounts.userName(4242)).toBe("4242");
   expect(accounts.groupName(4242)).toBe("4242");
 });
 
-test("the groups of our own session are the kernel's", () => {
+test("reads the groups of our own session from the kernel", () => {
   expect(sessionGroups(process.getuid?.() ?? 0)).toEqual(expect.arrayContaining([process.getgid?.() ?? 0]));
 });
 
-describe("what a killed tool left in the account files", () => {
-  test("is told from other users' files", () => {
+describe("remains of a killed tool in the account files", () => {
+  test("are distinguished from other users' files", () => {
     const left: [string, string][] = [
       [".#group213e6be1e55b83b3", "root:x:0:\n"],
       [".#gshadow0123456789abcdef", ""],
@@ -51,7 +51,7 @@ describe("what a killed tool left in the account files", () => {
     for (const [name, text] of kept) expect([name, isUnfinished(name, () => text)]).toEqual([name, false]);
   });
 
-  test("and in their shadows goes line by line", () => {
+  test("and in the shadow files are removed line by line", () => {
     expect(withoutName("bureau:!:20000::::::", "bureau")).toBeUndefined();
     expect(withoutName("bureau-operators:!::", "bureau")).toBe("bureau-operators:!::");
     expect(withoutMember("ops:!::bureau,alice,bob", "ops", "alice")).toBe("ops:!::bureau,bob");

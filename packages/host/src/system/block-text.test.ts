@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { withBlock } from "./block-text.ts";
 
-test("lines are added at the end, replaced in place of those before, and removed without a trace", () => {
+test("adds lines at the end, replaces earlier ones in place, and removes them without a trace", () => {
   for (const text of ["", "a = 1\n", "a = 1\n\n# said\n"]) {
     const with1 = withBlock(text, ["x = 1"]);
     expect(with1.startsWith(text)).toBe(true);
@@ -12,7 +12,7 @@ test("lines are added at the end, replaced in place of those before, and removed
   }
 });
 
-test("what others write around our lines stays", () => {
+test("keeps lines of others around our lines", () => {
   const changed = `before = 1\n${withBlock("", ["x = 1"])}after = 2\n`;
   expect(withBlock(changed, [])).toBe("before = 1\nafter = 2\n");
 });

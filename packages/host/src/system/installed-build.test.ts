@@ -15,12 +15,12 @@ const copy = (name: string): string => {
   return path;
 };
 
-test("a build is found through links, and has its real path", () => {
+test("finds a build through links, with its real path", () => {
   expect(buildAt(dist).path).toBe(realpathSync(dist));
   expect(() => buildAt(join(folder, "none"))).toThrow("There is no build of Bureau");
 });
 
-test("a program that is called through a link, or through a link to its build, finds its build", async () => {
+test("a program that is started through a link, or through a link to its build, finds its build", async () => {
   mkdirSync(join(folder, "bin"));
   symlinkSync(join(realpathSync(dist), "bin/bureau"), join(folder, "bin/bureau"));
   symlinkSync(realpathSync(dist), join(folder, "current"));
@@ -30,7 +30,7 @@ test("a program that is called through a link, or through a link to its build, f
   }
 });
 
-test("a process's build is told from its runtime or its bundle", () => {
+test("finds the build of a process from its runtime or its bundle", () => {
   expect(buildOfProcessPath("/var/bureau/builds/abc/runtime/bun")).toBe("/var/bureau/builds/abc");
   expect(buildOfProcessPath("/var/bureau/builds/abc/lib/bureau-daemon/main.js")).toBe(
     "/var/bureau/builds/abc",

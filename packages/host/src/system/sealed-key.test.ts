@@ -2,19 +2,19 @@ import { describe, expect, test } from "bun:test";
 import { sealOf, whyNeverOpened } from "./sealed-key.ts";
 import { secretOwner } from "./secret-owner.ts";
 
-/** What systemd-creds 257 made of the word "secret", with --with-key=host and --with-key=null. */
+/** The word "secret", sealed by systemd-creds 257 with --with-key=host and with --with-key=null. */
 const byHost =
   "Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAADGMZqL2Ufsdrzil0MAAAAA1ihkkku23o64jpNPB7RHFu6GjfJ/bhhXlCMBwwTida6cedTOuibILbNiL5rLDeCB7OrfhTBXkw==";
 const byNothing =
   "BYRp2vb1QySABUnaD46i+yAAAAABAAAADAAAABAAAADT9KSWKHXwJhJyiloAAAAALJ+kM2LEBmKn6e4LdZPasR6UpzUnqjgRoLg1CkfrNWRuV9WQQ1wfO/nFyeghGO4z9I5Gs88Cnw==";
 
-test("the kind of key is told from the blob, also when it is broken over lines", () => {
+test("reads the kind of key from the blob, also when it spans lines", () => {
   expect(sealOf(byHost)).toBe("host");
   expect(sealOf(byHost.replace(/(.{60})/g, "$1\n"))).toBe("host");
   expect(sealOf(byNothing)).toBe("none");
 });
 
-test("what is no sealed credential is not taken for one", () => {
+test("refuses text that is not a sealed credential", () => {
   for (const text of ["", "AGE-SECRET-KEY-1ABC", "c2VjcmV0", "Whxqht+dQJax"])
     expect(sealOf(text)).toBe("unknown");
 });
@@ -25,7 +25,7 @@ describe("whether a sealed key can still be opened", () => {
   const host = { secret, machineId: `${machineId}\n`, hasTpm: false };
 
   test("depends on the machine id of the host's secret", () => {
-    // As systemd-id128 machine-id --app-specific=d3acecba0dad4cdfb8c9381528936c58 has it.
+    // Output of systemd-id128 machine-id --app-specific=d3acecba0dad4cdfb8c9381528936c58.
     expect(secretOwner(machineId)).toBe("f65a25a6c02a44888e0e49b6adb6b1f9");
     expect(whyNeverOpened("host", host)).toBeUndefined();
     expect(whyNeverOpened("host", { ...host, machineId: machineId.replace("0", "f") })).toContain(

@@ -7,7 +7,7 @@ import { planUninstall } from "./plan-uninstall.ts";
 import { foreseeUninstall, isIncomplete } from "./uninstall.ts";
 
 const at = "2026-01-01T00:00:00.000Z";
-/** In the order a fix makes them. */
+/** In the order in which a fix creates them. */
 const made = [
   { kind: "folder", path: "/etc/bureau", at },
   { kind: "folder", path: "/etc/bureau/backups", at },
@@ -30,30 +30,30 @@ describe("an uninstall", () => {
   const isBefore = (one: string, other: string): void =>
     expect(order.indexOf(one)).toBeLessThan(order.indexOf(other));
 
-  test("takes back everything, each once", () => {
+  test("takes back every resource, each once", () => {
     expect([...order].sort()).toEqual(made.map(describeEntry).sort());
   });
 
-  test("disables units before their files go, and removes what is in folders before the folders", () => {
+  test("disables units before it removes their files, and removes the content of folders before the folders", () => {
     isBefore("enabled unit bureau-daemon.service", "file /etc/systemd/system/bureau-daemon.service");
     isBefore("folder /var/bureau/workspace", "folder /var/bureau");
     isBefore("link /var/bureau/bin/bureau", "folder /var/bureau/bin");
   });
 
-  test("removes users after what they own, and the tools' own backups after the last change of accounts", () => {
+  test("removes users after their files, and the tools' own backups after the last change of accounts", () => {
     isBefore("folder /var/bureau/workspace", "user bureau");
     isBefore("user bureau", "group bureau");
     isBefore("group bureau", "backups of account files");
     isBefore("backups of account files", "folder /etc/bureau/backups");
   });
 
-  test("keeps its programs nearly to the end and its record to the very end", () => {
+  test("removes its programs near the end and its record last", () => {
     isBefore("backups of account files", "folder /var/bureau/builds");
     expect(order.at(-1)).toBe("folder /etc/bureau");
   });
 });
 
-test("an uninstall is incomplete when a folder stays for what others put there, not when something was to stay", () => {
+test("is incomplete when a folder stays because of others' files, not because of kept items", () => {
   const kept = (reason: Stay["reason"]) =>
     isIncomplete({ removed: [], kept: [{ what: "folder /etc/bureau", why: "why", reason }] });
   expect(kept("holds-others")).toBe(true);
@@ -62,7 +62,7 @@ test("an uninstall is incomplete when a folder stays for what others put there, 
   expect(kept("asked")).toBe(false);
 });
 
-test("keeps a user to be removed while files of that user are kept", () => {
+test("keeps a user while files of that user are kept", () => {
   const options = { removeUser: true, removePackages: false } as const;
   expect(whyUserStays({ ...options, data: "keep" }, true)?.why).toContain("the kept files");
   expect(whyUserStays({ ...options, data: "keep" }, false)).toBeUndefined();
@@ -72,7 +72,7 @@ test("keeps a user to be removed while files of that user are kept", () => {
   );
 });
 
-test("a folder that only holds what is kept does not make an uninstall incomplete", () => {
+test("a folder with only kept items does not make an uninstall incomplete", () => {
   expect(whyNotEmpty("/var/bureau", ["workspace"], made)).toEqual({
     reason: "needed",
     why: "it holds kept items",
@@ -99,13 +99,13 @@ describe("a dry run", () => {
       (path) => ({ ...folders, ...changed })[path],
     );
 
-  test("predicts that all our folders are removed when they hold nothing else", async () => {
+  test("predicts that all our folders are removed when they contain nothing else", async () => {
     const { removed, kept } = await foresee({});
     expect(kept).toEqual([]);
     expect(removed).toEqual(planUninstall(made).map(describeEntry));
   });
 
-  test("predicts every folder that is kept because it holds a kept item", async () => {
+  test("predicts every folder that is kept because it contains a kept item", async () => {
     const { removed, kept } = await foresee(
       { "/var/bureau/workspace": ["agent"], "/var/bureau/bin": ["bureau", "theirs"] },
       { data: "keep" },

@@ -20,7 +20,7 @@ describe("the system installation", () => {
     for (const path of table.keys()) expect(tmpfilesFile.text).toContain(`\nd ${path} 0`);
   });
 
-  test("has nothing that root runs and the system user may change", () => {
+  test("contains no program of root that the system user may change", () => {
     const ours = hostFolders.filter(({ owner }) => owner !== "root").map(({ path }) => path);
     for (const { name, text } of unitFiles) {
       const runs = [...text.matchAll(/^Exec\w+=[-+!:@]*(\S+)/gm)].map(([, path = ""]) => path);
@@ -54,7 +54,7 @@ describe("the system installation", () => {
     }
   });
 
-  test("does not start a machine again that was taken out of its fleet", () => {
+  test("does not restart a machine that was removed from its fleet", () => {
     for (const name of ["bureau-launcher.service", "bureau-daemon.service"])
       expect(textOf(name)).toContain("\nRestartPreventExitStatus=77\n");
   });
