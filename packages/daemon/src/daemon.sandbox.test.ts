@@ -170,7 +170,7 @@ class TestMachine implements AsyncDisposable {
     const deadline = Date.now() + CONDITION_MS_MAX;
     while (!(await condition())) {
       if (Date.now() > deadline)
-        throw new Error(`waited in vain: ${what}\n${readFileSync(this.logFile, "utf8")}`);
+        throw new Error(`condition not met: ${what}\n${readFileSync(this.logFile, "utf8")}`);
       await systemClock.sleep(20);
     }
   }
@@ -255,7 +255,7 @@ test("runs an assignment, passes on a changed payload, and stops when the assign
   await machine.configure();
   await machine.until("it stopped", async () => (await machine.launcher.status("agent/a")) === undefined);
   await machine.until(
-    "and it is said",
+    "the stop is reported",
     async () => (await machine.eventMessages(eventMessages.principalStopped)).length > 0,
   );
 });
@@ -265,7 +265,7 @@ test("reports a failing command with its exit code and output, and never runs it
   await machine.configure({ principal, script: "echo this went wrong; exit 3", restart_policy: "never" });
   const daemon = machine.spawnDaemon();
   await machine.until(
-    "the exit is told of",
+    "the exit is reported",
     async () => (await machine.eventMessages(eventMessages.sandboxExited)).length > 0,
   );
   const [exited] = await machine.eventMessages(eventMessages.sandboxExited);
@@ -277,7 +277,7 @@ test("reports a failing command with its exit code and output, and never runs it
   expect(await daemon.exited).toBe(exitCodes.ok);
   machine.spawnDaemon();
   await machine.until(
-    "the next daemon knows",
+    "the next daemon reports the completion",
     async () => (await machine.stateOf("agent/b")) === "completed",
   );
   expect(await machine.eventMessages(eventMessages.principalStarted)).toHaveLength(1);
@@ -296,7 +296,7 @@ test("a killed daemon leaves its sandboxes running, and the next one takes them 
     "it is taken over",
     async () => (await machine.eventMessages(eventMessages.principalAdopted)).length > 0,
   );
-  await machine.until("it runs still", async () => (await machine.stateOf("agent/c")) === "running");
+  await machine.until("it still runs", async () => (await machine.stateOf("agent/c")) === "running");
   expect((await machine.launcher.status("agent/c"))?.pid).toBe(before?.pid ?? -1);
 });
 
@@ -312,7 +312,7 @@ test("one faulty principal reports why, and the others run", async () => {
   machine.spawnDaemon();
   await machine.until("the good one runs", async () => (await machine.stateOf("agent/good")) === "running");
   await machine.until(
-    "both are told of",
+    "both faults are reported",
     async () => (await machine.eventMessages(eventMessages.principalStartFailed)).length === 2,
   );
   const reasons = (await machine.eventMessages(eventMessages.principalStartFailed))
@@ -324,7 +324,7 @@ test("one faulty principal reports why, and the others run", async () => {
 
   await machine.provision("agent/poor");
   await machine.until(
-    "with credentials it runs",
+    "it runs with credentials",
     async () => (await machine.stateOf("agent/poor")) === "running",
   );
 });
@@ -429,13 +429,13 @@ test("an unreadable configuration stops nothing, and is reported once", async ()
     broken,
   );
   await machine.until(
-    "the fault is told of",
+    "the fault is reported",
     async () => (await machine.eventMessages(eventMessages.configInvalid)).length > 0,
   );
   expect(await machine.stateOf("agent/e")).toBe("running");
   await machine.operator.putState(machine.configRoom, eventTypes.machineConfig, stateKeyOf(machine.user), {});
   await machine.until(
-    "an empty one does",
+    "an empty configuration stops it",
     async () => (await machine.launcher.status("agent/e")) === undefined,
   );
   expect(await machine.eventMessages(eventMessages.configInvalid)).toHaveLength(1);
@@ -451,13 +451,13 @@ test("while the homeserver is unreachable, sandboxes keep running, the daemon an
   await machine.until("the daemon reports it", async () => (await machineState()) === "disconnected");
   expect(await machine.stateOf("agent/g")).toBe("running");
   await machine.launcher.call("signal-sandbox", { principal: "agent/g", signal: 9 });
-  await machine.until("the exit is taken in", async () => (await machine.stateOf("agent/g")) === "completed");
+  await machine.until("the exit is handled", async () => (await machine.stateOf("agent/g")) === "completed");
   await bringUp();
   await machine.until(
-    "it is told of",
+    "the event message arrives",
     async () => (await machine.eventMessages(eventMessages.sandboxExited)).length === 1,
   );
-  await machine.until("all is well again", async () => (await machineState()) === "online");
+  await machine.until("the homeserver is connected", async () => (await machineState()) === "online");
 });
 
 test("a daemon that starts before its homeserver answers local requests, and begins when it can", async () => {
@@ -472,13 +472,16 @@ test("a daemon that starts before its homeserver answers local requests, and beg
   const bringUp = await takeHomeserverDown();
   machine.spawnDaemon();
   const away = async () => (await machine.report().catch(() => undefined))?.machine;
-  await machine.until("it says why", async () => (await away())?.reason?.includes("cannot reach") === true);
+  await machine.until(
+    "it reports the reason",
+    async () => (await away())?.reason?.includes("cannot reach") === true,
+  );
   expect((await away())?.state).toBe("disconnected");
-  await machine.until("it sees what runs", async () => (await machine.stateOf("agent/h")) === "running");
+  await machine.until("it lists the sandboxes", async () => (await machine.stateOf("agent/h")) === "running");
   expect((await machine.launcher.status("agent/h"))?.pid).toBe(before ?? -1);
   await bringUp();
   await machine.until(
-    "it does as told",
+    "it applies the change",
     async () => (await machine.launcher.status("agent/h")) === undefined,
   );
 });
@@ -489,7 +492,7 @@ test("waits for an absent launcher, and replaces a proxy that dies", async () =>
   await machine.configure({ principal, script: "sleep 600" });
   machine.spawnDaemon();
   const reason = async () => (await machine.report().catch(() => undefined))?.machine.reason;
-  await machine.until("the daemon says so", async () => (await reason())?.includes("launcher") === true);
+  await machine.until("the daemon reports it", async () => (await reason())?.includes("launcher") === true);
   await machine.launcher.start();
   await machine.until("it runs", async () => (await machine.stateOf("agent/i")) === "running");
   const proxyOf = async () => (await machine.launcher.status("agent/i"))?.proxy;
@@ -500,7 +503,7 @@ test("waits for an absent launcher, and replaces a proxy that dies", async () =>
     return proxy?.state === "running" && proxy.pid !== before;
   });
   await machine.until(
-    "it is told of",
+    "the event message arrives",
     async () => (await machine.eventMessages(eventMessages.proxyCrash)).length === 2,
   );
   expect((await machine.eventMessages(eventMessages.proxyCrash)).map(({ status }) => status)).toEqual([
@@ -519,7 +522,7 @@ test("pushes changed grants to the proxy without a restart", async () => {
   const before = await machine.launcher.status("agent/j");
   await grantsOf(true);
   await machine.until(
-    "it is told of",
+    "the event message arrives",
     async () => (await machine.eventMessages(eventMessages.grantsUpdated)).length === 1,
   );
   expect((await machine.eventMessages(eventMessages.grantsUpdated))[0]).toMatchObject({
@@ -533,7 +536,7 @@ test("pushes changed grants to the proxy without a restart", async () => {
 test.each([
   ["its session is revoked", () => machine.session.logout(true)],
   ["it is removed from its config room", () => machine.operator.kickUser(machine.configRoom, machine.user)],
-])("when %s, every sandbox is gone and the daemon ends for good", async (_, revoke) => {
+])("when %s, it removes every sandbox and exits for good", async (_, revoke) => {
   const principal = await machine.provision("agent/f");
   await machine.configure({ principal, script: "trap '' TERM; while :; do sleep 1; done" });
   const daemon = machine.spawnDaemon();
@@ -607,7 +610,7 @@ test("drops a request to leave that is withdrawn in time, and ignores one by an 
     events: { [eventTypes.message]: 0 },
   });
   await machine.session.putState(machine.configRoom, eventTypes.machineDecommission, key, asked);
-  await machine.until("the fault is told of", async () =>
+  await machine.until("the fault is reported", async () =>
     JSON.stringify(await machine.eventMessages(eventMessages.configInvalid)).includes(
       "and only users with the level 100 in the room may",
     ),

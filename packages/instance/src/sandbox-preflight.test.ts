@@ -69,7 +69,7 @@ describe("the sandbox preflight", () => {
     ["kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor", "apparmor_parser"],
     ["kernel/unprivileged_userns_clone", "0", "forbids", "kernel.unprivileged_userns_clone=1"],
     ["user/max_user_namespaces", "0", "limit", "user.max_user_namespaces"],
-  ])("a refusal with %s = %s is explained", (key, value, reason, remedy) => {
+  ])("explains a refusal with %s = %s", (key, value, reason, remedy) => {
     const refused = failure(
       host({
         refuse: "bwrap: setting up uid map: Permission denied",

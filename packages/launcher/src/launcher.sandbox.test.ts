@@ -287,7 +287,7 @@ describe("sandboxes", () => {
     await shows("agent/proxied", "proxy says true");
     process.kill(proxy_pid, "SIGKILL");
     await launcher.until(
-      "its death is noticed",
+      "its death is detected",
       async () => (await launcher.status("agent/proxied"))?.proxy.state === "dead",
     );
     const restarted = await launcher.call("restart-proxy", { principal: "agent/proxied" });
@@ -362,7 +362,7 @@ describe("sandboxes", () => {
       // The stopped proxy gets its configuration, and is then killed.
       const creating = launcher.create("agent/spared", FOREVER);
       if (signal === "SIGSTOP") {
-        await launcher.until("it is handed out", () => existsSync(launcher.paths("agent/spared").record));
+        await launcher.until("it is assigned", () => existsSync(launcher.paths("agent/spared").record));
         process.kill(spare.pid, "SIGKILL");
       }
       const { proxy_pid } = await creating;
@@ -443,7 +443,7 @@ describe("sandboxes", () => {
     await using broken = await new TestLauncher().start(["/bin/false"]);
     await withoutPath(async () => await expect(broken.create("agent/x", FOREVER)).rejects.toThrow("agent/x"));
     expect(findInhabitants(broken.layout.runDir)).toEqual([]);
-    await broken.until("the rest goes later", () => leftovers(broken, "agent/x").length === 0);
+    await broken.until("its files are removed later", () => leftovers(broken, "agent/x").length === 0);
   });
 
   test("ends a proxy whose sockets cannot be put in place", async () => {

@@ -38,7 +38,7 @@ test("--version prints the version and nothing else", () => {
 test.each([
   ["an unknown flag", ["--nonsense"], "nonsense"],
   ["no machine name", ["--fleet", "bureau/fleet/f"], "--machine-name is missing"],
-  ["a name that is no machine", ["--machine-name", "m", "--fleet", "bureau/fleet/f"], "machine"],
+  ["an invalid machine name", ["--machine-name", "m", "--fleet", "bureau/fleet/f"], "machine"],
   [
     "a machine of another fleet",
     ["--machine-name", "bureau/fleet/x/machine/m", "--fleet", "bureau/fleet/f"],

@@ -182,7 +182,7 @@ describe("the caller of a request", () => {
   });
 
   // Only root may start a process of another user.
-  test.skipIf(process.getuid?.() !== 0)("is another user when that user asks", async () => {
+  test.skipIf(process.getuid?.() !== 0)("is another user when that user connects", async () => {
     const { path } = await serve({ whoami }, { listen: { path: socketPath(), mode: 0o666 } });
     chmodSync(dirname(path), 0o755);
     const request = Buffer.from(encodeCbor({ action: "whoami" })).toString("hex");

@@ -14,7 +14,7 @@ test.each([
   ["rw,hidepid=invisible,gid=7", true],
   ["rw,gid=20,hidepid=invisible", false],
   ["rw,gid=20,hidepid=ptraceable", true],
-])("with /proc mounted %s an ordinary user's guarded programs are hidden: %p", (options, hidden) => {
+])("/proc mounted with %s hides guarded programs from ordinary users: %p", (options, hidden) => {
   expect(hidesProcesses(proc(options), { uid: 1000, groups: [10, 20] })).toBe(hidden);
   expect(hidesProcesses(proc(options), { uid: 0, groups: [] })).toBe(false);
 });

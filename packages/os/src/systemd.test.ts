@@ -160,34 +160,31 @@ test.each([
   ["the names systemd passes", "relay.sock:unknown.sock:main.sock", "false false"],
   ["a first socket with its unit's name", "bureau-x.socket:unknown.sock:relay.sock", "false false"],
   ["sockets of its own", "bureau-own:unknown.sock:bureau-own/relay.sock", "true true"],
-])(
-  "a program takes several sockets by %s, and closes one that it does not know",
-  async (_, names, isOurs) => {
-    const at = Object.fromEntries(
-      names.split(":").map((name, index) => [name, join(folder, `many-${index}.sock`)]),
-    );
-    const paths = Object.values(at);
-    const program = join(folder, "many.ts");
-    await Bun.write(
-      program,
-      `import { createServer } from "node:net";
+])("a program takes several sockets by %s, and closes an unknown one", async (_, names, isOurs) => {
+  const at = Object.fromEntries(
+    names.split(":").map((name, index) => [name, join(folder, `many-${index}.sock`)]),
+  );
+  const paths = Object.values(at);
+  const program = join(folder, "many.ts");
+  await Bun.write(
+    program,
+    `import { createServer } from "node:net";
 import { inheritedSockets } from ${JSON.stringify(join(import.meta.dir, "systemd.ts"))};
 process.env.LISTEN_PID = String(process.pid);
 const sockets = inheritedSockets(["main.sock", "relay.sock"]);
 const owned = [...sockets.values()].map(({ isOurs }) => isOurs).join(" ");
 for (const [name, where] of sockets) createServer((socket) => socket.end(name + " " + owned)).listen(where);`,
-    );
-    const child = startWithSockets(program, names, ...paths);
-    try {
-      const relay = at["relay.sock"] ?? at["bureau-own/relay.sock"] ?? "";
-      const main = at["main.sock"] ?? paths[0] ?? "";
-      expect(await answerFrom(main)).toBe(`main.sock ${isOurs}`);
-      expect(await answerFrom(relay)).toBe(`relay.sock ${isOurs}`);
-      expect(await textFrom(at["unknown.sock"] ?? "")).toBeUndefined();
-    } finally {
-      child.kill();
-      await child.exited;
-      for (const path of paths) rmSync(path);
-    }
-  },
-);
+  );
+  const child = startWithSockets(program, names, ...paths);
+  try {
+    const relay = at["relay.sock"] ?? at["bureau-own/relay.sock"] ?? "";
+    const main = at["main.sock"] ?? paths[0] ?? "";
+    expect(await answerFrom(main)).toBe(`main.sock ${isOurs}`);
+    expect(await answerFrom(relay)).toBe(`relay.sock ${isOurs}`);
+    expect(await textFrom(at["unknown.sock"] ?? "")).toBeUndefined();
+  } finally {
+    child.kill();
+    await child.exited;
+    for (const path of paths) rmSync(path);
+  }
+});

@@ -176,6 +176,6 @@ test.each([
   "POST /_matrix/client/v3/rooms/!r:b%ff/leave",
   "POST /_matrix/client/v3\\login",
   'GET /_matrix/client/v3/rooms/"/state',
-])("%s is refused as ambiguous", (line) => {
+])("refuses %s as ambiguous", (line) => {
   expect(judge(line)).toBe("ambiguous");
 });

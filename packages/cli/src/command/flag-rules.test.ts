@@ -19,9 +19,13 @@ describe("refuses a flag that the command cannot obey", () => {
     ["given twice", () => check({ machine: "b" }, ["machine", "machine"]), "--machine is given twice"],
     ["empty", () => check({ machine: "" }), "--machine has an empty value"],
     ["one of several empty", () => check({ label: ["a=b", ""] }), "--label has an empty value"],
-    ["without what it belongs to", () => check({ timeout: "5m" }), "nothing without --wait or --all"],
     [
-      "beside a flag that it contradicts",
+      "without the flag that it belongs to",
+      () => check({ timeout: "5m" }),
+      "nothing without --wait or --all",
+    ],
+    [
+      "with a flag that it contradicts",
       () => check({ all: true, machine: "a" }),
       "--all and --machine exclude each other",
     ],

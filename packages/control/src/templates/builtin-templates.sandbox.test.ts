@@ -20,7 +20,7 @@ function mounted({ source, dest, type, mode, optional }: Mount): string[] {
   return [mode === "rw" ? "--bind" : "--ro-bind", real, dest];
 }
 
-test.each(Object.keys(templates))("%s finds its tools and a home it can write to", async (name) => {
+test.each(Object.keys(templates))("%s has its tools and a writable home", async (name) => {
   const resolved = resolveTemplate(`bureau/template:${name}`, lookup);
   if (!resolved.ok) throw new Error(resolved.problem);
   const { template } = resolved;

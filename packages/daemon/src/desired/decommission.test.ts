@@ -66,7 +66,7 @@ test.each([
   ["an agent in the room", levels({ [admin]: 100 }), agent],
   ["the machine itself", levels({ [admin]: 100, [agent]: 50 }), agent],
   ["a user in a room without levels", levels({}), admin],
-])("a request of %s is refused and told of", (_, power, sender) => {
+])("refuses and reports a request of %s", (_, power, sender) => {
   const { found, faults } = read(power, asked(request, sender));
   expect(found).toBeUndefined();
   expect(faults.join()).toContain(sender);

@@ -62,10 +62,10 @@ test("answers a request line with a line, in whatever pieces the request arrives
 });
 
 test.each([
-  ["is no JSON", "hello\n", "invalid-input"],
+  ["is not JSON", "hello\n", "invalid-input"],
   ["breaks its schema", '{"action":5}\n', "invalid-input"],
-  ["asks for what is not known", '{"action":"toString"}\n', "invalid-input"],
-])("a request that %s is told so", async (_, line, code) => {
+  ["has an unknown action", '{"action":"toString"}\n', "invalid-input"],
+])("answers a request that %s with that error", async (_, line, code) => {
   expect(JSON.parse(await answer((socket) => socket.write(line)))).toMatchObject({ ok: false, code });
 });
 

@@ -173,7 +173,7 @@ describe("stopping", () => {
     ["is not assigned", undefined],
     ["has auto_start off", principal({ kind: "stopped" })],
     ["waits for its condition", principal({ kind: "waiting", reason: "x" })],
-  ])("what runs and %s is stopped", (_, want) => {
+  ])("stops a sandbox whose principal %s", (_, want) => {
     const result = planOf(want, running());
     expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "undesired" });
     expect(state(result)).toBe("stopping");

@@ -55,8 +55,8 @@ const writes: readonly {
     booted: "idle",
   },
   { what: "the request", state: under("prefetch"), link: OLD, booted: "again" },
-  { what: "it is here", state: under("check"), link: OLD, booted: "again" },
-  { what: "the daemon's turn", state: under("daemon"), link: OLD, booted: "again", executed: "prove" },
+  { what: "the fetch", state: under("check"), link: OLD, booted: "again" },
+  { what: "the daemon's step", state: under("daemon"), link: OLD, booted: "again", executed: "prove" },
   {
     what: "the record",
     state: under("daemon"),
@@ -66,7 +66,7 @@ const writes: readonly {
     executed: "prove",
   },
   {
-    what: "the launcher's turn",
+    what: "the launcher's step",
     state: under("launcher"),
     record: record(),
     link: OLD,
@@ -74,14 +74,14 @@ const writes: readonly {
     executed: "launcher",
   },
   {
-    what: "all is proven",
+    what: "the proof",
     state: under("confirm"),
     record: record(),
     link: OLD,
     booted: "rolled-back",
     executed: "confirm",
   },
-  { what: "the link moved", state: under("confirm"), record: record(), link: NEW, booted: "confirm" },
+  { what: "the move of the link", state: under("confirm"), record: record(), link: NEW, booted: "confirm" },
   {
     what: "the end",
     state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
@@ -90,7 +90,7 @@ const writes: readonly {
     booted: "idle",
   },
   {
-    what: "the record is gone",
+    what: "the removal of the record",
     state: finished(under("confirm"), { outcome: "succeeded" }, 2_000),
     link: NEW,
     booted: "idle",

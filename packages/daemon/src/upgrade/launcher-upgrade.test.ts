@@ -59,7 +59,7 @@ test("does not kill a launcher that rolls back on request", async () => {
 });
 
 test.each(["stays", "hangs", "refuses", "cannot"] as const)(
-  "one that %s is ended, and another answers",
+  "kills a launcher that %s, and another answers",
   async (manner) => {
     expect(await takeBack(manner)).toEqual({ isAlive: false, answers: OLD });
   },

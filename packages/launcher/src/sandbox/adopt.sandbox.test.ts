@@ -168,7 +168,7 @@ describe("a launcher that was killed", () => {
       (await launcher.status("agent/runs").catch(() => undefined))?.state === "running" &&
       deaf.signalCode === null;
     const spawned = launcher.spawn();
-    await launcher.until("it answers while that one still lives", answers);
+    await launcher.until("it answers while the deaf proxy still lives", answers);
     // The clients disconnect before these requests start.
     const asked = new AbortController();
     const ask = (request: { action: string; [field: string]: unknown }): Promise<unknown> =>
@@ -191,7 +191,7 @@ describe("a launcher that was killed", () => {
     expect(deaf.signalCode).toBe("SIGKILL");
     expect((await launcher.status("agent/new"))?.proxy?.state).toBe("running");
     await launcher.until(
-      "what is ended by force is ended",
+      "the killed processes have ended",
       async () => (await launcher.status("agent/condemned")) === undefined,
     );
     expect([await launcher.status("agent/never"), (await launcher.status("agent/runs"))?.state]).toEqual([
@@ -284,7 +284,7 @@ test("SIGTERM shortens the long grace of a sandbox, and ends the others without 
   const destroying = launcher
     .call("destroy-sandbox", { principal: "agent/deaf", grace_ms: 600_000 })
     .catch(() => {});
-  await launcher.until("it is asked to end", async () =>
+  await launcher.until("it gets SIGTERM", async () =>
     (await launcher.output("agent/deaf")).includes("asked"),
   );
   signalProcess(program, "SIGTERM");

@@ -1,5 +1,5 @@
 /**
- * What the Matrix client needs of a homeserver, as tests that run against any: the embedded one and a real Synapse.
+ * What the Matrix client requires of a homeserver, as tests against the embedded homeserver and a real Synapse.
  */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
@@ -15,7 +15,7 @@ import { MatrixSession } from "../session.ts";
 import { runSyncLoop } from "../sync-loop.ts";
 import type { SyncResponse } from "../sync-response.ts";
 
-/** What the tests need of a homeserver. */
+/** What the tests require of a homeserver. */
 export type SessionHomeserver = AsyncDisposable & {
   readonly url: string;
   readonly serverName: string;
@@ -61,7 +61,7 @@ async function person(password = "a password"): Promise<MatrixSession> {
   });
 }
 
-/** The error a homeserver refuses with; fails when it does not. */
+/** The error of a refused request; fails when the request succeeds. */
 export async function refusal(call: Promise<unknown>): Promise<MatrixError> {
   try {
     await call;
@@ -73,7 +73,7 @@ export async function refusal(call: Promise<unknown>): Promise<MatrixError> {
 }
 
 function defineAccounts(): void {
-  test("a server says what it speaks", async () => {
+  test("a server reports its versions", async () => {
     expect(await serverVersions({ fetch: egressFetch, homeserver: homeserver.url })).toContain("v1.11");
   });
 
@@ -138,7 +138,7 @@ function defineAccounts(): void {
     expect(isTransient(error)).toBe(false);
   });
 
-  test("a deactivated account can do nothing more", async () => {
+  test("a deactivated account is locked out", async () => {
     const session = await person("mine");
     await session.deactivate("mine");
     expect(isRevoked(await refusal(session.whoami()))).toBe(true);
@@ -146,7 +146,7 @@ function defineAccounts(): void {
 }
 
 function defineRooms(): void {
-  test("an alias is found, a missing one is undefined", async () => {
+  test("resolves an alias; a missing one is undefined", async () => {
     const session = await person();
     await session.createRoom({ room_alias_name: "some", preset: "private_chat" });
     const room = await session.createRoom({ room_alias_name: "some/room", preset: "private_chat" });
@@ -154,7 +154,7 @@ function defineRooms(): void {
     expect(await session.resolveAlias(parseRoomAlias(`#no/room:${homeserver.serverName}`))).toBeUndefined();
   });
 
-  test("state is put and read; a key with slashes is one key; what is missing is undefined", async () => {
+  test("writes and reads state; a key with slashes is one key; missing state is undefined", async () => {
     const session = await person();
     const room = await session.createRoom({ preset: "private_chat" });
     await session.putState(room, "m.bureau.test", "a/b:c", { value: 1 });
@@ -217,7 +217,7 @@ function defineRooms(): void {
     expect((await edit({ labels: labels("yes", "a") })).written).toBe(false);
   });
 
-  test("power levels are changed without losing the others", async () => {
+  test("changes power levels without losing the others", async () => {
     const session = await person();
     const room = await session.createRoom({
       preset: "private_chat",
@@ -237,7 +237,7 @@ function defineRooms(): void {
   });
 }
 
-/** Runs a sync loop until `until` is true of what it has taken in. */
+/** Runs a sync loop until `until` accepts the received state. */
 async function syncUntil(
   session: MatrixSession,
   store: RoomStateStore,
@@ -256,7 +256,7 @@ async function syncUntil(
 }
 
 function defineSync(): void {
-  test("room state follows what others do, and leaving forgets the room", async () => {
+  test("room state follows changes by others, and leaving drops the room", async () => {
     const [owner, reader] = [await person(), await person()];
     const room = await owner.createRoom({ preset: "private_chat", invite: [reader.userId] });
     await owner.putState(room, "m.bureau.test", "", { value: 1 });
@@ -277,7 +277,7 @@ function defineSync(): void {
     expect(store.joinedRooms()).toEqual([]);
   });
 
-  test("an invitation is delivered with the rooms we are invited to", async () => {
+  test("delivers an invitation with the rooms that we are invited to", async () => {
     const [owner, guest] = [await person(), await person()];
     const room = await owner.createRoom({ preset: "private_chat", invite: [guest.userId] });
     const seen: string[] = [];
