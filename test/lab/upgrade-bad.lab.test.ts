@@ -183,7 +183,7 @@ const bad: readonly Bad[] = [
       replaceIn("bureau-daemon", "sandboxes=list.sandboxes??", "sandboxes=list.nothing??")(path);
       replaceIn("bureau-daemon", "list?.sandboxes??", "list?.nothing??")(path);
     }),
-    /does not know any more: agent\/worker/,
+    /no longer knows: agent\/worker/,
     LATE,
   ),
   rolledBack("a launcher that exits at once", make(prepend("bureau-launcher", exits)), /launcher: it ended/),
@@ -206,7 +206,7 @@ const bad: readonly Bad[] = [
       replaceIn("bureau-launcher", "leftovers=adoptSandboxes(host)", "leftovers={ended:[]}")(path);
       replaceIn("bureau-launcher", "await clearLeftovers(host,leftovers),", "")(path);
     }),
-    /does not know any more: agent\/worker/,
+    /no longer knows: agent\/worker/,
   ),
   rolledBack(
     "a launcher alone that exits at once",

@@ -222,7 +222,7 @@ export function memoryFile(name: string): number {
 
 const WNOHANG = 1;
 
-/** Reaps a child that has ended, so that no zombie stays. True when it is no child of ours any more. */
+/** Reaps a child that has ended, so that no zombie stays. True when no such child is left. */
 export function reapChild(pid: number): boolean {
   const outcome = libc().waitpid(pid, new Int32Array(1), WNOHANG);
   return outcome === pid || outcome < 0;

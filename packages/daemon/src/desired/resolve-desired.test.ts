@@ -165,7 +165,7 @@ describe("reports why a principal cannot run", () => {
     world.put(configRoom, eventTypes.credentials, "bureau/fleet/test/agent/a:bureau.test", {});
     expect(world.reason()).toContain("failed: There are no credentials");
     world.credentials("a", { principal: user("b") });
-    expect(world.reason()).toContain("made out to");
+    expect(world.reason()).toContain("belong to");
     world.credentials("a");
     world.template("needy", { command: ["x"], required_credentials: ["API_KEY"] });
     expect(world.reason({ template: "bureau/template:needy" })).toContain('lack "API_KEY"');

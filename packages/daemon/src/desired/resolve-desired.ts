@@ -222,7 +222,7 @@ function credentialsOf(
   try {
     const credentials = parse(CredentialsSchema, event.content, `credentials of ${principal}`);
     if (credentials.principal !== principal)
-      return { reason: `The credentials of ${principal} are made out to ${credentials.principal}` };
+      return { reason: `The credentials of ${principal} belong to ${credentials.principal}` };
     const lacking = (template.required_credentials ?? []).filter(
       (key) => !(credentials.keys ?? []).includes(key),
     );

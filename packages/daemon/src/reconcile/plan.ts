@@ -150,7 +150,7 @@ export type Plan = {
   readonly reports: readonly PrincipalReport[];
   /** The health checks of principals that run as configured; undefined for a template without one. */
   readonly checks: ReadonlyMap<PrincipalName, HealthCheck | undefined>;
-  /** A request to leave is valid, and no sandbox runs any more. */
+  /** A request to leave is valid, and no sandbox runs. */
   readonly drained: boolean;
 };
 
@@ -224,7 +224,7 @@ function decide(one: Case, input: PlanInput): Decision {
   if (input.desired === undefined)
     return {
       state: one.have?.state === "running" ? "running" : "waiting",
-      reason: "what should run is not known yet",
+      reason: "the desired state is not known yet",
     };
   const outcome = one.want?.outcome;
   switch (outcome?.kind) {

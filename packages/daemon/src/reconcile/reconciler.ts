@@ -201,7 +201,7 @@ export class Reconciler {
     this.#underWay.set(action.account, { busy: busyOf(action), done });
   }
 
-  /** Sandboxes from before this daemon are reported once, and count as started. */
+  /** Reports once each sandbox that an earlier daemon started; such sandboxes count as started. */
   #adopt(sandboxes: readonly SandboxStatus[]): void {
     if (this.#adopted) return;
     this.#adopted = true;

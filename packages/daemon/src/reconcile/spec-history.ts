@@ -27,7 +27,7 @@ const GoodSpecSchema = v.object({
 });
 export type GoodSpec = v.InferOutput<typeof GoodSpecSchema>;
 
-/** A configuration that failed where the one before it had worked. */
+/** A configuration that failed, after a previous one had worked. */
 const RejectionSchema = v.object({
   /** Its key: see `keyOf`. Ignored once another one is assigned. */
   key: v.string(),

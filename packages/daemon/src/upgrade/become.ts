@@ -47,10 +47,10 @@ export async function become(path: string, deps: BecomeDeps, options: BecomeOpti
       if (typeof given === "string") return given;
       sockets.push(...(given?.sockets ?? []));
     }
-    if (deps.signal.aborted) return "this daemon was told to stop";
+    if (deps.signal.aborted) return "this daemon is stopping";
     const next = readBuild(path);
     for (const { keep } of handOvers) keep?.();
-    log.info("daemon.exec", "this daemon is replaced", { by: path });
+    log.info("daemon.exec", "replacing this daemon", { by: path });
     pingWatchdog();
     const errno = execute(next, sockets, deps, options);
     return `"${runtimeOf(path)}" cannot be executed: ${errno}`;

@@ -51,7 +51,7 @@ export class BuildPublisher {
       } catch (error) {
         if (signal.aborted) return;
         if (isRevoked(error)) throw error;
-        log.warn("upgrade.publish-failed", "cannot publish which build runs here", { error });
+        log.warn("upgrade.publish-failed", "cannot publish the running build", { error });
         this.mark();
         await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
       }

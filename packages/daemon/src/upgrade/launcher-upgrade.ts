@@ -71,14 +71,14 @@ export class LauncherUpgrade {
     if (list === undefined) return silent;
     const known = new Set<string>(list.map(({ principal }) => principal));
     const lost = this.#deps.sandboxes().filter((principal) => !known.has(principal));
-    if (lost.length > 0) return `the launcher does not know any more: ${lost.join(", ")}`;
+    if (lost.length > 0) return `the launcher no longer knows: ${lost.join(", ")}`;
     if (path === undefined) return undefined;
     // After the list, so that the status comes from the launcher that gave the list, or from a later one.
     const status = await this.look();
     if (status === undefined) return silent;
     return status.programs_dir === path
       ? undefined
-      : (status.exec_fault ?? "it ended, and the one before runs again");
+      : (status.exec_fault ?? "it ended, and the previous launcher runs again");
   }
 
   async #list() {
@@ -134,7 +134,7 @@ export class LauncherUpgrade {
       status !== undefined && status.programs_dir !== path;
     let status = await this.#lookUntil((seen) => seen !== undefined, times.launcherProof);
     if (isBack(status)) return;
-    log.warn("upgrade.launcher-rollback", "the launcher goes back too", { to: previous });
+    log.warn("upgrade.launcher-rollback", "rolling the launcher back, too", { to: previous });
     if (status !== undefined) {
       await this.#hold(status.pid);
       const refused = await this.#ask(previous, requestId);
@@ -142,7 +142,7 @@ export class LauncherUpgrade {
         isBack(seen) || seen?.exec_fault !== undefined;
       if (refused === undefined) status = await this.#lookUntil(hasAnswered, times.launcherProof);
       if (isBack(status)) return;
-      log.warn("upgrade.launcher-rollback-failed", "the launcher cannot go back by itself", {
+      log.warn("upgrade.launcher-rollback-failed", "the launcher cannot roll itself back", {
         reason: refused ?? status?.exec_fault ?? "it hangs",
       });
     }
@@ -221,6 +221,6 @@ export class LauncherUpgrade {
   /** The service manager then starts the build that is known to work. */
   #end(): void {
     if (this.#held?.kill() !== true) return;
-    this.#deps.log.error("upgrade.launcher-killed", "the launcher was ended");
+    this.#deps.log.error("upgrade.launcher-killed", "killed the launcher");
   }
 }

@@ -1,4 +1,4 @@
-/** `m.bureau.machine_version`, from the stored state and what runs. Pure. */
+/** `m.bureau.machine_version`, from the stored state and the running builds. Pure. */
 import type { Build } from "@bureau/os/build";
 import type { MachineVersion } from "@bureau/schema/events";
 import type { LauncherStatus } from "./launcher-upgrade.ts";

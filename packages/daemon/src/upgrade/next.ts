@@ -42,7 +42,7 @@ export const SILENCE_MS_MAX = 15_000;
 /** Why the new build does not work. */
 export type Failure = { readonly reason: string; readonly blames: "program" | "homeserver" };
 
-/** Why the launcher and the boot link go back to the machine's build. */
+/** Why the launcher and the boot link are rolled back to the machine's build. */
 type Back =
   | { readonly kind: "rolled-back"; readonly reason: string }
   /** The request starts again from its beginning; `counts`: as one of {@link CUT_OFF_MAX} attempts. */
@@ -316,7 +316,7 @@ function recogniseBoot(at: Situation): Step {
 
 /** A daemon that ended without a reason may have been ended by the launcher because it was late. */
 const explain = ({ seen }: Situation, reason: string): string =>
-  reason === ENDED && seen.hasEndedDaemon ? "the new daemon did not answer in time, and was ended" : reason;
+  reason === ENDED && seen.hasEndedDaemon ? "the new daemon did not answer in time and was killed" : reason;
 
 /** The count detects a launcher that makes an unchanged daemon crash. */
 function countResumed(at: Situation): Step {
@@ -597,7 +597,7 @@ function soaked(at: Situation, phase: Soak, askedAt: number, fault: string | und
   // A launcher has no network: where only it changes, an unreachable homeserver is no fault of the build.
   const offlineSince = changesDaemon(at) && !isOnline ? (phase.offlineSince ?? now) : undefined;
   if (offlineSince !== undefined && now - offlineSince > OFFLINE_MS_MAX)
-    return failed(at, { reason: "the homeserver could not be reached any more", blames: "homeserver" });
+    return failed(at, { reason: "the homeserver could no longer be reached", blames: "homeserver" });
   const renews =
     changesDaemon(at) && silentSince === undefined && (heardAt === undefined || now >= heardAt + ALIVE_MS);
   const effects: Effect[] = renews ? [{ kind: "renew-watch" }] : [];
@@ -688,7 +688,7 @@ function replaceByPrevious(
 ): Step {
   const { answer } = at.seen;
   const { to: path } = phase;
-  if (phase.kind === "gone-back") return fail(at, `Cannot go back to "${path}": ${reasonOf(answer)}`);
+  if (phase.kind === "gone-back") return fail(at, `Cannot roll back to "${path}": ${reasonOf(answer)}`);
   const gone: Phase = { kind: "gone-back", to: path };
   if (answer.kind !== "failed") return to(at, gone, { kind: "replace-by-previous", path, told: undefined });
   return to(
@@ -698,7 +698,7 @@ function replaceByPrevious(
       kind: "log",
       level: "error",
       event: "upgrade.reason-unrecorded",
-      text: "cannot write why the build goes back; the next daemon gets the reason in its environment",
+      text: "cannot write the reason of the rollback; the next daemon gets it in its environment",
       fields: { error: answer.reason },
     },
     { kind: "replace-by-previous", path, told: phase.failure },

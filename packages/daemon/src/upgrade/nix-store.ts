@@ -44,7 +44,7 @@ export async function fetchStorePath(path: string, options: FetchOptions): Promi
   if (program === undefined) {
     // Without Nix nothing is ever collected.
     if (isHere) return;
-    throw new BureauError("unavailable", `There is no Nix here to fetch "${path}" with`);
+    throw new BureauError("unavailable", `Cannot fetch "${path}": Nix is not installed on this host`);
   }
   const answer = isHere ? undefined : await askCache(path, cache, signal);
   // Nix caches for an hour that a path is missing, and would not look again.

@@ -45,7 +45,7 @@ test("detects a launcher that ends while it soaks, although the old one answers 
   await machine.runToTheEnd();
   expect(machine.said?.history[0]).toMatchObject({
     outcome: "rolled-back",
-    reason: "the new launcher: it ended, and the one before runs again",
+    reason: "the new launcher: it ended, and the previous launcher runs again",
   });
   expect([machine.booted, machine.launcherFrom]).toEqual([one, one]);
 });
@@ -210,5 +210,5 @@ test("a homeserver restart while a new build soaks is no fault of the build", as
   long.blipMs = 600_000;
   await long.runToTheEnd();
   expect(long.executed).toEqual([two, one]);
-  expect(long.said?.history[0]?.reason).toContain("could not be reached any more");
+  expect(long.said?.history[0]?.reason).toContain("could no longer be reached");
 });

@@ -154,9 +154,9 @@ export class Upgrader {
     const { log } = this.#deps;
     if (!this.isOnTrial) return;
     try {
-      this.#store.writeRecord({ reason: "it was told to stop", blames: "stop" });
+      this.#store.writeRecord({ reason: "it was stopped", blames: "stop" });
     } catch (error) {
-      log.error("upgrade.stop-unrecorded", "cannot record that this daemon was told to stop", { error });
+      log.error("upgrade.stop-unrecorded", "cannot record that this daemon was stopped", { error });
     }
   }
 
