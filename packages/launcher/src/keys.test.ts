@@ -30,7 +30,7 @@ describe("the machine's key", () => {
     expect((await loadMachineKey(layout))?.publicKey).toBe(made.publicKey);
   });
 
-  test("opens what is sealed for it", async () => {
+  test("opens files that are sealed for it", async () => {
     const key = await loadOrMakeMachineKey(layoutAt("opens"));
     expect(await key.unseal(await seal(key.publicKey, '{"A":"b"}'))).toEqual({ A: "b" });
   });

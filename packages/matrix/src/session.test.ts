@@ -236,7 +236,7 @@ describe("failures", () => {
     expect([unwritten.code, unwritten.hint]).toEqual(["unavailable", expect.stringContaining("df -h")]);
   });
 
-  test("retries a rate-limited request when the homeserver says so, in both forms", async () => {
+  test("retries a rate-limited request after the homeserver's delay, in both forms", async () => {
     const answers = [
       Response.json({ errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 20 }, { status: 429 }),
       Response.json({ errcode: "M_LIMIT_EXCEEDED" }, { status: 429, headers: { "retry-after": "0" } }),

@@ -4,7 +4,7 @@
  *
  * ```
  * bin/<program>            what units and people start
- * lib/<program>/main.js    the program, beside what it imports only when needed
+ * lib/<program>/main.js    the program, and modules that it imports only when needed
  * runtime/bun              the runtime that executes it
  * build.json               version, runtime and its arguments, the SHA-256 of every program, and the formats of a
  *                          machine's files that they know

@@ -65,7 +65,7 @@ async function failure(call: Promise<unknown>): Promise<BureauError> {
 }
 
 describe("one request, one response", () => {
-  test("the action named is run with its parsed fields, and its data comes back", async () => {
+  test("runs the named action with its parsed fields, and returns its data", async () => {
     const { path } = await serve({
       echo,
       add: action(v.object({ a: v.number(), b: v.number() }), async ({ a, b }) => ({ sum: a + b })),
@@ -261,7 +261,7 @@ describe("limits", () => {
     await new Promise((resolve) => socket.on("close", resolve));
   });
 
-  test("a call fails after its timeout, and says so", async () => {
+  test("a call fails after its timeout, with that reason", async () => {
     const { path } = await serve({ hang: action(nothing, (_, { signal }) => untilAborted(signal)) });
     const failed = await failure(callCbor(path, { action: "hang" }, v.unknown(), { ...peer, timeoutMs: 30 }));
     expect([failed.code, failed.message]).toEqual(["timeout", "no complete tester response within 30 ms"]);

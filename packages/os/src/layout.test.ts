@@ -72,7 +72,7 @@ describe("the system's paths", () => {
 });
 
 describe("an instance", () => {
-  test("lies in its home, and its sockets too while their paths fit", () => {
+  test("is in its home, with its sockets if their paths are short enough", () => {
     const layout = instanceLayout("/home/a/b", {});
     expect([layout.runDir, layout.stateDir]).toEqual(["/home/a/b/run", "/home/a/b/state"]);
     expect(layout.supervisorSocket).toBe("/home/a/b/run/supervisor.sock");
@@ -164,7 +164,7 @@ describe("private folders", () => {
     throw new Error(`${path} was accepted`);
   };
 
-  test("are made with mode 0700, parents too, and accepted again", () => {
+  test("are created with mode 0700, parents too, and accepted again", () => {
     makePrivateDir(join(dir, "a/b"));
     makePrivateDir(join(dir, "a/b"));
     expect(statSync(join(dir, "a/b")).mode & 0o777).toBe(0o700);

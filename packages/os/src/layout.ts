@@ -175,7 +175,7 @@ function homeFolder(env: Env): string {
   }
 }
 
-/** `XDG_RUNTIME_DIR`, where it is a folder of ours: after `su` it is still that of the person who logged in. */
+/** `XDG_RUNTIME_DIR`, if our user owns it: after `su` it is still the folder of the person who logged in. */
 function runtimeFolder(env: Env): string | undefined {
   const named = env["XDG_RUNTIME_DIR"];
   const stat = named?.startsWith("/") ? statSync(named, { throwIfNoEntry: false }) : undefined;

@@ -28,7 +28,7 @@ function start(body: string, ...args: string[]) {
 }
 
 describe("a program", () => {
-  test("exits with what main returns, 0 when it returns nothing", async () => {
+  test("exits with the code that main returns, 0 by default", async () => {
     const codes = ["", "return 0;", "return 3;", "return exitCodes.revoked;"].map(
       async (body) => (await start(body).ended()).code,
     );

@@ -1,6 +1,6 @@
 /**
  * How every Bureau program starts and stops: `runProgram` gives `main` an AbortSignal that fires on SIGTERM or
- * SIGINT, logs what it throws once, and is the only caller of `process.exit`.
+ * SIGINT, logs an error of `main` once, and is the only caller of `process.exit`.
  */
 
 import { BureauError, messageOf } from "@bureau/kit/errors";

@@ -89,7 +89,7 @@ function absolutePath(value: string): string {
   return value;
 }
 
-/** The file's text; user, group and egress only where they are not the usual ones. */
+/** The file's text; user, group and egress only when they are not the defaults. */
 export function formatMachineConf(conf: MachineConf): string {
   const usual: Partial<Record<keyof MachineConf, string>> = {
     systemUser: systemHost.user,

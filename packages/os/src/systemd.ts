@@ -12,8 +12,8 @@ type Env = Record<string, string | undefined>;
 /** The first descriptor that is passed (SD_LISTEN_FDS_START). */
 export const FIRST_FD = 3;
 /**
- * LISTEN_FDNAMES of a socket whose file an earlier version of this very process made. The first socket has just this
- * name, which older versions know; another one has its own name after a slash.
+ * LISTEN_FDNAMES of a socket whose file an earlier program in this process created. The first socket has exactly this
+ * name, which older builds know; further sockets add their own name after a slash.
  */
 const OWN_SOCKET = "bureau-own";
 

@@ -46,7 +46,7 @@ test("answers at the root and below /http/matrix", async () => {
   expect((await proxy.ask("/http/matrix/_synapse/admin/v1/users")).status).toBe(403);
 });
 
-test("a denial names the missing grant, and a grant opens what it names and no more", async () => {
+test("a denial names the missing grant, and a grant allows only the actions it names", async () => {
   await grant();
   const before = seenCount();
   const denied = await proxy.ask(`${client}/createRoom`, { method: "POST", body: "{}" });

@@ -170,7 +170,7 @@ describe("a rollout", () => {
     expect(current.state).toBe("done");
   });
 
-  test("stops at a failed canary, even when told to keep going", () => {
+  test("stops at a failed canary, even with keep-going", () => {
     const rollout = rolloutOf(4, { halt_on_error: false });
     const ended = runThrough(
       rollout,

@@ -46,7 +46,7 @@ test("only the machine's own report counts", () => {
   expect(outcomeOf(touched(), [forged, rolledBack])).toMatchObject({ outcome: "rolled-back" });
 });
 
-test("pending comes with the last error", () => {
+test("a pending change has the last error", () => {
   const failed = message(eventMessages.principalStartFailed, { error: "no such file" });
   expect(outcomeOf(touched(), [failed])).toEqual({ outcome: "pending", reason: "no such file" });
   expect(

@@ -63,7 +63,7 @@ test("sockets, cores, threads, nodes and graphics cards are counted from the fil
 /** The process waits for input once it has started. */
 const isAsleep = (pid: number): boolean => /^State:\s+S/m.test(readIfPresent(`/proc/${pid}/status`) ?? "");
 
-test("a principal is starting at first, then busy or idle by what its processes used", async () => {
+test("a principal is starting at first, then busy or idle by its processes' CPU time", async () => {
   const spin = Bun.spawn(["/bin/sh", "-c", "while :; do :; done"]);
   const sleep = Bun.spawn(["/bin/sleep", "60"]);
   const sandbox = (name: string, pid: number) => ({

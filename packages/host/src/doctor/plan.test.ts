@@ -31,7 +31,7 @@ describe("a plan", () => {
     expect(steps.map(({ action }) => "path" in action && action.path)).toEqual(["/a", "/a/b", "/a/b/c"]);
   });
 
-  test("does not start what it restarts", () => {
+  test("does not start a unit that it restarts", () => {
     const steps = planSteps([
       { check: "a", actions: [start("x.service"), start("y.service")] },
       { check: "b", actions: [{ kind: "restart", unit: "x.service" }] },

@@ -155,7 +155,7 @@ describe("a record of an earlier version", () => {
     expect(record.entries).toEqual([]);
   });
 
-  test("is undone from its backups, and no longer claims what is restored", async () => {
+  test("is undone from its backups, and drops entries of restored files", async () => {
     const place = join(folder, "undone");
     const run = join(folder, "backups", "2026-01-01T00-00-00.000Z");
     mkdirSync(run, { recursive: true });

@@ -76,11 +76,11 @@ describe("in a sandbox", () => {
   });
 });
 
-describe("where control groups can be made", () => {
+describe("with delegated control groups", () => {
   const level = (): Promise<string> =>
     launcher.call("list-sandboxes", {}).then(({ limits }) => limits?.level ?? "unknown");
 
-  test("the launcher reports how far limits hold, and a sandbox keeps the limits from its creation", async () => {
+  test("the launcher reports which limits it enforces, and a sandbox keeps the limits from its creation", async () => {
     const { limits } = await launcher.call("list-sandboxes", {});
     if (limits?.level !== "enforced") expect(limits?.reason).toBeTruthy();
     await launcher.create("agent/fact", "sleep 1000");
@@ -108,7 +108,7 @@ describe("where control groups can be made", () => {
   });
 });
 
-test("without a delegated group no limits hold, and the reason is reported", async () => {
+test("without a delegated group the launcher enforces no limits, and reports the reason", async () => {
   const groups = new ControlGroups("test", ["/nonexistent"]);
   groups.prepare(process.pid);
   expect(groups.fact).toEqual({ level: "none", reason: "cgroup version 2 is not mounted" });

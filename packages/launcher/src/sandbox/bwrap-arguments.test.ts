@@ -75,7 +75,7 @@ describe("bubblewrap's arguments", () => {
     expect(line({}, { hostUid: 0, hostGid: 0 })).toContain(" --uid 1000 --gid 1000 ");
   });
 
-  test("put Bureau's own mounts after the template's, so that nothing lies over them", () => {
+  test("put Bureau's own mounts after the template's, so that none covers them", () => {
     const args = line(
       { create_dirs: ["/data"] },
       { mounts: [{ type: "bind", source: "/a", dest: "/run/x", writable: true }] },

@@ -73,7 +73,7 @@ test("a read-only mount of a folder that others write to must already have the m
   expect(nestedPoints([bind(home, "/usr", false), bind(tool, "/usr/x")], [], [])).toEqual([]);
 });
 
-test("the last mount over a path holds the mount point", () => {
+test("creates the mount point in the last mount over a path", () => {
   const tmpfs: ResolvedMount = { type: "tmpfs", dest: "/workspace/tmp" };
   expect(
     nestedPoints([bind(home, "/workspace"), tmpfs, bind(tool, "/workspace/tmp/x")], [], []),
