@@ -53,7 +53,7 @@ async function answer(send: (socket: Socket) => void): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-test("answers a request line with a line, in whatever pieces the request arrives", async () => {
+test("answers a request line with a line, also when the request arrives in pieces", async () => {
   const text = await answer((socket) => {
     socket.write('{"action":"echo",');
     setImmediate(() => socket.write('"principal":"agent/ä"}\n'));
