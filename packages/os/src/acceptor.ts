@@ -1,6 +1,6 @@
 /**
- * Accepts connections on a unix socket that stays open while nothing accepts on it, so that it can be handed to another
- * program.
+ * Accepts connections on a unix socket that stays open while no program accepts on it, so that it can be handed to
+ * another program.
  */
 import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";

@@ -328,7 +328,7 @@ export type SandboxPaths = {
   /** `<fleet>/<type>/<name>.proxy.sock`, a link to `proxySocket`: the name the wire gives it. */
   readonly proxyLink: string;
   readonly adminSocket: string;
-  /** `<fleet>/service/<name>.sock`, a link to `service.sock` in `listen`; undefined but for services. */
+  /** `<fleet>/service/<name>.sock`, a link to `service.sock` in `listen`; undefined except for services. */
   readonly serviceLink: string | undefined;
 };
 

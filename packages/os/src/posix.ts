@@ -87,7 +87,7 @@ export function lockAccountFiles(): Disposable {
 }
 
 /**
- * True when the other end of a connected unix socket is closed for good, rather than only done with sending (poll(2),
+ * True when the other end of a connected unix socket is closed completely, and has not only stopped sending (poll(2),
  * POLLHUP). A descriptor that is not open counts as gone.
  */
 export function hasHungUp(fd: number): boolean {

@@ -120,7 +120,7 @@ export type Seen = {
   readonly isOnline: boolean;
   /** The homeserver was asked and did not answer. */
   readonly isAway: boolean;
-  /** The event that says which build runs came back through /sync. */
+  /** The event about the running build came back through /sync. */
   readonly isEchoed: boolean;
   /** The daemon must stop. */
   readonly isStopping: boolean;

@@ -11,7 +11,7 @@ const TimesSchema = v.object({
   launcherProof: ms,
   /** Then no program may fail for this long: a build that crashes after ten seconds has failed. */
   soak: ms,
-  /** The same where the daemon stays as it is. */
+  /** The same when the daemon does not change. */
   launcherSoak: ms,
   /** For the old daemon to check whether it reaches the homeserver. */
   judge: ms,

@@ -47,7 +47,7 @@ export type UpgraderDeps = Pick<Runtime, "clock" | "log"> & {
   readonly isAway: () => boolean;
   /** The content of this machine's room about its builds. */
   readonly said: () => MachineVersion | undefined;
-  /** The event that says which build runs came back through /sync. */
+  /** The event about the running build came back through /sync. */
   readonly isEchoed: () => boolean;
   /** Called when the content to publish may have changed. */
   readonly changed: () => void;
