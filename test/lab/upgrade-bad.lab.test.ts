@@ -116,7 +116,7 @@ const begun = async (machine: Machine, request: string): Promise<number> =>
   Number(
     (
       await machine.ok(
-        `journalctl -o cat -u bureau-daemon --no-pager | grep another.version.is.asked.for | grep -c ${request} || true`,
+        `journalctl -o cat -u bureau-daemon --no-pager | grep upgrade.requested | grep -c ${request} || true`,
       )
     ).trim(),
   );
