@@ -240,7 +240,7 @@ const bad: readonly Bad[] = [
   refused(
     "an unknown store path",
     "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bureau-host-env",
-    /cannot fetch|no Nix here/,
+    /Cannot fetch/,
   ),
 ];
 
