@@ -13,7 +13,13 @@ import {
   principalOf,
   serverAdmin,
 } from "../command/operator.ts";
-import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import {
+  adminTokenFlag,
+  agentPositional,
+  jsonFlag,
+  machineFlag,
+  sessionFlags,
+} from "../command/shared-flags.ts";
 import { readAbsence } from "../machine/absence.ts";
 import { waitUntilGone } from "./agent-report.ts";
 
@@ -28,7 +34,7 @@ const flags = defineFlags({
   ...adminTokenFlag,
   "no-wait": { type: "boolean", summary: "Return before the machine has stopped it" },
 });
-const positionals = definePositionals([{ name: "name", summary: "The agent" }]);
+const positionals = definePositionals([agentPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

@@ -1,4 +1,4 @@
-/** `bureau agent logs`: the last lines of an agent's terminal, also of one that has ended. */
+/** `bureau agent logs`: the last lines of the terminal of a running or ended agent. */
 
 import { findMachine } from "@bureau/control/machines/list-machines";
 import { BureauError } from "@bureau/kit/errors";
@@ -9,7 +9,7 @@ import { type MachineLocalpart, principalNameOf } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { requireInstallation } from "../command/installation.ts";
 import { isHere, machineOf, openSession, principalOf, storedSession } from "../command/operator.ts";
-import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import { agentPositional, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -17,7 +17,7 @@ const flags = defineFlags({
   ...machineFlag,
   lines: { type: "string", short: "n", value: "N", summary: "How many lines (default: 200)" },
 });
-const positionals = definePositionals([{ name: "name", summary: "The agent" }]);
+const positionals = definePositionals([agentPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

@@ -5,13 +5,13 @@ import { notAssigned } from "@bureau/control/principals/principals";
 import { serverOf, userIdOf } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession, principalOf } from "../command/operator.ts";
-import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import { agentPositional, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { describeSandbox } from "./agent-report.ts";
 import { withStates } from "./agent-states.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...machineFlag });
-const positionals = definePositionals([{ name: "name", summary: "The agent" }]);
+const positionals = definePositionals([agentPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

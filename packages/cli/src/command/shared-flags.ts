@@ -1,5 +1,5 @@
-/** Flags that several commands have. */
-import { defineFlags, type FlagValues } from "./command.ts";
+/** Flags and arguments that several commands have. */
+import { defineFlags, type FlagValues, type Positional } from "./command.ts";
 
 export const jsonFlag = defineFlags({
   json: { type: "boolean", summary: "Print the result as JSON" },
@@ -97,3 +97,23 @@ export type SessionValues = FlagValues<typeof sessionFlags>;
 export type AdminTokenValue = FlagValues<typeof adminTokenFlag>;
 export type FleetValue = FlagValues<typeof fleetFlag>;
 export type EgressValues = FlagValues<typeof egressFlags>;
+
+export const agentPositional = { name: "name", summary: "The agent" } as const satisfies Positional;
+export const fleetPositional = {
+  name: "fleet",
+  summary: "NAMESPACE/fleet/NAME",
+} as const satisfies Positional;
+export const machinePositional = {
+  name: "machine",
+  summary: "Its name in the fleet, or full localpart",
+} as const satisfies Positional;
+export const optionalMachinePositional = {
+  name: "machine",
+  summary: "Name or full localpart (default: this one)",
+  optional: true,
+} as const satisfies Positional;
+export const roomPositional = {
+  name: "room",
+  summary: "Alias, its localpart, or room ID",
+} as const satisfies Positional;
+export const rolloutPositional = { name: "rollout", summary: "Its id" } as const satisfies Positional;

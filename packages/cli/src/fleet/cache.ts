@@ -12,7 +12,7 @@ import {
   UsageError,
 } from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetPositional, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -32,7 +32,7 @@ const flags = defineFlags({
   },
   "default-system": { type: "string", value: "SYSTEM", summary: "Platform that environments are built for" },
 });
-const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }]);
+const positionals = definePositionals([fleetPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

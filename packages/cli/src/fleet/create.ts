@@ -6,14 +6,14 @@ import { runStep } from "@bureau/kit/run-step";
 import { parseFleet, parseUserId } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { openSession } from "../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetPositional, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
   ...jsonFlag,
   invite: { type: "string", value: "USER", multiple: true, summary: "Invite a user ID" },
 });
-const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }]);
+const positionals = definePositionals([fleetPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

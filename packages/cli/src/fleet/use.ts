@@ -7,10 +7,10 @@ import { writeDurably } from "@bureau/os/durable-file";
 import { fleetOf, parseFleet } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { fleetFile, openSession, thisMachine } from "../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetPositional, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
-const positionals = definePositionals([{ name: "fleet", summary: "NAMESPACE/fleet/NAME" }]);
+const positionals = definePositionals([fleetPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

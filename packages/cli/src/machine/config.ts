@@ -7,7 +7,7 @@ import { eventTypes } from "@bureau/schema/events";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetFlag, jsonFlag, optionalMachinePositional, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -15,9 +15,7 @@ const flags = defineFlags({
   ...fleetFlag,
   repair: { type: "boolean", summary: "Remove what cannot be read" },
 });
-const positionals = definePositionals([
-  { name: "machine", summary: "Name or full localpart (default: this one)", optional: true },
-]);
+const positionals = definePositionals([optionalMachinePositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

@@ -6,7 +6,13 @@ import { BureauError } from "@bureau/kit/errors";
 import { DECOMMISSION_GRACE_SECONDS_MAX } from "@bureau/schema/events";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { accountKeys, machineOf, openSession, serverAdmin } from "../command/operator.ts";
-import { adminTokenFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import {
+  adminTokenFlag,
+  fleetFlag,
+  jsonFlag,
+  machinePositional,
+  sessionFlags,
+} from "../command/shared-flags.ts";
 import { reportRemoval } from "./removal-report.ts";
 
 const flags = defineFlags({
@@ -31,9 +37,7 @@ const flags = defineFlags({
     summary: "Also deactivate the accounts of its agents that no other machine runs; cannot be undone",
   },
 });
-const positionals = definePositionals([
-  { name: "machine", summary: "Its name in the fleet, or full localpart" },
-]);
+const positionals = definePositionals([machinePositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

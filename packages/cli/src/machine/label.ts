@@ -5,11 +5,11 @@ import { takeTurn } from "@bureau/os/turn";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
 import { machineOf, openSession } from "../command/operator.ts";
-import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetFlag, jsonFlag, machinePositional, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
 const positionals = definePositionals([
-  { name: "machine", summary: "Its name in the fleet, or full localpart" },
+  machinePositional,
   { name: "label", summary: "KEY=VALUE, or KEY= to remove it", optional: true, rest: true },
 ]);
 type Asked = Invocation<typeof flags, typeof positionals>;

@@ -25,7 +25,13 @@ import {
   parseAddress,
   serverAdmin,
 } from "../command/operator.ts";
-import { adminTokenFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import {
+  adminTokenFlag,
+  fleetFlag,
+  jsonFlag,
+  machinePositional,
+  sessionFlags,
+} from "../command/shared-flags.ts";
 import { typedCommand } from "../command/typed-command.ts";
 
 const flags = defineFlags({
@@ -49,9 +55,7 @@ const flags = defineFlags({
     summary: "The homeserver's address for the machine (default: the session's)",
   },
 });
-const positionals = definePositionals([
-  { name: "machine", summary: "Its name in the fleet, or full localpart" },
-]);
+const positionals = definePositionals([machinePositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

@@ -3,7 +3,13 @@
 import { revokeMachine } from "@bureau/control/machines/revoke";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../command/operator.ts";
-import { adminTokenFlag, fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import {
+  adminTokenFlag,
+  fleetFlag,
+  jsonFlag,
+  machinePositional,
+  sessionFlags,
+} from "../command/shared-flags.ts";
 import { reportRemoval } from "./removal-report.ts";
 
 const flags = defineFlags({
@@ -14,9 +20,7 @@ const flags = defineFlags({
   reason: { type: "string", value: "TEXT", mayBeEmpty: true, summary: "Reason, for the record" },
   "purge-agents": { type: "boolean", summary: "Also deactivate its agents' accounts; cannot be undone" },
 });
-const positionals = definePositionals([
-  { name: "machine", summary: "Its name in the fleet, or full localpart" },
-]);
+const positionals = definePositionals([machinePositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

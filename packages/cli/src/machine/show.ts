@@ -9,14 +9,12 @@ import { systemClock } from "@bureau/kit/clock";
 import { sayUnreadable, withStates } from "../agent/agent-states.ts";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";
-import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetFlag, jsonFlag, optionalMachinePositional, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { printVersion } from "./version-report.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
-const positionals = definePositionals([
-  { name: "machine", summary: "Name or full localpart (default: this one)", optional: true },
-]);
+const positionals = definePositionals([optionalMachinePositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

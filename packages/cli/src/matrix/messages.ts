@@ -2,14 +2,14 @@
 import { BureauError } from "@bureau/kit/errors";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { openSession, roomArgument } from "../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { jsonFlag, roomPositional, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
   ...jsonFlag,
   limit: { type: "string", value: "N", summary: "How many (default: 20)" },
 });
-const positionals = definePositionals([{ name: "room", summary: "Alias, its localpart, or room ID" }]);
+const positionals = definePositionals([roomPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

@@ -7,13 +7,10 @@ import {
   UsageError,
 } from "../command/command.ts";
 import { openSession, roomArgument } from "../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { jsonFlag, roomPositional, sessionFlags } from "../command/shared-flags.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
-const positionals = definePositionals([
-  { name: "room", summary: "Alias, its localpart, or room ID" },
-  { name: "text", summary: "The message", rest: true },
-]);
+const positionals = definePositionals([roomPositional, { name: "text", summary: "The message", rest: true }]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

@@ -6,11 +6,11 @@ import { systemClock } from "@bureau/kit/clock";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { defaultFleet, openSession } from "../command/operator.ts";
 import { sayNext } from "../command/say-next.ts";
-import { fleetFlag, jsonFlag, sessionFlags } from "../command/shared-flags.ts";
+import { fleetFlag, jsonFlag, rolloutPositional, sessionFlags } from "../command/shared-flags.ts";
 import { countsOf, rolloutJson } from "./rollout-report.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...fleetFlag });
-const positionals = definePositionals([{ name: "rollout", summary: "Its id" }]);
+const positionals = definePositionals([rolloutPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

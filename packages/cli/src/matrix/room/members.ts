@@ -1,10 +1,10 @@
 /** `bureau matrix room members`: the members of a room. */
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
+import { jsonFlag, roomPositional, sessionFlags } from "../../command/shared-flags.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag });
-const positionals = definePositionals([{ name: "room", summary: "Alias, its localpart, or room ID" }]);
+const positionals = definePositionals([roomPositional]);
 type Asked = Invocation<typeof flags, typeof positionals>;
 
 export const command = defineCommand({

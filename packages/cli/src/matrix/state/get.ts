@@ -8,7 +8,7 @@ import {
   UsageError,
 } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
+import { jsonFlag, roomPositional, sessionFlags } from "../../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -21,7 +21,7 @@ const flags = defineFlags({
   },
 });
 const positionals = definePositionals([
-  { name: "room", summary: "Alias, its localpart, or room ID" },
+  roomPositional,
   { name: "type", summary: "Event type", optional: true },
 ]);
 type Asked = Invocation<typeof flags, typeof positionals>;

@@ -4,7 +4,7 @@ import { readNamed } from "@bureau/os/named-file";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { openSession, roomArgument } from "../../command/operator.ts";
-import { jsonFlag, sessionFlags } from "../../command/shared-flags.ts";
+import { jsonFlag, roomPositional, sessionFlags } from "../../command/shared-flags.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -12,7 +12,7 @@ const flags = defineFlags({
   key: { type: "string", value: "KEY", mayBeEmpty: true, summary: "State key (default: empty)" },
 });
 const positionals = definePositionals([
-  { name: "room", summary: "Alias, its localpart, or room ID" },
+  roomPositional,
   { name: "type", summary: "Event type" },
   { name: "content", summary: 'JSON object, or "-" for standard input' },
 ]);
