@@ -154,5 +154,3 @@ async function unseal(
     throw new BureauError("invalid-input", "The credential bundle is not a JSON object of strings");
   }
 }
-
-export const sha256Hex = (text: string): string => createHash("sha256").update(text).digest("hex");

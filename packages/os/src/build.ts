@@ -18,6 +18,7 @@ import { dirname, join } from "node:path";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
+import { sha256Hex } from "./digest.ts";
 import { replaceWith } from "./durable-file.ts";
 import { ownBuild, realPath } from "./own-build.ts";
 import { firstFormats, type StateFormats } from "./state-format.ts";
@@ -66,8 +67,7 @@ export type TakenOver = "sockets" | "streams";
 const ID_CHARS = 12;
 
 /** A build's id, from the text of its manifest, which lists the content of every program: 12 hex digits. */
-export const idOf = (manifest: string): string =>
-  createHash("sha256").update(manifest).digest("hex").slice(0, ID_CHARS);
+export const idOf = (manifest: string): string => sha256Hex(manifest).slice(0, ID_CHARS);
 
 /** @throws BureauError `not-found`, or InputError when the manifest cannot be read */
 export function readBuild(path: string): Build {
@@ -103,19 +103,14 @@ export const argumentsFor = (
 ): readonly string[] => [...runtimeArguments, mainOf(path, program)];
 
 /** Identifies one version of a program: its content and its runtime. Undefined when there is no such program. */
-export function contentOf(
-  environment: Pick<Build, "runtime" | "programs">,
-  program: string,
-): string | undefined {
-  const sha256 = environment.programs[program];
-  return sha256 === undefined ? undefined : `${sha256} on ${environment.runtime}`;
+export function contentOf(build: Pick<Build, "runtime" | "programs">, program: string): string | undefined {
+  const sha256 = build.programs[program];
+  return sha256 === undefined ? undefined : `${sha256} on ${build.runtime}`;
 }
 
 /** {@link contentOf} for the whole build. */
 export const contentOfAll = ({ runtime, programs }: Pick<Build, "runtime" | "programs">): string =>
-  createHash("sha256")
-    .update(JSON.stringify([runtime, Object.entries(programs).sort(([a], [b]) => (a < b ? -1 : 1))]))
-    .digest("hex");
+  sha256Hex(JSON.stringify([runtime, Object.entries(programs).sort(([a], [b]) => (a < b ? -1 : 1))]));
 
 /** The SHA-256 of a program in `folder`, as in a manifest: over names, sizes and contents of its files, in order. */
 export function digestOfProgram(folder: string): string {

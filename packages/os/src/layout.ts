@@ -9,7 +9,6 @@
  * stateDir/machine-key.txt session.json …
  * ```
  */
-import { createHash } from "node:crypto";
 import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
@@ -25,6 +24,7 @@ import {
   principalType,
   sanitised,
 } from "@bureau/schema/refs";
+import { sha256Hex } from "./digest.ts";
 import { realPath } from "./own-build.ts";
 
 /** The folders of one installation on one host. */
@@ -187,7 +187,7 @@ function runtimeFolder(env: Env): string | undefined {
 function shortRunDir(home: string, env: Env): string {
   const inside = join(home, "run");
   if (localpartBytesMaxFor(inside) >= LOCALPART_BYTES_WANTED) return inside;
-  const tag = createHash("sha256").update(home).digest("hex").slice(0, 8);
+  const tag = sha256Hex(home).slice(0, 8);
   const runtime = runtimeFolder(env);
   if (runtime !== undefined) {
     const short = join(runtime, `bureau-${tag}`);

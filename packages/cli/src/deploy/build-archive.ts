@@ -4,7 +4,7 @@
  *
  * The bundles run on any architecture; only the runtime is replaced for another one.
  */
-import { createHash } from "node:crypto";
+
 import {
   createReadStream,
   createWriteStream,
@@ -19,6 +19,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip, createZstdCompress } from "node:zlib";
 import { BureauError } from "@bureau/kit/errors";
+import { digestOfFile } from "@bureau/os/build";
 import { architectures } from "./host-problems.ts";
 
 export type Codec = "zstd" | "gzip";
@@ -41,8 +42,6 @@ const BLOCK = 512;
 const PATH_BYTES_MAX = 100;
 
 export const manifestOf = (build: string): string => readFileSync(join(build, "build.json"), "utf8");
-
-export const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 /** Architectures, as `uname -m` names them, that this build can be sent to, each with its runtime. */
 export function runtimesOf(build: string): Map<string, string> {
@@ -85,14 +84,8 @@ export function buildFiles(build: string, machine: string): BuildFile[] {
 /** Lines for `sha256sum -c`. */
 export async function checksums(files: readonly BuildFile[]): Promise<string> {
   const lines: string[] = [];
-  for (const file of files) lines.push(`${await digestOf(file.source)}  ${file.path}\n`);
+  for (const file of files) lines.push(`${await digestOfFile(file.source)}  ${file.path}\n`);
   return lines.join("");
-}
-
-async function digestOf(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array);
-  return hash.digest("hex");
 }
 
 /** Packs the files into `path`. */
@@ -103,7 +96,7 @@ export async function writeArchive(
 ): Promise<BuildArchive> {
   const compress = codec === "zstd" ? createZstdCompress() : createGzip();
   await pipeline(Readable.from(tar(files)), compress, createWriteStream(path, { mode: 0o600 }));
-  return { path, bytes: statSync(path).size, sha256: await digestOf(path) };
+  return { path, bytes: statSync(path).size, sha256: await digestOfFile(path) };
 }
 
 /** A ustar stream of folders and files; owner root, times zero. */

@@ -15,6 +15,7 @@ import { bootstrapFileAt } from "@bureau/instance/bootstrap-file";
 import { machineNameFrom } from "@bureau/instance/instance";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
+import { sha256Hex } from "@bureau/os/digest";
 import { readIfPresent, removeDurably } from "@bureau/os/durable-file";
 import { makePrivateDir } from "@bureau/os/layout";
 import { type MachineLocalpart, machineLocalpart, parseMachine } from "@bureau/schema/refs";
@@ -26,7 +27,7 @@ import { localShell } from "../remote/local.ts";
 import { isInteractive, openShell } from "../remote/open-shell.ts";
 import type { SshShell } from "../remote/ssh.ts";
 import { bringPrograms, removeStaging } from "./bring-programs.ts";
-import { buildFiles, manifestOf, runtimesOf, sha256 } from "./build-archive.ts";
+import { buildFiles, manifestOf, runtimesOf } from "./build-archive.ts";
 import { type DeployRequest, deployStateDir } from "./deploy-request.ts";
 import { checkHost, type HostFacts } from "./host-check.ts";
 import { hostProblems } from "./host-problems.ts";
@@ -154,7 +155,7 @@ function nameIsTaken(machine: MachineLocalpart, listed: ListedMachine): BureauEr
 }
 
 const isThisBuild = ({ build }: DeployRequest, facts: HostFacts): boolean =>
-  facts.BUILD === sha256(manifestOf(build));
+  facts.BUILD === sha256Hex(manifestOf(build));
 
 /** The requested name, else the name that the host has already joined under, else the host name. */
 function machineNamed({ machineName, fleet }: DeployRequest, facts: HostFacts): MachineLocalpart {

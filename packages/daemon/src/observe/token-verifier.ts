@@ -1,10 +1,10 @@
 /** Whose Matrix token is this? Asked at the homeserver, and remembered for five minutes by the token's hash only. */
 
-import { createHash } from "node:crypto";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import { MatrixSession } from "@bureau/matrix/session";
+import { sha256Hex } from "@bureau/os/digest";
 import { egressFetch } from "@bureau/os/egress";
 import type { UserId } from "@bureau/schema/refs";
 
@@ -23,7 +23,7 @@ export function createTokenVerifier(homeserver: string, machine: UserId, clock: 
   const known = new Map<string, { readonly user: UserId; readonly until: number }>();
   return {
     async verify(token) {
-      const hash = createHash("sha256").update(token).digest("hex");
+      const hash = sha256Hex(token);
       const hit = known.get(hash);
       if (hit !== undefined && clock.monotonic() < hit.until) return hit.user;
       known.delete(hash);

@@ -2,9 +2,10 @@
  * The backups that the host's account tools write beside `/etc/passwd` and the like. They are kept as they were before
  * Bureau changed accounts, so that removing the accounts leaves no trace. Every change of accounts goes through here.
  */
-import { createHash } from "node:crypto";
+
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { sha256Hex } from "@bureau/os/digest";
 import { removeDurably, removeTemporaries } from "@bureau/os/durable-file";
 import { lockAccountFiles } from "@bureau/os/posix";
 import * as v from "valibot";
@@ -128,7 +129,7 @@ const unfinishedFiles = (): string[] =>
 
 function digestIfPresent(path: string): { sha256?: string } {
   if (look(path).kind !== "file") return {};
-  return { sha256: createHash("sha256").update(readFileSync(path)).digest("hex") };
+  return { sha256: sha256Hex(readFileSync(path)) };
 }
 
 /** Restores the tools' own backups. One that others wrote since stays. May be done again after it was cut off. */
