@@ -1,7 +1,7 @@
 /** `bureau-daemon`: flags, then the daemon until it is told to stop or the machine is revoked. */
 import { systemClock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import { onRateLimitWait } from "@bureau/kit/rate-limit";
+import { logRateLimitWaits } from "@bureau/kit/rate-limit";
 import { reapInheritedChildren } from "@bureau/os/exec";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
 import { configOrExit } from "@bureau/os/machine-flags";
@@ -13,9 +13,7 @@ async function main(context: ProgramContext): Promise<number> {
   const config = configOrExit(context, parseDaemonFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
-  onRateLimitWait((wait) =>
-    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
-  );
+  logRateLimitWaits(log);
   using _children = reapInheritedChildren();
   using _watchdog = feedWatchdog();
   const runtime = { clock: systemClock, random: Math.random, log };

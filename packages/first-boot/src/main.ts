@@ -1,6 +1,6 @@
 /** `bureau-first-boot`: joins the machine to its fleet, unless it has joined. Ends once the session file is written. */
 import { systemClock } from "@bureau/kit/clock";
-import { onRateLimitWait } from "@bureau/kit/rate-limit";
+import { logRateLimitWaits } from "@bureau/kit/rate-limit";
 import { hasBooted } from "@bureau/launcher/first-boot-process";
 import { LOCK_FD, takeInstanceLock } from "@bureau/launcher/instance-lock";
 import { exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
@@ -17,9 +17,7 @@ async function main(context: ProgramContext): Promise<number> {
   const config = configOrExit(context, parseFirstBootFlags);
   if (typeof config === "number") return config;
   const { log, signal } = context;
-  onRateLimitWait((wait) =>
-    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
-  );
+  logRateLimitWaits(log);
   joinSessionKeyring();
   using _lock = takeInstanceLock(config.layout);
   await forgetOldMembership(config, { clock: systemClock, log, signal });

@@ -5,6 +5,7 @@
  */
 import { delayMs, standardBackoff } from "./backoff.ts";
 import type { Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
 
 /** A limit that a server counts in hundredths of a second is asked again no sooner than this. */
 const PAUSE_MS_MIN = 50;
@@ -24,6 +25,12 @@ let listener: Listener = () => {};
 export function onRateLimitWait(told: Listener): void {
   listener = told;
 }
+
+/** Writes each wait of more than a second to the log of a program that has no terminal. */
+export const logRateLimitWaits = (log: Pick<Log, "info">): void =>
+  onRateLimitWait((wait) =>
+    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
+  );
 
 /**
  * How long an answer asks us to stay away: `Retry-After`, in seconds or as a date, before the older field

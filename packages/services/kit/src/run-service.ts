@@ -11,7 +11,7 @@ import { openProxySession } from "@bureau/in-sandbox/proxy-session";
 import { retry } from "@bureau/kit/backoff";
 import { systemClock } from "@bureau/kit/clock";
 import { messageOf } from "@bureau/kit/errors";
-import { onRateLimitWait } from "@bureau/kit/rate-limit";
+import { logRateLimitWaits } from "@bureau/kit/rate-limit";
 import type { Runtime } from "@bureau/kit/runtime";
 import { isTransient } from "@bureau/matrix/matrix-error";
 import { RoomStateStore, type RoomStates } from "@bureau/matrix/room-state";
@@ -55,9 +55,7 @@ export const runService = (definition: ServiceDefinition): Promise<never> =>
 
 async function serve(definition: ServiceDefinition, { log, signal }: ProgramContext): Promise<number> {
   const runtime: Runtime = { clock: systemClock, random: Math.random, log };
-  onRateLimitWait((wait) =>
-    log.info("homeserver.rate-limited", "the homeserver limits the request rate; waiting", wait),
-  );
+  logRateLimitWaits(log);
   const identity = serviceIdentity(process.env);
   const patiently = patienceOf(runtime, signal);
   const onIgnored = (sentence: string): void => log.warn("event.ignored", sentence);
