@@ -1,7 +1,7 @@
 /** The machine's sign of life and its presence, while it is in its rooms. */
 import type { Log } from "@bureau/kit/log";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { aborted } from "@bureau/os/lifecycle";
+import { loopAfter } from "../assembly/loop-after.ts";
 import { subsystem } from "../assembly/subsystem.ts";
 import { runHeartbeat } from "../heartbeat/heartbeat.ts";
 import { type Facts, publishFacts } from "../heartbeat/publish-facts.ts";
@@ -25,9 +25,7 @@ export const heartbeat = subsystem({
     return {
       part: undefined,
       loops: [
-        async (signal) => {
-          const rooms = await Promise.race([joined, aborted(signal)]);
-          if (rooms === undefined) return;
+        loopAfter(joined, async (rooms, signal) => {
           const room = rooms.fleetMachines;
           void setPresence(session, log, "online");
           await runHeartbeat(
@@ -44,7 +42,7 @@ export const heartbeat = subsystem({
             },
             signal,
           );
-        },
+        }),
       ],
       async stop() {
         if (connection.state.kind === "online") await setPresence(session, log, "offline");

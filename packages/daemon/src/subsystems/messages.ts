@@ -1,7 +1,7 @@
 /** Event messages on their way to the config room, and answers to commands there. */
 import { waitFor } from "@bureau/kit/wait-for";
 import { unsentMessagesFile } from "@bureau/os/layout";
-import { aborted } from "@bureau/os/lifecycle";
+import { loopAfter } from "../assembly/loop-after.ts";
 import { subsystem } from "../assembly/subsystem.ts";
 import { answerCommands } from "../event-messages/answer-commands.ts";
 import type { EventMessage } from "../event-messages/event-message.ts";
@@ -29,13 +29,11 @@ export const messages = subsystem({
     return {
       part,
       loops: [
-        async (signal) => {
-          const rooms = await Promise.race([joined, aborted(signal)]);
-          if (rooms === undefined) return;
+        loopAfter(joined, async (rooms, signal) => {
           const send: Send = (content, txnId, by) =>
             session.sendMessage(rooms.config, content, { txnId, signal: by });
           await outbox.run(send, signal);
-        },
+        }),
       ],
       views: { state: () => ({ waiting: outbox.waiting }) },
       handOver: {

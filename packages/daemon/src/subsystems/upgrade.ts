@@ -1,5 +1,5 @@
 /** Other builds of the daemon and the launcher, as the config room asks for them. */
-import { aborted } from "@bureau/os/lifecycle";
+import { loopAfter } from "../assembly/loop-after.ts";
 import { subsystem } from "../assembly/subsystem.ts";
 import type { ConnectionState } from "../machine-connection.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
@@ -56,10 +56,7 @@ export const upgrade = subsystem({
       part,
       loops: [
         (signal) => upgrader.run(signal),
-        async (signal) => {
-          const both = await Promise.race([ready, aborted(signal)]);
-          if (both !== undefined) await publisher.run(both[0].config, signal);
-        },
+        loopAfter(ready, ([rooms], signal) => publisher.run(rooms.config, signal)),
       ],
       views: {
         state: () => ({ ...upgrader.content, onTrial: upgrader.isOnTrial, upgrader: upgrader.debug }),
