@@ -69,10 +69,9 @@ export class Stream {
       },
     };
     // The runtime takes a descriptor here; its types say so only of the options.
-    Bun.connect(options as unknown as Bun.UnixSocketOptions<undefined>).catch((error: unknown) => {
-      if (this.#socket === undefined && !this.#closed) closeSync(this.fd);
-      this.#close(error);
-    });
+    Bun.connect(options as unknown as Bun.UnixSocketOptions<undefined>).catch((error: unknown) =>
+      this.#drop(error),
+    );
   }
 
   /** Sends `bytes` after all output before. @returns false when some of it has to wait: `drained` follows */
@@ -84,7 +83,7 @@ export class Stream {
     this.#waiting.push(Uint8Array.from(bytes.subarray(sent)));
     this.#waitingBytes += bytes.length - sent;
     if (this.#waitingBytes > UNSENT_BYTES_MAX)
-      this.#fail(new BureauError("too-large", `the peer does not read ${UNSENT_BYTES_MAX} bytes of output`));
+      this.#drop(new BureauError("too-large", `the peer does not read ${UNSENT_BYTES_MAX} bytes of output`));
     return false;
   }
 
@@ -112,9 +111,7 @@ export class Stream {
 
   /** Closes the connection at once. */
   destroy(): void {
-    if (this.#closed) return;
-    if (this.#socket === undefined) closeSync(this.fd);
-    this.#close();
+    this.#drop();
   }
 
   /** For the next program. */
@@ -156,11 +153,12 @@ export class Stream {
     try {
       act();
     } catch (error) {
-      this.#fail(error);
+      this.#drop(error);
     }
   }
 
-  #fail(error: unknown): void {
+  /** Closes the descriptor itself when the runtime has not taken it yet. */
+  #drop(error?: unknown): void {
     if (this.#socket === undefined && !this.#closed) closeSync(this.fd);
     this.#close(error);
   }

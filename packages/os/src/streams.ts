@@ -8,9 +8,8 @@
  * * unsent output in {@link Stream}, which is handed over with the descriptor;
  * * input that a protocol was given and has not used yet, which is part of the state that its `save` returns.
  *
- * The runtime must hold none. So a stream uses `Bun.Socket`, which writes without a buffer and passes all it has read
- * to
- * `data` at once. Saving and exec happen in one turn of the event loop.
+ * The runtime must hold none. So a stream uses `Bun.Socket`, which writes without a buffer and passes all it has
+ * read to `data` at once. Saving and exec happen in one turn of the event loop.
  *
  * ```
  * environment   BUREAU_STREAMS=<descriptor of a memory file>
