@@ -8,6 +8,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";
 import { descriptorOf } from "./descriptor-of.ts";
+import { FD_KEPT_LEAST } from "./exec.ts";
 import { duplicate, listenAt, type PeerCredentials, peerCredentials } from "./posix.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
 
@@ -104,9 +105,6 @@ function callerOf(socket: Socket): Caller | undefined {
   const fd = descriptorOf(socket);
   return fd === undefined ? undefined : peerCredentials(fd);
 }
-
-/** Above the lowest numbers: the next program expects its sockets there. */
-const FD_KEPT_LEAST = 10;
 
 /**
  * A listening socket. At no moment does its file allow more than its mode. Replaces a stale file.
