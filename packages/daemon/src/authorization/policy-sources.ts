@@ -27,8 +27,8 @@ export const policySources = (defaultPolicy: AuthorizationPolicy, assigned: Assi
 
 /**
  * The default grants are for principals of this machine. A principal whose assignment cannot be used gets none: its
- * denials are not known. The rest applies to every user: a sandbox whose principal was
- * taken out of the configuration can be observed until it has stopped.
+ * denials are not known. The rest applies to every user: a sandbox whose principal was taken out of the configuration
+ * can be observed until it has stopped.
  */
 function machineDefault(policy: AuthorizationPolicy, assigned: Assignments): PolicySource {
   const { grants: _, ...forOthers } = policy;
