@@ -5,6 +5,7 @@
  *
  * Nothing is written before a source of credentials is there, so that a start without one leaves no trace.
  */
+
 import { rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
@@ -19,6 +20,7 @@ import { sha256Hex } from "@bureau/os/digest";
 import { egressFetch } from "@bureau/os/egress";
 import { machineSessionFile, makePrivateDir } from "@bureau/os/layout";
 import { writeMachineSession } from "@bureau/os/session-file";
+import { machinePasswordText } from "@bureau/schema/derived-passwords";
 import { eventTypes, type MachineKey as PublishedKey } from "@bureau/schema/events";
 import { aliasOf, rooms, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { type BootstrapSource, readBootstrapSource } from "./bootstrap-source.ts";
@@ -122,7 +124,7 @@ async function enterWithToken(
   config: FirstBootConfig,
   registrationToken: string,
 ): Promise<Granted> {
-  const password = sha256Hex(`bureau-machine-password:${config.machine}:${registrationToken}`);
+  const password = sha256Hex(machinePasswordText(config.machine, registrationToken));
   const registered = await registerWithToken({
     ...connection,
     ...DEVICE,

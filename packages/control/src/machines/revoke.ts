@@ -5,12 +5,14 @@
  *
  * The tokens of its agents were in its memory: their sessions are ended too, unless another machine runs them.
  */
+
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { runStep, type Steps } from "@bureau/kit/run-step";
 import { login } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
+import { machinePasswordText } from "@bureau/schema/derived-passwords";
 import { type CredentialRevocation, eventTypes } from "@bureau/schema/events";
 import { type MachineLocalpart, stateKeyOf, type UserId } from "@bureau/schema/refs";
 import { sha256Hex } from "../digest.ts";
@@ -114,7 +116,7 @@ async function enter({
   machine,
 }: RevokeOptions): Promise<{ session: MatrixSession; password: string } | undefined> {
   if (keys === undefined) return undefined;
-  const password = sha256Hex(`bureau-machine-password:${machine}:${keys.registrationToken}`);
+  const password = sha256Hex(machinePasswordText(machine, keys.registrationToken));
   const { homeserver } = keys;
   const { fetch } = session.server;
   try {

@@ -2,11 +2,13 @@
  * The administrator of a homeserver that Bureau set up: an account whose password follows from the registration token
  * (wire facts, section 9.13), and what its credential file holds (section 9.4).
  */
+
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { Fetch } from "@bureau/matrix/request";
 import type { OnIgnored } from "@bureau/matrix/room-state";
 import { MatrixSession } from "@bureau/matrix/session";
+import { adminPasswordText, principalPasswordText } from "@bureau/schema/derived-passwords";
 import { localpartOf, type PrincipalLocalpart, parseUserId, type RoomId } from "@bureau/schema/refs";
 import { sha256Hex } from "../digest.ts";
 
@@ -31,15 +33,14 @@ export type CredentialStore = {
   write(credentials: Credentials): void;
 };
 
-const adminPassword = (registrationToken: string): string =>
-  sha256Hex(`bureau-admin-password:${registrationToken}`);
+const adminPassword = (registrationToken: string): string => sha256Hex(adminPasswordText(registrationToken));
 
 /**
  * The password of an account that an administrator made for a principal. It follows from the registration token: who
  * holds that token can log in as the principal again; others cannot.
  */
 export const principalPassword = (principal: PrincipalLocalpart, registrationToken: string): string =>
-  sha256Hex(`bureau-principal-password:${principal}:${registrationToken}`);
+  sha256Hex(principalPasswordText(principal, registrationToken));
 
 /**
  * A session of the administrator: the stored one while the homeserver accepts it, else a new one, which is stored.
