@@ -1,5 +1,4 @@
 /** A minimal program that replaces itself and keeps its socket: the floor of `bench/upgrade.ts`. */
-
 import { createServer } from "node:net";
 import { duplicate, duplicateOnto, execve, listenAt, setCloseOnExec } from "@bureau/os/posix";
 import { runtimeCommand } from "@bureau/os/runtime-command";

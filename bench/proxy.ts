@@ -5,7 +5,6 @@
  *
  * `bun bench/proxy.ts`
  */
-
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,4 @@
 /** An agent floods every room it may write to while other agents are created and destroyed. */
-
 import { expect, test } from "bun:test";
 import { login } from "@bureau/matrix/auth";
 import { MatrixSession } from "@bureau/matrix/session";

@@ -1,5 +1,4 @@
 /** A build as a plain folder; test/lab/host-env.lab.test.ts builds it with Nix. */
-
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   mkdtempSync,

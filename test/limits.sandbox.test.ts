@@ -1,5 +1,4 @@
 /** Limits of Bureau: hosts that forbid sandboxes, deep folders, two instances, revocation. */
-
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -2,7 +2,6 @@
  * Commands about other machines, against a real homeserver. The machines are accounts that a heartbeat was written with,
  * or none yet; nothing runs on them.
  */
-
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -2,7 +2,6 @@
  * The upgrade commands against a real homeserver. The machines are a stand-in, for these tests only: it answers
  * requests in Matrix as a machine's daemon does, after a moment, and replaces nothing.
  */
-
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -2,7 +2,6 @@
  * How long functions are. None may have more than 90 lines, and most stay under the length CONTRIBUTING
  * aims for. Lexical: biome's format ends every function on a line of its own that is indented like its first. Pure.
  */
-
 import { withoutComments } from "./source-graph.ts";
 
 /** CONTRIBUTING: functions under 45 lines. */

@@ -2,7 +2,6 @@
  * How machines join and leave a fleet, by a person without an instance: every step is a command,
  * every machine a real launcher and daemon, on every kind of homeserver.
  */
-
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   copyFileSync,

@@ -1,5 +1,4 @@
 /** Setting up a namespace, a machine and its configuration, on every kind of homeserver. */
-
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,4 @@
 /** A person at a workstation without a Bureau, who types commands. */
-
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,4 @@
 /** One command on the operator's machine makes a bare host a machine of the fleet, over ssh, and can be repeated. */
-
 import { describe, expect, test } from "bun:test";
 import type { DoctorJson } from "@bureau/cli/machine/doctor-report";
 import { FLEET, having, LabFleet } from "./fleet.ts";

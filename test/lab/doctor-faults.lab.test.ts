@@ -2,7 +2,6 @@
  * Every fault that the doctor knows: the test makes the fault, the doctor must name it, `--fix` must repair it
  * where possible, and a second `--fix` must find nothing to do.
  */
-
 import { expect, test } from "bun:test";
 import { checkTable } from "@bureau/host/checks/check-table";
 import { hostFolders } from "@bureau/host/units/host-folders";

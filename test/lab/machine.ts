@@ -4,7 +4,6 @@
  * Its state is read from the kernel each time: its first process, and so whether it is up. A
  * machine that reboots is switched on again, like a real one.
  */
-
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { assert, BureauError, messageOf } from "@bureau/kit/errors";

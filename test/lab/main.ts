@@ -8,7 +8,6 @@
  * down [TAG…]                                      removes what `up` made: every lab, or the named ones
  * ```
  */
-
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

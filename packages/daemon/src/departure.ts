@@ -3,7 +3,6 @@
  * own session. From then on its token is invalid, and the operator who waits for the answer may remove the machine from
  * its rooms.
  */
-
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import { timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";

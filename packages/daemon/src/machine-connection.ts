@@ -2,7 +2,6 @@
  * The daemon's connection to the homeserver: verify the session, join the machine's rooms, publish what this machine is,
  * then sync. An unreachable homeserver is tried again without a limit. Only a revoked session or membership ends it.
  */
-
 import { type BackoffPolicy, delayMs, retry } from "@bureau/kit/backoff";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";

@@ -1,5 +1,4 @@
 /** What `status` on observe.sock answers: the machine's own state above its principals'. */
-
 import { version } from "@bureau/kit/version";
 import type { FleetCache } from "@bureau/schema/events";
 import type { MachineReport } from "@bureau/schema/observe-wire";

@@ -5,7 +5,6 @@
  *
  * Nothing is written before a source of credentials is there, so that a start without one leaves no trace.
  */
-
 import { rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";

@@ -1,5 +1,4 @@
 /** The real program, killed: acknowledged events survive, and tokens continue at their position. */
-
 import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,4 @@
 /** The program's flags: `--data-dir DIR --server-name NAME --listen ADDRESS… --registration-token-file FILE`. */
-
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";

@@ -1,5 +1,4 @@
 /** The greeter's own process, behind a real proxy, in front of the embedded homeserver. */
-
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

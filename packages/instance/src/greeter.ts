@@ -1,5 +1,4 @@
 /** The greeter: the first agent of an instance. Its message proves that everything works from room to sandbox. */
-
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import type { Credentials } from "@bureau/control/principals/administrator";
 import { createPrincipal } from "@bureau/control/principals/principals";

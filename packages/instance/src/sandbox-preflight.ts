@@ -3,7 +3,6 @@
  * namespaces that an agent gets. An error names the reason and the remedy; there is no fallback that runs an agent without
  * a sandbox.
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import { readIfPresent } from "@bureau/os/durable-file";
 import { hidesProcesses } from "@bureau/os/mounts";

@@ -3,7 +3,6 @@
  * user may enter, so that no other program can answer in its place. Other clients use a port, when one was configured; no
  * secret of the instance passes there.
  */
-
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { waitFor } from "@bureau/kit/wait-for";

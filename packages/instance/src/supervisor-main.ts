@@ -1,5 +1,4 @@
 /** `bureau-supervisor --home DIR`: keeps a rootless instance running after `bureau up` has returned. */
-
 import { parseArgs } from "node:util";
 import { BureauError } from "@bureau/kit/errors";
 import { buildDir } from "@bureau/os/build-dir";

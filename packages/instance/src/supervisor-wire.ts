@@ -1,5 +1,4 @@
 /** The requests of `bureau up`, `down` and `status` to the supervisor, over supervisor.sock in CBOR. */
-
 import { callCbor } from "@bureau/os/cbor-client";
 import type { InstanceLayout } from "@bureau/os/layout";
 import { list } from "@bureau/schema/parse";

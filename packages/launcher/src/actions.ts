@@ -1,5 +1,4 @@
 /** The actions of the launcher's socket: each with its schema and its handler. */
-
 import { BureauError } from "@bureau/kit/errors";
 import { version } from "@bureau/kit/version";
 import { type Action, type ActionContext, action } from "@bureau/os/cbor-server";

@@ -5,7 +5,6 @@
  * A file holds the watch, so that a launcher that starts after a crash or an upgrade continues it with the same deadline.
  * No process survives a reboot, so the file is in the run folder.
  */
-
 import { rmSync } from "node:fs";
 import { uptime } from "node:os";
 import { BureauError } from "@bureau/kit/errors";

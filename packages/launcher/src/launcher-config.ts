@@ -1,5 +1,4 @@
 /** Parses the launcher's command line (wire facts, section 9.11) into one typed value, before any change on the machine. */
-
 import { resolve } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";

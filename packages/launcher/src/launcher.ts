@@ -2,7 +2,6 @@
  * Assembles the launcher: adopts running sandboxes, listens, then clears leftovers. Disposal ends every sandbox. After a
  * SIGKILL of the launcher the sandboxes keep running, and the next launcher adopts them.
  */
-
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";

@@ -4,7 +4,6 @@
  * One spare proxy is always started and waits, because a sandbox would wait longest for the start of the runtime. When the
  * launcher dies, its spare reads end of file and exits.
  */
-
 import { encodeCbor } from "@bureau/kit/cbor";
 import { BureauError } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";

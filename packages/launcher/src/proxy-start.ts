@@ -1,5 +1,4 @@
 /** Builds a proxy's configuration from the daemon's request and the credential bundle. */
-
 import { BureauError } from "@bureau/kit/errors";
 import { egressOfEnvironment } from "@bureau/os/egress";
 import { type SandboxPaths, sandboxPaths } from "@bureau/os/layout";

@@ -5,7 +5,6 @@
  *
  * The daemon decides whether the new launcher works. The launcher watches a new daemon (daemon-watch.ts).
  */
-
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
 import { inTime } from "@bureau/kit/wait-for";

@@ -2,7 +2,6 @@
  * How every Bureau program starts and stops: `runProgram` gives `main` an AbortSignal that fires on SIGTERM or
  * SIGINT, logs an error of `main` once, and is the only caller of `process.exit`.
  */
-
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { unlessOfFile } from "@bureau/kit/file-error";
 import type { Log } from "@bureau/kit/log";

@@ -2,7 +2,6 @@
  * `/etc/bureau/machine.conf`: which machine of which fleet a system installation is (wire facts, section 9.1). Lines of
  * `KEY=VALUE`, comments and blank lines between them; systemd reads it as an EnvironmentFile.
  */
-
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { parseHomeserverAddress } from "@bureau/schema/homeserver-address";
 import {

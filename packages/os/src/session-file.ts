@@ -2,7 +2,6 @@
  * Sessions at rest: 0600 JSON files, written durably (wire facts, section 9.3). The machine's and the operator's differ
  * in one field's name; both parse to the same type.
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import { HomeserverAddressSchema } from "@bureau/schema/homeserver-address";
 import { parseJson, ref } from "@bureau/schema/parse";

@@ -5,7 +5,6 @@
  * Only invitations by users of the principal's own homeserver are accepted: a foreign user must not put text before an
  * agent. A failure is logged and does not prevent the program's start.
  */
-
 import type { Log } from "@bureau/kit/log";
 import { egressTo } from "@bureau/os/egress";
 import { parse } from "@bureau/schema/parse";

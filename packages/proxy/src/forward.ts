@@ -5,7 +5,6 @@
  * following them, so that a credential reaches only its upstream. It does not decode bodies. When one side disconnects,
  * it aborts the other. There is no overall deadline, because long polls and event streams have none.
  */
-
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import type { EgressOptions } from "@bureau/os/egress";
 import { type InFlight, whenOver } from "./in-flight.ts";

@@ -2,7 +2,6 @@
  * Forwards every Matrix request, raw or from `/v1/matrix`, to the homeserver: checks it against the policy, removes any
  * identity that the caller claims, adds the principal's own, and forwards exactly the request that it checked.
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import { egressTo } from "@bureau/os/egress";
 import { type ForwardOptions, forward } from "./forward.ts";

@@ -2,7 +2,6 @@
  * `/http/<upstream>/<path>`: forwards to a declared upstream. Injects the principal's credentials and drops the caller's
  * values of those headers.
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import { viaNetwork, viaSocket } from "@bureau/os/egress";
 import { forward, requestHeaders } from "./forward.ts";

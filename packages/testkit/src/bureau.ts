@@ -2,7 +2,6 @@
  * A whole Bureau in a folder of its own, run through the command line as a person would: the fixture of every journey,
  * and what the benchmarks measure. It runs the newest build, the same that ships.
  */
-
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,4 @@
 /** How agent commands describe a principal, and how they wait until its machine has acted on a change. */
-
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { describeLimits } from "@bureau/kit/limits-report";

@@ -2,7 +2,6 @@
  * The states of assigned principals. Assignments are the desired state; the actual state comes from the daemon on this
  * machine, and from the last heartbeat of other machines.
  */
-
 import { agentStateOf, type UnknownBecause } from "@bureau/control/machines/agent-state";
 import { type SeenMachine, seenMachine } from "@bureau/control/machines/presence";
 import { isAway } from "@bureau/control/unless-away";

@@ -1,5 +1,4 @@
 /** `bureau agent create`: creates an agent, and returns when it runs. */
-
 import { createPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";

@@ -1,5 +1,4 @@
 /** `bureau agent destroy`: stops an agent and removes its assignment and credentials. */
-
 import { destroyPrincipal } from "@bureau/control/principals/principals";
 import { systemClock } from "@bureau/kit/clock";
 import { takeTurn } from "@bureau/os/turn";

@@ -1,5 +1,4 @@
 /** `bureau agent list`: the principals assigned to a machine, and the state of each. */
-
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import { defineCommand, defineFlags, type Invocation } from "../command/command.ts";
 import { machineOf, openSession } from "../command/operator.ts";

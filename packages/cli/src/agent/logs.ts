@@ -1,5 +1,4 @@
 /** `bureau agent logs`: the last lines of the terminal of a running or ended agent. */
-
 import { findMachine } from "@bureau/control/machines/list-machines";
 import { BureauError } from "@bureau/kit/errors";
 import { shellLine } from "@bureau/kit/shell-words";

@@ -1,5 +1,4 @@
 /** `bureau agent show`: an agent's assignment and what it is doing. */
-
 import { configPlace, readAssignments } from "@bureau/control/machines/machine-config";
 import { notAssigned } from "@bureau/control/principals/principals";
 import { serverOf, userIdOf } from "@bureau/schema/refs";

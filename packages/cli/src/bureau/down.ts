@@ -1,5 +1,4 @@
 /** `bureau down`: stops everything an instance runs. */
-
 import { findInstance } from "@bureau/instance/instance";
 import { replaceSupervisor, takeTurn, tellToStop } from "@bureau/instance/supervisor-lock";
 import { sweep } from "@bureau/instance/sweep";

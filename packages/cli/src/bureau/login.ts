@@ -1,5 +1,4 @@
 /** `bureau login`: stores an operator's session in a 0600 file. */
-
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { BureauError } from "@bureau/kit/errors";

@@ -1,5 +1,4 @@
 /** `bureau status`: what this machine runs, read from its own sockets; works without the homeserver. */
-
 import type { Installation } from "@bureau/host/installation";
 import type { Instance } from "@bureau/instance/instance";
 import { supervisorStatus } from "@bureau/instance/supervisor-wire";

@@ -2,7 +2,6 @@
  * The session, homeserver, fleet and machine that a command uses. Each value comes from a flag, else the credential file,
  * else the instance's session, else the person's (wire facts, section 10.1). A token is only ever read from a file.
  */
-
 import { join } from "node:path";
 import type { AccountKeys } from "@bureau/control/machines/machine-agents";
 import type { Credentials } from "@bureau/control/principals/administrator";

@@ -2,7 +2,6 @@
  * Finds the command that was typed, parses its flags, runs it. Exit codes: 0 success, 1 failure, 2 usage error
  * (docs/operations.md has the table).
  */
-
 import { isBureauError, messageOf } from "@bureau/kit/errors";
 import { unlessOfFile } from "@bureau/kit/file-error";
 import { nearest } from "@bureau/kit/nearest";

@@ -4,7 +4,6 @@
  *
  * The bundles run on any architecture; only the runtime is replaced for another one.
  */
-
 import {
   createReadStream,
   createWriteStream,

@@ -1,5 +1,4 @@
 /** What `bureau machine deploy` was asked for, and checks of it that need no host. */
-
 import { join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { userFolder } from "@bureau/os/layout";

@@ -2,7 +2,6 @@
  * Sends a build with Nix, when both hosts have it: the build becomes a content-addressed store path, and `nix copy` sends
  * the missing parts. A content-addressed path needs no signature, so no key has to be trusted.
  */
-
 import { realpathSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 import { isInStore, isStorePath, nixStore } from "@bureau/kit/nix-store-path";

@@ -1,5 +1,4 @@
 /** A machine's first heartbeat after a deploy. */
-
 import { findMachine, type ListedMachine } from "@bureau/control/machines/list-machines";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";

@@ -1,5 +1,4 @@
 /** `bureau fleet cache`: the Nix binary cache of a fleet's machines. */
-
 import { changeFleetCache, type FleetCacheChange, readFleetCache } from "@bureau/control/rooms/fleet-cache";
 import { systemHost } from "@bureau/os/layout";
 import { InputError } from "@bureau/schema/parse";

@@ -1,5 +1,4 @@
 /** `bureau fleet create`: the rooms of a fleet. */
-
 import { ensureFleet } from "@bureau/control/rooms/namespace-setup";
 import { requireAccounts } from "@bureau/control/rooms/people";
 import { runStep } from "@bureau/kit/run-step";

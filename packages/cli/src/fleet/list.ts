@@ -1,5 +1,4 @@
 /** `bureau fleet list`: the fleets of a namespace. */
-
 import { listMachines } from "@bureau/control/machines/list-machines";
 import { listFleets } from "@bureau/control/rooms/places";
 import { parseNamespace } from "@bureau/schema/refs";

@@ -1,5 +1,4 @@
 /** `bureau machine config`: shows fields of a machine's configuration that cannot be read, and removes them. */
-
 import { configFaults, configPlace, repairConfig } from "@bureau/control/machines/machine-config";
 import type { StateContent } from "@bureau/matrix/edit-state";
 import { takeTurn } from "@bureau/os/turn";

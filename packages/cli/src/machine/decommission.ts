@@ -1,5 +1,4 @@
 /** `bureau machine decommission`: a machine stops its sandboxes and leaves the fleet. */
-
 import { decommissionMachine } from "@bureau/control/machines/decommission";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";

@@ -1,5 +1,4 @@
 /** The results of the doctor, as text for people and as JSON for programs. */
-
 import { adviceOn } from "@bureau/host/checks/advice";
 import {
   type Check,

@@ -1,5 +1,4 @@
 /** `bureau machine label`: sets and shows labels, by which machines are selected. */
-
 import { setLabels } from "@bureau/control/machines/labels";
 import { takeTurn } from "@bureau/os/turn";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";

@@ -1,5 +1,4 @@
 /** `bureau machine list`: the machines that have joined the fleet. */
-
 import { fleetMachines } from "@bureau/control/machines/fleet-machines";
 import type { ListedMachine } from "@bureau/control/machines/list-machines";
 import { versionName } from "@bureau/control/rollouts/upgrade-target";

@@ -1,5 +1,4 @@
 /** What decommission and revoke report at the end. */
-
 import type { AgentFate } from "@bureau/control/machines/decommission";
 import { localpartOf } from "@bureau/schema/refs";
 import type { Terminal } from "../command/terminal.ts";

@@ -1,5 +1,4 @@
 /** `bureau machine revoke`: removes a machine that is no longer trusted, without its help. */
-
 import { revokeMachine } from "@bureau/control/machines/revoke";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { accountKeysIfAtHand, machineOf, openSession, serverAdmin } from "../command/operator.ts";

@@ -1,5 +1,4 @@
 /** `bureau machine show`: hardware, state and assignments of one machine. */
-
 import { notJoined } from "@bureau/control/machines/labels";
 import { findMachine, isOnline, type ListedMachine } from "@bureau/control/machines/list-machines";
 import { configPlace, readAssignments, readDesiredVersion } from "@bureau/control/machines/machine-config";

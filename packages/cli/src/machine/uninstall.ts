@@ -1,5 +1,4 @@
 /** `bureau machine uninstall`, also `bureau machine doctor --uninstall`. */
-
 import { existsSync, realpathSync } from "node:fs";
 import { lockHost } from "@bureau/host/doctor/doctor";
 import type { InstallRecord } from "@bureau/host/record/install-record";

@@ -1,5 +1,4 @@
 /** `bureau machine upgrade`: upgrades one machine, or rolls it back; with --all or --label, many. */
-
 import { configPlace } from "@bureau/control/machines/machine-config";
 import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import { followUpgrade, type UpgradeOutcome } from "@bureau/control/rollouts/follow-upgrade";

@@ -1,5 +1,4 @@
 /** The build that a machine runs, and its history of upgrades, as text for people. */
-
 import { versionName } from "@bureau/control/rollouts/upgrade-target";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";

@@ -2,7 +2,6 @@
  * `bureau matrix setup`: creates an administrator, the rooms and the templates of a namespace, on any homeserver whose
  * registration token the person has.
  */
-
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { repairFleets } from "@bureau/control/machines/machine-room-repair";

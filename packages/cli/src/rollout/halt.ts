@@ -1,5 +1,4 @@
 /** `bureau rollout halt`: a rollout starts no more upgrades; running upgrades finish. */
-
 import { haltRollout } from "@bureau/control/rollouts/halt-rollout";
 import { isUnderWay } from "@bureau/control/rollouts/rollout-plan";
 import { systemClock } from "@bureau/kit/clock";

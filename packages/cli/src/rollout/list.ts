@@ -1,5 +1,4 @@
 /** `bureau rollout list`: the rollouts of a fleet, newest first. */
-
 import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { listRollouts } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";

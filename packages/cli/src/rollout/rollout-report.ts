@@ -1,5 +1,4 @@
 /** A rollout in words, in a table, and as JSON. */
-
 import { versionName } from "@bureau/control/rollouts/upgrade-target";
 import type { Rollout, RolloutMachine } from "@bureau/schema/rollout";
 import type { Terminal } from "../command/terminal.ts";

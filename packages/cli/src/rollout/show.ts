@@ -1,5 +1,4 @@
 /** `bureau rollout show`: one rollout and each of its machines. */
-
 import { currentRollout } from "@bureau/control/rollouts/rollout-controller";
 import { readRollout } from "@bureau/control/rollouts/rollout-store";
 import { roomOfFleet } from "@bureau/control/rooms/places";

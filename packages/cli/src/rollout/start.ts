@@ -1,5 +1,4 @@
 /** `bureau rollout start`, also `bureau machine upgrade --all` or `--label`: upgrades many machines in order. */
-
 import { configPlace } from "@bureau/control/machines/machine-config";
 import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import {

@@ -1,5 +1,4 @@
 /** `bureau template impact`: the principals of the fleet that use a template. */
-
 import { templateImpact } from "@bureau/control/templates/template-impact";
 import { requireTemplate } from "@bureau/control/templates/template-store";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";

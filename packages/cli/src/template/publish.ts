@@ -1,5 +1,4 @@
 /** `bureau template publish`: checks a template and what it inherits from, then writes it to its room. */
-
 import { checkTemplate, publishTemplate, requireResolves } from "@bureau/control/templates/publish-template";
 import { BureauError } from "@bureau/kit/errors";
 import { readNamed } from "@bureau/os/named-file";

@@ -1,5 +1,4 @@
 /** `bureau template show`: a template with all that it inherits; with --raw, as it was published. */
-
 import { readResolvedTemplate, readTemplate, templateHint } from "@bureau/control/templates/template-store";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";

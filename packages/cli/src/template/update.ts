@@ -1,5 +1,4 @@
 /** `bureau template update`: changes fields of a template, lists the affected principals, and waits for the outcome. */
-
 import { type TemplateEdit, withField } from "@bureau/control/templates/template-edit";
 import type { Effect, Impact, Touched } from "@bureau/control/templates/template-impact";
 import { refuseUnknownFields } from "@bureau/control/templates/template-store";

@@ -1,5 +1,4 @@
 /** The machines of a fleet as its machine room shows them, and whether each is online. */
-
 import type { MatrixSession } from "@bureau/matrix/session";
 import {
   eventTypes,

@@ -2,7 +2,6 @@
  * A machine's desired state, edited by operators. Entries that cannot be read are written back unchanged. Writers of one
  * user on one host take turns ({@link Editor}); edits of others are seen when the event is written (matrix/edit-state).
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import {
   applyFields,

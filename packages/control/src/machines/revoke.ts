@@ -5,7 +5,6 @@
  *
  * The tokens of its agents were in its memory: their sessions are ended too, unless another machine runs them.
  */
-
 import { type Clock, systemClock, timestamp } from "@bureau/kit/clock";
 import { runStep, type Steps } from "@bureau/kit/run-step";
 import { login } from "@bureau/matrix/auth";

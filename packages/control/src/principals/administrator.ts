@@ -2,7 +2,6 @@
  * The administrator of a homeserver that Bureau set up: an account whose password follows from the registration token
  * (wire facts, section 9.13), and what its credential file holds (section 9.4).
  */
-
 import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { Fetch } from "@bureau/matrix/request";

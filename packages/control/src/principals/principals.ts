@@ -3,7 +3,6 @@
  * account, rooms, sealed credentials, and last the assignment, so that the machine never reads an assignment that it
  * cannot start.
  */
-
 import { systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";

@@ -1,5 +1,4 @@
 /** Ctrl-C while the homeserver accepts requests and never answers: the command ends at once. */
-
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createServer, type Server, type Socket } from "node:net";
 import { systemClock } from "@bureau/kit/clock";

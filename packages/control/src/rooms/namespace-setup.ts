@@ -2,7 +2,6 @@
  * Makes the rooms of namespaces, fleets and machines with their aliases and power levels, the namespace's space, and the
  * built-in templates. Everything is looked up before it is made, so that a second run changes nothing.
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";

@@ -3,7 +3,6 @@
  * or inherits from it; from the machines' configurations that the session may read. With a draft of the template, also the
  * effect of the change on each, by the rules of the daemon.
  */
-
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import { systemClock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";

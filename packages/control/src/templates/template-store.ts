@@ -1,5 +1,4 @@
 /** Templates in Matrix rooms, with all that they inherit. */
-
 import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";
 import type { MatrixSession } from "@bureau/matrix/session";

@@ -1,5 +1,4 @@
 /** What a subsystem does when another build of the daemon is executed in this process. See `upgrade/become.ts`. */
-
 import type { HandedStreams, InheritedStreams } from "@bureau/os/streams";
 import type { NamedSocket } from "@bureau/os/systemd";
 

@@ -4,7 +4,6 @@
  * reported once. Only two things stop everything: an empty configuration, and a request to leave, which overrides any
  * configuration.
  */
-
 import type { Log } from "@bureau/kit/log";
 import type { RoomStates } from "@bureau/matrix/room-state";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";

@@ -4,7 +4,6 @@
  * One bad assignment affects one principal: it becomes `failed` with a reason and a fault, and the others are resolved
  * as if it were absent. An undecided outcome never means "should not run".
  */
-
 import { digestOf } from "@bureau/os/digest";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { contentMatches } from "@bureau/schema/content-match";

@@ -3,7 +3,6 @@
  * away they stay here, up to a limit, beyond which the oldest are dropped and counted. What the homeserver refuses for
  * good is dropped with a warning. Each has one transaction ID, so a retry is never a second message.
  */
-
 import { randomUUID } from "node:crypto";
 import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";

@@ -5,7 +5,6 @@
  * What is known belongs to one run of a sandbox. The next run starts knowing nothing, also when its principal was
  * unhealthy a moment ago.
  */
-
 import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Runtime } from "@bureau/kit/runtime";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";

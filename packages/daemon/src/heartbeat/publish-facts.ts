@@ -2,7 +2,6 @@
  * Publishes a machine's facts and its key. A user who may write to the machine room may replace these events. The
  * replacement does not count for readers, but hides the original. So the daemon checks them regularly and writes them again.
  */
-
 import type { Log } from "@bureau/kit/log";
 import { isRevoked, isTransient } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";

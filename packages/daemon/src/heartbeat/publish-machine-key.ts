@@ -2,7 +2,6 @@
  * The launcher publishes the machine's key once, when it joins. Who may write to the machine room may put another in its
  * place. No reader accepts that one, and no credential can be sealed for this machine: so the daemon restores its own.
  */
-
 import type { MatrixSession } from "@bureau/matrix/session";
 import { readIfPresent } from "@bureau/os/durable-file";
 import { eventTypes, MachineKeySchema } from "@bureau/schema/events";

@@ -1,5 +1,4 @@
 /** The admin sockets of this machine's proxies (wire facts, section 7.3): where changed grants are pushed. */
-
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { viaSocket } from "@bureau/os/egress";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";

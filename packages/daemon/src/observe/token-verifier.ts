@@ -1,5 +1,4 @@
 /** Whose Matrix token is this? Asked at the homeserver, and remembered for five minutes by the token's hash only. */
-
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { isRevoked } from "@bureau/matrix/matrix-error";

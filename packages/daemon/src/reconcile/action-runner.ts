@@ -2,7 +2,6 @@
  * Carries out one planned action: calls the launcher or a proxy, records the result, and posts an event message. It
  * never throws: a failure is recorded as a reason to wait, and the next plan decides.
  */
-
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";

@@ -3,7 +3,6 @@
  * so only completion is on disk. It is written before the launcher's record of the exit is cleared: after a crash
  * between the two the daemon sees the exit twice, and never misses it.
  */
-
 import { BureauError } from "@bureau/kit/errors";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
 import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";

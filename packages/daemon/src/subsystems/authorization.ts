@@ -1,5 +1,4 @@
 /** Who may do what on this machine. */
-
 import { subsystem } from "../assembly/subsystem.ts";
 import { type Authorize, authorizeBy } from "../authorization/authorize.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";

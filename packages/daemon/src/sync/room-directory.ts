@@ -2,7 +2,6 @@
  * Rooms by alias, resolved and joined in the background once they are wanted. A lookup never waits. A missing room is
  * looked for again at intervals, and at once after an invitation.
  */
-
 import { delayMs } from "@bureau/kit/backoff";
 import type { Runtime } from "@bureau/kit/runtime";
 import { isTransient } from "@bureau/matrix/matrix-error";

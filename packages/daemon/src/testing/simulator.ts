@@ -3,7 +3,6 @@
  * simulated launcher and simulated rooms, on a clock that is turned by hand. Everything that can happen to it happens in
  * random order; what must never happen is checked at every request, what must come about when the world calms down.
  */
-
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";

@@ -1,5 +1,4 @@
 /** Creates the upgrader and its publisher from the daemon's parts. */
-
 import type { Runtime } from "@bureau/kit/runtime";
 import type { RoomView } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";

@@ -3,7 +3,6 @@
  * the results of earlier requests. Every build reads the same file. It is written before each step, so that a program
  * that starts after a crash knows the step.
  */
-
 import type { Log } from "@bureau/kit/log";
 import { readIfPresent, writeDurably } from "@bureau/os/durable-file";
 import { decodeState, encodeState, isTooNew } from "@bureau/os/state-format";

@@ -1,5 +1,4 @@
 /** Which build the machine's configuration in its room requests. */
-
 import type { RoomView } from "@bureau/matrix/room-state";
 import { digestOf } from "@bureau/os/digest";
 import { type BureauVersion, BureauVersionSchema, eventTypes } from "@bureau/schema/events";

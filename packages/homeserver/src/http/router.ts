@@ -2,7 +2,6 @@
  * The route table: a tree over path segments, split on the raw `/` and decoded afterwards, because localparts hold
  * slashes as %2F. Literal segments win over parameters.
  */
-
 import type { Session } from "../auth/sessions.ts";
 import type { JsonObject } from "../rooms/room-event.ts";
 import type { RequestContext } from "./request.ts";

@@ -2,7 +2,6 @@
  * Typing and presence: kept in memory only, gone with the process. Changes are counted for this run of the server,
  * so that /sync finds new ones. A timer runs only while a user types.
  */
-
 import { randomBytes } from "node:crypto";
 import type { Clock } from "@bureau/kit/clock";
 

@@ -2,7 +2,6 @@
  * The backups that the host's account tools write beside `/etc/passwd` and the like. They are kept as they were before
  * Bureau changed accounts, so that removing the accounts leaves no trace. Every change of accounts goes through here.
  */
-
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "@bureau/os/digest";

@@ -3,7 +3,6 @@
  * mounts it later: in between, another process could replace a folder of the path by a link. The kernel's mount table has
  * the path that was really mounted.
  */
-
 import { type MountEntry, mountsOf, originsOf, within } from "@bureau/os/mounts";
 import { insidePaths } from "@bureau/schema/inside-paths";
 

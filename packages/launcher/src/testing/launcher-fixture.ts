@@ -2,7 +2,6 @@
  * Launchers for tests, each with its own folders and the real proxy, in this process or as a program that tests can kill.
  * Disposal ends every process that they started, also those of a killed launcher.
  */
-
 import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";

@@ -1,7 +1,6 @@
 /**
  * What the Matrix client requires of a homeserver, as tests against the embedded homeserver and a real Synapse.
  */
-
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { systemClock } from "@bureau/kit/clock";
 import { egressFetch } from "@bureau/os/egress";

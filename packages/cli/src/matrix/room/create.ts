@@ -1,5 +1,4 @@
 /** `bureau matrix room create`: a private room with an alias. */
-
 import { requireAccounts } from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
 import { MatrixError } from "@bureau/matrix/matrix-error";

@@ -1,5 +1,4 @@
 /** `bureau matrix state set`: writes one state event. */
-
 import { readNamed } from "@bureau/os/named-file";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";

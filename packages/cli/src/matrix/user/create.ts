@@ -1,5 +1,4 @@
 /** `bureau matrix user create`: creates an account for a person, and joins it to the namespace's rooms. */
-
 import { createPerson, invitePerson, personOf, personRooms } from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";

@@ -1,5 +1,4 @@
 /** `bureau matrix user invite`: invites a person who has an account to the rooms of the namespace. */
-
 import { invitePerson, personOf, personRooms, requireAccounts } from "@bureau/control/rooms/people";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { namespaceOfInvocation, openSession } from "../../command/operator.ts";

@@ -1,5 +1,4 @@
 /** `bureau matrix user list`: the people who can log in. */
-
 import { listPeople } from "@bureau/control/rooms/people";
 import { defineCommand, defineFlags, type Invocation } from "../../command/command.ts";
 import { namespaceOfInvocation, openSession, serverAdmin } from "../../command/operator.ts";

@@ -1,5 +1,4 @@
 /** Data of a user on the server: account data, tags, receipts, read markers, typing, presence. */
-
 import type { Clock } from "@bureau/kit/clock";
 import * as v from "valibot";
 import { type JsonObject, objectField } from "../../rooms/room-event.ts";
