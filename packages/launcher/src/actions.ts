@@ -52,19 +52,17 @@ export function launcherActions(
         pid: process.pid,
         public_key: host.key.publicKey,
         key_protection: host.key.protection,
-        sandboxes: host.table.list().sandboxes.filter(({ state }) => state === "running").length,
+        sandboxes: host.table.all().filter(({ phase }) => phase === "running").length,
         started_at: startedAt,
         programs_dir: renewal.buildDir,
         ...renewal.status,
       }),
     ),
-    "list-sandboxes": action(requests["list-sandboxes"], async () => ({
-      ...host.table.list(),
-      limits: host.groups.fact,
-    })),
-    wait: action(requests.wait, (request, { signal }) =>
-      host.table.waitForChange(request.since, request.timeout_ms, signal),
-    ),
+    "list-sandboxes": action(requests["list-sandboxes"], async ({ since }) => listOf(host, since)),
+    wait: action(requests.wait, async ({ since, timeout_ms, changes }, { signal }) => {
+      await host.table.waitForChange(since, timeout_ms, signal);
+      return listOf(host, changes === true ? since : undefined);
+    }),
     "create-sandbox": action(requests["create-sandbox"], (request, context) =>
       change(request.principal, context, () => createSandbox(host, request)),
     ),
@@ -108,6 +106,11 @@ export function launcherActions(
     ),
   };
 }
+
+const listOf = (host: SandboxHost, since: number | undefined): LauncherResponse<"list-sandboxes"> => ({
+  ...host.table.list(since),
+  limits: host.groups.fact,
+});
 
 function requireCaller(gone: AbortSignal): void {
   if (gone.aborted)

@@ -16,6 +16,7 @@ import { callCbor } from "@bureau/os/cbor-client";
 import { launcherSocket, tmuxSocket } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
 import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";
+import { parsePrincipalName } from "@bureau/schema/refs";
 import { unknown } from "valibot";
 import { TestLauncher } from "./testing/launcher-fixture.ts";
 
@@ -384,6 +385,25 @@ describe("sandboxes", () => {
     expect(list.sandboxes.map(({ principal }) => String(principal))).toContain("agent/waited");
     await launcher.call("wait", { since: revision, timeout_ms: 600_000 });
     await destroy("agent/waited");
+  });
+
+  test("answers with what changed when the client holds an earlier list, and with all of it when it does not", async () => {
+    await launcher.create("agent/kept", FOREVER);
+    const { revision } = await launcher.call("list-sandboxes", {});
+    const waiting = launcher.call("wait", { since: revision, timeout_ms: 10_000, changes: true });
+    await launcher.create("agent/waited", FOREVER);
+    const change = await waiting;
+    const names = (list: { sandboxes: { principal: string }[] }) =>
+      list.sandboxes.map(({ principal }) => String(principal));
+    expect([change.since, names(change), change.removed]).toEqual([revision, ["agent/waited"], []]);
+    await destroy("agent/waited");
+    const later = await launcher.call("list-sandboxes", { since: change.revision });
+    expect([names(later), later.removed]).toEqual([[], [parsePrincipalName("agent/waited")]]);
+    // A client of an earlier build sends `since` and expects the whole list.
+    const whole = await launcher.call("wait", { since: revision, timeout_ms: 10_000 });
+    expect(whole.since).toBeUndefined();
+    expect(names(whole)).toContain("agent/kept");
+    await destroy("agent/kept");
   });
 
   test("refuses invalid requests, and keeps running", async () => {

@@ -27,7 +27,7 @@ import { ExitWatch } from "./sandbox/exit-watch.ts";
 import { findHostTools, findSandboxPrograms, homesOfUser } from "./sandbox/host-tools.ts";
 import { isWhole, migrateRecords } from "./sandbox/record.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
-import { SandboxTable } from "./sandbox/sandbox-table.ts";
+import { FIRST_REVISION_MAX, SandboxTable } from "./sandbox/sandbox-table.ts";
 import { createTmux } from "./terminal/tmux.ts";
 
 export type LauncherDeps = Runtime & {
@@ -110,12 +110,12 @@ function makeHost(
   stopping: AbortSignal,
 ): SandboxHost {
   const { clock, log, key } = deps;
-  const table = new SandboxTable(config.layout, config.fleet, Math.floor(deps.random() * 2 ** 40));
+  const table = new SandboxTable(config.layout, config.fleet, Math.floor(deps.random() * FIRST_REVISION_MAX));
   const watch = new ExitWatch({
     record: (principal) => table.get(principal),
     paths: (principal) => pathsOf({ config }, principal),
     onExit: (principal) => ended(principal),
-    onProxyChange: () => table.changed(),
+    onProxyChange: (principal) => table.changed(principal),
   });
   const ending = new Set<PrincipalName>();
   /** The watch reports an end every second until it is recorded. One task in the principal's lock queue is enough. */

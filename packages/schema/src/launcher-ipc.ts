@@ -67,9 +67,17 @@ export type SandboxDigests = v.InferOutput<typeof SandboxDigestsSchema>;
 
 export const launcherRequests = {
   status: v.object({}),
-  "list-sandboxes": v.object({}),
-  /** Answers when the revision is no longer `since`, or after `timeout_ms` with the current list. */
-  wait: v.object({ since: integer, timeout_ms: v.pipe(integer, v.minValue(0), v.maxValue(600_000)) }),
+  /** `since`: the revision of the list that the caller holds; the answer may have only what changed after it. */
+  "list-sandboxes": v.object({ since: v.optional(integer) }),
+  /**
+   * Answers when the revision is no longer `since`, or after `timeout_ms`. `changes`: the caller holds the list of `since`;
+   * the answer may have only what changed after it. Older launchers ignore that and answer with the whole list.
+   */
+  wait: v.object({
+    since: integer,
+    timeout_ms: v.pipe(integer, v.minValue(0), v.maxValue(600_000)),
+    changes: v.optional(v.boolean()),
+  }),
   "create-sandbox": v.object({
     principal: account,
     sandbox_spec: SandboxSpecSchema,
@@ -182,12 +190,19 @@ const SandboxStatusSchema = v.object({
 export type SandboxStatus = v.InferOutput<typeof SandboxStatusSchema>;
 
 const SandboxListSchema = v.object({
-  /** Grows with every change; for `wait`. A restarted launcher begins at a random one. */
+  /** Grows by one with every change of a sandbox. A restarted launcher begins at a random one. */
   revision: integer,
+  /**
+   * Present: `sandboxes` has only those that changed after this revision, which the caller named. Absent: `sandboxes` is
+   * the whole list, because the caller named no revision, this launcher does not know it, or too much has changed since.
+   */
+  since: v.optional(integer),
   sandboxes: list(SandboxStatusSchema),
-  /** Principals whose sandbox is being created or cleared, also when the caller has disconnected. */
-  creating: v.optional(v.array(ref(parsePrincipalName))),
-  /** Of new sandboxes; absent from older launchers and from answers to `wait`. */
+  /** With `since`: principals that the list had, and has no longer. */
+  removed: v.optional(v.array(account)),
+  /** Principals whose sandbox is being created or cleared, always all; they do not change the revision. */
+  creating: v.optional(v.array(account)),
+  /** Of new sandboxes; absent from older launchers. */
   limits: v.optional(LimitsFactSchema),
 });
 export type SandboxList = v.InferOutput<typeof SandboxListSchema>;

@@ -63,7 +63,7 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   });
   if (record.proxy !== undefined && isAlive(record.proxy)) {
     await host.proxies.stop(record.proxy);
-    host.table.changed();
+    host.table.changed(principal);
   }
 }
 

@@ -1,23 +1,32 @@
 /**
  * The records of all sandboxes, in memory and on disk, and the revision that `wait` watches. The list has only the principal
  * of a sandbox that is being created, and contains a sandbox until it is removed completely.
+ *
+ * Every change of one sandbox increments the revision, and a log of bounded length names its principal. So a caller that
+ * holds the list of an earlier revision gets what changed since, at a cost that does not grow with the number of sandboxes.
  */
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { isAlive } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
-import type { SandboxList } from "@bureau/schema/launcher-ipc";
+import type { SandboxList, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
-import { type SandboxRecord, statusOf, writeRecord } from "./record.ts";
+import { isWhole, type SandboxRecord, statusOf, writeRecord } from "./record.ts";
 
 /** Terminal output in one list. Further output is omitted: a response has at most 1 MiB (section 6.1). */
 const OUTPUT_BYTES_MAX = 768 * 1024;
+/** Changes that are remembered: a caller that missed more gets the whole list. */
+const CHANGES_MAX = 4_096;
+/** A random first revision is below it: a revision from before a restart is never in the log, and all are safe integers. */
+export const FIRST_REVISION_MAX = 2 ** 52;
 
 export class SandboxTable {
   readonly #records = new Map<PrincipalName, SandboxRecord>();
   readonly #waiters = new Set<() => void>();
   #revision: number;
+  /** The principals of the last changes; the last one led to the current revision. */
+  readonly #changes: PrincipalName[] = [];
 
-  /** `firstRevision` is random, so that a caller's revision from before a restart never matches. */
+  /** `firstRevision` is random, so that a caller's revision from before a restart is unknown. */
   constructor(
     readonly layout: Layout,
     readonly fleet: FleetLocalpart,
@@ -38,38 +47,50 @@ export class SandboxTable {
   /** Writes the record to disk before the list shows it, so that a crash never undoes what a caller saw. */
   put(record: SandboxRecord): void {
     writeRecord(sandboxPaths(this.layout, this.fleet, record.principal).record, record);
-    this.#records.set(record.principal, record);
-    if (record.phase !== "creating") this.changed();
+    const { principal, phase } = record;
+    const wasListed = isWhole(this.#records.get(principal));
+    this.#records.set(principal, record);
+    if (wasListed || phase !== "creating") this.changed(principal);
   }
 
   /** Removes the sandbox and its folder. */
   remove(principal: PrincipalName): void {
     removeTree(sandboxPaths(this.layout, this.fleet, principal).dir);
-    if (this.#records.delete(principal)) this.changed();
+    if (this.#records.delete(principal)) this.changed(principal);
   }
 
-  list(): SandboxList {
-    let room = OUTPUT_BYTES_MAX;
-    const sandboxes = this.all()
-      .filter(({ phase }) => phase !== "creating")
-      .map((record) => {
-        room -= Buffer.byteLength(record.exit?.output ?? "");
-        const status = statusOf(record, record.proxy !== undefined && isAlive(record.proxy));
-        if (room >= 0 || status.exit === undefined) return status;
-        return { ...status, exit: { ...status.exit, output: undefined } };
-      });
-    const creating = this.all().flatMap(({ principal, phase }) => (phase === "creating" ? [principal] : []));
-    return { revision: this.#revision, sandboxes, creating };
+  /** The whole list; only what changed after the revision `since` when the log still reaches back to it. */
+  list(since?: number): SandboxList {
+    const creating = [...this.#records.values()].flatMap(({ principal, phase }) =>
+      phase === "creating" ? [principal] : [],
+    );
+    const changed = since === undefined ? undefined : this.#changedAfter(since);
+    if (since === undefined || changed === undefined)
+      return { revision: this.#revision, sandboxes: statusesOf(this.all()), creating };
+    const records = changed.flatMap((principal) => this.#records.get(principal) ?? []);
+    const sandboxes = statusesOf(records);
+    const listed = new Set(sandboxes.map(({ principal }) => principal));
+    const removed = changed.filter((principal) => !listed.has(principal));
+    return { revision: this.#revision, since, sandboxes, removed, creating };
   }
 
-  /** Call it after a change that the list shows: increments the revision and wakes waiters. */
-  changed(): void {
+  /** The principals of the changes after `since`, each once; undefined when the log does not reach back to it. */
+  #changedAfter(since: number): PrincipalName[] | undefined {
+    const missed = this.#revision - since;
+    if (missed < 0 || missed > this.#changes.length) return undefined;
+    return missed === 0 ? [] : [...new Set(this.#changes.slice(-missed))];
+  }
+
+  /** Call it after a change of a sandbox that the list shows: increments the revision and wakes waiters. */
+  changed(principal: PrincipalName): void {
     this.#revision += 1;
+    this.#changes.push(principal);
+    if (this.#changes.length > 2 * CHANGES_MAX) this.#changes.splice(0, CHANGES_MAX);
     for (const wake of [...this.#waiters]) wake();
   }
 
   /** Resolves when the revision is not `since`, after `timeoutMs`, or when `signal` aborts. */
-  async waitForChange(since: number, timeoutMs: number, signal: AbortSignal): Promise<SandboxList> {
+  async waitForChange(since: number, timeoutMs: number, signal: AbortSignal): Promise<void> {
     if (this.#revision === since && !signal.aborted)
       await new Promise<void>((resolve) => {
         const wake = (): void => {
@@ -82,6 +103,15 @@ export class SandboxTable {
         signal.addEventListener("abort", wake, { once: true });
         this.#waiters.add(wake);
       });
-    return this.list();
   }
+}
+
+function statusesOf(records: readonly SandboxRecord[]): SandboxStatus[] {
+  let room = OUTPUT_BYTES_MAX;
+  return records.filter(isWhole).map((record) => {
+    room -= Buffer.byteLength(record.exit?.output ?? "");
+    const status = statusOf(record, record.proxy !== undefined && isAlive(record.proxy));
+    if (room >= 0 || status.exit === undefined) return status;
+    return { ...status, exit: { ...status.exit, output: undefined } };
+  });
 }

@@ -1,0 +1,121 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { encodeCbor } from "@bureau/kit/cbor";
+import { type Layout, sandboxPaths } from "@bureau/os/layout";
+import { launcherResponses } from "@bureau/schema/launcher-ipc";
+import { parse } from "@bureau/schema/parse";
+import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
+import { bootId, type SandboxRecord } from "./record.ts";
+import { SandboxTable } from "./sandbox-table.ts";
+
+const FLEET = parseFleet("bureau/fleet/test");
+const FIRST = 1_000;
+let root: string;
+let layout: Layout;
+let table: SandboxTable;
+
+const nameOf = (index: number) => parsePrincipalName(`agent/a${index}`);
+function put(index: number, change: Partial<SandboxRecord> = {}): void {
+  const principal = nameOf(index);
+  mkdirSync(dirname(sandboxPaths(layout, FLEET, principal).record), { recursive: true });
+  const digests = { spec: "s", payload: "p" };
+  table.put({ boot: bootId(), principal, phase: "running", digests, started_at: 1, ...change });
+}
+const namesOf = (list: ReturnType<SandboxTable["list"]>): string[] =>
+  list.sandboxes.map(({ principal }) => principal);
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), "st-"));
+  layout = { runDir: root, stateDir: root, workspaceRoot: root, cacheRoot: root };
+  table = new SandboxTable(layout, FLEET, FIRST);
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+test("after one change among many sandboxes the list has one entry, and its size does not grow with their number", () => {
+  const bytesOfOneChange = (count: number): number => {
+    for (let index = 0; index < count; index++) put(index);
+    const { revision } = table.list();
+    put(7, { digests: { spec: "s", payload: "p2" } });
+    const list = table.list(revision);
+    expect(list.since).toBe(revision);
+    expect(namesOf(list)).toEqual(["agent/a7"]);
+    expect(list.removed).toEqual([]);
+    return encodeCbor(list).length;
+  };
+  const few = bytesOfOneChange(10);
+  expect(bytesOfOneChange(100)).toBe(few);
+});
+
+test("a list of changes names each changed sandbox once, with its last state, and each that is gone", () => {
+  put(1);
+  put(2);
+  const { revision } = table.list();
+  put(3);
+  put(3, { phase: "exited", exit: { code: 0, description: "exited with 0", at: 1 } });
+  table.remove(nameOf(1));
+  const list = table.list(revision);
+  expect(list.sandboxes.map(({ principal, state }) => `${principal} ${state}`)).toEqual(["agent/a3 exited"]);
+  expect(list.removed).toEqual([nameOf(1)]);
+  expect(list.revision).toBe(revision + 3);
+  expect(table.list(list.revision)).toEqual({
+    revision: list.revision,
+    since: list.revision,
+    sandboxes: [],
+    removed: [],
+    creating: [],
+  });
+});
+
+test("a sandbox that is created again after its removal is removed, and then a change", () => {
+  put(1);
+  const { revision } = table.list();
+  table.remove(nameOf(1));
+  put(1, { phase: "creating" });
+  const during = table.list(revision);
+  expect(during).toMatchObject({ sandboxes: [], removed: ["agent/a1"], creating: ["agent/a1"] });
+  put(1);
+  expect(table.list(revision)).toMatchObject({ removed: [], creating: [] });
+  expect(namesOf(table.list(during.revision))).toEqual(["agent/a1"]);
+});
+
+test("the list is whole for a revision that this launcher does not know, and for one that is too old", () => {
+  put(1);
+  const { revision } = table.list();
+  for (const since of [FIRST - 1, revision + 1, 0, -5]) {
+    const list = table.list(since);
+    expect(list.since).toBeUndefined();
+    expect(list.removed).toBeUndefined();
+    expect(namesOf(list)).toEqual(["agent/a1"]);
+  }
+  for (let index = 0; index < 10_000; index++) table.changed(nameOf(1));
+  expect(table.list(revision).since).toBeUndefined();
+  expect(table.list(table.list().revision - 4_096).since).toBeDefined();
+});
+
+test("an earlier list with the changes applied is the whole list", () => {
+  const seed = Number(process.env["BUREAU_SEED"] ?? Math.floor(Math.random() * 2 ** 32));
+  console.log(`BUREAU_SEED=${seed}`);
+  let state = seed >>> 0;
+  const below = (limit: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * limit);
+  };
+  let held = new Map(table.list().sandboxes.map((status) => [status.principal, status]));
+  let { revision } = table.list();
+  for (let round = 0; round < 200; round++) {
+    for (let count = below(4); count > 0; count--) {
+      const index = below(6);
+      if (below(3) === 0) table.remove(nameOf(index));
+      else put(index, { started_at: round, phase: below(4) === 0 ? "creating" : "running" });
+    }
+    const list = parse(launcherResponses.wait, table.list(revision), "list");
+    if (list.since !== revision) held = new Map();
+    for (const status of list.sandboxes) held.set(status.principal, status);
+    for (const principal of list.removed ?? []) held.delete(principal);
+    revision = list.revision;
+    const whole = table.list().sandboxes;
+    expect([...held.values()].sort((a, b) => (a.principal < b.principal ? -1 : 1))).toEqual(whole);
+  }
+});
