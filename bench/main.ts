@@ -5,6 +5,7 @@
 import { cpus } from "node:os";
 import { build } from "../scripts/build.ts";
 import { benchCreate } from "./create.ts";
+import { benchFleet } from "./fleet.ts";
 import { benchFootprint } from "./footprint.ts";
 import { benchHostEnv } from "./host-env.ts";
 import { benchProxy } from "./proxy.ts";
@@ -22,7 +23,7 @@ const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
   upgrade: benchUpgrade,
 };
 /** Run only when asked for by name: they need root, or minutes. */
-const onlyByName: typeof suites = { "upgrade-fleet": benchUpgradeFleet };
+const onlyByName: typeof suites = { fleet: benchFleet, "upgrade-fleet": benchUpgradeFleet };
 const every = { ...suites, ...onlyByName };
 
 async function proxyFigures(): Promise<Figure[]> {

@@ -26,19 +26,10 @@ const BEATS_A_LOOK = 4;
 
 /** Beats until `signal` aborts. A beat that cannot be sent is left out: the next says more. @throws when revoked */
 export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Promise<void> {
-  const meter = new UsageMeter();
+  const heartbeat = new Heartbeat(deps);
   for (let beat = 1; !signal.aborted; beat++) {
-    const sandboxes = deps.sandboxes();
-    const usage = meter.sample(sandboxes, deps.clock.monotonic());
     try {
-      const content = statusOf(deps, usage, sandboxes);
-      await deps.session.putState(
-        deps.room,
-        eventTypes.machineStatus,
-        stateKeyOf(deps.machine),
-        content,
-        signal,
-      );
+      await heartbeat.send(signal);
       if (beat % BEATS_A_LOOK === 0) await deps.publishFacts();
     } catch (error) {
       if (signal.aborted) return;
@@ -49,7 +40,32 @@ export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Pr
   }
 }
 
-function statusOf(deps: HeartbeatDeps, usage: Usage, sandboxes: readonly SandboxStatus[]): MachineStatus {
+type SenderDeps = Pick<HeartbeatDeps, "clock" | "session" | "machine" | "room" | "sandboxes" | "userOf">;
+
+/** The heartbeats of one machine. */
+export class Heartbeat {
+  readonly #deps: SenderDeps;
+  readonly #meter = new UsageMeter();
+
+  constructor(deps: SenderDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws MatrixError */
+  async send(signal: AbortSignal): Promise<void> {
+    const { session, room, machine, clock } = this.#deps;
+    const sandboxes = this.#deps.sandboxes();
+    const usage = this.#meter.sample(sandboxes, clock.monotonic());
+    const content = statusOf(this.#deps, usage, sandboxes);
+    await session.putState(room, eventTypes.machineStatus, stateKeyOf(machine), content, signal);
+  }
+}
+
+function statusOf(
+  deps: Pick<HeartbeatDeps, "machine" | "userOf">,
+  usage: Usage,
+  sandboxes: readonly SandboxStatus[],
+): MachineStatus {
   const principals = [...usage.principals].map(
     ([account, use]) => [deps.userOf(parsePrincipalName(account)), use] as const,
   );

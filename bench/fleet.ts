@@ -1,0 +1,258 @@
+/**
+ * The cost of a fleet at its homeserver, by its number of machines. One fleet grows from size to size at one embedded
+ * homeserver, which is a process of its own and starts again before each size is measured; the machines are simulated
+ * (`simulated-fleet.ts`). CPU time is the figure to trust: latencies include what else the host does.
+ *
+ * `BUREAU_BENCH_MACHINES` lists other sizes, `20,100,5000`. At the smallest size Synapse is measured beside it.
+ */
+import { childrenOf } from "@bureau/os/process-table";
+import { runtimeCommand } from "@bureau/os/runtime-command";
+import { startSynapse } from "@bureau/testkit/synapse";
+import { HomeserverProcess, ProcessUsage } from "./homeserver-process.ts";
+import { newFilter, SimulatedFleet, type SimulatedMachine } from "./simulated-fleet.ts";
+import { type Figure, figure, quantile } from "./statistics.ts";
+
+const SIZES = (process.env["BUREAU_BENCH_MACHINES"] ?? "20,100,300,1000").split(",").map(Number);
+/** The runtime's own limit of requests at a time is 256, below the number of long polls. */
+const MANY_REQUESTS = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
+const HEARTBEAT_MS = 30_000;
+const BEATS_A_DAY = 86_400_000 / HEARTBEAT_MS;
+const WINDOW_MS = 20_000;
+const CONFIG_CHANGE_MS = 500;
+const STORM_MS_MAX = 60_000;
+const NEWCOMERS = 5;
+/** Heartbeats in place of a day's, which at a thousand machines are three million. */
+const ABSENCE_BEATS = 6_000;
+const BEATS_AT_ONCE = 8;
+
+/** Runs in a process of its own, with {@link MANY_REQUESTS}. */
+export async function benchFleet(): Promise<Figure[]> {
+  const child = Bun.spawn(runtimeCommand(import.meta.path), {
+    env: { ...process.env, ...MANY_REQUESTS },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const text = await new Response(child.stdout).text();
+  if ((await child.exited) !== 0) throw new Error("the simulated fleet failed");
+  return JSON.parse(text) as Figure[];
+}
+
+/** CPU milliseconds of the homeserver for one heartbeat, in a small fleet and in one four times as large. */
+export type HeartbeatGrowth = { readonly few: number; readonly many: number };
+
+/** The law in short, for a test: the second number is no multiple of the first unless the cost grows with the fleet. */
+export async function heartbeatGrowth(): Promise<HeartbeatGrowth> {
+  const beats = 400;
+  await using server = await HomeserverProcess.start();
+  const fleet = await SimulatedFleet.open(server);
+  const cost = async (machines: number): Promise<number> => {
+    await fleet.growTo(machines);
+    await using _following = await fleet.follow();
+    await beatsAtOnce(fleet, machines);
+    const before = server.usage.cpuMs;
+    await beatsAtOnce(fleet, beats);
+    return (server.usage.cpuMs - before) / beats;
+  };
+  return { few: await cost(20), many: await cost(80) };
+}
+
+async function measureAll(): Promise<Figure[]> {
+  await using server = await HomeserverProcess.start();
+  const fleet = await SimulatedFleet.open(server);
+  const figures: Figure[] = [];
+  const steady: { machines: number; cpu: number }[] = [];
+  let quietPercent: number | undefined;
+  for (const machines of SIZES) {
+    console.error(`fleet: ${machines} machines …`);
+    await fleet.growTo(machines);
+    await server.restart();
+    const known = await measureSteady(fleet, server.usage);
+    quietPercent ??= (await measureSteady(fleet, server.usage, "no heartbeats")).cpuPercent;
+    steady.push({ machines, cpu: Math.max(0.01, known.cpuPercent - quietPercent) });
+    figures.push(
+      ...figuresOf(machines, known),
+      ...(await measureNewcomer(fleet, server.usage)),
+      ...(await measureAbsence(fleet, server)),
+      ...(await measureStorm(fleet, server)),
+    );
+  }
+  if (steady.length > 1)
+    figures.push(figure("growth of the CPU for heartbeats: N to the power of", exponent(steady), ""));
+  return [...figures, ...(await measureSynapse(SIZES[0] ?? 20))];
+}
+
+type Steady = {
+  readonly cpuPercent: number;
+  readonly pssMb: number;
+  readonly receivedPerSecond: number;
+  readonly beatMs: readonly number[];
+  /** Undefined for a change that the machine did not see. */
+  readonly configMs: readonly (number | undefined)[];
+};
+
+/** Heartbeats of all machines, spread over their interval, and a change of some machine's configuration every half second. */
+async function measureSteady(
+  fleet: SimulatedFleet,
+  usage: ProcessUsage,
+  heartbeats: "heartbeats" | "no heartbeats" = "heartbeats",
+): Promise<Steady> {
+  await using _following = await fleet.follow();
+  const { machines } = fleet;
+  fleet.beatMs.splice(0);
+  const [cpu, received, began] = [usage.cpuMs, fleet.received, performance.now()];
+  const signal = AbortSignal.timeout(WINDOW_MS);
+  const at = (index: number): SimulatedMachine => machines[index % machines.length] as SimulatedMachine;
+  const isBeating = heartbeats === "heartbeats";
+  const beat = async (index: number): Promise<void> => (isBeating ? at(index).beat(signal) : undefined);
+  const beats = paced(HEARTBEAT_MS / machines.length, signal, beat);
+  // A prime step: neighbors in the order of joining are not neighbors in time.
+  const changes = paced(CONFIG_CHANGE_MS, signal, (index) => fleet.changeConfig(at(index * 7919), signal));
+  await beats;
+  const configMs = await changes;
+  const seconds = (performance.now() - began) / 1_000;
+  return {
+    cpuPercent: (usage.cpuMs - cpu) / seconds / 10,
+    pssMb: usage.pssMb,
+    receivedPerSecond: (fleet.received - received) / seconds,
+    beatMs: [...fleet.beatMs],
+    // The last change had no time left.
+    configMs: configMs.slice(0, -1),
+  };
+}
+
+function figuresOf(machines: number, known: Steady): Figure[] {
+  const seen = known.configMs.filter((ms): ms is number => ms !== undefined);
+  const lost = known.configMs.length - seen.length;
+  return [
+    figure(
+      `${machines} machines: homeserver CPU`,
+      known.cpuPercent,
+      "% of a core",
+      undefined,
+      "≤ 10 % at 1000",
+    ),
+    figure("  homeserver memory (PSS)", known.pssMb, "MB"),
+    figure("  sent to machines", known.receivedPerSecond / 1_000, "kB/s"),
+    figure("  heartbeat, p50", quantile(known.beatMs, 0.5), "ms"),
+    figure("  heartbeat, p99", quantile(known.beatMs, 0.99), "ms"),
+    figure("  config change until its machine has it, p50", quantile(seen, 0.5), "ms"),
+    figure("  the same, p99", quantile(seen, 0.99), "ms", undefined, "≤ 50 ms"),
+    ...(lost === 0 ? [] : [figure("  config changes that no machine had in time", lost, "")]),
+  ];
+}
+
+/** A machine that starts while the others run. */
+async function measureNewcomer(fleet: SimulatedFleet, usage: ProcessUsage): Promise<Figure[]> {
+  const [{ session }] = fleet.machines as [SimulatedMachine];
+  const [cpu, received] = [usage.cpuMs, fleet.received];
+  for (let round = 0; round < NEWCOMERS; round++) await session.sync({ timeoutMs: 0, filter: newFilter() });
+  return [
+    figure("  first sync of one machine", (fleet.received - received) / NEWCOMERS / 1_000, "kB"),
+    figure("  the same, homeserver CPU", (usage.cpuMs - cpu) / NEWCOMERS, "ms"),
+  ];
+}
+
+/** A machine returns with an old position after many heartbeats of the others. */
+async function measureAbsence(fleet: SimulatedFleet, server: HomeserverProcess): Promise<Figure[]> {
+  const { usage } = server;
+  const [{ session }] = fleet.machines as [SimulatedMachine];
+  const filter = newFilter();
+  const { nextBatch: since } = await session.sync({ timeoutMs: 0, filter });
+  const stored = server.storedBytes;
+  await beatsAtOnce(fleet, ABSENCE_BEATS);
+  const perBeat = (server.storedBytes - stored) / ABSENCE_BEATS;
+  const [cpu, began] = [usage.cpuMs, performance.now()];
+  await session.sync({ timeoutMs: 0, filter, since });
+  return [
+    figure(
+      `  sync after ${ABSENCE_BEATS} heartbeats of others`,
+      performance.now() - began,
+      "ms",
+      undefined,
+      "≤ 20 ms",
+    ),
+    figure("  the same, homeserver CPU", usage.cpuMs - cpu, "ms"),
+    figure(
+      "  database, for each machine and day",
+      (perBeat * BEATS_A_DAY) / 1_000,
+      "kB",
+      undefined,
+      "≤ 50 kB",
+    ),
+  ];
+}
+
+/** All machines start at the same moment, as after a power cut. The homeserver begins again afterwards. */
+async function measureStorm(fleet: SimulatedFleet, server: HomeserverProcess): Promise<Figure[]> {
+  server.usage.forgetPeak();
+  const began = performance.now();
+  const stop = AbortSignal.timeout(STORM_MS_MAX);
+  let inSync = 0;
+  const loops = fleet.machines.map((machine) => machine.follow(stop));
+  await Promise.all(loops.map((loop) => loop.inSync.then(() => void (stop.aborted || inSync++))));
+  const seconds = (performance.now() - began) / 1_000;
+  const peak = server.usage.peakMb;
+  const all = fleet.machines.length;
+  await server.restart();
+  return [
+    inSync === all
+      ? figure("  all start at once, until the last is in sync", seconds, "s", undefined, "≤ 15 s at 1000")
+      : figure(`  all start at once, in sync after ${STORM_MS_MAX / 1_000} s`, inSync, `of ${all}`),
+    figure("  the same, largest memory", peak, "MB", undefined, "≤ 300 MB at 1000"),
+  ];
+}
+
+/** The same steady state at Synapse with its SQLite, without its limits. */
+async function measureSynapse(machines: number): Promise<Figure[]> {
+  try {
+    console.error(`fleet: Synapse with ${machines} machines …`);
+    const before = new Set(childrenOf(process.pid));
+    await using synapse = await startSynapse();
+    const pid = childrenOf(process.pid).find((child) => !before.has(child)) ?? 0;
+    const fleet = await SimulatedFleet.open(synapse);
+    await fleet.growTo(machines);
+    const known = await measureSteady(fleet, new ProcessUsage(pid));
+    return figuresOf(machines, known).map((one) => ({ ...one, name: `Synapse, ${one.name.trim()}` }));
+  } catch (error) {
+    console.error(`fleet: NOT COMPARED with Synapse: ${error}`);
+    return [];
+  }
+}
+
+/** Calls `act` every `everyMs` until `signal` aborts, without waiting for earlier calls. Returns all results. */
+async function paced<T>(
+  everyMs: number,
+  signal: AbortSignal,
+  act: (index: number) => Promise<T>,
+): Promise<T[]> {
+  const began = performance.now();
+  const calls: Promise<T>[] = [];
+  while (!signal.aborted) {
+    calls.push(act(calls.length));
+    await Bun.sleep(Math.max(0, began + calls.length * everyMs - performance.now()));
+  }
+  return await Promise.all(calls);
+}
+
+/** Heartbeats of all machines in turn, as fast as the homeserver takes them. */
+async function beatsAtOnce(fleet: SimulatedFleet, count: number): Promise<void> {
+  const { signal } = new AbortController();
+  let next = 0;
+  const work = async (): Promise<void> => {
+    for (let index = next++; index < count; index = next++)
+      await fleet.machines[index % fleet.machines.length]?.beat(signal);
+  };
+  await Promise.all(Array.from({ length: BEATS_AT_ONCE }, work));
+}
+
+/** The slope of the least-squares line through the logarithms. */
+function exponent(steady: readonly { readonly machines: number; readonly cpu: number }[]): number {
+  const points = steady.map(({ machines, cpu }) => [Math.log(machines), Math.log(cpu)] as const);
+  const mean = (of: 0 | 1): number => points.reduce((sum, point) => sum + point[of], 0) / points.length;
+  const [x, y] = [mean(0), mean(1)];
+  const over = points.reduce((sum, [a, b]) => sum + (a - x) * (b - y), 0);
+  return over / points.reduce((sum, [a]) => sum + (a - x) ** 2, 0);
+}
+
+if (import.meta.main) console.log(JSON.stringify(await measureAll(), null, 2));

@@ -1,0 +1,260 @@
+/**
+ * Many machines in one process, as a homeserver sees them: real accounts, rooms, power levels, the daemon's filter for
+ * /sync and its heartbeats. There is no launcher and no sandbox: a machine costs a session and a long poll.
+ */
+
+import { sharedRooms } from "@bureau/control/rooms/machine-rooms";
+import { ensureFleet, ensureMachineRooms, ensureNamespace } from "@bureau/control/rooms/namespace-setup";
+import { machineLevel } from "@bureau/control/rooms/room-catalogue";
+import { systemClock } from "@bureau/kit/clock";
+import { registerWithToken } from "@bureau/matrix/auth";
+import { changePowerLevels } from "@bureau/matrix/power-levels";
+import type { Fetch } from "@bureau/matrix/request";
+import { MatrixSession } from "@bureau/matrix/session";
+import { runSyncLoop } from "@bureau/matrix/sync-loop";
+import type { SyncResponse } from "@bureau/matrix/sync-response";
+import { eventTypes } from "@bureau/schema/events";
+import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
+import {
+  aliasOf,
+  type MachineLocalpart,
+  machineLocalpart,
+  parseFleet,
+  parseNamespace,
+  parsePrincipalName,
+  parseServerName,
+  principalLocalpart,
+  type RoomId,
+  type ServerName,
+  stateKeyOf,
+  userIdOf,
+} from "@bureau/schema/refs";
+import { readHardware } from "../packages/daemon/src/hardware/machine-info.ts";
+import { Heartbeat } from "../packages/daemon/src/heartbeat/heartbeat.ts";
+import { publishMachineInfo } from "../packages/daemon/src/heartbeat/publish-machine-info.ts";
+import { SyncScope } from "../packages/daemon/src/sync/sync-scope.ts";
+
+/** Where the fleet lives. */
+export type FleetHomeserver = {
+  readonly url: string;
+  readonly serverName: string;
+  readonly registrationToken: string;
+};
+
+const namespace = parseNamespace("bureau");
+const fleet = parseFleet("bureau/fleet/prod");
+const SANDBOXES = 5;
+/** Requests at a time while machines are set up. */
+const AT_ONCE = 12;
+const PASSWORD = "a-password-for-benchmarks";
+const PUBLIC_KEY = `age1${"q".repeat(58)}`;
+
+export class SimulatedFleet {
+  readonly machines: SimulatedMachine[] = [];
+  /** Milliseconds of each heartbeat's request. */
+  readonly beatMs: number[] = [];
+  /** Bytes of all answers that the machines received. */
+  received = 0;
+  readonly #admin: MatrixSession;
+  readonly #shared: ReadonlyMap<string, RoomId>;
+  readonly #hardware = readHardware();
+
+  private constructor(
+    readonly at: FleetHomeserver,
+    admin: MatrixSession,
+    shared: ReadonlyMap<string, RoomId>,
+  ) {
+    this.#admin = admin;
+    this.#shared = shared;
+  }
+
+  /** An empty fleet. */
+  static async open(at: FleetHomeserver): Promise<SimulatedFleet> {
+    const admin = await register(at, "bureau-admin", plainFetch);
+    await ensureNamespace(admin, namespace);
+    await ensureFleet(admin, fleet);
+    const found = new Map<string, RoomId>();
+    for (const { localpart } of sharedRooms(machineLocalpart(fleet, "m"))) {
+      const room = await admin.resolveAlias(aliasOf(localpart, parseServerName(at.serverName)));
+      if (room !== undefined) found.set(localpart, room);
+    }
+    return new SimulatedFleet(at, admin, found);
+  }
+
+  get admin(): MatrixSession {
+    return this.#admin;
+  }
+
+  /** Provisions machines until there are `count`, and has each join its rooms. */
+  async growTo(count: number): Promise<void> {
+    const names = Array.from({ length: count - this.machines.length }, (_, index) =>
+      machineLocalpart(fleet, `m${String(this.machines.length + index).padStart(5, "0")}`),
+    );
+    await this.#grantLevels(names);
+    await atOnce(names, async (name) => void this.machines.push(await this.#join(name)));
+  }
+
+  /** One write for each room, where provisioning writes one for each machine. */
+  async #grantLevels(names: readonly MachineLocalpart[]): Promise<void> {
+    const server = parseServerName(this.at.serverName);
+    for (const { kind, localpart } of sharedRooms(machineLocalpart(fleet, "m"))) {
+      const room = this.#shared.get(localpart);
+      const level = machineLevel(kind);
+      if (level === 0 || room === undefined) continue;
+      const users = Object.fromEntries(names.map((name) => [userIdOf(name, server), level]));
+      await changePowerLevels(this.#admin, room, { users }, { clock: systemClock });
+    }
+  }
+
+  async #join(name: MachineLocalpart): Promise<SimulatedMachine> {
+    const session = await register(this.at, name, (url, init) => this.#counted(url, init));
+    const { userId } = session;
+    const own = await ensureMachineRooms(this.#admin, name, { principals: [] });
+    for (const room of this.#shared.values()) await this.#admin.inviteUser(room, userId);
+    for (const room of [own.config, own.ops, ...this.#shared.values()]) await session.joinRoom(room);
+    const machines = this.#shared.get(`${fleet}/machine`) as RoomId;
+    const key = { algorithm: "age-x25519", public_key: PUBLIC_KEY };
+    await session.putState(machines, eventTypes.machineKey, stateKeyOf(userId), key);
+    await publishMachineInfo(session, machines, userId, this.#hardware, "0.1.0 (simulated)");
+    return new SimulatedMachine(session, { config: own.config, machines }, (ms) => this.beatMs.push(ms));
+  }
+
+  async #counted(url: string, init: RequestInit): Promise<Response> {
+    const response = await plainFetch(url, init);
+    const body = await response.arrayBuffer();
+    this.received += body.byteLength;
+    return new Response(body, { status: response.status, headers: response.headers });
+  }
+
+  /** Every machine follows its rooms until the returned value is disposed of. Resolves when all are in sync. */
+  async follow(): Promise<AsyncDisposable> {
+    const stop = new AbortController();
+    const loops = this.machines.map((machine) => machine.follow(stop.signal));
+    await Promise.all(loops.map(({ inSync }) => inSync));
+    return {
+      async [Symbol.asyncDispose]() {
+        stop.abort();
+        await Promise.allSettled(loops.map(({ ended }) => ended));
+      },
+    };
+  }
+
+  /** Writes the configuration of a machine. Resolves with the milliseconds until its /sync has it, or at `signal`. */
+  async changeConfig(machine: SimulatedMachine, signal: AbortSignal): Promise<number | undefined> {
+    const mark = crypto.randomUUID();
+    const began = performance.now();
+    const seen = machine.sees(mark, signal);
+    const content = { principals: [], mark };
+    const key = stateKeyOf(machine.session.userId);
+    await this.#admin
+      .putState(machine.rooms.config, eventTypes.machineConfig, key, content, signal)
+      .catch(() => {});
+    return (await seen) ? performance.now() - began : undefined;
+  }
+}
+
+export class SimulatedMachine {
+  readonly #heartbeat: Heartbeat;
+  readonly #awaited = new Map<string, () => void>();
+
+  constructor(
+    readonly session: MatrixSession,
+    readonly rooms: { readonly config: RoomId; readonly machines: RoomId },
+    onBeat: (ms: number) => void,
+  ) {
+    this.#heartbeat = new Heartbeat({
+      session: {
+        async putState(...request) {
+          const began = performance.now();
+          try {
+            return await session.putState(...request);
+          } finally {
+            onBeat(performance.now() - began);
+          }
+        },
+      },
+      machine: session.userId,
+      room: rooms.machines,
+      sandboxes: () => sandboxes,
+      userOf: (account) => userIdOf(principalLocalpart(fleet, account), serverNameOf(session)),
+      clock: systemClock,
+    });
+  }
+
+  /** Sends one heartbeat; one that fails is left out, as the daemon does. */
+  async beat(signal: AbortSignal): Promise<void> {
+    await this.#heartbeat.send(signal).catch(() => {});
+  }
+
+  /** The daemon's sync loop. */
+  follow(signal: AbortSignal): { readonly inSync: Promise<void>; readonly ended: Promise<void> } {
+    const inSync = Promise.withResolvers<void>();
+    const ended = runSyncLoop({
+      session: this.session,
+      clock: systemClock,
+      signal,
+      filter: newFilter(),
+      onSync: (response) => {
+        inSync.resolve();
+        this.#take(response);
+      },
+    });
+    signal.addEventListener("abort", () => inSync.resolve());
+    return { inSync: inSync.promise, ended };
+  }
+
+  #take(response: SyncResponse): void {
+    for (const { content } of response.joined.get(this.rooms.config)?.timeline ?? [])
+      this.#awaited.get(String(content["mark"]))?.();
+  }
+
+  /** Whether the loop saw the mark before `signal` aborted. */
+  sees(mark: string, signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const end = (seen: boolean): void => {
+        this.#awaited.delete(mark);
+        resolve(seen);
+      };
+      this.#awaited.set(mark, () => end(true));
+      signal.addEventListener("abort", () => end(false));
+    });
+  }
+}
+
+/** The daemon's filter; each call gives another one, as each start of a daemon does. */
+export const newFilter = (): unknown => new SyncScope().open().filter;
+
+const serverNameOf = (session: MatrixSession): ServerName =>
+  parseServerName(session.userId.slice(session.userId.indexOf(":") + 1));
+
+const sandboxes: readonly SandboxStatus[] = Array.from({ length: SANDBOXES }, (_, index) => ({
+  principal: parsePrincipalName(`agent/worker-${index}`),
+  digests: { spec: "", payload: "" },
+  state: "running",
+  pid: process.pid,
+  proxy: { state: "running" },
+  started_at: 0,
+}));
+
+const plainFetch: Fetch = (url, init) => fetch(url, init);
+
+async function register(at: FleetHomeserver, username: string, by: Fetch): Promise<MatrixSession> {
+  const { url: homeserver, registrationToken } = at;
+  const registered = await registerWithToken({
+    homeserver,
+    fetch: by,
+    username,
+    password: PASSWORD,
+    registrationToken,
+  });
+  if (registered.inUse) throw new Error(`${username} exists already`);
+  return new MatrixSession({ homeserver, fetch: by, userId: registered.userId, token: registered.token });
+}
+
+async function atOnce<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
+  const left = [...items];
+  const work = async (): Promise<void> => {
+    for (let item = left.shift(); item !== undefined; item = left.shift()) await act(item);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+}
