@@ -30,6 +30,7 @@ const writers: Readonly<Record<OwnType, Writers>> = {
   machineInfo: { owner: true, level: MODERATOR_LEVEL },
   // Desired state: users with the power in its room.
   machineConfig: { level: MODERATOR_LEVEL },
+  machineConfigPage: { level: MODERATOR_LEVEL },
   template: { level: MODERATOR_LEVEL },
   serviceBinding: { level: MODERATOR_LEVEL },
   reservation: { level: MODERATOR_LEVEL },

@@ -15,6 +15,7 @@ export const eventTypes = {
   machineInfo: "m.bureau.machine_info",
   machineStatus: "m.bureau.machine_status",
   machineConfig: "m.bureau.machine_config",
+  machineConfigPage: "m.bureau.machine_config_page",
   machineVersion: "m.bureau.machine_version",
   machineDecommission: "m.bureau.machine_decommission",
   machineDecommissioned: "m.bureau.machine_decommissioned",
@@ -162,6 +163,12 @@ export const MachineConfigSchema = v.object({
 });
 export type MachineConfig = v.InferOutput<typeof MachineConfigSchema>;
 
+/**
+ * Ours: further assignments, which do not fit into the machine's configuration; an event holds 64 KiB. In the config room,
+ * keys `1`, `2`, … without a gap (`config-pages.ts`). Other implementations ignore it.
+ */
+export const MachineConfigPageSchema = v.object({ principals: list(v.unknown()) });
+
 /** Requests in the history of a machine's version event. */
 export const VERSION_HISTORY_MAX = 20;
 
@@ -196,6 +203,8 @@ export const MachineVersionSchema = v.object({
   request_id: unset(v.string()),
   step: unset(v.picklist(upgradeSteps)),
   reason: unset(v.string()),
+  /** Ours: how many pages of its configuration it reads. Absent: none. */
+  config_pages: v.optional(integer),
   /** Newest first, at most {@link VERSION_HISTORY_MAX}. */
   history: list(VersionRequestResultSchema),
 });

@@ -110,7 +110,8 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
         eventTypes.authorization,
         eventTypes.temporalGrant,
       ]),
-      ...at(50, [eventTypes.machineConfig, eventTypes.machineVersion, eventTypes.machineDecommissioned]),
+      ...at(50, [eventTypes.machineConfig, eventTypes.machineConfigPage]),
+      ...at(50, [eventTypes.machineVersion, eventTypes.machineDecommissioned]),
       ...at(50, [eventTypes.serviceBinding, ...bureau("layout")]),
       // The reference cannot write its own audit events here (section 13, number 10): machines hold 50.
       ...at(50, bureau("audit")),

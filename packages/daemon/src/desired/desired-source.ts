@@ -7,8 +7,7 @@
 import type { Log } from "@bureau/kit/log";
 import type { RoomStates } from "@bureau/matrix/room-state";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";
-import { eventTypes, type MachineConfig, MachineConfigSchema } from "@bureau/schema/events";
-import { InputError, parse } from "@bureau/schema/parse";
+import type { MachineConfig } from "@bureau/schema/events";
 import {
   type EntityStateKey,
   type MachineLocalpart,
@@ -23,6 +22,7 @@ import { type EventMessage, eventMessage } from "../event-messages/event-message
 import type { StateName } from "../sync/sync-scope.ts";
 import { readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";
+import { ConfigReader, configSentAt } from "./read-config.ts";
 import { resolveDesired } from "./resolve-desired.ts";
 import type { RoomLookup } from "./snapshot.ts";
 
@@ -45,6 +45,7 @@ export type DesiredSourceDeps = {
 export class DesiredSource {
   readonly #deps: DesiredSourceDeps;
   #configRoom: RoomId | undefined;
+  readonly #reader = new ConfigReader();
   #lastGood: MachineConfig | undefined;
   #latest: Desired | undefined;
   #told = new Set<string>();
@@ -66,7 +67,7 @@ export class DesiredSource {
     if (room === undefined || view === undefined) return this.#latest;
     const faults: string[] = [];
     const decommission = readDecommission(room, view, this.#key, (fault) => faults.push(fault));
-    this.#lastGood = this.#read(room, faults) ?? this.#lastGood;
+    this.#lastGood = this.#reader.read(view, this.#key, (fault) => faults.push(fault)) ?? this.#lastGood;
     if (decommission !== undefined) {
       const defaultPolicy = this.#lastGood?.default_policy ?? {};
       this.#latest = {
@@ -80,7 +81,7 @@ export class DesiredSource {
     } else if (this.#lastGood !== undefined) {
       const { machine, server, localpartBytesMax, states, directory, scope } = this.#deps;
       const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);
-      const configSentAt = view.get(eventTypes.machineConfig, this.#key)?.sentAt;
+      const sentAt = configSentAt(view, this.#key);
       const resolved = resolveDesired({
         machine,
         server,
@@ -90,7 +91,7 @@ export class DesiredSource {
         config: this.#lastGood,
         configRoom: room,
       });
-      this.#latest = { ...resolved, ...(configSentAt === undefined ? {} : { configSentAt }) };
+      this.#latest = { ...resolved, ...(sentAt === undefined ? {} : { configSentAt: sentAt }) };
       directory.want(this.#latest.aliases);
       scope.want(this.#latest.conditions);
       faults.push(...this.#latest.faults);
@@ -116,22 +117,6 @@ export class DesiredSource {
 
   get #key(): EntityStateKey {
     return stateKeyOf(userIdOf(this.#deps.machine, this.#deps.server));
-  }
-
-  #read(room: RoomId, faults: string[]): MachineConfig | undefined {
-    const content = this.#deps.states.room(room)?.get(eventTypes.machineConfig, this.#key)?.content;
-    if (content === undefined) {
-      // A machine that has never had a configuration is new: not a fault.
-      if (this.#lastGood !== undefined) faults.push("the machine_config event is gone; the last one holds");
-      return undefined;
-    }
-    try {
-      return parse(MachineConfigSchema, content, `${eventTypes.machineConfig} "${this.#key}"`);
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      faults.push(error.message);
-      return undefined;
-    }
   }
 
   #tell(faults: readonly string[]): void {

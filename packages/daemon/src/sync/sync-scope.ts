@@ -16,6 +16,7 @@ export type StateName = { readonly type: string; readonly stateKey: string };
 
 const obeyed = [
   eventTypes.machineConfig,
+  eventTypes.machineConfigPage,
   eventTypes.machineVersion,
   eventTypes.machineDecommission,
   eventTypes.credentials,

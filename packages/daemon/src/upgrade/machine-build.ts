@@ -1,5 +1,6 @@
 /** `m.bureau.machine_version`, from the stored state and the running builds. Pure. */
 import type { Build } from "@bureau/os/build";
+import { CONFIG_PAGES_MAX } from "@bureau/schema/config-pages";
 import type { MachineVersion } from "@bureau/schema/events";
 import type { LauncherStatus } from "./launcher-upgrade.ts";
 import type { UpgradeState } from "./upgrade-state.ts";
@@ -18,6 +19,7 @@ export function machineBuild(
     host_environment_path: confirmed?.path ?? own.path,
     version: own.version,
     programs: running,
+    config_pages: CONFIG_PAGES_MAX,
     ...(previous === undefined ? {} : { previous_host_environment_path: previous }),
     state: current !== undefined ? "upgrading" : failed ? "failed" : "running",
     ...(current !== undefined
