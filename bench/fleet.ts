@@ -23,7 +23,6 @@ const STORM_MS_MAX = 60_000;
 const NEWCOMERS = 5;
 /** Heartbeats in place of a day's, which at a thousand machines are three million. */
 const ABSENCE_BEATS = 6_000;
-const BEATS_AT_ONCE = 8;
 
 /** Runs in a process of its own, with {@link MANY_REQUESTS}. */
 export async function benchFleet(): Promise<Figure[]> {
@@ -36,25 +35,6 @@ export async function benchFleet(): Promise<Figure[]> {
   const text = await new Response(child.stdout).text();
   if ((await child.exited) !== 0) throw new Error("the simulated fleet failed");
   return JSON.parse(text) as Figure[];
-}
-
-/** CPU milliseconds of the homeserver for one heartbeat, in a small fleet and in one four times as large. */
-export type HeartbeatGrowth = { readonly few: number; readonly many: number };
-
-/** The law in short, for a test: the second number is no multiple of the first unless the cost grows with the fleet. */
-export async function heartbeatGrowth(): Promise<HeartbeatGrowth> {
-  const beats = 400;
-  await using server = await HomeserverProcess.start();
-  const fleet = await SimulatedFleet.open(server);
-  const cost = async (machines: number): Promise<number> => {
-    await fleet.growTo(machines);
-    await using _following = await fleet.follow();
-    await beatsAtOnce(fleet, machines);
-    const before = server.usage.cpuMs;
-    await beatsAtOnce(fleet, beats);
-    return (server.usage.cpuMs - before) / beats;
-  };
-  return { few: await cost(20), many: await cost(80) };
 }
 
 async function measureAll(): Promise<Figure[]> {
@@ -160,7 +140,7 @@ async function measureAbsence(fleet: SimulatedFleet, server: HomeserverProcess):
   const filter = newFilter();
   const { nextBatch: since } = await session.sync({ timeoutMs: 0, filter });
   const stored = server.storedBytes;
-  await beatsAtOnce(fleet, ABSENCE_BEATS);
+  await fleet.beatFast(ABSENCE_BEATS);
   const perBeat = (server.storedBytes - stored) / ABSENCE_BEATS;
   const [cpu, began] = [usage.cpuMs, performance.now()];
   await session.sync({ timeoutMs: 0, filter, since });
@@ -233,17 +213,6 @@ async function paced<T>(
     await Bun.sleep(Math.max(0, began + calls.length * everyMs - performance.now()));
   }
   return await Promise.all(calls);
-}
-
-/** Heartbeats of all machines in turn, as fast as the homeserver takes them. */
-async function beatsAtOnce(fleet: SimulatedFleet, count: number): Promise<void> {
-  const { signal } = new AbortController();
-  let next = 0;
-  const work = async (): Promise<void> => {
-    for (let index = next++; index < count; index = next++)
-      await fleet.machines[index % fleet.machines.length]?.beat(signal);
-  };
-  await Promise.all(Array.from({ length: BEATS_AT_ONCE }, work));
 }
 
 /** The slope of the least-squares line through the logarithms. */

@@ -7,6 +7,7 @@ import { build } from "../scripts/build.ts";
 import { benchCreate } from "./create.ts";
 import { benchFleet } from "./fleet.ts";
 import { benchFootprint } from "./footprint.ts";
+import { benchHeartbeatGrowth } from "./heartbeat-growth.ts";
 import { benchHostEnv } from "./host-env.ts";
 import { benchProxy } from "./proxy.ts";
 import { benchStartUp } from "./start-up.ts";
@@ -19,6 +20,7 @@ const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
   create: benchCreate,
   proxy: proxyFigures,
   footprint: benchFootprint,
+  "heartbeat-growth": benchHeartbeatGrowth,
   "host-env": benchHostEnv,
   upgrade: benchUpgrade,
 };

@@ -126,6 +126,13 @@ export class SimulatedFleet {
     return new Response(body, { status: response.status, headers: response.headers });
   }
 
+  /** Heartbeats of all machines in turn, as fast as the homeserver takes them. */
+  async beatFast(count: number): Promise<void> {
+    const { signal } = new AbortController();
+    const turns = Array.from({ length: count }, (_, index) => index % this.machines.length);
+    await atOnce(turns, async (index) => this.machines[index]?.beat(signal));
+  }
+
   /** Every machine follows its rooms until the returned value is disposed of. Resolves when all are in sync. */
   async follow(): Promise<AsyncDisposable> {
     const stop = new AbortController();
