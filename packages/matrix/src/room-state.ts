@@ -26,6 +26,8 @@ export type RoomView = {
 export type RoomStates = {
   /** Undefined: we are not joined, as far as /sync has told us. */
   room(id: RoomId): RoomView | undefined;
+  /** Another number after every change of what the rooms show. An event that did not change stays the same object. */
+  readonly revision: number;
   /** Whether such events are kept: the presence of other events is unknown. */
   keeps(type: string, stateKey: string): boolean;
 };
@@ -95,6 +97,9 @@ export function viewEvents(events: readonly StateEvent[], onIgnored: OnIgnored):
 export class RoomStateStore implements RoomStates {
   readonly #rooms = new Map<RoomId, Map<string, Map<string, StateEvent>>>();
   readonly #bytes = new Map<RoomId, number>();
+  /** Of rooms that did not change since they were asked for: a view reads the room's levels once. */
+  readonly #views = new Map<RoomId, RoomView>();
+  #revision = 0;
   readonly #onIgnored: OnIgnored;
   #keeps: Keeps = () => true;
 
@@ -120,7 +125,13 @@ export class RoomStateStore implements RoomStates {
       this.#bytes.delete(room);
       if (this.#rooms.delete(room)) changed.add(room);
     }
+    for (const room of changed) this.#views.delete(room);
+    if (changed.size > 0) this.#revision++;
     return changed;
+  }
+
+  get revision(): number {
+    return this.#revision;
   }
 
   keeps(type: string, stateKey: string): boolean {
@@ -128,9 +139,12 @@ export class RoomStateStore implements RoomStates {
   }
 
   room(id: RoomId): RoomView | undefined {
+    const known = this.#views.get(id);
     const types = this.#rooms.get(id);
-    if (types === undefined) return undefined;
-    return viewState(types, this.#onIgnored);
+    if (known !== undefined || types === undefined) return known;
+    const view = viewState(types, this.#onIgnored);
+    this.#views.set(id, view);
+    return view;
   }
 
   joinedRooms(): RoomId[] {
@@ -146,6 +160,8 @@ export class RoomStateStore implements RoomStates {
   begin(keeps: Keeps = () => true): void {
     this.#rooms.clear();
     this.#bytes.clear();
+    this.#views.clear();
+    this.#revision++;
     this.#keeps = keeps;
   }
 
@@ -156,12 +172,16 @@ export class RoomStateStore implements RoomStates {
     const keys = types.get(event.type) ?? new Map<string, StateEvent>();
     types.set(event.type, keys);
     const before = keys.get(event.stateKey);
-    if (!this.#fits(room, event, before)) return false;
-    keys.set(event.stateKey, event);
     // The same event comes again, emptied, when it was redacted in a part of the timeline that we did not get.
-    const same =
-      before?.eventId === event.eventId && canonicalJson(before.content) === canonicalJson(event.content);
-    return !same || event.eventId === "";
+    const isSame =
+      before !== undefined &&
+      event.eventId !== "" &&
+      before.eventId === event.eventId &&
+      before.sender === event.sender &&
+      canonicalJson(before.content) === canonicalJson(event.content);
+    if (isSame || !this.#fits(room, event, before)) return false;
+    keys.set(event.stateKey, event);
+    return true;
   }
 
   /** A user who floods a room makes only that room unusable. */

@@ -5,6 +5,7 @@ import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
 import type { EventMessage } from "../event-messages/event-message.ts";
 import { DesiredSource } from "./desired-source.ts";
+import { DesiredResolver } from "./resolve-desired.ts";
 
 const room = parseRoomId("!config");
 const operator = "@operator:bureau.test";
@@ -24,15 +25,18 @@ function machine(config?: Record<string, unknown>) {
   put(eventTypes.powerLevels, "", { users: { [operator]: 100 } });
   const configure = (content: Record<string, unknown>): void => put(eventTypes.machineConfig, key, content);
   if (config !== undefined) configure(config);
-  const source = new DesiredSource({
+  const place = {
     machine: parseMachine("bureau/fleet/test/machine/box"),
     server: parseServerName("bureau.test"),
-    localpartBytesMax: 84,
+  };
+  const source = new DesiredSource({
+    ...place,
+    resolver: new DesiredResolver({ ...place, localpartBytesMax: 84 }),
     states,
     log: silentLog,
     notify: (one) => void eventMessages.push(one),
     scope: { want: () => {} },
-    directory: { lookup: () => ({ kind: "pending" }), want: () => {} },
+    directory: { revision: 0, lookup: () => ({ kind: "pending" }), want: () => {} },
   });
   source.setConfigRoom(room);
   return { source, eventMessages, configure };

@@ -1,11 +1,11 @@
 /**
- * The desired state of the machine, from the configuration in its room, resolved again at each call. A configuration
+ * The desired state of the machine, from the configuration in its room, as it is at each call. A configuration
  * that is missing or unreadable as a whole changes nothing: the last good one stays in effect, and the fault is
  * reported once. Only two things stop everything: an empty configuration, and a request to leave, which overrides any
  * configuration.
  */
 import type { Log } from "@bureau/kit/log";
-import type { RoomStates } from "@bureau/matrix/room-state";
+import type { RoomStates, RoomView } from "@bureau/matrix/room-state";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import type { MachineConfig } from "@bureau/schema/events";
 import {
@@ -20,19 +20,19 @@ import {
 import { policySources } from "../authorization/policy-sources.ts";
 import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
 import type { StateName } from "../sync/sync-scope.ts";
-import { readDecommission } from "./decommission.ts";
+import { type Decommission, readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";
+import { Memo } from "./memo.ts";
 import { ConfigReader, configSentAt } from "./read-config.ts";
-import { resolveDesired } from "./resolve-desired.ts";
-import type { RoomLookup } from "./snapshot.ts";
+import type { DesiredResolver } from "./resolve-desired.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 export type DesiredSourceDeps = {
   readonly machine: MachineLocalpart;
   readonly server: ServerName;
-  readonly localpartBytesMax: number;
   readonly states: RoomStates;
-  readonly directory: {
-    lookup(alias: RoomAlias): RoomLookup;
+  readonly resolver: Pick<DesiredResolver, "resolve">;
+  readonly directory: Snapshot["directory"] & {
     /** Finds and joins those of the needed rooms that are not known yet, in the background. */
     want(aliases: ReadonlySet<RoomAlias>): void;
   };
@@ -42,11 +42,22 @@ export type DesiredSourceDeps = {
   readonly log: Log;
 };
 
+/** What the config room says. */
+type Reading = {
+  readonly decommission: Decommission | undefined;
+  /** Undefined when there is none that can be read. */
+  readonly config: MachineConfig | undefined;
+  readonly sentAt: number | undefined;
+  readonly faults: readonly string[];
+};
+
 export class DesiredSource {
   readonly #deps: DesiredSourceDeps;
   #configRoom: RoomId | undefined;
   readonly #reader = new ConfigReader();
   #lastGood: MachineConfig | undefined;
+  /** Read again when the room changed: its view is then another object. */
+  readonly #readings = new Memo<"", Reading>();
   #latest: Desired | undefined;
   #told = new Set<string>();
   readonly #unconfigured = Promise.withResolvers<string>();
@@ -65,9 +76,10 @@ export class DesiredSource {
     const room = this.#configRoom;
     const view = room === undefined ? undefined : this.#deps.states.room(room);
     if (room === undefined || view === undefined) return this.#latest;
-    const faults: string[] = [];
-    const decommission = readDecommission(room, view, this.#key, (fault) => faults.push(fault));
-    this.#lastGood = this.#reader.read(view, this.#key, (fault) => faults.push(fault)) ?? this.#lastGood;
+    const reading = this.#readings.of("", { room, view }, () => this.#read(room, view));
+    const { config, sentAt, decommission } = reading;
+    const faults = [...reading.faults];
+    this.#lastGood = config ?? this.#lastGood;
     if (decommission !== undefined) {
       const defaultPolicy = this.#lastGood?.default_policy ?? {};
       this.#latest = {
@@ -79,18 +91,8 @@ export class DesiredSource {
         decommission,
       };
     } else if (this.#lastGood !== undefined) {
-      const { machine, server, localpartBytesMax, states, directory, scope } = this.#deps;
-      const lookup = (alias: RoomAlias): RoomLookup => directory.lookup(alias);
-      const sentAt = configSentAt(view, this.#key);
-      const resolved = resolveDesired({
-        machine,
-        server,
-        localpartBytesMax,
-        states,
-        lookup,
-        config: this.#lastGood,
-        configRoom: room,
-      });
+      const { states, directory, scope, resolver } = this.#deps;
+      const resolved = resolver.resolve({ config: this.#lastGood, configRoom: room, states, directory });
       this.#latest = { ...resolved, ...(sentAt === undefined ? {} : { configSentAt: sentAt }) };
       directory.want(this.#latest.aliases);
       scope.want(this.#latest.conditions);
@@ -117,6 +119,14 @@ export class DesiredSource {
 
   get #key(): EntityStateKey {
     return stateKeyOf(userIdOf(this.#deps.machine, this.#deps.server));
+  }
+
+  #read(room: RoomId, view: RoomView): Reading {
+    const faults: string[] = [];
+    const fault = (sentence: string): void => void faults.push(sentence);
+    const decommission = readDecommission(room, view, this.#key, fault);
+    const config = this.#reader.read(view, this.#key, fault);
+    return { decommission, config, sentAt: configSentAt(view, this.#key), faults };
   }
 
   #tell(faults: readonly string[]): void {

@@ -12,12 +12,14 @@ import {
   type RoomId,
 } from "@bureau/schema/refs";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "./desired.ts";
-import { resolveDesired } from "./resolve-desired.ts";
-import type { RoomLookup } from "./snapshot.ts";
+import { DesiredResolver } from "./resolve-desired.ts";
+import type { RoomLookup, Snapshot } from "./snapshot.ts";
 
 const configRoom = parseRoomId("!config");
 const templateRoom = parseRoomId("!templates");
 const projectRoom = parseRoomId("!project");
+const machine = parseMachine("bureau/fleet/test/machine/box");
+const server = parseServerName("bureau.test");
 const operator = "@operator:bureau.test";
 const user = (name: string) => `@bureau/fleet/test/agent/${name}:bureau.test`;
 
@@ -61,15 +63,16 @@ class World {
   }
 
   resolve(principals: unknown[], rest: Partial<MachineConfig> = {}, bytesMax = 84): Desired {
-    return resolveDesired({
-      machine: parseMachine("bureau/fleet/test/machine/box"),
-      server: parseServerName("bureau.test"),
-      localpartBytesMax: bytesMax,
-      config: { principals, ...rest },
-      configRoom,
-      states: this.store,
-      lookup: (alias) => this.rooms.get(alias) ?? { kind: "pending" },
-    });
+    const resolver = new DesiredResolver({ machine, server, localpartBytesMax: bytesMax });
+    return resolver.resolve(this.snapshot({ principals, ...rest }));
+  }
+
+  snapshot(config: MachineConfig): Snapshot {
+    const directory = {
+      revision: 0,
+      lookup: (alias: string): RoomLookup => this.rooms.get(alias) ?? { kind: "pending" },
+    };
+    return { config, configRoom, states: this.store, directory };
   }
 
   /** The outcome of one assignment of `agent/a`. */
@@ -310,5 +313,64 @@ describe("grants", () => {
       { default_policy: { denials: [{ actions: ["matrix/invite", "matrix/raw-*"], targets: ["x:y"] }] } },
     );
     expect(grants).toEqual([{ actions: ["matrix/join", "matrix/create-room"], source: "principal" }]);
+  });
+});
+
+describe.each([10, 300])("of %p principals, a resolver computes only what changed", (count) => {
+  const names = Array.from({ length: count }, (_, index) => `n${index}`);
+  const world = new World();
+  for (const name of [...names, "more"]) world.credentials(name);
+  const resolver = new DesiredResolver({ machine, server, localpartBytesMax: 84 });
+  // As a homeserver sends it: other objects each time.
+  const written = (principals: unknown[]): MachineConfig => ({ principals: structuredClone(principals) });
+  const all = names.map((name) => assignment({ principal: user(name) }));
+  let config = written(all);
+  const computedFor = (change: () => void) => {
+    const before = resolver.computed;
+    change();
+    const kept = resolver.resolve(world.snapshot(config));
+    const fresh = new DesiredResolver({ machine, server, localpartBytesMax: 84 });
+    expect([...kept.principals]).toEqual([...fresh.resolve(world.snapshot(config)).principals]);
+    const after = resolver.computed;
+    return Object.fromEntries(
+      Object.entries(after).map(([part, times]) => [part, times - before[part as keyof typeof before]]),
+    );
+  };
+  computedFor(() => {});
+  const none = { configurations: 0, assignments: 0, templates: 0, principals: 0 };
+  const rooms = { ...none, configurations: 1 };
+
+  test("nothing when no room changed", () => {
+    expect(computedFor(() => {})).toEqual(none);
+  });
+
+  test("nothing about a principal when the same configuration is written again", () => {
+    expect(computedFor(() => (config = written(all)))).toEqual(rooms);
+  });
+
+  test("one assignment when one is added, and none when one is taken out", () => {
+    const added = [assignment({ principal: user("more") }), ...all];
+    expect(computedFor(() => (config = written(added)))).toEqual({ ...rooms, assignments: 1, principals: 1 });
+    expect(computedFor(() => (config = written(all)))).toEqual(rooms);
+  });
+
+  test("one principal when its credentials change", () => {
+    const rotate = () => world.credentials("n3", { ciphertext: "b3RoZXI=" });
+    expect(computedFor(rotate)).toEqual({ ...rooms, principals: 1 });
+  });
+
+  test("one template and every principal that has it when a template changes", () => {
+    const edit = () => world.template("plain", { command: ["other"] });
+    expect(computedFor(edit)).toEqual({ ...rooms, templates: 1, principals: count });
+  });
+
+  test("nothing about a principal when a template that it does not have changes", () => {
+    expect(computedFor(() => world.template("unused", { command: ["x"] }))).toEqual(rooms);
+  });
+
+  test("every principal when the machine's policy changes", () => {
+    const grants = [{ actions: ["service/discover"], targets: ["**"] }];
+    const change = () => (config = { ...written(all), default_policy: { grants } });
+    expect(computedFor(change)).toEqual({ ...rooms, principals: count });
   });
 });

@@ -1,30 +1,24 @@
 /**
- * Desired state from a snapshot of the rooms. Pure: the same rooms always give the same result.
+ * Desired state from a snapshot of the rooms. The same rooms always give the same result, whatever was resolved before.
  *
  * One bad assignment affects one principal: it becomes `failed` with a reason and a fault, and the others are resolved
  * as if it were absent. An undecided outcome never means "should not run".
+ *
+ * A change of the rooms concerns one principal of many. So a resolver first looks up what each principal depends on:
+ * objects that stay the same until their event changes. Only where one of them is another does it resolve again.
  */
+import type { StateEvent } from "@bureau/matrix/event";
 import { digestOf } from "@bureau/os/digest";
+import type { AuthorizationPolicy } from "@bureau/schema/authorization";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { contentMatches } from "@bureau/schema/content-match";
-import {
-  CredentialsSchema,
-  eventTypes,
-  isCleared,
-  type PrincipalAssignment,
-  PrincipalAssignmentSchema,
-} from "@bureau/schema/events";
+import { CredentialsSchema, eventTypes, isCleared, type PrincipalAssignment } from "@bureau/schema/events";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
-  fleetOf,
   type PrincipalName,
-  parseUserId,
-  principalNameOf,
-  principalOfUser,
   type RoomAlias,
   type RoomId,
-  serverOf,
   stateKeyOf,
   type UserId,
 } from "@bureau/schema/refs";
@@ -35,152 +29,154 @@ import type { StateName } from "../sync/sync-scope.ts";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
-import { templateOf } from "./resolve-template.ts";
-import type { Snapshot } from "./snapshot.ts";
+import { Memo } from "./memo.ts";
+import { type AssignmentEntry, readAssignment } from "./read-assignment.ts";
+import { type ResolveTemplate, type TemplateOutcome, TemplateResolver } from "./resolve-template.ts";
+import type { Place, Snapshot } from "./snapshot.ts";
 
-export function resolveDesired(snapshot: Snapshot): Desired {
-  const principals = new Map<PrincipalName, DesiredPrincipal>();
-  const faults: string[] = [];
-  const needs: Needs = { aliases: new Set(), conditions: [] };
-  const defaultPolicy = snapshot.config.default_policy ?? {};
-  const entries = (snapshot.config.principals ?? []).map((raw, index) =>
-    readAssignment(raw, `principals.${index}`, snapshot),
-  );
-  const assigned = new Map<UserId, PrincipalAssignment | undefined>();
-  for (const { identity, assignment } of entries)
-    if (identity !== undefined) assigned.set(identity.userId, assignment);
-  const authorization = new AuthorizationIndex(policySources(defaultPolicy, assigned));
-  for (const entry of entries) {
-    if (entry.fault !== undefined) faults.push(entry.fault);
-    if (entry.identity === undefined) continue;
-    const { account, userId } = entry.identity;
-    const failed = (reason: string): DesiredPrincipal => ({
-      account,
-      userId,
-      template: entry.assignment?.template ?? "",
-      restartPolicy: "always",
-      outcome: { kind: "failed", reason },
-    });
-    if (principals.has(account)) {
-      const fault = `principals: ${userId} is assigned more than once`;
-      if (!faults.includes(fault)) faults.push(fault);
-      principals.set(account, failed("It is assigned more than once"));
-    } else if (entry.assignment === undefined) {
-      principals.set(account, failed(entry.fault ?? "Its assignment cannot be read"));
-    } else {
-      principals.set(account, resolvePrincipal(entry.assignment, account, authorization, snapshot, needs));
-    }
+export class DesiredResolver {
+  readonly #place: Place;
+  readonly #whole = new Memo<"", Desired>();
+  /** By its JSON text: a configuration that is written again has other objects for the same entries. */
+  readonly #entries = new Memo<string, AssignmentEntry>();
+  readonly #policies = new Memo<string, AuthorizationPolicy>();
+  readonly #templates: TemplateResolver;
+  readonly #principals = new Memo<PrincipalName, DesiredPrincipal>();
+
+  constructor(place: Place) {
+    this.#place = place;
+    this.#templates = new TemplateResolver(place);
   }
-  return { principals, authorization, faults, aliases: needs.aliases, conditions: needs.conditions };
+
+  /** How often each part was computed, not taken from before. */
+  get computed() {
+    return {
+      configurations: this.#whole.computed,
+      assignments: this.#entries.computed,
+      templates: this.#templates.merged,
+      principals: this.#principals.computed,
+    };
+  }
+
+  resolve(snapshot: Snapshot): Desired {
+    const { config, configRoom, states, directory } = snapshot;
+    const seen = { config, configRoom, states: states.revision, directory: directory.revision };
+    return this.#whole.of("", seen, () => {
+      const needs: Needs = { aliases: new Set(), conditions: [] };
+      const desired = this.#templates.round(snapshot, needs.aliases, (templates) =>
+        this.#resolveAll(snapshot, templates, needs),
+      );
+      for (const memo of [this.#entries, this.#policies, this.#principals]) memo.endRound();
+      return desired;
+    });
+  }
+
+  #resolveAll(snapshot: Snapshot, templates: ResolveTemplate, needs: Needs): Desired {
+    const principals = new Map<PrincipalName, DesiredPrincipal>();
+    const faults = new Set<string>();
+    const { principals: listed = [], default_policy = {} } = snapshot.config;
+    const defaultPolicy = this.#policies.of(JSON.stringify(default_policy), {}, () => default_policy);
+    const entries = listed.map((raw) =>
+      this.#entries.of(JSON.stringify(raw), {}, () => readAssignment(raw, this.#place)),
+    );
+    const assigned = new Map<UserId, PrincipalAssignment | undefined>();
+    for (const { identity, assignment } of entries)
+      if (identity !== undefined) assigned.set(identity.userId, assignment);
+    for (const [index, { identity, assignment, fault }] of entries.entries()) {
+      const sentence = fault?.(`principals.${index}`);
+      if (sentence !== undefined) faults.add(sentence);
+      if (identity === undefined) continue;
+      const { account, userId } = identity;
+      if (principals.has(account)) {
+        faults.add(`principals: ${userId} is assigned more than once`);
+        principals.set(account, failed(identity, assignment, "It is assigned more than once"));
+      } else if (assignment === undefined)
+        principals.set(account, failed(identity, undefined, sentence ?? "Its assignment cannot be read"));
+      else {
+        const parts = partsOf(assignment, snapshot, templates, needs);
+        const inputs = { account, assignment, defaultPolicy, ...parts };
+        principals.set(account, this.#principals.of(account, inputs, resolvePrincipal));
+      }
+    }
+    const authorization = new AuthorizationIndex(policySources(defaultPolicy, assigned));
+    const { aliases, conditions } = needs;
+    return { principals, authorization, faults: [...faults], aliases, conditions };
+  }
 }
+
+const failed = (
+  identity: NonNullable<AssignmentEntry["identity"]>,
+  assignment: PrincipalAssignment | undefined,
+  reason: string,
+): DesiredPrincipal => ({
+  ...identity,
+  template: assignment?.template ?? "",
+  restartPolicy: "always",
+  outcome: { kind: "failed", reason },
+});
 
 /** The inputs of the outcomes. */
 type Needs = { readonly aliases: Set<RoomAlias>; readonly conditions: StateName[] };
 
-type Entry = {
-  readonly identity?: { readonly account: PrincipalName; readonly userId: UserId };
-  /** Absent when it is unusable. */
-  readonly assignment?: PrincipalAssignment;
-  readonly fault?: string;
+type Undecided = Extract<DesiredOutcome, { kind: "waiting" | "failed" | "unresolved" }>;
+
+/** What the outcome of one assignment depends on, besides itself and the machine's policy. */
+type Parts = {
+  /** Why it does not run by its start condition; undefined when that holds. */
+  readonly blocked: Undecided["kind"] | undefined;
+  readonly reason: string | undefined;
+  /** The event that fulfilled the start condition. */
+  readonly trigger: StateEvent | undefined;
+  /** The room of the start condition, when it is not the config room. */
+  readonly workspace: RoomId | undefined;
+  /** Undefined when it should not run anyway. */
+  readonly template: TemplateOutcome | undefined;
+  readonly credentials: StateEvent | undefined;
 };
 
-/** Parses one entry. Reads the principal's name also from a broken entry, if possible. */
-function readAssignment(raw: unknown, where: string, snapshot: Snapshot): Entry {
-  let fault: string | undefined;
-  let assignment: PrincipalAssignment | undefined;
-  try {
-    assignment = parse(PrincipalAssignmentSchema, raw, where);
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    fault = error.message;
-  }
-  const userId = assignment?.principal ?? claimedUser(raw);
-  if (userId === undefined) return { fault: fault ?? `${where} names no principal` };
-  let account: PrincipalName;
-  try {
-    const principal = principalOfUser(userId);
-    if (fleetOf(principal) !== fleetOf(snapshot.machine) || serverOf(userId) !== snapshot.server)
-      return { fault: `${where}: ${userId} does not belong to the fleet of this machine` };
-    account = principalNameOf(principal);
-    if (Buffer.byteLength(principal) > snapshot.localpartBytesMax)
-      return {
-        identity: { account, userId },
-        fault: `${where}: the name of ${userId} has more than the ${snapshot.localpartBytesMax} bytes that fit a socket path here`,
-      };
-  } catch (error) {
-    return { fault: fault ?? `${where}: ${error instanceof Error ? error.message : String(error)}` };
-  }
-  const identity = { account, userId };
-  return assignment === undefined || fault !== undefined
-    ? { identity, ...(fault === undefined ? {} : { fault }) }
-    : { identity, assignment };
-}
+const nothing: Parts = {
+  blocked: undefined,
+  reason: undefined,
+  trigger: undefined,
+  workspace: undefined,
+  template: undefined,
+  credentials: undefined,
+};
 
-function claimedUser(raw: unknown): UserId | undefined {
-  if (typeof raw !== "object" || raw === null || !("principal" in raw)) return undefined;
-  try {
-    return parseUserId(String(raw.principal));
-  } catch {
-    return undefined;
-  }
-}
-
-function resolvePrincipal(
+function partsOf(
   assignment: PrincipalAssignment,
-  account: PrincipalName,
-  authorization: AuthorizationIndex,
   snapshot: Snapshot,
+  templates: ResolveTemplate,
   needs: Needs,
-): DesiredPrincipal {
-  return {
-    account,
-    userId: assignment.principal,
-    template: assignment.template,
-    restartPolicy: assignment.restart_policy ?? "always",
-    outcome: resolveOutcome(assignment, authorization, snapshot, needs),
-  };
-}
-
-function resolveOutcome(
-  assignment: PrincipalAssignment,
-  authorization: AuthorizationIndex,
-  snapshot: Snapshot,
-  needs: Needs,
-): DesiredOutcome {
-  if (!assignment.auto_start) return { kind: "stopped" };
+): Parts {
+  if (!assignment.auto_start) return nothing;
   const condition = checkCondition(assignment, snapshot, needs);
-  if (condition.kind !== "holds") return condition;
-  const resolved = templateOf(assignment.template, assignment.extra_inherits ?? [], snapshot, needs.aliases);
-  if (resolved.kind !== "resolved") return resolved;
-  const { template } = resolved;
-  const spec = sandboxSpecOf(template, assignment);
-  const blocked = notYetPossible(template, spec);
-  if (blocked !== undefined) return { kind: "failed", reason: blocked };
-  const credentials = credentialsOf(assignment.principal, template, snapshot);
-  if ("reason" in credentials) return { kind: "failed", reason: credentials.reason };
+  if (condition.kind !== "holds") return { ...nothing, blocked: condition.kind, reason: condition.reason };
   return {
-    kind: "run",
-    sandbox: {
-      ...wantedSandbox(spec, credentials.ciphertext, assignment, authorization, condition.trigger),
-      workspace: condition.workspace,
-      healthCheck: template.health_check,
-    },
+    blocked: undefined,
+    reason: undefined,
+    trigger: condition.trigger,
+    workspace: condition.workspace,
+    template: templates(assignment.template, assignment.extra_inherits ?? []),
+    credentials: snapshot.states
+      .room(snapshot.configRoom)
+      ?.get(eventTypes.credentials, stateKeyOf(assignment.principal)),
   };
 }
 
 type Condition =
-  | { readonly kind: "holds"; readonly trigger: string | undefined; readonly workspace?: RoomId }
-  | Extract<DesiredOutcome, { kind: "waiting" | "failed" | "unresolved" }>;
+  | { readonly kind: "holds"; readonly trigger?: StateEvent; readonly workspace?: RoomId }
+  | Undecided;
 
 function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, needs: Needs): Condition {
   const condition = assignment.start_condition;
-  if (condition === undefined) return { kind: "holds", trigger: undefined };
+  if (condition === undefined) return { kind: "holds" };
   const what = `${condition.event_type} "${condition.state_key}"`;
   needs.conditions.push({ type: condition.event_type, stateKey: condition.state_key });
   let room = snapshot.configRoom;
   if (condition.room_alias !== undefined) {
     needs.aliases.add(condition.room_alias);
-    const found = snapshot.lookup(condition.room_alias);
+    const found = snapshot.directory.lookup(condition.room_alias);
     if (found.kind === "missing")
       return { kind: "failed", reason: `Start condition ${what}: ${found.reason}` };
     if (found.kind === "pending")
@@ -192,13 +188,48 @@ function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, nee
     return { kind: "unresolved", reason: `looking for the room ${condition.room_alias ?? room}` };
   if (!snapshot.states.keeps(condition.event_type, condition.state_key))
     return { kind: "unresolved", reason: `looking for the state event ${what}` };
-  const content = view.get(condition.event_type, condition.state_key)?.content;
-  if (content === undefined || isCleared(content))
+  const trigger = view.get(condition.event_type, condition.state_key);
+  if (trigger === undefined || isCleared(trigger.content))
     return { kind: "waiting", reason: `for the state event ${what}` };
-  if (!contentMatches(condition.content_match ?? {}, content))
+  if (!contentMatches(condition.content_match ?? {}, trigger.content))
     return { kind: "waiting", reason: `for the state event ${what} to match` };
-  const workspace = room === snapshot.configRoom ? {} : { workspace: room };
-  return { kind: "holds", trigger: JSON.stringify(content), ...workspace };
+  return { kind: "holds", trigger, ...(room === snapshot.configRoom ? {} : { workspace: room }) };
+}
+
+type PrincipalInputs = Parts & {
+  readonly account: PrincipalName;
+  readonly assignment: PrincipalAssignment;
+  readonly defaultPolicy: AuthorizationPolicy;
+};
+
+const resolvePrincipal = (inputs: PrincipalInputs): DesiredPrincipal => ({
+  account: inputs.account,
+  userId: inputs.assignment.principal,
+  template: inputs.assignment.template,
+  restartPolicy: inputs.assignment.restart_policy ?? "always",
+  outcome: resolveOutcome(inputs),
+});
+
+function resolveOutcome(inputs: PrincipalInputs): DesiredOutcome {
+  const { assignment, blocked, reason = "", template: resolved, trigger, workspace } = inputs;
+  if (blocked !== undefined) return { kind: blocked, reason };
+  if (resolved === undefined) return { kind: "stopped" };
+  if (resolved.kind !== "resolved") return resolved;
+  const { template } = resolved;
+  const spec = sandboxSpecOf(template, assignment);
+  const impossible = notYetPossible(template, spec);
+  if (impossible !== undefined) return { kind: "failed", reason: impossible };
+  const credentials = credentialsOf(assignment.principal, template, inputs.credentials);
+  if ("reason" in credentials) return { kind: "failed", reason: credentials.reason };
+  return {
+    kind: "run",
+    sandbox: {
+      ...wantedSandbox(spec, credentials.ciphertext, grantsFor(assignment, inputs.defaultPolicy)),
+      trigger: trigger === undefined ? undefined : JSON.stringify(trigger.content),
+      workspace,
+      healthCheck: template.health_check,
+    },
+  };
 }
 
 /** Why this daemon cannot run the template at all: it reports that instead of ignoring a part of the template. */
@@ -213,9 +244,8 @@ function notYetPossible(template: Template, spec: SandboxSpec): string | undefin
 function credentialsOf(
   principal: UserId,
   template: Template,
-  snapshot: Snapshot,
+  event: StateEvent | undefined,
 ): { readonly ciphertext: string } | { readonly reason: string } {
-  const event = snapshot.states.room(snapshot.configRoom)?.get(eventTypes.credentials, stateKeyOf(principal));
   if (event === undefined || isCleared(event.content))
     return { reason: `There are no credentials for ${principal}` };
   try {
@@ -236,23 +266,27 @@ function credentialsOf(
   }
 }
 
+/** Every policy of a machine names one principal or all of them: no other assignment counts here. */
+function grantsFor(assignment: PrincipalAssignment, defaultPolicy: AuthorizationPolicy) {
+  const { principal } = assignment;
+  const own = new AuthorizationIndex(policySources(defaultPolicy, new Map([[principal, assignment]])));
+  return grantsOf(own.policyOf(principal));
+}
+
 function wantedSandbox(
   spec: SandboxSpec,
   ciphertext: string,
-  assignment: PrincipalAssignment,
-  authorization: AuthorizationIndex,
-  trigger: string | undefined,
-): WantedSandbox {
+  grants: WantedSandbox["grants"],
+): Omit<WantedSandbox, "trigger"> {
   const { payload, ...structure } = spec;
-  const structural = digestOf(structure);
-  const payloadDigest = digestOf(payload ?? {});
-  const grants = grantsOf(authorization.policyOf(assignment.principal));
   return {
     spec,
-    digests: { spec: specDigest(structural, digestOf(ciphertext)), payload: payloadDigest },
+    digests: {
+      spec: specDigest(digestOf(structure), digestOf(ciphertext)),
+      payload: digestOf(payload ?? {}),
+    },
     credentials: ciphertext,
     grants,
     grantsDigest: digestOf(grants),
-    trigger,
   };
 }

@@ -10,13 +10,22 @@ export type RoomLookup =
   | { readonly kind: "pending" }
   | { readonly kind: "missing"; readonly reason: string };
 
-export type Snapshot = {
+/** What stays the same while a daemon runs. */
+export type Place = {
   readonly machine: MachineLocalpart;
   readonly server: ServerName;
   /** Longest localpart whose sockets fit here, in bytes. */
   readonly localpartBytesMax: number;
+};
+
+export type Snapshot = {
+  /** The same object until the configuration is written again. */
   readonly config: MachineConfig;
   readonly configRoom: RoomId;
   readonly states: RoomStates;
-  readonly lookup: (alias: RoomAlias) => RoomLookup;
+  readonly directory: {
+    lookup(alias: RoomAlias): RoomLookup;
+    /** Another number after every change of a lookup. */
+    readonly revision: number;
+  };
 };

@@ -1,4 +1,5 @@
 /** A template's health check with the wire's defaults filled in (section 12.1), in milliseconds. */
+import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { HealthCheck } from "@bureau/schema/template";
 
 const TIMEOUT_SECONDS = 5;
@@ -27,3 +28,16 @@ export const checkPlan = (check: HealthCheck): CheckPlan => ({
   failuresMax: check.failure_threshold || FAILURES,
   graceMs: (check.grace_period_seconds || GRACE_SECONDS) * 1_000,
 });
+
+/** Of objects, which stay the same while a template does: each plan compares the checks of all principals. */
+const names = new WeakMap<HealthCheck, string>();
+
+/** Equal for equal health checks, in any order of their keys. */
+export function checkNameOf(check: HealthCheck | undefined): string {
+  if (check === undefined) return "none";
+  const known = names.get(check);
+  if (known !== undefined) return known;
+  const name = canonicalJson(check);
+  names.set(check, name);
+  return name;
+}

@@ -5,13 +5,12 @@
  * What is known belongs to one run of a sandbox. The next run starts knowing nothing, also when its principal was
  * unhealthy a moment ago.
  */
-import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { Runtime } from "@bureau/kit/runtime";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalReport } from "@bureau/schema/observe-wire";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";
-import { checkPlan, STEADY_MS } from "./health-check.ts";
+import { checkNameOf, checkPlan, STEADY_MS } from "./health-check.ts";
 import type { HealthProbe } from "./health-probe.ts";
 
 export type Health = {
@@ -35,7 +34,6 @@ type Entry = {
   health: Health;
 };
 
-const nameOf = (check: HealthCheck | undefined): string => canonicalJson(check ?? null);
 /** One run of a sandbox. */
 const runOf = (sandbox: SandboxStatus): string => `${sandbox.started_at} ${sandbox.pid ?? ""}`;
 
@@ -50,7 +48,7 @@ export class HealthMonitor implements Disposable {
   /** What this check says about this run. */
   of(sandbox: SandboxStatus, check: HealthCheck | undefined): Health {
     const entry = this.#entries.get(sandbox.principal);
-    if (entry?.run === runOf(sandbox) && entry.check === nameOf(check)) return entry.health;
+    if (entry?.run === runOf(sandbox) && entry.check === checkNameOf(check)) return entry.health;
     return { state: check === undefined ? undefined : "starting", hasPassed: false };
   }
 
@@ -90,7 +88,7 @@ export class HealthMonitor implements Disposable {
   }
 
   #watch(sandbox: SandboxStatus, check: HealthCheck | undefined): void {
-    const name = nameOf(check);
+    const name = checkNameOf(check);
     const before = this.#entries.get(sandbox.principal);
     if (before?.check === name) return;
     before?.stop.abort();

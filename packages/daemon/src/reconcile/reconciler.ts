@@ -168,9 +168,9 @@ export class Reconciler {
       elsewhere.has(one.name) ? { ...one, reason: one.reason ?? MADE_ELSEWHERE } : one,
     );
     this.#view = { reports, sandboxes, launcherAway: undefined, configSentAt, limits };
-    const stays = (one: SandboxStatus): boolean =>
-      sandboxes.some((now) => now.principal === one.principal && now.started_at === one.started_at);
-    if (!before.every(stays)) this.#deps.onGone?.();
+    const startOf = new Map(sandboxes.map(({ principal, started_at }) => [principal, started_at]));
+    if (before.some(({ principal, started_at }) => startOf.get(principal) !== started_at))
+      this.#deps.onGone?.();
     this.#tellFaults(desired);
     if (desired !== undefined) this.#firstPass.resolve();
     // A list requested during a pause may come from a launcher that has been replaced since.

@@ -2,10 +2,10 @@
  * Which configuration a principal runs: the assigned one, or, while that one is known to fail, the last one that
  * worked. Pure.
  */
-import { canonicalJson } from "@bureau/kit/canonical-json";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { WantedSandbox } from "../desired/desired.ts";
 import { credentialsOf, specDigest, structureOf } from "../desired/digests.ts";
+import { checkNameOf } from "../health/health-check.ts";
 import type { GoodSpec, Rejection, SpecRecord } from "./spec-history.ts";
 
 /**
@@ -15,9 +15,9 @@ export const TRIAL_FAILURES_MAX = 3;
 
 /** Identifies a configuration with its credentials: with another key, failures so far do not count. */
 export const keyOf = ({ digests, healthCheck }: WantedSandbox): string =>
-  [digests.spec, digests.payload, ...(healthCheck === undefined ? [] : [canonicalJson(healthCheck)])].join(
-    " ",
-  );
+  healthCheck === undefined
+    ? `${digests.spec} ${digests.payload}`
+    : `${digests.spec} ${digests.payload} ${checkNameOf(healthCheck)}`;
 
 export type Choice = {
   readonly sandbox: WantedSandbox;
@@ -70,7 +70,7 @@ const previous = (asked: WantedSandbox, good: GoodSpec): WantedSandbox => ({
 export const isSameSpec = (good: GoodSpec, { digests, healthCheck }: WantedSandbox): boolean =>
   good.structure === structureOf(digests.spec) &&
   good.payload === digests.payload &&
-  canonicalJson(good.healthCheck ?? null) === canonicalJson(healthCheck ?? null);
+  checkNameOf(good.healthCheck) === checkNameOf(healthCheck);
 
 export const goodSpecOf = ({ spec, digests, healthCheck }: WantedSandbox, proved: boolean): GoodSpec => ({
   structure: structureOf(digests.spec),

@@ -2,6 +2,7 @@
 import { localpartBytesMaxFor } from "@bureau/schema/refs";
 import { subsystem } from "../assembly/subsystem.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
+import { DesiredResolver } from "../desired/resolve-desired.ts";
 import type { Messages } from "./messages.ts";
 import type { Rooms } from "./rooms.ts";
 
@@ -9,10 +10,12 @@ export const desired = subsystem({
   name: "desired",
   needs: { messages: true, rooms: true },
   start({ messages, rooms }: { messages: Messages; rooms: Rooms }, { config, hub, log }) {
+    const place = { machine: config.machine, server: config.serverName };
+    const localpartBytesMax = localpartBytesMaxFor(config.layout.runDir);
+    const resolver = new DesiredResolver({ ...place, localpartBytesMax });
     const source = new DesiredSource({
-      machine: config.machine,
-      server: config.serverName,
-      localpartBytesMax: localpartBytesMaxFor(config.layout.runDir),
+      ...place,
+      resolver,
       states: rooms.states,
       directory: rooms.directory,
       scope: rooms.scope,
@@ -20,6 +23,6 @@ export const desired = subsystem({
       log,
     });
     hub.on("rooms.joined", ({ config }) => source.setConfigRoom(config));
-    return { part: source };
+    return { part: source, views: { state: () => ({ computed: resolver.computed }) } };
   },
 });

@@ -26,9 +26,15 @@ export class RoomDirectory {
   readonly #deps: RoomDirectoryDeps;
   readonly #entries = new Map<RoomAlias, Entry>();
   readonly #stop = new AbortController();
+  #revision = 0;
 
   constructor(deps: RoomDirectoryDeps) {
     this.#deps = deps;
+  }
+
+  /** Another number after every change of a lookup. */
+  get revision(): number {
+    return this.#revision;
   }
 
   lookup(alias: RoomAlias): RoomLookup {
@@ -45,6 +51,7 @@ export class RoomDirectory {
     for (const [alias, entry] of this.#entries) {
       if (aliases.has(alias) || entry.lookup.kind === "joined") continue;
       this.#entries.delete(alias);
+      this.#revision++;
       entry.retry.abort();
     }
     for (const alias of aliases) {
@@ -65,7 +72,10 @@ export class RoomDirectory {
   /** The machine is no longer in this room: it is looked for again. */
   left(room: RoomId): void {
     for (const [alias, { lookup }] of this.#entries)
-      if (lookup.kind === "joined" && lookup.room === room) this.#entries.delete(alias);
+      if (lookup.kind === "joined" && lookup.room === room) {
+        this.#entries.delete(alias);
+        this.#revision++;
+      }
   }
 
   [Symbol.dispose](): void {
@@ -85,8 +95,11 @@ export class RoomDirectory {
       const found = await this.#lookFor(alias);
       if (!this.#isWanted(alias, entry)) return;
       const changed = JSON.stringify(found) !== JSON.stringify(entry.lookup);
-      entry.lookup = found;
-      if (changed) onChange();
+      if (changed) {
+        entry.lookup = found;
+        this.#revision++;
+        onChange();
+      }
       if (found.kind === "joined") return;
       await clock.sleep(delayMs(searchAgain, attempt, random), entry.retry.signal);
     }

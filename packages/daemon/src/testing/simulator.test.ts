@@ -34,6 +34,7 @@ test.each(seeds)(
     expect(asked("destroy-sandbox")).toBeGreaterThan(50);
     expect(asked("restart-proxy")).toBeGreaterThan(3);
     expect(asked("update-payload")).toBeGreaterThan(1);
+    expect(simulator.resolutions).toBeGreaterThan(EVENTS / 4);
     rejections += simulator.rejections;
     for (const [outcome, count] of simulator.upgrades.outcomes)
       upgrades.set(outcome, (upgrades.get(outcome) ?? 0) + count);

@@ -16,8 +16,9 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import type { WantedSandbox } from "../desired/desired.ts";
+import type { Desired, WantedSandbox } from "../desired/desired.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
+import { DesiredResolver } from "../desired/resolve-desired.ts";
 import { HealthMonitor } from "../health/health-monitor.ts";
 import { ReconcileState } from "../reconcile/reconcile-state.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
@@ -102,6 +103,8 @@ export class Simulator {
   /** The spec history on the disk, and how often something was rejected. */
   readonly #history = new Map<PrincipalName, string>();
   rejections = 0;
+  /** How often the desired state was resolved, and compared. */
+  resolutions = 0;
   readonly #done = new Set<string>();
   /** Work that was done, but that the daemon may have been told to do again, or not have seen end. */
   readonly #unclear = new Set<string>();
@@ -397,7 +400,7 @@ export class Simulator {
     const source = new DesiredSource({
       machine,
       server,
-      localpartBytesMax: 84,
+      resolver: this.#comparedResolver(),
       states: store,
       directory,
       notify,
@@ -451,6 +454,22 @@ export class Simulator {
       position: 0,
     };
     return daemon;
+  }
+
+  /** What is kept from earlier resolutions must never show: a resolver that knows nothing must agree at every step. */
+  #comparedResolver(): Pick<DesiredResolver, "resolve"> {
+    const place = { machine, server, localpartBytesMax: 84 };
+    const resolver = new DesiredResolver(place);
+    return {
+      resolve: (snapshot) => {
+        const kept = resolver.resolve(snapshot);
+        const fresh = new DesiredResolver(place).resolve(snapshot);
+        this.resolutions++;
+        if (!Bun.deepEquals(comparable(kept), comparable(fresh), true))
+          this.violations.push(`${this.#clock.now()} a kept resolution differs from a fresh one`);
+        return kept;
+      },
+    };
   }
 
   #historyFiles(isDead: () => boolean): HistoryFiles {
@@ -623,3 +642,9 @@ export class Simulator {
     if (sandbox.grants.includes("matrix/join") !== intent.joins) fault(`grants ${sandbox.grants}`);
   }
 }
+
+/** Everything that a desired state says. */
+const comparable = ({ authorization, ...rest }: Desired) => ({
+  ...rest,
+  policies: authorization.users.map((user) => [user, authorization.policyOf(user)]),
+});
