@@ -10,6 +10,7 @@ import { benchFootprint } from "./footprint.ts";
 import { benchHeartbeatGrowth } from "./heartbeat-growth.ts";
 import { benchHostEnv } from "./host-env.ts";
 import { benchProxy } from "./proxy.ts";
+import { benchScale } from "./scale.ts";
 import { benchStartUp } from "./start-up.ts";
 import { type Figure, figure } from "./statistics.ts";
 import { benchUpgrade } from "./upgrade.ts";
@@ -25,7 +26,11 @@ const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
   upgrade: benchUpgrade,
 };
 /** Run only when asked for by name: they need root, or minutes. */
-const onlyByName: typeof suites = { fleet: benchFleet, "upgrade-fleet": benchUpgradeFleet };
+const onlyByName: typeof suites = {
+  fleet: benchFleet,
+  scale: benchScale,
+  "upgrade-fleet": benchUpgradeFleet,
+};
 const every = { ...suites, ...onlyByName };
 
 async function proxyFigures(): Promise<Figure[]> {

@@ -1,5 +1,5 @@
 /** Memory and CPU of processes as the kernel accounts for them. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { cpuTicksOf, identify, type ProcessId } from "@bureau/os/process-table";
 
 /**
@@ -23,4 +23,17 @@ export async function cpuShare(pids: readonly number[], act: () => Promise<unkno
   await act();
   // USER_HZ is 100 on Linux (sysconf(_SC_CLK_TCK)).
   return (ticks() - before) / 100 / ((performance.now() - started) / 1000);
+}
+
+/** CPU milliseconds that the live threads of a process have used (/proc/<pid>/task/<tid>/schedstat, in ns). */
+export function cpuMs(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.reduce((sum, thread) => {
+    try {
+      return sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]) / 1e6;
+    } catch {
+      // The thread has just ended.
+      return sum;
+    }
+  }, 0);
 }

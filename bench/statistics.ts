@@ -8,6 +8,18 @@ export function quantile(samples: readonly number[], fraction: number): number {
 
 export const median = (samples: readonly number[]): number => quantile(samples, 0.5);
 
+/** The line `base + slope·x` of least squares through the points. */
+export function fitLine(points: readonly { readonly x: number; readonly y: number }[]): {
+  readonly base: number;
+  readonly slope: number;
+} {
+  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+  const [x, y] = [mean(points.map((point) => point.x)), mean(points.map((point) => point.y))];
+  const covariance = mean(points.map((point) => (point.x - x) * (point.y - y)));
+  const slope = covariance / mean(points.map((point) => (point.x - x) ** 2));
+  return { base: y - slope * x, slope };
+}
+
 /** Rounded for reading: three significant digits. */
 const round = (value: number): number => Number(value.toPrecision(3));
 
