@@ -6,6 +6,8 @@ import { type Figure, figure } from "./statistics.ts";
 const FEW = 20;
 const MANY = 80;
 const BEATS = 400;
+/** When each heartbeat woke every waiting machine, it was above 3. */
+const RATIO_MAX = 2;
 
 /** CPU milliseconds of the homeserver for one heartbeat, in a small fleet and in one four times as large. */
 async function heartbeatGrowth(): Promise<{ readonly few: number; readonly many: number }> {
@@ -25,5 +27,7 @@ async function heartbeatGrowth(): Promise<{ readonly few: number; readonly many:
 export async function benchHeartbeatGrowth(): Promise<Figure[]> {
   const { few, many } = await heartbeatGrowth();
   const beside = { name: `among ${FEW}`, value: few };
-  return [figure(`homeserver CPU of a heartbeat among ${MANY} machines`, many, "ms", beside, "≤ 1.5×")];
+  return [
+    figure(`homeserver CPU of a heartbeat among ${MANY} machines`, many, "ms", beside, "≤ 1.5×", RATIO_MAX),
+  ];
 }

@@ -1,12 +1,16 @@
 /**
  * `npm run bench -- [NAME…] [--json]`: the figures, each beside its floor or a peer measured in the same run.
  * Ratios mean something on any machine; milliseconds only on this one.
+ *
+ * `npm run bench -- --short` runs what needs little time, and fails when a ratio is beyond its `ratioMax`. It ends with
+ * "N passed, N failed", one for each such ratio.
  */
 import { cpus } from "node:os";
 import { build } from "../scripts/build.ts";
 import { benchCreate } from "./create.ts";
 import { benchFleet } from "./fleet.ts";
 import { benchFootprint } from "./footprint.ts";
+import { benchGrowth } from "./growth.ts";
 import { benchHeartbeatGrowth } from "./heartbeat-growth.ts";
 import { benchHostEnv } from "./host-env.ts";
 import { benchProxy } from "./proxy.ts";
@@ -15,12 +19,15 @@ import { benchStartUp } from "./start-up.ts";
 import { type Figure, figure } from "./statistics.ts";
 import { benchUpgrade } from "./upgrade.ts";
 import { benchUpgradeFleet } from "./upgrade-fleet.ts";
+import { benchUpgradeGap } from "./upgrade-gap.ts";
 
+const SHORT_ROUNDS = 8;
 const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
   "start-up": benchStartUp,
   create: benchCreate,
   proxy: proxyFigures,
   footprint: benchFootprint,
+  growth: benchGrowth,
   "heartbeat-growth": benchHeartbeatGrowth,
   "host-env": benchHostEnv,
   upgrade: benchUpgrade,
@@ -30,6 +37,15 @@ const onlyByName: typeof suites = {
   fleet: benchFleet,
   scale: benchScale,
   "upgrade-fleet": benchUpgradeFleet,
+};
+/** The short form: with fewer rounds, and nothing that waits for minutes. */
+const short: typeof suites = {
+  "start-up": benchStartUp,
+  create: () => benchCreate(SHORT_ROUNDS),
+  growth: benchGrowth,
+  "heartbeat-growth": benchHeartbeatGrowth,
+  "host-env": benchHostEnv,
+  "upgrade-gap": () => benchUpgradeGap(SHORT_ROUNDS),
 };
 const every = { ...suites, ...onlyByName };
 
@@ -57,15 +73,17 @@ async function proxyFigures(): Promise<Figure[]> {
 
 const args = process.argv.slice(2);
 const json = args.includes("--json");
+const chosen = args.includes("--short") ? short : suites;
 const wanted = args.filter((arg) => !arg.startsWith("-"));
-const unknown = wanted.filter((name) => !Object.hasOwn(every, name));
-if (unknown.length > 0) {
-  console.error(`There is no benchmark "${unknown[0]}"; there are ${Object.keys(every).join(", ")}`);
+const known = chosen === short ? short : every;
+const unknown = wanted.find((name) => !Object.hasOwn(known, name));
+if (unknown !== undefined) {
+  console.error(`There is no benchmark "${unknown}"; there are ${Object.keys(known).join(", ")}`);
   process.exit(2);
 }
 await build();
 const results: Record<string, Figure[]> = {};
-for (const [name, run] of Object.entries(wanted.length > 0 ? every : suites)) {
+for (const [name, run] of Object.entries(wanted.length > 0 ? known : chosen)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
   if (!json) console.log(`\n${name}`);
   else console.error(`${name} …`);
@@ -77,6 +95,19 @@ if (json)
   console.log(
     JSON.stringify({ machine: { cores: cpus().length, model: cpus()[0]?.model }, results }, null, 2),
   );
+if (chosen === short) process.exit(judge(Object.values(results).flat()));
+
+/** Prints how many bounded ratios hold. @returns the exit code */
+function judge(figures: readonly Figure[]): number {
+  const bounded = figures.filter(({ ratioMax }) => ratioMax !== undefined);
+  const beyond = bounded.filter(
+    ({ against, ratioMax }) => !((against?.ratio ?? Number.NaN) <= (ratioMax ?? 0)),
+  );
+  for (const figure of beyond)
+    console.error(`(fail) ${text(figure)}: the ratio must stay below ${figure.ratioMax}×`);
+  console.error(`${bounded.length - beyond.length} passed, ${beyond.length} failed`);
+  return beyond.length > 0 || bounded.length === 0 ? 1 : 0;
+}
 
 function text({ name, value, unit, against, aim }: Figure): string {
   const beside =

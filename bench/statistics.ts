@@ -31,6 +31,11 @@ export type Figure = {
   /** The floor or peer, and the ratio to it. */
   readonly against?: { readonly name: string; readonly value: number; readonly ratio: number };
   readonly aim?: string;
+  /**
+   * The ratio that only a lost order of magnitude exceeds: the short form fails beyond it. Far above the aim, because it
+   * holds on a crowded machine as well.
+   */
+  readonly ratioMax?: number;
 };
 
 export const figure = (
@@ -39,6 +44,7 @@ export const figure = (
   unit: string,
   against?: { readonly name: string; readonly value: number },
   aim?: string,
+  ratioMax?: number,
 ): Figure => ({
   name,
   value: round(value),
@@ -47,4 +53,5 @@ export const figure = (
     ? {}
     : { against: { name: against.name, value: round(against.value), ratio: round(value / against.value) } }),
   ...(aim === undefined ? {} : { aim }),
+  ...(ratioMax === undefined ? {} : { ratioMax }),
 });

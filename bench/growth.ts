@@ -1,0 +1,78 @@
+/**
+ * The law of `scale.ts` in short: a create must not cost more on a machine with many sandboxes. Two instances run side by
+ * side, one with a single sandbox and one with many, and take turns: what disturbs one disturbs the other.
+ */
+import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
+import { AssignedAgents, type Assignment } from "./assigned-agents.ts";
+import { cpuMs } from "./memory.ts";
+import { type Figure, figure, median } from "./statistics.ts";
+
+const [FEW, MANY] = [1, 50] as const;
+const ROUNDS = 15;
+/** The first rounds warm the caches of both. */
+const WARM_UP = 3;
+/** Before the passes over all sandboxes were removed, the ratio from 1 to 50 was about 2. */
+const RATIO_MAX = 1.6;
+
+type Sample = { readonly create: number; readonly daemon: number; readonly launcher: number };
+
+export async function benchGrowth(): Promise<Figure[]> {
+  await using fewBureau = createBureau();
+  await using manyBureau = createBureau();
+  const few = await GrownInstance.open(fewBureau, FEW);
+  const many = await GrownInstance.open(manyBureau, MANY);
+  for (let round = 0; round < ROUNDS; round++) {
+    await few.measure(round);
+    await many.measure(round);
+  }
+  const grown = (name: string, kind: keyof Sample): Figure =>
+    figure(
+      `${name} beside ${MANY} sandboxes`,
+      many.median(kind),
+      "ms",
+      { name: `beside ${FEW}`, value: few.median(kind) },
+      "≤ 1.3×",
+      RATIO_MAX,
+    );
+  return [
+    grown("PUT to first instruction", "create"),
+    grown("daemon CPU of one create and destroy", "daemon"),
+    grown("launcher CPU of one create and destroy", "launcher"),
+  ];
+}
+
+class GrownInstance {
+  readonly #samples: Sample[] = [];
+
+  private constructor(
+    readonly agents: AssignedAgents,
+    readonly pool: readonly Assignment[],
+    readonly daemonPid: number,
+    readonly launcherPid: number,
+  ) {}
+
+  static async open(bureau: TestBureau, sandboxes: number): Promise<GrownInstance> {
+    await bureau.json("up");
+    await bureau.json("agent", "destroy", "greeter");
+    const agents = await AssignedAgents.open(bureau);
+    const pool = await agents.prepare("p", ROUNDS);
+    await agents.start(await agents.prepare("n", sandboxes));
+    const { daemon, launcher } = await bureau.json<Record<"daemon" | "launcher", { pid: number }>>("status");
+    return new GrownInstance(agents, pool, daemon.pid, launcher.pid);
+  }
+
+  async measure(round: number): Promise<void> {
+    const assignment = this.pool[round];
+    if (assignment === undefined) throw new Error(`no agent for round ${round}`);
+    const [daemon, launcher] = [cpuMs(this.daemonPid), cpuMs(this.launcherPid)];
+    const { create } = await this.agents.roundTrip(assignment);
+    const used = { daemon: cpuMs(this.daemonPid) - daemon, launcher: cpuMs(this.launcherPid) - launcher };
+    if (round >= WARM_UP) this.#samples.push({ create, ...used });
+  }
+
+  median(kind: keyof Sample): number {
+    return median(this.#samples.map((sample) => sample[kind]));
+  }
+}
+
+if (import.meta.main) console.log(JSON.stringify(await benchGrowth(), null, 2));
