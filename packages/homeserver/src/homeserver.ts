@@ -69,8 +69,7 @@ export type Homeserver = AsyncDisposable & {
 export async function startHomeserver(config: HomeserverConfig, deps: HomeserverDeps): Promise<Homeserver> {
   const db = openDatabase(config.dataDir);
   try {
-    const notifier = new Notifier();
-    const parts = createParts(config, deps, db, notifier);
+    const parts = createParts(config, deps, db);
     const servers: HttpServer[] = [];
     const forClients = (): string | undefined => servers.find(({ port }) => port > 0)?.url;
     const router = new Router(routesOf(parts, forClients));
@@ -94,7 +93,7 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
       async [Symbol.asyncDispose]() {
         stop.abort();
         await Promise.all(opening);
-        notifier.close();
+        parts.notifier.close();
         await Promise.all(servers.map((each) => each.stop()));
         parts.ephemeral.close();
         db.close();
@@ -132,12 +131,7 @@ async function openWhenFree(
 
 type Parts = ReturnType<typeof createParts>;
 
-function createParts(
-  config: HomeserverConfig,
-  deps: HomeserverDeps,
-  db: HomeserverDatabase,
-  notifier: Notifier,
-) {
+function createParts(config: HomeserverConfig, deps: HomeserverDeps, db: HomeserverDatabase) {
   const { clock } = deps;
   const { serverName, registrationToken } = config;
   const store = createAccountStore(db);
@@ -147,15 +141,14 @@ function createParts(
   const sessions = new Sessions(db, store, clock);
   const registry = new RoomRegistry(db, events, rooms);
   const accounts = new Accounts({ db, clock, store, sessions, serverName, registrationToken });
-  const ephemeral = new Ephemeral(clock, (roomId) => wakeMembers(roomId));
-  const wakeMembers = (roomId: string, alsoUser?: string): void => {
-    for (const userId of [...notifier.waitingUsers]) {
-      if (userId === alsoUser || registry.isJoined(roomId, userId)) notifier.wake(userId);
-    }
-  };
-  const onEvent = (event: RoomEvent): void => {
-    wakeMembers(event.roomId, event.type === "m.room.member" ? (event.stateKey ?? undefined) : undefined);
-  };
+  const position = (): number => db.position;
+  const notifier = new Notifier({
+    position,
+    joinedRooms: (userId) => registry.joinedRooms(userId),
+    listChangedAt: devices.listChangedAt,
+  });
+  const ephemeral = new Ephemeral(clock, (roomId) => notifier.wakeForEphemeral(roomId, "m.typing"));
+  const onEvent = (event: RoomEvent): void => notifier.wakeForEvent(event);
   const writer = new RoomWriter({ db, clock, events, rooms, registry, onEvent });
   const aliases = new Aliases({ db, rooms, registry, writer, accounts, serverName });
   const actions = new RoomActions({ db, clock, rooms, registry, writer, accounts });
@@ -163,8 +156,9 @@ function createParts(
   const format = createEventFormatter(events, clock);
   const interactive = new InteractiveAuth(clock);
   sessions.onEnded((userId, deviceId) => {
-    devices.deleteDevice(userId, deviceId);
+    const listChanged = devices.deleteDevice(userId, deviceId);
     notifier.wake(userId, deviceId);
+    if (listChanged) notifier.wakeForDeviceList(userId);
   });
   const service = new SyncService({
     db,
@@ -178,7 +172,6 @@ function createParts(
     ephemeral,
     userData,
   });
-  const position = (): number => db.position;
   return {
     db,
     clock,

@@ -68,6 +68,10 @@ export class RoomRegistry {
     return this.#membershipMap(userId);
   }
 
+  *joinedRooms(userId: string): Generator<string, void, undefined> {
+    for (const [roomId, entry] of this.#membershipMap(userId)) if (entry.membership === "join") yield roomId;
+  }
+
   isJoined(roomId: string, userId: string): boolean {
     return this.#membershipMap(userId).get(roomId)?.membership === "join";
   }

@@ -4,12 +4,15 @@ import { type Membership, membershipOf, type RoomEvent, stringField } from "./ro
 
 export class RoomState {
   readonly #byType = new Map<string, Map<string, RoomEvent>>();
-  #size = 0;
+  /** The same events, by stream. */
+  readonly #byStream: RoomEvent[] = [];
+  readonly #redacted = new Map<string, RoomEvent>();
 
   constructor(
     readonly roomId: string,
     readonly version: string,
     readonly creator: string,
+    /** Oldest first. */
     events: Iterable<RoomEvent>,
   ) {
     for (const event of events) this.set(event);
@@ -17,19 +20,41 @@ export class RoomState {
 
   /** Number of (type, state key) pairs. */
   get size(): number {
-    return this.#size;
+    return this.#byStream.length;
   }
 
   get(type: string, stateKey: string): RoomEvent | undefined {
     return this.#byType.get(type)?.get(stateKey);
   }
 
+  /** `event` is newer than all that were set before, or a redacted form of one of them. */
   set(event: RoomEvent): void {
     if (event.stateKey === null) return;
     const keys = this.#byType.get(event.type) ?? new Map<string, RoomEvent>();
     this.#byType.set(event.type, keys);
-    if (!keys.has(event.stateKey)) this.#size += 1;
+    const before = keys.get(event.stateKey);
     keys.set(event.stateKey, event);
+    const place = before === undefined ? -1 : this.#byStream.lastIndexOf(before);
+    if (before?.stream === event.stream) this.#byStream[place] = event;
+    else {
+      if (place >= 0) this.#byStream.splice(place, 1);
+      this.#byStream.push(event);
+    }
+    const name = `${event.type}\0${event.stateKey}`;
+    if (event.redactedBy !== null) this.#redacted.set(name, event);
+    else if (this.#redacted.size > 0) this.#redacted.delete(name);
+  }
+
+  /** State that changed after the stream position, oldest first. */
+  changedSince(stream: number): RoomEvent[] {
+    let first = this.#byStream.length;
+    while (first > 0 && (this.#byStream[first - 1]?.stream ?? 0) > stream) first -= 1;
+    return this.#byStream.slice(first);
+  }
+
+  /** Current state events that were redacted. */
+  redacted(): Iterable<RoomEvent> {
+    return this.#redacted.values();
   }
 
   *all(): Generator<RoomEvent, void, undefined> {

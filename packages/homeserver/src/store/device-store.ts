@@ -69,15 +69,17 @@ export function createDeviceStore(db: HomeserverDatabase) {
     },
     deviceKeys: (userId: string): Map<string, JsonObject> =>
       new Map(sql.keys.all(userId).map((row) => [row.device_id, JSON.parse(row.content) as JsonObject])),
-    deleteDevice(userId: string, deviceId: string): void {
+    /** Whether the user's device list changed by it. */
+    deleteDevice: (userId: string, deviceId: string): boolean =>
       db.transaction(() => {
         sql.deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
         sql.setFloor.run(db.position);
         sql.deleteTransactions.run(userId, deviceId);
         sql.deleteOneTimeKeys.run(userId, deviceId);
-        if (sql.deleteKeys.run(userId, deviceId).changes > 0) markListChanged(userId);
-      });
-    },
+        const listChanged = sql.deleteKeys.run(userId, deviceId).changes > 0;
+        if (listChanged) markListChanged(userId);
+        return listChanged;
+      }),
     addOneTimeKey: (userId: string, deviceId: string, key: KeyUpload): void => {
       sql.insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 0);
     },
@@ -109,6 +111,8 @@ export function createDeviceStore(db: HomeserverDatabase) {
     },
     crossSigningKeys: (userId: string): Map<string, JsonObject> =>
       new Map(sql.crossSigning.all(userId).map((row) => [row.usage, JSON.parse(row.content) as JsonObject])),
+    /** Position of the user's last change of devices or keys; 0 when there was none. */
+    listChangedAt: (userId: string): number => changed.get(userId) ?? 0,
     /** Users whose devices or keys changed after `stream`. */
     listChangesSince: (stream: number): string[] =>
       stream >= newestChange ? [] : [...changed].filter(([, at]) => at > stream).map(([userId]) => userId),

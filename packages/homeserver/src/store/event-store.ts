@@ -103,12 +103,6 @@ export function createEventStore(db: HomeserverDatabase) {
     /** Every event that ever set this state, oldest first. */
     stateHistory: (roomId: string, type: string, stateKey: string): RoomEvent[] =>
       sql.stateHistory.all(roomId, type, stateKey).map(toEvent),
-    /** State events with `after < stream <= upTo`, oldest first. */
-    stateChanges: (roomId: string, after: number, upTo: number): EventRow[] =>
-      sql.stateChanges.all(roomId, after, upTo),
-    /** State of up to `after` that was redacted with `after < stream <= upTo`, and the stream of its redaction. */
-    redactedState: (roomId: string, after: number, upTo: number) =>
-      sql.redactedState.all(roomId, after, upTo, after),
     hasRelated: (eventId: string): boolean => sql.anyRelated.get(eventId) !== null,
     countRelated: (eventId: string, roomId: string, relType: string, upTo: number): number =>
       sql.countRelated.get(eventId, roomId, relType, upTo)?.count ?? 0,
@@ -206,16 +200,7 @@ function prepareState(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.type = ? AND e.state_key = ?
        AND e.state_key IS NOT NULL ORDER BY e.stream`,
   );
-  const stateChanges = db.prepare<EventRow, [string, number, number]>(
-    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
-       AND e.state_key IS NOT NULL ORDER BY e.stream`,
-  );
-  const redactedState = db.prepare<EventRow & { redaction: number }, [string, number, number, number]>(
-    `SELECT ${columns}, r.stream AS redaction FROM events r CROSS JOIN events e ON e.event_id = r.redacts
-     WHERE r.room_id = ? AND r.stream > ? AND r.stream <= ? AND e.stream <= ? AND e.state_key IS NOT NULL
-       AND e.redacted_by = r.event_id ORDER BY e.stream`,
-  );
-  return { currentState, stateAt, stateEventAt, stateHistory, stateChanges, redactedState };
+  return { currentState, stateAt, stateEventAt, stateHistory };
 }
 
 /** `+room_id` keeps SQLite on the index of relations: a room has more events than an event has relations. */

@@ -61,7 +61,7 @@ test("limits have a default and a cap", () => {
 
 test("both lists select rooms", () => {
   const filter = compileSyncFilter({ room: { rooms: ["!a:x", "!b:x"], not_rooms: ["!b:x"] } });
-  expect(["!a:x", "!b:x", "!c:x"].map(filter.acceptsRoom)).toEqual([true, false, false]);
+  expect(["!a:x", "!b:x", "!c:x"].map(filter.room.acceptsRoom)).toEqual([true, false, false]);
 });
 
 test("a filter of the wrong shape is M_BAD_JSON", () => {

@@ -1,7 +1,7 @@
 /** Filters of /sync, /messages and /context, compiled once a request from the JSON a client gave. */
 import * as v from "valibot";
 import { parseValue } from "../http/request.ts";
-import { isJsonObject, type JsonObject } from "../rooms/room-event.ts";
+import { isJsonObject, type JsonObject, type RoomEvent } from "../rooms/room-event.ts";
 
 const names = v.optional(v.nullable(v.array(v.string())));
 const roomEventSchema = v.looseObject({
@@ -18,24 +18,22 @@ const roomEventSchema = v.looseObject({
   related_by_senders: names,
 });
 const part = v.optional(v.nullable(roomEventSchema));
+const roomSchema = v.looseObject({
+  rooms: names,
+  not_rooms: names,
+  include_leave: v.optional(v.nullable(v.boolean())),
+  state: part,
+  timeline: part,
+  ephemeral: part,
+  account_data: part,
+});
 const filterSchema = v.looseObject({
   presence: part,
   account_data: part,
   event_fields: names,
-  room: v.optional(
-    v.nullable(
-      v.looseObject({
-        rooms: names,
-        not_rooms: names,
-        include_leave: v.optional(v.nullable(v.boolean())),
-        state: part,
-        timeline: part,
-        ephemeral: part,
-        account_data: part,
-      }),
-    ),
-  ),
+  room: v.optional(v.nullable(roomSchema)),
 });
+type RoomFilterJson = v.InferOutput<typeof roomSchema>;
 type RoomEventFilterJson = v.InferOutput<typeof roomEventSchema>;
 
 /** The fields a filter reads. It reads the content only for `contains_url`. */
@@ -52,13 +50,23 @@ export type EventFilter = {
   readonly acceptsRoom: (roomId: string) => boolean;
 };
 
-export type SyncFilter = {
+/** The part of a sync filter that concerns rooms. */
+export type RoomFilter = {
+  /** Equal for equal filters. */
+  readonly key: string;
   readonly acceptsRoom: (roomId: string) => boolean;
   readonly includeLeave: boolean;
   readonly state: EventFilter;
   readonly timeline: EventFilter;
   readonly ephemeral: EventFilter;
-  readonly roomAccountData: EventFilter;
+  readonly accountData: EventFilter;
+  /** False when the event itself appears in no answer, whoever reads. Other events may still change by it. */
+  readonly passes: (event: RoomEvent) => boolean;
+  readonly passesEphemeral: (type: string, roomId: string) => boolean;
+};
+
+export type SyncFilter = {
+  readonly room: RoomFilter;
   readonly accountData: EventFilter;
   readonly presence: EventFilter;
 };
@@ -71,18 +79,36 @@ export const EVENTS_LIMIT_MAX = 1_000;
 /** Compiles a whole sync filter. M_BAD_JSON when its shape is wrong. */
 export function compileSyncFilter(json: JsonObject): SyncFilter {
   const filter = parseValue(filterSchema, json);
-  const room = filter.room ?? {};
   return {
-    acceptsRoom: acceptsIn(room.rooms, room.not_rooms),
-    includeLeave: room.include_leave ?? false,
-    state: compile(room.state ?? {}),
-    timeline: compile(room.timeline ?? {}),
-    ephemeral: compile(room.ephemeral ?? {}),
-    roomAccountData: compile(room.account_data ?? {}),
+    room: compileRoomFilter(filter.room ?? {}),
     accountData: compile(filter.account_data ?? {}),
     presence: compile(filter.presence ?? {}),
   };
 }
+
+function compileRoomFilter(room: RoomFilterJson): RoomFilter {
+  const acceptsRoom = acceptsIn(room.rooms, room.not_rooms);
+  const [state, timeline, ephemeral] = [room.state, room.timeline, room.ephemeral].map((part) =>
+    compile(part ?? {}),
+  ) as [EventFilter, EventFilter, EventFilter];
+  return {
+    key: JSON.stringify(room),
+    acceptsRoom,
+    includeLeave: room.include_leave ?? false,
+    state,
+    timeline,
+    ephemeral,
+    accountData: compile(room.account_data ?? {}),
+    passes: (event) =>
+      acceptsRoom(event.roomId) &&
+      ((timeline.limit > 0 && acceptsEvent(timeline, event)) ||
+        (event.stateKey !== null && acceptsEvent(state, event))),
+    passesEphemeral: (type, roomId) => acceptsRoom(roomId) && ephemeral.accepts({ type, room_id: roomId }),
+  };
+}
+
+const acceptsEvent = (filter: EventFilter, { type, sender, roomId, content }: RoomEvent): boolean =>
+  filter.acceptsRoom(roomId) && filter.accepts({ type, sender }) && filter.acceptsContent(content);
 
 /** Checks a filter, for the endpoint that stores it. */
 export const checkSyncFilter = (json: JsonObject): void => void parseValue(filterSchema, json);

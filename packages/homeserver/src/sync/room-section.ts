@@ -7,7 +7,7 @@ import { type JsonObject, membershipOf, type RoomEvent, stringField } from "../r
 import type { RoomState } from "../rooms/room-state.ts";
 import { type Visibility, visibilityOf } from "../rooms/room-view.ts";
 import type { EventStore } from "../store/event-store.ts";
-import type { EventFilter, SyncFilter } from "./event-filter.ts";
+import type { EventFilter, RoomFilter } from "./event-filter.ts";
 import { formatPosition } from "./stream-token.ts";
 
 /** Maximum rows read for one timeline or page, for filters that match few events. */
@@ -50,47 +50,46 @@ function collectTimeline(
   };
 }
 
-const keyOf = (event: { type: string; state_key: string | null }): string =>
-  `${event.type}\0${event.state_key}`;
+/** The state at the end of a range: what changed in it, and what of it was redacted. */
+type RangeEnd = { readonly changed: readonly RoomEvent[]; readonly redacted: Iterable<RoomEvent> };
 
-/** State sent before a timeline to a client that has the room's state at `since`. */
-function stateDelta(
-  events: EventStore,
-  roomId: string,
-  since: number,
-  upTo: number,
-  timeline: Timeline,
-): RoomEvent[] {
+function rangeEnd({ state: room, left }: RoomRange, since: number): RangeEnd {
+  if (left === undefined) return { changed: room.changedSince(since), redacted: room.redacted() };
+  const state = [...(left.state ?? [])];
+  return {
+    changed: state.filter((event) => event.stream > since),
+    redacted: state.filter((event) => event.redactedBy !== null),
+  };
+}
+
+/**
+ * State sent before a timeline to a client that has the room's state at `since`. It reads what changed of the current state,
+ * not the events since then, so a client that was away for long costs no more.
+ */
+function stateDelta(events: EventStore, range: RoomRange, since: number, timeline: Timeline): RoomEvent[] {
   const shown = new Set(timeline.events.map((event) => event.stream));
-  const redacted = unseenRedactions(events, { roomId, since, upTo }, shown);
-  const changes = events.stateChanges(roomId, since, upTo);
-  if (changes.length === 0) return redacted;
-  const chosen = new Map<string, (typeof changes)[number]>();
-  for (const row of changes) {
-    if (shown.has(row.stream)) continue;
-    chosen.set(keyOf(row), row);
-  }
-  const lastShown = new Map<string, number>();
-  for (const event of timeline.events) {
-    if (event.stateKey !== null) lastShown.set(`${event.type}\0${event.stateKey}`, event.stream);
-  }
-  const before = [...chosen].filter(([key, row]) => {
-    const last = lastShown.get(key);
-    return last === undefined || row.stream <= timeline.start || row.stream > last;
+  const { changed, redacted } = rangeEnd(range, since);
+  const before = changed.flatMap((event) => {
+    if (!shown.has(event.stream)) return [event];
+    if (event.stateKey === null || event.replaces === null || event.replaces <= since) return [];
+    const earlier = events.stateEventAt(event.roomId, event.type, event.stateKey, timeline.start);
+    return earlier !== undefined && earlier.stream > since ? [earlier] : [];
   });
-  return [...redacted, ...before.map(([, row]) => events.toEvent(row))];
+  const upTo = range.left?.stream ?? range.upTo;
+  return [...unseenRedactions(events, redacted, { since, upTo }, shown), ...before];
 }
 
 /** State the client has whose redaction the timeline does not show. */
 function unseenRedactions(
   events: EventStore,
-  { roomId, since, upTo }: { roomId: string; since: number; upTo: number },
+  redacted: Iterable<RoomEvent>,
+  { since, upTo }: { since: number; upTo: number },
   shown: ReadonlySet<number>,
 ): RoomEvent[] {
-  return events.redactedState(roomId, since, upTo).flatMap((row) => {
-    if (shown.has(row.redaction)) return [];
-    const current = events.stateEventAt(roomId, row.type, row.state_key ?? "", upTo);
-    return current?.stream === row.stream ? [current] : [];
+  return [...redacted].filter((event) => {
+    if (event.stream > since || event.redactedBy === null) return false;
+    const redaction = events.byId(event.redactedBy)?.stream ?? 0;
+    return redaction > since && redaction <= upTo && !shown.has(redaction);
   });
 }
 
@@ -179,14 +178,14 @@ function changedState(events: EventStore, range: RoomRange, timeline: Timeline):
   const { state: room, since, left } = range;
   if (left !== undefined && left.state === undefined) return [];
   if (since === undefined) return fullState(events, room.roomId, left?.state ?? room.all(), timeline);
-  return stateDelta(events, room.roomId, since, left?.stream ?? range.upTo, timeline);
+  return stateDelta(events, range, since, timeline);
 }
 
 /** Timeline and state of one room. */
 export function buildRoomSection(
   deps: { events: EventStore; format: EventFormatter },
   range: RoomRange,
-  filter: SyncFilter,
+  filter: RoomFilter,
   viewer: Viewer,
 ): RoomSection {
   const { events } = deps;

@@ -1,11 +1,13 @@
 /**
  * /sync: what changed for one user since a token, and the long poll around it. An answer is computed from one
- * position of the stream, synchronously, so it is consistent. An empty answer waits for the notifier. A room with
- * nothing new costs a few map look-ups and no query.
+ * position of the stream, synchronously, so it is consistent. An empty answer waits for the notifier, which tells up to
+ * which position nothing was news; the next answer starts there. A room with nothing new costs a few map look-ups and no
+ * query. Answers with the whole state are large: they are computed one at a time, in the order of the requests, and not at
+ * all for a client that disconnected.
  */
 import type { Clock } from "@bureau/kit/clock";
 import type { Session, Sessions } from "../auth/sessions.ts";
-import { invalidParam } from "../http/matrix-error.ts";
+import { invalidParam, MatrixError } from "../http/matrix-error.ts";
 import { type EventFormatter, strippedEvent, strippedTypes } from "../rooms/client-event.ts";
 import { type JsonObject, membershipOf } from "../rooms/room-event.ts";
 import type { MembershipEntry, RoomRegistry } from "../rooms/room-registry.ts";
@@ -17,10 +19,11 @@ import type { EventStore } from "../store/event-store.ts";
 import type { AccountDataRow } from "../store/user-data-store.ts";
 import type { Ephemeral, Presence } from "./ephemeral.ts";
 import type { SyncFilter } from "./event-filter.ts";
-import type { Notifier } from "./notifier.ts";
+import type { Interest, Notifier } from "./notifier.ts";
 import { defaultPushRules } from "./push-rules.ts";
 import { buildRoomSection, memberSummary, type RoomRange } from "./room-section.ts";
 import { formatSyncToken, parseToken } from "./stream-token.ts";
+import { Turns } from "./turns.ts";
 import type { UserData } from "./user-data.ts";
 
 export type SyncRequest = {
@@ -45,8 +48,15 @@ export type SyncDeps = {
   readonly userData: UserData;
 };
 
-/** One position that an answer starts from; undefined fields mean "from the beginning". */
-type Since = { readonly stream: number | undefined; readonly ephemeral: number };
+/**
+ * One position that an answer starts from; undefined fields mean "from the beginning". `lists` is the client's own position:
+ * the key change of a user becomes news when that user enters a shared room, which may be later.
+ */
+type Since = {
+  readonly stream: number | undefined;
+  readonly ephemeral: number;
+  readonly lists: number | undefined;
+};
 type Answer = { readonly body: JsonObject; readonly isEmpty: boolean };
 type Scope = {
   readonly request: SyncRequest;
@@ -58,6 +68,7 @@ type Scope = {
 
 export class SyncService {
   readonly #deps: SyncDeps;
+  readonly #turns = new Turns();
 
   constructor(deps: SyncDeps) {
     this.#deps = deps;
@@ -66,27 +77,55 @@ export class SyncService {
   /** Answers at once when there is news or no `since`; else on the first news or after the timeout. */
   async sync(request: SyncRequest): Promise<JsonObject> {
     const { clock, notifier, sessions } = this.#deps;
-    const { session, signal } = request;
+    const { session, signal, since: given } = request;
+    if (given === undefined || request.fullState) return this.#wholeState(request);
     let since = this.#start(request);
     const deadline = clock.monotonic() + request.timeoutMs;
     for (;;) {
       const answer = this.#answer(request, since);
       const leftMs = deadline - clock.monotonic();
-      const done = !answer.isEmpty || request.since === undefined || request.fullState;
-      if (done || leftMs <= 0 || notifier.closed || signal.aborted) return answer.body;
-      since = { stream: this.#deps.db.position, ephemeral: this.#deps.ephemeral.position };
-      await notifier.wait(session, leftMs, signal);
+      if (!answer.isEmpty || leftMs <= 0 || notifier.closed) return answer.body;
+      const { db, ephemeral } = this.#deps;
+      since = { ...since, stream: db.position, ephemeral: ephemeral.position };
+      const quietUpTo = await notifier.wait(this.#interest(request, since), leftMs, signal);
+      if (signal.aborted) throw disconnected();
       sessions.requireLive(session);
+      // The client loses nothing: it asks the next server from the same position.
+      if (notifier.closed) return { ...answer.body, next_batch: given };
+      since = { ...since, stream: quietUpTo ?? since.stream };
     }
   }
 
+  async #wholeState(request: SyncRequest): Promise<JsonObject> {
+    const { notifier, sessions } = this.#deps;
+    await this.#turns.take();
+    if (request.signal.aborted) throw disconnected();
+    if (notifier.closed) throw new MatrixError(503, "M_UNKNOWN", "The homeserver stops");
+    sessions.requireLive(request.session);
+    return this.#answer(request, this.#start(request)).body;
+  }
+
+  #interest({ session, filter }: SyncRequest, since: Since): Interest {
+    return {
+      userId: session.userId,
+      deviceId: session.deviceId,
+      filter: filter.room,
+      wantsPresence: !filter.presence.passesNothing,
+      listsKnownAt: since.lists ?? 0,
+    };
+  }
+
   #start(request: SyncRequest): Since {
-    if (request.since === undefined) return { stream: undefined, ephemeral: 0 };
+    if (request.since === undefined) return { stream: undefined, ephemeral: 0, lists: undefined };
     const { db, devices, ephemeral } = this.#deps;
     const token = parseToken(request.since);
     if (token.stream > db.position) throw invalidParam(`The since token ${request.since} is from the future`);
     devices.acknowledgeMessages(request.session.userId, request.session.deviceId, token.toDevice);
-    return { stream: token.stream, ephemeral: token.run === ephemeral.run ? token.ephemeral : 0 };
+    return {
+      stream: token.stream,
+      ephemeral: token.run === ephemeral.run ? token.ephemeral : 0,
+      lists: token.stream,
+    };
   }
 
   #answer(request: SyncRequest, since: Since): Answer {
@@ -136,7 +175,7 @@ export class SyncService {
       leave: {} as JsonObject,
     };
     for (const [roomId, entry] of registry.membershipsOf(session.userId)) {
-      if (!filter.acceptsRoom(roomId)) continue;
+      if (!filter.room.acceptsRoom(roomId)) continue;
       const kind = entry.membership === "ban" ? "leave" : entry.membership;
       const section =
         kind === "join"
@@ -181,7 +220,7 @@ export class SyncService {
       upTo,
       timelineAfter: since ?? 0,
     };
-    const section = buildRoomSection(this.#deps, range, filter, session);
+    const section = buildRoomSection(this.#deps, range, filter.room, session);
     if (!whole && section.isEmpty && accountData.length === 0 && ephemeral.length === 0) return undefined;
     return {
       timeline: section.timeline,
@@ -207,7 +246,7 @@ export class SyncService {
     const { events, registry } = this.#deps;
     const { session, filter } = scope.request;
     const since = scope.since.stream;
-    if (since === undefined ? !filter.includeLeave || entry.forgotten : entry.stream <= since)
+    if (since === undefined ? !filter.room.includeLeave || entry.forgotten : entry.stream <= since)
       return undefined;
     const known = since !== undefined && this.#wasJoined(scope, roomId, since);
     const stream = leavingStream(events, roomId, session.userId, entry.stream);
@@ -220,7 +259,7 @@ export class SyncService {
       timelineAfter: known ? since : 0,
       left: { stream, state: sawInside ? events.stateAt(roomId, stream) : undefined },
     };
-    const section = buildRoomSection(this.#deps, range, filter, session);
+    const section = buildRoomSection(this.#deps, range, filter.room, session);
     return {
       timeline: section.timeline,
       state: section.state,
@@ -274,7 +313,7 @@ export class SyncService {
             .filter((row) => row.room_id === roomId)
         : (scope.accountData.get(roomId) ?? []);
     return rows
-      .filter((row) => filter.roomAccountData.accepts({ type: row.type, room_id: roomId }))
+      .filter((row) => filter.room.accountData.accepts({ type: row.type, room_id: roomId }))
       .map((row) => ({ type: row.type, content: JSON.parse(row.content) as JsonObject }));
   }
 
@@ -286,7 +325,7 @@ export class SyncService {
   ): JsonObject[] {
     const { filter, session } = scope.request;
     const { userData } = this.#deps;
-    const accepts = (type: string): boolean => filter.ephemeral.accepts({ type, room_id: roomId });
+    const accepts = (type: string): boolean => filter.room.ephemeral.accepts({ type, room_id: roomId });
     const events: JsonObject[] = [];
     if (typing !== undefined && accepts("m.typing"))
       events.push({ type: "m.typing", content: { user_ids: typing } });
@@ -334,7 +373,7 @@ export class SyncService {
 
   #deviceLists(scope: Scope): string[] {
     const { devices, registry } = this.#deps;
-    const since = scope.since.stream;
+    const since = scope.since.lists;
     if (since === undefined) return [];
     const { userId } = scope.request.session;
     return devices
@@ -342,6 +381,9 @@ export class SyncService {
       .filter((other) => other === userId || registry.shareRoom(other, userId));
   }
 }
+
+/** Ends the handler of a request whose client disconnected: no client reads this answer. */
+const disconnected = (): MatrixError => new MatrixError(499, "M_UNKNOWN", "The client disconnected");
 
 /** The content of an m.presence event. */
 export function presenceContent(presence: Presence, now: number): JsonObject {

@@ -21,6 +21,7 @@ import {
   type Server,
 } from "../../../../test/contract/matrix-caller.ts";
 import { type Homeserver, startHomeserver } from "../homeserver.ts";
+import { randomOf } from "../testing/random-of.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bhs-"));
 let homeserver: Homeserver;
@@ -46,17 +47,6 @@ afterAll(async () => {
   await homeserver[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true, force: true });
 });
-
-/** Mulberry32: small, seeded, good enough to choose acts. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 type RoomModel = { state: Map<string, EventJson>; timeline: string[]; gap: boolean };
 

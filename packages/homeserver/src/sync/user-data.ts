@@ -75,9 +75,7 @@ export class UserData {
       }
       this.#db.afterCommit(() => {
         this.#receiptMarks.set(room.roomId, stream);
-        for (const waiting of [...this.#notifier.waitingUsers]) {
-          if (room.membership(waiting) === "join") this.#notifier.wake(waiting);
-        }
+        this.#notifier.wakeForEphemeral(room.roomId, "m.receipt");
       });
     });
   }

@@ -76,7 +76,7 @@ async function upload(deps: Deps, request: AuthedRequest): Promise<JsonObject> {
   deps.db.transaction(() => {
     if (deviceKeys !== undefined) {
       deps.devices.setDeviceKeys(userId, deviceId, deviceKeys);
-      deps.db.afterCommit(() => wakeFriends(deps, userId));
+      deps.db.afterCommit(() => deps.notifier.wakeForDeviceList(userId));
     }
     for (const key of oneTime) deps.devices.addOneTimeKey(userId, deviceId, key);
     for (const key of keyList(body.fallback_keys ?? {})) deps.devices.setFallbackKey(userId, deviceId, key);
@@ -90,12 +90,6 @@ function keyList(keys: JsonObject): KeyUpload[] {
     if (colon < 1) throw invalidParam(`${JSON.stringify(name.slice(0, 80))} is not algorithm:key_id`);
     return { algorithm: name.slice(0, colon), keyId: name.slice(colon + 1), content };
   });
-}
-
-function wakeFriends(deps: Deps, userId: string): void {
-  for (const waiting of [...deps.notifier.waitingUsers]) {
-    if (waiting === userId || deps.registry.shareRoom(waiting, userId)) deps.notifier.wake(waiting);
-  }
 }
 
 async function query(deps: Deps, request: AuthedRequest): Promise<JsonObject> {
@@ -166,7 +160,7 @@ async function uploadCrossSigning(deps: Deps, request: AuthedRequest): Promise<J
       const key = body[`${usage}_key`];
       if (key !== undefined) deps.devices.setCrossSigningKey(userId, usage, key);
     }
-    deps.db.afterCommit(() => wakeFriends(deps, userId));
+    deps.db.afterCommit(() => deps.notifier.wakeForDeviceList(userId));
   });
   return {};
 }

@@ -183,9 +183,7 @@ function presenceEndpoints(deps: Deps): Route[] {
       const body = await parseBody(request, presenceSchema);
       const userId = ownUser(request);
       ephemeral.setPresence(userId, body.presence, body.status_msg ?? undefined);
-      for (const waiting of [...deps.notifier.waitingUsers]) {
-        if (waiting === userId || registry.shareRoom(waiting, userId)) deps.notifier.wake(waiting);
-      }
+      deps.notifier.wakeForPresence(userId);
       return {};
     }),
   ];
