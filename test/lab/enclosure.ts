@@ -9,7 +9,8 @@
 import { rmSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
 import { assert, BureauError } from "@bureau/kit/errors";
-import { childrenOf, identify, type ProcessId, waitUntilGone } from "@bureau/os/process-table";
+import { waitUntilGone } from "@bureau/os/process-end";
+import { childrenOf, identify, type ProcessId } from "@bureau/os/process-table";
 import { cgroupName } from "./cgroup.ts";
 import { type CommandResult, type ExecuteOptions, execute, executeOk } from "./execute.ts";
 

@@ -8,7 +8,8 @@ import { type BackoffPolicy, delayMs } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
 import { exitCodes } from "@bureau/os/lifecycle";
-import { identify, isAlive, type ProcessId, stopProcess, waitUntilGone } from "@bureau/os/process-table";
+import { stopProcess, waitUntilGone } from "@bureau/os/process-end";
+import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 
 export type ProgramPlan = {
   readonly name: string;

@@ -12,7 +12,8 @@ import { runStep, type Steps } from "@bureau/kit/run-step";
 import { readIfPresent } from "@bureau/os/durable-file";
 import { type FileLock, tryFileLock, waitForFileLock } from "@bureau/os/file-lock";
 import { type InstanceLayout, supervisorLockFile, upLockFile } from "@bureau/os/layout";
-import { identify, type ProcessId, signalProcess, stopProcess } from "@bureau/os/process-table";
+import { stopProcess } from "@bureau/os/process-end";
+import { identify, type ProcessId, signalProcess } from "@bureau/os/process-table";
 import { stopSupervisor } from "./supervisor-wire.ts";
 
 /** Another `bureau up` takes seconds; each of its steps fails within this. */

@@ -6,13 +6,13 @@ import { BureauError, errnoOf } from "@bureau/kit/errors";
 import { removeDurably } from "@bureau/os/durable-file";
 import { type InstanceLayout, tmuxSocket } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
+import { waitUntilGone } from "@bureau/os/process-end";
 import {
   descendantsOf,
   findByArguments,
   findProcesses,
   type ProcessId,
   signalProcess,
-  waitUntilGone,
 } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
 import { readRecorded } from "./supervisor-state.ts";

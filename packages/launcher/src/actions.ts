@@ -156,7 +156,6 @@ async function restartProxy(
     await host.proxies.stop(proxy);
     throw error;
   }
-  host.watch.sweep();
   host.log.info("proxy.restarted", "proxy restarted", { principal, pid: proxy.pid });
   return { proxy_pid: proxy.pid };
 }

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { daemonWatchFile, type Layout } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
-import { identify, type ProcessId, waitUntilGone } from "@bureau/os/process-table";
+import { waitUntilGone } from "@bureau/os/process-end";
+import { identify, type ProcessId } from "@bureau/os/process-table";
 import { DaemonWatch } from "./daemon-watch.ts";
 
 const SOON_MS = 150;

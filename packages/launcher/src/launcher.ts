@@ -5,11 +5,13 @@
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { retry } from "@bureau/kit/backoff";
 import type { Clock } from "@bureau/kit/clock";
+import type { Log } from "@bureau/kit/log";
 import type { Runtime } from "@bureau/kit/runtime";
 import { type CborServer, serveCbor } from "@bureau/os/cbor-server";
 import { digestOf } from "@bureau/os/digest";
 import { removeTemporariesIn } from "@bureau/os/durable-file";
 import { launcherSocket, socketNames, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
+import { endEventsFault } from "@bureau/os/process-end";
 import { inheritedSockets } from "@bureau/os/systemd";
 import type { PrincipalName } from "@bureau/schema/refs";
 import { launcherActions } from "./actions.ts";
@@ -26,7 +28,7 @@ import { clearSandbox, destroySandbox, GRACE_MS, recordExit } from "./sandbox/de
 import { ExitWatch } from "./sandbox/exit-watch.ts";
 import { findHostTools, findSandboxPrograms, homesOfUser } from "./sandbox/host-tools.ts";
 import { isWhole, migrateRecords } from "./sandbox/record.ts";
-import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
+import type { SandboxHost } from "./sandbox/sandbox-host.ts";
 import { FIRST_REVISION_MAX, SandboxTable } from "./sandbox/sandbox-table.ts";
 import { createTmux } from "./terminal/tmux.ts";
 
@@ -47,6 +49,7 @@ const DRAIN_MS_MAX = 1_000;
  * and first boot is done.
  */
 export async function startLauncher(config: LauncherConfig, deps: LauncherDeps): Promise<AsyncDisposable> {
+  warnOfSlowEnds(deps.log);
   mkdirSync(config.layout.runDir, { recursive: true, mode: 0o700 });
   removeUnfinishedFiles(config.layout.stateDir, deps.clock);
   migrateRecords(config.layout, config.fleet);
@@ -93,6 +96,16 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   };
 }
 
+function warnOfSlowEnds(log: Log): void {
+  const reason = endEventsFault();
+  if (reason === undefined) return;
+  log.warn(
+    "process.lookups",
+    "the kernel does not report the end of processes: the launcher looks each up about once a second",
+    { reason },
+  );
+}
+
 /** A temporary file that is older has no writer any more. */
 const UNFINISHED_MS = 60_000;
 
@@ -111,24 +124,23 @@ function makeHost(
 ): SandboxHost {
   const { clock, log, key } = deps;
   const table = new SandboxTable(config.layout, config.fleet, Math.floor(deps.random() * FIRST_REVISION_MAX));
-  const watch = new ExitWatch({
-    record: (principal) => table.get(principal),
-    paths: (principal) => pathsOf({ config }, principal),
-    onExit: (principal) => ended(principal),
-    onProxyChange: (principal) => table.changed(principal),
-  });
   const ending = new Set<PrincipalName>();
-  /** The watch reports an end every second until it is recorded. One task in the principal's lock queue is enough. */
+  /** An end may be reported more than once. One task in the principal's lock queue is enough. */
   const ended = (principal: PrincipalName): void => {
     if (ending.has(principal)) return;
     ending.add(principal);
-    void lock
-      .run(principal, () => recordExit(host, principal))
-      .catch((error: unknown) =>
-        log.error("sandbox.exit-unrecorded", "cannot record an exit", { principal, error }),
-      )
+    void retry(() => lock.run(principal, () => recordExit(host, principal)), {
+      clock,
+      signal: stopping,
+      random: deps.random,
+      isTransient: () => true,
+      onRetry: (error) =>
+        log.error("sandbox.exit-unrecorded", "cannot record an exit; trying again", { principal, error }),
+    })
+      .catch(() => {})
       .finally(() => ending.delete(principal));
   };
+  const watch = new ExitWatch(ended);
   const clearLater = (principal: PrincipalName): void =>
     void retry(
       () =>
@@ -148,11 +160,10 @@ function makeHost(
           }),
       },
     ).catch(() => {});
-  const onExit = (): void => watch.sweep();
   const open =
     config.proxySocket === undefined
-      ? childProxies(config.proxyCommand, config.layout.runDir, onExit)
-      : socketProxies(config.proxySocket, onExit);
+      ? childProxies(config.proxyCommand, config.layout.runDir)
+      : socketProxies(config.proxySocket);
   const proxies = new ProxyProcesses({ open, runDir: config.layout.runDir, clock, log });
   const mountPolicy = { layout: config.layout, homes: homesOfUser(), buildDir: config.buildDir };
   const groups = new ControlGroups(digestOf(config.layout.runDir).slice(0, 12));
@@ -199,6 +210,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
 async function stopTmux(host: SandboxHost): Promise<void> {
   const { layout } = host.config;
   host.watch[Symbol.dispose]();
+  host.table[Symbol.dispose]();
   await host.proxies[Symbol.asyncDispose]();
   await host.tmux.killServer();
   host.groups[Symbol.dispose]();

@@ -22,13 +22,13 @@ function answering(answer: (socket: Socket) => void): OpenProxy {
     server.close();
     rmSync(folder, { recursive: true });
   });
-  return socketProxies(path, () => {});
+  return socketProxies(path);
 }
 
 /** A program of this test, found by a word that no other process has. */
 function running(script: string): { readonly open: OpenProxy; readonly word: string } {
   const word = `channel-test-${crypto.randomUUID()}`;
-  return { word, open: childProxies(["/bin/sh", "-c", script, word], tmpdir(), () => {}) };
+  return { word, open: childProxies(["/bin/sh", "-c", script, word], tmpdir()) };
 }
 
 /** The identity of a process that has ended. */

@@ -27,10 +27,10 @@ export type ProxyChannel = {
 /** Starts a proxy; resolves after its first line. `mode` appears in the process table. @throws BureauError */
 export type OpenProxy = (mode: readonly string[]) => Promise<ProxyChannel>;
 
-/** Starts proxies as children, each in its own session. Calls `onExit` when one has ended. */
-export function childProxies(command: readonly string[], runDir: string, onExit: () => void): OpenProxy {
+/** Starts proxies as children, each in its own session. */
+export function childProxies(command: readonly string[], runDir: string): OpenProxy {
   return async (mode) => {
-    const child = spawn([...command, ...mode, "--run-dir", runDir], onExit);
+    const child = spawn([...command, ...mode, "--run-dir", runDir]);
     const ended = child.exited.then((code) => `it exited with ${code}`);
     const id = identify(child.pid);
     if (id === undefined) throw new BureauError("failed", `Cannot start a proxy: ${await ended}`);
@@ -54,7 +54,7 @@ export function childProxies(command: readonly string[], runDir: string, onExit:
   };
 }
 
-function spawn(command: string[], onExit: () => void) {
+function spawn(command: string[]) {
   try {
     return Bun.spawn(command, {
       // BUREAU_LOG is the only environment variable that a proxy reads.
@@ -64,7 +64,6 @@ function spawn(command: string[], onExit: () => void) {
       stdout: "pipe",
       stderr: "inherit",
       detached: true,
-      onExit,
     });
   } catch (error) {
     throw new BureauError("failed", `Cannot start a proxy: cannot execute "${command.join(" ")}"`, {
@@ -76,11 +75,10 @@ function spawn(command: string[], onExit: () => void) {
 const proxySocket = { peer: "proxies' socket", hint: "systemctl status bureau-proxy.socket" };
 
 /** Starts a proxy by a connection to the socket at `path` (`bureau-proxy.socket`). */
-export function socketProxies(path: string, onExit: () => void): OpenProxy {
+export function socketProxies(path: string): OpenProxy {
   return async () => {
     const socket = await dial(path, proxySocket, { allowHalfOpen: true });
     const ended = endOf(socket).then(() => "its connection closed; see journalctl -u 'bureau-proxy@*'");
-    void ended.then(onExit);
     const lines = new LineReader(socket);
     const send = (bytes: Uint8Array): Promise<void> =>
       new Promise((resolve, reject) => {

@@ -7,7 +7,8 @@
 import { encodeCbor } from "@bureau/kit/cbor";
 import { BureauError } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
-import { findByArguments, isAlive, type ProcessId, stopProcess } from "@bureau/os/process-table";
+import { stopProcess } from "@bureau/os/process-end";
+import { findByArguments, isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
 

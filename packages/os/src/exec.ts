@@ -8,7 +8,8 @@
 import { closeSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 import { duplicate, duplicateOnto, execve, reapChild, setCloseOnExec } from "./posix.ts";
-import { childrenOf } from "./process-table.ts";
+import { whenEnded } from "./process-end.ts";
+import { childrenOf, identify } from "./process-table.ts";
 import { FIRST_FD, type NamedSocket, socketVariables } from "./systemd.ts";
 
 export type Replacement = {
@@ -66,20 +67,16 @@ function restore(target: number, before: number | undefined): void {
   }
 }
 
-/** Between two checks of children that the runtime does not know. */
-const REAP_MS = 1_000;
-
 /**
- * Reaps the children that the program before this one started in this process: the runtime reaps only its own. Call it
- * before this program starts any. Costs a timer only while there are such children.
+ * Reaps the children that the program before this one started in this process, when they end: the runtime reaps only its
+ * own. Call it before this program starts any.
  */
 export function reapInheritedChildren(): Disposable {
-  const left = new Set(childrenOf(process.pid));
-  if (left.size === 0) return { [Symbol.dispose]: () => {} };
-  const timer = setInterval(() => {
-    for (const pid of left) if (reapChild(pid)) left.delete(pid);
-    if (left.size === 0) clearInterval(timer);
-  }, REAP_MS);
-  timer.unref();
-  return { [Symbol.dispose]: () => clearInterval(timer) };
+  const watches = new DisposableStack();
+  for (const pid of childrenOf(process.pid)) {
+    const id = identify(pid);
+    if (id === undefined) reapChild(pid);
+    else watches.use(whenEnded(id, () => void reapChild(pid)));
+  }
+  return watches;
 }

@@ -237,13 +237,19 @@ export type HeldProcess = Disposable & {
   kill(): boolean;
 };
 
+/** A descriptor of the process with that pid, closed by `exec` (pidfd_open(2)); the errno's name when there is none. */
+export function openProcess(pid: number): number | string {
+  const fd = Number(libc().syscall(SYS_PIDFD_OPEN, BigInt(pid), 0n, 0n, 0n));
+  return fd < 0 ? errnoName() : fd;
+}
+
 /**
  * A handle on the process with that pid: a later signal never reaches another process, also where /proc does not show
- * it (pidfd_open(2)). Undefined when there is no such process.
+ * it. Undefined when there is no such process.
  */
 export function holdProcess(pid: number): HeldProcess | undefined {
-  const fd = Number(libc().syscall(SYS_PIDFD_OPEN, BigInt(pid), 0n, 0n, 0n));
-  if (fd < 0) return undefined;
+  const fd = openProcess(pid);
+  if (typeof fd === "string") return undefined;
   return {
     kill: () =>
       Number(

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { systemClock } from "@bureau/kit/clock";
+import { stopProcess, waitUntilGone } from "./process-end.ts";
 import {
   argumentsOf,
   catchesSignal,
@@ -12,8 +13,6 @@ import {
   listensOnTcp,
   type ProcessId,
   signalProcess,
-  stopProcess,
-  waitUntilGone,
 } from "./process-table.ts";
 import { evalCommand } from "./runtime-command.ts";
 

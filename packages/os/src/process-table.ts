@@ -3,7 +3,6 @@
  * kernel gave to another process is never mistaken for ours, nor killed.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import type { Clock } from "@bureau/kit/clock";
 import { errnoOf } from "@bureau/kit/errors";
 
 /** Identifies a process: no other process has the same pair until the machine reboots. */
@@ -61,23 +60,6 @@ export function signalProcess(target: ProcessId, signal: NodeJS.Signals | number
     if (errnoOf(error) === "ESRCH") return false;
     throw error;
   }
-}
-
-/** Resolves true once the process is gone, false when `timeoutMs` passed first. */
-export async function waitUntilGone(target: ProcessId, timeoutMs: number, clock: Clock): Promise<boolean> {
-  const deadline = clock.monotonic() + timeoutMs;
-  for (let waitMs = 2; isAlive(target); waitMs = Math.min(waitMs * 2, 50)) {
-    if (clock.monotonic() >= deadline) return false;
-    await clock.sleep(waitMs);
-  }
-  return true;
-}
-
-/** SIGTERM, then SIGKILL after `graceMs`; resolves when the process is gone. */
-export async function stopProcess(target: ProcessId, graceMs: number, clock: Clock): Promise<void> {
-  if (signalProcess(target, "SIGTERM") && (await waitUntilGone(target, graceMs, clock))) return;
-  signalProcess(target, "SIGKILL");
-  await waitUntilGone(target, 5_000, clock);
 }
 
 /** Every live process whose command line holds all of `words`, each as a whole argument. */

@@ -2,7 +2,8 @@
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
 import { systemHost } from "@bureau/os/layout";
-import { identify, type ProcessId, stopProcess } from "@bureau/os/process-table";
+import { stopProcess } from "@bureau/os/process-end";
+import { identify, type ProcessId } from "@bureau/os/process-table";
 import { isTemplate } from "@bureau/os/systemctl";
 import { daemonUnit } from "@bureau/os/unit-names";
 import type { InstallRecord } from "../record/install-record.ts";

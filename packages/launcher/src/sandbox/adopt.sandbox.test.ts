@@ -5,15 +5,8 @@ import { systemClock } from "@bureau/kit/clock";
 import { callCbor } from "@bureau/os/cbor-client";
 import { fleetRunDir, launcherSocket, tmuxSocket } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
-import {
-  childrenOf,
-  findByArguments,
-  identify,
-  isAlive,
-  signalProcess,
-  stopProcess,
-  waitUntilGone,
-} from "@bureau/os/process-table";
+import { stopProcess, waitUntilGone } from "@bureau/os/process-end";
+import { childrenOf, findByArguments, identify, isAlive, signalProcess } from "@bureau/os/process-table";
 import { unknown } from "valibot";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
 import { TestLauncher } from "../testing/launcher-fixture.ts";

@@ -31,7 +31,7 @@ export function adoptSandboxes(host: SandboxHost): Leftovers {
   const ended = whole.filter((record) => record.phase === "running" && hasEnded(host, record));
   for (const record of whole.filter((one) => !ended.includes(one))) {
     host.table.put(record);
-    if (record.phase === "running") host.watch.add(record.principal);
+    if (record.phase === "running") host.watch.add(record.principal, record.processes ?? {});
     host.log.info("sandbox.adopted", "sandbox adopted", { principal: record.principal, phase: record.phase });
   }
   const unfinished = sandboxes.flatMap(({ principal, record }) =>
@@ -80,7 +80,7 @@ async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<voi
   } finally {
     const { phase } = host.table.get(principal) ?? record;
     // The watch tries again when the exit could not be recorded.
-    if (phase === "running") host.watch.add(principal);
+    if (phase === "running") host.watch.add(principal, record.processes ?? {});
     host.log.info("sandbox.adopted", "sandbox adopted", { principal, phase });
   }
 }

@@ -113,7 +113,7 @@ export async function createSandbox(
       processes,
       ...confinementOf(host, processes, request),
     });
-    host.watch.add(principal);
+    host.watch.add(principal, processes);
     const pid = processes.program?.pid;
     host.log.info("sandbox.created", "sandbox created", { principal, pid, proxy: proxy.pid });
     return { ...(pid === undefined ? {} : { pid }), proxy_pid: proxy.pid };

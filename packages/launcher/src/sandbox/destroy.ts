@@ -54,17 +54,13 @@ export async function recordExit(host: SandboxHost, principal: PrincipalName): P
   if (screen !== undefined) saveLastScreen(host, principal, screen);
   const output = exit.code !== 0 && screen !== undefined ? { output: exitOutputOf(screen) } : {};
   host.table.put({ ...record, phase: "exited", exit: { ...exit, ...output } });
-  // Not earlier: when a step above fails, the next sweep tries again.
   host.watch.delete(principal);
   host.log.info("sandbox.exited", "sandbox ended", {
     principal,
     code: exit.code,
     description: exit.description,
   });
-  if (record.proxy !== undefined && isAlive(record.proxy)) {
-    await host.proxies.stop(record.proxy);
-    host.table.changed(principal);
-  }
+  if (record.proxy !== undefined) await host.proxies.stop(record.proxy);
 }
 
 /** Adds the limit that ended the sandbox: the signal does not explain it. */
@@ -85,7 +81,8 @@ export async function destroySandbox(
   host.watch.delete(principal);
   const exit = await endAndClear(host, record, options).catch((error: unknown) => {
     // The sandbox is still in the table: the watch reports its end.
-    if (host.table.get(principal)?.phase === "running") host.watch.add(principal);
+    const left = host.table.get(principal);
+    if (left?.phase === "running") host.watch.add(principal, left.processes ?? {});
     throw error;
   });
   host.log.info("sandbox.destroyed", "sandbox destroyed", { principal, exit: exit?.description });

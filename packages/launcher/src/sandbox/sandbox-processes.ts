@@ -8,6 +8,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { readIfPresent } from "@bureau/os/durable-file";
 import type { SandboxPaths } from "@bureau/os/layout";
 import { findInhabitants } from "@bureau/os/mounts";
+import { waitUntilGone } from "@bureau/os/process-end";
 import {
   argumentsOf,
   childrenOf,
@@ -16,7 +17,6 @@ import {
   isAlive,
   type ProcessId,
   signalProcess,
-  waitUntilGone,
 } from "@bureau/os/process-table";
 import type { SandboxProcesses } from "./record.ts";
 

@@ -1,9 +1,10 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { encodeCbor } from "@bureau/kit/cbor";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
+import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import { parse } from "@bureau/schema/parse";
 import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
@@ -89,9 +90,54 @@ test("the list is whole for a revision that this launcher does not know, and for
     expect(list.removed).toBeUndefined();
     expect(namesOf(list)).toEqual(["agent/a1"]);
   }
-  for (let index = 0; index < 10_000; index++) table.changed(nameOf(1));
+  for (let index = 0; index < 10_000; index++) put(1);
   expect(table.list(revision).since).toBeUndefined();
   expect(table.list(table.list().revision - 4_096).since).toBeDefined();
+});
+
+describe("proxies", () => {
+  const left: ProcessId[] = [];
+  afterEach(() => {
+    for (const { pid } of left.splice(0).filter(isAlive)) process.kill(pid, "SIGKILL");
+    table[Symbol.dispose]();
+  });
+  /** As many sandboxes, each with a proxy that is no child of this process. */
+  async function putWithProxies(count: number): Promise<void> {
+    const script = `for i in $(seq ${count}); do sleep 1000 </dev/null >/dev/null 2>&1 & echo $!; done`;
+    const text = await new Response(Bun.spawn(["/bin/sh", "-c", script]).stdout).text();
+    left.push(
+      ...text
+        .trim()
+        .split("\n")
+        .flatMap((pid) => identify(Number(pid)) ?? []),
+    );
+    for (const [index, proxy] of left.entries()) put(index, { proxy });
+  }
+
+  test("their lists read nothing from /proc, for any number of sandboxes", async () => {
+    await putWithProxies(100);
+    const readCalls = (): number =>
+      Number(/^syscr: (\d+)$/m.exec(readFileSync("/proc/self/io", "utf8"))?.[1] ?? Number.NaN);
+    const before = readCalls();
+    for (let round = 0; round < 10; round++)
+      expect(table.list().sandboxes.filter(({ proxy }) => proxy.state === "running")).toHaveLength(100);
+    expect(readCalls() - before).toBeLessThan(20);
+  });
+
+  test("the end of one is a change of its sandbox alone; a new one of the same sandbox is another", async () => {
+    await putWithProxies(3);
+    const { revision } = table.list();
+    const [, killed, other] = left;
+    process.kill(killed?.pid ?? 0, "SIGKILL");
+    await table.waitForChange(revision, 10_000, new AbortController().signal);
+    const dead = table.list(revision);
+    expect(dead.sandboxes.map(({ principal, proxy }) => `${principal} ${proxy.state}`)).toEqual([
+      "agent/a1 dead",
+    ]);
+    put(1, { proxy: other as ProcessId });
+    const again = table.list(dead.revision);
+    expect(again.sandboxes.map(({ proxy }) => proxy.pid)).toEqual([other?.pid]);
+  });
 });
 
 test("an earlier list with the changes applied is the whole list", () => {

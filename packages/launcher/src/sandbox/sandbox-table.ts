@@ -6,11 +6,15 @@
  * holds the list of an earlier revision gets what changed since, at a cost that does not grow with the number of sandboxes.
  */
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
-import { isAlive } from "@bureau/os/process-table";
+import { whenEnded } from "@bureau/os/process-end";
+import type { ProcessId } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
 import type { SandboxList, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
 import { isWhole, type SandboxRecord, statusOf, writeRecord } from "./record.ts";
+
+/** A sandbox's proxy. It has ended when `watch` has reported that. */
+type WatchedProxy = { readonly id: ProcessId; readonly watch: Disposable; ended: boolean };
 
 /** Terminal output in one list. Further output is omitted: a response has at most 1 MiB (section 6.1). */
 const OUTPUT_BYTES_MAX = 768 * 1024;
@@ -19,8 +23,9 @@ const CHANGES_MAX = 4_096;
 /** A random first revision is below it: a revision from before a restart is never in the log, and all are safe integers. */
 export const FIRST_REVISION_MAX = 2 ** 52;
 
-export class SandboxTable {
+export class SandboxTable implements Disposable {
   readonly #records = new Map<PrincipalName, SandboxRecord>();
+  readonly #proxies = new Map<PrincipalName, WatchedProxy>();
   readonly #waiters = new Set<() => void>();
   #revision: number;
   /** The principals of the last changes; the last one led to the current revision. */
@@ -50,13 +55,31 @@ export class SandboxTable {
     const { principal, phase } = record;
     const wasListed = isWhole(this.#records.get(principal));
     this.#records.set(principal, record);
-    if (wasListed || phase !== "creating") this.changed(principal);
+    this.#watchProxy(record);
+    if (wasListed || phase !== "creating") this.#changed(principal);
   }
 
   /** Removes the sandbox and its folder. */
   remove(principal: PrincipalName): void {
     removeTree(sandboxPaths(this.layout, this.fleet, principal).dir);
-    if (this.#records.delete(principal)) this.changed(principal);
+    this.#proxies.get(principal)?.watch[Symbol.dispose]();
+    this.#proxies.delete(principal);
+    if (this.#records.delete(principal)) this.#changed(principal);
+  }
+
+  /** The list shows a proxy as running until the kernel reports its end, which is a change of the list. */
+  #watchProxy({ principal, proxy: id }: SandboxRecord): void {
+    const before = this.#proxies.get(principal);
+    if (before !== undefined && before.id.pid === id?.pid && before.id.startTicks === id.startTicks) return;
+    before?.watch[Symbol.dispose]();
+    this.#proxies.delete(principal);
+    if (id === undefined) return;
+    const watch = whenEnded(id, () => {
+      const ended = this.#proxies.get(principal);
+      if (ended !== undefined) ended.ended = true;
+      this.#changed(principal);
+    });
+    this.#proxies.set(principal, { id, watch, ended: false });
   }
 
   /** The whole list; only what changed after the revision `since` when the log still reaches back to it. */
@@ -66,9 +89,9 @@ export class SandboxTable {
     );
     const changed = since === undefined ? undefined : this.#changedAfter(since);
     if (since === undefined || changed === undefined)
-      return { revision: this.#revision, sandboxes: statusesOf(this.all()), creating };
+      return { revision: this.#revision, sandboxes: this.#statuses(this.all()), creating };
     const records = changed.flatMap((principal) => this.#records.get(principal) ?? []);
-    const sandboxes = statusesOf(records);
+    const sandboxes = this.#statuses(records);
     const listed = new Set(sandboxes.map(({ principal }) => principal));
     const removed = changed.filter((principal) => !listed.has(principal));
     return { revision: this.#revision, since, sandboxes, removed, creating };
@@ -81,8 +104,8 @@ export class SandboxTable {
     return missed === 0 ? [] : [...new Set(this.#changes.slice(-missed))];
   }
 
-  /** Call it after a change of a sandbox that the list shows: increments the revision and wakes waiters. */
-  changed(principal: PrincipalName): void {
+  /** After a change of a sandbox that the list shows: increments the revision and wakes waiters. */
+  #changed(principal: PrincipalName): void {
     this.#revision += 1;
     this.#changes.push(principal);
     if (this.#changes.length > 2 * CHANGES_MAX) this.#changes.splice(0, CHANGES_MAX);
@@ -104,14 +127,18 @@ export class SandboxTable {
         this.#waiters.add(wake);
       });
   }
-}
 
-function statusesOf(records: readonly SandboxRecord[]): SandboxStatus[] {
-  let room = OUTPUT_BYTES_MAX;
-  return records.filter(isWhole).map((record) => {
-    room -= Buffer.byteLength(record.exit?.output ?? "");
-    const status = statusOf(record, record.proxy !== undefined && isAlive(record.proxy));
-    if (room >= 0 || status.exit === undefined) return status;
-    return { ...status, exit: { ...status.exit, output: undefined } };
-  });
+  #statuses(records: readonly SandboxRecord[]): SandboxStatus[] {
+    let room = OUTPUT_BYTES_MAX;
+    return records.filter(isWhole).map((record) => {
+      room -= Buffer.byteLength(record.exit?.output ?? "");
+      const status = statusOf(record, this.#proxies.get(record.principal)?.ended === false);
+      if (room >= 0 || status.exit === undefined) return status;
+      return { ...status, exit: { ...status.exit, output: undefined } };
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const { watch } of this.#proxies.values()) watch[Symbol.dispose]();
+  }
 }

@@ -16,14 +16,13 @@ import {
   tmuxSocket,
 } from "@bureau/os/layout";
 import { createLog } from "@bureau/os/log";
+import { stopProcess, waitUntilGone } from "@bureau/os/process-end";
 import {
   argumentsOf,
   findByArguments,
   identify,
   type ProcessId,
   signalProcess,
-  stopProcess,
-  waitUntilGone,
 } from "@bureau/os/process-table";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import {
