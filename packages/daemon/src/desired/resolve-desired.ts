@@ -1,5 +1,5 @@
 /**
- * Desired state from a snapshot of the rooms. The same rooms always give the same result, whatever was resolved before.
+ * Desired state from a snapshot of the rooms. The same rooms always give the same result, also after any others.
  *
  * One bad assignment affects one principal: it becomes `failed` with a reason and a fault, and the others are resolved
  * as if it were absent. An undecided outcome never means "should not run".

@@ -14,6 +14,7 @@ import type { Decommission } from "../desired/decommission.ts";
 import type { Desired } from "../desired/desired.ts";
 import { eventMessage } from "../event-messages/event-message.ts";
 import type { HealthMonitor } from "../health/health-monitor.ts";
+import { KnownSandboxes } from "../launcher/known-sandboxes.ts";
 import { Wakeup } from "../wakeup.ts";
 import { ActionRunner, type ActionRunnerDeps, isRecordAction } from "./action-runner.ts";
 import { type Action, type Busy, type Plan, type PlanInput, plan } from "./plan.ts";
@@ -24,6 +25,8 @@ const ACTIONS_MAX = 8;
 const LOOK_AGAIN_MS = 60_000;
 /** Maximum time of one `wait` request to the launcher. */
 const WATCH_MS = 30_000;
+/** No list has it: a wait for another one ends at once. */
+const NO_REVISION = -1;
 /** Interval between lists while all sandboxes are being destroyed. */
 const DESTROY_POLL_MS = 100;
 /** A launcher that works answers in milliseconds. */
@@ -62,6 +65,7 @@ export class Reconciler {
   readonly #underWay = new Map<PrincipalName, { readonly busy: Busy; readonly done: Promise<void> }>();
   /** The fault last reported of each principal that cannot start as configured. */
   readonly #told = new Map<PrincipalName, string>();
+  readonly #known = new KnownSandboxes();
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
   /** Stopped because of a request to leave. */
   readonly #drained = new Set<PrincipalName>();
@@ -95,6 +99,7 @@ export class Reconciler {
     return {
       launcherAway: this.#view.launcherAway,
       underWay: Object.fromEntries([...this.#underWay].map(([account, { busy }]) => [account, busy])),
+      received: this.#known.received,
       paused: this.#paused,
       halted: this.#halted,
     };
@@ -139,8 +144,8 @@ export class Reconciler {
     let sandboxes: readonly SandboxStatus[];
     let limits: LimitsFact | undefined;
     try {
-      const list = await launcher.call("list-sandboxes", {});
-      sandboxes = list.sandboxes ?? [];
+      const list = await this.#known.update(launcher);
+      sandboxes = this.#known.all;
       limits = list.limits;
       // An earlier daemon may have requested it. The next list shows the result.
       for (const account of list.creating ?? [])
@@ -242,19 +247,18 @@ export class Reconciler {
   /** Marks the loop on every change at the launcher, and when the launcher is reachable again. */
   async #watch(signal: AbortSignal): Promise<void> {
     const { clock, launcher, random } = this.#deps;
-    let since: number | undefined;
+    // Before the first pass this would request a whole list, too.
+    await this.hasLooked;
+    let since = this.#known.revision ?? NO_REVISION;
     for (let failures = 0; !signal.aborted; ) {
       try {
-        const list =
-          since === undefined
-            ? await launcher.call("list-sandboxes", {}, { signal })
-            : await launcher.call("wait", { since, timeout_ms: WATCH_MS }, { signal });
+        const timeout_ms = failures > 0 ? 0 : WATCH_MS;
+        const list = await launcher.call("wait", { since, timeout_ms, changes: true }, { signal });
         if (list.revision !== since || failures > 0) this.mark();
         since = list.revision;
         failures = 0;
       } catch {
         // The pass reports the failure; this loop only waits.
-        since = undefined;
         await clock.sleep(delayMs(standardBackoff, failures++, random), signal);
       }
     }

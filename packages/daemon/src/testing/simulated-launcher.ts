@@ -10,6 +10,7 @@ import type {
   LauncherResponse,
   SandboxExit,
   SandboxList,
+  SandboxStatus,
 } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, parsePrincipalName } from "@bureau/schema/refs";
 import type { HealthProbe } from "../health/health-probe.ts";
@@ -53,6 +54,11 @@ export class SimulatedLauncher {
   readonly #clock: TurnedClock;
   readonly #random: SeededRandom;
   #revision = 1;
+  #run: string | undefined;
+  /** Who changed, one a revision, up to the current one. */
+  #changes: PrincipalName[] = [];
+  /** The whole list behind each answer, which may have only changes. */
+  readonly #whole = new WeakMap<object, readonly SandboxStatus[]>();
   #pid = 100;
   #changed = new AbortController();
 
@@ -69,6 +75,8 @@ export class SimulatedLauncher {
       account: PrincipalName,
       about: { readonly isAlone: boolean; readonly request: object },
     ) => void,
+    /** Receives the whole list behind each answer, which may have only changes. */
+    onList: (whole: readonly SandboxStatus[]) => void = () => {},
   ): Launcher {
     const underWay = new Set<PrincipalName>();
     return {
@@ -80,6 +88,7 @@ export class SimulatedLauncher {
         try {
           const answer = await this.#answer(action, request, isDead);
           if (isDead()) return await never();
+          if (action === "list-sandboxes") onList(this.#whole.get(answer as SandboxList) ?? []);
           return answer as LauncherResponse<typeof action>;
         } catch (error) {
           if (isDead()) return await never();
@@ -134,22 +143,22 @@ export class SimulatedLauncher {
     sandbox.state = "exited";
     sandbox.proxyAlive = false;
     sandbox.exit = { code, description: `exited with ${code}`, at: this.#clock.now() };
-    this.#change();
+    this.#change(account);
   }
 
   killProxy(account: PrincipalName): void {
     const sandbox = this.sandboxes.get(account);
     if (sandbox?.state !== "running") return;
     sandbox.proxyAlive = false;
-    this.#change();
+    this.#change(account);
   }
 
   /** The machine reboots: nothing runs any more, and no record is left. */
   reboot(): void {
     this.sandboxes.clear();
     this.#creating.clear();
-    this.#revision = this.#random.below(1_000_000);
-    this.#change();
+    this.#restart();
+    this.#wake();
   }
 
   async #answer(action: LauncherAction, request: object, isDead: () => boolean): Promise<unknown> {
@@ -170,7 +179,7 @@ export class SimulatedLauncher {
   #act(action: LauncherAction, request: object): unknown {
     switch (action) {
       case "list-sandboxes":
-        return this.#list();
+        return this.#list((request as LauncherRequest<"list-sandboxes">).since);
       case "wait":
         return this.#wait(request as LauncherRequest<"wait">);
       case "create-sandbox":
@@ -197,20 +206,31 @@ export class SimulatedLauncher {
     }
   }
 
-  #list(): SandboxList {
-    return {
+  /** A launcher that starts knows no revision of an earlier one. */
+  #restart(): void {
+    this.#revision = this.#random.below(1_000_000);
+    this.#changes = [];
+  }
+
+  #list(since?: number): SandboxList {
+    const run = this.builds?.launcherRun;
+    if (run !== this.#run) this.#restart();
+    this.#run = run;
+    const whole = this.#known().map(statusOf);
+    const missed = since === undefined ? -1 : this.#revision - since;
+    const changed = new Set(missed <= 0 ? [] : this.#changes.slice(-missed));
+    const isChanges = missed >= 0 && missed <= this.#changes.length;
+    const sandboxes = isChanges ? whole.filter(({ principal }) => changed.has(principal)) : whole;
+    const listed = new Set(sandboxes.map(({ principal }) => principal));
+    const removed = [...changed].filter((account) => !listed.has(account));
+    const answer = {
       revision: this.#revision,
-      sandboxes: this.#known().map((sandbox) => ({
-        principal: sandbox.account,
-        digests: sandbox.digests,
-        state: sandbox.state,
-        ...(sandbox.exit === undefined ? {} : { exit: sandbox.exit }),
-        pid: sandbox.pid,
-        proxy: { state: sandbox.proxyAlive ? ("running" as const) : ("dead" as const) },
-        started_at: sandbox.startedAt,
-      })),
+      sandboxes,
       creating: [...this.#creating.keys()],
+      ...(isChanges ? { since, removed } : {}),
     };
+    this.#whole.set(answer, whole);
+    return answer;
   }
 
   #known(): SimulatedSandbox[] {
@@ -221,7 +241,7 @@ export class SimulatedLauncher {
 
   async #wait({ since, timeout_ms }: LauncherRequest<"wait">): Promise<SandboxList> {
     if (this.#revision === since) await this.#clock.sleep(timeout_ms, this.#changed.signal);
-    return this.#list();
+    return this.#list(since);
   }
 
   async #create(request: Create): Promise<object> {
@@ -234,7 +254,7 @@ export class SimulatedLauncher {
     // A reboot meanwhile ends this request; the next one for the same principal is another.
     if (this.#creating.get(account) !== request) return await never();
     this.#creating.delete(account);
-    this.#change();
+    this.#change(account);
     if (this.#random.chance(this.startFailure)) throw new BureauError("failed", "it would not start");
     this.sandboxes.set(account, {
       account,
@@ -252,7 +272,7 @@ export class SimulatedLauncher {
       sick: false,
       wasSick: false,
     });
-    this.#change();
+    this.#change(account);
     return { proxy_pid: this.#pid++ };
   }
 
@@ -264,24 +284,26 @@ export class SimulatedLauncher {
     sandbox.stopping = true;
     await this.#clock.sleep(this.#random.below(request.force === true ? 300 : (request.grace_ms ?? 0)));
     if (this.sandboxes.get(account) === sandbox) this.sandboxes.delete(account);
-    this.#change();
+    this.#change(account);
     return exit === undefined ? {} : { exit };
   }
 
   #updatePayload(request: LauncherRequest<"update-payload">): object {
     const sandbox = this.#running(request.principal);
+    const { account } = sandbox;
     sandbox.payload = request.payload;
     sandbox.digests = { ...sandbox.digests, payload: request.payload_digest };
-    this.#change();
+    this.#change(account);
     return { signalled: false };
   }
 
   #restartProxy(request: LauncherRequest<"restart-proxy">): object {
     const sandbox = this.#running(request.principal);
+    const { account } = sandbox;
     sandbox.proxyAlive = true;
     sandbox.credentials = request.encrypted_credentials ?? "";
     sandbox.grants = JSON.stringify(request.grants ?? []);
-    this.#change();
+    this.#change(account);
     return { proxy_pid: this.#pid++ };
   }
 
@@ -299,8 +321,15 @@ export class SimulatedLauncher {
     return this.#clock.sleep(this.#random.below(300));
   }
 
-  #change(): void {
+  #change(account: PrincipalName): void {
     this.#revision++;
+    this.#changes.push(account);
+    // Now and then it forgets, as one does after many changes, and sends the whole list.
+    if (this.#random.chance(0.05)) this.#changes = [];
+    this.#wake();
+  }
+
+  #wake(): void {
     const waiting = this.#changed;
     this.#changed = new AbortController();
     waiting.abort();
@@ -309,3 +338,13 @@ export class SimulatedLauncher {
 
 /** The answer to a daemon that no longer exists. */
 const never = (): Promise<never> => new Promise(() => {});
+
+const statusOf = (sandbox: SimulatedSandbox): SandboxStatus => ({
+  principal: sandbox.account,
+  digests: sandbox.digests,
+  state: sandbox.state,
+  ...(sandbox.exit === undefined ? {} : { exit: sandbox.exit }),
+  pid: sandbox.pid,
+  proxy: { state: sandbox.proxyAlive ? "running" : "dead" },
+  started_at: sandbox.startedAt,
+});

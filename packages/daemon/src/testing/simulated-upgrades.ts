@@ -416,6 +416,11 @@ export class SimulatedUpgrades {
     throw new BureauError("timeout", "the launcher does not answer");
   }
 
+  /** Another text for each launcher, and for each view that one has of its sandboxes. */
+  get launcherRun(): string {
+    return `${this.#launchers} ${this.#hasForgotten}`;
+  }
+
   get #hasForgotten(): boolean {
     return this.#deps.startedAt().some((at) => this.forgets(at));
   }

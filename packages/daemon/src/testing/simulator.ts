@@ -6,7 +6,7 @@
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";
-import type { LauncherAction, LauncherRequest } from "@bureau/schema/launcher-ipc";
+import type { LauncherAction, LauncherRequest, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import {
   type PrincipalName,
   parseMachine,
@@ -65,6 +65,8 @@ type Daemon = {
   upgrader: Upgrader | undefined;
   dead: boolean;
   position: number;
+  /** What the launcher's last answer stood for. */
+  listed: readonly SandboxStatus[];
 };
 
 /** Quick enough to matter between two events. */
@@ -150,9 +152,20 @@ export class Simulator {
       this.#deliver();
       await this.#clock.turn(this.#random.below(this.#random.chance(0.1) ? 40_000 : 2_000));
       this.#deliver();
+      this.#compareList();
       if (i % 100 === 0 || i === count) await this.#calmDown();
     }
     this.#crashDaemon();
+  }
+
+  /** The list that the daemon keeps from changes must be the one that the launcher had. */
+  #compareList(): void {
+    if (this.#daemon === undefined) return;
+    const { reconciler, listed } = this.#daemon;
+    const sorted = (list: readonly SandboxStatus[]) =>
+      [...list].sort((a, b) => (a.principal < b.principal ? -1 : 1));
+    if (Bun.deepEquals(sorted(reconciler.view.sandboxes), sorted(listed))) return;
+    this.violations.push(`${this.#clock.now()} the daemon's list of sandboxes is not the launcher's`);
   }
 
   #event(): void {
@@ -414,10 +427,14 @@ export class Simulator {
       userOf,
       graceMs: 5_000,
       desired: () => source.current(),
-      launcher: this.#launcher.clientFor(isDead, (action, account, { isAlone, request }) => {
-        this.#check(action, account, request);
-        if (!isAlone) this.violations.push(`${action} ${account}: another request is under way`);
-      }),
+      launcher: this.#launcher.clientFor(
+        isDead,
+        (action, account, { isAlone, request }) => {
+          this.#check(action, account, request);
+          if (!isAlone) this.violations.push(`${action} ${account}: another request is under way`);
+        },
+        (whole) => (daemon.listed = whole),
+      ),
       onDrained: ({ request }) => {
         if (isDead()) return;
         this.#answered.add(request);
@@ -452,6 +469,7 @@ export class Simulator {
       upgrader: undefined,
       dead: false,
       position: 0,
+      listed: [],
     };
     return daemon;
   }
