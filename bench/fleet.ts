@@ -9,13 +9,18 @@ import { childrenOf } from "@bureau/os/process-table";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { startSynapse } from "@bureau/testkit/synapse";
 import { HomeserverProcess, ProcessUsage } from "./homeserver-process.ts";
-import { newFilter, SimulatedFleet, type SimulatedMachine } from "./simulated-fleet.ts";
+import {
+  type Build,
+  HEARTBEAT_MS,
+  newFilter,
+  SimulatedFleet,
+  type SimulatedMachine,
+} from "./simulated-fleet.ts";
 import { type Figure, figure, quantile } from "./statistics.ts";
 
 const SIZES = (process.env["BUREAU_BENCH_MACHINES"] ?? "20,100,300,1000").split(",").map(Number);
 /** The runtime's own limit of requests at a time is 256, below the number of long polls. */
 const MANY_REQUESTS = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
-const HEARTBEAT_MS = 30_000;
 const BEATS_A_DAY = 86_400_000 / HEARTBEAT_MS;
 const WINDOW_MS = 20_000;
 const CONFIG_CHANGE_MS = 500;
@@ -48,10 +53,12 @@ async function measureAll(): Promise<Figure[]> {
     await fleet.growTo(machines);
     await server.restart();
     const known = await measureSteady(fleet, server.usage);
-    quietPercent ??= (await measureSteady(fleet, server.usage, "no heartbeats")).cpuPercent;
+    quietPercent ??= (await measureSteady(fleet, server.usage, "none")).cpuPercent;
     steady.push({ machines, cpu: Math.max(0.01, known.cpuPercent - quietPercent) });
+    const earlier = await measureSteady(fleet, server.usage, "an earlier build");
     figures.push(
       ...figuresOf(machines, known),
+      figure("  homeserver CPU, all machines of an earlier build", earlier.cpuPercent, "% of a core"),
       ...(await measureNewcomer(fleet, server.usage)),
       ...(await measureAbsence(fleet, server)),
       ...(await measureStorm(fleet, server)),
@@ -75,7 +82,7 @@ type Steady = {
 async function measureSteady(
   fleet: SimulatedFleet,
   usage: ProcessUsage,
-  heartbeats: "heartbeats" | "no heartbeats" = "heartbeats",
+  heartbeats: Build | "none" = "this build",
 ): Promise<Steady> {
   await using _following = await fleet.follow();
   const { machines } = fleet;
@@ -83,8 +90,8 @@ async function measureSteady(
   const [cpu, received, began] = [usage.cpuMs, fleet.received, performance.now()];
   const signal = AbortSignal.timeout(WINDOW_MS);
   const at = (index: number): SimulatedMachine => machines[index % machines.length] as SimulatedMachine;
-  const isBeating = heartbeats === "heartbeats";
-  const beat = async (index: number): Promise<void> => (isBeating ? at(index).beat(signal) : undefined);
+  const beat = async (index: number): Promise<void> =>
+    heartbeats === "none" ? undefined : at(index).beat(signal, heartbeats);
   const beats = paced(HEARTBEAT_MS / machines.length, signal, beat);
   // A prime step: neighbors in the order of joining are not neighbors in time.
   const changes = paced(CONFIG_CHANGE_MS, signal, (index) => fleet.changeConfig(at(index * 7919), signal));
@@ -133,14 +140,14 @@ async function measureNewcomer(fleet: SimulatedFleet, usage: ProcessUsage): Prom
   ];
 }
 
-/** A machine returns with an old position after many heartbeats of the others. */
+/** A machine returns with an old position after many heartbeats of the others, written where each wakes it. */
 async function measureAbsence(fleet: SimulatedFleet, server: HomeserverProcess): Promise<Figure[]> {
   const { usage } = server;
   const [{ session }] = fleet.machines as [SimulatedMachine];
   const filter = newFilter();
   const { nextBatch: since } = await session.sync({ timeoutMs: 0, filter });
   const stored = server.storedBytes;
-  await fleet.beatFast(ABSENCE_BEATS);
+  await fleet.beatFast(ABSENCE_BEATS, "an earlier build");
   const perBeat = (server.storedBytes - stored) / ABSENCE_BEATS;
   const [cpu, began] = [usage.cpuMs, performance.now()];
   await session.sync({ timeoutMs: 0, filter, since });

@@ -43,6 +43,9 @@ export type FleetHomeserver = {
 
 const namespace = parseNamespace("bureau");
 const fleet = parseFleet("bureau/fleet/prod");
+export const HEARTBEAT_MS = 30_000;
+/** Heartbeats between two copies in the machine room. */
+const COPY_BEATS = 5;
 const SANDBOXES = 5;
 /** Requests at a time while machines are set up. */
 const AT_ONCE = 12;
@@ -91,7 +94,12 @@ export class SimulatedFleet {
       machineLocalpart(fleet, `m${String(this.machines.length + index).padStart(5, "0")}`),
     );
     await this.#grantLevels(names);
-    await atOnce(names, async (name) => void this.machines.push(await this.#join(name)));
+    await atOnce(names, async (name) => {
+      const machine = await this.#join(name);
+      const index = this.machines.push(machine);
+      // So that at any time one in five machines is about to write a copy.
+      for (let beat = 0; beat <= index % COPY_BEATS; beat++) await machine.beat(new AbortController().signal);
+    });
   }
 
   /** One write for each room, where provisioning writes one for each machine. */
@@ -127,10 +135,10 @@ export class SimulatedFleet {
   }
 
   /** Heartbeats of all machines in turn, as fast as the homeserver takes them. */
-  async beatFast(count: number): Promise<void> {
+  async beatFast(count: number, build: Build = "this build"): Promise<void> {
     const { signal } = new AbortController();
     const turns = Array.from({ length: count }, (_, index) => index % this.machines.length);
-    await atOnce(turns, async (index) => this.machines[index]?.beat(signal));
+    await atOnce(turns, async (index) => this.machines[index]?.beat(signal, build));
   }
 
   /** Every machine follows its rooms until the returned value is disposed of. Resolves when all are in sync. */
@@ -160,8 +168,13 @@ export class SimulatedFleet {
   }
 }
 
+/** An earlier build writes each heartbeat in the fleet's machine room, where all machines wait. */
+export type Build = "this build" | "an earlier build";
+
 export class SimulatedMachine {
   readonly #heartbeat: Heartbeat;
+  readonly #onBeat: (ms: number) => void;
+  #beats = 0;
   readonly #awaited = new Map<string, () => void>();
 
   constructor(
@@ -169,28 +182,36 @@ export class SimulatedMachine {
     readonly rooms: { readonly config: RoomId; readonly machines: RoomId },
     onBeat: (ms: number) => void,
   ) {
+    this.#onBeat = onBeat;
     this.#heartbeat = new Heartbeat({
-      session: {
-        async putState(...request) {
-          const began = performance.now();
-          try {
-            return await session.putState(...request);
-          } finally {
-            onBeat(performance.now() - began);
-          }
-        },
-      },
+      session,
       machine: session.userId,
-      room: rooms.machines,
+      rooms: { config: rooms.config, fleetMachines: rooms.machines },
+      intervalMs: HEARTBEAT_MS,
       sandboxes: () => sandboxes,
       userOf: (account) => userIdOf(principalLocalpart(fleet, account), serverNameOf(session)),
-      clock: systemClock,
+      // Each heartbeat is one interval after the last, however fast they are sent.
+      clock: { ...systemClock, monotonic: () => this.#beats * HEARTBEAT_MS },
     });
   }
 
   /** Sends one heartbeat; one that fails is left out, as the daemon does. */
-  async beat(signal: AbortSignal): Promise<void> {
-    await this.#heartbeat.send(signal).catch(() => {});
+  async beat(signal: AbortSignal, build: Build = "this build"): Promise<void> {
+    const began = performance.now();
+    this.#beats++;
+    await (build === "this build" ? this.#heartbeat.send(signal) : this.#beatShared(signal)).catch(() => {});
+    this.#onBeat(performance.now() - began);
+  }
+
+  async #beatShared(signal: AbortSignal): Promise<void> {
+    const { userId } = this.session;
+    const content = {
+      principal: userId,
+      sandboxes: { running: SANDBOXES, idle: 0 },
+      uptime_seconds: this.#beats,
+    };
+    const { machines } = this.rooms;
+    await this.session.putState(machines, eventTypes.machineStatus, stateKeyOf(userId), content, signal);
   }
 
   /** The daemon's sync loop. */

@@ -23,7 +23,7 @@ class Site {
   readonly hosts: Host[] = [];
   readonly adminTokenFile = join(this.person.dir, "admin-token");
   /** The requests of the last command. */
-  count: DoorCount = { requests: 0, writes: 0, limited: 0 };
+  count: DoorCount = { requests: 0, writes: 0, limited: 0, bytes: 0 };
   readonly #registrationFile = join(this.person.dir, "registration-token");
 
   private constructor(

@@ -97,6 +97,10 @@ export const MachineStatusSchema = v.object({
   last_activity_at: unset(v.string()),
   transport_address: unset(v.string()),
   principals: v.optional(mapOf(PrincipalStatusSchema)),
+  /** How many more principals run: the list holds what fits into one event. */
+  principals_omitted: v.optional(integer),
+  /** The next event of this machine in this room comes within this time; 30 s unless the event says otherwise. */
+  heartbeat_interval_seconds: v.optional(integer),
 });
 export type MachineStatus = v.InferOutput<typeof MachineStatusSchema>;
 

@@ -9,14 +9,20 @@ export type HomeserverDoor = Disposable & {
   takeCount(): DoorCount;
 };
 
-export type DoorCount = { readonly requests: number; readonly writes: number; readonly limited: number };
+export type DoorCount = {
+  readonly requests: number;
+  readonly writes: number;
+  readonly limited: number;
+  /** Bytes of the answers. */
+  readonly bytes: number;
+};
 
 /** `answer` may answer in the homeserver's place; undefined hands the request on. */
 export function openHomeserverDoor(
   homeserver: string,
   answer: (request: Request) => Response | undefined = () => undefined,
 ): HomeserverDoor {
-  let [requests, writes, limited] = [0, 0, 0];
+  let [requests, writes, limited, bytes] = [0, 0, 0, 0];
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -26,14 +32,15 @@ export function openHomeserverDoor(
       if (request.method !== "GET") writes++;
       const response = answer(request) ?? (await handOn(homeserver, request));
       if (response.status === 429) limited++;
+      bytes += (await response.clone().arrayBuffer()).byteLength;
       return response;
     },
   });
   return {
     url: server.url.origin,
     takeCount() {
-      const count = { requests, writes, limited };
-      [requests, writes, limited] = [0, 0, 0];
+      const count = { requests, writes, limited, bytes };
+      [requests, writes, limited, bytes] = [0, 0, 0, 0];
       return count;
     },
     [Symbol.dispose]: () => void server.stop(true),

@@ -2,7 +2,6 @@
 import { notJoined } from "@bureau/control/machines/labels";
 import { findMachine, isOnline, type ListedMachine } from "@bureau/control/machines/list-machines";
 import { configPlace, readAssignments, readDesiredVersion } from "@bureau/control/machines/machine-config";
-import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import { withAge } from "@bureau/kit/age";
 import { systemClock } from "@bureau/kit/clock";
 import { sayUnreadable, withStates } from "../agent/agent-states.ts";
@@ -31,9 +30,9 @@ async function run(invocation: Asked): Promise<void> {
   const place = await configPlace(session, machine);
   const found = await findMachine(session, machine);
   if (found === undefined) throw notJoined(machine);
-  const [{ assignments, unreadable }, version, desired] = await Promise.all([
+  const { version, ...machineFacts } = found;
+  const [{ assignments, unreadable }, desired] = await Promise.all([
     readAssignments(session, place),
-    readMachineVersion(session, place),
     readDesiredVersion(session, place),
   ]);
   const now = systemClock.now();
@@ -42,14 +41,13 @@ async function run(invocation: Asked): Promise<void> {
     ...found,
     state,
     assignments,
-    ...(version === undefined ? {} : { version }),
     ...(desired === undefined ? {} : { desired_version: desired }),
   };
   if (invocation.flags.json) {
     terminal.json(result);
     return;
   }
-  for (const [name, value] of Object.entries(facts(found, state, now)))
+  for (const [name, value] of Object.entries(facts(machineFacts, state, now)))
     terminal.print(`${name.padEnd(18)}${typeof value === "object" ? JSON.stringify(value) : String(value)}`);
   if (version !== undefined) printVersion(terminal, version, desired);
   terminal.print("");
@@ -62,7 +60,11 @@ async function run(invocation: Asked): Promise<void> {
 }
 
 /** Facts that the table of agents below does not show. */
-function facts({ name, principals: _, ...found }: ListedMachine, state: string, now: number): object {
+function facts(
+  { name, principals: _, heartbeat_interval_seconds: __, ...found }: ListedMachine,
+  state: string,
+  now: number,
+): object {
   const seen = found.last_seen === undefined ? "never" : withAge(found.last_seen, now);
   return { name, state, ...found, last_seen: seen };
 }

@@ -51,13 +51,16 @@ async function clear(removal: Removal, room: RoomId, type: string, key: string):
   return cleared ?? [];
 }
 
-/** The machine's key, facts and heartbeat. */
+/** The machine's key, facts and heartbeat, which is in its config room too. */
 async function clearFacts(removal: Removal): Promise<string[]> {
   const machines = roomOfKind(removal, "fleet-machines");
   const cleared: string[] = [];
   if (machines === undefined) return cleared;
   for (const type of [eventTypes.machineKey, eventTypes.machineStatus, eventTypes.machineInfo])
     cleared.push(...(await clear(removal, machines, type, stateKeyOf(removal.user))));
+  const config = roomOfKind(removal, "config");
+  if (config !== undefined)
+    cleared.push(...(await clear(removal, config, eventTypes.machineStatus, stateKeyOf(removal.user))));
   return cleared;
 }
 

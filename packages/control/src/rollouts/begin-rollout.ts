@@ -8,7 +8,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout, RolloutState } from "@bureau/schema/rollout";
-import { isOnline, type ListedMachine, listMachines } from "../machines/list-machines.ts";
+import { isOnline, type ListedMachine, listMachinesNow } from "../machines/list-machines.ts";
 import { roomOfFleet } from "../rooms/places.ts";
 import { isOpen, notOver, readUnlessLater } from "./rollout-order.ts";
 import { isRollingBack, isUnderWay, resumeRollout } from "./rollout-plan.ts";
@@ -46,7 +46,7 @@ export async function selectMachines(
   fleet: FleetLocalpart,
   selector: Selector,
 ): Promise<ListedMachine[]> {
-  const selected = (await listMachines(session, fleet)).filter(({ labels }) => matches(labels, selector));
+  const selected = (await listMachinesNow(session, fleet)).filter(({ labels }) => matches(labels, selector));
   if (selected.length > 0) return selected;
   throw new BureauError("not-found", `No machine of ${fleet} matches`, { hint: "bureau machine list" });
 }

@@ -10,7 +10,7 @@ import { InputError, parse } from "@bureau/schema/parse";
 import { type FleetLocalpart, type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import type { Editor } from "../editor.ts";
-import { isOnline, listMachines } from "../machines/list-machines.ts";
+import { isOnline, listMachinesNow } from "../machines/list-machines.ts";
 import { configPlace, readDesiredVersion } from "../machines/machine-config.ts";
 import { readMachineVersion } from "../machines/machine-version.ts";
 import { isAway, unlessAborted, unlessAway } from "../unless-away.ts";
@@ -160,7 +160,7 @@ async function gatherFacts(
   rollout: Rollout,
 ): Promise<FleetFacts> {
   const { session, fleet, clock } = options;
-  const listed = await listMachines(session, fleet);
+  const listed = await listMachinesNow(session, fleet);
   const wanted = toRead(rollout, (name) =>
     listed.some((machine) => machine.name === name && isOnline(machine, clock.now())),
   );

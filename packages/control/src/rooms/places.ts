@@ -2,7 +2,7 @@
  * The rooms with a known place, by their aliases. The error for a missing one names its kind (a namespace, a fleet, a
  * machine) and the existing ones.
  */
-import { BureauError, isBureauError } from "@bureau/kit/errors";
+import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -29,6 +29,7 @@ import {
   userOfStateKey,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { unlessForbidden } from "./unless-forbidden.ts";
 
 /** The ID of the room with this alias. @throws BureauError `not-found` that names what is missing: namespace, fleet or machine */
 export async function roomOf(
@@ -76,7 +77,7 @@ const missingNamespace = (session: MatrixSession, namespace: Namespace): BureauE
   });
 
 async function missingFleet(session: MatrixSession, fleet: FleetLocalpart): Promise<BureauError> {
-  const known = await unlessForbidden(listFleets(session, parseNamespace(fleet.split("/")[0] ?? "")));
+  const known = (await unlessForbidden(listFleets(session, parseNamespace(fleet.split("/")[0] ?? "")))) ?? [];
   return new BureauError("not-found", `There is no fleet "${fleet}" on ${serverOf(session.userId)}`, {
     hint: instead(
       fleet,
@@ -88,7 +89,7 @@ async function missingFleet(session: MatrixSession, fleet: FleetLocalpart): Prom
 
 async function missingMachine(session: MatrixSession, machine: MachineLocalpart): Promise<BureauError> {
   const fleet = fleetOf(machine);
-  const known = await unlessForbidden(machineNames(session, fleet));
+  const known = (await unlessForbidden(machineNames(session, fleet))) ?? [];
   return new BureauError("not-found", `There is no machine "${machine}" in the fleet`, {
     hint: instead(machine, known, {
       are: "machines",
@@ -105,16 +106,6 @@ async function machineNames(session: MatrixSession, fleet: FleetLocalpart): Prom
   return (await session.getRoomState(room)).flatMap(({ type, stateKey, content }) =>
     type === eventTypes.machineKey && !isCleared(content) ? [localpartOf(userOfStateKey(stateKey))] : [],
   );
-}
-
-/** Empty when we may not read it: the list only improves an error. */
-async function unlessForbidden<T>(asked: Promise<readonly T[]>): Promise<readonly T[]> {
-  try {
-    return await asked;
-  } catch (error) {
-    if (isBureauError(error) && (error.code === "forbidden" || error.code === "not-found")) return [];
-    throw error;
-  }
 }
 
 /** The fleets of a namespace, by its space's rooms. */

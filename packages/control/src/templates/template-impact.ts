@@ -21,7 +21,7 @@ import {
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import { mergeTemplates, type Template } from "@bureau/schema/template";
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
-import { listMachines } from "../machines/list-machines.ts";
+import { listMachinesNow } from "../machines/list-machines.ts";
 import { type ConfigPlace, configPlace, readAssignments } from "../machines/machine-config.ts";
 import { type Presence, presenceOf } from "../machines/presence.ts";
 import { readTemplate } from "./template-store.ts";
@@ -66,7 +66,7 @@ export async function templateImpact(
   const touched: Touched[] = [];
   const unreadable: Impact["unreadable"][number][] = [];
   const now = systemClock.now();
-  for (const listed of await listMachines(session, fleet)) {
+  for (const listed of await listMachinesNow(session, fleet)) {
     const machine = parseMachine(listed.name);
     const presence = presenceOf(listed, now);
     const found = await assignmentsOf(session, machine);

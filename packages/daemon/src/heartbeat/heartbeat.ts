@@ -1,28 +1,55 @@
 /**
- * The machine's sign of life: `m.bureau.machine_status` in the fleet's machine room, every interval, changed or not. A
- * fleet controller calls a machine suspect after 30 s of silence and offline after 90 s, so the interval is at most 30 s.
+ * The machine's sign of life: `m.bureau.machine_status` in the machine's own config room, every interval, changed or not.
+ * There it wakes only operators. In the fleet's machine room it would be news to every machine of the fleet, and its cost
+ * would grow with the square of their number.
+ *
+ * The wire has it in the machine room, so a copy goes there: at once when other sandboxes run, and every
+ * {@link COPY_MS} in any case, so that commands of earlier builds, which look only there, see it within 210 s. A fleet
+ * controller (another implementation) calls a machine suspect after 30 s of silence and offline after 90 s, so while one
+ * is in that room, every heartbeat is copied.
  */
 import type { Runtime } from "@bureau/kit/runtime";
-import { isRevoked } from "@bureau/matrix/matrix-error";
+import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parsePrincipalName, type RoomId, stateKeyOf, type UserId } from "@bureau/schema/refs";
-import { type Usage, UsageMeter } from "../hardware/usage.ts";
+import {
+  fleetOf,
+  localpartOf,
+  parseMachine,
+  type parsePrincipalName,
+  principalLocalpart,
+  type RoomId,
+  serverOf,
+  stateKeyOf,
+  type UserId,
+  userIdOf,
+} from "@bureau/schema/refs";
+import * as v from "valibot";
+import { UsageMeter } from "../hardware/usage.ts";
+import { statusOf } from "./machine-status.ts";
 
-export type HeartbeatDeps = Pick<Runtime, "clock" | "log"> & {
-  readonly session: Pick<MatrixSession, "putState">;
+type SenderDeps = Pick<Runtime, "clock"> & {
+  readonly session: Pick<MatrixSession, "putState" | "getState">;
   readonly machine: UserId;
-  readonly room: RoomId;
+  readonly rooms: Readonly<Record<"config" | "fleetMachines", RoomId>>;
   readonly intervalMs: number;
-  /** Publishes again events that others have displaced. */
-  readonly publishFacts: () => Promise<void>;
   readonly sandboxes: () => readonly SandboxStatus[];
   readonly userOf: (account: ReturnType<typeof parsePrincipalName>) => UserId;
 };
 
+export type HeartbeatDeps = SenderDeps &
+  Pick<Runtime, "log"> & {
+    /** Publishes again events that others have displaced. */
+    readonly publishFacts: () => Promise<void>;
+  };
+
 /** Interval between checks of the machine's other published events. */
 const BEATS_A_LOOK = 4;
+/** The longest time between two copies in the machine room: five heartbeats. */
+const COPY_MS = 150_000;
+/** Interval between checks for a fleet controller, in heartbeats: less than the 90 s after which it calls us offline. */
+const BEATS_A_CONTROLLER = 2;
 
 /** Beats until `signal` aborts. A beat that cannot be sent is left out: the next says more. @throws when revoked */
 export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Promise<void> {
@@ -34,47 +61,85 @@ export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Pr
     } catch (error) {
       if (signal.aborted) return;
       if (isRevoked(error)) throw error;
-      deps.log.debug("heartbeat.failed", "a heartbeat could not be sent", { error });
+      const message = "a heartbeat could not be sent";
+      if (isTransient(error)) deps.log.debug("heartbeat.failed", message, { error });
+      else deps.log.warn("heartbeat.refused", message, { error });
     }
     await deps.clock.sleep(deps.intervalMs, signal);
   }
 }
 
-type SenderDeps = Pick<HeartbeatDeps, "clock" | "session" | "machine" | "room" | "sandboxes" | "userOf">;
-
 /** The heartbeats of one machine. */
 export class Heartbeat {
   readonly #deps: SenderDeps;
+  readonly #controller: UserId;
   readonly #meter = new UsageMeter();
+  #beats = 0;
+  #hasController = false;
+  /** The last copy in the machine room: when, and which sandboxes ran. */
+  #copied: { readonly at: number; readonly running: string } | undefined;
 
   constructor(deps: SenderDeps) {
     this.#deps = deps;
+    const machine = parseMachine(localpartOf(deps.machine));
+    this.#controller = userIdOf(
+      principalLocalpart(fleetOf(machine), "service/fleet"),
+      serverOf(deps.machine),
+    );
   }
 
   /** @throws MatrixError */
   async send(signal: AbortSignal): Promise<void> {
-    const { session, room, machine, clock } = this.#deps;
+    const { clock, intervalMs } = this.#deps;
+    const now = clock.monotonic();
     const sandboxes = this.#deps.sandboxes();
-    const usage = this.#meter.sample(sandboxes, clock.monotonic());
-    const content = statusOf(this.#deps, usage, sandboxes);
-    await session.putState(room, eventTypes.machineStatus, stateKeyOf(machine), content, signal);
+    const status = statusOf(this.#deps, this.#meter.sample(sandboxes, now), sandboxes);
+    const running = namesOf(sandboxes);
+    const isOwnWritten = await this.#writeOwn(status, signal);
+    const isDue = this.#copied === undefined || now - this.#copied.at + intervalMs > COPY_MS;
+    const everyBeat = (await this.#isControlled(signal)) || !isOwnWritten;
+    if (!everyBeat && !isDue && this.#copied?.running === running) return;
+    await this.#write("fleetMachines", status, everyBeat ? intervalMs : COPY_MS, signal);
+    this.#copied = { at: now, running };
+  }
+
+  /** False when the levels of a config room that another implementation made do not let the machine write it. */
+  async #writeOwn(status: MachineStatus, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#write("config", status, this.#deps.intervalMs, signal);
+      return true;
+    } catch (error) {
+      if (error instanceof MatrixError && error.code === "forbidden") return false;
+      throw error;
+    }
+  }
+
+  async #write(
+    room: keyof SenderDeps["rooms"],
+    status: MachineStatus,
+    withinMs: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { session, rooms, machine } = this.#deps;
+    const content: MachineStatus = { ...status, heartbeat_interval_seconds: Math.ceil(withinMs / 1_000) };
+    await session.putState(rooms[room], eventTypes.machineStatus, stateKeyOf(machine), content, signal);
+  }
+
+  /** Whether a fleet controller reads the machine room. */
+  async #isControlled(signal: AbortSignal): Promise<boolean> {
+    if (this.#beats++ % BEATS_A_CONTROLLER === 0) {
+      const { session, rooms } = this.#deps;
+      const member = await session.getState(rooms.fleetMachines, eventTypes.member, this.#controller, signal);
+      this.#hasController = v.is(JoinedSchema, member);
+    }
+    return this.#hasController;
   }
 }
 
-function statusOf(
-  deps: Pick<HeartbeatDeps, "machine" | "userOf">,
-  usage: Usage,
-  sandboxes: readonly SandboxStatus[],
-): MachineStatus {
-  const principals = [...usage.principals].map(
-    ([account, use]) => [deps.userOf(parsePrincipalName(account)), use] as const,
-  );
-  return {
-    principal: deps.machine,
-    cpu_percent: usage.cpuPercent,
-    memory_used_mb: usage.memoryUsedMb,
-    sandboxes: { running: sandboxes.filter(({ state }) => state === "running").length, idle: 0 },
-    uptime_seconds: usage.uptimeSeconds,
-    ...(principals.length > 0 ? { principals: Object.fromEntries(principals) } : {}),
-  };
-}
+const JoinedSchema = v.object({ membership: v.literal("join") });
+
+const namesOf = (sandboxes: readonly SandboxStatus[]): string =>
+  sandboxes
+    .flatMap(({ principal, state }) => (state === "running" ? [principal] : []))
+    .sort()
+    .join(" ");

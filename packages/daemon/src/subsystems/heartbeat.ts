@@ -26,17 +26,16 @@ export const heartbeat = subsystem({
       part: undefined,
       loops: [
         loopAfter(joined, async (rooms, signal) => {
-          const room = rooms.fleetMachines;
           void setPresence(session, log, "online");
           await runHeartbeat(
             {
               session,
               machine: userId,
-              room,
+              rooms,
               intervalMs: config.statusIntervalMs,
               sandboxes: () => reconcile.view.sandboxes,
               userOf,
-              publishFacts: () => publishFacts(facts, room),
+              publishFacts: () => publishFacts(facts, rooms.fleetMachines),
               clock,
               log,
             },
