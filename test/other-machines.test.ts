@@ -237,7 +237,7 @@ describe("a payload", () => {
     const large = JSON.stringify({ text: "x".repeat(33_000) });
     expect((await set(large)).code).toBe(0);
     const { code, stderr } = await create("paid-too", online, "--payload", large);
-    expect([code, stderr]).toEqual([1, expect.stringContaining("Cannot write m.bureau.machine_config")]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("its 2 agents fill the configuration")]);
     await bureau("agent", "destroy", "paid", "--machine", online);
   });
 });

@@ -25,13 +25,12 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
+import { readConfigFaults, repairConfig } from "../../packages/control/src/machines/config-repair.ts";
 import { listMachines } from "../../packages/control/src/machines/list-machines.ts";
 import {
-  configFaults,
   configPlace,
   editAssignment,
   readAssignments,
-  repairConfig,
 } from "../../packages/control/src/machines/machine-config.ts";
 import { repairMachineRooms } from "../../packages/control/src/machines/machine-room-repair.ts";
 import { provisionMachine } from "../../packages/control/src/machines/provision.ts";
@@ -364,7 +363,7 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         await write({ principals: [odd], default_policy: { grants: "all" }, future_field: 1 });
         await editAssignment({ session, takeTurn }, place, assignment("y").principal, assignment("y"));
         const faulty = ["default_policy", "principals.0"];
-        expect(configFaults(await read()).map(({ field }) => field)).toEqual(faulty);
+        expect((await readConfigFaults(session, place)).map(({ field }) => field)).toEqual(faulty);
         expect((await repairConfig({ session, takeTurn }, place)).map(({ field }) => field)).toEqual(faulty);
         expect(await read()).toEqual({ principals: [assignment("y")], future_field: 1 });
         await write({ principals: "none", future_field: 2 });

@@ -28,8 +28,11 @@ export type EditingSession = ReplacingSession & Pick<MatrixSession, "stateEvent"
 /** A concurrent write is rare; ten in a row mean that two programs undo each other's writes. */
 export const EDIT_ATTEMPTS_MAX = 10;
 
-/** Events of one type to search for concurrent writes. */
-const BETWEEN_MAX = 100;
+/** Events of one type to read at a time in a search for concurrent writes: few at first, since one may have 64 KiB. */
+const BETWEEN_PAGES = [4, 16, 80] as const;
+
+/** Two writes that a homeserver accepts at once are at most a request's deadline apart; a margin for slow ones. */
+const BESIDE_MS_MAX = 120_000;
 
 export type Replaced = {
   readonly eventId: EventId;
@@ -53,11 +56,8 @@ export async function replaceState(
   known.add(eventId);
   // For unchanged content homeservers create no event.
   if (eventId === read) return { eventId };
-  const written = await session.getEvent(place.room, eventId);
-  if (written === undefined) return { eventId };
-  const { sentAt, replaces } = written;
-  const hasReplaced = replaces !== undefined && replaces !== read && !known.has(replaces);
-  const missed = hasReplaced ? replaces : await findBeside(session, place, read, known);
+  const { sentAt, missed } = await lookBack(session, place, eventId, read, known);
+  if (sentAt === undefined) return { eventId };
   if (missed === undefined) return { eventId, sentAt };
   known.add(missed);
   const theirs = await session.getEvent(place.room, parseEventId(missed));
@@ -70,23 +70,58 @@ export async function replaceState(
 }
 
 /**
- * A homeserver that accepts several events of a room at once (Synapse does, up to five) lets two of them replace the
- * same event, and then decides which is current. The second writer finds the first event in the room's timeline.
+ * When the event was sent, and the concurrent write beside it. A homeserver that accepts several events of a room at once
+ * (Synapse does, up to five) lets two of them replace the same event, and then decides which is current. The second writer
+ * finds the first event in the room's timeline: between its own event and the one it read.
  */
-async function findBeside(
-  session: Pick<MatrixSession, "messages">,
+async function lookBack(
+  session: Pick<MatrixSession, "messages" | "getEvent">,
   { room, type, key }: StatePlace,
+  own: EventId,
   read: string | undefined,
   known: ReadonlySet<string>,
-): Promise<string | undefined> {
-  const { chunk } = await session.messages(room, { limit: BETWEEN_MAX, types: [type] });
-  for (const event of chunk) {
-    const id = event["event_id"];
-    if (id === read) return undefined;
-    if (event["type"] !== type || event["state_key"] !== key || typeof id !== "string") continue;
-    if (!known.has(id)) return id;
+): Promise<{ readonly sentAt?: number; readonly missed?: string }> {
+  let written: { readonly sentAt: number; readonly replaces: string | undefined } | undefined;
+  let beside: string | undefined;
+  for await (const event of newestOf(session, room, type)) {
+    if (event.id === own) written = event;
+    const isOld = written !== undefined && event.sentAt < written.sentAt - BESIDE_MS_MAX;
+    if (event.id === read || isOld) break;
+    if (event.key === key && event.id !== own && !known.has(event.id)) beside ??= event.id;
   }
-  return undefined;
+  written ??= await session.getEvent(room, own);
+  if (written === undefined) return {};
+  const { sentAt, replaces } = written;
+  const hasReplaced = replaces !== undefined && replaces !== read && !known.has(replaces);
+  const missed = hasReplaced ? replaces : beside;
+  return { sentAt, ...(missed === undefined ? {} : { missed }) };
+}
+
+/** The newest events of one type. */
+async function* newestOf(session: Pick<MatrixSession, "messages">, room: RoomId, type: string) {
+  let from: string | undefined;
+  for (const limit of BETWEEN_PAGES) {
+    const page = { limit, types: [type], ...(from === undefined ? {} : { from }) };
+    const { chunk, end } = await session.messages(room, page);
+    // A homeserver may ignore the filter.
+    yield* chunk.filter((event) => event["type"] === type).map(timelineEvent);
+    if (chunk.length === 0 || end === undefined || end === from) return;
+    from = end;
+  }
+}
+
+function timelineEvent(event: Readonly<Record<string, unknown>>) {
+  const text = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
+  const { unsigned } = event;
+  return {
+    id: text(event["event_id"]) ?? "",
+    key: event["state_key"],
+    sentAt: Number(event["origin_server_ts"]),
+    replaces:
+      typeof unsigned === "object" && unsigned !== null && "replaces_state" in unsigned
+        ? text(unsigned.replaces_state)
+        : undefined,
+  };
 }
 
 /** The error after {@link EDIT_ATTEMPTS_MAX} concurrent writes. */
@@ -101,7 +136,8 @@ export type Edited = {
 };
 
 /**
- * When two edits change the same field at the same moment, the earlier one wins.
+ * When two edits change the same field at the same moment, the earlier one wins. `read`: the current event, when the caller
+ * has just read it.
  * @throws BureauError `conflict` when another user keeps writing
  */
 export async function editState<Change>(
@@ -109,13 +145,14 @@ export async function editState<Change>(
   place: StatePlace,
   wanted: Change,
   { apply, difference }: Editing<Change>,
+  read?: StateBase,
 ): Promise<Edited> {
   const known = new Set<string>();
   // Includes our own: of two events that replace the same one, the other may be current.
   let changes = [wanted];
   let lastSentAt: number | undefined;
   for (let attempt = 0; attempt < EDIT_ATTEMPTS_MAX; attempt++) {
-    const base = await readState(session, place);
+    const base = (attempt === 0 ? read : undefined) ?? (await readState(session, place));
     const content = changes.reduce(apply, base.content);
     if (isSame(content, base.content) && base.isClean)
       return { content, written: attempt > 0, sentAt: lastSentAt };
@@ -132,14 +169,17 @@ const isSame = (one: StateContent, other: StateContent): boolean =>
   canonicalJson(one) === canonicalJson(other);
 
 /** The current event, by its ID; content of an event that does not count is dropped. */
-async function readState(
-  session: EditingSession,
-  { room, type, key }: StatePlace,
-): Promise<{
+export type StateBase = {
+  /** Undefined: there is none. */
   readonly eventId: string | undefined;
   readonly content: StateContent;
   readonly isClean: boolean;
-}> {
+};
+
+export async function readState(
+  session: Pick<EditingSession, "stateEvent" | "counts">,
+  { room, type, key }: StatePlace,
+): Promise<StateBase> {
   const event = await session.stateEvent(room, type, key);
   if (event === undefined) return { eventId: undefined, content: {}, isClean: true };
   const isClean = await session.counts(room, event);

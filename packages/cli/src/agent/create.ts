@@ -128,7 +128,7 @@ async function run(invocation: Asked): Promise<number> {
       admin: serverAdmin(invocation),
       machine,
       principal,
-      joins: await roomsToJoin(invocation, session),
+      joins: roomsToJoin(invocation, session),
       ...given,
       assignment,
     });

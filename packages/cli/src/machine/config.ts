@@ -1,6 +1,6 @@
 /** `bureau machine config`: shows fields of a machine's configuration that cannot be read, and removes them. */
-import { configFaults, configPlace, repairConfig } from "@bureau/control/machines/machine-config";
-import type { StateContent } from "@bureau/matrix/edit-state";
+import { readConfigFaults, repairConfig } from "@bureau/control/machines/config-repair";
+import { configPlace } from "@bureau/control/machines/machine-config";
 import { takeTurn } from "@bureau/os/turn";
 import { eventTypes } from "@bureau/schema/events";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
@@ -33,10 +33,9 @@ async function run(invocation: Asked): Promise<number> {
   const machine = machineOf(invocation, invocation.args.machine);
   const place = await configPlace(session, machine);
   const repair = invocation.flags.repair;
-  const content = repair ? {} : await session.getState(place.room, eventTypes.machineConfig, place.key);
   const faults = repair
     ? await repairConfig({ session, takeTurn }, place)
-    : configFaults((content ?? {}) as StateContent);
+    : await readConfigFaults(session, place);
   const event = `${eventTypes.machineConfig} "${place.key}"`;
   if (invocation.flags.json)
     terminal.json({ machine, room_id: place.room, faults, repaired: repair && faults.length > 0 });

@@ -1,5 +1,6 @@
 /** The build that a person asked for, and what an upgrade to it would do, on one machine or many. */
-import { type ConfigPlace, readAssignments } from "@bureau/control/machines/machine-config";
+import type { ConfigPlace } from "@bureau/control/machines/config-parts";
+import { readAssignments } from "@bureau/control/machines/machine-config";
 import { previewUpgrade, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
 import { assumeTarget, type UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
 import type { MatrixSession } from "@bureau/matrix/session";

@@ -10,22 +10,22 @@ import {
   type Fields,
   fieldDifference,
   type StateContent,
+  type StatePlace,
 } from "@bureau/matrix/edit-state";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { assignedUser } from "@bureau/schema/assigned-user";
+import { CONFIG_PAGES_MAX } from "@bureau/schema/config-pages";
 import {
   type BureauVersion,
   BureauVersionSchema,
   eventTypes,
   isCleared,
-  MachineConfigSchema,
   type PrincipalAssignment,
   PrincipalAssignmentSchema,
 } from "@bureau/schema/events";
-import { InputError, parse } from "@bureau/schema/parse";
 import {
   type MachineLocalpart,
   parseEventId,
-  type RoomId,
   rooms,
   serverOf,
   stateKeyOf,
@@ -35,8 +35,21 @@ import {
 import * as v from "valibot";
 import type { Editor } from "../editor.ts";
 import { roomOf } from "../rooms/places.ts";
-
-export type ConfigPlace = { readonly room: RoomId; readonly key: string };
+import {
+  ASSIGNMENT_BYTES_MAX,
+  allEntries,
+  bytesOf,
+  type ConfigPart,
+  type ConfigPlace,
+  entriesOf,
+  isPage,
+  type NoRoom,
+  PART_BYTES_MAX,
+  type PartEdit,
+  planEdits,
+  readConfigParts,
+} from "./config-parts.ts";
+import { readMachineVersion } from "./machine-version.ts";
 
 /** Where a machine's desired state is written. @throws BureauError `not-found` for an unknown machine */
 export async function configPlace(session: MatrixSession, machine: MachineLocalpart): Promise<ConfigPlace> {
@@ -49,12 +62,13 @@ export async function readAssignments(
   session: MatrixSession,
   place: ConfigPlace,
 ): Promise<{ assignments: PrincipalAssignment[]; unreadable: number }> {
-  const content = await session.getState(place.room, eventTypes.machineConfig, place.key);
-  return assignmentsIn((content ?? {}) as StateContent);
+  return assignmentsIn(allEntries(await readConfigParts(session, place)));
 }
 
-function assignmentsIn(content: StateContent): { assignments: PrincipalAssignment[]; unreadable: number } {
-  const entries = entriesOf(content);
+function assignmentsIn(entries: readonly unknown[]): {
+  assignments: PrincipalAssignment[];
+  unreadable: number;
+} {
   const assignments = entries.flatMap((entry) => {
     const parsed = v.safeParse(PrincipalAssignmentSchema, entry);
     return parsed.success ? [parsed.output] : [];
@@ -62,17 +76,30 @@ function assignmentsIn(content: StateContent): { assignments: PrincipalAssignmen
   return { assignments, unreadable: entries.length - assignments.length };
 }
 
-/** The assignments that a cleared configuration had before; empty when it is not cleared. */
+/** The assignments that cleared events of a configuration had before. */
 export async function readClearedAssignments(
   session: MatrixSession,
-  { room, key }: ConfigPlace,
+  place: ConfigPlace,
 ): Promise<PrincipalAssignment[]> {
-  const event = await session.stateEvent(room, eventTypes.machineConfig, key);
-  if (event === undefined || !isCleared(event.content)) return [];
-  const replaces = (await session.getEvent(room, parseEventId(event.eventId)))?.replaces;
-  const before = replaces === undefined ? undefined : await session.getEvent(room, parseEventId(replaces));
-  if (before === undefined || !(await session.counts(room, { ...event, ...before }))) return [];
-  return assignmentsIn(before.content).assignments;
+  const parts = await readConfigParts(session, place);
+  const cleared = parts.filter(({ eventId, content }) => eventId !== undefined && isCleared(content));
+  const before = await Promise.all(cleared.map((part) => entriesBefore(session, part)));
+  return assignmentsIn(before.flat()).assignments;
+}
+
+async function entriesBefore(
+  session: MatrixSession,
+  { at, eventId }: ConfigPart,
+): Promise<readonly unknown[]> {
+  if (eventId === undefined) return [];
+  const replaces = (await session.getEvent(at.room, parseEventId(eventId)))?.replaces;
+  const before = replaces === undefined ? undefined : await session.getEvent(at.room, parseEventId(replaces));
+  if (
+    before === undefined ||
+    !(await session.counts(at.room, { ...before, type: at.type, stateKey: at.key }))
+  )
+    return [];
+  return entriesOf(before.content, at.type);
 }
 
 /** The build that a machine should run; undefined when none was requested, or the request cannot be read. */
@@ -85,14 +112,135 @@ export async function readDesiredVersion(
   return parsed.success ? parsed.output.bureau_version : undefined;
 }
 
+/**
+ * Where an assignment is written, before anything else is made for it.
+ * @throws BureauError `too-large` when the machine has no room for it
+ */
+export async function planAssignment(
+  session: MatrixSession,
+  place: ConfigPlace,
+  assignment: PrincipalAssignment,
+): Promise<readonly PartEdit[]> {
+  const parts = await readConfigParts(session, place);
+  const { principal } = assignment;
+  const plan = planEdits(parts, place, principal, assignment);
+  if ("bytes" in plan) throw noRoom(place, principal, plan);
+  const target = plan.find(({ entry }) => entry !== undefined);
+  const isNewThere = !entriesOf(target?.base?.content ?? {}, target?.at.type).some(
+    (one) => assignedUser(one) === principal,
+  );
+  if (target !== undefined && isPage(target.at) && isNewThere)
+    await requirePages(session, place, principal, {
+      pages: Number(target.at.key),
+      assigned: allEntries(parts).length,
+    });
+  return plan;
+}
+
+/** A machine whose build does not read pages would not run what is in them. */
+async function requirePages(
+  session: MatrixSession,
+  place: ConfigPlace,
+  principal: UserId,
+  wanted: { readonly pages: number; readonly assigned: number },
+): Promise<void> {
+  const version = await readMachineVersion(session, place);
+  const known = version?.config_pages ?? 0;
+  if (version?.state !== "upgrading" && wanted.pages <= known) return;
+  const why =
+    known < wanted.pages
+      ? `its ${wanted.assigned} agents fill the configuration of a machine whose build reads one event of 64 KiB`
+      : "it is being upgraded, and its next build may not read more than one event of 64 KiB";
+  throw new BureauError("too-large", `Cannot assign ${principal} to this machine: ${why}`, {
+    hint:
+      known < wanted.pages
+        ? "upgrade it to a build that reads more (bureau machine upgrade), or choose another --machine"
+        : "run this again when bureau machine show says that the upgrade is done",
+  });
+}
+
+function noRoom(place: ConfigPlace, principal: UserId, { bytes, assigned }: NoRoom): BureauError {
+  if (bytes > ASSIGNMENT_BYTES_MAX)
+    return new BureauError(
+      "too-large",
+      `Cannot assign ${principal}: its assignment has ${bytes} bytes, and a Matrix event holds 65536`,
+      { hint: "make its payload smaller, or put the bulk in a file and give its path" },
+    );
+  return new BureauError(
+    "too-large",
+    `Cannot assign ${principal}: the ${assigned} agents of ${place.key} fill its configuration and all ${CONFIG_PAGES_MAX} pages beside it`,
+    { hint: "choose another --machine" },
+  );
+}
+
+/** Writes an assignment by its plan. Plans again when other writers have filled the event meanwhile. */
+export async function writeAssignment(
+  { session, takeTurn }: Editor,
+  place: ConfigPlace,
+  assignment: PrincipalAssignment,
+  plan: readonly PartEdit[],
+): Promise<Edited> {
+  using _turn = await takeTurn();
+  const { principal } = assignment;
+  try {
+    // Others may have written since.
+    return await writeEdits(
+      session,
+      principal,
+      plan.map(({ at, entry }) => ({ at, entry })),
+    );
+  } catch (error) {
+    if (!(error instanceof PartFull)) throw error;
+    return await writeEdits(session, principal, await planAssignment(session, place, assignment));
+  }
+}
+
 /** Adds or replaces (`assignment`) or removes (undefined) the entry of one principal. */
-export const editAssignment = (
-  editor: Editor,
+export async function editAssignment(
+  { session, takeTurn }: Editor,
   place: ConfigPlace,
   principal: UserId,
   assignment: PrincipalAssignment | undefined,
-): Promise<Edited> =>
-  editConfig(editor, place, { principals: new Map([[principal, assignment]]), fields: new Map() });
+): Promise<Edited> {
+  using _turn = await takeTurn();
+  if (assignment !== undefined)
+    return await writeEdits(session, principal, await planAssignment(session, place, assignment));
+  const plan = planEdits(await readConfigParts(session, place), place, principal, undefined);
+  return await writeEdits(session, principal, "bytes" in plan ? [] : plan);
+}
+
+/** Other writers filled the event since it was planned. */
+class PartFull extends BureauError {
+  constructor({ type, key }: StatePlace) {
+    super("conflict", `${type} "${key}" was filled by another command at the same moment`, {
+      hint: "run this again",
+    });
+  }
+}
+
+async function writeEdits(
+  session: MatrixSession,
+  principal: UserId,
+  edits: readonly PartEdit[],
+): Promise<Edited> {
+  let done: Edited = { content: {}, written: false };
+  for (const { at, base, entry } of edits) {
+    const change = { principals: new Map([[principal, entry]]), fields: new Map() };
+    const edited = await editState(session, at, change, { apply: applyInto(at), difference }, base);
+    // The assignment is written first; what else is removed is not the answer.
+    if (!done.written) done = edited;
+  }
+  return done;
+}
+
+/** Keeps an event below its limit, also when others add to it meanwhile. */
+const applyInto =
+  (at: StatePlace): typeof apply =>
+  (content, change) => {
+    const changed = apply(content, change);
+    if (bytesOf(changed) > PART_BYTES_MAX && bytesOf(changed) > bytesOf(content)) throw new PartFull(at);
+    return changed;
+  };
 
 /**
  * Writes which build a machine should run. Of two requests at the same moment, the first one stays.
@@ -103,7 +251,7 @@ export async function editDesiredVersion(
   place: ConfigPlace,
   version: BureauVersion,
 ): Promise<void> {
-  await editConfig(editor, place, { principals: new Map(), fields: new Map([["bureau_version", version]]) });
+  await editFields(editor, place, new Map([["bureau_version", version]]));
   const stands = await readDesiredVersion(editor.session, place);
   if (stands?.request_id !== version.request_id)
     throw new BureauError(
@@ -116,104 +264,14 @@ export async function editDesiredVersion(
 /** What changes of a configuration: principals' entries, and fields beside them. */
 type ConfigChange = { readonly principals: Entries; readonly fields: Fields };
 
-async function editConfig(
+async function editFields(
   { session, takeTurn }: Editor,
-  { room, key }: ConfigPlace,
-  change: ConfigChange,
+  place: ConfigPlace,
+  fields: Fields,
 ): Promise<Edited> {
   using _turn = await takeTurn();
-  const place = { room, type: eventTypes.machineConfig, key };
-  return await editState(session, place, change, { apply, difference });
-}
-
-/** An edit of assignments writes all other fields back unchanged, also invalid ones. */
-const entriesOf = (content: StateContent): readonly unknown[] => {
-  const parsed = v.safeParse(v.object({ principals: MachineConfigSchema.entries.principals }), content);
-  if (parsed.success) return parsed.output.principals;
-  throw new BureauError(
-    "invalid-input",
-    `The assignments in ${eventTypes.machineConfig} cannot be read: "principals" is not a list`,
-    { hint: "bureau machine config MACHINE shows the faults; with --repair it restores the last list" },
-  );
-};
-
-/** One part that cannot be read. */
-export type ConfigFault = {
-  /** `default_policy`, `bureau_version`, `principals`, or `principals.N` for one entry. */
-  readonly field: string;
-  readonly fault: string;
-};
-
-/** The faults of a configuration that the machine cannot read, in order. */
-export function configFaults(content: StateContent): ConfigFault[] {
-  const frame = Object.entries(MachineConfigSchema.entries).flatMap(([field, schema]) =>
-    faultOf(field, schema, content[field]),
-  );
-  const { principals } = content;
-  if (!Array.isArray(principals)) return frame;
-  const entries = principals.flatMap((entry, index) =>
-    faultOf(`principals.${index}`, PrincipalAssignmentSchema, entry),
-  );
-  return [...frame, ...entries];
-}
-
-function faultOf(field: string, schema: v.GenericSchema, value: unknown): ConfigFault[] {
-  try {
-    parse(schema, value, field);
-    return [];
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    return [{ field, fault: error.faults.join("; ") }];
-  }
-}
-
-/** Removes fields that cannot be read. Replaces an invalid list of assignments with `lastList`. */
-function withoutFaults(content: StateContent, lastList: readonly unknown[]): StateContent {
-  const faulty = new Set(configFaults(content).map(({ field }) => field));
-  const { principals } = content;
-  const kept = Array.isArray(principals)
-    ? principals.filter((_, index) => !faulty.has(`principals.${index}`))
-    : faulty.has("principals")
-      ? lastList
-      : [];
-  const fields = Object.entries(content).filter(([name]) => !faulty.has(name));
-  return { ...Object.fromEntries(fields), principals: kept };
-}
-
-/** Removes fields of a machine's configuration that it cannot read. Returns their faults. */
-export async function repairConfig(
-  { session, takeTurn }: Editor,
-  { room, key }: ConfigPlace,
-): Promise<readonly ConfigFault[]> {
-  using _turn = await takeTurn();
-  const content = ((await session.getState(room, eventTypes.machineConfig, key)) ?? {}) as StateContent;
-  const faults = configFaults(content);
-  if (faults.length === 0) return faults;
-  const isListLost = faults.some(({ field }) => field === "principals");
-  const lastList = isListLost ? await lastAssignmentList(session, { room, key }) : [];
-  await session.putState(room, eventTypes.machineConfig, key, withoutFaults(content, lastList));
-  return faults;
-}
-
-/** Versions of a configuration that are searched for the last list of assignments. */
-const VERSIONS_MAX = 20;
-
-/** The newest list of assignments in the event's history; empty when none is found. */
-async function lastAssignmentList(
-  session: MatrixSession,
-  { room, key }: ConfigPlace,
-): Promise<readonly unknown[]> {
-  const event = await session.stateEvent(room, eventTypes.machineConfig, key);
-  let id: string | undefined = event?.eventId;
-  for (let looked = 0; event !== undefined && id !== undefined && looked < VERSIONS_MAX; looked++) {
-    const version = await session.getEvent(room, parseEventId(id));
-    if (version === undefined) return [];
-    const { principals } = version.content;
-    if (Array.isArray(principals) && (await session.counts(room, { ...event, ...version })))
-      return principals;
-    id = version.replaces;
-  }
-  return [];
+  const at = { ...place, type: eventTypes.machineConfig };
+  return await editState(session, at, { principals: new Map(), fields }, { apply, difference });
 }
 
 const apply = (content: StateContent, { principals, fields }: ConfigChange): StateContent => ({
@@ -230,16 +288,11 @@ function difference(before: StateContent, after: StateContent): ConfigChange {
 /** Principal → its new entry, or undefined to remove it. */
 type Entries = ReadonlyMap<string, unknown>;
 
-const nameOf = (entry: unknown): string | undefined =>
-  typeof entry === "object" && entry !== null && "principal" in entry && typeof entry.principal === "string"
-    ? entry.principal
-    : undefined;
-
 /** Entries in their order, edited ones in place, new ones last. */
 function applyEntries(entries: readonly unknown[], edit: Entries): unknown[] {
-  const seen = new Set(entries.map(nameOf));
+  const seen = new Set(entries.map(assignedUser));
   const kept = entries.flatMap((entry) => {
-    const name = nameOf(entry);
+    const name = assignedUser(entry);
     if (name === undefined || !edit.has(name)) return [entry];
     const changed = edit.get(name);
     return changed === undefined ? [] : [changed];
@@ -253,7 +306,11 @@ function applyEntries(entries: readonly unknown[], edit: Entries): unknown[] {
 /** The entries that differ between `before` and `after`. */
 function entryDifference(before: readonly unknown[], after: readonly unknown[]): Entries {
   const index = (entries: readonly unknown[]): Map<string, unknown> =>
-    new Map(entries.flatMap((entry) => (nameOf(entry) === undefined ? [] : [[nameOf(entry) ?? "", entry]])));
+    new Map(
+      entries.flatMap((entry) =>
+        assignedUser(entry) === undefined ? [] : [[assignedUser(entry) ?? "", entry]],
+      ),
+    );
   const [old, now] = [index(before), index(after)];
   const changed = [...now].filter(([name, entry]) => JSON.stringify(old.get(name)) !== JSON.stringify(entry));
   const removed = [...old.keys()]

@@ -76,6 +76,8 @@ export async function clearState(removal: Removal): Promise<{ all: string[]; cre
   const config = roomOfKind(removal, "config");
   if (config !== undefined) {
     all.push(...(await clear(removal, config, eventTypes.machineConfig, key)));
+    for (const page of await keysOf(removal, config, eventTypes.machineConfigPage))
+      all.push(...(await clear(removal, config, eventTypes.machineConfigPage, page)));
     for (const stateKey of await keysOf(removal, config, eventTypes.credentials)) {
       const cleared = await clear(removal, config, eventTypes.credentials, stateKey);
       if (cleared.length > 0) credentialKeys.push(stateKey);

@@ -2,7 +2,7 @@
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, type MachineVersion, MachineVersionSchema } from "@bureau/schema/events";
 import { safeParse } from "valibot";
-import type { ConfigPlace } from "./machine-config.ts";
+import type { ConfigPlace } from "./config-parts.ts";
 
 /** What the machine last reported; undefined when it never did, or not in a valid event. */
 export async function readMachineVersion(

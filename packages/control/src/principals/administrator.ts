@@ -83,23 +83,24 @@ export async function ensureAdministrator(options: {
   return { session: sessionOf(credentials, options), credentials };
 }
 
-/** Registers an account, or logs in to it when it exists with that password. */
+/** Registers an account, or logs in to it when it exists with that password; `isNew` says which. */
 export async function registerOrLogin(options: {
   readonly homeserver: string;
   readonly fetch: Fetch;
   readonly registrationToken: string;
   readonly username: string;
   readonly password: string;
-}): Promise<Granted> {
+}): Promise<Granted & { readonly isNew: boolean }> {
   const registered = await registerWithToken({ ...options, deviceName: "bureau" });
-  if (!registered.inUse) return registered;
-  return login({
+  if (!registered.inUse) return { ...registered, isNew: true };
+  const granted = await login({
     homeserver: options.homeserver,
     fetch: options.fetch,
     user: options.username,
     password: options.password,
     deviceName: "bureau",
   });
+  return { ...granted, isNew: false };
 }
 
 const sessionOf = (

@@ -1,7 +1,8 @@
 /**
- * Creates and destroys principals. The order of creation is the wire's (section 10.7): check the template, make the
- * account, rooms, sealed credentials, and last the assignment, so that the machine never reads an assignment that it
- * cannot start.
+ * Creates and destroys principals. The order of creation is the wire's (section 10.7): check the template and the room in the
+ * configuration, make the account, rooms, sealed credentials, and last the assignment, so that the machine never reads an
+ * assignment that it cannot start. Interrupted anywhere, the same command does what is left. Requests that do not depend on
+ * each other are made at once.
  */
 import { systemClock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
@@ -30,12 +31,14 @@ import {
 } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
 import type { Editor } from "../editor.ts";
+import type { ConfigPlace } from "../machines/config-parts.ts";
 import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.ts";
 import {
-  type ConfigPlace,
   configPlace,
   editAssignment,
+  planAssignment,
   readAssignments,
+  writeAssignment,
 } from "../machines/machine-config.ts";
 import { inviteUnlessThere } from "../machines/provision.ts";
 import { roomOf } from "../rooms/places.ts";
@@ -53,7 +56,7 @@ export type CreatePrincipal = Editor & {
   /** All of the assignment but its principal. */
   readonly assignment: Omit<PrincipalAssignment, "principal">;
   /** Rooms it joins. By default the machine's config room is not among them (decision 31). */
-  readonly joins: readonly RoomId[];
+  readonly joins: readonly RoomId[] | Promise<readonly RoomId[]>;
   /** Log in again and seal the new token, even when the principal has credentials. */
   readonly newCredentials?: boolean;
   /** The server admin that may lift its rate limit. */
@@ -66,19 +69,43 @@ export type CreatePrincipal = Editor & {
  * Creates a principal, or changes the assignment of an existing one. An existing principal keeps its credentials without
  * `newCredentials`, and so keeps running when only its payload changed. Returns its user ID, and when the assignment was
  * written (milliseconds since the epoch); `sentAt` is undefined when it was there already.
- * @throws BureauError `not-found` for an unknown template or machine, and for a machine without a key
+ * @throws BureauError `not-found` for an unknown template or machine, and for a machine without a key; `too-large` when the
+ * machine has no room for it
  */
 export async function createPrincipal(
   options: CreatePrincipal,
 ): Promise<{ readonly user: UserId; readonly sentAt: number | undefined }> {
   const { session, machine, principal } = options;
-  if (options.assignment.template !== "") await requireTemplate(session, options.assignment.template);
-  const place = await configPlace(session, machine);
   const user = userIdOf(principal, serverOf(session.userId));
-  if (options.newCredentials === true || !(await hasCredentials(session, place, user)))
-    await equip(options, place);
-  const { sentAt } = await editAssignment(options, place, user, { ...options.assignment, principal: user });
+  const assignment = { ...options.assignment, principal: user };
+  const { template } = assignment;
+  const found = configPlace(session, machine);
+  // All that can refuse comes before anything is made.
+  const recipient = inBackground(machineRecipient(session, machine));
+  const [joins, , place, plan, isEquipped] = await allInOrder([
+    Promise.resolve(options.joins),
+    template === "" ? undefined : requireTemplate(session, template),
+    found,
+    found.then((at) => planAssignment(session, at, assignment)),
+    found.then(async (at) => options.newCredentials !== true && (await hasCredentials(session, at, user))),
+  ]);
+  if (!isEquipped) await equip(options, place, joins, await recipient);
+  const { sentAt } = await writeAssignment(options, place, assignment, plan);
   return { user, sentAt };
+}
+
+/** Waits for all, and throws the error of the first that failed in the order of the list. */
+async function allInOrder<const T extends readonly unknown[]>(
+  asked: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(asked);
+  return await Promise.all(asked);
+}
+
+/** A request that may turn out not to be needed: its error counts only where it is awaited. */
+function inBackground<T>(asked: Promise<T>): Promise<T> {
+  asked.catch(() => {});
+  return asked;
 }
 
 /** Credentials are written after account and rooms: where there are some, only the assignment may be missing. */
@@ -88,9 +115,13 @@ async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: 
 }
 
 /** Makes account, rooms, and credentials sealed to the machine's key. */
-async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void> {
+async function equip(
+  options: CreatePrincipal,
+  place: ConfigPlace,
+  joins: readonly RoomId[],
+  recipient: string,
+): Promise<void> {
   const { session, machine, principal } = options;
-  const recipient = await machineRecipient(session, machine);
   const account = await registerOrLogin({
     homeserver: options.homeserver,
     fetch: session.server.fetch,
@@ -98,21 +129,37 @@ async function equip(options: CreatePrincipal, place: ConfigPlace): Promise<void
     username: principal,
     password: principalPassword(principal, options.registrationToken),
   });
-  await options.admin?.setRateLimit(account.userId, RATE_LIMIT);
+  const isService = principalType(principalNameOf(principal)) === "service";
+  const [sealed] = await allInOrder([
+    sealedCredentials(options, account, recipient),
+    enterRooms(options, account, joins),
+    isService ? inviteToServiceRooms(session, machine, account.userId) : undefined,
+  ]);
+  await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
+}
+
+/** It is invited while its rate limit is lifted; it joins after that. */
+async function enterRooms(
+  { session, homeserver, admin }: CreatePrincipal,
+  account: Granted & { readonly isNew: boolean },
+  joins: readonly RoomId[],
+): Promise<void> {
   const own = new MatrixSession({
-    homeserver: options.homeserver,
+    homeserver,
     fetch: session.server.fetch,
     userId: account.userId,
     token: account.token,
   });
-  for (const room of options.joins) {
-    const membership = await inviteUnlessThere(session, room, account.userId);
-    if (membership !== "join") await own.joinRoom(room);
-  }
-  if (principalType(principalNameOf(principal)) === "service")
-    await inviteToServiceRooms(session, machine, account.userId);
-  const sealed = await sealedCredentials(options, account, recipient);
-  await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
+  const invite = async (room: RoomId): Promise<RoomId[]> => {
+    if (account.isNew) await session.inviteUser(room, account.userId);
+    else if ((await inviteUnlessThere(session, room, account.userId)) === "join") return [];
+    return [room];
+  };
+  const [, ...invited] = await allInOrder([
+    admin?.setRateLimit(account.userId, RATE_LIMIT),
+    ...joins.map(invite),
+  ]);
+  for (const room of invited.flat()) await own.joinRoom(room);
 }
 
 /** A service finds keys in the system room and announces itself in the service room; its proxy accepts at its start. */

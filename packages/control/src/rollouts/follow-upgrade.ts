@@ -5,7 +5,8 @@
 import type { Clock } from "@bureau/kit/clock";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { MachineVersion, UpgradeStep } from "@bureau/schema/events";
-import { type ConfigPlace, readDesiredVersion } from "../machines/machine-config.ts";
+import type { ConfigPlace } from "../machines/config-parts.ts";
+import { readDesiredVersion } from "../machines/machine-config.ts";
 import { readMachineVersion } from "../machines/machine-version.ts";
 import { unlessAborted, unlessAway } from "../unless-away.ts";
 

@@ -4,7 +4,8 @@ import { BureauError } from "@bureau/kit/errors";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import type { UserId } from "@bureau/schema/refs";
 import type { Editor } from "../editor.ts";
-import { type ConfigPlace, editDesiredVersion } from "../machines/machine-config.ts";
+import type { ConfigPlace } from "../machines/config-parts.ts";
+import { editDesiredVersion } from "../machines/machine-config.ts";
 import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
 export const newRequestId = (): string => crypto.randomUUID();

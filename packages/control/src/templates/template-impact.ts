@@ -21,10 +21,11 @@ import {
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import { mergeTemplates, type Template } from "@bureau/schema/template";
 import { resolveTemplate, type TemplateLookup } from "@bureau/schema/template-resolution";
+import type { ConfigPlace } from "../machines/config-parts.ts";
 import { listMachinesNow } from "../machines/list-machines.ts";
-import { type ConfigPlace, configPlace, readAssignments } from "../machines/machine-config.ts";
+import { configPlace, readAssignments } from "../machines/machine-config.ts";
 import { type Presence, presenceOf } from "../machines/presence.ts";
-import { readTemplate } from "./template-store.ts";
+import { readTemplate, roomsOnce } from "./template-store.ts";
 
 /** Templates read at most for one impact. */
 const TEMPLATES_MAX = 1_000;
@@ -155,10 +156,12 @@ function resolveLayers(
 /** Templates by reference, each read once. */
 class TemplateReader {
   readonly #session: MatrixSession;
+  readonly #find: ReturnType<typeof roomsOnce>;
   readonly #known = new Map<string, Awaited<ReturnType<typeof readTemplate>>>();
 
   constructor(session: MatrixSession) {
     this.#session = session;
+    this.#find = roomsOnce(session);
   }
 
   /** One name for a template, with or without its server. */
@@ -188,7 +191,7 @@ class TemplateReader {
   async #read(name: string): Promise<Awaited<ReturnType<typeof readTemplate>>> {
     if (this.#known.size >= TEMPLATES_MAX)
       throw new BureauError("too-large", `This fleet uses more than ${TEMPLATES_MAX} templates`);
-    const found = await readTemplate(this.#session, name);
+    const found = await readTemplate(this.#session, name, this.#find);
     this.#known.set(name, found);
     return found;
   }

@@ -4,18 +4,42 @@ import { instead } from "@bureau/kit/nearest";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
-import { parseStateRef, serverOf } from "@bureau/schema/refs";
+import {
+  aliasOf,
+  type Localpart,
+  parseStateRef,
+  type RoomId,
+  type ServerName,
+  serverOf,
+} from "@bureau/schema/refs";
 import { type Template, TemplateSchema } from "@bureau/schema/template";
 import { gatherTemplates, type Resolution, resolveTemplate } from "@bureau/schema/template-resolution";
 import { roomOf } from "../rooms/places.ts";
 
 type Found = { readonly template: Template } | { readonly problem: string };
 
+type FindRoom = (room: Localpart, server: ServerName) => Promise<RoomId>;
+
+/** Finds rooms by their aliases, each once: most templates of a lineage are in one room. */
+export function roomsOnce(session: MatrixSession): FindRoom {
+  const asked = new Map<string, Promise<RoomId>>();
+  return (room, server) => {
+    const alias = aliasOf(room, server);
+    const found = asked.get(alias) ?? roomOf(session, room, server);
+    asked.set(alias, found);
+    return found;
+  };
+}
+
 /** One template without what it inherits, or why it cannot be read. */
-export async function readTemplate(session: MatrixSession, reference: string): Promise<Found> {
+export async function readTemplate(
+  session: MatrixSession,
+  reference: string,
+  find = roomsOnce(session),
+): Promise<Found> {
   const { room, server, name } = parseStateRef(reference);
   try {
-    const id = await roomOf(session, room, server ?? serverOf(session.userId));
+    const id = await find(room, server ?? serverOf(session.userId));
     const content = await session.getState(id, eventTypes.template, name);
     if (typeof content !== "object" || content === null || isCleared(content as Record<string, unknown>))
       return { problem: `there is no template "${reference}"` };
@@ -33,10 +57,11 @@ export async function readResolvedTemplate(
   reference: string,
   draft?: Template,
 ): Promise<Resolution> {
+  const find = roomsOnce(session);
   const lookup = await gatherTemplates(reference, (wanted) =>
     draft !== undefined && wanted === reference
       ? Promise.resolve({ template: draft })
-      : readTemplate(session, wanted),
+      : readTemplate(session, wanted, find),
   );
   return resolveTemplate(reference, lookup);
 }

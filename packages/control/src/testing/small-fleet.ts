@@ -1,0 +1,107 @@
+/** A fleet with one machine on an embedded homeserver, without the machine's programs. Counts the requests to it. */
+import { login } from "@bureau/matrix/auth";
+import type { Fetch } from "@bureau/matrix/request";
+import { ServerAdmin } from "@bureau/matrix/server-admin";
+import { MatrixSession } from "@bureau/matrix/session";
+import { eventTypes } from "@bureau/schema/events";
+import {
+  aliasOf,
+  machineLocalpart,
+  parseFleet,
+  parseNamespace,
+  principalLocalpart,
+  rooms,
+  serverOf,
+  stateKeyOf,
+} from "@bureau/schema/refs";
+import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
+import { generateIdentity, identityToRecipient } from "age-encryption";
+import { configPlace } from "../machines/machine-config.ts";
+import { provisionMachine } from "../machines/provision.ts";
+import { ensureAdministrator } from "../principals/administrator.ts";
+import { type CreatePrincipal, createPrincipal } from "../principals/principals.ts";
+import { ensureFleet, ensureNamespace } from "../rooms/namespace-setup.ts";
+
+export type SmallFleet = Awaited<ReturnType<typeof startSmallFleet>>;
+
+export async function startSmallFleet() {
+  const homeserver = await startEmbeddedHomeserver();
+  const requests: string[] = [];
+  const counted: Fetch = (url, init) => {
+    requests.push(`${init.method} ${decodeURIComponent(url.split("/_")[1] ?? url)}`);
+    return fetch(url, init);
+  };
+  const { session, credentials } = await ensureAdministrator({
+    homeserver: homeserver.url,
+    fetch: counted,
+    registrationToken: homeserver.registrationToken,
+    store: { read: () => undefined, write: () => {} },
+  });
+  const fleet = parseFleet("bureau/fleet/test");
+  const machine = machineLocalpart(fleet, "box");
+  const namespace = parseNamespace("bureau");
+  const made = await ensureNamespace(session, namespace, [], () => {});
+  await ensureFleet(session, fleet, [], () => {});
+  const { bootstrap } = await provisionMachine({
+    session,
+    registrationToken: homeserver.registrationToken,
+    homeserver: homeserver.url,
+    machine,
+  });
+  const server = { homeserver: homeserver.url, fetch: counted };
+  const own = new MatrixSession({
+    ...server,
+    ...(await login({ ...server, user: machine, password: bootstrap.password })),
+  });
+  const machines = await session.resolveAlias(aliasOf(rooms.fleetMachines(fleet), serverOf(session.userId)));
+  const place = await configPlace(session, machine);
+  if (machines === undefined) throw new Error("no machine room");
+  for (const room of [machines, place.room]) await own.joinRoom(room);
+  const identity = await generateIdentity();
+  await own.putState(machines, eventTypes.machineKey, stateKeyOf(own.userId), {
+    algorithm: "age-x25519",
+    public_key: await identityToRecipient(identity),
+  });
+  let turn = Promise.resolve();
+  const takeTurn = async (): Promise<Disposable> => {
+    const before = turn;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    turn = promise;
+    await before;
+    return { [Symbol.dispose]: resolve };
+  };
+  const editor = { session, takeTurn };
+  return {
+    session,
+    machine,
+    place,
+    editor,
+    /** Every request so far: method and path. */
+    requests,
+    lobby: made.rooms.lobby,
+    principal: (name: string) => principalLocalpart(fleet, `agent/${name}`),
+    /** As a daemon does at its start: which build it runs, and how many pages it reads. */
+    announce: (pages: number | undefined) =>
+      own.putState(place.room, eventTypes.machineVersion, stateKeyOf(own.userId), {
+        host_environment_path: "/build",
+        version: "1",
+        programs: {},
+        state: "running",
+        history: [],
+        ...(pages === undefined ? {} : { config_pages: pages }),
+      }),
+    create: (name: string, more: Partial<CreatePrincipal> = {}) =>
+      createPrincipal({
+        ...editor,
+        registrationToken: credentials.registrationToken,
+        homeserver: homeserver.url,
+        admin: new ServerAdmin({ homeserver: homeserver.url, fetch: counted, token: credentials.adminToken }),
+        machine,
+        principal: principalLocalpart(fleet, `agent/${name}`),
+        joins: [made.rooms.lobby],
+        assignment: { template: "bureau/template:agent", auto_start: true },
+        ...more,
+      }),
+    [Symbol.asyncDispose]: () => homeserver[Symbol.asyncDispose](),
+  };
+}
