@@ -47,6 +47,8 @@ export function makeHostEnv(options: HostEnvOptions): string {
   return options.nix ? moveToStore(folder, join(out, "gcroots")) : folder;
 }
 
+const STAMP_FILE = "stamp";
+
 /** A separate build that shares its files with the one it is made from. */
 function makeFolder({ build, stamp, out }: HostEnvOptions): string {
   const folders = join(out, "folders");
@@ -75,15 +77,15 @@ function linkFolder(from: string, to: string): void {
 
 const manifestOf = (folder: string): string => readFileSync(join(folder, "build.json"), "utf8");
 
-/** Appends a comment to every bundle; returns the resulting manifest. @throws when `stamp` is not one line of text */
+/** Adds a file to every program; returns the resulting manifest. @throws when `stamp` is not one line of text */
 function stampPrograms(folder: string, stamp: string): string {
   if (/[\p{Cc}\u2028\u2029]/u.test(stamp)) throw new Error("a stamp is one line of text");
+  // A changed bundle would no longer match its bytecode, and start more slowly than what ships.
   for (const name of readdirSync(join(folder, "lib"))) {
-    const path = join(folder, "lib", name, "main.js");
-    const text = readFileSync(path, "utf8");
-    // The file is hard-linked into the original build, which must not change.
-    rmSync(path);
-    writeFileSync(path, `${text.trimEnd()}\n// ${stamp}\n`);
+    const path = join(folder, "lib", name, STAMP_FILE);
+    // A stamp of the original build is hard-linked, and must not change there.
+    rmSync(path, { force: true });
+    writeFileSync(path, `${stamp}\n`);
   }
   const manifest = JSON.parse(manifestOf(folder)) as Manifest;
   const { version, state, runtime_arguments = [], runtime_sha256 = {}, takes_over = [] } = manifest;

@@ -57,7 +57,7 @@ test("the same build and stamp give the same path; another stamp gives another",
   expect(readdirSync(out)).toEqual(["folders"]);
 });
 
-test("refuses a stamp that would not be a comment", () => {
+test("refuses a stamp that is not one line of text", () => {
   for (const stamp of ["two\nlines", "two\u2028lines", "\0"]) expect(() => make(stamp)).toThrow("one line");
   expect(readdirSync(out)).toEqual(["folders"]);
 });

@@ -1,7 +1,6 @@
 /** Builds for tests: copies of the newest build, good and bad. */
 import { createHash } from "node:crypto";
 import {
-  appendFileSync,
   chmodSync,
   copyFileSync,
   cpSync,
@@ -32,8 +31,8 @@ export class TestBuilds implements Disposable {
   }
 
   /**
-   * A build other than `base`: every program, or only the named ones, has other content. `spoil` changes it further before
-   * its manifest is written. It must remove a runtime file before changing it, because that file is shared.
+   * A build other than `base`: every program, or only the named ones, has other content, in a file beside its bundle, so
+   * that the bundle still matches its bytecode. `spoil` changes it further before its manifest is written. It must remove a runtime file before changing it, because that file is shared.
    */
   make(spoil: (path: string) => void = () => {}, only?: readonly string[], base = newest): string {
     const path = join(this.folder, `v${this.#count++}`);
@@ -41,7 +40,7 @@ export class TestBuilds implements Disposable {
     cpSync(from, path, { recursive: true, filter: (source) => source !== runtimeOf(from) });
     shareFile(runtimeOf(from), runtimeOf(path));
     for (const name of only ?? readdirSync(join(path, "lib")))
-      appendFileSync(join(path, "lib", name, "main.js"), `\n// version ${this.#count}\n`);
+      writeFileSync(join(path, "lib", name, "stamp"), `version ${this.#count}\n`);
     spoil(path);
     seal(path);
     return path;
@@ -84,8 +83,10 @@ export const prepend =
   (program: string, code: string) =>
   (path: string): void => {
     const file = join(path, "lib", program, "main.js");
-    const text = readFileSync(file, "utf8");
-    writeFileSync(file, `if(!process.argv.includes("--version")){${code}}\n${text}`);
+    // The runtime reads in the first line how to run the rest.
+    const [first, ...rest] = readFileSync(file, "utf8").split("\n");
+    const added = `if(!process.argv.includes("--version")){${code}}`;
+    writeFileSync(file, [first, added, ...rest].join("\n"));
   };
 
 /** Puts `by` in place of `what`, which must be there, in a program. */

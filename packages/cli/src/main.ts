@@ -13,4 +13,4 @@ const terminal = openTerminal(process.env);
 onRateLimitWait(({ act, waitMs }) =>
   terminal.note(`the homeserver limits the request rate: waiting ${Math.ceil(waitMs / 1_000)} s to ${act}`),
 );
-process.exit(await runCommand(root, process.argv.slice(2), terminal, process.env));
+void runCommand(root, process.argv.slice(2), terminal, process.env).then((code) => process.exit(code));

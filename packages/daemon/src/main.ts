@@ -32,4 +32,4 @@ async function main(context: ProgramContext): Promise<number> {
   return exitCodes.revoked;
 }
 
-await runProgram("bureau-daemon", main);
+void runProgram("bureau-daemon", main);

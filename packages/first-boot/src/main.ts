@@ -25,4 +25,4 @@ async function main(context: ProgramContext): Promise<number> {
   return exitCodes.ok;
 }
 
-await runProgram("bureau-first-boot", main);
+void runProgram("bureau-first-boot", main);

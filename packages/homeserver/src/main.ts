@@ -6,7 +6,7 @@ import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/
 import { parseFlags } from "./flags.ts";
 import { type HomeserverConfig, startHomeserver } from "./homeserver.ts";
 
-await runProgram("bureau-homeserver", async ({ args, log, signal }) => {
+void runProgram("bureau-homeserver", async ({ args, log, signal }) => {
   const config = flagsOrUsage(args, log);
   if (config === undefined) return exitCodes.usage;
   await using server = await startHomeserver(config, { log, clock: systemClock });

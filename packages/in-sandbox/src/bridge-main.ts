@@ -128,11 +128,12 @@ async function main(): Promise<number> {
   return exitCodes.ok;
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
+function report(error: unknown): number {
   const hint = isBureauError(error) && error.hint !== "" ? `\n  ${error.hint}` : "";
   console.error(`bureau-bridge: ${messageOf(error)}${hint}`);
-  process.exitCode = error instanceof UsageError ? exitCodes.usage : exitCodes.failed;
+  return error instanceof UsageError ? exitCodes.usage : exitCodes.failed;
 }
-process.exit();
+
+void main()
+  .catch(report)
+  .then((code) => process.exit(code));

@@ -18,5 +18,4 @@ const greeter = new Greeter({
 process.on("SIGTERM", () => stop.abort());
 process.on("SIGINT", () => stop.abort());
 process.on("SIGHUP", () => greeter.reload());
-await greeter.run();
-process.exit(0);
+void greeter.run().then(() => process.exit(0));

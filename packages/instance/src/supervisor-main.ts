@@ -7,7 +7,7 @@ import { useAbsolutePath } from "@bureau/os/search-path";
 import { layoutFor } from "./instance.ts";
 import { runSupervisor } from "./supervisor.ts";
 
-await runProgram("bureau-supervisor", async ({ log, signal, args }) => {
+void runProgram("bureau-supervisor", async ({ log, signal, args }) => {
   const { values } = parseArgs({ args, options: { home: { type: "string" } } });
   if (values.home === undefined) throw new BureauError("invalid-input", "bureau-supervisor needs --home DIR");
   useAbsolutePath();

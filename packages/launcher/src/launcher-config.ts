@@ -37,7 +37,7 @@ export function parseLauncherFlags(args: readonly string[]): LauncherConfig | "v
   });
   if (parsed === "version") return "version";
   const { machine, values } = parsed;
-  const buildDir = resolve(values["programs-dir"] ?? ownBuild(import.meta.dirname));
+  const buildDir = resolve(values["programs-dir"] ?? ownBuild());
   return {
     ...machine,
     homeserverUrl: machine.homeserverUrl === "" ? HOMESERVER_DEFAULT : machine.homeserverUrl,

@@ -54,4 +54,4 @@ async function main(context: ProgramContext): Promise<number> {
   return exitCodes.ok;
 }
 
-await runProgram("bureau-launcher", main);
+void runProgram("bureau-launcher", main);

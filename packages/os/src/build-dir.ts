@@ -6,9 +6,9 @@ import { ownBuild } from "./own-build.ts";
 
 /** `dist/`, with `bin/`, `lib/`, `runtime/` in it. @throws BureauError `unsupported` when run from anywhere else */
 export function buildDir(): string {
-  const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? ownBuild(import.meta.dir);
+  const dir = process.env["BUREAU_PROGRAMS_DIR"] ?? ownBuild();
   if (!existsSync(join(dir, "bin", "bureau-launcher")))
-    throw new BureauError("unsupported", `Cannot find Bureau's programs beside "${import.meta.dir}"`, {
+    throw new BureauError("unsupported", `Cannot find Bureau's programs beside "${Bun.main}"`, {
       hint: "run the bureau command of a checkout, or npm run build first",
     });
   return dir;

@@ -4,7 +4,7 @@
  *
  * ```
  * bin/<program>            what units and people start
- * lib/<program>/main.js    the program, and modules that it imports only when needed
+ * lib/<program>/main.js    the program; beside it its bytecode, and what it loads only when needed
  * runtime/bun              the runtime that executes it
  * build.json               version, runtime and its arguments, the SHA-256 of every program, and the formats of a
  *                          machine's files that they know
@@ -14,7 +14,7 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -163,7 +163,7 @@ export function faultOf(environment: Build, only?: readonly string[]): string | 
 
 /** The build that this program runs from, by its real path. Undefined when it runs from sources. */
 export function readOwnBuild(program: string): Build | undefined {
-  const path = realPath(ownBuild(dirname(Bun.main)));
+  const path = realPath(ownBuild());
   if (path === undefined || realPath(mainOf(path, program)) !== realPath(Bun.main)) return undefined;
   try {
     return readBuild(path);

@@ -9,10 +9,8 @@ import { dirname, resolve } from "node:path";
 import { argumentsOf } from "./process-table.ts";
 import { programIn } from "./runtime-command.ts";
 
-/**
- * The folder with `bin/`, `lib/` and `runtime/`. `bundle` is the caller's `import.meta.dir`, which is `lib/<program>`.
- */
-export function ownBuild(bundle: string, calledAs = programIn(argumentsOf(process.pid))): string {
+/** The folder with `bin/`, `lib/` and `runtime/`. `bundle` is the folder of the program that runs, `lib/<program>`. */
+export function ownBuild(bundle = dirname(Bun.main), calledAs = programIn(argumentsOf(process.pid))): string {
   if (calledAs?.startsWith("/")) {
     const folder = dirname(calledAs);
     if (realPath(folder) === realPath(bundle)) return resolve(folder, "../..");

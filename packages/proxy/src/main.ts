@@ -18,7 +18,7 @@ import { rehearse } from "./rehearse.ts";
 /** The program's start waits this long for invitations; the rest continues concurrently. */
 const INVITATIONS_MS_MAX = 2_000;
 
-await runProgram("bureau-proxy", async ({ log, signal, args }) => {
+void runProgram("bureau-proxy", async ({ log, signal, args }) => {
   makeUndumpable();
   // A working folder could not be unmounted, and the proxy needs none.
   process.chdir("/");

@@ -7,7 +7,7 @@ import { eventTypes } from "@bureau/schema/events";
 import { runService, type ServiceContext } from "@bureau/service-kit/run-service";
 import { machinesIn, servicesIn } from "./fleet-directory.ts";
 
-await runService({
+void runService({
   program: "bureau-service-directory",
   offer: { description: "Lists the services and machines of the fleet", capabilities: ["directory"] },
   follows: [eventTypes.service, eventTypes.member],
