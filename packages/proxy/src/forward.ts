@@ -1,5 +1,5 @@
 /**
- * One request to one upstream and its answer back, as bytes, without buffering either.
+ * One request to one upstream and its answer back, as bytes, without waiting for the end of either.
  *
  * What always holds: the proxy sets hop-by-hop headers and `Host` on both sides. It returns redirects instead of
  * following them, so that a credential reaches only its upstream. It does not decode bodies. When one side disconnects,
@@ -7,7 +7,7 @@
  */
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import type { EgressOptions } from "@bureau/os/egress";
-import { type InFlight, whenOver } from "./in-flight.ts";
+import { type BodyPart, type BodyReader, type InFlight, whenOver } from "./in-flight.ts";
 
 /** Headers that belong to one connection (wire facts, section 7.4, and RFC 9110, section 7.6.1). */
 export const hopByHop: ReadonlySet<string> = new Set([
@@ -47,8 +47,8 @@ export type ForwardOptions = {
   readonly signal: AbortSignal;
 };
 
-/** Methods that carry no request content here. */
-const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+/** Methods that carry no request content here, and change nothing: they may be sent twice. */
+export const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /** @throws BureauError `unavailable` when the upstream has too many open requests, is unreachable, or disconnects before it answers */
 export async function forward(upstream: ForwardTarget, options: ForwardOptions): Promise<Response> {
@@ -76,10 +76,32 @@ export async function forward(upstream: ForwardTarget, options: ForwardOptions):
     throw new BureauError("unavailable", `Cannot reach ${upstream.name}: ${reasonOf(error)}`);
   }
   dropHopByHop(response.headers);
+  return answer(response, over);
+}
+
+/** Calls `over` when the whole answer has arrived, or is cancelled. */
+function answer(response: Response, over: () => void): Response {
   const { status, statusText, headers, body } = response;
-  if (body !== null) return new Response(whenOver(body, over), { status, statusText, headers });
-  over();
-  return response;
+  if (body === null) {
+    over();
+    return response;
+  }
+  const reader: BodyReader = body.getReader();
+  const first = reader.read();
+  const whole = wholeBody(first, headers.get("content-length"));
+  if (whole !== undefined) over();
+  return new Response(whole ?? whenOver(reader, first, over), { status, statusText, headers });
+}
+
+/**
+ * The body, when all of it arrived together with the head: its first read is finished and as long as the head says. The
+ * runtime sends such a body with the head in one write; a stream takes five more writes, and twice the proxy's time.
+ */
+function wholeBody(first: Promise<BodyPart>, length: string | null): Uint8Array<ArrayBuffer> | undefined {
+  if (length === null || Bun.peek.status(first) !== "fulfilled") return undefined;
+  const part = Bun.peek(first);
+  if (part instanceof Promise || part.done || part.value.length !== Number(length)) return undefined;
+  return part.value;
 }
 
 /** Removes hop-by-hop headers, and those that the `Connection` header lists. */

@@ -37,14 +37,27 @@ export class InFlight {
   }
 }
 
-/** The same bytes. Calls `over` when the stream ends or fails, or the reader cancels. */
-export function whenOver(body: ReadableStream<Uint8Array>, over: () => void): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
+export type BodyPart =
+  | { readonly done: false; readonly value: Uint8Array<ArrayBuffer> }
+  | { readonly done: true };
+export type BodyReader = {
+  read(): Promise<BodyPart>;
+  cancel(reason: unknown): Promise<void>;
+};
+
+/** The bytes of `first` and of all later reads. Calls `over` when the stream ends or fails, or the reader cancels. */
+export function whenOver(
+  reader: BodyReader,
+  first: Promise<BodyPart>,
+  over: () => void,
+): ReadableStream<Uint8Array> {
+  let next: Promise<BodyPart> | undefined = first;
   return new ReadableStream({
     async pull(controller) {
       try {
-        const { done, value } = await reader.read();
-        if (!done) return controller.enqueue(value);
+        const part = await (next ?? reader.read());
+        next = undefined;
+        if (!part.done) return controller.enqueue(part.value);
         over();
         controller.close();
       } catch (error) {

@@ -178,6 +178,27 @@ test("passes an event before the stream ends, and ends the stream upstream when 
   await server.stop(true);
 });
 
+test("passes the first part of an answer of known length before the rest arrives", async () => {
+  const received = Promise.withResolvers<void>();
+  const server = createTcpServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nfirst ");
+      void received.promise.then(() => socket.end("later"));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("expected a TCP server");
+  await declare("parts", `http://127.0.0.1:${address.port}`);
+  const response = await proxy.ask("/http/parts/");
+  const reader = response.body?.getReader();
+  expect(new TextDecoder().decode((await reader?.read())?.value)).toBe("first ");
+  received.resolve();
+  expect(new TextDecoder().decode((await reader?.read())?.value)).toBe("later");
+  server.close();
+});
+
 test("ends the request upstream when the caller disconnects before the answer", async () => {
   const arrived = Promise.withResolvers<void>();
   const gone = Promise.withResolvers<void>();

@@ -3,8 +3,8 @@
  * values of those headers.
  */
 import { BureauError } from "@bureau/kit/errors";
-import { viaNetwork, viaSocket } from "@bureau/os/egress";
-import { forward, requestHeaders } from "./forward.ts";
+import { viaNetwork } from "@bureau/os/egress";
+import { bodiless, forward, requestHeaders } from "./forward.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { segmentsOf, type Target } from "./request-target.ts";
 import type { DeclaredUpstream } from "./upstream.ts";
@@ -40,7 +40,7 @@ export function forwardToUpstream(
       name: `upstream "${name}"`,
       url,
       inFlight: state.inFlight,
-      egress: upstream.unix === undefined ? viaNetwork(upstream.base) : viaSocket(upstream.unix),
+      egress: upstream.socket?.optionsFor(bodiless.has(request.method)) ?? viaNetwork(upstream.base),
     },
     { method: request.method, headers, body: request.body, signal },
   );

@@ -1,6 +1,7 @@
 /** One upstream a principal may call as `/http/<name>/…`: parsed once, so that the hot path only copies headers. */
 import { BureauError } from "@bureau/kit/errors";
 import { hopByHop } from "./forward.ts";
+import { KeptSocket } from "./kept-socket.ts";
 import { parseBase } from "./upstream-url.ts";
 
 export type UpstreamInput = {
@@ -17,7 +18,7 @@ export type DeclaredUpstream = {
   /** Origin and path prefix, no trailing slash. */
   readonly base: string;
   /** The unix socket to connect to instead of the URL's host. */
-  readonly unix: string | undefined;
+  readonly socket: KeptSocket | undefined;
   readonly inject: readonly { readonly header: string; readonly key: string; readonly prefix: string }[];
   /** Lower-case names of the headers that the caller may not set. */
   readonly strip: readonly string[];
@@ -55,7 +56,7 @@ export function parseUpstream(name: string, input: UpstreamInput): DeclaredUpstr
   return {
     name,
     base: parseBase(input.upstream_url ?? "http://localhost"),
-    unix: input.upstream_unix,
+    socket: input.upstream_unix === undefined ? undefined : new KeptSocket(input.upstream_unix),
     inject,
     strip: [...new Set([...strip, ...inject.map(({ header }) => header.toLowerCase())])],
     interceptorsIgnored: (input.response_interceptors ?? []).length > 0,
@@ -64,6 +65,6 @@ export function parseUpstream(name: string, input: UpstreamInput): DeclaredUpstr
 
 /** The address of an upstream, for people: its URL or `unix:PATH`. */
 export const addressOf = (upstream: DeclaredUpstream): string =>
-  upstream.unix === undefined ? upstream.base : `unix:${upstream.unix}`;
+  upstream.socket === undefined ? upstream.base : `unix:${upstream.socket.path}`;
 
 const isHeaderName = (text: string): boolean => /^[!#$%&'*+\-.^_`|~0-9a-z]+$/u.test(text);
