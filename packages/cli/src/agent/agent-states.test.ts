@@ -50,6 +50,7 @@ describe("an agent of another machine", () => {
       [undefined, `${name} has not joined the fleet`],
       ["forbidden", "you may not read"],
       [machine(5, { principals: undefined }), "does not report its agents"],
+      [machine(5, { principals_omitted: 1 }), "more agents than a heartbeat lists"],
     ] as const)
       expect(stateOf(seen)).toMatchObject({ state: "unknown", reason: expect.stringContaining(why) });
   });

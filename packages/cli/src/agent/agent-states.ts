@@ -65,8 +65,9 @@ type StateOf = (assignment: PrincipalAssignment) => Reported | Guess;
 async function statesHere(layout: Parameters<typeof machineReport>[0]): Promise<StateOf> {
   try {
     const { principals } = await machineReport(layout);
+    const byUser = new Map(principals.map((one) => [one.user_id, one]));
     return ({ principal }) => {
-      const live = principals.find(({ user_id }) => user_id === principal);
+      const live = byUser.get(principal);
       return live === undefined
         ? { state: "unknown", reason: "the daemon has not read its assignment yet" }
         : reportAgent(live);
@@ -106,5 +107,6 @@ export const statesThere =
 function unknownBecause(name: MachineLocalpart, because: UnknownBecause, now: number): string {
   if (because.state === "forbidden") return "you may not read the fleet's machine room";
   if (because.state === "unlisted") return `${name} does not report its agents`;
+  if (because.state === "omitted") return `${name} runs more agents than a heartbeat lists`;
   return `${name} ${absenceOf(because, now) ?? ""}`;
 }

@@ -8,6 +8,7 @@ import type { Secret } from "@bureau/kit/secret";
 import { forbidden, invalidParam, MatrixError, notFound } from "../http/matrix-error.ts";
 import type { AccountStore, UserRow } from "../store/account-store.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
+import { isDerivedPassword } from "./derived-password.ts";
 import { GuessLimit } from "./guess-limit.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import type { Sessions } from "./sessions.ts";
@@ -67,7 +68,7 @@ export class Accounts {
   /** Creates an account. */
   async register(localpart: string, password: string): Promise<string> {
     this.availableUserId(localpart);
-    const hash = await hashPassword(password);
+    const hash = await this.#hash(localpart, password);
     const { db, store, clock } = this.#deps;
     return db.transaction(() => {
       // Check again: other requests ran while the password was hashed.
@@ -75,6 +76,11 @@ export class Accounts {
       store.insertUser(userId, hash, store.isEmpty(), clock.now(), localpart);
       return userId;
     });
+  }
+
+  #hash(localpart: string, password: string): Promise<string> {
+    const token = this.#deps.registrationToken.reveal();
+    return hashPassword(password, isDerivedPassword(password, localpart, token));
   }
 
   /** The full ID of a user named by ID or localpart, in the form logins give it. */
@@ -116,7 +122,7 @@ export class Accounts {
     keepDeviceId?: string,
   ): Promise<void> {
     this.requireUser(userId);
-    const hash = await hashPassword(password);
+    const hash = await this.#hash(this.localpartOf(userId), password);
     const { db, store, sessions } = this.#deps;
     db.transaction(() => {
       if (this.requireUser(userId).deactivated === 1) throw forbidden(`The account ${userId} is deactivated`);
@@ -127,7 +133,7 @@ export class Accounts {
 
   /** Reactivates a deactivated account with a new password. */
   async reactivate(userId: string, password: string): Promise<void> {
-    const hash = await hashPassword(password);
+    const hash = await this.#hash(this.localpartOf(userId), password);
     const { db, store } = this.#deps;
     db.transaction(() => {
       store.reactivate(userId);

@@ -4,7 +4,10 @@
  */
 import { MatrixError } from "../http/matrix-error.ts";
 
-const cost = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as const;
+const slow = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as const;
+/** For passwords that cannot be guessed: the same algorithm, so that earlier builds read the hash, at its least cost. */
+const fast = { algorithm: "argon2id", memoryCost: 8, timeCost: 1 } as const;
+const isFast = (hash: string): boolean => hash.includes("$m=8,t=1,");
 /** Maximum bytes of a password. Longer ones add no security and cost time. */
 const PASSWORD_BYTES_MAX = 512;
 /** Hashes at once: bounds memory at 4 × 19 MiB when many clients log in together. */
@@ -31,25 +34,29 @@ async function limited<T>(act: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Hashes a new password. M_WEAK_PASSWORD when empty, M_INVALID_PARAM when oversized, M_LIMIT_EXCEEDED. */
-export async function hashPassword(password: string): Promise<string> {
+/**
+ * Hashes a new password; `isDerived`: it has the entropy of a key (`derived-password.ts`). M_WEAK_PASSWORD when empty,
+ * M_INVALID_PARAM when oversized, M_LIMIT_EXCEEDED.
+ */
+export async function hashPassword(password: string, isDerived: boolean): Promise<string> {
   if (password === "") throw new MatrixError(400, "M_WEAK_PASSWORD", "The password is empty");
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX) {
     throw new MatrixError(400, "M_INVALID_PARAM", `The password is longer than ${PASSWORD_BYTES_MAX} bytes`);
   }
-  return limited(() => Bun.password.hash(password, cost));
+  return isDerived ? Bun.password.hash(password, fast) : limited(() => Bun.password.hash(password, slow));
 }
 
 let decoy: Promise<string> | undefined;
 
 /**
- * Whether `password` matches. Without a hash it takes as long and answers false, so that names do not leak.
+ * Whether `password` matches. Every answer "no" takes as long, also without a hash, so that names do not leak.
  * Errors: M_LIMIT_EXCEEDED.
  */
 export async function verifyPassword(password: string, hash: string | null): Promise<boolean> {
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX || password === "") return false;
-  if (hash !== null) return limited(() => Bun.password.verify(password, hash));
-  decoy ??= Bun.password.hash("a password of no account", cost);
+  if (hash !== null && !isFast(hash)) return limited(() => Bun.password.verify(password, hash));
+  if (hash !== null && (await Bun.password.verify(password, hash))) return true;
+  decoy ??= Bun.password.hash("a password of no account", slow);
   const wrong = await decoy;
   await limited(() => Bun.password.verify(password, wrong));
   return false;
