@@ -5,10 +5,8 @@
 
 import { sharedRooms } from "@bureau/control/rooms/machine-rooms";
 import { ensureFleet, ensureMachineRooms, ensureNamespace } from "@bureau/control/rooms/namespace-setup";
-import { machineLevel } from "@bureau/control/rooms/room-catalogue";
 import { systemClock } from "@bureau/kit/clock";
 import { registerWithToken } from "@bureau/matrix/auth";
-import { changePowerLevels } from "@bureau/matrix/power-levels";
 import type { Fetch } from "@bureau/matrix/request";
 import { MatrixSession } from "@bureau/matrix/session";
 import { runSyncLoop } from "@bureau/matrix/sync-loop";
@@ -93,25 +91,12 @@ export class SimulatedFleet {
     const names = Array.from({ length: count - this.machines.length }, (_, index) =>
       machineLocalpart(fleet, `m${String(this.machines.length + index).padStart(5, "0")}`),
     );
-    await this.#grantLevels(names);
     await atOnce(names, async (name) => {
       const machine = await this.#join(name);
       const index = this.machines.push(machine);
       // So that at any time one in five machines is about to write a copy.
       for (let beat = 0; beat <= index % COPY_BEATS; beat++) await machine.beat(new AbortController().signal);
     });
-  }
-
-  /** One write for each room, where provisioning writes one for each machine. */
-  async #grantLevels(names: readonly MachineLocalpart[]): Promise<void> {
-    const server = parseServerName(this.at.serverName);
-    for (const { kind, localpart } of sharedRooms(machineLocalpart(fleet, "m"))) {
-      const room = this.#shared.get(localpart);
-      const level = machineLevel(kind);
-      if (level === 0 || room === undefined) continue;
-      const users = Object.fromEntries(names.map((name) => [userIdOf(name, server), level]));
-      await changePowerLevels(this.#admin, room, { users }, { clock: systemClock });
-    }
   }
 
   async #join(name: MachineLocalpart): Promise<SimulatedMachine> {

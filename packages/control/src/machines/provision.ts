@@ -8,10 +8,9 @@
  * never joined: a machine of the fleet keeps its password.
  */
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
-import { changePowerLevels } from "@bureau/matrix/power-levels";
 import { NO_RATE_LIMIT, type ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes, isCleared } from "@bureau/schema/events";
@@ -27,10 +26,10 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { stateOfOurs } from "../rooms/found-room.ts";
+import { dropMachineLevels } from "../rooms/machine-levels.ts";
 import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "../rooms/machine-rooms.ts";
 import { ensureMachineRooms } from "../rooms/namespace-setup.ts";
 import { roomOf } from "../rooms/places.ts";
-import { machineLevel, type RoomKind } from "../rooms/room-catalogue.ts";
 import { type Bootstrap, type BootstrapStore, hasExpired, newBootstrap } from "./bootstrap.ts";
 
 export type ProvisionOptions = {
@@ -76,19 +75,36 @@ export async function provisionMachine(options: ProvisionOptions): Promise<Provi
   const user = userIdOf(machine, serverOf(session.userId));
   const kept = options.store?.read();
   // What would fail later is checked before the account is made.
-  const shared: [room: RoomId, kind: RoomKind][] = [];
-  for (const { kind, localpart } of sharedRooms(machine))
-    shared.push([await roomOf(session, localpart), kind]);
+  const shared: RoomId[] = [];
+  for (const { localpart } of sharedRooms(machine)) shared.push(await roomOf(session, localpart));
   for (const own of ownRooms(machine)) {
     const room = await session.resolveAlias(aliasOf(own.localpart, serverOf(user)));
     if (room !== undefined) await stateOfOurs(session, { ...own, room });
   }
+  for (const room of shared) await dropMachineLevels(session, room);
   const { bootstrap, account } = await prepareAccount(options, user, kept);
-  if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
-  await forgetDeparture(session, machine, user);
-  const own = await ensureMachineRooms(session, machine, initialConfig(session));
-  for (const [room, kind] of shared) await admit(session, room, kind, user);
-  return { bootstrap, account, userId: user, configRoom: own.config, opsRoom: own.ops };
+  try {
+    if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
+    await forgetDeparture(session, machine, user);
+    const own = await ensureMachineRooms(session, machine, initialConfig(session));
+    for (const room of shared) await inviteUnlessThere(session, room, user);
+    return { bootstrap, account, userId: user, configRoom: own.config, opsRoom: own.ops };
+  } catch (error) {
+    throw unfinished(error, machine);
+  }
+}
+
+/** The account stays: its bootstrap is stored, and the same command completes the rest. */
+function unfinished(error: unknown, machine: MachineLocalpart): unknown {
+  if (!isBureauError(error)) return error;
+  return new BureauError(
+    error.code,
+    `The machine "${machine}" has its account, but its rooms are not complete`,
+    {
+      cause: error,
+      hint: "type the same command again: it completes what is missing",
+    },
+  );
 }
 
 async function prepareAccount(
@@ -229,13 +245,6 @@ function initialConfig(session: MatrixSession): object {
     principals: [],
     default_policy: { allowances: [{ actions: ["observe/**"], actors: [admin] }] },
   };
-}
-
-/** Invites the machine unless it is there, and gives it the power that machines have in this kind of room. */
-async function admit(session: MatrixSession, room: RoomId, kind: RoomKind, user: UserId): Promise<void> {
-  await inviteUnlessThere(session, room, user);
-  const level = machineLevel(kind);
-  if (level > 0) await changePowerLevels(session, room, { users: { [user]: level } }, { clock: systemClock });
 }
 
 /** Invites unless the user has joined or is invited already. Returns the earlier membership. */

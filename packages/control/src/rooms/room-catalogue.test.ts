@@ -1,4 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { counts } from "@bureau/schema/event-writers";
+import { eventTypes } from "@bureau/schema/events";
 import { machineLevel, missingLevels, powerLevels, roomKinds } from "./room-catalogue.ts";
 
 describe("power levels of the rooms", () => {
@@ -43,6 +45,22 @@ describe("power levels of the rooms", () => {
     for (const type of ["m.bureau.machine_key", "m.bureau.machine_info", "m.bureau.machine_status"])
       expect(levels.events?.[type]).toBe(0);
     expect(levels.state_default).toBe(100);
+  });
+
+  test("name a machine in its own rooms alone, so that no shared room fills up with machines", () => {
+    expect(roomKinds.filter((kind) => machineLevel(kind) > 0)).toEqual(["config", "ops"]);
+  });
+
+  test("open in rooms that machines share only facts, which count from their owner alone, and no invitation", () => {
+    const open = (["system", "pipeline", "fleet-services"] as const).map((kind) => {
+      const { events = {}, state_default = 0, invite = 0 } = powerLevels(kind);
+      expect(state_default).toBe(100);
+      expect(invite).toBeGreaterThanOrEqual(50);
+      return Object.keys(events).filter((type) => (events[type] ?? 0) < 50);
+    });
+    expect(open).toEqual([[eventTypes.tokenSigningKey], [], [eventTypes.service]]);
+    for (const type of open.flat())
+      expect(counts({ type, stateKey: "other:s", sender: "@agent:s" }, () => 0)).toBe(false);
   });
 
   test("let only the administrator write templates", () => {

@@ -1,6 +1,9 @@
 /**
  * The kinds of rooms of namespaces, fleets and machines, and their power levels: wire facts, sections 2.1 to 2.3, as data.
- * The administrator, who makes them, has full power; machines get 50 where the table says so.
+ * The administrator, who makes them, has full power. A machine has 50 in its own two rooms. Rooms that it shares do not
+ * name it: an entry for each machine would fill the event of the levels, and be sent to every machine again with each
+ * that joins. What machines write there, their own facts, is open to members; readers check the sender
+ * (schema/event-writers).
  */
 import { eventTypes, type PowerLevels } from "@bureau/schema/events";
 
@@ -42,7 +45,7 @@ type Levels = {
   readonly invite: number;
   readonly redact: number;
   readonly events?: Readonly<Record<string, number>>;
-  /** What a machine of the room holds; absent: 0. */
+  /** What the machine of its own room holds; absent: 0. */
   readonly machine?: number;
 };
 
@@ -57,13 +60,12 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
   template: open,
   dev: open,
   lobby: { ...open, invite: 50 },
-  system: { ...open, invite: 50, machine: 50, events: at(0, [eventTypes.tokenSigningKey]) },
+  system: { ...open, invite: 50, events: at(0, [eventTypes.tokenSigningKey]) },
   pipeline: {
     events_default: 100,
     state_default: 100,
     invite: 100,
     redact: 100,
-    machine: 50,
     events: at(100, bureau("pipeline")),
   },
   artifact: { events_default: 100, state_default: 100, invite: 100, redact: 100 },
@@ -95,7 +97,7 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
       ...bureau("webrtc_offer", "webrtc_answer"),
     ]),
   },
-  "fleet-services": { ...open, invite: 50, machine: 50, events: at(0, [eventTypes.service]) },
+  "fleet-services": { ...open, invite: 50, events: at(0, [eventTypes.service]) },
   config: {
     events_default: 100,
     // The wire has 0 here and for layouts: then every member may write unlisted types (decision 31).
