@@ -3,7 +3,7 @@
  *
  * ```
  * dist/current                     → builds/<id>, the newest; <id> comes from the content
- * dist/builds/<id>/lib/<program>/  main.js, and main.js.jsc, its bytecode
+ * dist/builds/<id>/lib/<program>/  main.js, bundles that it loads only when needed, and the bytecode of each (*.jsc)
  *                  bin/<program>   runs it on runtime/bun
  *                  runtime/bun     the pinned Bun, hard-linked where the file system allows
  *                  build.json      version, the SHA-256 of every program, arguments of the runtime, and the formats of a
@@ -31,14 +31,14 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { digestOfFile, digestOfProgram, idOf, takesOver } from "../packages/os/src/build.ts";
 import { runtimeArguments } from "../packages/os/src/runtime-command.ts";
 import { type StateFormats, stateFormats } from "../packages/os/src/state-format.ts";
 import { commandDeclarations } from "./command-declarations.ts";
 import { findBun, root } from "./find-bun.mjs";
 import { hasNix, showBuildToNix } from "./nix.ts";
-import { programs } from "./programs.ts";
+import { laterBundles, programs } from "./programs.ts";
 
 export const dist = join(root, "dist");
 /** Touched when `dist/current` is up to date with the sources. */
@@ -96,7 +96,10 @@ export async function buildInto(
   for (const name of ["bin", "lib", "runtime"]) mkdirSync(join(folder, name), { recursive: true });
   linkRuntime(join(folder, "runtime", "bun"));
   for (const [name, entry] of Object.entries(programs)) {
-    await bundle(entry, join(folder, "lib", name), plugins);
+    const later = laterBundles[name] ?? [];
+    const outdir = join(folder, "lib", name);
+    await bundle(entry, "main", outdir, [...later.map(leaveOut), ...plugins]);
+    for (const module of later) await bundle(module, basename(module, ".ts"), outdir, plugins);
     writeFileSync(join(folder, "bin", name), shim(name));
     chmodSync(join(folder, "bin", name), 0o755);
   }
@@ -135,11 +138,16 @@ export function writeManifest(
  * is evaluated when it is needed. It is the same for every architecture and every time. Identifiers keep their names:
  * stack traces in logs stay readable.
  */
-async function bundle(entry: string, outdir: string, plugins: readonly Bun.BunPlugin[]): Promise<void> {
+async function bundle(
+  entry: string,
+  name: string,
+  outdir: string,
+  plugins: readonly Bun.BunPlugin[],
+): Promise<void> {
   const result = await Bun.build({
     entrypoints: [join(root, entry)],
     outdir,
-    naming: "main.[ext]",
+    naming: `${name}.[ext]`,
     format: "cjs",
     bytecode: true,
     target: "bun",
@@ -147,11 +155,23 @@ async function bundle(entry: string, outdir: string, plugins: readonly Bun.BunPl
     plugins: [commandDeclarations, ...plugins],
   });
   if (!result.success) throw new AggregateError(result.logs, `cannot bundle ${entry}`);
-  if (readFileSync(join(outdir, "main.js"), "utf8").includes(root))
+  if (readFileSync(join(outdir, `${name}.js`), "utf8").includes(root))
     throw new Error(
       `The bundle of ${entry} contains the path "${root}": use Bun.main in place of import.meta`,
     );
 }
+
+/** An import of `module` loads the bundle of that name in the same folder. */
+const leaveOut = (module: string): Bun.BunPlugin => ({
+  name: `leave out ${module}`,
+  setup(builder) {
+    const name = basename(module, ".ts");
+    builder.onResolve({ filter: new RegExp(`^\\./${name}\\.ts$`, "u") }, () => ({
+      path: `./${name}.js`,
+      external: true,
+    }));
+  },
+});
 
 const describeProgram = (folder: string): ProgramBuild => ({
   sha256: digestOfProgram(folder),

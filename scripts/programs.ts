@@ -11,3 +11,8 @@ export const programs = {
   "bureau-greeter": "packages/in-sandbox/src/greeter-main.ts",
   "bureau-service-directory": "packages/services/directory/src/main.ts",
 } as const;
+
+/** Program → modules that are bundles beside its `main.js`, which loads them only when needed. */
+export const laterBundles: Readonly<Record<string, readonly string[]>> = {
+  bureau: ["packages/cli/src/program.ts"],
+};

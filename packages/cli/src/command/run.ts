@@ -8,6 +8,7 @@ import { nearest } from "@bureau/kit/nearest";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
 import { type Command, type CommandGroup, type Env, isGroup, UsageError } from "./command.ts";
+import { findCommand, flagsOf } from "./find-command.ts";
 import { commandHelp, groupHelp } from "./help.ts";
 import { parseArguments } from "./parse-arguments.ts";
 import { sayNext } from "./say-next.ts";
@@ -25,54 +26,32 @@ export async function runCommand(
 ): Promise<number> {
   const wantsJson = flagsOf(argv).includes("--json");
   try {
-    const found = find(root, argv);
-    if ("help" in found) {
-      terminal.print(asTyped(found.help));
+    const found = findCommand<Command | CommandGroup>(root, argv, commandsOf);
+    const { node, path } = found;
+    if (found.kind === "unknown") throw unknownCommand(found.word, commandsOf(node) ?? [], path);
+    if (found.kind === "help" || isGroup(node)) {
+      terminal.print(asTyped(isGroup(node) ? groupHelp(path, node) : commandHelp(path, node)));
       return exit.ok;
     }
-    const { command, path, rest } = found;
-    if (flagsOf(rest).some((word) => word === "--help" || word === "-h")) {
-      terminal.print(asTyped(commandHelp(path, command)));
-      return exit.ok;
-    }
-    const parsed = parseArguments(command, path.join(" "), rest);
-    const loaded = await command.load();
+    const parsed = parseArguments(node, path.join(" "), found.rest);
+    const loaded = await node.load();
     return (await loaded.run({ ...parsed, terminal, env, root })) ?? exit.ok;
   } catch (error) {
     return report(error, terminal, wantsJson);
   }
 }
 
-/** Arguments after "--" are text, even when they look like flags. */
-function flagsOf(argv: readonly string[]): readonly string[] {
-  const end = argv.indexOf("--");
-  return end < 0 ? argv : argv.slice(0, end);
-}
+const commandsOf = (node: Command | CommandGroup): CommandGroup["commands"] | undefined =>
+  isGroup(node) ? node.commands : undefined;
 
-type Found =
-  | { readonly help: string }
-  | { readonly command: Command; readonly path: readonly string[]; readonly rest: readonly string[] };
-
-function find(root: CommandGroup, argv: readonly string[], above: readonly string[] = [root.name]): Found {
-  let group = root;
-  const path = [...above];
-  for (let index = 0; ; index++) {
-    const word = argv[index];
-    if (word === undefined || word === "--help" || word === "-h") return { help: groupHelp(path, group) };
-    // `bureau help agent create` is `bureau agent create --help`.
-    if (word === "help") return find(group, [...argv.slice(index + 1), "--help"], path);
-    const next = group.commands.find((node) => node.name === word);
-    if (next === undefined) throw unknownCommand(word, group, path);
-    path.push(next.name);
-    if (!isGroup(next)) return { command: next, path, rest: argv.slice(index + 1) };
-    group = next;
-  }
-}
-
-function unknownCommand(word: string, group: CommandGroup, path: readonly string[]): UsageError {
+function unknownCommand(
+  word: string,
+  commands: CommandGroup["commands"],
+  path: readonly string[],
+): UsageError {
   const guess = nearest(
     word,
-    group.commands.map((node) => node.name),
+    commands.map((node) => node.name),
   );
   const typed = path.join(" ");
   return new UsageError(

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { shellWord } from "@bureau/kit/shell-words";
 import { buildDir } from "@bureau/os/build-dir";
 import { systemHost } from "@bureau/os/layout";
-import { topLevelNames } from "./top-level-names.ts";
+import { replaceMentions } from "./mentions.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -71,14 +71,14 @@ export function typedAsRoot(host: CommandHost = thisHost()): string {
   return host.isRoot ? path : `sudo ${path}`;
 }
 
-const words = topLevelNames.join("|");
-const mention = new RegExp(`(?<![\\w./-])(sudo )?bureau (?=(?:${words})\\b|--help|<command>)`, "g");
-
 /** `text` with every `bureau …` and `sudo bureau …` in it as it is typed here. */
 export function asTyped(text: string, host: () => CommandHost = thisHost): string {
-  return text.replace(mention, (_, sudo: string | undefined) => {
-    const here = host();
-    if (sudo !== undefined) return `${typedAsRoot(here)} `;
-    return `${here.home === undefined ? "" : `BUREAU_HOME=${shellWord(here.home)} `}${typedCommand(here)} `;
+  return replaceMentions(text, {
+    plain() {
+      const here = host();
+      const instance = here.home === undefined ? "" : `BUREAU_HOME=${shellWord(here.home)} `;
+      return `${instance}${typedCommand(here)}`;
+    },
+    asRoot: () => typedAsRoot(host()),
   });
 }
