@@ -167,7 +167,7 @@ async function captureOutput(
 ): Promise<LauncherResponse<"capture-output">> {
   const live = host.table.get(principal)?.phase === "running";
   const screen = live ? await host.tmux.capture(tmuxSession(principal), lines) : undefined;
-  if (screen !== undefined) return { output: tail(screen.text, CAPTURE_BYTES_MAX), live: true };
+  if (screen !== undefined) return { output: tail(screen, CAPTURE_BYTES_MAX), live: true };
   const last = readLastScreen(host.config.layout, principal);
   if (last === undefined)
     throw new BureauError(

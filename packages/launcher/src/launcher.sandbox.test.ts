@@ -453,6 +453,8 @@ describe("sandboxes", () => {
 
   test("keeps the state of a sandbox whose destruction fails, and destroys it on the next request", async () => {
     await launcher.create("agent/undying", FOREVER);
+    // Neither the open connection to tmux nor a client of its own can end the session.
+    for (const client of findByArguments(tmuxSocket(launcher.layout), "-C")) signalProcess(client, "SIGKILL");
     await withoutPath(async () => await expect(destroy("agent/undying")).rejects.toThrow("tmux"));
     expect((await launcher.exitOf("agent/undying")).exit?.code).toBe(137);
     await destroy("agent/undying");

@@ -134,16 +134,25 @@ function lookUp(id: ProcessId, ended: () => void): Disposable {
   return { [Symbol.dispose]: () => clearTimeout(timer) };
 }
 
-/** Resolves true once the process is gone, false when `timeoutMs` passed first. */
-export async function waitUntilGone(target: ProcessId, timeoutMs: number, clock: Clock): Promise<boolean> {
+/** Resolves true once the process is gone, false when `timeoutMs` passed or `signal` aborted first. */
+export async function waitUntilGone(
+  target: ProcessId,
+  timeoutMs: number,
+  clock: Clock,
+  signal?: AbortSignal,
+): Promise<boolean> {
   if (!isAlive(target)) return true;
   const over = new AbortController();
+  const stop = (): void => over.abort();
+  if (signal?.aborted) stop();
+  signal?.addEventListener("abort", stop, { once: true });
   let gone = false;
   using _watch = whenEnded(target, () => {
     gone = true;
     over.abort();
   });
   await clock.sleep(timeoutMs, over.signal);
+  signal?.removeEventListener("abort", stop);
   return gone || !isAlive(target);
 }
 

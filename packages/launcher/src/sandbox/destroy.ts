@@ -5,6 +5,7 @@
 import { rmSync } from "node:fs";
 import { BureauError } from "@bureau/kit/errors";
 import { type SandboxPaths, tmuxSession } from "@bureau/os/layout";
+import { waitUntilGone } from "@bureau/os/process-end";
 import { isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
@@ -116,8 +117,7 @@ async function endProgram(
   if (before !== undefined) return exitOf(before, host.clock);
   if (!options.force && program !== undefined) {
     askToEnd(program);
-    const ended = (): boolean => readExitCode(paths) !== undefined || bwrap === undefined || !isAlive(bwrap);
-    if (await until(host, ended, options.graceMs)) {
+    if (bwrap === undefined || (await endsWithin(host, bwrap, options.graceMs))) {
       const code = await writtenExitCode(host, paths, shell);
       return code === undefined ? lostExit("its terminal was killed", host.clock) : exitOf(code, host.clock);
     }
@@ -127,6 +127,18 @@ async function endProgram(
   const inside = processes === undefined ? allProcesses(paths, undefined) : processesInside(paths, processes);
   await killProcesses(inside, host.clock);
   return exitOf((await writtenExitCode(host, paths, shell)) ?? KILLED, host.clock);
+}
+
+/** False after `graceMs`, or {@link GRACE_MS} after the launcher was told to stop. */
+async function endsWithin(
+  { clock, stopping }: SandboxHost,
+  id: ProcessId,
+  graceMs: number,
+): Promise<boolean> {
+  const deadline = clock.monotonic() + graceMs;
+  if (await waitUntilGone(id, graceMs, clock, stopping)) return true;
+  const leftMs = Math.max(0, deadline - clock.monotonic());
+  return stopping.aborted && (await waitUntilGone(id, Math.min(leftMs, GRACE_MS), clock));
 }
 
 /** Waits for the exit code: its shell writes it a moment after bubblewrap has ended. Undefined when the shell was killed. */

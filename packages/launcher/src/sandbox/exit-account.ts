@@ -18,8 +18,7 @@ const LAST_SCREEN_BYTES_MAX = 1024 * 1024;
 /** Lines kept of a last screen. */
 const LAST_SCREEN_LINES_MAX = 5_000;
 /** Output may reach the screen a moment after the program ended (section 12.2: 10 × 50 ms). */
-const SCREEN_ATTEMPTS_MAX = 10;
-const SCREEN_WAIT_MS = 50;
+const SCREEN_MS_MAX = 500;
 
 /** `exited with 3`, `killed by SIGKILL`: a shell reports signal n as 128+n. */
 export function describeExit(code: number): string {
@@ -48,10 +47,13 @@ export async function finalScreen(
   principal: PrincipalName,
 ): Promise<string | undefined> {
   try {
-    for (let attempt = 1; ; attempt++) {
-      const screen = await tmux.capture(tmuxSession(principal), LAST_SCREEN_LINES_MAX);
-      if (screen === undefined || screen.dead || attempt >= SCREEN_ATTEMPTS_MAX) return screen?.text;
-      await clock.sleep(Math.min(SCREEN_WAIT_MS, attempt * 5));
+    const session = tmuxSession(principal);
+    const deadline = clock.monotonic() + SCREEN_MS_MAX;
+    for (let waitMs = 1; ; waitMs *= 1.5) {
+      const whole = await tmux.hasWholeOutput(session);
+      if (whole === undefined) return undefined;
+      if (whole || clock.monotonic() >= deadline) return await tmux.capture(session, LAST_SCREEN_LINES_MAX);
+      await clock.sleep(waitMs);
     }
   } catch (error) {
     log.warn("sandbox.output-unreadable", "cannot read the last output of a program", { principal, error });

@@ -25,10 +25,10 @@ const START_MS_MAX = 10_000;
 /** After SIGKILL. Only a process stuck in the kernel takes longer. */
 const KILL_MS_MAX = 5_000;
 
-/** The exit code from the script's file; undefined while there is none. */
+/** The exit code from the script's file; undefined while there is no whole line in it. */
 export function readExitCode(paths: SandboxPaths): number | undefined {
-  const text = readIfPresent(paths.exitCode)?.trim();
-  return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : undefined;
+  const code = /^(\d{1,3})\n$/.exec(readIfPresent(paths.exitCode) ?? "")?.[1];
+  return code === undefined ? undefined : Number(code);
 }
 
 /** bubblewrap reports an exit code of its own only when the program was executed. */

@@ -1,7 +1,7 @@
 /**
  * The shell script of a pane. It passes bubblewrap's arguments through a descriptor, so that no argv contains a secret; the
  * launcher removes the file after bubblewrap has read it. The script writes the exit code to a file, also when no launcher
- * runs, and prints nothing, because the terminal is the program's. Before the program it runs only bubblewrap: each further
+ * runs. It prints nothing before, because the terminal is the program's, and nothing visible afterwards. Before the program it runs only bubblewrap: each further
  * command would delay the sandbox by a millisecond. bubblewrap gets an empty environment, because the program can read it
  * (/proc/1/environ).
  *
@@ -10,6 +10,7 @@
  */
 import { join } from "node:path";
 import type { SandboxPaths } from "@bureau/os/layout";
+import { endOfOutput } from "../terminal/tmux.ts";
 
 /**
  * A named pipe: bubblewrap makes all mounts and reads from the pipe before it runs the program. Meanwhile the launcher checks
@@ -18,7 +19,7 @@ import type { SandboxPaths } from "@bureau/os/layout";
 export const startGate = (paths: SandboxPaths): string => join(paths.dir, "start");
 
 /**
- * The shell outlives the program by this time. tmux considers a pane dead when its shell has exited and no output is
+ * The shell outlives the program by this time, for a launcher that is away at the program's end. tmux considers a pane dead when its shell has exited and no output is
  * readable at that moment; output still in the kernel's terminal buffer would be lost (seen with tmux 3.3: the last tenth
  * of 3,000 lines, once in some hundred runs).
  */
@@ -58,7 +59,8 @@ trap : INT QUIT TERM
   ${lines}
 )
 code=$?
-echo "$code" >${file(`${paths.exitCode}.tmp`)} && mv -f ${file(`${paths.exitCode}.tmp`)} ${file(paths.exitCode)}
+echo "$code" >${file(paths.exitCode)}
+printf '${endOfOutput}'
 sleep ${LINGER_SECONDS}
 `;
 }

@@ -42,11 +42,12 @@ set -g status-left-length 90
 set -g status-left ' #{s|~|.|:#{s|^bureau/||:session_name}} '
 `;
 
-export type PaneScreen = {
-  readonly text: string;
-  /** The pane's program has ended and its whole output is on the screen. */
-  readonly dead: boolean;
-};
+/**
+ * A pane's script prints it last, and tmux keeps it as the pane's path (OSC 7), which nothing shows: when tmux has it, the
+ * whole output before is on the screen. The string terminator before it ends an escape sequence that the program left open.
+ */
+const END_OF_OUTPUT = "bureau-end-of-output";
+export const endOfOutput = `\\033\\\\\\033]7;${END_OF_OUTPUT}\\033\\\\`;
 
 export type TmuxOptions = {
   /** The server has its own unit: the launcher waits for it and never starts it, because it would inherit its confinement. */
@@ -68,8 +69,13 @@ export type Tmux = {
    * the server went away meanwhile, and what it had begun is unknown
    */
   newSession(session: string, folder: string, command: readonly string[]): Promise<number>;
+  /**
+   * True when the pane has printed {@link endOfOutput}, or its shell has exited: then its whole output is on the screen.
+   * Undefined when there is no such session.
+   */
+  hasWholeOutput(session: string): Promise<boolean | undefined>;
   /** The pane's last `lines` lines, blank ones at the end cut off; undefined when there is no such session. */
-  capture(session: string, lines: number): Promise<PaneScreen | undefined>;
+  capture(session: string, lines: number): Promise<string | undefined>;
   /** No error when there is none. */
   killSession(session: string): Promise<void>;
   /** Every session's name and the pid of its first pane; empty when no server runs. */
@@ -107,6 +113,12 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     await retryStart(() => run(...start), external ? EXTERNAL_MS_MAX : 0, clock);
     control.open();
   };
+  /** Runs a command that may run twice: by a client of its own when the connection gives no answer. */
+  const ask = async (...words: string[]): Promise<Pick<Ran, "code" | "stdout">> => {
+    const answer = await control.run(words);
+    if (typeof answer === "string") return await run(...words);
+    return { code: answer.ok ? 0 : 1, stdout: answer.lines.join("\n") };
+  };
   return {
     ensureServer,
     serverPid,
@@ -143,19 +155,18 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       if (outcome.code !== 0 || !(pid > 0)) throw tmuxError(`make the session "${session}"`, outcome);
       return pid;
     },
+    async hasWholeOutput(session) {
+      const ends = `#{||:#{pane_dead},#{==:#{pane_path},${END_OF_OUTPUT}}}`;
+      const { code, stdout } = await ask("display-message", "-p", "-t", `=${session}:`, ends);
+      return code === 0 ? stdout.trim() === "1" : undefined;
+    },
+    // Not through the control connection: a program's output could pass for the end of an answer there.
     async capture(session, lines) {
-      const pane = ["-t", `=${session}:`];
-      const screen = ["capture-pane", "-p", "-J", "-S", `-${lines}`, ...pane];
-      const outcome = await run("display-message", "-p", ...pane, "#{pane_dead}", ";", ...screen);
-      if (outcome.code !== 0) return undefined;
-      const end = outcome.stdout.indexOf("\n");
-      return {
-        dead: outcome.stdout.startsWith("1\n"),
-        text: lastLines(outcome.stdout.slice(end + 1), lines),
-      };
+      const screen = await run("capture-pane", "-p", "-J", "-S", `-${lines}`, "-t", `=${session}:`);
+      return screen.code === 0 ? lastLines(screen.stdout, lines) : undefined;
     },
     async killSession(session) {
-      await run("kill-session", "-t", `=${session}`);
+      await ask("kill-session", "-t", `=${session}`);
     },
     async listSessions() {
       const outcome = await run("list-panes", "-a", "-F", "#{pane_pid} #{session_name}");
