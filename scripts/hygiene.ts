@@ -12,6 +12,7 @@ const rawPrint =
 const printers: ReadonlySet<string> = new Set([
   "packages/cli/src/command/terminal.ts",
   "packages/cli/src/command/ask-password.ts",
+  "packages/cli/src/command/print-help.ts",
 ]);
 const mustNotPrint = (path: string): boolean =>
   /^packages\/(?:cli|control|host|instance)\/src\//u.test(path) &&

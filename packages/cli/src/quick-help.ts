@@ -2,7 +2,6 @@
  * Answers `bureau --help` and help for every command without the commands: of the program it loads only the texts. It leaves
  * to the program what it cannot answer from them: unknown words, and how `bureau` is typed where links decide that.
  */
-import { harmless } from "@bureau/kit/harmless";
 import { findCommand, flagsOf } from "./command/find-command.ts";
 import { replaceMentions } from "./command/mentions.ts";
 import { helpPages, systemCommand } from "./help-pages.ts";
@@ -18,7 +17,7 @@ export function quickHelp(argv: readonly string[], env: Env): string | undefined
   const typed = quickTypedCommand(env);
   const { text } = found.node;
   if (typed === undefined || text.includes("sudo bureau ")) return undefined;
-  return harmless(replaceMentions(text, { plain: () => typed, asRoot: () => typed }));
+  return replaceMentions(text, { plain: () => typed, asRoot: () => typed });
 }
 
 /**

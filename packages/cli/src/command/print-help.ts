@@ -1,0 +1,7 @@
+/** Prints help without command/terminal.ts, which imports node:fs: that takes half as long as starting the runtime. */
+import { harmless } from "@bureau/kit/harmless";
+
+/** Writes all of it, also to a pipe whose reader is slow. A reader that has left is no failure. */
+export async function printHelp(text: string): Promise<void> {
+  await Bun.write(Bun.stdout, `${harmless(text)}\n`).catch(() => {});
+}
