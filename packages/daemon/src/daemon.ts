@@ -31,6 +31,7 @@ import { facts } from "./subsystems/facts.ts";
 import { health } from "./subsystems/health.ts";
 import { heartbeat } from "./subsystems/heartbeat.ts";
 import { launcher } from "./subsystems/launcher.ts";
+import { memory } from "./subsystems/memory.ts";
 import { messages } from "./subsystems/messages.ts";
 import { observe } from "./subsystems/observe.ts";
 import { readiness } from "./subsystems/readiness.ts";
@@ -54,6 +55,7 @@ const subsystems = [
   heartbeat,
   readiness,
   observe,
+  memory,
 ] as const;
 
 /** Actions under way when the daemon stops get this long; the launcher finishes them without us. */

@@ -30,6 +30,7 @@ export function launcherActions(
   lock: PrincipalLock,
   renewal: Renewal,
   cleared: Promise<void>,
+  onChange: () => void,
 ): Record<LauncherAction, Action> {
   const startedAt = host.clock.now();
   const requests = launcherRequests;
@@ -41,6 +42,7 @@ export function launcherActions(
     cleared.then(() =>
       lock.run(principal, () => {
         if (caller !== undefined) requireCaller(caller.gone);
+        onChange();
         return act();
       }),
     );

@@ -10,6 +10,7 @@ import type { Runtime } from "@bureau/kit/runtime";
 import { type CborServer, serveCbor } from "@bureau/os/cbor-server";
 import { digestOf } from "@bureau/os/digest";
 import { removeTemporariesIn } from "@bureau/os/durable-file";
+import { IdleCollection } from "@bureau/os/idle-collection";
 import { launcherSocket, socketNames, tmuxConfig, tmuxSocket } from "@bureau/os/layout";
 import { endEventsFault } from "@bureau/os/process-end";
 import { inheritedSockets } from "@bureau/os/systemd";
@@ -61,11 +62,12 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   // A rejection refuses the waiting requests. Without any, the start fails with the same error.
   cleared.promise.catch(() => {});
   const passed = inheritedSockets([socketNames.launcher]).get(socketNames.launcher);
+  const memory = new IdleCollection(deps.clock);
   const renewal = new Renewal({ host, lock, lockFd: deps.lockFd, args: deps.args, log: deps.log });
   const listen = (): Promise<CborServer> =>
     serveCbor({
       listen: passed ?? { path: launcherSocket(config.layout), mode: 0o660 },
-      actions: launcherActions(host, lock, renewal, cleared.promise),
+      actions: launcherActions(host, lock, renewal, cleared.promise, () => memory.acted()),
       log: deps.log,
     });
   const early = leftovers.ended.length === 0 ? await listen() : undefined;
@@ -84,6 +86,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   return {
     async [Symbol.asyncDispose]() {
       stop.abort();
+      memory[Symbol.dispose]();
       renewal[Symbol.dispose]();
       await server.drain(DRAIN_MS_MAX);
       await server[Symbol.asyncDispose]();
