@@ -304,6 +304,11 @@ export class MatrixSession {
     return { levels, create };
   }
 
+  /** For an event that does not count and that the caller read by /sync. */
+  reportIgnored(sentence: string): void {
+    this.#onIgnored(sentence);
+  }
+
   /** Everything in a room that is current and counts; events that are not events are left out. */
   async getRoomState(room: RoomId): Promise<StateEvent[]> {
     const state = await this.wholeState(room);

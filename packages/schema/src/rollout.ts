@@ -1,6 +1,8 @@
 /**
  * `m.bureau.rollout`, in the fleet room, key: the rollout's id: a build for many machines, and the progress of each.
- * This event is the whole state of a rollout. The rollout controller keeps none, so any operator's command can resume it.
+ * Machines that do not fit into this event are in further ones, key: `ID/1`, `ID/2`, …; commands of earlier builds see the
+ * first. These events are the whole state of a rollout. The rollout controller keeps none, so any operator's command can
+ * resume it.
  */
 import * as v from "valibot";
 import { mapOf, ref } from "./parse.ts";
@@ -74,3 +76,6 @@ export const RolloutSchema = v.object({
   machines: v.array(RolloutMachineSchema),
 });
 export type Rollout = v.InferOutput<typeof RolloutSchema>;
+
+/** Machines of a rollout beyond those of its first event. */
+export const RolloutPartSchema = v.object({ machines: v.array(RolloutMachineSchema) });

@@ -1,18 +1,26 @@
 /** `bureau rollout start`, also `bureau machine upgrade --all` or `--label`: upgrades many machines in order. */
+import { isOnline, type ListedMachine } from "@bureau/control/machines/list-machines";
 import { configPlace } from "@bureau/control/machines/machine-config";
-import { readMachineVersion } from "@bureau/control/machines/machine-version";
 import {
   beginRollout,
   newRollout,
   type RolloutRequest,
   selectMachines,
 } from "@bureau/control/rollouts/begin-rollout";
+import { requireRolloutSize } from "@bureau/control/rollouts/rollout-store";
+import { previewUpgrade, type UpgradePreview } from "@bureau/control/rollouts/upgrade-preview";
 import type { UpgradeTarget } from "@bureau/control/rollouts/upgrade-target";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
-import { type FleetLocalpart, parseMachine } from "@bureau/schema/refs";
+import {
+  type FleetLocalpart,
+  type MachineLocalpart,
+  parseMachine,
+  parseUserId,
+  principalOfUser,
+} from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import { defineCommand, defineFlags, UsageError } from "../command/command.ts";
 import { parseLabel } from "../command/key-value.ts";
@@ -63,8 +71,10 @@ const BATCH_DEFAULT = 5;
 export async function startRollout(invocation: StartChoice): Promise<number> {
   const session = openSession(invocation);
   const fleet = defaultFleet(invocation);
-  const { rollout: wanted, target } = await requestedRollout(invocation, session, fleet);
-  if (invocation.flags["dry-run"]) return showPlan(invocation, session, { rollout: wanted, target });
+  const { rollout: wanted, target, machines } = await requestedRollout(invocation, session, fleet);
+  requireRolloutSize(wanted);
+  if (invocation.flags["dry-run"])
+    return showPlan(invocation, session, { rollout: wanted, target, machines });
   using opened = await beginRollout({ session, fleet, wanted, clock: systemClock, lock: lockRollout });
   const { place, rollout, continues } = opened;
   if (continues !== undefined)
@@ -72,7 +82,11 @@ export async function startRollout(invocation: StartChoice): Promise<number> {
   return await controlRollout(invocation, { session, fleet, place, rollout });
 }
 
-type NewRollout = { readonly rollout: Rollout; readonly target: UpgradeTarget };
+type NewRollout = {
+  readonly rollout: Rollout;
+  readonly target: UpgradeTarget;
+  readonly machines: readonly ListedMachine[];
+};
 
 async function requestedRollout(
   invocation: StartChoice,
@@ -95,7 +109,7 @@ async function requestedRollout(
     waitOffline: flags["wait-offline"],
   };
   const rollout = newRollout(session, machines, request, systemClock.now());
-  return { rollout, target: request.target };
+  return { rollout, target: request.target, machines };
 }
 
 function selectorOf(invocation: StartChoice): Rollout["selector"] {
@@ -114,15 +128,13 @@ function countFlag({ flags }: StartChoice, name: "canary" | "batch", usual: numb
 async function showPlan(
   invocation: StartChoice,
   session: MatrixSession,
-  { rollout, target }: NewRollout,
+  { rollout, target, machines }: NewRollout,
 ): Promise<number> {
   const { terminal } = invocation;
+  const known = new Map(machines.map((machine) => [machine.name, machine]));
+  const now = systemClock.now();
   const previews = await Promise.all(
-    rollout.machines.map(async ({ machine }) => {
-      const place = await configPlace(session, machine);
-      const running = await readMachineVersion(session, place);
-      return previewOne({ session, machine, place, running, target });
-    }),
+    rollout.machines.map(({ machine }) => previewListed(session, machine, known.get(machine), target, now)),
   );
   if (invocation.flags.json) {
     const { canary, batch, halt_on_error, rollback_on_error } = rollout;
@@ -139,6 +151,23 @@ async function showPlan(
   terminal.print(`${inWords(rollout)}\n`);
   for (const preview of previews) for (const line of previewLines(preview)) terminal.print(line);
   return 0;
+}
+
+/** From the list of machines; a machine that does not report its agents is asked for. */
+async function previewListed(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  listed: ListedMachine | undefined,
+  target: UpgradeTarget,
+  now: number,
+): Promise<UpgradePreview> {
+  const isComplete = listed?.principals !== undefined && listed.principals_omitted === undefined;
+  if (!isComplete || !isOnline(listed, now)) {
+    const place = await configPlace(session, machine);
+    return previewOne({ session, machine, place, running: listed?.version, target });
+  }
+  const principals = Object.keys(listed.principals).map((user) => principalOfUser(parseUserId(user)));
+  return previewUpgrade(machine, target, listed.version, principals);
 }
 
 /** The order, and what happens when a machine fails. */

@@ -5,6 +5,7 @@ import type { SyncResponse } from "@bureau/matrix/sync-response";
 import { countsByItself } from "@bureau/schema/event-writers";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import type { RoomId } from "@bureau/schema/refs";
+import { narrowFilter } from "../rooms/narrow-filter.ts";
 
 export type OwnReport = {
   /** Its last heartbeat. */
@@ -20,7 +21,7 @@ export async function ownReports(
   session: Pick<MatrixSession, "sync">,
   shared: RoomId,
 ): Promise<ReadonlyMap<string, OwnReport>> {
-  const filter = filterFor([eventTypes.machineStatus, eventTypes.machineVersion], { not_rooms: [shared] });
+  const filter = narrowFilter([eventTypes.machineStatus, eventTypes.machineVersion], { not_rooms: [shared] });
   return reportsIn(await session.sync({ timeoutMs: 0, filter }));
 }
 
@@ -38,21 +39,3 @@ function reportsIn({ joined }: SyncResponse): Map<string, OwnReport> {
     }
   return reports;
 }
-
-const none = { types: [] };
-
-/**
- * A filter for /sync that passes state events of these types and nothing else. Synapse answers an equal request of the same
- * device from a cache for two minutes, so each filter differs in a part that matches no event.
- */
-const filterFor = (types: readonly string[], where: object = {}) => ({
-  presence: { ...none, not_types: [crypto.randomUUID()] },
-  account_data: none,
-  room: {
-    ...where,
-    ephemeral: none,
-    account_data: none,
-    state: { types },
-    timeline: { types, limit: 1 },
-  },
-});

@@ -10,10 +10,11 @@ import { InputError, parse } from "@bureau/schema/parse";
 import { type FleetLocalpart, type MachineLocalpart, parseMachine } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import type { Editor } from "../editor.ts";
-import { isOnline, listMachinesNow } from "../machines/list-machines.ts";
+import { isOnline } from "../machines/list-machines.ts";
 import { configPlace, readDesiredVersion } from "../machines/machine-config.ts";
 import { readMachineVersion } from "../machines/machine-version.ts";
 import { isAway, unlessAborted, unlessAway } from "../unless-away.ts";
+import { FleetWatch } from "./fleet-watch.ts";
 import { readUnlessLater } from "./rollout-order.ts";
 import {
   asMachinesSay,
@@ -29,9 +30,11 @@ import { type RolloutPlace, readRollout, writeRollout } from "./rollout-store.ts
 import { requestVersion } from "./upgrade-request.ts";
 import { assumeTarget, type UpgradeTarget } from "./upgrade-target.ts";
 
-/** Between two reads of the machines under way. */
-const POLL_MS = 500;
-/** The same, while the homeserver is away. */
+/** The shortest time between two rounds that changed nothing. */
+const ROUND_MS_MIN = 500;
+/** The longest: machines may have come online. */
+const ROUND_MS_MAX = 10_000;
+/** Between two rounds while the homeserver is away. */
 const AWAY_MS = 2_000;
 /** Machines read beyond those that may begin: some of them may run the build already. */
 const READ_AHEAD = 8;
@@ -60,14 +63,43 @@ export async function runRollout(options: RunRollout): Promise<Rollout> {
     seen = rollout;
     options.onProgress(rollout, steps);
   };
+  const watch = new FleetWatch(options);
   while (!signal.aborted) {
-    const round = await unlessAborted(unlessAway(reconcile({ ...options, onProgress })), signal);
+    const next = async () => {
+      await watch.begin(options.place.room);
+      return await reconcile({ ...options, watch, onProgress });
+    };
+    const round = await unlessAborted(unlessAway(next()), signal);
     if (round !== undefined) seen = round.rollout;
     if (round !== undefined && isOver(round.rollout)) break;
+    if (round === undefined) await clock.sleep(AWAY_MS, signal);
     // After a change the next machines may begin at once.
-    if (round?.changed !== true) await clock.sleep(round === undefined ? AWAY_MS : POLL_MS, signal);
+    else if (!round.changed) await untilChange(watch, round.rollout, options);
   }
   return seen;
+}
+
+/** Waits for a change in the fleet, or until a machine under way is late. */
+async function untilChange(
+  watch: FleetWatch,
+  rollout: Rollout,
+  { clock, signal }: RunRollout,
+): Promise<void> {
+  const began = clock.monotonic();
+  const lateIn = rollout.machines
+    .filter(isUnderWay)
+    .map(({ asked_at }) => Date.parse(asked_at ?? "") + rollout.timeout_seconds * 1_000 - clock.now());
+  const waitMs = Math.max(ROUND_MS_MIN, Math.min(ROUND_MS_MAX, ...lateIn.filter(Number.isFinite)));
+  await unlessAborted(unlessRefused(watch.change(waitMs, signal)), signal);
+  // A report changes in several steps, and a homeserver that cannot poll answers at once.
+  await clock.sleep(ROUND_MS_MIN - (clock.monotonic() - began), signal);
+}
+
+/** The next round finds what a failed poll did not. */
+async function unlessRefused(asked: Promise<void>): Promise<undefined> {
+  await asked.catch((error: unknown) => {
+    if (!isBureauError(error) || error.code === "unauthorized") throw error;
+  });
 }
 
 /** A rollout with the outcome of machines that were upgrading when a controller last wrote it. */
@@ -76,11 +108,14 @@ export async function currentRollout(
   rollout: Rollout,
 ): Promise<Rollout> {
   if (!rollout.machines.some(isUnderWay)) return rollout;
-  return asMachinesSay(rollout, await gatherFacts(options, rollout), options.clock.now());
+  const facts = await gatherFacts({ ...options, watch: new FleetWatch(options) }, rollout);
+  return asMachinesSay(rollout, facts, options.clock.now());
 }
 
 /** One round: read, plan, write, send requests. */
-async function reconcile(options: RunRollout): Promise<{ rollout: Rollout; changed: boolean }> {
+async function reconcile(
+  options: RunRollout & { readonly watch: FleetWatch },
+): Promise<{ rollout: Rollout; changed: boolean }> {
   const { session, place, clock } = options;
   const base = await readUnlessLater(session, place, clock);
   const facts = await gatherFacts(options, base.rollout);
@@ -156,19 +191,18 @@ function targetOf(rollout: Rollout): UpgradeTarget {
 
 /** The heartbeat of every machine; version and desired state of those that the plan may decide about. */
 async function gatherFacts(
-  options: Pick<RunRollout, "session" | "fleet" | "clock">,
+  { session, clock, watch }: Pick<RunRollout, "session" | "clock"> & { readonly watch: FleetWatch },
   rollout: Rollout,
 ): Promise<FleetFacts> {
-  const { session, fleet, clock } = options;
-  const listed = await listMachinesNow(session, fleet);
-  const wanted = toRead(rollout, (name) =>
-    listed.some((machine) => machine.name === name && isOnline(machine, clock.now())),
-  );
+  const now = clock.now();
+  const listed = await watch.machines();
+  const online = new Set(listed.filter((machine) => isOnline(machine, now)).map(({ name }) => name));
+  const wanted = toRead(rollout, online);
   const facts = await Promise.all(
     listed.map(async (machine): Promise<[MachineLocalpart, MachineFacts]> => {
       const name = parseMachine(machine.name);
       const heartbeat = {
-        online: isOnline(machine, clock.now()),
+        online: online.has(name),
         ...(machine.last_seen === undefined ? {} : { lastSeen: machine.last_seen }),
       };
       if (!wanted.has(name)) return [name, heartbeat];
@@ -194,12 +228,15 @@ async function readMachine(
   }
 }
 
-function toRead(rollout: Rollout, online: (machine: string) => boolean): Set<string> {
-  if (rollout.state === "rolling-back") return new Set(rollout.machines.map(({ machine }) => machine));
-  const underWay = rollout.machines.filter(isUnderWay);
-  const most = Math.max(rollout.canary, rollout.batch) + READ_AHEAD;
-  const next = rollout.machines.filter(({ state, machine }) => state === "pending" && online(machine));
-  return new Set([...underWay, ...next.slice(0, most)].map(({ machine }) => machine));
+/** A rollback concerns the machines that the rollout changed; else those under way, and the next ones. */
+function toRead(rollout: Rollout, online: ReadonlySet<string>): Set<string> {
+  const isConcerned = (one: Rollout["machines"][number]): boolean =>
+    isUnderWay(one) || (rollout.state === "rolling-back" && one.previous_host_environment_path !== undefined);
+  const most = rollout.state === "rolling-back" ? 0 : Math.max(rollout.canary, rollout.batch) + READ_AHEAD;
+  const next = rollout.machines.filter(({ state, machine }) => state === "pending" && online.has(machine));
+  return new Set(
+    [...rollout.machines.filter(isConcerned), ...next.slice(0, most)].map(({ machine }) => machine),
+  );
 }
 
 function stepsOf(rollout: Rollout, facts: FleetFacts): Map<string, string> {
