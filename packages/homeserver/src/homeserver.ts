@@ -30,6 +30,7 @@ import { RateLimits } from "./http/rate-limits.ts";
 import { type Route, Router } from "./http/router.ts";
 import { Aliases } from "./rooms/aliases.ts";
 import { createEventFormatter } from "./rooms/client-event.ts";
+import { keepHeartbeatsPruned } from "./rooms/heartbeat-pruning.ts";
 import { RoomActions } from "./rooms/room-actions.ts";
 import type { RoomEvent } from "./rooms/room-event.ts";
 import { RoomRegistry } from "./rooms/room-registry.ts";
@@ -83,6 +84,7 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
       serverName: config.serverName,
     });
     const stop = new AbortController();
+    const pruning = keepHeartbeatsPruned({ ...parts, log: deps.log }, stop.signal);
     const opening = others.map(async (address) => {
       const opened = await openWhenFree(address, http, deps.clock, stop.signal);
       if (opened !== undefined) servers.push(opened);
@@ -92,7 +94,7 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
       port: server.port,
       async [Symbol.asyncDispose]() {
         stop.abort();
-        await Promise.all(opening);
+        await Promise.all([...opening, pruning]);
         parts.notifier.close();
         await Promise.all(servers.map((each) => each.stop()));
         parts.ephemeral.close();

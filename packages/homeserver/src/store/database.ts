@@ -12,6 +12,15 @@ import { join } from "node:path";
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { migrations } from "./migrations.ts";
 
+/** SQLite's number for a file that gives free pages back on request. */
+const INCREMENTAL = 2;
+/** Free pages that stay in the file: 4 MiB. */
+const FREE_PAGES_KEPT = 1_024;
+/** Pages given back at a time: a few milliseconds. */
+const PAGES_RELEASED = 256;
+/** A larger file of an earlier version is not rewritten at start, because that takes more than a second. */
+const COMPACT_BYTES_MAX = 67_108_864;
+
 export class HomeserverDatabase {
   readonly #sqlite: Database;
   #depth = 0;
@@ -76,6 +85,17 @@ export class HomeserverDatabase {
     this.#afterCommit.push(run);
   }
 
+  /**
+   * Gives a part of the free pages back to the file system when many are free; false when there is no more to do. Pages
+   * stay that the next events need anyway. No effect on a file that an earlier version made, until {@link compact}.
+   */
+  releaseSpace(): boolean {
+    const { autoVacuum, pages, free } = pagesOf(this.#sqlite);
+    if (autoVacuum !== INCREMENTAL || free <= Math.max(FREE_PAGES_KEPT, pages / 4)) return false;
+    this.#sqlite.run(`PRAGMA incremental_vacuum(${PAGES_RELEASED})`);
+    return true;
+  }
+
   close(): void {
     this.#sqlite.close(true);
   }
@@ -101,6 +121,8 @@ export function openDatabase(dataDir: string): HomeserverDatabase {
   try {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     sqlite = new Database(path, { create: true, strict: true });
+    // Counts for new files only, and only before anything is written.
+    sqlite.run("PRAGMA auto_vacuum = INCREMENTAL");
     sqlite.run("PRAGMA locking_mode = EXCLUSIVE");
     sqlite.run("PRAGMA journal_mode = WAL");
     sqlite.run("PRAGMA synchronous = FULL");
@@ -110,6 +132,7 @@ export function openDatabase(dataDir: string): HomeserverDatabase {
     // Password hashes are private, for any mode of the folder. SQLite gives its WAL the same mode.
     chmodSync(path, 0o600);
     migrate(sqlite, path);
+    compact(sqlite);
     return new HomeserverDatabase(sqlite);
   } catch (error) {
     sqlite?.close();
@@ -119,6 +142,28 @@ export function openDatabase(dataDir: string): HomeserverDatabase {
       hint: locked ? "another homeserver runs on this data directory: stop it first" : "",
       cause: error,
     });
+  }
+}
+
+function pagesOf(sqlite: Database): { autoVacuum: number; pages: number; free: number; bytes: number } {
+  const read = (name: string): number =>
+    Object.values(sqlite.query<Record<string, number>, []>(`PRAGMA ${name}`).get() ?? {})[0] ?? 0;
+  const [pages, free] = [read("page_count"), read("freelist_count")];
+  return { autoVacuum: read("auto_vacuum"), pages, free, bytes: (pages - free) * read("page_size") };
+}
+
+/**
+ * Rewrites a file of an earlier version once it is mostly free pages, so that it shrinks and can give pages back from now on.
+ * Without space for that it stays as it is.
+ */
+function compact(sqlite: Database): void {
+  const { autoVacuum, pages, free, bytes } = pagesOf(sqlite);
+  if (autoVacuum === INCREMENTAL || free < pages / 2 || bytes > COMPACT_BYTES_MAX) return;
+  try {
+    sqlite.run("PRAGMA auto_vacuum = INCREMENTAL");
+    sqlite.run("VACUUM");
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
   }
 }
 

@@ -20,6 +20,9 @@ export type EventRow = {
   txn_id: string | null;
 };
 
+/** Where a state event is: its name and position. */
+export type StatePlace = { room_id: string; type: string; state_key: string; stream: number };
+
 export type Relation = { readonly eventId: string; readonly relType: string };
 
 /** Selects related events: of the same room, in a range, optionally of one type or sender. */
@@ -108,6 +111,12 @@ export function createEventStore(db: HomeserverDatabase) {
       sql.countRelated.get(eventId, roomId, relType, upTo)?.count ?? 0,
     /** IDs of the thread roots of a room's events up to `upTo`, the thread with the newest reply first. */
     threadRoots: (roomId: string, upTo: number) => sql.threadRoots.all(roomId, upTo),
+    /** Which events are the current state of this type, in all rooms. */
+    currentOfType: (type: string): StatePlace[] => sql.currentOfType.all(type),
+    /** Deletes at most `limit` events that `current` replaced, sent before the time `ts`. Returns their number. */
+    deleteReplaced: (current: StatePlace, ts: number, limit: number): number =>
+      sql.deleteReplaced.run(current.room_id, current.type, current.state_key, current.stream, ts, limit)
+        .changes,
     redact: (event: RoomEvent, content: JsonObject, redactedBy: string): void => {
       sql.redact.run(JSON.stringify(content), redactedBy, event.stream);
     },
@@ -200,7 +209,15 @@ function prepareState(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.type = ? AND e.state_key = ?
        AND e.state_key IS NOT NULL ORDER BY e.stream`,
   );
-  return { currentState, stateAt, stateEventAt, stateHistory };
+  const currentOfType = db.prepare<StatePlace, [string]>(
+    "SELECT room_id, type, state_key, stream FROM current_state WHERE type = ?",
+  );
+  const deleteReplaced = db.prepare<unknown, [string, string, string, number, number, number]>(
+    `DELETE FROM events WHERE stream IN (
+       SELECT stream FROM events WHERE room_id = ? AND type = ? AND state_key = ? AND state_key IS NOT NULL
+         AND stream < ? AND origin_server_ts < ? ORDER BY stream LIMIT ?)`,
+  );
+  return { currentState, stateAt, stateEventAt, stateHistory, currentOfType, deleteReplaced };
 }
 
 /** `+room_id` keeps SQLite on the index of relations: a room has more events than an event has relations. */
