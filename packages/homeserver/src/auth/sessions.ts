@@ -5,6 +5,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { MatrixError } from "../http/matrix-error.ts";
 import type { AccountStore } from "../store/account-store.ts";
+import { BoundedCache } from "../store/bounded-cache.ts";
 import { type HomeserverDatabase, isDiskFull } from "../store/database.ts";
 import { randomLetters, randomToken } from "./random-id.ts";
 
@@ -16,7 +17,7 @@ export type Session = {
   readonly tokenHash: string;
 };
 
-/** Cached sessions. Past this number the cache is emptied. */
+/** Maximum cached sessions. */
 const CACHE_MAX = 10_000;
 /** A device's "last seen" is written at most this often, so that reads do not become writes. */
 const LAST_SEEN_EVERY_MS = 10 * 60_000;
@@ -25,8 +26,8 @@ export class Sessions {
   readonly #db: HomeserverDatabase;
   readonly #accounts: AccountStore;
   readonly #clock: Clock;
-  readonly #cache = new Map<string, Session>();
-  readonly #seenAt = new Map<string, number>();
+  readonly #cache = new BoundedCache<Session>(CACHE_MAX);
+  readonly #seenAt = new BoundedCache<number>(CACHE_MAX);
   readonly #ended = new Set<(userId: string, deviceId: string) => void>();
 
   constructor(db: HomeserverDatabase, accounts: AccountStore, clock: Clock) {
@@ -118,13 +119,12 @@ export class Sessions {
       isAdmin: user.admin === 1,
       tokenHash: hash,
     };
-    if (this.#cache.size >= CACHE_MAX) this.#cache.clear();
     this.#cache.set(hash, session);
     return session;
   }
 
   #evict(matches: (session: Session) => boolean): void {
-    for (const [hash, session] of this.#cache) if (matches(session)) this.#cache.delete(hash);
+    for (const [hash, session] of [...this.#cache]) if (matches(session)) this.#cache.delete(hash);
   }
 
   #markSeen(session: Session, ip: string | null): void {
@@ -132,7 +132,6 @@ export class Sessions {
     const now = this.#clock.now();
     const last = this.#seenAt.get(key);
     if (last !== undefined && now - last < LAST_SEEN_EVERY_MS) return;
-    if (this.#seenAt.size >= CACHE_MAX) this.#seenAt.clear();
     this.#seenAt.set(key, now);
     try {
       this.#accounts.touchDevice(session.userId, session.deviceId, now, ip);

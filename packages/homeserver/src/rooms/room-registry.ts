@@ -1,9 +1,9 @@
 /**
- * A cache of rooms and memberships over the store: current state of rooms (least recently used dropped), every
- * user's memberships once read, and the stream of each room's newest event, which lets a /sync with nothing
+ * A cache of rooms and memberships over the store: current state of rooms, the memberships of users, and the stream of each room's newest event, which lets a /sync with nothing
  * new finish without a query. Only the writer changes it.
  */
 import { forbidden } from "../http/matrix-error.ts";
+import { BoundedCache } from "../store/bounded-cache.ts";
 import type { HomeserverDatabase } from "../store/database.ts";
 import type { EventStore } from "../store/event-store.ts";
 import type { RoomStore } from "../store/room-store.ts";
@@ -17,17 +17,20 @@ export type MembershipEntry = {
   readonly forgotten: boolean;
 };
 
-/** Maximum rooms with state in memory. */
-const ROOMS_CACHED_MAX = 512;
-/** Maximum users with memberships in memory. */
-const USERS_CACHED_MAX = 4_096;
+/** Maximum state events in memory, of about a kilobyte: those of five thousand machines. */
+const STATE_EVENTS_CACHED_MAX = 200_000;
+/** Maximum memberships in memory, of about 150 bytes. */
+const MEMBERSHIPS_CACHED_MAX = 200_000;
 
 export class RoomRegistry {
   readonly #db: HomeserverDatabase;
   readonly #events: EventStore;
   readonly #rooms: RoomStore;
-  readonly #states = new Map<string, RoomState>();
-  readonly #memberships = new Map<string, Map<string, MembershipEntry>>();
+  readonly #states = new BoundedCache<RoomState>(STATE_EVENTS_CACHED_MAX, (state) => state.size + 1);
+  readonly #memberships = new BoundedCache<Map<string, MembershipEntry>>(
+    MEMBERSHIPS_CACHED_MAX,
+    (map) => map.size + 1,
+  );
   readonly #lastStream = new Map<string, number>();
 
   constructor(db: HomeserverDatabase, events: EventStore, rooms: RoomStore) {
@@ -40,15 +43,11 @@ export class RoomRegistry {
   /** Current state, or undefined for an unknown room. */
   find(roomId: string): RoomState | undefined {
     const cached = this.#states.get(roomId);
-    if (cached !== undefined) {
-      this.#states.delete(roomId);
-      this.#states.set(roomId, cached);
-      return cached;
-    }
+    if (cached !== undefined) return cached;
     const row = this.#rooms.room(roomId);
     if (row === undefined) return undefined;
     const state = new RoomState(roomId, row.version, row.creator, this.#events.currentState(roomId));
-    this.#cache(state);
+    this.#states.set(roomId, state);
     return state;
   }
 
@@ -88,7 +87,7 @@ export class RoomRegistry {
   /** For the writer: a room was just inserted. */
   created(roomId: string, version: string, creator: string): RoomState {
     const state = new RoomState(roomId, version, creator, []);
-    this.#cache(state);
+    this.#states.set(roomId, state);
     this.#db.onRollback(() => {
       this.#states.delete(roomId);
       this.#lastStream.delete(roomId);
@@ -100,7 +99,7 @@ export class RoomRegistry {
   appended(state: RoomState, event: RoomEvent): void {
     const before = this.lastStream(event.roomId);
     this.#lastStream.set(event.roomId, event.stream);
-    if (event.stateKey !== null) state.set(event);
+    if (event.stateKey !== null) this.#setState(state, event);
     this.#db.onRollback(() => {
       this.#lastStream.set(event.roomId, before);
       this.#states.delete(event.roomId);
@@ -118,7 +117,9 @@ export class RoomRegistry {
   setMembership(userId: string, roomId: string, membership: Membership, stream: number): void {
     const map = this.#membershipMap(userId);
     this.#rooms.setMembership(userId, roomId, membership, stream);
+    const isNew = !map.has(roomId);
     map.set(roomId, { membership, stream, forgotten: false });
+    if (isNew) this.#memberships.set(userId, map);
     this.#db.onRollback(() => this.#memberships.delete(userId));
   }
 
@@ -141,15 +142,13 @@ export class RoomRegistry {
         forgotten: row.forgotten === 1,
       });
     }
-    if (this.#memberships.size >= USERS_CACHED_MAX) this.#memberships.clear();
     this.#memberships.set(userId, map);
     return map;
   }
 
-  #cache(state: RoomState): void {
-    this.#states.set(state.roomId, state);
-    if (this.#states.size <= ROOMS_CACHED_MAX) return;
-    const oldest = this.#states.keys().next().value;
-    if (oldest !== undefined) this.#states.delete(oldest);
+  #setState(state: RoomState, event: RoomEvent): void {
+    const { size } = state;
+    state.set(event);
+    if (state.size > size) this.#states.set(state.roomId, state);
   }
 }
