@@ -13,6 +13,7 @@ import {
   type Build,
   HEARTBEAT_MS,
   newFilter,
+  newInitialFilter,
   SimulatedFleet,
   type SimulatedMachine,
 } from "./simulated-fleet.ts";
@@ -133,7 +134,8 @@ function figuresOf(machines: number, known: Steady): Figure[] {
 async function measureNewcomer(fleet: SimulatedFleet, usage: ProcessUsage): Promise<Figure[]> {
   const [{ session }] = fleet.machines as [SimulatedMachine];
   const [cpu, received] = [usage.cpuMs, fleet.received];
-  for (let round = 0; round < NEWCOMERS; round++) await session.sync({ timeoutMs: 0, filter: newFilter() });
+  for (let round = 0; round < NEWCOMERS; round++)
+    await session.sync({ timeoutMs: 0, filter: newInitialFilter() });
   return [
     figure("  first sync of one machine", (fleet.received - received) / NEWCOMERS / 1_000, "kB"),
     figure("  the same, homeserver CPU", (usage.cpuMs - cpu) / NEWCOMERS, "ms"),

@@ -207,6 +207,7 @@ export class SimulatedMachine {
       clock: systemClock,
       signal,
       filter: newFilter(),
+      initialFilter: newInitialFilter(),
       onSync: (response) => {
         inSync.resolve();
         this.#take(response);
@@ -236,6 +237,9 @@ export class SimulatedMachine {
 
 /** The daemon's filter; each call gives another one, as each start of a daemon does. */
 export const newFilter = (): unknown => new SyncScope().open().filter;
+
+/** The same for the first request. */
+export const newInitialFilter = (): unknown => new SyncScope().open().initialFilter;
 
 const serverNameOf = (session: MatrixSession): ServerName =>
   parseServerName(session.userId.slice(session.userId.indexOf(":") + 1));

@@ -111,6 +111,7 @@ export class MachineConnection {
         random,
         backoff,
         filter: open.filter,
+        initialFilter: open.initialFilter,
         signal: AbortSignal.any([signal, open.grown]),
         onSync: (response, initial) => this.#takeIn(response, initial ? open : undefined, rooms, signal),
         onConnection: (connected, error) => {

@@ -435,6 +435,8 @@ export class MatrixSession {
     readonly since?: string | undefined;
     readonly timeoutMs: number;
     readonly filter?: unknown;
+    /** Time for the answer beside the long poll's; {@link REQUEST_MS_MAX} when it is not given. */
+    readonly answerMs?: number;
     readonly signal?: AbortSignal;
   }): Promise<SyncResponse> {
     const answer = await this.#call("sync", "GET", "/v3/sync", {
@@ -443,7 +445,7 @@ export class MatrixSession {
         timeout: options.timeoutMs,
         filter: options.filter === undefined ? undefined : JSON.stringify(options.filter),
       },
-      timeoutMs: options.timeoutMs + REQUEST_MS_MAX,
+      timeoutMs: options.timeoutMs + (options.answerMs ?? REQUEST_MS_MAX),
       // The sync loop waits itself, and reports that it is not in sync.
       rateLimitMsMax: 0,
       ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -13,6 +13,9 @@ import type { SyncResponse } from "./sync-response.ts";
 /** The homeserver holds a quiet /sync this long (wire facts, section 12.1). */
 const SYNC_POLL_MS = 30_000;
 
+/** Time for an answer with the whole state: after an outage a homeserver gets such requests of all machines at once. */
+const WHOLE_STATE_MS_MAX = 120_000;
+
 /** Longest wait, also when the homeserver asks for more. */
 const RETRY_AFTER_MS_MAX = 300_000;
 
@@ -21,6 +24,8 @@ export type SyncLoopOptions = {
   readonly clock: Clock;
   readonly signal: AbortSignal;
   readonly filter?: unknown;
+  /** In place of `filter` for requests without a position. */
+  readonly initialFilter?: unknown;
   readonly random?: () => number;
   readonly backoff?: BackoffPolicy;
   /** Handles one response; `initial` when it holds the whole state, not changes. What it throws ends the loop. */
@@ -40,12 +45,14 @@ export async function runSyncLoop(options: SyncLoopOptions): Promise<void> {
   };
   while (!options.signal.aborted) {
     let response: SyncResponse;
+    const isInitial = since === undefined;
     try {
       response = await options.session.sync({
         since,
         // After an error, do not wait for changes: an immediate answer shows sooner that the homeserver is back.
-        timeoutMs: since === undefined || connected === false ? 0 : SYNC_POLL_MS,
-        filter: options.filter,
+        timeoutMs: isInitial || connected === false ? 0 : SYNC_POLL_MS,
+        filter: (isInitial ? options.initialFilter : undefined) ?? options.filter,
+        ...(isInitial ? { answerMs: WHOLE_STATE_MS_MAX } : {}),
         signal: options.signal,
       });
     } catch (error) {

@@ -37,3 +37,12 @@ test("two filters are never equal", () => {
   const scope = new SyncScope();
   expect(scope.open().filter).not.toEqual(scope.open().filter);
 });
+
+test("the first request asks for the state and no history, and each following one for all events of its interval", () => {
+  const limitOf = (filter: unknown): number =>
+    (filter as { room: { timeline: { limit: number } } }).room.timeline.limit;
+  const { filter, initialFilter } = new SyncScope().open();
+  expect([limitOf(initialFilter), limitOf(filter)]).toEqual([1, 50]);
+  expect(typesOf(initialFilter)).toEqual(typesOf(filter));
+  expect(initialFilter).not.toEqual(filter);
+});

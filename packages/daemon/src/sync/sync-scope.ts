@@ -29,6 +29,8 @@ const obeyed = [
 
 export type OpenScope = {
   readonly filter: unknown;
+  /** The same for the first request: the homeserver need not send events that were before this daemon. */
+  readonly initialFilter: unknown;
   /** The same for the store of responses. */
   readonly keeps: Keeps;
   /** Aborts when there is more to ask for. */
@@ -54,27 +56,32 @@ export class SyncScope {
   open(): OpenScope {
     this.#grown = new AbortController();
     const named = new Map([...this.#named].map(([type, keys]) => [type, new Set(keys)]));
+    const types = [...obeyed, ...named.keys()];
     return {
-      filter: filterFor([...obeyed, ...named.keys()]),
+      filter: filterFor(types, EVENTS_PER_ROOM),
+      // Not 0: homeservers disagree about what that means.
+      initialFilter: filterFor(types, 1),
       keeps: (type, stateKey) => obeyed.includes(type) || named.get(type)?.has(stateKey) === true,
       grown: this.#grown.signal,
     };
   }
 }
 
+/** Events per room and answer (wire facts, section 12.1). */
+const EVENTS_PER_ROOM = 50;
+
 const none = { types: [] };
 /** Synapse leaves a room that we were taken out of out of its answer, unless something in it passes the filter. */
 const ownLeaving = [eventTypes.member];
 
-const filterFor = (types: readonly string[]) => ({
+const filterFor = (types: readonly string[], limit: number) => ({
   presence: { ...none, not_types: [randomUUID()] },
   account_data: none,
   room: {
     ephemeral: none,
     account_data: none,
     state: { types },
-    /** Events per room and answer (wire facts, section 12.1). */
     // Messages are commands to this machine; they are answered and not kept.
-    timeline: { types: [...types, "m.room.redaction", "m.room.message", ...ownLeaving], limit: 50 },
+    timeline: { types: [...types, "m.room.redaction", "m.room.message", ...ownLeaving], limit },
   },
 });

@@ -6,6 +6,8 @@ export class RoomState {
   readonly #byType = new Map<string, Map<string, RoomEvent>>();
   /** The same events, by stream. */
   readonly #byStream: RoomEvent[] = [];
+  /** Counted when first asked for, and again after a change of a member. */
+  #memberCounts: { join: number; invite: number } | undefined;
   readonly #redacted = new Map<string, RoomEvent>();
 
   constructor(
@@ -30,6 +32,7 @@ export class RoomState {
   /** `event` is newer than all that were set before, or a redacted form of one of them. */
   set(event: RoomEvent): void {
     if (event.stateKey === null) return;
+    if (event.type === "m.room.member") this.#memberCounts = undefined;
     const keys = this.#byType.get(event.type) ?? new Map<string, RoomEvent>();
     this.#byType.set(event.type, keys);
     const before = keys.get(event.stateKey);
@@ -63,6 +66,23 @@ export class RoomState {
 
   *ofType(type: string): Generator<RoomEvent, void, undefined> {
     yield* this.#byType.get(type)?.values() ?? [];
+  }
+
+  *ofTypes(types: readonly string[]): Generator<RoomEvent, void, undefined> {
+    for (const type of new Set(types)) yield* this.ofType(type);
+  }
+
+  /** How many users are joined and invited. */
+  get memberCounts(): { readonly join: number; readonly invite: number } {
+    if (this.#memberCounts === undefined) {
+      const counts = { join: 0, invite: 0 };
+      for (const { content } of this.ofType("m.room.member")) {
+        const membership = membershipOf(content);
+        if (membership === "join" || membership === "invite") counts[membership] += 1;
+      }
+      this.#memberCounts = counts;
+    }
+    return this.#memberCounts;
   }
 
   /** undefined when the user has no member event. */

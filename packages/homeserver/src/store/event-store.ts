@@ -54,6 +54,17 @@ export function createEventStore(db: HomeserverDatabase) {
       (direction === "b" ? sql.backwards : sql.forwards).all(roomId, low, high),
     );
 
+  /** As {@link scan}, newest first and only of these types. */
+  const scanTypes = (
+    roomId: string,
+    after: number,
+    upTo: number,
+    types: readonly string[],
+  ): Iterable<EventRow> =>
+    inBatches(after, upTo, "b", (low, high) =>
+      sql.backwardsOfTypes.all(roomId, low, high, JSON.stringify(types)),
+    );
+
   /** As {@link scan} over the whole room, from `ts` on (or backwards from it). */
   const scanFromTime = (roomId: string, ts: number, upTo: number, direction: "b" | "f"): Iterable<EventRow> =>
     inBatches(0, upTo, direction, (low, high) =>
@@ -71,6 +82,7 @@ export function createEventStore(db: HomeserverDatabase) {
 
   return {
     scan,
+    scanTypes,
     scanFromTime,
     related,
     toEvent,
@@ -93,6 +105,9 @@ export function createEventStore(db: HomeserverDatabase) {
       );
       if (event.stateKey !== null) sql.setState.run(event.roomId, event.type, event.stateKey, event.stream);
     },
+    /** Position of the event with `newer` events after it in a range; undefined when there are not so many. */
+    streamAt: (roomId: string, after: number, upTo: number, newer: number): number | undefined =>
+      upTo - after <= newer ? undefined : sql.streamAt.get(roomId, after, upTo, newer)?.stream,
     byId: (eventId: string) => optional(sql.byId.get(eventId)),
     byStream: (stream: number) => optional(sql.byStream.get(stream)),
     /** The event that `sender`'s device already made with this transaction ID. */
@@ -158,6 +173,14 @@ function prepareStatements(db: HomeserverDatabase) {
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
      ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
   );
+  const backwardsOfTypes = db.prepare<EventRow, [string, number, number, string]>(
+    `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
+       AND e.type IN (SELECT value FROM json_each(?)) ORDER BY e.stream DESC LIMIT ${SCAN_BATCH}`,
+  );
+  const streamAt = db.prepare<{ stream: number }, [string, number, number, number]>(
+    `SELECT stream FROM events WHERE room_id = ? AND stream > ? AND stream <= ?
+     ORDER BY stream DESC LIMIT 1 OFFSET ?`,
+  );
   const forwards = db.prepare<EventRow, [string, number, number]>(
     `SELECT ${columns} FROM events e WHERE e.room_id = ? AND e.stream > ? AND e.stream <= ?
      ORDER BY e.stream LIMIT ${SCAN_BATCH}`,
@@ -180,6 +203,8 @@ function prepareStatements(db: HomeserverDatabase) {
     byStream,
     byTransaction,
     backwards,
+    backwardsOfTypes,
+    streamAt,
     forwards,
     backwardsInTime,
     forwardsInTime,

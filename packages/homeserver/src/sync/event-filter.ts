@@ -45,6 +45,8 @@ export type EventFilter = {
   /** Whether an event can pass: an empty `types` list allows none. */
   readonly passesNothing: boolean;
   readonly accepts: (event: Filterable) => boolean;
+  /** The only types that can pass; undefined when they cannot be listed. */
+  readonly types: readonly string[] | undefined;
   /** For filters that read the content. */
   readonly acceptsContent: (content: JsonObject) => boolean;
   readonly acceptsRoom: (roomId: string) => boolean;
@@ -125,6 +127,7 @@ function compile(json: RoomEventFilterJson): EventFilter {
   return {
     limit: Math.min(json.limit ?? TIMELINE_LIMIT, EVENTS_LIMIT_MAX),
     lazyLoadMembers: json.lazy_load_members ?? false,
+    types: json.types?.some((type) => type.includes("*")) ? undefined : (json.types ?? undefined),
     passesNothing: [json.types, json.senders, json.rooms].some((list) => list?.length === 0),
     accepts: ({ type, sender, room_id }) =>
       types(type) && (sender === undefined || senders(sender)) && (room_id === undefined || rooms(room_id)),

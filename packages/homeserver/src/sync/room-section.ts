@@ -32,16 +32,25 @@ function collectTimeline(
   const found: RoomEvent[] = [];
   let scanned = 0;
   const cut = (start: number): Timeline => ({ events: found.reverse(), limited: true, start });
-  if (!filter.acceptsRoom(range.roomId)) return { events: [], limited: false, start: range.upTo };
-  for (const row of events.scan(range.roomId, range.after, range.upTo, "b")) {
+  const { roomId, after, upTo } = range;
+  if (!filter.acceptsRoom(roomId)) return { events: [], limited: false, start: upTo };
+  const { types } = filter;
+  // Where the limit of rows lies is found in the index, so that rows of other types are not read.
+  const end = types === undefined ? undefined : events.streamAt(roomId, after, upTo, SCAN_ROWS_MAX);
+  const rows =
+    types === undefined
+      ? events.scan(roomId, after, upTo, "b")
+      : events.scanTypes(roomId, end ?? after, upTo, types);
+  for (const row of rows) {
     scanned += 1;
-    if (scanned > SCAN_ROWS_MAX) return cut(row.stream);
+    if (types === undefined && scanned > SCAN_ROWS_MAX) return cut(row.stream);
     if (!canSee(row) || !filter.accepts(row)) continue;
     const event = events.toEvent(row);
     if (!filter.acceptsContent(event.content)) continue;
     if (found.length >= filter.limit) return cut(row.stream);
     found.push(event);
   }
+  if (end !== undefined) return cut(end);
   const oldest = found.at(-1);
   return {
     events: found.reverse(),
@@ -174,10 +183,18 @@ function memberReader(events: EventStore, { state: room, left }: RoomRange) {
   };
 }
 
-function changedState(events: EventStore, range: RoomRange, timeline: Timeline): RoomEvent[] {
+function changedState(
+  events: EventStore,
+  range: RoomRange,
+  timeline: Timeline,
+  filter: EventFilter,
+): RoomEvent[] {
   const { state: room, since, left } = range;
   if (left !== undefined && left.state === undefined) return [];
-  if (since === undefined) return fullState(events, room.roomId, left?.state ?? room.all(), timeline);
+  if (since === undefined) {
+    const current = filter.types === undefined ? room.all() : room.ofTypes(filter.types);
+    return fullState(events, room.roomId, left?.state ?? current, timeline);
+  }
   return stateDelta(events, range, since, timeline);
 }
 
@@ -193,7 +210,7 @@ export function buildRoomSection(
   const canSee = visibilityOf(room, events, viewer.userId);
   const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
   const timeline = collectTimeline(events, bounds, filter.timeline, canSee);
-  const changed = changedState(events, range, timeline);
+  const changed = changedState(events, range, timeline, filter.state);
   const need = {
     roomId: room.roomId,
     timeline: timeline.events,
@@ -217,22 +234,25 @@ export function buildRoomSection(
 
 /** `summary` of a joined room: member counts, and heroes for a room without a name. */
 export function memberSummary(room: RoomState, viewer: string): JsonObject {
-  const counts = { join: 0, invite: 0 };
-  const present: string[] = [];
-  const gone: string[] = [];
-  for (const event of room.ofType("m.room.member")) {
-    const membership = membershipOf(event.content);
-    if (membership === "join" || membership === "invite") counts[membership] += 1;
-    if (event.stateKey === null || event.stateKey === viewer) continue;
-    (membership === "join" || membership === "invite" ? present : gone).push(event.stateKey);
-  }
   const summary: JsonObject = {
-    "m.joined_member_count": counts.join,
-    "m.invited_member_count": counts.invite,
+    "m.joined_member_count": room.memberCounts.join,
+    "m.invited_member_count": room.memberCounts.invite,
   };
   const name = room.get("m.room.name", "")?.content;
   const alias = room.get("m.room.canonical_alias", "")?.content;
   const named = (name && stringField(name, "name")) || (alias && stringField(alias, "alias"));
-  if (!named) summary["m.heroes"] = (present.length > 0 ? present : gone).sort().slice(0, HEROES_MAX);
+  if (!named) summary["m.heroes"] = heroesOf(room, viewer);
   return summary;
+}
+
+/** The other members, or those who left when there are none. */
+function heroesOf(room: RoomState, viewer: string): string[] {
+  const present: string[] = [];
+  const gone: string[] = [];
+  for (const { stateKey, content } of room.ofType("m.room.member")) {
+    if (stateKey === null || stateKey === viewer) continue;
+    const membership = membershipOf(content);
+    (membership === "join" || membership === "invite" ? present : gone).push(stateKey);
+  }
+  return (present.length > 0 ? present : gone).sort().slice(0, HEROES_MAX);
 }
