@@ -30,7 +30,7 @@ import { RateLimits } from "./http/rate-limits.ts";
 import { type Route, Router } from "./http/router.ts";
 import { Aliases } from "./rooms/aliases.ts";
 import { createEventFormatter } from "./rooms/client-event.ts";
-import { keepHeartbeatsPruned } from "./rooms/heartbeat-pruning.ts";
+import { pruneHeartbeats } from "./rooms/heartbeat-pruning.ts";
 import { RoomActions } from "./rooms/room-actions.ts";
 import type { RoomEvent } from "./rooms/room-event.ts";
 import { RoomRegistry } from "./rooms/room-registry.ts";
@@ -84,7 +84,7 @@ export async function startHomeserver(config: HomeserverConfig, deps: Homeserver
       serverName: config.serverName,
     });
     const stop = new AbortController();
-    const pruning = keepHeartbeatsPruned({ ...parts, log: deps.log }, stop.signal);
+    const pruning = keepPruned(parts, deps.log, stop.signal);
     const opening = others.map(async (address) => {
       const opened = await openWhenFree(address, http, deps.clock, stop.signal);
       if (opened !== undefined) servers.push(opened);
@@ -132,6 +132,20 @@ async function openWhenFree(
 }
 
 type Parts = ReturnType<typeof createParts>;
+
+const PRUNE_EVERY_MS = 600_000;
+
+/** Deletes replaced heartbeats at intervals until `signal` aborts. */
+async function keepPruned(parts: Parts, log: Log, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await parts.clock.sleep(PRUNE_EVERY_MS, signal);
+    try {
+      await pruneHeartbeats(parts, signal);
+    } catch (error) {
+      log.warn("store.prune-failed", "cannot delete replaced heartbeats; trying again later", { error });
+    }
+  }
+}
 
 function createParts(config: HomeserverConfig, deps: HomeserverDeps, db: HomeserverDatabase) {
   const { clock } = deps;

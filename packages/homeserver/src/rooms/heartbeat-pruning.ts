@@ -7,7 +7,6 @@
  * without `prev_content` when the event before it was deleted, which the Client-Server API permits.
  */
 import type { Clock } from "@bureau/kit/clock";
-import type { Log } from "@bureau/kit/log";
 import { eventTypes } from "@bureau/schema/events";
 import type { HomeserverDatabase } from "../store/database.ts";
 import type { EventStore } from "../store/event-store.ts";
@@ -16,7 +15,6 @@ import type { EventStore } from "../store/event-store.ts";
 const prunedTypes = [eventTypes.machineStatus] as const;
 /** Milliseconds that a replaced heartbeat is kept. */
 const KEPT_MS = 3_600_000;
-const EVERY_MS = 600_000;
 /** Rows of one transaction: a few milliseconds in which no request is served. */
 const BATCH_ROWS = 200;
 /** Milliseconds between two transactions. */
@@ -26,27 +24,10 @@ type Deps = {
   readonly db: HomeserverDatabase;
   readonly events: EventStore;
   readonly clock: Clock;
-  readonly log: Log;
 };
 
-/** Prunes at intervals until `signal` aborts. */
-export async function keepHeartbeatsPruned(deps: Deps, signal: AbortSignal): Promise<void> {
-  const { clock, log } = deps;
-  while (!signal.aborted) {
-    await clock.sleep(EVERY_MS, signal);
-    try {
-      await pruneHeartbeats(deps, signal);
-    } catch (error) {
-      log.warn("store.prune-failed", "cannot delete replaced heartbeats; trying again later", { error });
-    }
-  }
-}
-
 /** Deletes all that are due, in small transactions, and returns their number. */
-export async function pruneHeartbeats(
-  { db, events, clock }: Omit<Deps, "log">,
-  signal: AbortSignal,
-): Promise<number> {
+export async function pruneHeartbeats({ db, events, clock }: Deps, signal: AbortSignal): Promise<number> {
   const before = clock.now() - KEPT_MS;
   let deleted = 0;
   let batch = 0;

@@ -31,7 +31,14 @@ export function createDeviceStore(db: HomeserverDatabase) {
       newestChange = newestBefore;
     });
   };
-
+  /** Whether the user's device list changed by it. */
+  const deleteDevice = (userId: string, deviceId: string): boolean =>
+    db.transaction(() => {
+      sql.setFloor.run(db.position);
+      const listChanged = deleteRows(sql, userId, deviceId);
+      if (listChanged) markListChanged(userId);
+      return listChanged;
+    });
   return {
     /** Queues a message for a device. Call inside a transaction. */
     addMessage(userId: string, deviceId: string, content: JsonObject): void {
@@ -60,8 +67,8 @@ export function createDeviceStore(db: HomeserverDatabase) {
       });
     },
     /** False when the device used this transaction ID before. */
-    beginTransaction: (userId: string, deviceId: string, txnId: string, type: string): boolean =>
-      sql.insertTransaction.run(userId, deviceId, txnId, type).changes > 0,
+    beginTransaction: (...transaction: [userId: string, deviceId: string, txnId: string, type: string]) =>
+      sql.insertTransaction.run(...transaction).changes > 0,
     /** Call inside a transaction. */
     setDeviceKeys(userId: string, deviceId: string, content: JsonObject): void {
       sql.setKeys.run(userId, deviceId, JSON.stringify(content));
@@ -69,17 +76,7 @@ export function createDeviceStore(db: HomeserverDatabase) {
     },
     deviceKeys: (userId: string): Map<string, JsonObject> =>
       new Map(sql.keys.all(userId).map((row) => [row.device_id, JSON.parse(row.content) as JsonObject])),
-    /** Whether the user's device list changed by it. */
-    deleteDevice: (userId: string, deviceId: string): boolean =>
-      db.transaction(() => {
-        sql.deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
-        sql.setFloor.run(db.position);
-        sql.deleteTransactions.run(userId, deviceId);
-        sql.deleteOneTimeKeys.run(userId, deviceId);
-        const listChanged = sql.deleteKeys.run(userId, deviceId).changes > 0;
-        if (listChanged) markListChanged(userId);
-        return listChanged;
-      }),
+    deleteDevice,
     addOneTimeKey: (userId: string, deviceId: string, key: KeyUpload): void => {
       sql.insertOneTimeKey.run(userId, deviceId, key.algorithm, key.keyId, JSON.stringify(key.content), 0);
     },
@@ -118,6 +115,16 @@ export function createDeviceStore(db: HomeserverDatabase) {
       stream >= newestChange ? [] : [...changed].filter(([, at]) => at > stream).map(([userId]) => userId),
   };
 }
+
+/** Whether the device had keys. */
+function deleteRows(sql: Statements, userId: string, deviceId: string): boolean {
+  sql.deleteMessages.run(userId, deviceId, Number.MAX_SAFE_INTEGER);
+  sql.deleteTransactions.run(userId, deviceId);
+  sql.deleteOneTimeKeys.run(userId, deviceId);
+  return sql.deleteKeys.run(userId, deviceId).changes > 0;
+}
+
+type Statements = ReturnType<typeof prepareMessages> & ReturnType<typeof prepareKeys>;
 
 function prepareMessages(db: HomeserverDatabase) {
   const insertMessage = db.prepare<unknown, [number, string, string, string]>(

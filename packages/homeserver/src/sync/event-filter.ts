@@ -62,7 +62,7 @@ export type RoomFilter = {
   readonly timeline: EventFilter;
   readonly ephemeral: EventFilter;
   readonly accountData: EventFilter;
-  /** False when the event itself appears in no answer, whoever reads. Other events may still change by it. */
+  /** False when the event itself appears in no answer to any client. Other events may still change by it. */
   readonly passes: (event: RoomEvent) => boolean;
   readonly passesEphemeral: (type: string, roomId: string) => boolean;
 };
