@@ -14,7 +14,6 @@ import { type Clock, systemClock } from "@bureau/kit/clock";
 import { isBureauError } from "@bureau/kit/errors";
 import { describeLimits } from "@bureau/kit/limits-report";
 import { runStep, type Steps } from "@bureau/kit/run-step";
-import { waitFor } from "@bureau/kit/wait-for";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { callCbor } from "@bureau/os/cbor-client";
 import { machineReport } from "@bureau/os/daemon-client";
@@ -39,6 +38,7 @@ import { bwrapFault, checkSandbox, thisHost } from "./sandbox-preflight.ts";
 import { programReport, revokedError, START_MS_MAX, startAndWatch } from "./start-and-watch.ts";
 import { type NetworkChange, startHomeserver } from "./start-homeserver.ts";
 import { takeTurn } from "./supervisor-lock.ts";
+import { describeAgents, waitForAgents } from "./wait-for-agents.ts";
 
 /** A launcher that runs answers in milliseconds. */
 const LAUNCHER_MS_MAX = 5_000;
@@ -80,7 +80,7 @@ export async function bringUp(options: BringUp): Promise<UpResult> {
   await joinMachine(up, instance, administrator);
   await startMachine(up, instance);
   const greeting = await meetGreeter(up, instance, administrator, rooms);
-  const report = await waitForAgents(up);
+  const report = await meetAgents(up);
   return { instance, report, lobby: rooms.lobby, greeting, firstRun };
 }
 
@@ -237,28 +237,14 @@ async function meetGreeter(
   );
 }
 
-/** Every assigned agent starts by itself; this waits until none is starting or stopping. */
-async function waitForAgents({ layout, steps, clock }: Up): Promise<MachineReport> {
-  const isReady = async (): Promise<MachineReport | undefined> => {
-    const report = await machineReport(layout);
-    const isBusy = report.principals.some(({ state }) => state === "starting" || state === "stopping");
-    return isBusy ? undefined : report;
-  };
+async function meetAgents({ layout, steps, clock }: Up): Promise<MachineReport> {
   const report = await runStep(
     steps,
     "Agents",
-    async () => (await waitFor(isReady, { timeoutMs: START_MS_MAX, clock })) ?? machineReport(layout),
+    (shown) => waitForAgents(() => machineReport(layout), shown, { stallMs: START_MS_MAX, clock }),
     describeAgents,
   );
   const { limits } = report.machine;
   if (limits !== undefined && limits.level !== "enforced") steps.say(`! Agents: ${describeLimits(limits)}`);
   return report;
-}
-
-/** `Agents: 3 running, 1 completed`. */
-function describeAgents(report: MachineReport): string {
-  const counts = new Map<string, number>();
-  for (const { state } of report.principals) counts.set(state, (counts.get(state) ?? 0) + 1);
-  const parts = [...counts].map(([state, count]) => `${count} ${state}`);
-  return `Agents: ${parts.length === 0 ? "none" : parts.join(", ")}`;
 }
