@@ -89,9 +89,9 @@ export class SyncService {
       since = { ...since, stream: db.position, ephemeral: ephemeral.position };
       const quietUpTo = await notifier.wait(this.#interest(request, since), leftMs, signal);
       if (signal.aborted) throw disconnected();
-      sessions.requireLive(session);
       // The client loses nothing: it asks the next server from the same position.
       if (notifier.closed) return { ...answer.body, next_batch: given };
+      sessions.requireLive(session);
       since = { ...since, stream: quietUpTo ?? since.stream };
     }
   }
