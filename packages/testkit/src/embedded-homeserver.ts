@@ -16,7 +16,8 @@ export type EmbeddedHomeserver = AsyncDisposable & {
 
 export async function startEmbeddedHomeserver(): Promise<EmbeddedHomeserver> {
   const dataDir = mkdtempSync(join(tmpdir(), "bureau-hs-"));
-  const registrationToken = "a-token-for-tests";
+  // As long as the tokens that Bureau makes: passwords that follow from a shorter one are hashed slowly.
+  const registrationToken = "a-token-for-tests-of-32-characters";
   const homeserver = await startHomeserver(
     {
       dataDir,

@@ -9,6 +9,7 @@ import {
   editState,
   type Fields,
   fieldDifference,
+  readState,
   type StateContent,
   type StatePlace,
 } from "@bureau/matrix/edit-state";
@@ -33,6 +34,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import * as v from "valibot";
+import { allInOrder } from "../all-in-order.ts";
 import type { Editor } from "../editor.ts";
 import { roomOf } from "../rooms/places.ts";
 import {
@@ -173,27 +175,33 @@ function noRoom(place: ConfigPlace, principal: UserId, { bytes, assigned }: NoRo
   );
 }
 
-/** Writes an assignment by its plan. Plans again when other writers have filled the event meanwhile. */
+/**
+ * Writes an assignment by its plan, and before it what `prepare` writes: the machine never reads an assignment that it cannot
+ * start. Plans again when other writers have filled the event meanwhile.
+ */
 export async function writeAssignment(
   { session, takeTurn }: Editor,
   place: ConfigPlace,
   assignment: PrincipalAssignment,
   plan: readonly PartEdit[],
+  prepare: () => Promise<void>,
 ): Promise<Edited> {
   using _turn = await takeTurn();
   const { principal } = assignment;
+  // Others may have written since the plan was made.
+  const [edits] = await allInOrder([Promise.all(plan.map((edit) => withBase(session, edit))), prepare()]);
   try {
-    // Others may have written since.
-    return await writeEdits(
-      session,
-      principal,
-      plan.map(({ at, entry }) => ({ at, entry })),
-    );
+    return await writeEdits(session, principal, edits);
   } catch (error) {
     if (!(error instanceof PartFull)) throw error;
     return await writeEdits(session, principal, await planAssignment(session, place, assignment));
   }
 }
+
+const withBase = async (session: MatrixSession, edit: PartEdit): Promise<PartEdit> => ({
+  ...edit,
+  base: await readState(session, edit.at),
+});
 
 /** Adds or replaces (`assignment`) or removes (undefined) the entry of one principal. */
 export async function editAssignment(

@@ -41,7 +41,9 @@ async function requestsOf(act: () => Promise<unknown>): Promise<string[]> {
 test("creating an agent takes few requests, and as many when agents came and went", async () => {
   await setConfig([]);
   await fleet.announce(64);
+  const rounds = fleet.rounds();
   const first = await requestsOf(() => fleet.create("first"));
+  expect(fleet.rounds() - rounds).toBeLessThanOrEqual(10);
   expect(first.length).toBeLessThanOrEqual(19);
   for (let index = 0; index < 10; index++) {
     await fleet.create(`gone${index}`);

@@ -30,6 +30,7 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { Encrypter } from "age-encryption";
+import { allInOrder } from "../all-in-order.ts";
 import type { Editor } from "../editor.ts";
 import type { ConfigPlace } from "../machines/config-parts.ts";
 import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.ts";
@@ -89,17 +90,13 @@ export async function createPrincipal(
     found.then((at) => planAssignment(session, at, assignment)),
     found.then(async (at) => options.newCredentials !== true && (await hasCredentials(session, at, user))),
   ]);
-  if (!isEquipped) await equip(options, place, joins, await recipient);
-  const { sentAt } = await writeAssignment(options, place, assignment, plan);
+  const sealed = isEquipped ? undefined : await equip(options, joins, await recipient);
+  const putCredentials = async (): Promise<void> => {
+    if (sealed !== undefined)
+      await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), sealed);
+  };
+  const { sentAt } = await writeAssignment(options, place, assignment, plan, putCredentials);
   return { user, sentAt };
-}
-
-/** Waits for all, and throws the error of the first that failed in the order of the list. */
-async function allInOrder<const T extends readonly unknown[]>(
-  asked: T,
-): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
-  await Promise.allSettled(asked);
-  return await Promise.all(asked);
 }
 
 /** A request that may turn out not to be needed: its error counts only where it is awaited. */
@@ -114,13 +111,8 @@ async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: 
   return typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
 }
 
-/** Makes account, rooms, and credentials sealed to the machine's key. */
-async function equip(
-  options: CreatePrincipal,
-  place: ConfigPlace,
-  joins: readonly RoomId[],
-  recipient: string,
-): Promise<void> {
+/** Makes the account, lets it into its rooms, and returns its credentials, sealed to the machine's key. */
+async function equip(options: CreatePrincipal, joins: readonly RoomId[], recipient: string): Promise<object> {
   const { session, machine, principal } = options;
   const account = await registerOrLogin({
     homeserver: options.homeserver,
@@ -135,7 +127,7 @@ async function equip(
     enterRooms(options, account, joins),
     isService ? inviteToServiceRooms(session, machine, account.userId) : undefined,
   ]);
-  await session.putState(place.room, eventTypes.credentials, stateKeyOf(account.userId), sealed);
+  return sealed;
 }
 
 /** It is invited while its rate limit is lifted; it joins after that. */

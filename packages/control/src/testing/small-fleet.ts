@@ -27,9 +27,16 @@ export type SmallFleet = Awaited<ReturnType<typeof startSmallFleet>>;
 export async function startSmallFleet() {
   const homeserver = await startEmbeddedHomeserver();
   const requests: string[] = [];
-  const counted: Fetch = (url, init) => {
+  let running = 0;
+  let rounds = 0;
+  const counted: Fetch = async (url, init) => {
     requests.push(`${init.method} ${decodeURIComponent(url.split("/_")[1] ?? url)}`);
-    return fetch(url, init);
+    if (running++ === 0) rounds++;
+    try {
+      return await fetch(url, init);
+    } finally {
+      running--;
+    }
   };
   const { session, credentials } = await ensureAdministrator({
     homeserver: homeserver.url,
@@ -78,6 +85,8 @@ export async function startSmallFleet() {
     editor,
     /** Every request so far: method and path. */
     requests,
+    /** How often a request was made while no other one ran: requests in a row. */
+    rounds: () => rounds,
     lobby: made.rooms.lobby,
     principal: (name: string) => principalLocalpart(fleet, `agent/${name}`),
     /** As a daemon does at its start: which build it runs, and how many pages it reads. */
