@@ -325,6 +325,8 @@ export type SandboxPaths = {
   /** An empty file, mounted over files that a program must not read. */
   readonly empty: string;
   readonly exitCode: string;
+  /** tmux writes the last screen there for the launcher, which removes it. */
+  readonly screen: string;
   /** `<fleet>/<type>/<name>.proxy.sock`, a link to `proxySocket`: the name the wire gives it. */
   readonly proxyLink: string;
   readonly adminSocket: string;
@@ -357,6 +359,7 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Pri
     seccompFilter: join(dir, "seccomp.bpf"),
     empty: join(dir, "empty"),
     exitCode: join(dir, "exit-code"),
+    screen: join(dir, "screen"),
     proxyLink: `${stem}.proxy.sock`,
     adminSocket: `${stem}.admin.sock`,
     serviceLink: principalType(account) === "service" ? `${stem}.sock` : undefined,

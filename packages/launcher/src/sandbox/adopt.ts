@@ -30,7 +30,7 @@ export function adoptSandboxes(host: SandboxHost): Leftovers {
   const whole = sandboxes.map(({ record }) => record).filter(isWhole);
   const ended = whole.filter((record) => record.phase === "running" && hasEnded(host, record));
   for (const record of whole.filter((one) => !ended.includes(one))) {
-    host.table.put(record);
+    host.table.adopt(record);
     if (record.phase === "running") host.watch.add(record.principal, record.processes ?? {});
     host.log.info("sandbox.adopted", "sandbox adopted", { principal: record.principal, phase: record.phase });
   }
@@ -74,7 +74,7 @@ function removeRehearsals(runDir: string): void {
 
 async function adoptEnded(host: SandboxHost, record: SandboxRecord): Promise<void> {
   const { principal } = record;
-  host.table.put(record);
+  host.table.adopt(record);
   try {
     await recordExit(host, principal);
   } finally {

@@ -7,7 +7,7 @@ import { readIfPresent, writeAtomically } from "@bureau/os/durable-file";
 import { type Layout, lastOutputFile, tmuxSession } from "@bureau/os/layout";
 import type { SandboxExit } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
-import type { SandboxHost } from "./sandbox-host.ts";
+import { pathsOf, type SandboxHost } from "./sandbox-host.ts";
 
 /** Lines of terminal output that are recorded with an exit (section 12.2). */
 const OUTPUT_LINES_MAX = 500;
@@ -43,7 +43,7 @@ export const lostExit = (why: string, clock: Clock): SandboxExit => ({
  * prevent the end of a sandbox.
  */
 export async function finalScreen(
-  { tmux, clock, log }: Pick<SandboxHost, "tmux" | "clock" | "log">,
+  { config, tmux, clock, log }: Pick<SandboxHost, "config" | "tmux" | "clock" | "log">,
   principal: PrincipalName,
 ): Promise<string | undefined> {
   try {
@@ -52,7 +52,12 @@ export async function finalScreen(
     for (let waitMs = 1; ; waitMs *= 1.5) {
       const whole = await tmux.hasWholeOutput(session);
       if (whole === undefined) return undefined;
-      if (whole || clock.monotonic() >= deadline) return await tmux.capture(session, LAST_SCREEN_LINES_MAX);
+      if (whole || clock.monotonic() >= deadline)
+        return await tmux.captureThrough(
+          pathsOf({ config }, principal).screen,
+          session,
+          LAST_SCREEN_LINES_MAX,
+        );
       await clock.sleep(waitMs);
     }
   } catch (error) {

@@ -52,6 +52,11 @@ export class SandboxTable implements Disposable {
   /** Writes the record to disk before the list shows it, so that a crash never undoes what a caller saw. */
   put(record: SandboxRecord): void {
     writeRecord(sandboxPaths(this.layout, this.fleet, record.principal).record, record);
+    this.adopt(record);
+  }
+
+  /** Lists a record as it is on disk. */
+  adopt(record: SandboxRecord): void {
     const { principal, phase } = record;
     const wasListed = isWhole(this.#records.get(principal));
     this.#records.set(principal, record);

@@ -19,11 +19,11 @@ import { endOfOutput } from "../terminal/tmux.ts";
 export const startGate = (paths: SandboxPaths): string => join(paths.dir, "start");
 
 /**
- * The shell outlives the program by this time, for a launcher that is away at the program's end. tmux considers a pane dead when its shell has exited and no output is
- * readable at that moment; output still in the kernel's terminal buffer would be lost (seen with tmux 3.3: the last tenth
- * of 3,000 lines, once in some hundred runs).
+ * The shell outlives the program by this time. tmux considers a pane dead when its shell has exited and no output is
+ * readable at that moment; output still in the kernel's terminal buffer would be lost (seen with tmux 3.3 on a busy host: most
+ * of 3,000 lines, twice in a hundred runs with 0.05 s). A launcher does not wait for it: it takes the screen at the mark.
  */
-const LINGER_SECONDS = "0.05";
+const LINGER_SECONDS = "0.5";
 
 /** Absolute paths of what the script runs. */
 export type SandboxPrograms = {

@@ -4,6 +4,7 @@
  *
  * Commands address sessions exactly (`=name`): otherwise tmux also accepts a prefix of a name.
  */
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError, isBureauError } from "@bureau/kit/errors";
 import { writeAtomically } from "@bureau/os/durable-file";
@@ -76,6 +77,8 @@ export type Tmux = {
   hasWholeOutput(session: string): Promise<boolean | undefined>;
   /** The pane's last `lines` lines, blank ones at the end cut off; undefined when there is no such session. */
   capture(session: string, lines: number): Promise<string | undefined>;
+  /** The same without a client: the server writes the lines to `file`, which this function removes again. */
+  captureThrough(file: string, session: string, lines: number): Promise<string | undefined>;
   /** No error when there is none. */
   killSession(session: string): Promise<void>;
   /** Every session's name and the pid of its first pane; empty when no server runs. */
@@ -119,6 +122,11 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     if (typeof answer === "string") return await run(...words);
     return { code: answer.ok ? 0 : 1, stdout: answer.lines.join("\n") };
   };
+  // Not as an answer of the control connection: a program's output could pass for the end of one.
+  const capture = async (session: string, lines: number): Promise<string | undefined> => {
+    const screen = await run("capture-pane", "-p", ...paneLines(session, lines));
+    return screen.code === 0 ? lastLines(screen.stdout, lines) : undefined;
+  };
   return {
     ensureServer,
     serverPid,
@@ -160,10 +168,22 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       const { code, stdout } = await ask("display-message", "-p", "-t", `=${session}:`, ends);
       return code === 0 ? stdout.trim() === "1" : undefined;
     },
-    // Not through the control connection: a program's output could pass for the end of an answer there.
-    async capture(session, lines) {
-      const screen = await run("capture-pane", "-p", "-J", "-S", `-${lines}`, "-t", `=${session}:`);
-      return screen.code === 0 ? lastLines(screen.stdout, lines) : undefined;
+    capture,
+    async captureThrough(file, session, lines) {
+      try {
+        // tmux keeps the mode of a file that exists.
+        writeFileSync(file, "", { mode: 0o600 });
+        const answers = await Promise.all([
+          control.run(["capture-pane", "-b", BUFFER, ...paneLines(session, lines)]),
+          control.run(["save-buffer", "-b", BUFFER, file.replaceAll("#", "##")]),
+          control.run(["delete-buffer", "-b", BUFFER]),
+        ]);
+        const isWhole = answers.every((answer) => typeof answer !== "string" && answer.ok);
+        if (!isWhole || statSync(file).size > SCREEN_BYTES_MAX) return await capture(session, lines);
+        return lastLines(readFileSync(file, "utf8"), lines);
+      } finally {
+        rmSync(file, { force: true });
+      }
     },
     async killSession(session) {
       await ask("kill-session", "-t", `=${session}`);
@@ -185,6 +205,17 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     },
   };
 }
+
+/** The name of the server's buffer between capturing and saving, which directly follow each other. */
+const BUFFER = "bureau-screen";
+
+const paneLines = (session: string, lines: number): string[] => [
+  "-J",
+  "-S",
+  `-${lines}`,
+  "-t",
+  `=${session}:`,
+];
 
 /** Lines of `PID SESSION`. */
 const parsePanes = (text: string): { session: string; panePid: number }[] =>
