@@ -5,6 +5,7 @@
  *
  * `BUREAU_BENCH_MACHINES` lists other sizes, `20,100,5000`. At the smallest size Synapse is measured beside it.
  */
+import { fleetMachines } from "@bureau/control/machines/fleet-machines";
 import { childrenOf } from "@bureau/os/process-table";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { startSynapse } from "@bureau/testkit/synapse";
@@ -14,6 +15,7 @@ import {
   HEARTBEAT_MS,
   newFilter,
   newInitialFilter,
+  prod,
   SimulatedFleet,
   type SimulatedMachine,
 } from "./simulated-fleet.ts";
@@ -27,6 +29,7 @@ const WINDOW_MS = 20_000;
 const CONFIG_CHANGE_MS = 500;
 const STORM_MS_MAX = 60_000;
 const NEWCOMERS = 5;
+const LISTS = 3;
 /** Heartbeats in place of a day's, which at a thousand machines are three million. */
 const ABSENCE_BEATS = 6_000;
 
@@ -60,6 +63,7 @@ async function measureAll(): Promise<Figure[]> {
     figures.push(
       ...figuresOf(machines, known),
       figure("  homeserver CPU, all machines of an earlier build", earlier.cpuPercent, "% of a core"),
+      ...(await measureList(fleet, server.usage)),
       ...(await measureNewcomer(fleet, server.usage)),
       ...(await measureAbsence(fleet, server)),
       ...(await measureStorm(fleet, server)),
@@ -127,6 +131,21 @@ function figuresOf(machines: number, known: Steady): Figure[] {
     figure("  config change until its machine has it, p50", quantile(seen, 0.5), "ms"),
     figure("  the same, p99", quantile(seen, 0.99), "ms", undefined, "≤ 50 ms"),
     ...(lost === 0 ? [] : [figure("  config changes that no machine had in time", lost, "")]),
+  ];
+}
+
+/** What `bureau machine list` and the dry run of an upgrade read; `test/fleet-requests` counts their requests. */
+async function measureList(fleet: SimulatedFleet, usage: ProcessUsage): Promise<Figure[]> {
+  const times: number[] = [];
+  const cpu = usage.cpuMs;
+  for (let round = 0; round < LISTS; round++) {
+    const began = performance.now();
+    await fleetMachines(fleet.admin, prod, Date.now());
+    times.push(performance.now() - began);
+  }
+  return [
+    figure("  list of all machines", Math.min(...times), "ms", undefined, "≤ 500 ms at 1000"),
+    figure("  the same, homeserver CPU", (usage.cpuMs - cpu) / LISTS, "ms"),
   ];
 }
 

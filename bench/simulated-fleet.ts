@@ -40,7 +40,7 @@ export type FleetHomeserver = {
 };
 
 const namespace = parseNamespace("bureau");
-const fleet = parseFleet("bureau/fleet/prod");
+export const prod = parseFleet("bureau/fleet/prod");
 export const HEARTBEAT_MS = 30_000;
 /** Heartbeats between two copies in the machine room. */
 const COPY_BEATS = 5;
@@ -73,9 +73,9 @@ export class SimulatedFleet {
   static async open(at: FleetHomeserver): Promise<SimulatedFleet> {
     const admin = await register(at, "bureau-admin", plainFetch);
     await ensureNamespace(admin, namespace);
-    await ensureFleet(admin, fleet);
+    await ensureFleet(admin, prod);
     const found = new Map<string, RoomId>();
-    for (const { localpart } of sharedRooms(machineLocalpart(fleet, "m"))) {
+    for (const { localpart } of sharedRooms(machineLocalpart(prod, "m"))) {
       const room = await admin.resolveAlias(aliasOf(localpart, parseServerName(at.serverName)));
       if (room !== undefined) found.set(localpart, room);
     }
@@ -89,7 +89,7 @@ export class SimulatedFleet {
   /** Provisions machines until there are `count`, and has each join its rooms. */
   async growTo(count: number): Promise<void> {
     const names = Array.from({ length: count - this.machines.length }, (_, index) =>
-      machineLocalpart(fleet, `m${String(this.machines.length + index).padStart(5, "0")}`),
+      machineLocalpart(prod, `m${String(this.machines.length + index).padStart(5, "0")}`),
     );
     await atOnce(names, async (name) => {
       const machine = await this.#join(name);
@@ -105,7 +105,7 @@ export class SimulatedFleet {
     const own = await ensureMachineRooms(this.#admin, name, { principals: [] });
     for (const room of this.#shared.values()) await this.#admin.inviteUser(room, userId);
     for (const room of [own.config, own.ops, ...this.#shared.values()]) await session.joinRoom(room);
-    const machines = this.#shared.get(`${fleet}/machine`) as RoomId;
+    const machines = this.#shared.get(`${prod}/machine`) as RoomId;
     const key = { algorithm: "age-x25519", public_key: PUBLIC_KEY };
     await session.putState(machines, eventTypes.machineKey, stateKeyOf(userId), key);
     await publishMachineInfo(session, machines, userId, this.#hardware, "0.1.0 (simulated)");
@@ -174,7 +174,7 @@ export class SimulatedMachine {
       rooms: { config: rooms.config, fleetMachines: rooms.machines },
       intervalMs: HEARTBEAT_MS,
       sandboxes: () => sandboxes,
-      userOf: (account) => userIdOf(principalLocalpart(fleet, account), serverNameOf(session)),
+      userOf: (account) => userIdOf(principalLocalpart(prod, account), serverNameOf(session)),
       // Each heartbeat is one interval after the last, however fast they are sent.
       clock: { ...systemClock, monotonic: () => this.#beats * HEARTBEAT_MS },
     });

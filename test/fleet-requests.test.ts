@@ -3,12 +3,10 @@ import { expect, test } from "bun:test";
 import { fleetMachines } from "@bureau/control/machines/fleet-machines";
 import { findMachine } from "@bureau/control/machines/list-machines";
 import { eventTypes } from "@bureau/schema/events";
-import { parseFleet, parseMachine } from "@bureau/schema/refs";
+import { parseMachine } from "@bureau/schema/refs";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
-import { SimulatedFleet } from "../bench/simulated-fleet.ts";
-
-const prod = parseFleet("bureau/fleet/prod");
+import { prod, SimulatedFleet } from "../bench/simulated-fleet.ts";
 
 test("listing machines takes three requests, and showing one takes the same few bytes, in a fleet of any size", async () => {
   await using homeserver = await startEmbeddedHomeserver();

@@ -11,13 +11,12 @@ import { roomOfFleet } from "@bureau/control/rooms/places";
 import { systemClock } from "@bureau/kit/clock";
 import { eventTypes } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
-import { machineLocalpart, parseFleet } from "@bureau/schema/refs";
+import { machineLocalpart } from "@bureau/schema/refs";
 import { type Rollout, type RolloutMachine, RolloutSchema } from "@bureau/schema/rollout";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
-import { SimulatedFleet } from "../bench/simulated-fleet.ts";
+import { prod, SimulatedFleet } from "../bench/simulated-fleet.ts";
 
-const prod = parseFleet("bureau/fleet/prod");
 const rolloutOf = (count: number, by: Rollout["requested_by"]): Rollout => ({
   host_environment_path: "/nix/store/new",
   bureau_version: {},

@@ -26,10 +26,11 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import { stateOfOurs } from "../rooms/found-room.ts";
-import { dropMachineLevels } from "../rooms/machine-levels.ts";
+import { dropMachineLevels, namedMachines } from "../rooms/machine-levels.ts";
 import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "../rooms/machine-rooms.ts";
 import { ensureMachineRooms } from "../rooms/namespace-setup.ts";
 import { roomOf } from "../rooms/places.ts";
+import type { RoomKind } from "../rooms/room-catalogue.ts";
 import { type Bootstrap, type BootstrapStore, hasExpired, newBootstrap } from "./bootstrap.ts";
 
 export type ProvisionOptions = {
@@ -75,19 +76,20 @@ export async function provisionMachine(options: ProvisionOptions): Promise<Provi
   const user = userIdOf(machine, serverOf(session.userId));
   const kept = options.store?.read();
   // What would fail later is checked before the account is made.
-  const shared: RoomId[] = [];
-  for (const { localpart } of sharedRooms(machine)) shared.push(await roomOf(session, localpart));
+  const shared: [room: RoomId, kind: RoomKind][] = [];
+  for (const { kind, localpart } of sharedRooms(machine))
+    shared.push([await roomOf(session, localpart), kind]);
   for (const own of ownRooms(machine)) {
     const room = await session.resolveAlias(aliasOf(own.localpart, serverOf(user)));
     if (room !== undefined) await stateOfOurs(session, { ...own, room });
   }
-  for (const room of shared) await dropMachineLevels(session, room);
+  for (const [room, kind] of shared) if (namedMachines(kind)) await dropMachineLevels(session, room);
   const { bootstrap, account } = await prepareAccount(options, user, kept);
   try {
     if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
     await forgetDeparture(session, machine, user);
     const own = await ensureMachineRooms(session, machine, initialConfig(session));
-    for (const room of shared) await inviteUnlessThere(session, room, user);
+    for (const [room] of shared) await inviteUnlessThere(session, room, user);
     return { bootstrap, account, userId: user, configRoom: own.config, opsRoom: own.ops };
   } catch (error) {
     throw unfinished(error, machine);

@@ -8,9 +8,14 @@ import { editPowerLevels } from "@bureau/matrix/power-levels";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { MODERATOR_LEVEL } from "@bureau/schema/power";
 import { localpartOf, parseMachine, parseUserId, type RoomId } from "@bureau/schema/refs";
+import type { RoomKind } from "./room-catalogue.ts";
 
 /** Half an event (Matrix specification, size limits): below it the levels stay, for machines of other implementations. */
 const LEVELS_BYTES_MAX = 32_768;
+
+/** Rooms where machines were named. */
+export const namedMachines = (kind: RoomKind): boolean =>
+  kind === "system" || kind === "pipeline" || kind === "fleet-services";
 
 /** Removes the levels of machines once they fill half an event; levels of other users stay. */
 export const dropMachineLevels = (
