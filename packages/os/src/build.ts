@@ -12,7 +12,6 @@
  *
  * Two builds are the same when their content is the same, independent of their paths.
  */
-import { createHash } from "node:crypto";
 import { createReadStream, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
@@ -114,7 +113,7 @@ export const contentOfAll = ({ runtime, programs }: Pick<Build, "runtime" | "pro
 
 /** The SHA-256 of a program in `folder`, as in a manifest: over names, sizes and contents of its files, in order. */
 export function digestOfProgram(folder: string): string {
-  const hash = createHash("sha256");
+  const hash = new Bun.CryptoHasher("sha256");
   for (const file of readdirSync(folder).sort()) {
     const content = readFileSync(join(folder, file));
     hash.update(`${file}\0${content.length}\0`).update(content);
@@ -124,7 +123,7 @@ export function digestOfProgram(folder: string): string {
 
 /** The SHA-256 of a file of any size. Yields to the event loop: a runtime takes half a second, more on a busy host. */
 export async function digestOfFile(path: string): Promise<string> {
-  const hash = createHash("sha256");
+  const hash = new Bun.CryptoHasher("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }))
     hash.update(chunk as Uint8Array);
   return hash.digest("hex");

@@ -2,7 +2,6 @@
  * Files that survive power loss: temp file in the same folder, fsync, rename, fsync of the folder.
  * Every durable write in Bureau goes through here; readers see the old content or the new, never a part.
  */
-import { randomBytes } from "node:crypto";
 import {
   closeSync,
   fchmodSync,
@@ -54,7 +53,7 @@ export function replaceWith(path: string, make: (temporary: string) => void): vo
 }
 
 function put(path: string, make: (temporary: string) => void): void {
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const temporary = `${path}.${crypto.getRandomValues(new Uint8Array(6)).toHex()}.tmp`;
   try {
     make(temporary);
     renameSync(temporary, path);

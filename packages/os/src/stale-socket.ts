@@ -1,6 +1,5 @@
 /** The socket file that a killed server leaves behind. No program can listen there until it is removed. */
 import { lstatSync, rmSync } from "node:fs";
-import { connect } from "node:net";
 import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 
 /**
@@ -12,14 +11,13 @@ export async function clearStaleSocket(path: string): Promise<void> {
   if (stat === undefined) return;
   if (!stat.isSocket())
     throw new BureauError("conflict", `Cannot listen on "${path}": the file is not a socket`);
-  const refusal = await new Promise<string>((resolve) => {
-    const client = connect({ path });
-    client.once("connect", () => {
-      client.destroy();
-      resolve("another process answers there");
-    });
-    client.once("error", (error) => resolve(errnoOf(error) ?? messageOf(error)));
-  });
+  const refusal = await Bun.connect({ unix: path, socket: { data() {} } }).then(
+    (client) => {
+      client.terminate();
+      return "another process answers there";
+    },
+    (error: unknown) => errnoOf(error) ?? messageOf(error),
+  );
   // Only these two mean that no program listens: no permission and a full queue do not.
   if (refusal !== "ECONNREFUSED" && refusal !== "ENOENT")
     throw new BureauError("conflict", `Cannot listen on "${path}": ${refusal}`);
