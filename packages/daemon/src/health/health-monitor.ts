@@ -27,15 +27,15 @@ export type HealthMonitorDeps = Pick<Runtime, "clock" | "log"> & {
   readonly onChange: () => void;
 };
 
-type Entry = {
-  readonly run: string;
+type Entry = Pick<SandboxStatus, "started_at" | "pid"> & {
   readonly check: string;
   readonly stop: AbortController;
   health: Health;
 };
 
-/** One run of a sandbox. */
-const runOf = (sandbox: SandboxStatus): string => `${sandbox.started_at} ${sandbox.pid ?? ""}`;
+/** Whether the entry is about this run of the sandbox. */
+const isOf = (entry: Entry, { started_at, pid }: SandboxStatus): boolean =>
+  entry.started_at === started_at && entry.pid === pid;
 
 export class HealthMonitor implements Disposable {
   readonly #deps: HealthMonitorDeps;
@@ -48,7 +48,8 @@ export class HealthMonitor implements Disposable {
   /** What this check says about this run. */
   of(sandbox: SandboxStatus, check: HealthCheck | undefined): Health {
     const entry = this.#entries.get(sandbox.principal);
-    if (entry?.run === runOf(sandbox) && entry.check === checkNameOf(check)) return entry.health;
+    if (entry !== undefined && isOf(entry, sandbox) && entry.check === checkNameOf(check))
+      return entry.health;
     return { state: check === undefined ? undefined : "starting", hasPassed: false };
   }
 
@@ -70,7 +71,7 @@ export class HealthMonitor implements Disposable {
     );
     for (const [account, entry] of this.#entries) {
       const sandbox = live.get(account);
-      if (sandbox === undefined || runOf(sandbox) !== entry.run) this.#drop(account, entry);
+      if (sandbox === undefined || !isOf(entry, sandbox)) this.#drop(account, entry);
     }
     for (const [account, check] of checks) {
       const sandbox = live.get(account);
@@ -94,7 +95,8 @@ export class HealthMonitor implements Disposable {
     before?.stop.abort();
     const state = check === undefined ? undefined : "starting";
     const entry: Entry = {
-      run: runOf(sandbox),
+      started_at: sandbox.started_at,
+      pid: sandbox.pid,
       check: name,
       stop: new AbortController(),
       health: { state, hasPassed: false },
