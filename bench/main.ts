@@ -13,6 +13,7 @@ import { benchFootprint } from "./footprint.ts";
 import { benchGrowth } from "./growth.ts";
 import { benchHeartbeatGrowth } from "./heartbeat-growth.ts";
 import { benchHostEnv } from "./host-env.ts";
+import { benchPeers } from "./peers.ts";
 import { benchProxy } from "./proxy.ts";
 import { benchScale } from "./scale.ts";
 import { benchStartUp } from "./start-up.ts";
@@ -35,6 +36,7 @@ const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
 /** Run only when asked for by name: they need root, or minutes. */
 const onlyByName: typeof suites = {
   fleet: benchFleet,
+  peers: benchPeers,
   scale: benchScale,
   "upgrade-fleet": benchUpgradeFleet,
 };
@@ -50,13 +52,17 @@ const short: typeof suites = {
 const every = { ...suites, ...onlyByName };
 
 async function proxyFigures(): Promise<Figure[]> {
-  const { direct, proxy, nginx, addedP50Ms, addedP95Ms } = await benchProxy();
+  const { direct, proxy, floor, nginx, addedP50Ms, addedP95Ms } = await benchProxy();
   const addedByNginx =
     nginx === undefined ? undefined : { name: "added by nginx", value: nginx.p50Ms - direct.p50Ms };
   return [
     figure("proxy, latency added at p50", addedP50Ms, "ms", addedByNginx, "≤ 0.15 ms"),
     figure("proxy, latency added at p95", addedP95Ms, "ms"),
     figure("proxy, throughput", proxy.perSecond, "requests/s", { name: "direct", value: direct.perSecond }),
+    figure("proxy, throughput", proxy.perSecond, "requests/s", {
+      name: "the runtime's server and client alone",
+      value: floor.perSecond,
+    }),
     ...(nginx === undefined
       ? []
       : [
@@ -67,6 +73,10 @@ async function proxyFigures(): Promise<Figure[]> {
             { name: "nginx", value: nginx.perSecond },
             "≥ 0.7×",
           ),
+          figure("  the runtime's server and client alone", floor.perSecond, "requests/s", {
+            name: "nginx",
+            value: nginx.perSecond,
+          }),
         ]),
   ];
 }

@@ -1,7 +1,8 @@
 /**
  * The cost of a proxy: latency added to a small request over one keep-alive connection, and throughput over 32, beside
- * the same upstream asked directly and beside nginx (one worker, no access log, keep-alive upstream, unix sockets on
- * both sides, one header injected). Rounds are interleaved, medians over rounds are printed.
+ * the same upstream asked directly, beside the runtime's own server and client alone, and beside nginx (one worker, no
+ * access log, keep-alive upstream, unix sockets on both sides, one header injected). Rounds are interleaved, medians over
+ * rounds are printed.
  *
  * `bun bench/proxy.ts`
  */
@@ -11,6 +12,7 @@ import { join } from "node:path";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { encodeCbor } from "../packages/kit/src/cbor.ts";
 import type { ProxyStart } from "../packages/schema/src/proxy-wire.ts";
+import { findProgram, notCompared, unpackPackage } from "./debian-packages.ts";
 
 const ROUNDS = 7;
 const LATENCY_REQUESTS = 2_000;
@@ -23,7 +25,9 @@ export type TargetResult = { p50Ms: number; p95Ms: number; perSecond: number };
 export type ProxyBench = {
   direct: TargetResult;
   proxy: TargetResult;
-  /** Undefined when nginx is not installed. */
+  /** The runtime's HTTP server and client without a proxy's work: no proxy on this runtime is faster. */
+  floor: TargetResult;
+  /** Undefined when there is no nginx. */
   nginx: TargetResult | undefined;
   /** Milliseconds the proxy adds to a request over asking the upstream directly. */
   addedP50Ms: number;
@@ -41,6 +45,7 @@ export async function benchProxy(): Promise<ProxyBench> {
   const targets: Target[] = [
     { name: "direct", socket: upstream, path: "/small" },
     await startProxyTarget(stack, folder, upstream),
+    await startFloor(stack, folder, upstream),
   ];
   const nginx = await startNginx(stack, folder, upstream);
   if (nginx !== undefined) targets.push(nginx);
@@ -56,6 +61,7 @@ export async function benchProxy(): Promise<ProxyBench> {
   return {
     direct,
     proxy,
+    floor: of("floor"),
     nginx: beside,
     addedP50Ms: proxy.p50Ms - direct.p50Ms,
     addedP95Ms: proxy.p95Ms - direct.p95Ms,
@@ -152,14 +158,30 @@ async function startProxyTarget(
   return { name: "proxy", socket, path: "/http/api/small" };
 }
 
+async function startFloor(stack: AsyncDisposableStack, folder: string, upstream: string): Promise<Target> {
+  const socket = join(folder, "floor.sock");
+  const program = join(import.meta.dir, "proxy-floor-program.ts");
+  await startProcess(stack, runtimeCommand(program, socket, upstream));
+  return { name: "floor", socket, path: "/small" };
+}
+
+/** nginx of this host, else Debian's, unpacked into `folder`. */
+function nginxProgram(folder: string): string | undefined {
+  const installed = findProgram("nginx");
+  if (installed !== undefined) return installed;
+  const root = unpackPackage("nginx", join(folder, "package"));
+  const unpacked = root === undefined ? undefined : join(root, "usr/sbin/nginx");
+  return unpacked !== undefined && existsSync(unpacked) ? unpacked : undefined;
+}
+
 async function startNginx(
   stack: AsyncDisposableStack,
   folder: string,
   upstream: string,
 ): Promise<Target | undefined> {
-  const program = Bun.which("nginx", { PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/usr/local/sbin` });
-  if (program === null) {
-    console.warn("nginx is not installed: NOT compared with it (apt install nginx-light)");
+  const program = nginxProgram(folder);
+  if (program === undefined) {
+    notCompared("nginx", "it is not installed, and apt cannot download it");
     return undefined;
   }
   const socket = join(folder, "nginx.sock");
@@ -199,6 +221,7 @@ function print(bench: ProxyBench): void {
     `${name.padEnd(8)} p50 ${result.p50Ms.toFixed(3)} ms   p95 ${result.p95Ms.toFixed(3)} ms   ${Math.round(result.perSecond)} requests/s`;
   console.log(line("direct", bench.direct));
   console.log(line("proxy", bench.proxy));
+  console.log(line("floor", bench.floor));
   if (bench.nginx !== undefined) console.log(line("nginx", bench.nginx));
   console.log(
     `added by the proxy: ${bench.addedP50Ms.toFixed(3)} ms at p50 (goal ≤ 0.150), ${bench.addedP95Ms.toFixed(3)} ms at p95`,
@@ -206,6 +229,7 @@ function print(bench: ProxyBench): void {
   if (bench.nginx !== undefined)
     console.log(
       `added by nginx:     ${(bench.nginx.p50Ms - bench.direct.p50Ms).toFixed(3)} ms at p50\n` +
+        `the runtime alone: ${(bench.floor.perSecond / bench.nginx.perSecond).toFixed(2)} × nginx\n` +
         `throughput: ${(bench.throughputOverNginx ?? 0).toFixed(2)} × nginx (goal ≥ 0.70)`,
     );
 }
