@@ -15,6 +15,7 @@ import { benchHeartbeatGrowth } from "./heartbeat-growth.ts";
 import { benchHostEnv } from "./host-env.ts";
 import { benchPeers } from "./peers.ts";
 import { benchProxy } from "./proxy.ts";
+import { benchProxyMemory } from "./proxy-memory.ts";
 import { benchScale } from "./scale.ts";
 import { benchStartUp } from "./start-up.ts";
 import { type Figure, figure } from "./statistics.ts";
@@ -78,6 +79,7 @@ async function proxyFigures(): Promise<Figure[]> {
             value: nginx.perSecond,
           }),
         ]),
+    ...(await benchProxyMemory()),
   ];
 }
 

@@ -107,12 +107,12 @@ function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
-/** Starts a process, waits until it says that it is ready, stops it with the stack. */
-async function startProcess(
+/** Starts a process, waits until it says that it is ready, stops it with the stack. @returns its pid */
+export async function startProcess(
   stack: AsyncDisposableStack,
   command: string[],
   stdin?: Uint8Array<ArrayBuffer>,
-): Promise<void> {
+): Promise<number> {
   const child = Bun.spawn(command, {
     stdin: stdin ?? "ignore",
     stdout: "pipe",
@@ -125,7 +125,7 @@ async function startProcess(
   let said = "";
   for await (const chunk of child.stdout) {
     said += Buffer.from(chunk).toString();
-    if (said.includes("ready\n")) return;
+    if (said.includes("ready\n")) return child.pid;
   }
   throw new Error(`${command.join(" ")} ended before it was ready`);
 }
