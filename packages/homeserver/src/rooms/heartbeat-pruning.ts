@@ -9,7 +9,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import { eventTypes } from "@bureau/schema/events";
 import type { HomeserverDatabase } from "../store/database.ts";
-import type { EventStore } from "../store/event-store.ts";
+import type { EventStore, StatePlace } from "../store/event-store.ts";
 
 /** State whose history has no reader. */
 const prunedTypes = [eventTypes.machineStatus] as const;
@@ -17,6 +17,8 @@ const prunedTypes = [eventTypes.machineStatus] as const;
 const KEPT_MS = 3_600_000;
 /** Rows of one transaction: a few milliseconds in which no request is served. */
 const BATCH_ROWS = 200;
+/** Machines of one transaction. */
+const BATCH_PLACES = 200;
 /** Milliseconds between two transactions. */
 const PAUSE_MS = 50;
 
@@ -29,25 +31,24 @@ type Deps = {
 /** Deletes all that are due, in small transactions, and returns their number. */
 export async function pruneHeartbeats({ db, events, clock }: Deps, signal: AbortSignal): Promise<number> {
   const before = clock.now() - KEPT_MS;
+  const current = prunedTypes.flatMap((type) => events.currentOfType(type));
   let deleted = 0;
-  let batch = 0;
-  const endBatch = async (): Promise<void> => {
-    deleted += batch;
-    batch = 0;
+  while (current.length > 0 && !signal.aborted) {
+    deleted += db.transaction(() => deleteBatch(events, current, before));
     await clock.sleep(PAUSE_MS, signal);
-  };
-  for (const type of prunedTypes) {
-    const current = events.currentOfType(type);
-    while (current.length > 0 && !signal.aborted) {
-      db.transaction(() => {
-        for (let one = current.at(-1); one !== undefined && batch < BATCH_ROWS; one = current.at(-1)) {
-          batch += events.deleteReplaced(one, before, BATCH_ROWS - batch);
-          if (batch < BATCH_ROWS) current.pop();
-        }
-      });
-      if (batch > 0) await endBatch();
-    }
   }
   while (!signal.aborted && db.releaseSpace()) await clock.sleep(PAUSE_MS, signal);
+  return deleted;
+}
+
+/** Deletes what the last of `current` replaced, and takes those off the list of which nothing is left to delete. */
+function deleteBatch(events: EventStore, current: StatePlace[], before: number): number {
+  let deleted = 0;
+  for (let places = 0; places < BATCH_PLACES && deleted < BATCH_ROWS; places++) {
+    const last = current.at(-1);
+    if (last === undefined) break;
+    deleted += events.deleteReplaced(last, before, BATCH_ROWS - deleted);
+    if (deleted < BATCH_ROWS) current.pop();
+  }
   return deleted;
 }
