@@ -12,6 +12,8 @@ import { formatPosition } from "./stream-token.ts";
 
 /** Maximum rows read for one timeline or page, for filters that match few events. */
 export const SCAN_ROWS_MAX = 5_000;
+/** The same for a client that is new to the room, with a filter that lists types: it asks for state, hardly for history. */
+const FIRST_SCAN_ROWS_MAX = 1_000;
 /** Maximum heroes of a room without a name. */
 const HEROES_MAX = 5;
 
@@ -25,18 +27,18 @@ type Timeline = {
 /** Newest visible events with `after < stream <= upTo` that pass the filter, oldest first. */
 function collectTimeline(
   events: EventStore,
-  range: { roomId: string; after: number; upTo: number },
+  range: { roomId: string; after: number; upTo: number; rowsMax: number },
   filter: EventFilter,
   canSee: Visibility,
 ): Timeline {
   const found: RoomEvent[] = [];
   let scanned = 0;
   const cut = (start: number): Timeline => ({ events: found.reverse(), limited: true, start });
-  const { roomId, after, upTo } = range;
+  const { roomId, after, upTo, rowsMax } = range;
   if (!filter.acceptsRoom(roomId)) return { events: [], limited: false, start: upTo };
   const { types } = filter;
   // Where the limit of rows lies is found in the index, so that rows of other types are not read.
-  const end = types === undefined ? undefined : events.streamAt(roomId, after, upTo, SCAN_ROWS_MAX);
+  const end = types === undefined ? undefined : events.streamAt(roomId, after, upTo, rowsMax);
   const rows =
     types === undefined
       ? events.scan(roomId, after, upTo, "b")
@@ -208,7 +210,8 @@ export function buildRoomSection(
   const { events } = deps;
   const { state: room, since, upTo } = range;
   const canSee = visibilityOf(room, events, viewer.userId);
-  const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo };
+  const rowsMax = range.timelineAfter === 0 ? FIRST_SCAN_ROWS_MAX : SCAN_ROWS_MAX;
+  const bounds = { roomId: room.roomId, after: range.timelineAfter, upTo, rowsMax };
   const timeline = collectTimeline(events, bounds, filter.timeline, canSee);
   const changed = changedState(events, range, timeline, filter.state);
   const need = {
