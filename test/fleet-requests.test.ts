@@ -1,12 +1,18 @@
 /** What commands ask of the homeserver must not grow with the fleet. Real accounts, rooms and homeserver; no launcher. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fleetMachines } from "@bureau/control/machines/fleet-machines";
 import { findMachine } from "@bureau/control/machines/list-machines";
+import { configPlace } from "@bureau/control/machines/machine-config";
 import { eventTypes } from "@bureau/schema/events";
-import { parseMachine } from "@bureau/schema/refs";
+import { type MachineLocalpart, machineLocalpart, parseMachine } from "@bureau/schema/refs";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
 import { prod, SimulatedFleet } from "../bench/simulated-fleet.ts";
+import { FleetOfAccounts, resultOf } from "./contract/fleet-of-accounts.ts";
+
+setDefaultTimeout(120_000);
 
 test("listing machines takes three requests, and showing one takes the same few bytes, in a fleet of any size", async () => {
   await using homeserver = await startEmbeddedHomeserver();
@@ -52,3 +58,42 @@ test("the newer of a machine's two heartbeats counts: its own room's, or that of
     expect(found?.last_seen).toBe(new Date((await beatOf(room, machine))?.sentAt ?? 0).toISOString());
   }
 });
+
+test("the list and the dry run of an upgrade ask as many questions in a large fleet as in a small one", async () => {
+  await using accounts = await FleetOfAccounts.start([prod]);
+  using door = openHomeserverDoor(accounts.homeserver.url);
+  const credentials = join(accounts.dir, "through-the-door");
+  const known = readFileSync(accounts.credentials, "utf8");
+  writeFileSync(credentials, known.replaceAll(accounts.homeserver.url, door.url), { mode: 0o600 });
+  const requestsOf = async (...command: string[]): Promise<number> => {
+    door.takeCount();
+    const { code, stderr } = await resultOf(
+      accounts.spawn([...command, "--fleet", prod, "--credential-file", credentials]),
+    );
+    expect([code, stderr]).toEqual([0, ""]);
+    return door.takeCount().requests;
+  };
+  const dryRun = ["machine", "upgrade", "--all", "--dry-run", "--on-machine", "--host-env", "/nix/store/new"];
+  const counts: (readonly number[])[] = [];
+  for (const names of [["m1"], ["m2", "m3", "m4", "m5"]]) {
+    for (const name of names) await report(accounts, machineLocalpart(prod, name));
+    counts.push([await requestsOf("machine", "list"), await requestsOf(...dryRun)]);
+  }
+  expect(counts).toEqual([
+    [3, 3],
+    [3, 3],
+  ]);
+});
+
+/** Joins a machine, which reports that it runs no agent. */
+async function report(accounts: FleetOfAccounts, machine: MachineLocalpart): Promise<void> {
+  const own = await accounts.join(machine, { hostname: "host" });
+  const { room, key } = await configPlace(accounts.session, machine);
+  await own.putState(room, eventTypes.machineStatus, key, {
+    principal: own.userId,
+    cpu_percent: 1,
+    memory_used_mb: 1,
+    sandboxes: { running: 0, idle: 0 },
+    uptime_seconds: 1,
+  });
+}

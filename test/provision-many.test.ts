@@ -1,5 +1,5 @@
 /** Provisioning in a fleet of any size. Real accounts, rooms and homeserver. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { provisionMachine } from "@bureau/control/machines/provision";
 import { dropMachineLevels } from "@bureau/control/rooms/machine-levels";
 import { systemClock } from "@bureau/kit/clock";
@@ -19,6 +19,8 @@ import {
 } from "@bureau/schema/refs";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { SimulatedFleet } from "../bench/simulated-fleet.ts";
+
+setDefaultTimeout(120_000);
 
 const many = (count: number, level = 50): Record<string, number> =>
   Object.fromEntries(

@@ -1,5 +1,5 @@
 /** Rollouts with more machines than one event holds, in a real room. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { FleetWatch } from "@bureau/control/rollouts/fleet-watch";
 import {
   createRollout,
@@ -16,6 +16,8 @@ import { type Rollout, type RolloutMachine, RolloutSchema } from "@bureau/schema
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
 import { prod, SimulatedFleet } from "../bench/simulated-fleet.ts";
+
+setDefaultTimeout(120_000);
 
 const rolloutOf = (count: number, by: Rollout["requested_by"]): Rollout => ({
   host_environment_path: "/nix/store/new",
