@@ -8,7 +8,7 @@ import { readState, type StateBase, type StateContent, type StatePlace } from "@
 import type { MatrixSession } from "@bureau/matrix/session";
 import { assignedUser } from "@bureau/schema/assigned-user";
 import { CONFIG_PAGES_MAX, configPageKey, joinEntries } from "@bureau/schema/config-pages";
-import { eventTypes, MachineConfigSchema } from "@bureau/schema/events";
+import { eventTypes, isCleared, MachineConfigSchema } from "@bureau/schema/events";
 import type { RoomId, UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
 
@@ -65,8 +65,15 @@ const pageAt = ({ room }: ConfigPlace, number: number): StatePlace => ({
 export const isPage = ({ type }: StatePlace): boolean => type === eventTypes.machineConfigPage;
 
 /** The entries of all events in their order, each principal once. @throws BureauError when a list cannot be read */
-export const allEntries = (parts: readonly ConfigPart[]): readonly unknown[] =>
-  joinEntries(parts.map(({ content, at }) => entriesOf(content, at.type))).entries;
+export function allEntries(parts: readonly ConfigPart[]): readonly unknown[] {
+  const [config] = parts;
+  // Other implementations clear all of a machine by an empty machine_config; they know no pages.
+  if (config === undefined || isClearedPart(config)) return [];
+  return joinEntries(parts.map(({ content, at }) => entriesOf(content, at.type))).entries;
+}
+
+export const isClearedPart = ({ eventId, content }: ConfigPart): boolean =>
+  eventId !== undefined && isCleared(content);
 
 /** An edit of assignments writes all other fields back unchanged, also invalid ones. */
 export function entriesOf(

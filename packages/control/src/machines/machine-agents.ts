@@ -16,7 +16,7 @@ import { safeParse } from "valibot";
 import { randomHex } from "../digest.ts";
 import { principalPassword } from "../principals/administrator.ts";
 import { listMachines } from "./list-machines.ts";
-import { configPlace, readAssignments, readClearedAssignments } from "./machine-config.ts";
+import { configPlace, readAssignments, readLastAssignments } from "./machine-config.ts";
 
 /** The administrator's secret: the passwords of principals follow from it. */
 export type AccountKeys = { readonly registrationToken: string; readonly homeserver: string };
@@ -27,12 +27,11 @@ export type AccountKeys = { readonly registrationToken: string; readonly homeser
  */
 export async function agentsOf(session: MatrixSession, machine: MachineLocalpart): Promise<UserId[]> {
   const place = await configPlace(session, machine);
-  const { assignments } = await readAssignments(session, place);
   const sealed = (await session.getRoomState(place.room)).flatMap(({ type, stateKey, content }) =>
     type === eventTypes.credentials && !isCleared(content) ? [stateKey] : [],
   );
   const candidates = [
-    ...[...assignments, ...(await readClearedAssignments(session, place))].map(({ principal }) => principal),
+    ...(await readLastAssignments(session, place)).map(({ principal }) => principal),
     ...sealed.flatMap((key) => asPrincipal(key, userOfStateKey)),
     ...(await session.joinedMembers(place.room)),
   ];

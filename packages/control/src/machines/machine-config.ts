@@ -20,7 +20,6 @@ import {
   type BureauVersion,
   BureauVersionSchema,
   eventTypes,
-  isCleared,
   type PrincipalAssignment,
   PrincipalAssignmentSchema,
 } from "@bureau/schema/events";
@@ -44,6 +43,7 @@ import {
   type ConfigPart,
   type ConfigPlace,
   entriesOf,
+  isClearedPart,
   isPage,
   type NoRoom,
   PART_BYTES_MAX,
@@ -78,14 +78,17 @@ function assignmentsIn(entries: readonly unknown[]): {
   return { assignments, unreadable: entries.length - assignments.length };
 }
 
-/** The assignments that cleared events of a configuration had before. */
-export async function readClearedAssignments(
+/** The assignments of each event of a configuration: those it holds, or those it had before it was cleared. */
+export async function readLastAssignments(
   session: MatrixSession,
   place: ConfigPlace,
 ): Promise<PrincipalAssignment[]> {
   const parts = await readConfigParts(session, place);
-  const cleared = parts.filter(({ eventId, content }) => eventId !== undefined && isCleared(content));
-  const before = await Promise.all(cleared.map((part) => entriesBefore(session, part)));
+  const before = await Promise.all(
+    parts.map((part) =>
+      isClearedPart(part) ? entriesBefore(session, part) : entriesOf(part.content, part.at.type),
+    ),
+  );
   return assignmentsIn(before.flat()).assignments;
 }
 

@@ -32,6 +32,7 @@ import { ensureMachineRooms } from "../rooms/namespace-setup.ts";
 import { roomOf } from "../rooms/places.ts";
 import type { RoomKind } from "../rooms/room-catalogue.ts";
 import { type Bootstrap, type BootstrapStore, hasExpired, newBootstrap } from "./bootstrap.ts";
+import { readConfigParts } from "./config-parts.ts";
 
 export type ProvisionOptions = {
   readonly session: MatrixSession;
@@ -225,7 +226,10 @@ async function changePassword(
   );
 }
 
-/** Clears requests to leave from an earlier machine of this name: they would end the new one. */
+/**
+ * Clears what an earlier machine of this name left: requests to leave would end the new one, and it would run what is in pages
+ * that an implementation without them did not clear.
+ */
 async function forgetDeparture(
   session: MatrixSession,
   machine: MachineLocalpart,
@@ -238,6 +242,9 @@ async function forgetDeparture(
     if (typeof content === "object" && content !== null && !isCleared({ ...content }))
       await session.putState(config, type, stateKeyOf(user), {});
   }
+  const [, ...pages] = await readConfigParts(session, { room: config, key: stateKeyOf(user) });
+  for (const { at, content } of pages)
+    if (!isCleared(content)) await session.putState(at.room, at.type, at.key, {});
 }
 
 /** An empty desired state; its default policy lets the administrator observe what runs there. */

@@ -3,7 +3,7 @@ import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import { serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { bytesOf, PART_BYTES_MAX, readConfigParts } from "../machines/config-parts.ts";
 import { readConfigFaults, repairConfig } from "../machines/config-repair.ts";
-import { editAssignment, readAssignments } from "../machines/machine-config.ts";
+import { editAssignment, readAssignments, readLastAssignments } from "../machines/machine-config.ts";
 import { type SmallFleet, startSmallFleet } from "../testing/small-fleet.ts";
 import { destroyPrincipal } from "./principals.ts";
 
@@ -138,6 +138,15 @@ describe("a configuration that is full", () => {
       ),
     );
     expect((await readAssignments(fleet.session, fleet.place)).assignments).toHaveLength(82);
+  });
+
+  test("counts for nothing while machine_config is cleared, as another implementation does when a machine leaves", async () => {
+    await fleet.announce(64);
+    await edit("p1", 500);
+    await fleet.session.putState(fleet.place.room, eventTypes.machineConfig, fleet.place.key, {});
+    expect((await readAssignments(fleet.session, fleet.place)).assignments).toEqual([]);
+    const before = await readLastAssignments(fleet.session, fleet.place);
+    expect(before).toHaveLength(FULL + 1);
   });
 
   test("names and removes what cannot be read in a page", async () => {

@@ -75,6 +75,13 @@ test("one event that repeats a principal keeps both entries: the assignment is r
   expect(world.read().principals).toHaveLength(3);
 });
 
+test("an empty machine_config stops all, also what is in pages", () => {
+  const world = new World();
+  world.page(1, entry("b"));
+  world.put(eventTypes.machineConfig, key, {});
+  expect(world.read()).toEqual({ principals: [], faults: [] });
+});
+
 test("a page that cannot be read or is missing makes the whole unreadable", () => {
   const world = new World();
   world.config(entry("a"));

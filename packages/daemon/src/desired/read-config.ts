@@ -6,6 +6,7 @@ import type { RoomView } from "@bureau/matrix/room-state";
 import { CONFIG_PAGES_MAX, configPageKey, configPageNumber, joinEntries } from "@bureau/schema/config-pages";
 import {
   eventTypes,
+  isCleared,
   type MachineConfig,
   MachineConfigPageSchema,
   MachineConfigSchema,
@@ -36,7 +37,8 @@ export class ConfigReader {
     }
     try {
       const config = parse(MachineConfigSchema, event.content, `${eventTypes.machineConfig} "${key}"`);
-      const pages = this.#pagesOf(view);
+      // Other implementations stop all of a machine by an empty machine_config; they know no pages.
+      const pages = isCleared(event.content) ? [] : this.#pagesOf(view);
       const lists = pages.map(
         ({ stateKey, content }) =>
           parse(MachineConfigPageSchema, content, `${eventTypes.machineConfigPage} "${stateKey}"`).principals,
