@@ -45,6 +45,13 @@ export async function benchCreate(rounds = ROUNDS): Promise<Figure[]> {
       FLOOR_RATIO_MAX,
     ),
     figure("machine_config PUT to first instruction, p95", of("ours", 0.95), "ms", floor(0.95)),
+    figure(
+      "machine_config PUT to first instruction, p95",
+      of("ours", 0.95),
+      "ms",
+      { name: "its p50", value: of("ours", 0.5) },
+      "≤ 2×",
+    ),
   ];
 }
 

@@ -55,7 +55,6 @@ import { sandboxScript, startGate } from "./script.ts";
 import { seccompFilter } from "./seccomp/seccomp-filter.ts";
 import { expandVariables, templateVariables, type Variables } from "./variables.ts";
 
-const hostMasks = (): ProcMasks => procMasks(process.getuid?.() ?? 0, procEntries());
 /** Linux's limit (HOST_NAME_MAX). */
 const HOSTNAME_BYTES_MAX = 64;
 
@@ -69,6 +68,7 @@ type Plan = {
   readonly environmentLinks: { target: string; dest: string }[];
   readonly command: string[];
   readonly limits: ResourceLimits;
+  readonly masks: ProcMasks;
 };
 
 /** @throws BureauError that names the step, with nothing of the sandbox left */
@@ -111,7 +111,7 @@ export async function createSandbox(
       phase: "running",
       proxy,
       processes,
-      ...confinementOf(host, processes, request),
+      ...confinementOf(host, processes, request, plan.masks),
     });
     host.watch.add(principal, processes);
     const pid = processes.program?.pid;
@@ -175,6 +175,7 @@ function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
   return {
     variables,
     limits,
+    masks: procMasks(process.getuid?.() ?? 0, procEntries()),
     mounts: mounts
       .map((mount) => resolveMount(mount, host.mountPolicy))
       .filter((mount) => mount !== undefined),
@@ -227,7 +228,7 @@ function writeFiles(
     mounts: plan.mounts,
     scratch: plan.scratch,
     files,
-    procMasks: hostMasks(),
+    procMasks: plan.masks,
     empty: paths.empty,
     hostTools: host.hostTools,
     environmentLinks: plan.environmentLinks,
@@ -261,10 +262,11 @@ function confinementOf(
   host: SandboxHost,
   { shell, program, init }: SandboxProcesses,
   { sandbox_spec: spec }: CreateRequest,
+  masks: ProcMasks,
 ): Pick<SandboxRecord, "confinement"> {
   const inside = [program, init].find((process) => process !== undefined && isAlive(process));
   if (inside === undefined) return {};
-  const layers = layersOf(inside.pid, shell.pid, Object.values(hostMasks()).flat());
+  const layers = layersOf(inside.pid, shell.pid, Object.values(masks).flat());
   return { confinement: { layers, exceptions: exceptionsOf(spec), limits: host.groups.fact } };
 }
 

@@ -22,6 +22,9 @@ import type { SandboxProcesses } from "./record.ts";
 
 /** From the pane's start to the program's. Usually milliseconds; seconds on a host with little free memory. */
 const START_MS_MAX = 10_000;
+/** The interval between two looks is this part of the time that a start has taken, up to the maximum. */
+const LOOKS_IN_TIME = 40;
+const LOOK_MS_MAX = 10;
 /** After SIGKILL. Only a process stuck in the kernel takes longer. */
 const KILL_MS_MAX = 5_000;
 
@@ -36,48 +39,65 @@ const wasExecuted = (paths: SandboxPaths): boolean =>
   /"exit-code"/.test(readIfPresent(paths.bwrapStatus) ?? "");
 
 /** Resolves when the program runs, or ran; undefined when the sandbox ended without having run it. */
-export const untilProgramRuns = (
+export async function untilProgramRuns(
   paths: SandboxPaths,
   shell: ProcessId,
   clock: Clock,
-): Promise<SandboxProcesses | undefined> =>
-  untilSeen(paths, shell, clock, ({ program }) => program !== undefined);
+): Promise<SandboxProcesses | undefined> {
+  let seen: SandboxProcesses = { shell };
+  const running = await untilSeen(paths, shell, clock, () => {
+    seen = findProcesses(paths, seen);
+    return seen.program === undefined ? undefined : seen;
+  });
+  return running ?? (wasExecuted(paths) ? seen : undefined);
+}
 
 /** Resolves with the sandbox's pid 1 when `isBuilt` is true for it; undefined when the sandbox ended before. */
-export async function untilBuilt(
+export function untilBuilt(
   paths: SandboxPaths,
   shell: ProcessId,
   clock: Clock,
   isBuilt: (initPid: number) => boolean,
 ): Promise<ProcessId | undefined> {
-  const seen = await untilSeen(paths, shell, clock, ({ init }) => init !== undefined && isBuilt(init.pid));
-  return seen?.init;
+  let init: ProcessId | undefined;
+  return untilSeen(paths, shell, clock, () => {
+    init ??= initOf(paths);
+    return init !== undefined && isBuilt(init.pid) ? init : undefined;
+  });
 }
 
-async function untilSeen(
+/**
+ * Resolves with the first result of `look`; undefined when the sandbox ended before. Looks every millisecond during a usual
+ * start: the kernel reports no change of another process's mounts or program that the runtime could wait for.
+ */
+async function untilSeen<Seen>(
   paths: SandboxPaths,
   shell: ProcessId,
   clock: Clock,
-  wanted: (seen: SandboxProcesses) => boolean,
-): Promise<SandboxProcesses | undefined> {
-  const deadline = clock.monotonic() + START_MS_MAX;
-  let seen: SandboxProcesses = { shell };
-  for (let waitMs = 1; ; waitMs = Math.min(waitMs * 1.1, 10)) {
+  look: () => Seen | undefined,
+): Promise<Seen | undefined> {
+  const started = clock.monotonic();
+  for (;;) {
     const ended = existsSync(paths.exitCode) || !isAlive(shell);
-    seen = findProcesses(paths, seen);
-    if (wanted(seen)) return seen;
-    if (ended) return wasExecuted(paths) ? seen : undefined;
-    if (clock.monotonic() > deadline)
+    const seen = look();
+    if (seen !== undefined || ended) return seen;
+    const elapsed = clock.monotonic() - started;
+    if (elapsed > START_MS_MAX)
       throw new BureauError("timeout", `bubblewrap did not start the program within ${START_MS_MAX} ms`);
-    await clock.sleep(waitMs);
+    await clock.sleep(Math.min(Math.max(1, elapsed / LOOKS_IN_TIME), LOOK_MS_MAX));
   }
 }
 
+/** Pid 1 of the sandbox, from what bubblewrap reports. */
+function initOf(paths: SandboxPaths): ProcessId | undefined {
+  const pid = /"child-pid":\s*(\d+)/.exec(readIfPresent(paths.bwrapStatus) ?? "")?.[1];
+  return pid === undefined ? undefined : identify(Number(pid));
+}
+
 function findProcesses(paths: SandboxPaths, { shell, ...seen }: SandboxProcesses): SandboxProcesses {
-  const bwrapPid = childrenOf(shell.pid)[0];
+  const bwrapPid = seen.bwrap === undefined ? childrenOf(shell.pid)[0] : undefined;
   const bwrap = seen.bwrap ?? (bwrapPid === undefined ? undefined : identify(bwrapPid));
-  const initPid = /"child-pid":\s*(\d+)/.exec(readIfPresent(paths.bwrapStatus) ?? "")?.[1];
-  const init = seen.init ?? (initPid === undefined ? undefined : identify(Number(initPid)));
+  const init = seen.init ?? initOf(paths);
   const program = init === undefined ? undefined : executedChild(init.pid);
   return {
     shell,
