@@ -6,7 +6,7 @@ import { type Figure, figure, median } from "./statistics.ts";
 
 const ROUNDS = 40;
 /** It was about 5 when --help still loaded every flag declaration. */
-const BARE_RATIO_MAX = 4;
+const BARE_RATIO_MAX = 3;
 
 export async function benchStartUp(): Promise<Figure[]> {
   const dist = join(import.meta.dir, "../dist/current");

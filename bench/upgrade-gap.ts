@@ -23,7 +23,7 @@ const FLOOR_RATIO_MAX = 8;
 const QUICK_TIMES = { proof: 6_000, soak: 300, launcherProof: 6_000, launcherSoak: 300, margin: 1_000 };
 /** Between two questions of one client. */
 const PAUSE_MS = 2;
-const GAP_MS_AIM = "≤ 100 ms";
+const GAP_MS_AIM = "≤ 55 ms";
 
 /** One that asks again as soon as it is answered. */
 class Client implements AsyncDisposable {
