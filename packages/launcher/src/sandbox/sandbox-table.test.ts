@@ -95,6 +95,26 @@ test("the list is whole for a revision that this launcher does not know, and for
   expect(table.list(table.list().revision - 4_096).since).toBeDefined();
 });
 
+test("a thousand ended sandboxes with long outputs fit into one answer, and none is missing", () => {
+  const layers = Object.fromEntries(Array.from({ length: 11 }, (_, index) => [`a_layer_${index}`, true]));
+  const output = "ä".repeat(8 * 1024);
+  for (let index = 0; index < 1_000; index++)
+    table.adopt({
+      boot: bootId(),
+      principal: nameOf(index),
+      phase: "exited",
+      digests: { spec: "s".repeat(64), payload: "p".repeat(64) },
+      started_at: 1_796_000_000_000,
+      programs_dir: "/var/lib/bureau/builds/0123456789abcdef",
+      exit: { code: 1, description: "exited with 1", at: 1_796_000_000_000, output },
+      confinement: { layers: layers as never, exceptions: [] },
+    });
+  const list = table.list();
+  expect(list.sandboxes).toHaveLength(1_000);
+  expect(encodeCbor({ ok: true, data: list }).length).toBeLessThan(1024 * 1024);
+  expect(list.sandboxes.filter(({ exit }) => exit?.output === output).length).toBeGreaterThan(10);
+});
+
 describe("proxies", () => {
   const left: ProcessId[] = [];
   afterEach(() => {

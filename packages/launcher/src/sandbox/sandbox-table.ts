@@ -16,8 +16,8 @@ import { isWhole, type SandboxRecord, statusOf, writeRecord } from "./record.ts"
 /** A sandbox's proxy. It has ended when `watch` has reported that. */
 type WatchedProxy = { readonly id: ProcessId; readonly watch: Disposable; ended: boolean };
 
-/** Terminal output in one list. Further output is omitted: a response has at most 1 MiB (section 6.1). */
-const OUTPUT_BYTES_MAX = 768 * 1024;
+/** Of one list, counted as JSON, which is about as long as CBOR: a response has at most 1 MiB (section 6.1). */
+const LIST_BYTES_MAX = 896 * 1024;
 /** Changes that are remembered: a caller that missed more gets the whole list. */
 const CHANGES_MAX = 4_096;
 /** A random first revision is below it: a revision from before a restart is never in the log, and all are safe integers. */
@@ -134,16 +134,27 @@ export class SandboxTable implements Disposable {
   }
 
   #statuses(records: readonly SandboxRecord[]): SandboxStatus[] {
-    let room = OUTPUT_BYTES_MAX;
-    return records.filter(isWhole).map((record) => {
-      room -= Buffer.byteLength(record.exit?.output ?? "");
-      const status = statusOf(record, this.#proxies.get(record.principal)?.ended === false);
-      if (room >= 0 || status.exit === undefined) return status;
-      return { ...status, exit: { ...status.exit, output: undefined } };
-    });
+    const statuses = records
+      .filter(isWhole)
+      .map((record) => statusOf(record, this.#proxies.get(record.principal)?.ended === false));
+    return withinOneAnswer(statuses);
   }
 
   [Symbol.dispose](): void {
     for (const { watch } of this.#proxies.values()) watch[Symbol.dispose]();
   }
+}
+
+/** Omits outputs that do not fit into one answer beside everything else. */
+function withinOneAnswer(statuses: readonly SandboxStatus[]): SandboxStatus[] {
+  const bare = statuses.map((status) =>
+    status.exit === undefined ? status : { ...status, exit: { ...status.exit, output: undefined } },
+  );
+  let room = bare.reduce((left, one) => left - Buffer.byteLength(JSON.stringify(one)), LIST_BYTES_MAX);
+  return statuses.map((status, index) => {
+    const bytes = Buffer.byteLength(status.exit?.output ?? "");
+    if (bytes > room) return bare[index] ?? status;
+    room -= bytes;
+    return status;
+  });
 }

@@ -169,22 +169,8 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
       return code === 0 ? stdout.trim() === "1" : undefined;
     },
     capture,
-    async captureThrough(file, session, lines) {
-      try {
-        // tmux keeps the mode of a file that exists.
-        writeFileSync(file, "", { mode: 0o600 });
-        const answers = await Promise.all([
-          control.run(["capture-pane", "-b", BUFFER, ...paneLines(session, lines)]),
-          control.run(["save-buffer", "-b", BUFFER, file.replaceAll("#", "##")]),
-          control.run(["delete-buffer", "-b", BUFFER]),
-        ]);
-        const isWhole = answers.every((answer) => typeof answer !== "string" && answer.ok);
-        if (!isWhole || statSync(file).size > SCREEN_BYTES_MAX) return await capture(session, lines);
-        return lastLines(readFileSync(file, "utf8"), lines);
-      } finally {
-        rmSync(file, { force: true });
-      }
-    },
+    captureThrough: async (file, session, lines) =>
+      (await captureToFile(control, file, session, lines)) ?? (await capture(session, lines)),
     async killSession(session) {
       await ask("kill-session", "-t", `=${session}`);
     },
@@ -208,6 +194,29 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
 
 /** The name of the server's buffer between capturing and saving, which directly follow each other. */
 const BUFFER = "bureau-screen";
+
+/** Undefined when the connection gives no answer, when there is no such session, or when its screen is too large. */
+async function captureToFile(
+  control: TmuxControl,
+  file: string,
+  session: string,
+  lines: number,
+): Promise<string | undefined> {
+  try {
+    // tmux keeps the mode of a file that exists.
+    writeFileSync(file, "", { mode: 0o600 });
+    const answers = await Promise.all([
+      control.run(["capture-pane", "-b", BUFFER, ...paneLines(session, lines)]),
+      control.run(["save-buffer", "-b", BUFFER, file.replaceAll("#", "##")]),
+      control.run(["delete-buffer", "-b", BUFFER]),
+    ]);
+    const isSaved = answers.every((answer) => typeof answer !== "string" && answer.ok);
+    if (!isSaved || statSync(file).size > SCREEN_BYTES_MAX) return undefined;
+    return lastLines(readFileSync(file, "utf8"), lines);
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
 
 const paneLines = (session: string, lines: number): string[] => [
   "-J",
