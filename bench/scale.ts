@@ -76,8 +76,11 @@ async function measureStep(
     await bureau.json("status");
     const status = performance.now() - asked;
     rounds.push({
-      ...{ create, destroy, status },
-      ...{ daemon: after.daemon - before.daemon, launcher: after.launcher - before.launcher },
+      create,
+      destroy,
+      status,
+      daemon: after.daemon - before.daemon,
+      launcher: after.launcher - before.launcher,
     });
   }
   const of = (kind: keyof (typeof rounds)[number]): number[] =>
