@@ -131,20 +131,7 @@ export function createTmux(layout: Layout, { external, clock }: TmuxOptions): Tm
     ensureServer,
     serverPid,
     async newSession(session, folder, command) {
-      const size = ["-x", String(COLUMNS), "-y", String(ROWS)];
-      const words = [
-        "new-session",
-        "-d",
-        "-P",
-        "-F",
-        "#{pane_pid}",
-        ...size,
-        "-c",
-        folder,
-        "-s",
-        session,
-        ...command,
-      ];
+      const words = newSessionWords(session, folder, command);
       const answer = await control.run(words);
       // Another server must not get the same command: both could run it.
       if (answer === "unanswered")
@@ -224,6 +211,11 @@ const paneLines = (session: string, lines: number): string[] => [
   `-${lines}`,
   "-t",
   `=${session}:`,
+];
+
+const newSessionWords = (session: string, folder: string, command: readonly string[]): string[] => [
+  ...["new-session", "-d", "-P", "-F", "#{pane_pid}", "-x", String(COLUMNS), "-y", String(ROWS)],
+  ...["-c", folder, "-s", session, ...command],
 ];
 
 /** Lines of `PID SESSION`. */
