@@ -11,7 +11,7 @@ import { AssignedAgents, appears, FIRST_INSTRUCTION } from "./assigned-agents.ts
 import { type Figure, figure, quantile } from "./statistics.ts";
 
 const ROUNDS = 30;
-/** It was 5 before creates were traced. */
+/** About 4 was measured; the rest is for a crowded host. */
 const FLOOR_RATIO_MAX = 8;
 /** The first few warm caches on both sides. */
 const WARM_UP = 3;

@@ -9,6 +9,7 @@ import { fleetMachines } from "@bureau/control/machines/fleet-machines";
 import { childrenOf } from "@bureau/os/process-table";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import { startSynapse } from "@bureau/testkit/synapse";
+import { notCompared } from "./debian-packages.ts";
 import { HomeserverProcess, ProcessUsage } from "./homeserver-process.ts";
 import {
   type Build,
@@ -19,7 +20,7 @@ import {
   SimulatedFleet,
   type SimulatedMachine,
 } from "./simulated-fleet.ts";
-import { type Figure, figure, quantile } from "./statistics.ts";
+import { type Figure, figure, fitLine, quantile } from "./statistics.ts";
 
 const SIZES = (process.env["BUREAU_BENCH_MACHINES"] ?? "20,100,300,1000").split(",").map(Number);
 /** The runtime's own limit of requests at a time is 256, below the number of long polls. */
@@ -216,7 +217,7 @@ async function measureSynapse(machines: number): Promise<Figure[]> {
     const known = await measureSteady(fleet, new ProcessUsage(pid));
     return figuresOf(machines, known).map((one) => ({ ...one, name: `Synapse, ${one.name.trim()}` }));
   } catch (error) {
-    console.error(`fleet: NOT COMPARED with Synapse: ${error}`);
+    notCompared("Synapse", String(error));
     return [];
   }
 }
@@ -236,13 +237,8 @@ async function paced<T>(
   return await Promise.all(calls);
 }
 
-/** The slope of the least-squares line through the logarithms. */
-function exponent(steady: readonly { readonly machines: number; readonly cpu: number }[]): number {
-  const points = steady.map(({ machines, cpu }) => [Math.log(machines), Math.log(cpu)] as const);
-  const mean = (of: 0 | 1): number => points.reduce((sum, point) => sum + point[of], 0) / points.length;
-  const [x, y] = [mean(0), mean(1)];
-  const over = points.reduce((sum, [a, b]) => sum + (a - x) * (b - y), 0);
-  return over / points.reduce((sum, [a]) => sum + (a - x) ** 2, 0);
-}
+/** The slope of the line through the logarithms. */
+const exponent = (steady: readonly { readonly machines: number; readonly cpu: number }[]): number =>
+  fitLine(steady.map(({ machines, cpu }) => ({ x: Math.log(machines), y: Math.log(cpu) }))).slope;
 
 if (import.meta.main) console.log(JSON.stringify(await measureAll(), null, 2));

@@ -11,7 +11,7 @@ const [FEW, MANY] = [1, 50] as const;
 const ROUNDS = 15;
 /** The first rounds warm the caches of both. */
 const WARM_UP = 3;
-/** Before the passes over all sandboxes were removed, the ratio from 1 to 50 was about 2. */
+/** A pass over all sandboxes for each create gives about 2. */
 const RATIO_MAX = 1.6;
 
 type Sample = { readonly create: number; readonly daemon: number; readonly launcher: number };

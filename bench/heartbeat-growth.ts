@@ -6,7 +6,7 @@ import { type Figure, figure } from "./statistics.ts";
 const FEW = 20;
 const MANY = 80;
 const BEATS = 400;
-/** When each heartbeat woke every waiting machine, it was above 3. */
+/** A heartbeat that wakes every waiting machine gives more than 3. */
 const RATIO_MAX = 2;
 
 /** CPU milliseconds of the homeserver for one heartbeat, in a small fleet and in one four times as large. */

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runtimeCommand } from "@bureau/os/runtime-command";
-import { pssMb } from "./memory.ts";
+import { cpuMs, pssMb } from "./memory.ts";
 
 const TOKEN = "a-token-for-benchmarks";
 /** A saturated homeserver answers no signal for long. */
@@ -79,8 +79,7 @@ export class ProcessUsage {
 
   /** CPU milliseconds of its present threads, from the scheduler: finer than the 10 ms of /proc/PID/stat. */
   get cpuMs(): number {
-    const tasks = `/proc/${this.pid}/task`;
-    return readdirSync(tasks).reduce((sum, task) => sum + threadNs(join(tasks, task)) / 1e6, 0);
+    return cpuMs(this.pid);
   }
 
   get pssMb(): number {
@@ -95,14 +94,5 @@ export class ProcessUsage {
 
   forgetPeak(): void {
     writeFileSync(`/proc/${this.pid}/clear_refs`, "5");
-  }
-}
-
-/** 0 for a thread that ended meanwhile. */
-function threadNs(task: string): number {
-  try {
-    return Number(readFileSync(join(task, "schedstat"), "utf8").split(" ")[0]);
-  } catch {
-    return 0;
   }
 }

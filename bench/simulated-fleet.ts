@@ -2,7 +2,6 @@
  * Many machines in one process, as a homeserver sees them: real accounts, rooms, power levels, the daemon's filter for
  * /sync and its heartbeats. There is no launcher and no sandbox: a machine costs a session and a long poll.
  */
-
 import { sharedRooms } from "@bureau/control/rooms/machine-rooms";
 import { ensureFleet, ensureMachineRooms, ensureNamespace } from "@bureau/control/rooms/namespace-setup";
 import { systemClock } from "@bureau/kit/clock";

@@ -5,7 +5,7 @@ import { bureauCommand } from "@bureau/testkit/bureau";
 import { type Figure, figure, median } from "./statistics.ts";
 
 const ROUNDS = 40;
-/** It was about 5 when --help still loaded every flag declaration. */
+/** Help that loads every command's declaration gives about 5. */
 const BARE_RATIO_MAX = 3;
 
 export async function benchStartUp(): Promise<Figure[]> {
