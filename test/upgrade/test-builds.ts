@@ -32,7 +32,8 @@ export class TestBuilds implements Disposable {
 
   /**
    * A build other than `base`: every program, or only the named ones, has other content, in a file beside its bundle, so
-   * that the bundle still matches its bytecode. `spoil` changes it further before its manifest is written. It must remove a runtime file before changing it, because that file is shared.
+   * that the bundle still matches its bytecode. `spoil` changes it further before its manifest is written. It must remove
+   * a runtime file before changing it, because that file is shared.
    */
   make(spoil: (path: string) => void = () => {}, only?: readonly string[], base = newest): string {
     const path = join(this.folder, `v${this.#count++}`);

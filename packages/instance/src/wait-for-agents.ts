@@ -4,7 +4,7 @@ import type { Step } from "@bureau/kit/run-step";
 import { waitFor } from "@bureau/kit/wait-for";
 import type { MachineReport } from "@bureau/schema/observe-wire";
 
-/** For all of them; a thousand take minutes on a slow machine. */
+/** Limit for all agents together; a thousand take minutes on a slow machine. */
 const ALL_MS_MAX = 3_600_000;
 
 /** Gives up when no further agent became ready for `stallMs`. Returns the last report. */

@@ -1,11 +1,11 @@
 /**
- * Desired state from a snapshot of the rooms. The same rooms always give the same result, also after any others.
+ * Desired state from a snapshot of the rooms. The same rooms always give the same result, independent of earlier calls.
  *
  * One bad assignment affects one principal: it becomes `failed` with a reason and a fault, and the others are resolved
  * as if it were absent. An undecided outcome never means "should not run".
  *
  * A change of the rooms concerns one principal of many. So a resolver first looks up what each principal depends on:
- * objects that stay the same until their event changes. Only where one of them is another does it resolve again.
+ * objects that stay the same until their event changes. It resolves a principal again only when one of them is another object.
  */
 import type { StateEvent } from "@bureau/matrix/event";
 import { digestOf } from "@bureau/os/digest";

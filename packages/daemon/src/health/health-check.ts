@@ -29,7 +29,7 @@ export const checkPlan = (check: HealthCheck): CheckPlan => ({
   graceMs: (check.grace_period_seconds || GRACE_SECONDS) * 1_000,
 });
 
-/** Of objects, which stay the same while a template does: each plan compares the checks of all principals. */
+/** Names by object: a template's health check stays the same object, and each plan compares the checks of all principals. */
 const names = new WeakMap<HealthCheck, string>();
 
 /** Equal for equal health checks, in any order of their keys. */

@@ -5,7 +5,7 @@ import type { MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parseEventId, parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";
 import { Heartbeat, runHeartbeat } from "./heartbeat.ts";
-import { statusOf } from "./machine-status.ts";
+import { machineStatus } from "./machine-status.ts";
 
 const machine = parseUserId("@bureau/fleet/f/machine/m:s");
 const rooms = { config: parseRoomId("!c:s"), fleetMachines: parseRoomId("!m:s") };
@@ -126,7 +126,7 @@ test("lists the principals that fit into an event, the busy ones first, and says
       { cpu_percent: index % 50, memory_mb: 900, status: "running" } as const,
     ]),
   );
-  const status = statusOf(
+  const status = machineStatus(
     { machine, userOf: (account) => parseUserId(`@bureau/fleet/f/${account}:s`) },
     { cpuPercent: 1, memoryUsedMb: 1, uptimeSeconds: 1, principals },
     names.map(sandbox),

@@ -16,8 +16,8 @@ import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import {
   fleetOf,
   localpartOf,
+  type PrincipalName,
   parseMachine,
-  type parsePrincipalName,
   principalLocalpart,
   type RoomId,
   serverOf,
@@ -27,7 +27,7 @@ import {
 } from "@bureau/schema/refs";
 import * as v from "valibot";
 import { UsageMeter } from "../hardware/usage.ts";
-import { statusOf } from "./machine-status.ts";
+import { machineStatus } from "./machine-status.ts";
 
 type SenderDeps = Pick<Runtime, "clock"> & {
   readonly session: Pick<MatrixSession, "putState" | "getState">;
@@ -35,7 +35,7 @@ type SenderDeps = Pick<Runtime, "clock"> & {
   readonly rooms: Readonly<Record<"config" | "fleetMachines", RoomId>>;
   readonly intervalMs: number;
   readonly sandboxes: () => readonly SandboxStatus[];
-  readonly userOf: (account: ReturnType<typeof parsePrincipalName>) => UserId;
+  readonly userOf: (account: PrincipalName) => UserId;
 };
 
 export type HeartbeatDeps = SenderDeps &
@@ -48,7 +48,7 @@ export type HeartbeatDeps = SenderDeps &
 const BEATS_A_LOOK = 4;
 /** The longest time between two copies in the machine room: five heartbeats. */
 const COPY_MS = 150_000;
-/** Interval between checks for a fleet controller, in heartbeats: less than the 90 s after which it calls us offline. */
+/** Interval between checks for a fleet controller, in heartbeats: less than the 90 s after which it calls the machine offline. */
 const BEATS_A_CONTROLLER = 2;
 
 /** Beats until `signal` aborts. A beat that cannot be sent is left out: the next says more. @throws when revoked */
@@ -93,7 +93,7 @@ export class Heartbeat {
     const { clock, intervalMs } = this.#deps;
     const now = clock.monotonic();
     const sandboxes = this.#deps.sandboxes();
-    const status = statusOf(this.#deps, this.#meter.sample(sandboxes, now), sandboxes);
+    const status = machineStatus(this.#deps, this.#meter.sample(sandboxes, now), sandboxes);
     const running = namesOf(sandboxes);
     const isOwnWritten = await this.#writeOwn(status, signal);
     const isDue = this.#copied === undefined || now - this.#copied.at + intervalMs > COPY_MS;

@@ -1,7 +1,7 @@
 /** What a heartbeat says. It fits into one event, however many sandboxes run. */
 import type { MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
-import { parsePrincipalName, type UserId } from "@bureau/schema/refs";
+import { type PrincipalName, parsePrincipalName, type UserId } from "@bureau/schema/refs";
 import type { Usage } from "../hardware/usage.ts";
 
 /** An event has 64 KiB (Matrix specification, size limits); some of it is not this list. */
@@ -9,10 +9,11 @@ const PRINCIPALS_BYTES_MAX = 56_000;
 
 type Principal = readonly [UserId, NonNullable<MachineStatus["principals"]>[string]];
 
-export function statusOf(
+/** The content of one heartbeat. Principals that do not fit are counted in `principals_omitted`. */
+export function machineStatus(
   deps: {
     readonly machine: UserId;
-    readonly userOf: (account: ReturnType<typeof parsePrincipalName>) => UserId;
+    readonly userOf: (account: PrincipalName) => UserId;
   },
   usage: Usage,
   sandboxes: readonly SandboxStatus[],

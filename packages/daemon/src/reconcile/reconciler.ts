@@ -65,8 +65,8 @@ export class Reconciler {
   readonly #underWay = new Map<PrincipalName, { readonly busy: Busy; readonly done: Promise<void> }>();
   /** The fault last reported of each principal that cannot start as configured. */
   readonly #told = new Map<PrincipalName, string>();
-  /** The principals whose faults were reported: the same object until one changes. */
-  #read: Desired["principals"] | undefined;
+  /** The principals whose faults are in `#told`: the same object until one changes. */
+  #toldFor: Desired["principals"] | undefined;
   readonly #known = new KnownSandboxes();
   #view: ReconcilerView = { reports: [], sandboxes: [], launcherAway: "not asked yet" };
   /** Stopped because of a request to leave. */
@@ -221,8 +221,8 @@ export class Reconciler {
 
   /** Reports each distinct fault of a principal's configuration once. */
   #tellFaults(desired: Desired | undefined): void {
-    if (desired === undefined || desired.principals === this.#read) return;
-    this.#read = desired.principals;
+    if (desired === undefined || desired.principals === this.#toldFor) return;
+    this.#toldFor = desired.principals;
     for (const [account, { outcome }] of desired.principals) {
       if (outcome.kind === "unresolved") continue;
       if (outcome.kind !== "failed") this.#told.delete(account);

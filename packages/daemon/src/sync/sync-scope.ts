@@ -29,7 +29,7 @@ const obeyed = [
 
 export type OpenScope = {
   readonly filter: unknown;
-  /** The same for the first request: the homeserver need not send events that were before this daemon. */
+  /** The same for the first request: the state is enough, without the events that led to it. */
   readonly initialFilter: unknown;
   /** The same for the store of responses. */
   readonly keeps: Keeps;

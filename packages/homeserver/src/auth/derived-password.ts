@@ -1,6 +1,6 @@
 /**
  * Passwords that follow from the registration token (schema/derived-passwords). They are digests of a secret that cannot be
- * guessed, so a hash that makes each guess slow protects nothing: it is what makes an agent's account take long.
+ * guessed, so a hash that makes each guess slow protects nothing; it would only slow down the creation of accounts.
  */
 import { timingSafeEqual } from "node:crypto";
 import {

@@ -49,7 +49,7 @@ export async function hashPassword(password: string, isDerived: boolean): Promis
 let decoy: Promise<string> | undefined;
 
 /**
- * Whether `password` matches. Every answer "no" takes as long, also without a hash, so that names do not leak.
+ * Whether `password` matches. A wrong password takes the same time with each hash and without one, so that names do not leak.
  * Errors: M_LIMIT_EXCEEDED.
  */
 export async function verifyPassword(password: string, hash: string | null): Promise<boolean> {

@@ -1,6 +1,6 @@
 /**
- * A cache of rooms and memberships over the store: current state of rooms, the memberships of users, and the stream of each room's newest event, which lets a /sync with nothing
- * new finish without a query. Only the writer changes it.
+ * A cache of rooms and memberships over the store: current state of rooms, the memberships of users, and the stream of
+ * each room's newest event, which lets a /sync with nothing new finish without a query. Only the writer changes it.
  */
 import { forbidden } from "../http/matrix-error.ts";
 import { BoundedCache } from "../store/bounded-cache.ts";
@@ -67,6 +67,7 @@ export class RoomRegistry {
     return this.#membershipMap(userId);
   }
 
+  /** IDs of the rooms that the user has joined. */
   *joinedRooms(userId: string): Generator<string, void, undefined> {
     for (const [roomId, entry] of this.#membershipMap(userId)) if (entry.membership === "join") yield roomId;
   }

@@ -68,6 +68,7 @@ export class RoomState {
     yield* this.#byType.get(type)?.values() ?? [];
   }
 
+  /** Current events of these types; a type that is listed twice counts once. */
   *ofTypes(types: readonly string[]): Generator<RoomEvent, void, undefined> {
     for (const type of new Set(types)) yield* this.ofType(type);
   }

@@ -1,6 +1,7 @@
 /**
- * A cache with a bound on the sum of its entries' weights. It drops entries at random: when all entries are used in turn, as by
- * a fleet's heartbeats, and a tenth has no place, a tenth misses. Dropping the least recently used one would miss always.
+ * A cache with a bound on the sum of its entries' weights. It drops entries at random. When all entries are used in turn, as
+ * by a fleet's heartbeats, and a tenth does not fit, about a tenth of the reads misses. If it dropped the least recently used
+ * entry, every read would miss.
  */
 type Entry<Value> = { readonly value: Value; readonly weight: number; place: number };
 
@@ -31,8 +32,8 @@ export class BoundedCache<Value> {
     this.delete(key);
     const weight = this.#weigh(value);
     while (this.#keys.length > 0 && this.#weight + weight > this.#weightMax) {
-      const unlucky = this.#keys[Math.floor(this.#random() * this.#keys.length)];
-      if (unlucky !== undefined) this.delete(unlucky);
+      const dropped = this.#keys[Math.floor(this.#random() * this.#keys.length)];
+      if (dropped !== undefined) this.delete(dropped);
     }
     this.#entries.set(key, { value, weight, place: this.#keys.length });
     this.#keys.push(key);

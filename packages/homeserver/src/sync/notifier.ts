@@ -4,7 +4,7 @@
  * different filter of its room, however many clients wait.
  *
  * Always holds: an event that can appear in an answer to a long poll wakes it. A wake-up without news is harmless: the
- * answer is empty and the client waits on. A wake-up resolves at once; the only timers are the timeouts.
+ * answer is empty, and the long poll waits again. A wake-up resolves at once; the only timers are the timeouts.
  */
 import type { RoomEvent } from "../rooms/room-event.ts";
 import type { RoomFilter } from "./event-filter.ts";

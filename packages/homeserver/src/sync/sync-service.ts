@@ -100,7 +100,7 @@ export class SyncService {
     const { notifier, sessions } = this.#deps;
     await this.#turns.take();
     if (request.signal.aborted) throw disconnected();
-    if (notifier.closed) throw new MatrixError(503, "M_UNKNOWN", "The homeserver stops");
+    if (notifier.closed) throw new MatrixError(503, "M_UNKNOWN", "The homeserver is stopping");
     sessions.requireLive(request.session);
     return this.#answer(request, this.#start(request)).body;
   }

@@ -1,9 +1,9 @@
 /**
  * The shell script of a pane. It passes bubblewrap's arguments through a descriptor, so that no argv contains a secret; the
  * launcher removes the file after bubblewrap has read it. The script writes the exit code to a file, also when no launcher
- * runs. It prints nothing before, because the terminal is the program's, and nothing visible afterwards. Before the program it runs only bubblewrap: each further
- * command would delay the sandbox by a millisecond. bubblewrap gets an empty environment, because the program can read it
- * (/proc/1/environ).
+ * runs. The terminal is the program's: the script prints nothing before the program, and only an invisible mark after it.
+ * Before the program it runs only bubblewrap: each further command would delay the sandbox by a millisecond. bubblewrap gets
+ * an empty environment, because the program can read it (/proc/1/environ).
  *
  * The shell is in the program's process group, which gets the terminal's signals (Ctrl-C) and signals to the whole group
  * (kill 0). It ignores those that end a program, to write the exit code afterwards.
