@@ -141,6 +141,7 @@ async function restartProxy(
   grants: ProxyGrants,
 ): Promise<LauncherResponse<"restart-proxy">> {
   const record = runningRecord(host, principal, "restart the proxy");
+  using _refill = host.proxies.spares.pauseRefill();
   const bundle = await openBundle(host.key, grants.encrypted_credentials);
   if (record.proxy !== undefined && isAlive(record.proxy)) await host.proxies.stop(record.proxy);
   const paths = pathsOf(host, principal);
@@ -149,7 +150,6 @@ async function restartProxy(
     service !== undefined && hasRootLink(paths) ? { ...start, service } : start,
     paths.dir,
   );
-  host.proxies.prepareSpare();
   try {
     linkSockets(paths);
     host.table.put({ ...record, proxy });

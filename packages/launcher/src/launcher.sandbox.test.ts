@@ -18,6 +18,7 @@ import { findInhabitants } from "@bureau/os/mounts";
 import { findByArguments, identify, signalProcess } from "@bureau/os/process-table";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import { unknown } from "valibot";
+import { SPARE_PROXIES } from "./spare-proxies.ts";
 import { TestLauncher } from "./testing/launcher-fixture.ts";
 
 const FOREVER = "while :; do sleep 0.05; done";
@@ -356,21 +357,37 @@ describe("sandboxes", () => {
     const used = new Set((await launcher.call("list-sandboxes", {})).sandboxes.map(({ proxy }) => proxy.pid));
     const unused = () => spares().filter(({ pid }) => !used.has(pid));
     for (const signal of ["SIGKILL", "SIGSTOP"] as const) {
-      await launcher.until("there is a spare", () => unused().length > 0);
-      const [spare] = unused();
-      if (spare === undefined) throw new Error("no spare");
-      process.kill(spare.pid, signal);
-      // The stopped proxy gets its configuration, and is then killed.
+      await launcher.until("all spares are there", () => unused().length === SPARE_PROXIES);
+      const faulty = unused();
+      for (const { pid } of faulty) process.kill(pid, signal);
+      // A stopped proxy gets its configuration, and is then killed.
       const creating = launcher.create("agent/spared", FOREVER);
       if (signal === "SIGSTOP") {
         await launcher.until("it is assigned", () => existsSync(launcher.paths("agent/spared").record));
-        process.kill(spare.pid, "SIGKILL");
+        for (const { pid } of faulty) process.kill(pid, "SIGKILL");
       }
       const { proxy_pid } = await creating;
-      expect(proxy_pid).not.toBe(spare.pid);
+      expect(faulty.map(({ pid }) => pid)).not.toContain(proxy_pid);
       expect((await launcher.status("agent/spared"))?.proxy.state).toBe("running");
       await destroy("agent/spared");
     }
+  });
+
+  test("sandboxes in a row take the spare proxies, which are refilled up to their number", async () => {
+    const names = Array.from({ length: SPARE_PROXIES }, (_, index) => `agent/row${index}`);
+    const used = new Set((await launcher.call("list-sandboxes", {})).sandboxes.map(({ proxy }) => proxy.pid));
+    const unused = () =>
+      findByArguments("--run-dir", launcher.layout.runDir, "--spare")
+        .map(({ pid }) => pid)
+        .filter((pid) => !used.has(pid));
+    await launcher.until("all spares are there", () => unused().length === SPARE_PROXIES);
+    const spares = unused();
+    const created = await Promise.all(names.map((name) => launcher.create(name, FOREVER)));
+    expect(created.map(({ proxy_pid }) => proxy_pid).sort()).toEqual(spares.sort());
+    for (const pid of spares) used.add(pid);
+    await launcher.until("all spares are there again", () => unused().length === SPARE_PROXIES);
+    await Promise.all(names.map((name) => destroy(name)));
+    expect(unused().length).toBe(SPARE_PROXIES);
   });
 
   test("`wait` answers on a change, after its time, and at once for an old revision", async () => {
@@ -474,11 +491,11 @@ describe("sandboxes", () => {
     rmSync(proxyLink);
     mkdirSync(join(proxyLink, "full"), { recursive: true });
     const proxies = (): number => findByArguments("--run-dir", launcher.layout.runDir).length;
-    await launcher.until("there is a spare", () => proxies() === 2);
+    await launcher.until("all spares are there", () => proxies() === 1 + SPARE_PROXIES);
     for (let attempt = 0; attempt < 2; attempt++)
       await expect(launcher.call("restart-proxy", { principal: "agent/blocked" })).rejects.toThrow();
     expect(identify(proxy_pid)).toBeUndefined();
-    await launcher.until("only the spare is left", () => proxies() === 1);
+    await launcher.until("only the spares are left", () => proxies() === SPARE_PROXIES);
     rmSync(proxyLink, { recursive: true });
     await launcher.call("restart-proxy", { principal: "agent/blocked" });
     expect((await launcher.status("agent/blocked"))?.proxy.state).toBe("running");

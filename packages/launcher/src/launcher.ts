@@ -76,7 +76,7 @@ export async function startLauncher(config: LauncherConfig, deps: LauncherDeps):
   await host.tmux.ensureServer();
   await prepareGroups(host);
   await clearLeftovers(host, leftovers);
-  host.proxies.prepareSpare();
+  host.proxies.spares.refill();
   await loadAge();
   const server = early ?? (await listen());
   const socketIsOurs = passed?.isOurs ?? true;
@@ -209,7 +209,7 @@ async function endSandboxes(host: SandboxHost, lock: PrincipalLock): Promise<voi
   await Promise.allSettled(endings);
 }
 
-/** Ends the tmux server and the spare proxy, after the last sandbox. */
+/** Ends the tmux server and the spare proxies, after the last sandbox. */
 async function stopTmux(host: SandboxHost): Promise<void> {
   const { layout } = host.config;
   host.watch[Symbol.dispose]();

@@ -1,6 +1,6 @@
 /**
  * Replaces the launcher by another build while sandboxes and clients stay connected: it answers open requests, ends the
- * spare proxy and the connection to tmux, which the new program cannot use, and executes the new program in the same
+ * spare proxies and the connection to tmux, which the new program cannot use, and executes the new program in the same
  * process. That one adopts the sandboxes from their records, as after a crash, and inherits the socket and the lock.
  *
  * The daemon decides whether the new launcher works. The launcher watches a new daemon (daemon-watch.ts).
@@ -182,7 +182,7 @@ export class Renewal implements Disposable {
       // After any failure this launcher keeps running.
       if (!this.#stopped) {
         await server.resume();
-        host.proxies.prepareSpare();
+        host.proxies.spares.refill();
       }
     }
   }
@@ -212,7 +212,7 @@ export class Renewal implements Disposable {
 
 /** Ends what the next program cannot use. Runs before clients wait, and again for what their requests opened since. */
 async function endOwn(host: SandboxHost): Promise<void> {
-  await host.proxies.endSpare();
+  await host.proxies.spares.end();
   host.tmux.disconnect();
 }
 

@@ -8,6 +8,7 @@ import { findInhabitants } from "@bureau/os/mounts";
 import { stopProcess, waitUntilGone } from "@bureau/os/process-end";
 import { childrenOf, findByArguments, identify, isAlive, signalProcess } from "@bureau/os/process-table";
 import { unknown } from "valibot";
+import { SPARE_PROXIES } from "../spare-proxies.ts";
 import { CONTROL_SESSION } from "../terminal/tmux-control.ts";
 import { TestLauncher } from "../testing/launcher-fixture.ts";
 
@@ -115,10 +116,10 @@ describe("a launcher that was killed", () => {
     expect(unfinished.map((path) => existsSync(path))).toEqual([false, true]);
     const sessions = tmux(launcher, "list-sessions", "-F", "#{session_name}").trim().split("\n");
     expect(sessions.filter((name) => name !== CONTROL_SESSION)).toEqual(["mine"]);
-    // Only the new launcher's spare is left of all proxies.
+    // Only the new launcher's spares are left of all proxies.
     await launcher.until(
-      "one spare",
-      () => findByArguments("--run-dir", launcher.layout.runDir, "--spare").length === 1,
+      "only spares",
+      () => findByArguments("--run-dir", launcher.layout.runDir, "--spare").length === SPARE_PROXIES,
     );
   });
 

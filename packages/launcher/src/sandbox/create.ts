@@ -82,6 +82,7 @@ export async function createSandbox(
     throw new BureauError("conflict", `Cannot create the sandbox of "${principal}": it runs already`, {
       hint: "destroy it first",
     });
+  using _refill = host.proxies.spares.pauseRefill();
   const step = stepsOf(principal);
   const plan = await step("check", async () => planSandbox(host, request));
   const unseal = (): Promise<CredentialBundle> =>
@@ -129,8 +130,6 @@ export async function createSandbox(
       host.clearLater(principal);
     });
     throw error;
-  } finally {
-    host.proxies.prepareSpare();
   }
 }
 
