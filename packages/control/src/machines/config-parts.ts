@@ -72,8 +72,24 @@ export function allEntries(parts: readonly ConfigPart[]): readonly unknown[] {
   return joinEntries(parts.map(({ content, at }) => entriesOf(content, at.type))).entries;
 }
 
-export const isClearedPart = ({ eventId, content }: ConfigPart): boolean =>
+export const isClearedPart = ({ eventId, content }: StateBase): boolean =>
   eventId !== undefined && isCleared(content);
+
+/**
+ * Before something is written into `machine_config`, whose event is `base`: one that another implementation cleared has pages
+ * that count for nothing, and that the write would bring back.
+ */
+export async function emptyClearedPages(
+  session: MatrixSession,
+  at: StatePlace,
+  base: StateBase,
+): Promise<void> {
+  if (isPage(at) || !isClearedPart(base)) return;
+  const [, ...pages] = await readConfigParts(session, at);
+  for (const page of pages)
+    if (entriesOf(page.content, page.at.type).length > 0)
+      await session.putState(page.at.room, page.at.type, page.at.key, { principals: [] });
+}
 
 /** An edit of assignments writes all other fields back unchanged, also invalid ones. */
 export function entriesOf(
@@ -105,7 +121,9 @@ export function planEdits(
   principal: UserId,
   entry: unknown,
 ): readonly PartEdit[] | NoRoom {
-  const holders = parts.filter(({ content, at }) =>
+  const [config] = parts;
+  const counting = config !== undefined && isClearedPart(config) ? [config] : parts;
+  const holders = counting.filter(({ content, at }) =>
     entriesOf(content, at.type).some((one) => assignedUser(one) === principal),
   );
   const remove = (part: ConfigPart): PartEdit => ({ at: part.at, base: part, entry: undefined });
@@ -128,12 +146,15 @@ function partWithRoom(
   place: ConfigPlace,
   bytes: number,
 ): ConfigPart | undefined {
-  const hasRoom = ({ content, at }: ConfigPart): boolean =>
-    bytesOf(content) + bytes + 1 <= (isPage(at) ? FILL_BYTES_MAX.page : FILL_BYTES_MAX.config);
+  const hasRoom = ({ content, at }: ConfigPart): boolean => {
+    // An assignment larger than an event's share has an event of its own: also one that others have left.
+    if (entriesOf(content, at.type).length === 0)
+      return bytesOf({ ...content, principals: [] }) + bytes <= PART_BYTES_MAX;
+    return bytesOf(content) + bytes + 1 <= (isPage(at) ? FILL_BYTES_MAX.page : FILL_BYTES_MAX.config);
+  };
   const found = parts.find(hasRoom);
   if (found !== undefined || parts.length > CONFIG_PAGES_MAX) return found;
   const fresh = { at: pageAt(place, parts.length), eventId: undefined, content: {}, isClean: true };
-  // An assignment larger than a page's share has a page of its own.
   return bytes <= ASSIGNMENT_BYTES_MAX ? fresh : undefined;
 }
 

@@ -42,6 +42,7 @@ import {
   bytesOf,
   type ConfigPart,
   type ConfigPlace,
+  emptyClearedPages,
   entriesOf,
   isClearedPart,
   isPage,
@@ -236,6 +237,7 @@ async function writeEdits(
 ): Promise<Edited> {
   let done: Edited = { content: {}, written: false };
   for (const { at, base, entry } of edits) {
+    if (base !== undefined) await emptyClearedPages(session, at, base);
     const change = { principals: new Map([[principal, entry]]), fields: new Map() };
     const edited = await editState(session, at, change, { apply: applyInto(at), difference }, base);
     // The assignment is written first; what else is removed is not the answer.
@@ -282,7 +284,9 @@ async function editFields(
 ): Promise<Edited> {
   using _turn = await takeTurn();
   const at = { ...place, type: eventTypes.machineConfig };
-  return await editState(session, at, { principals: new Map(), fields }, { apply, difference });
+  const base = await readState(session, at);
+  await emptyClearedPages(session, at, base);
+  return await editState(session, at, { principals: new Map(), fields }, { apply, difference }, base);
 }
 
 const apply = (content: StateContent, { principals, fields }: ConfigChange): StateContent => ({

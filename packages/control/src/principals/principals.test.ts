@@ -3,7 +3,12 @@ import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import { serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
 import { bytesOf, PART_BYTES_MAX, readConfigParts } from "../machines/config-parts.ts";
 import { readConfigFaults, repairConfig } from "../machines/config-repair.ts";
-import { editAssignment, readAssignments, readLastAssignments } from "../machines/machine-config.ts";
+import {
+  editAssignment,
+  editDesiredVersion,
+  readAssignments,
+  readLastAssignments,
+} from "../machines/machine-config.ts";
 import { type SmallFleet, startSmallFleet } from "../testing/small-fleet.ts";
 import { destroyPrincipal } from "./principals.ts";
 
@@ -147,6 +152,48 @@ describe("a configuration that is full", () => {
     expect((await readAssignments(fleet.session, fleet.place)).assignments).toEqual([]);
     const before = await readLastAssignments(fleet.session, fleet.place);
     expect(before).toHaveLength(FULL + 1);
+  });
+
+  test("begins empty after machine_config was cleared: an edit brings nothing back that was in pages", async () => {
+    const clear = () =>
+      fleet.session.putState(fleet.place.room, eventTypes.machineConfig, fleet.place.key, {});
+    const users = async () =>
+      (await readAssignments(fleet.session, fleet.place)).assignments.map(({ principal }) => principal);
+    await fleet.announce(64);
+    await edit("p1", 500);
+    await clear();
+    const version = {
+      daemon_store_path: "/a",
+      launcher_store_path: "/b",
+      proxy_store_path: "/c",
+      request_id: "r1",
+    };
+    await editDesiredVersion(fleet.editor, fleet.place, version);
+    expect(await users()).toEqual([]);
+    await setConfig(many(FULL));
+    await edit("p1", 500);
+    await clear();
+    await edit("new", 500);
+    expect(await users()).toEqual([userOf("new")]);
+    await setConfig(many(FULL));
+    await edit("p1", 500);
+    await clear();
+    await fleet.create("created");
+    expect(await users()).toEqual([userOf("created")]);
+  });
+
+  test("uses pages again that large assignments left", async () => {
+    await fleet.announce(64);
+    for (let index = 0; index < 4; index++) {
+      await edit("large", 50_000);
+      await editAssignment(fleet.editor, fleet.place, userOf("large"), undefined);
+    }
+    const used = (await parts()).length;
+    for (let index = 0; index < 4; index++) {
+      await edit("large", 50_000);
+      await editAssignment(fleet.editor, fleet.place, userOf("large"), undefined);
+    }
+    expect((await parts()).length).toBe(used);
   });
 
   test("names and removes what cannot be read in a page", async () => {
