@@ -5,6 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { SPARE_PROXIES } from "@bureau/launcher/spare-proxies";
 import { readIfPresent } from "@bureau/os/durable-file";
 import { findInhabitants } from "@bureau/os/mounts";
 import {
@@ -88,11 +89,12 @@ function disagreement(status: Status | undefined, wanted: ReadonlySet<number>): 
   const idle = status.principals.find(({ state }) => state !== "running");
   if (idle !== undefined) return `${idle.name} is ${idle.state}`;
   const active = status.principals.length;
-  // Each sandbox has a proxy, and the launcher may keep one in reserve.
+  // Each sandbox has a proxy, and the launcher keeps spare ones.
   const proxies = running()
     .processes()
     .filter(({ pid }) => isProxy(pid)).length;
-  if (proxies < active || proxies > active + 1) return `${proxies} proxies for ${active} sandboxes`;
+  if (proxies < active || proxies > active + SPARE_PROXIES)
+    return `${proxies} proxies for ${active} sandboxes`;
   // The pid 1 of a sandbox is bubblewrap. An orphaned sandbox counts too.
   const inside = inhabitants().length;
   if (inside !== active) return `${inside} sandboxes for ${active} principals`;

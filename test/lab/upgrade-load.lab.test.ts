@@ -4,6 +4,7 @@
  */
 import { afterAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
+import { SPARE_PROXIES } from "@bureau/launcher/spare-proxies";
 import { tmuxSession } from "@bureau/os/layout";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import { TestBuilds } from "../upgrade/test-builds.ts";
@@ -228,7 +229,10 @@ test(
   "upgrades under load, half of them while agents are created and destroyed, interrupt no client",
   async () => {
     for (let round = 0; round < WARM_UP; round++) await upgrade();
-    const [before, started] = [await steady(), await eventuallyQuiet(underWay, [[], 3, 3, []])];
+    const [before, started] = [
+      await steady(),
+      await eventuallyQuiet(underWay, withProxies(2 + SPARE_PROXIES)),
+    ];
     const numbersBefore = await counted();
     await phase("steady agents", Math.ceil(rounds / 2), () => []);
     await phase("agents that come and go", Math.floor(rounds / 2), (upgraded) => [
@@ -249,7 +253,7 @@ test("a program started before an upgrade that ends after it leaves no process, 
   await upgrade();
   for (const agent of ["counter", "service/clock"]) await fleet.do(`agent destroy ${agent} ${onM1}`);
   await m1().eventually(`[ -z "$(ls /run/bureau/fleet/prod/sandbox)" ]`);
-  await eventuallyQuiet(underWay, [[], 1, 1, []]);
+  await eventuallyQuiet(underWay, withProxies(SPARE_PROXIES));
 });
 
 /** The machine's log around each failure of a client. */
@@ -286,10 +290,13 @@ async function nothingLeaked(before: Census): Promise<void> {
   }
 }
 
-/** Processes that end or begin: the dead ones, proxies (one is the spare), their units; and files half written. */
+/** Processes that end or begin: the dead ones, proxies (the spares, too), their units; and files half written. */
 const underWay = ({ zombies, proxies, proxyUnits, files }: Census) => [
   ...[zombies, proxies, proxyUnits, files.filter((path) => /\.tmp$|\/unsent/.test(path))],
 ];
+
+/** What {@link underWay} shows of a machine at rest. */
+const withProxies = (count: number) => [[], count, count, []];
 
 /** Excludes the kept last screen of an ended agent, and the history of a running one. */
 const isPassing = (path: string): boolean =>
