@@ -8,7 +8,7 @@ import { stopProcess } from "@bureau/os/process-end";
 import { findByArguments, type ProcessId } from "@bureau/os/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
-import { SpareProxies } from "./spare-proxies.ts";
+import { SPARE_PROXIES, SpareProxies } from "./spare-proxies.ts";
 
 /** From the first byte of its input to `ready` (section 12.2). */
 const READY_MS_MAX = 10_000;
@@ -26,7 +26,7 @@ export class ProxyProcesses implements AsyncDisposable {
 
   constructor(readonly options: ProxyProcessOptions) {
     const { open, log } = options;
-    this.spares = new SpareProxies({ open, log, stop: (id) => this.stop(id) });
+    this.spares = new SpareProxies({ open, count: SPARE_PROXIES, log, stop: (id) => this.stop(id) });
   }
 
   /** Starts a proxy; resolves when it listens. @throws BureauError, with no process left */

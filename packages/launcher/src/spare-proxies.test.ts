@@ -17,6 +17,7 @@ function counted() {
   const open = childProxies(["/bin/sh", "-c", "echo pid $$; exec sleep 60"], tmpdir());
   const counts = { starts: 0, running: 0, most: 0 };
   const spares = new SpareProxies({
+    count: SPARE_PROXIES,
     open: async (mode) => {
       counts.starts += 1;
       counts.running += 1;

@@ -17,6 +17,8 @@ export const SPARE_PROXIES = 3;
 
 export type SpareProxiesOptions = {
   readonly open: OpenProxy;
+  /** How many are kept ready. */
+  readonly count: number;
   /** Sends SIGTERM, then SIGKILL; resolves when the process has ended. */
   readonly stop: (id: ProcessId) => Promise<void>;
   readonly log: Log;
@@ -53,7 +55,7 @@ export class SpareProxies implements AsyncDisposable {
 
   async #refill(): Promise<void> {
     this.#ready = this.#ready.filter(({ id }) => isAlive(id));
-    while (!this.#closed && this.#pauses === 0 && this.#ready.length < SPARE_PROXIES) {
+    while (!this.#closed && this.#pauses === 0 && this.#ready.length < this.options.count) {
       const opening = this.#open();
       this.#opening = opening;
       const spare = await opening;
