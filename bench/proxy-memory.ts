@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runtimeArguments } from "@bureau/os/runtime-command";
-import { encodeCbor } from "../packages/kit/src/cbor.ts";
+import { encodeCbor } from "../packages/kit/src/encode-cbor.ts";
 import type { ProxyStart } from "../packages/schema/src/proxy-wire.ts";
 import { pssMb } from "./memory.ts";
 import { startProcess } from "./proxy.ts";

@@ -10,7 +10,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runtimeCommand } from "@bureau/os/runtime-command";
-import { encodeCbor } from "../packages/kit/src/cbor.ts";
+import { encodeCbor } from "../packages/kit/src/encode-cbor.ts";
 import type { ProxyStart } from "../packages/schema/src/proxy-wire.ts";
 import { findProgram, notCompared, unpackPackage } from "./debian-packages.ts";
 

@@ -1,7 +1,7 @@
 /**
  * Proxies: one process for each sandbox. Each reads its configuration from standard input only, and outlives the launcher.
  */
-import { encodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { BureauError } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
 import { stopProcess } from "@bureau/os/process-end";

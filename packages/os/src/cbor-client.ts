@@ -1,5 +1,6 @@
 /** Sends one request to a CBOR socket and reads its answer: see cbor-server.ts. */
-import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
+import { decodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { BureauError, type ErrorCode } from "@bureau/kit/errors";
 import { parse } from "@bureau/schema/parse";
 import { boolean, type GenericSchema, type InferOutput, object, optional, string, unknown } from "valibot";

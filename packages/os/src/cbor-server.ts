@@ -11,7 +11,8 @@
  * aborts when the caller disconnects.
  */
 import type { Socket } from "node:net";
-import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
+import { decodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { BureauError, type ErrorCode, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { inTime } from "@bureau/kit/wait-for";

@@ -18,7 +18,8 @@
  */
 import { closeSync, fstatSync, readSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
-import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
+import { decodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { BureauError } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { parse } from "@bureau/schema/parse";

@@ -4,7 +4,8 @@
  * host, so the write does not wait for the disk: clients wait meanwhile.
  */
 import { readFileSync, rmSync } from "node:fs";
-import { decodeCbor, encodeCbor } from "@bureau/kit/cbor";
+import { decodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { parse, parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
 import { writeAtomically } from "./durable-file.ts";

@@ -95,7 +95,7 @@ function answer(response: Response, over: () => void): Response {
 
 /**
  * The body, when all of it arrived together with the head: its first read is finished and as long as the head says. The
- * runtime sends such a body with the head in one write; a stream takes five more writes, and twice the proxy's time.
+ * runtime sends such a body with the head in one write; a stream takes further writes.
  */
 function wholeBody(first: Promise<BodyPart>, length: string | null): Uint8Array<ArrayBuffer> | undefined {
   if (length === null || Bun.peek.status(first) !== "fulfilled") return undefined;

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { encodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { argumentsOf, catchesSignal } from "@bureau/os/process-table";
 import { runtimeCommand } from "@bureau/os/runtime-command";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";

@@ -5,11 +5,11 @@
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { encodeCbor } from "@bureau/kit/cbor";
 import { rehearsalSockets } from "@bureau/os/layout";
 import { silentLog } from "@bureau/os/log";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
+import { rehearsedStart } from "./rehearsed-start.ts";
 
 /** Never throws: without a rehearsal a proxy only starts more slowly. `inFolder`: the folder for its sockets. */
 export async function rehearse(inFolder: string): Promise<void> {
@@ -17,22 +17,18 @@ export async function rehearse(inFolder: string): Promise<void> {
     const folder = mkdtempSync(join(inFolder, "spare-"));
     try {
       const sockets = rehearsalSockets(folder);
-      const bytes = encodeCbor({
-        principal: "agent/rehearsal",
-        socket_path: sockets.proxy,
-        admin_socket_path: sockets.admin,
-        matrix_user_id: "@rehearsal:localhost",
-        credentials: { NAME: "value" },
-        grants: [{ actions: ["none"] }],
-        services: { none: { upstream: "http://127.0.0.1", inject_headers: { Authorization: "NAME" } } },
-      });
+      const bytes = Uint8Array.from(Buffer.from(rehearsedStart, "base64"));
       const stream = new ReadableStream<Uint8Array>({
         start(controller) {
           controller.enqueue(bytes);
           controller.close();
         },
       });
-      const proxy = await startProxy(await readStart(stream), { log: silentLog });
+      const start = await readStart(stream);
+      const proxy = await startProxy(
+        { ...start, socket_path: sockets.proxy, admin_socket_path: sockets.admin },
+        { log: silentLog },
+      );
       await proxy[Symbol.asyncDispose]();
     } finally {
       rmSync(folder, { recursive: true, force: true });

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { encodeCbor } from "@bureau/kit/cbor";
+import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { identify, isAlive, type ProcessId } from "@bureau/os/process-table";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
