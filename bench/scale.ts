@@ -16,7 +16,9 @@ const STEPS = [1, 10, 50, 100, 200] as const;
 /** Round trips at each step; the first {@link WARM_UP} do not count. */
 const ROUNDS = 15;
 const WARM_UP = 3;
-const IDLE_MS = 10_000;
+/** Daemon and launcher collect garbage once, 15 s after the last change. */
+const QUIET_MS = 20_000;
+const IDLE_MS = 20_000;
 /** 200 sandboxes end and start within seconds; a crowded machine needs more. */
 const ALL_RUN_MS_MAX = 120_000;
 
@@ -85,6 +87,7 @@ async function measureStep(
   }
   const of = (kind: keyof (typeof rounds)[number]): number[] =>
     rounds.slice(WARM_UP).map((round) => round[kind]);
+  await Bun.sleep(QUIET_MS);
   const idle = await cpuShare([daemon.pid, launcher.pid], () => Bun.sleep(IDLE_MS));
   return {
     sandboxes,
