@@ -13,6 +13,7 @@ import {
   listensOnTcp,
   type ProcessId,
   signalProcess,
+  useOf,
 } from "./process-table.ts";
 import { evalCommand } from "./runtime-command.ts";
 
@@ -130,6 +131,17 @@ describe("queries", () => {
     expect(pids).toHaveLength(2);
     await until(() => pids.every((pid) => argumentsOf(pid).join(" ") === "sleep 60"));
     for (const pid of pids) process.kill(pid, "SIGKILL");
+  });
+
+  test("says in one look what a process uses and which children it has", async () => {
+    const { id } = await shell("sleep 60 & sleep 60 & echo ready; while :; do :; done");
+    await until(() => (useOf(id.pid)?.cpuTicks ?? 0) >= 2);
+    const use = useOf(id.pid);
+    expect(use?.residentPages).toBeGreaterThan(0);
+    expect(use?.children).toEqual(childrenOf(id.pid));
+    expect(use?.children).toHaveLength(2);
+    for (const pid of use?.children ?? []) process.kill(pid, "SIGKILL");
+    await until(() => childrenOf(id.pid).every((pid) => useOf(pid) === undefined));
   });
 
   test("processor time grows with work", async () => {

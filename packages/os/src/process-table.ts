@@ -12,7 +12,13 @@ export type ProcessId = {
   readonly startTicks: number;
 };
 
-type Stat = ProcessId & { readonly parent: number; readonly state: string; readonly cpuTicks: number };
+type Stat = ProcessId & {
+  readonly parent: number;
+  readonly state: string;
+  readonly cpuTicks: number;
+  readonly threads: number;
+  readonly residentPages: number;
+};
 
 function readStat(pid: number): Stat | undefined {
   let text: string;
@@ -30,15 +36,18 @@ function readStat(pid: number): Stat | undefined {
     parent: number(4),
     startTicks: number(22),
     cpuTicks: number(14) + number(15),
+    threads: number(20),
+    residentPages: number(24),
   };
 }
+
+/** Only its exit status is left. */
+const isEnded = ({ state }: Stat): boolean => state === "Z" || state === "X";
 
 /** The identity of a live process; undefined when there is none, or only its zombie is left. */
 export function identify(pid: number): ProcessId | undefined {
   const stat = readStat(pid);
-  return stat === undefined || stat.state === "Z" || stat.state === "X"
-    ? undefined
-    : { pid: stat.pid, startTicks: stat.startTicks };
+  return stat === undefined || isEnded(stat) ? undefined : { pid: stat.pid, startTicks: stat.startTicks };
 }
 
 export const isAlive = (process: ProcessId): boolean =>
@@ -48,6 +57,23 @@ export const isAlive = (process: ProcessId): boolean =>
 export function cpuTicksOf(process: ProcessId): number | undefined {
   const stat = readStat(process.pid);
   return stat?.startTicks === process.startTicks ? stat.cpuTicks : undefined;
+}
+
+/** What a live process uses, and its children. */
+export type ProcessUse = {
+  /** User and system time so far, in clock ticks (100 a second on Linux). */
+  readonly cpuTicks: number;
+  readonly residentPages: number;
+  readonly children: readonly number[];
+};
+
+/** Undefined when there is no such process. Opens two files of a process with one thread. */
+export function useOf(pid: number): ProcessUse | undefined {
+  const stat = readStat(pid);
+  if (stat === undefined || isEnded(stat)) return undefined;
+  const { cpuTicks, residentPages, threads } = stat;
+  const children = threads === 1 ? childrenOfThread(pid, String(pid)) : childrenOf(pid);
+  return { cpuTicks, residentPages, children };
 }
 
 /** Sends `signal` if exactly that process still lives; true when it was sent. */

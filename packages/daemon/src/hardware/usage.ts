@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { childrenOf, cpuTicksOf, identify } from "@bureau/os/process-table";
+import { useOf } from "@bureau/os/process-table";
 import type { MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { readMeminfo } from "./machine-info.ts";
@@ -92,19 +92,11 @@ function treeUse(root: number): { ticks: number; memoryKb: number } {
   for (let seen = 0; seen < PROCESSES_MAX; seen++) {
     const pid = pending.pop();
     if (pid === undefined) break;
-    const id = identify(pid);
-    if (id === undefined) continue;
-    ticks += cpuTicksOf(id) ?? 0;
-    memoryKb += residentKb(pid);
-    pending.push(...childrenOf(pid));
+    const use = useOf(pid);
+    if (use === undefined) continue;
+    ticks += use.cpuTicks;
+    memoryKb += use.residentPages * PAGE_KB;
+    pending.push(...use.children);
   }
   return { ticks, memoryKb };
-}
-
-function residentKb(pid: number): number {
-  try {
-    return Number(readFileSync(`/proc/${pid}/statm`, "latin1").split(" ")[1]) * PAGE_KB;
-  } catch {
-    return 0;
-  }
 }
