@@ -106,6 +106,23 @@ test("two controllers that write different machines of a part at once lose nothi
   expect((await readRollout(session, place)).rollout).toEqual(both);
 });
 
+test("a halt and a controller that begins a machine meanwhile see each other, though they write different events", async () => {
+  await using at = await open();
+  const { session, place } = at;
+  await createRollout(session, place, rolloutOf(300, session.userId));
+  const read = await readRollout(session, place);
+  const halted: Rollout = { ...read.rollout, state: "halted" };
+  await writeRollout(session, place, read, halted);
+  const begun = await writeRollout(session, place, read, ended(read.rollout, 250));
+  expect(begun).toEqual(ended(halted, 250));
+  // The other way round: the controller wrote first.
+  const controlled = await readRollout(session, place);
+  await writeRollout(session, place, controlled, ended(controlled.rollout, 251));
+  const later: Rollout = { ...controlled.rollout, state: "rolled-back" };
+  expect(await writeRollout(session, place, controlled, later)).toEqual(ended(later, 251));
+  expect((await readRollout(session, place)).rollout).toEqual(ended(later, 251));
+});
+
 test("refuses more than 10,000 machines before it writes anything", async () => {
   await using at = await open();
   const { session, place, door } = at;
