@@ -85,8 +85,29 @@ test("the list and the dry run of an upgrade ask as many questions in a large fl
   ]);
 });
 
-/** Joins a machine, which reports that it runs no agent. */
-async function report(accounts: FleetOfAccounts, machine: MachineLocalpart): Promise<void> {
+test("a heartbeat with names that are no principals does not stop the dry run of an upgrade", async () => {
+  await using accounts = await FleetOfAccounts.start([prod]);
+  await report(accounts, machineLocalpart(prod, "m1"));
+  await report(accounts, machineLocalpart(prod, "m2"), {
+    "agent/short": { cpu_percent: 1, memory_mb: 1, status: "running" },
+  });
+  const { code, stdout, stderr } = await resultOf(
+    accounts.spawn([
+      ...["machine", "upgrade", "--all", "--dry-run", "--on-machine", "--host-env", "/nix/store/new"],
+      ...["--fleet", prod, "--credential-file", accounts.credentials, "--json"],
+    ]),
+  );
+  expect([code, stderr]).toEqual([0, ""]);
+  const { machines } = JSON.parse(stdout) as { machines: readonly unknown[] };
+  expect(machines).toHaveLength(2);
+});
+
+/** Joins a machine, which reports that it runs no agent, or those given. */
+async function report(
+  accounts: FleetOfAccounts,
+  machine: MachineLocalpart,
+  principals?: object,
+): Promise<void> {
   const own = await accounts.join(machine, { hostname: "host" });
   const { room, key } = await configPlace(accounts.session, machine);
   await own.putState(room, eventTypes.machineStatus, key, {
@@ -95,5 +116,6 @@ async function report(accounts: FleetOfAccounts, machine: MachineLocalpart): Pro
     memory_used_mb: 1,
     sandboxes: { running: 0, idle: 0 },
     uptime_seconds: 1,
+    ...(principals === undefined ? {} : { principals }),
   });
 }

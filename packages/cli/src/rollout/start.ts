@@ -17,9 +17,11 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import {
   type FleetLocalpart,
   type MachineLocalpart,
+  type PrincipalLocalpart,
   parseMachine,
   parseUserId,
   principalOfUser,
+  RefError,
 } from "@bureau/schema/refs";
 import type { Rollout } from "@bureau/schema/rollout";
 import { defineCommand, defineFlags, UsageError } from "../command/command.ts";
@@ -161,13 +163,23 @@ async function previewListed(
   target: UpgradeTarget,
   now: number,
 ): Promise<UpgradePreview> {
-  const isComplete = listed?.principals !== undefined && listed.principals_omitted === undefined;
-  if (!isComplete || !isOnline(listed, now)) {
+  const principals = listed !== undefined && isOnline(listed, now) ? reportedBy(listed) : undefined;
+  if (principals === undefined) {
     const place = await configPlace(session, machine);
     return previewOne({ session, machine, place, running: listed?.version, target });
   }
-  const principals = Object.keys(listed.principals).map((user) => principalOfUser(parseUserId(user)));
-  return previewUpgrade(machine, target, listed.version, principals);
+  return previewUpgrade(machine, target, listed?.version, principals);
+}
+
+/** Undefined when its heartbeat does not name all, or names what is no principal: it may be of another implementation. */
+function reportedBy(listed: ListedMachine): readonly PrincipalLocalpart[] | undefined {
+  if (listed.principals === undefined || listed.principals_omitted !== undefined) return undefined;
+  try {
+    return Object.keys(listed.principals).map((user) => principalOfUser(parseUserId(user)));
+  } catch (error) {
+    if (!(error instanceof RefError)) throw error;
+    return undefined;
+  }
 }
 
 /** The order, and what happens when a machine fails. */
