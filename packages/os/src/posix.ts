@@ -176,6 +176,13 @@ export function limitProcess(pid: number, limits: readonly ProcessLimit[]): void
   }
 }
 
+/** How many descriptors this process may have open. */
+export function descriptorsMax(): number {
+  const limit = new BigUint64Array(2);
+  if (libc().prlimit(process.pid, resources.nofile, null, limit) !== 0) return 0;
+  return Number(limit[0]);
+}
+
 /** NUL-terminated strings and the NULL-terminated table of pointers to them that execve(2) wants. */
 function stringTable(strings: readonly string[]): { table: BigUint64Array; held: Buffer[] } {
   const held = strings.map((text) => Buffer.from(`${text}\0`));

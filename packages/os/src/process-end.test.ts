@@ -126,12 +126,82 @@ test("looks processes up where there are no descriptors left, and says so", asyn
     console.log(endEventsFault());
     const clock = { now: Date.now, monotonic: () => performance.now(), sleep: (ms, signal) => new Promise((resolve) => {
       const timer = setTimeout(resolve, ms); signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }); }) };
-    const gone = waitUntilGone(id, 60_000, clock);
+    let isOver = false;
+    const gone = waitUntilGone(id, 60_000, clock).finally(() => { isOver = true; });
+    await Bun.sleep(50);
+    console.log(isOver);
     process.kill(id.pid, "SIGKILL");
     console.log(await gone);`;
   const [target] = await strangers(1);
   const child = Bun.spawn(evalCommand(source), { env: { TARGET: String(target?.pid) }, stderr: "inherit" });
-  expect(await new Response(child.stdout).text()).toBe("pidfd_open: EMFILE\ntrue\n");
+  expect(await new Response(child.stdout).text()).toBe("pidfd_open: EMFILE\nfalse\ntrue\n");
+});
+
+/** Runs `source` in a program of its own, with the targets' pids in `pids`; returns what it prints. */
+async function inProgram(targets: readonly ProcessId[], source: string): Promise<string> {
+  const path = (name: string): string => JSON.stringify(join(import.meta.dirname, name));
+  const whole = `
+    import { closeSync, openSync, readdirSync } from "node:fs";
+    import { limitProcess } from ${path("posix.ts")};
+    import { whenEnded } from ${path("process-end.ts")};
+    import { identify } from ${path("process-table.ts")};
+    const pids = ${JSON.stringify(targets.map(({ pid }) => pid))};
+    const files = [];
+    const useUp = (spare) => {
+      try { for (;;) files.push(openSync("/dev/null", "r")); } catch {}
+      for (let n = 0; n < spare; n++) closeSync(files.pop());
+    };
+    const until = async (condition) => {
+      for (const end = Date.now() + 20_000; !condition() && Date.now() < end; ) await Bun.sleep(5);
+      return condition();
+    };
+    ${source}`;
+  const child = Bun.spawn(evalCommand(whole), { stderr: "inherit" });
+  return (await new Response(child.stdout).text()).trim();
+}
+
+test("watches more processes than there are descriptors, and leaves half of these to the program", async () => {
+  const targets = await strangers(100);
+  const printed = await inProgram(
+    targets,
+    `limitProcess(process.pid, [{ resource: "nofile", most: 64 }]);
+    const ended = new Set();
+    for (const pid of pids) whenEnded(identify(pid), () => ended.add(pid));
+    console.log(readdirSync("/proc/self/fd").length <= 40);
+    for (const pid of pids) process.kill(pid, "SIGKILL");
+    console.log(await until(() => ended.size === pids.length));`,
+  );
+  expect(printed).toBe("true\ntrue");
+});
+
+test("reports ends also when the program has no descriptor left for the set, or for a moment", async () => {
+  const targets = await strangers(3);
+  const printed = await inProgram(
+    targets,
+    `limitProcess(process.pid, [{ resource: "nofile", most: 256 }]);
+    const ended = [];
+    const watch = (pid) => whenEnded(identify(pid), () => ended.push(pid));
+    const reports = async (pid) => {
+      process.kill(pid, "SIGKILL");
+      console.log(await until(() => ended.includes(pid)));
+    };
+    // One low number is free: enough for a descriptor of the process, but not for the set.
+    const low = openSync("/dev/null", "r");
+    useUp(0);
+    const id = identify.bind(undefined, pids[0]);
+    closeSync(low);
+    whenEnded(id(), () => ended.push(pids[0]));
+    await reports(pids[0]);
+    for (const file of files.splice(0, 8)) closeSync(file);
+    watch(pids[1]);
+    watch(pids[2]);
+    await Bun.sleep(50);
+    useUp(0);
+    await reports(pids[1]);
+    useUp(0);
+    await reports(pids[2]);`,
+  );
+  expect(printed).toBe("true\ntrue\ntrue");
 });
 
 test("a wait without an end is over after its time", async () => {

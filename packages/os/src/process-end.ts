@@ -6,13 +6,13 @@
  * sockets, and a copy of the set's descriptor passes as one: when it becomes readable, the runtime reads from it, which fails,
  * and reports the connection as closed. That is the event; the next copy waits for the next one.
  *
- * Where the kernel gives no pidfd (before Linux 5.3, or at a limit of descriptors), processes are looked up in /proc at
- * intervals instead; {@link endEventsFault} says so.
+ * Where the kernel gives no pidfd (before Linux 5.3), or watches have taken their share of this program's descriptors,
+ * processes are looked up in /proc at intervals instead; {@link endEventsFault} says so.
  */
 import { closeSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
 import { EpollSet } from "./epoll.ts";
-import { duplicate, openProcess } from "./posix.ts";
+import { descriptorsMax, duplicate, openProcess } from "./posix.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process-table.ts";
 
 /** Below are the standard streams. */
@@ -20,7 +20,10 @@ const LOWEST_FD = 3;
 /** Between two lookups of a process without a pidfd: a quarter of the time already waited, within these bounds. */
 const LOOKUP_MS = { least: 2, most: 1_000 } as const;
 
-/** When the runtime refuses the copy of the set's descriptor: between two looks at the set. */
+/** Watches leave this many descriptors to the rest of the program, or half of them where it has few. */
+const OTHER_FDS = 512;
+
+/** While the runtime does not wait for the set, because there is no descriptor for a copy or it refuses the copy. */
 const LOOK_MS = 1_000;
 
 /** The runtime's types name these options, but its `connect` does not have them. */
@@ -33,12 +36,15 @@ class ProcessEnds {
   readonly #calls = new Map<number, () => void>();
   #armed = false;
 
-  /** Watches the process behind a pidfd, which it closes; undefined when it cannot. `ended` is called once. */
+  /** @throws BureauError */
+  constructor() {
+    this.#arm();
+  }
+
+  /** Watches the process behind a pidfd, and closes that; undefined when it cannot, and then does not. `ended` is called once. */
   add(fd: number, ended: () => void): Disposable | undefined {
-    if (!this.#arm() || !this.#set.add(fd)) {
-      closeSync(fd);
-      return undefined;
-    }
+    this.#arm();
+    if (!this.#set.add(fd)) return undefined;
     this.#calls.set(fd, ended);
     return {
       // The number may be another process's meanwhile.
@@ -52,18 +58,21 @@ class ProcessEnds {
     closeSync(fd);
   }
 
-  /** Has the runtime wait for the set. */
-  #arm(): boolean {
-    if (this.#armed) return true;
-    const copy = duplicate(this.#set.fd, LOWEST_FD);
-    if (copy === undefined) return false;
+  /** Has the runtime wait for the set; looks at the set itself, and tries again, while that is impossible. */
+  #arm(): void {
+    if (this.#armed) return;
     this.#armed = true;
+    const later = (): void => void setTimeout(() => this.#closed(), LOOK_MS).unref();
+    const copy = duplicate(this.#set.fd, LOWEST_FD);
+    if (copy === undefined) {
+      later();
+      return;
+    }
     // Not held open for this: a caller that must not end before has a timer for its limit.
     connectDescriptor({ fd: copy, socket: { data() {}, close: () => this.#closed() } }).then(
       (socket) => socket.unref(),
-      () => setInterval(() => this.#report(), LOOK_MS).unref(),
+      later,
     );
-    return true;
   }
 
   #closed(): void {
@@ -85,6 +94,23 @@ class ProcessEnds {
 
 let opened: ProcessEnds | undefined;
 
+/** Undefined when there is no descriptor left for it. */
+function processEnds(): ProcessEnds | undefined {
+  try {
+    opened ??= new ProcessEnds();
+  } catch {
+    // The next watch tries again.
+  }
+  return opened;
+}
+
+let share: number | undefined;
+/** The kernel gives the lowest free number: one from here on means that watches have taken their share. */
+function isBeyondShare(fd: number): boolean {
+  share ??= Math.max(descriptorsMax() - OTHER_FDS, descriptorsMax() / 2);
+  return fd >= share;
+}
+
 /** Why the kernel does not report ends of processes here; undefined when it does. */
 export function endEventsFault(): string | undefined {
   const own = openProcess(process.pid);
@@ -105,9 +131,9 @@ export function whenEnded(id: ProcessId, ended: () => void): Disposable {
     return soon(ended);
   }
   if (typeof fd === "number") {
-    opened ??= new ProcessEnds();
-    const watch = opened.add(fd, ended);
+    const watch = isBeyondShare(fd) ? undefined : processEnds()?.add(fd, ended);
     if (watch !== undefined) return watch;
+    closeSync(fd);
   }
   return lookUp(id, ended);
 }

@@ -20,11 +20,15 @@ type Stat = ProcessId & {
   readonly residentPages: number;
 };
 
+const lacksDescriptor = (error: unknown): boolean => ["EMFILE", "ENFILE"].includes(errnoOf(error) ?? "");
+
 function readStat(pid: number): Stat | undefined {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, "latin1");
-  } catch {
+  } catch (error) {
+    // Without a free descriptor nothing is known of the process: it must not pass for ended.
+    if (lacksDescriptor(error)) throw error;
     return undefined;
   }
   // The name, in parentheses, may contain any character: count fields from the last ")".
@@ -50,8 +54,23 @@ export function identify(pid: number): ProcessId | undefined {
   return stat === undefined || isEnded(stat) ? undefined : { pid: stat.pid, startTicks: stat.startTicks };
 }
 
-export const isAlive = (process: ProcessId): boolean =>
-  identify(process.pid)?.startTicks === process.startTicks;
+/** Where there is no descriptor left to read its start time, any process with its pid counts. */
+export function isAlive({ pid, startTicks }: ProcessId): boolean {
+  try {
+    return identify(pid)?.startTicks === startTicks;
+  } catch (error) {
+    if (!lacksDescriptor(error)) throw error;
+    return hasProcess(pid);
+  }
+}
+
+function hasProcess(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return errnoOf(error) !== "ESRCH";
+  }
+}
 
 /** User and system time used so far, in clock ticks (100 a second on Linux); undefined when it is gone. */
 export function cpuTicksOf(process: ProcessId): number | undefined {
