@@ -73,6 +73,19 @@ test("does not collect after work that left nothing, and counts what several act
   expect(memory.collections).toBe(3);
 });
 
+test("counts what a burst leaves directly after a collection", async () => {
+  const { memory, collection, pass } = program();
+  memory.garbage = 5 * MB;
+  collection.acted();
+  await pass(16);
+  expect(memory.collections).toBe(1);
+  memory.garbage = 5 * MB;
+  collection.acted();
+  await pass(60);
+  expect(memory.collections).toBe(2);
+  expect(memory.garbage).toBe(0);
+});
+
 test("a disposed one collects no more", async () => {
   const { memory, collection, pass } = program();
   collection.acted();

@@ -56,15 +56,21 @@ export class IdleCollection implements Disposable {
 
   async #collectWhenIdle(): Promise<void> {
     const { signal } = this.#stop;
-    for (;;) {
-      const leftMs = this.#actedAt + IDLE_MS - this.#clock.monotonic();
-      if (leftMs <= 0) break;
-      await this.#clock.sleep(leftMs, signal);
+    let collectedAt: number;
+    do {
+      for (;;) {
+        const leftMs = this.#actedAt + IDLE_MS - this.#clock.monotonic();
+        if (leftMs <= 0) break;
+        await this.#clock.sleep(leftMs, signal);
+        if (signal.aborted) return;
+      }
+      if (this.#memory.resident() - this.#level < GROWTH_BYTES_MIN) return;
+      collectedAt = this.#clock.monotonic();
+      this.#memory.collect();
+      await this.#clock.sleep(RETURN_MS, signal);
       if (signal.aborted) return;
-    }
-    if (this.#memory.resident() - this.#level < GROWTH_BYTES_MIN) return;
-    this.#memory.collect();
-    await this.#clock.sleep(RETURN_MS, signal);
-    this.#level = this.#memory.resident();
+      // What was done meanwhile is not garbage that stays: it counts for the next collection.
+      if (this.#actedAt <= collectedAt) this.#level = this.#memory.resident();
+    } while (this.#actedAt > collectedAt);
   }
 }

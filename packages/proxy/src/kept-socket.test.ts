@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { mkdtempSync, renameSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { KeptSocket } from "./kept-socket.ts";
@@ -97,5 +97,15 @@ test("every spelling of a socket's path names the same file, and is used for one
     rmSync(path, { force: true });
   }
   expect(socket.optionsFor(true)).toEqual({ unix: path, keepalive: false });
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test("a socket that cannot be looked at is out of reach, and no fault of the proxy", async () => {
+  const folder = mkdtempSync("/tmp/bpk-");
+  const path = join(folder, "s.sock");
+  symlinkSync(path, path);
+  await using proxy = await startFixture();
+  await proxy.admin("PUT", "/v1/admin/services/api", { upstream_unix: path });
+  expect((await proxy.ask("/http/api/")).status).toBe(502);
   rmSync(folder, { recursive: true, force: true });
 });

@@ -9,7 +9,7 @@
  * Only requests that may be sent twice reuse a connection. The upstream may close it at the same moment; the runtime then
  * repeats the request on a new connection, but fails one with a body.
  */
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { type EgressOptions, viaSocket } from "@bureau/os/egress";
 
 /** sizeof(sockaddr_un.sun_path) without the NUL (unix(7)). */
@@ -30,7 +30,7 @@ export class KeptSocket {
 
   /** `fetch` options for one request. `repeatable`: it has no body and changes nothing. */
   optionsFor(repeatable: boolean): EgressOptions {
-    const stat = repeatable ? statSync(this.path, { throwIfNoEntry: false }) : undefined;
+    const stat = repeatable ? statIfPossible(this.path) : undefined;
     if (stat === undefined) return viaSocket(this.path);
     // The number of a removed file may be given to its successor; the time of its creation is then another.
     const file = `${stat.dev}:${stat.ino}:${stat.ctimeMs}`;
@@ -41,6 +41,15 @@ export class KeptSocket {
         Buffer.byteLength(unix) <= PATH_BYTES_MAX ? { unix, keepalive: true } : viaSocket(this.path);
     }
     return this.#kept;
+  }
+}
+
+/** Undefined also where the socket may not be looked at: then the request fails with the reason. */
+function statIfPossible(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
   }
 }
 
