@@ -3,7 +3,7 @@
  * to the program what it cannot answer from them: unknown words, and how `bureau` is typed where links decide that.
  */
 import { findCommand, flagsOf } from "./command/find-command.ts";
-import { replaceMentions } from "./command/mentions.ts";
+import { replaceMentions } from "./command/replace-mentions.ts";
 import { helpPages, systemCommand } from "./help-pages.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;

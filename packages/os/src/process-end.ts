@@ -11,7 +11,7 @@
  */
 import { closeSync } from "node:fs";
 import type { Clock } from "@bureau/kit/clock";
-import { EpollSet } from "./epoll.ts";
+import { EpollSet } from "./epoll-set.ts";
 import { descriptorsMax, duplicate, openProcess } from "./posix.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process-table.ts";
 

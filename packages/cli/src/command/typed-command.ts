@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { shellWord } from "@bureau/kit/shell-words";
 import { buildDir } from "@bureau/os/build-dir";
 import { systemHost } from "@bureau/os/layout";
-import { replaceMentions } from "./mentions.ts";
+import { replaceMentions } from "./replace-mentions.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 

@@ -4,8 +4,8 @@ import { silentLog } from "@bureau/os/log";
 import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
 import type { EventMessage } from "../event-messages/event-message.ts";
+import { DesiredResolver } from "./desired-resolver.ts";
 import { DesiredSource } from "./desired-source.ts";
-import { DesiredResolver } from "./resolve-desired.ts";
 
 const room = parseRoomId("!config");
 const operator = "@operator:bureau.test";

@@ -20,11 +20,11 @@ import {
 import { policySources } from "../authorization/policy-sources.ts";
 import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
 import type { StateName } from "../sync/sync-scope.ts";
+import { ConfigReader, configSentAt } from "./config-reader.ts";
 import { type Decommission, readDecommission } from "./decommission.ts";
 import type { Desired } from "./desired.ts";
+import type { DesiredResolver } from "./desired-resolver.ts";
 import { Memo } from "./memo.ts";
-import { ConfigReader, configSentAt } from "./read-config.ts";
-import type { DesiredResolver } from "./resolve-desired.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 export type DesiredSourceDeps = {

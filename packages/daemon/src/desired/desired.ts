@@ -1,5 +1,5 @@
 /**
- * The desired state: the outcome of every assignment in the machine's configuration. `resolve-desired.ts` computes it
+ * The desired state: the outcome of every assignment in the machine's configuration. `desired-resolver.ts` computes it
  * from a snapshot of the rooms; `plan.ts` reads it and never sees a room.
  */
 import type { Grant } from "@bureau/schema/authorization";

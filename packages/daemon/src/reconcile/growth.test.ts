@@ -11,8 +11,8 @@ import {
   stateKeyOf,
   userIdOf,
 } from "@bureau/schema/refs";
+import { DesiredResolver } from "../desired/desired-resolver.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
-import { DesiredResolver } from "../desired/resolve-desired.ts";
 import { HealthMonitor } from "../health/health-monitor.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { TurnedClock } from "../testing/turned-clock.ts";

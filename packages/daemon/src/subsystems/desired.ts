@@ -1,8 +1,8 @@
 /** What should run on this machine, by its rooms. */
 import { localpartBytesMaxFor } from "@bureau/schema/refs";
 import { subsystem } from "../assembly/subsystem.ts";
+import { DesiredResolver } from "../desired/desired-resolver.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
-import { DesiredResolver } from "../desired/resolve-desired.ts";
 import type { Messages } from "./messages.ts";
 import type { Rooms } from "./rooms.ts";
 

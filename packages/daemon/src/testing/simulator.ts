@@ -17,8 +17,8 @@ import {
   userIdOf,
 } from "@bureau/schema/refs";
 import type { Desired, WantedSandbox } from "../desired/desired.ts";
+import { DesiredResolver } from "../desired/desired-resolver.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
-import { DesiredResolver } from "../desired/resolve-desired.ts";
 import { HealthMonitor } from "../health/health-monitor.ts";
 import { ReconcileState } from "../reconcile/reconcile-state.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";

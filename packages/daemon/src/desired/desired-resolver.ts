@@ -31,8 +31,8 @@ import { specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
 import { Memo } from "./memo.ts";
 import { type AssignmentEntry, readAssignment } from "./read-assignment.ts";
-import { type ResolveTemplate, type TemplateOutcome, TemplateResolver } from "./resolve-template.ts";
 import type { Place, Snapshot } from "./snapshot.ts";
+import { type ResolveTemplate, type TemplateOutcome, TemplateResolver } from "./template-resolver.ts";
 
 export class DesiredResolver {
   readonly #place: Place;

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { RoomStateStore, type RoomView } from "@bureau/matrix/room-state";
 import { eventTypes } from "@bureau/schema/events";
 import { parseRoomId } from "@bureau/schema/refs";
-import { ConfigReader, configSentAt } from "./read-config.ts";
+import { ConfigReader, configSentAt } from "./config-reader.ts";
 
 const room = parseRoomId("!config");
 const operator = "@operator:bureau.test";

@@ -12,7 +12,7 @@ import {
   type RoomId,
 } from "@bureau/schema/refs";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "./desired.ts";
-import { DesiredResolver } from "./resolve-desired.ts";
+import { DesiredResolver } from "./desired-resolver.ts";
 import type { RoomLookup, Snapshot } from "./snapshot.ts";
 
 const configRoom = parseRoomId("!config");
