@@ -5,8 +5,6 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
-import { Secret } from "@bureau/kit/secret";
-import { silentLog } from "@bureau/os/log";
 import {
   at,
   Caller,
@@ -16,9 +14,9 @@ import {
   type Person,
   person,
 } from "../../../../test/contract/matrix-caller.ts";
-import { startHomeserver } from "../homeserver.ts";
 import { openDatabase } from "../store/database.ts";
 import { createEventStore } from "../store/event-store.ts";
+import { startTestServer } from "../testing/test-server.ts";
 import { pruneHeartbeats } from "./heartbeat-pruning.ts";
 
 const folders: string[] = [];
@@ -39,16 +37,12 @@ const hoursAgo = (hours: number): Clock => ({
 });
 
 async function serve<T>(dataDir: string, clock: Clock, act: (url: string) => Promise<T>): Promise<T> {
-  await using server = await startHomeserver(
-    {
-      dataDir,
-      serverName: "bureau.local",
-      listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
-      registrationToken: new Secret("tok"),
-    },
-    { log: silentLog, clock },
-  );
-  return await act(server.url);
+  const server = await startTestServer(dataDir, clock);
+  try {
+    return await act(server.url);
+  } finally {
+    await server.stop();
+  }
 }
 
 async function prune(folder: string): Promise<number> {

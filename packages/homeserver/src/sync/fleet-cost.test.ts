@@ -4,9 +4,6 @@ import { afterAll, beforeAll, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "@bureau/kit/clock";
-import { Secret } from "@bureau/kit/secret";
-import { silentLog } from "@bureau/os/log";
 import {
   at,
   encode,
@@ -14,36 +11,20 @@ import {
   makeRoom,
   type Person,
   person,
-  type Server,
 } from "../../../../test/contract/matrix-caller.ts";
 import { Sessions } from "../auth/sessions.ts";
-import { type Homeserver, startHomeserver } from "../homeserver.ts";
+import { startTestServer, type TestServer } from "../testing/test-server.ts";
 import { compileSyncFilter } from "./event-filter.ts";
 import { SyncService } from "./sync-service.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bhs-cost-"));
-let homeserver: Homeserver;
-let server: Server;
+let server: TestServer;
 const start = async (): Promise<void> => {
-  homeserver = await startHomeserver(
-    {
-      dataDir: folder,
-      serverName: "bureau.local",
-      listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
-      registrationToken: new Secret("tok"),
-    },
-    { log: silentLog, clock: systemClock },
-  );
-  server = {
-    url: homeserver.url,
-    serverName: "bureau.local",
-    registrationToken: "tok",
-    stop: async () => {},
-  };
+  server = await startTestServer(folder);
 };
 beforeAll(start);
 afterAll(async () => {
-  await homeserver[Symbol.asyncDispose]();
+  await server.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -172,7 +153,7 @@ test("computes no answer for a client that disconnected while it waited for its 
 test("a server that stops ends long polls without a statement, at the position that the clients have", async () => {
   const { machines } = await makeFleet(4);
   const polls = await waitAll(machines);
-  const { statements } = await countSql(() => Promise.resolve(homeserver[Symbol.asyncDispose]()));
+  const { statements } = await countSql(() => server.stop());
   expect(statements).toBe(0);
   for (const body of await Promise.all(polls)) expect(at(body, "rooms", "join")).toEqual({});
   await start();

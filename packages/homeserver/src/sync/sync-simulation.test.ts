@@ -7,9 +7,6 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "@bureau/kit/clock";
-import { Secret } from "@bureau/kit/secret";
-import { silentLog } from "@bureau/os/log";
 import {
   at,
   type EventJson,
@@ -18,33 +15,17 @@ import {
   makeRoom,
   type Person,
   person,
-  type Server,
 } from "../../../../test/contract/matrix-caller.ts";
-import { type Homeserver, startHomeserver } from "../homeserver.ts";
 import { randomOf } from "../testing/random-of.ts";
+import { startTestServer, type TestServer } from "../testing/test-server.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bhs-"));
-let homeserver: Homeserver;
-let server: Server;
-
-const start = async (): Promise<void> => {
-  const config = {
-    dataDir: folder,
-    serverName: "bureau.local",
-    listen: [{ kind: "tcp", hostname: "127.0.0.1", port: 0 }],
-    registrationToken: new Secret("tok"),
-  } as const;
-  homeserver = await startHomeserver(config, { log: silentLog, clock: systemClock });
-  server = {
-    url: homeserver.url,
-    serverName: "bureau.local",
-    registrationToken: "tok",
-    stop: async () => {},
-  };
-};
-beforeAll(start);
+let server: TestServer;
+beforeAll(async () => {
+  server = await startTestServer(folder);
+});
 afterAll(async () => {
-  await homeserver[Symbol.asyncDispose]();
+  await server.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
