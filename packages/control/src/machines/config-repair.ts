@@ -19,13 +19,11 @@ export type ConfigFault = {
   readonly fault: string;
 };
 
-/** The faults of `machine_config` that the machine cannot read, in order. */
-const configFaults = (content: StateContent): ConfigFault[] => faultsOf(content, MachineConfigSchema.entries);
-
-const pageFaults = (content: StateContent): ConfigFault[] =>
-  faultsOf(content, MachineConfigPageSchema.entries);
-
-function faultsOf(content: StateContent, fields: Readonly<Record<string, v.GenericSchema>>): ConfigFault[] {
+/** What the machine cannot read in `machine_config` or in a page, in order; fields as in the event itself. */
+function faultsOf({ at, content }: ConfigPart): ConfigFault[] {
+  const fields: Readonly<Record<string, v.GenericSchema>> = (
+    isPage(at) ? MachineConfigPageSchema : MachineConfigSchema
+  ).entries;
   const frame = Object.entries(fields).flatMap(([field, schema]) => faultOf(field, schema, content[field]));
   const { principals } = content;
   if (!Array.isArray(principals)) return frame;
@@ -67,13 +65,12 @@ export async function readConfigFaults(
   session: MatrixSession,
   place: ConfigPlace,
 ): Promise<readonly ConfigFault[]> {
-  return (await readConfigParts(session, place)).flatMap(faultsOfPart);
+  return (await readConfigParts(session, place)).flatMap((part) => named(part, faultsOf(part)));
 }
 
-const faultsOfPart = ({ at, content }: ConfigPart): ConfigFault[] =>
-  isPage(at)
-    ? pageFaults(content).map(({ field, fault }) => ({ field: `page ${at.key}: ${field}`, fault }))
-    : configFaults(content);
+/** Faults of a page name the page. */
+const named = ({ at }: ConfigPart, faults: readonly ConfigFault[]): readonly ConfigFault[] =>
+  isPage(at) ? faults.map(({ field, fault }) => ({ field: `page ${at.key}: ${field}`, fault })) : faults;
 
 /** Removes what a machine cannot read from its configuration and its pages. Returns the faults. */
 export async function repairConfig(
@@ -84,9 +81,9 @@ export async function repairConfig(
   const found: ConfigFault[] = [];
   for (const part of await readConfigParts(session, place)) {
     const { at, content } = part;
-    const faults = isPage(at) ? pageFaults(content) : configFaults(content);
+    const faults = faultsOf(part);
     if (faults.length === 0) continue;
-    found.push(...faultsOfPart(part));
+    found.push(...named(part, faults));
     const isListLost = faults.some(({ field }) => field === "principals");
     const lastList = isListLost ? await lastAssignmentList(session, part) : [];
     await session.putState(at.room, at.type, at.key, withoutFaults(content, faults, lastList));
