@@ -154,7 +154,7 @@ function pagesOf(sqlite: Database): { autoVacuum: number; pages: number; free: n
 
 /**
  * Rewrites a file of an earlier version once it is mostly free pages, so that it shrinks and can give pages back from now on.
- * Without space for that it stays as it is.
+ * Where that is not possible, without space or without a folder for temporary files, the file stays as it is.
  */
 function compact(sqlite: Database): void {
   const { autoVacuum, pages, free, bytes } = pagesOf(sqlite);
@@ -163,9 +163,13 @@ function compact(sqlite: Database): void {
     sqlite.run("PRAGMA auto_vacuum = INCREMENTAL");
     sqlite.run("VACUUM");
   } catch (error) {
-    if (!isDiskFull(error)) throw error;
+    if (!isDiskFull(error) && !lacksTemporaryFile(error)) throw error;
   }
 }
+
+/** Whether SQLite could not make or use a temporary file. */
+const lacksTemporaryFile = (error: unknown): boolean =>
+  error instanceof SQLiteError && /^SQLITE_(?:CANTOPEN|IOERR)/.test(error.code ?? "");
 
 function migrate(sqlite: Database, path: string): void {
   const row = sqlite.query<{ user_version: number }, []>("PRAGMA user_version").get();
