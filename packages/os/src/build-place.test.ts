@@ -27,7 +27,7 @@ const layout = {
 function makeBuild(path: string): string {
   for (const name of ["bin", "lib/x", "runtime"])
     mkdirSync(join(path, name), { recursive: true, mode: 0o755 });
-  for (const name of ["bin/x", "lib/x/main.js", "runtime/bun", "build.json"])
+  for (const name of ["bin/x", "lib/x/main.js", "lib/x/main.js.jsc", "runtime/bun", "build.json"])
     writeFileSync(join(path, name), "", { mode: 0o755 });
   return path;
 }
@@ -64,13 +64,21 @@ test("refuses a build in a folder that sandboxes write to, or with a path throug
   ).toContain("where sandboxes write");
 });
 
-test.each(["", "bin", "bin/x", "lib", "lib/x", "lib/x/main.js", "runtime", "runtime/bun", "build.json"])(
-  'refuses a build whose "%s" every user may change',
-  (part) => {
-    chmodSync(at("builds/good", part), 0o777);
-    expect(faultOfPlace(at("builds/good"), layout)).toContain("every user may change");
-  },
-);
+test.each([
+  "",
+  "bin",
+  "bin/x",
+  "lib",
+  "lib/x",
+  "lib/x/main.js",
+  "lib/x/main.js.jsc",
+  "runtime",
+  "runtime/bun",
+  "build.json",
+])('refuses a build whose "%s" every user may change', (part) => {
+  chmodSync(at("builds/good", part), 0o777);
+  expect(faultOfPlace(at("builds/good"), layout)).toContain("every user may change");
+});
 
 test("checks folders above the build and above link targets; a sticky folder protects its entries", () => {
   chmodSync(at("builds"), 0o777);

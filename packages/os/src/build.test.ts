@@ -21,6 +21,9 @@ test("the shipped build is complete and named by its id; a changed or missing fi
   const changed = copy("changed");
   appendFileSync(join(changed, "lib/bureau-proxy/main.js"), "//");
   expect(faultOf(readBuild(changed))).toContain("lib/bureau-proxy does not match its manifest");
+  const bytecode = copy("bytecode");
+  appendFileSync(join(bytecode, "lib/bureau-proxy/main.js.jsc"), "x");
+  expect(faultOf(readBuild(bytecode))).toContain("lib/bureau-proxy does not match its manifest");
   rmSync(join(changed, "lib/bureau-daemon"), { recursive: true });
   expect(faultOf(readBuild(changed))).toBeDefined();
   const other = copy("other");

@@ -41,9 +41,11 @@ test("finds the build of a process from its runtime or its bundle", () => {
 test("root refuses a build that every user may change, or in a folder where every user may replace it", () => {
   const path = copy("open");
   requireTrustworthy(path);
-  chmodSync(join(path, "lib/bureau/main.js"), 0o666);
-  expect(() => requireTrustworthy(path)).toThrow("lib/bureau/main.js");
-  chmodSync(join(path, "lib/bureau/main.js"), 0o644);
+  for (const file of ["lib/bureau/main.js", "lib/bureau/main.js.jsc"]) {
+    chmodSync(join(path, file), 0o666);
+    expect(() => requireTrustworthy(path)).toThrow(file);
+    chmodSync(join(path, file), 0o644);
+  }
   chmodSync(folder, 0o777);
   expect(() => requireTrustworthy(path)).toThrow("can be changed without root");
   chmodSync(folder, 0o755);
