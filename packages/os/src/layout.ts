@@ -255,12 +255,6 @@ export const upLockFile = (layout: InstanceLayout): string => join(layout.home, 
 /** The one-time password that an instance's launcher joins with; removed once it has joined. */
 export const bootstrapFile = (layout: InstanceLayout): string => join(layout.stateDir, "bootstrap.json");
 
-/** The sockets of a proxy that runs only as a preflight, in a folder of its own. */
-export const rehearsalSockets = (folder: string): { readonly proxy: string; readonly admin: string } => ({
-  proxy: join(folder, "proxy.sock"),
-  admin: join(folder, "admin.sock"),
-});
-
 /** Sockets that a program takes over from systemd, or from the program it replaces, by name. */
 export const socketNames = { launcher: "launcher.sock", observe: "observe.sock" } as const;
 

@@ -2,8 +2,8 @@
  * `bureau-proxy`: holds one principal's credentials and puts them into its requests.
  *
  * It protects its memory from other processes, writes `pid <n>` on standard output, reads its configuration from standard
- * input, listens, and writes `ready`. Its arguments only mark it in the process table, except `--spare`: a spare proxy gets
- * its configuration later, so it loads and rehearses everything before it reads standard input.
+ * input, listens, and writes `ready`. Its arguments only mark it in the process table: `--spare`, one that gets its
+ * configuration later.
  */
 import { writeSync } from "node:fs";
 import { systemClock } from "@bureau/kit/clock";
@@ -13,12 +13,11 @@ import { makeUndumpable } from "@bureau/os/posix";
 import { acceptInvitations } from "./accept-invitations.ts";
 import { startProxy } from "./proxy.ts";
 import { readStart } from "./read-start.ts";
-import { rehearse } from "./rehearse.ts";
 
 /** The program's start waits this long for invitations; the rest continues concurrently. */
 const INVITATIONS_MS_MAX = 2_000;
 
-void runProgram("bureau-proxy", async ({ log, signal, args }) => {
+void runProgram("bureau-proxy", async ({ log, signal }) => {
   makeUndumpable();
   // A working folder could not be unmounted, and the proxy needs none.
   process.chdir("/");
@@ -26,8 +25,6 @@ void runProgram("bureau-proxy", async ({ log, signal, args }) => {
     throw new BureauError("unsupported", "Cannot start: BUN_CONFIG_VERBOSE_FETCH would print credentials", {
       hint: "unset BUN_CONFIG_VERBOSE_FETCH",
     });
-  const runDir = args[args.indexOf("--run-dir") + 1];
-  if (args.includes("--spare") && runDir !== undefined) await rehearse(runDir);
   writeSync(1, `pid ${process.pid}\n`);
   const config = await Promise.race([readStart(Bun.stdin.stream()), aborted(signal)]);
   if (config === undefined) return;

@@ -66,7 +66,7 @@ export async function clearLeftovers(host: SandboxHost, leftovers: Leftovers): P
   removeStraySockets(host);
 }
 
-/** Removes the rehearsal folders of killed spare proxies. */
+/** Removes folders in which spare proxies of earlier builds rehearsed their start, and were killed. */
 function removeRehearsals(runDir: string): void {
   for (const name of readdirSync(runDir))
     if (/^spare-[A-Za-z0-9]{6}$/.test(name)) rmSync(join(runDir, name), { recursive: true, force: true });
