@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { startHomeserver } from "@bureau/homeserver/homeserver";
 import { systemClock } from "@bureau/kit/clock";
 import { Secret } from "@bureau/kit/secret";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { defineClientServerContract } from "./client-server-contract.ts";
 import { registerUser } from "./matrix-caller.ts";
 

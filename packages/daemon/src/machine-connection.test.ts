@@ -7,7 +7,7 @@ import { MatrixError } from "@bureau/matrix/matrix-error";
 import { RoomStateStore } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { parseSyncResponse } from "@bureau/matrix/sync-response";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { parseMachine, parseRoomId, parseServerName, type RoomId, type UserId } from "@bureau/schema/refs";
 import { readHardware } from "./hardware/machine-info.ts";
 import { MachineConnection } from "./machine-connection.ts";

@@ -7,7 +7,7 @@ import { Secret } from "@bureau/kit/secret";
 import { hasBooted } from "@bureau/launcher/first-boot-process";
 import { login, registerWithToken } from "@bureau/matrix/auth";
 import { egressFetch } from "@bureau/os/egress";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { parseFleet, parseMachine, parseServerName, userIdOf } from "@bureau/schema/refs";
 import { openHomeserverDoor } from "@bureau/testkit/homeserver-door";
 import { firstBoot } from "./first-boot.ts";

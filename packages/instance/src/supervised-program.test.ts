@@ -3,8 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
-import { silentLog } from "@bureau/os/log";
 import { findByArguments } from "@bureau/os/process-table";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { eventually } from "@bureau/testkit/use-bureau";
 import { type ProgramState, SupervisedProgram } from "./supervised-program.ts";
 

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { daemonWatchFile, type Layout } from "@bureau/os/layout";
-import { silentLog } from "@bureau/os/log";
 import { waitUntilGone } from "@bureau/os/process-end";
 import { identify, type ProcessId } from "@bureau/os/process-table";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { DaemonWatch } from "./daemon-watch.ts";
 
 const SOON_MS = 150;

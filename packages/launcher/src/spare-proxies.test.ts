@@ -2,8 +2,8 @@ import { afterEach, expect, test } from "bun:test";
 import { tmpdir } from "node:os";
 import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
-import { silentLog } from "@bureau/os/log";
 import { identify, type ProcessId, signalProcess } from "@bureau/os/process-table";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { childProxies } from "./proxy-channel.ts";
 import { SPARE_PROXIES, SpareProxies } from "./spare-proxies.ts";
 

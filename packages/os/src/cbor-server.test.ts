@@ -8,11 +8,12 @@ import { BureauError } from "@bureau/kit/errors";
 import * as v from "valibot";
 import { callCbor } from "./cbor-client.ts";
 import { action, type ServeOptions, serveCbor } from "./cbor-server.ts";
-import { createLog, silentLog } from "./log.ts";
+import { createLog } from "./log.ts";
 import { identify, signalProcess } from "./process-table.ts";
 import { MESSAGE_BYTES_MAX } from "./read-cbor.ts";
 import { evalCommand } from "./runtime-command.ts";
 import { clearStaleSocket } from "./stale-socket.ts";
+import { silentLog } from "./testing/silent-log.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -60,9 +60,6 @@ export function createLog(
   };
 }
 
-/** A log that discards every line, for tests that do not check it. */
-export const silentLog: Log = createLog("silent", { write: () => {} });
-
 function writeStderr(line: string): void {
   try {
     writeSync(2, line);

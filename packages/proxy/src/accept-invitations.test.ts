@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import { parseUserId } from "@bureau/schema/refs";
 import * as v from "valibot";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { startHomeserver } from "@bureau/homeserver/homeserver";
 import { systemClock } from "@bureau/kit/clock";
 import { Secret } from "@bureau/kit/secret";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { parseServerName, type ServerName } from "@bureau/schema/refs";
 
 export type EmbeddedHomeserver = AsyncDisposable & {

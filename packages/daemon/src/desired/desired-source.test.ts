@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { RoomStateStore } from "@bureau/matrix/room-state";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
 import type { EventMessage } from "../event-messages/event-message.ts";

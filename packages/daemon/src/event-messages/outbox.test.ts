@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { MatrixError } from "@bureau/matrix/matrix-error";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import { type EventMessage, eventMessage } from "./event-message.ts";
 import { Outbox } from "./outbox.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import type { HealthCheck } from "@bureau/schema/template";

@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { action, type CborServer, serveCbor } from "@bureau/os/cbor-server";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { parseFleet, parsePrincipalName } from "@bureau/schema/refs";
 import { object } from "valibot";
 import { type CheckPlan, checkPlan } from "./health-check.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { MatrixError } from "@bureau/matrix/matrix-error";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import type { MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parseEventId, parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";

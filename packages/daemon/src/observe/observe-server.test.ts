@@ -2,9 +2,9 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { silentLog } from "@bureau/os/log";
 import type { Stream } from "@bureau/os/stream";
 import { Streams } from "@bureau/os/streams";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { OBSERVE_LINE_BYTES_MAX } from "@bureau/schema/observe-wire";
 import { type ObserveAction, serveObserve } from "./observe-server.ts";
 

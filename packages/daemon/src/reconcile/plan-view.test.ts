@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { parsePrincipalName, parseUserId } from "@bureau/schema/refs";
 import type { Desired, WantedSandbox } from "../desired/desired.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import type { SandboxExit, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { parsePrincipalName, parseRoomId, parseUserId } from "@bureau/schema/refs";

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { parseMachine, parseRoomId, parseServerName, type RoomId } from "@bureau/schema/refs";
 import { joinMachineRooms } from "./machine-rooms.ts";
 

@@ -9,7 +9,7 @@ import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { RoomView } from "@bureau/matrix/room-state";
 import { contentOf, contentOfAll } from "@bureau/os/build";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import type { WatchdogRecord } from "@bureau/os/watchdog-record";
 import type { BureauVersion, MachineVersion } from "@bureau/schema/events";
 import type { LauncherRequest } from "@bureau/schema/launcher-ipc";

@@ -4,7 +4,7 @@
  * random order; what must never happen is checked at every request, what must come about when the world calms down.
  */
 import { RoomStateStore } from "@bureau/matrix/room-state";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { eventTypes } from "@bureau/schema/events";
 import type { LauncherAction, LauncherRequest, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import {

@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
-import { silentLog } from "@bureau/os/log";
 import { holdProcess } from "@bureau/os/posix";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import { LauncherUpgrade } from "./launcher-upgrade.ts";
 import { upgradeTimes } from "./upgrade-times.ts";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeCbor } from "@bureau/kit/cbor";
 import { encodeCbor } from "@bureau/kit/encode-cbor";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { type Change, cutPower, recordChanges, survivals } from "./testing/recorded-disk.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./testing/upgrade-world.ts";
 import { readUpgradeState } from "./upgrade-state.ts";

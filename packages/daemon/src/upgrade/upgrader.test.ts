@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { BureauError } from "@bureau/kit/errors";
 import { runSyncLoop } from "@bureau/matrix/sync-loop";
 import type { SyncResponse } from "@bureau/matrix/sync-response";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { tooBusy } from "./become.ts";
 import { OFFLINE_MS_MAX } from "./next.ts";
 import { type Flaw, makeEnvironment, UpgradeWorld } from "./testing/upgrade-world.ts";

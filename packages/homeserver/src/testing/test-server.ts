@@ -1,7 +1,7 @@
 /** A homeserver over a data folder of the test, on a free port. A second one over the same folder continues the first. */
 import { type Clock, systemClock } from "@bureau/kit/clock";
 import { Secret } from "@bureau/kit/secret";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { startHomeserver } from "../homeserver.ts";
 
 const registrationToken = "tok";

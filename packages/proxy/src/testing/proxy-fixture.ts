@@ -1,7 +1,7 @@
 /** A proxy on real sockets in a temporary folder, and a raw HTTP client that sends a target unchanged. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import { type ProxyStart, ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import * as v from "valibot";
 import { startProxy } from "../proxy.ts";

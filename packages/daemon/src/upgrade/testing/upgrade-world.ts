@@ -16,7 +16,7 @@ import type { Clock } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import { digestOfProgram, readBuild, runtimeOf } from "@bureau/os/build";
 import type { Layout } from "@bureau/os/layout";
-import { silentLog } from "@bureau/os/log";
+import { silentLog } from "@bureau/os/testing/silent-log";
 import type { MachineVersion } from "@bureau/schema/events";
 import { parsePrincipalName } from "@bureau/schema/refs";
 import type { Launcher } from "../../launcher/launcher-client.ts";
