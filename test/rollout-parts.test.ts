@@ -64,6 +64,14 @@ async function open() {
   return { session, fleet, door, place, [Symbol.asyncDispose]: close };
 }
 
+test("a rollout of which a part is missing is not run without the machines in it", async () => {
+  await using at = await open();
+  const { session, place } = at;
+  await createRollout(session, place, rolloutOf(300, session.userId));
+  await session.putState(place.room, eventTypes.rollout, "r1/1", {});
+  await expect(readRollout(session, place)).rejects.toThrow('its event "r1/1" is missing or unreadable');
+});
+
 test("a rollout over 1,000 machines is read as a whole; a command of an earlier build reads its first event", async () => {
   await using at = await open();
   const { session, place, door } = at;

@@ -77,5 +77,12 @@ export const RolloutSchema = v.object({
 });
 export type Rollout = v.InferOutput<typeof RolloutSchema>;
 
+/** The first event of a rollout. */
+export const RolloutFirstSchema = v.object({
+  ...RolloutSchema.entries,
+  /** Further events that hold machines of the rollout, its parts; absent when there are none. */
+  parts: v.optional(count),
+});
+
 /** Machines of a rollout beyond those of its first event. */
 export const RolloutPartSchema = v.object({ machines: v.array(RolloutMachineSchema) });

@@ -15,7 +15,13 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
 import type { RoomId } from "@bureau/schema/refs";
-import { type Rollout, type RolloutMachine, RolloutPartSchema, RolloutSchema } from "@bureau/schema/rollout";
+import {
+  type Rollout,
+  RolloutFirstSchema,
+  type RolloutMachine,
+  RolloutPartSchema,
+  RolloutSchema,
+} from "@bureau/schema/rollout";
 import { safeParse } from "valibot";
 import { randomHex } from "../digest.ts";
 import { stateOfTypes } from "../rooms/state-of-types.ts";
@@ -36,6 +42,8 @@ export type StoredRollout = {
   readonly rollout: Rollout;
   /** In order; the first event first. Its machines are the rollout's, one part after the other. */
   readonly parts: readonly Part[];
+  /** State key of the first part that is missing or unreadable; the machines from there on are unknown. */
+  readonly missing?: string;
 };
 
 /** The time and a random suffix: `20260131-093000-4f2a`. */
@@ -60,9 +68,10 @@ function assembled(
   { stateKey: id, eventId, content }: StateEvent,
   events: ReadonlyMap<string, StateEvent>,
 ): StoredRollout | undefined {
-  const first = safeParse(RolloutSchema, content);
+  const first = safeParse(RolloutFirstSchema, content);
   if (!first.success) return undefined;
-  const machines = [...first.output.machines];
+  const { parts: further = 0, ...head } = first.output;
+  const machines = [...head.machines];
   const parts: Part[] = [{ key: id, eventId, count: machines.length }];
   for (;;) {
     const next = events.get(partKey(id, parts.length));
@@ -71,17 +80,26 @@ function assembled(
     machines.push(...part.output.machines);
     parts.push({ key: next.stateKey, eventId: next.eventId, count: part.output.machines.length });
   }
-  return { id, rollout: { ...first.output, machines }, parts };
+  const rollout = { ...head, machines };
+  return parts.length > further
+    ? { id, rollout, parts }
+    : { id, rollout, parts, missing: partKey(id, parts.length) };
 }
 
-/** @throws BureauError `not-found` */
+/** @throws BureauError as {@link pickRollout} */
 export async function readRollout(session: MatrixSession, place: RolloutPlace): Promise<StoredRollout> {
   return pickRollout(await listRollouts(session, place.room), place.id);
 }
 
-/** @throws BureauError `not-found` */
+/** @throws BureauError `not-found`; `failed` when a part of it is missing */
 export function pickRollout(stored: readonly StoredRollout[], wanted: string): StoredRollout {
   const found = stored.find(({ id }) => id === wanted);
+  if (found?.missing !== undefined)
+    throw new BureauError(
+      "failed",
+      `Cannot read all machines of the rollout "${wanted}": its event "${found.missing}" is missing or unreadable`,
+      { hint: "start another one for what remains: bureau machine upgrade --all" },
+    );
   if (found !== undefined) return found;
   throw new BureauError("not-found", `There is no rollout "${wanted}" in this fleet`, {
     hint: instead(
@@ -137,7 +155,8 @@ function contentsOf(rollout: Rollout, counts: readonly number[]): StateContent[]
   return counts.map((count, index) => {
     const machines: RolloutMachine[] = rollout.machines.slice(from, from + count);
     from += count;
-    return index === 0 ? { ...rollout, machines } : { machines };
+    const parts = counts.length > 1 ? { parts: counts.length - 1 } : {};
+    return index === 0 ? { ...rollout, machines, ...parts } : { machines };
   });
 }
 
