@@ -16,7 +16,7 @@ const once = () => new Promise((resolve) => {
   const began = performance.now();
   const socket = connect({ path });
   const end = () => { longestMs = Math.max(longestMs, Math.round(performance.now() - began)); resolve(); };
-  socket.on("error", (error) => { if (error.code !== "ECONNRESET") refused.push(error.code); end(); });
+  socket.on("error", (error) => { if (!["ECONNRESET", "EPIPE"].includes(error.code)) refused.push(error.code); end(); });
   socket.on("connect", () => socket.write(bytes));
   socket.on("end", () => socket.destroy());
   socket.on("data", () => socket.destroy());

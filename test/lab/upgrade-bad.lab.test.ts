@@ -180,7 +180,7 @@ const bad: readonly Bad[] = [
   rolledBack(
     "a daemon that sees no sandboxes",
     make((path) => {
-      replaceIn("bureau-daemon", "sandboxes=list.sandboxes??", "sandboxes=list.nothing??")(path);
+      replaceIn("bureau-daemon", "sandbox of sandboxes??[]", "sandbox of[]")(path);
       replaceIn("bureau-daemon", "list?.sandboxes??", "list?.nothing??")(path);
     }),
     /no longer knows: agent\/worker/,

@@ -24,6 +24,8 @@ export class TestBuilds implements Disposable {
   /** Their folder, one subfolder each. */
   readonly folder = mkdtempSync(join(tmpdir(), "bv-"));
   #count = 0;
+  /** The runtime of each base, in this folder: every build that is made from it shares it, also from another file system. */
+  readonly #runtimes = new Map<string, string>();
 
   constructor() {
     // Another user runs them.
@@ -39,12 +41,21 @@ export class TestBuilds implements Disposable {
     const path = join(this.folder, `v${this.#count++}`);
     const from = realpathSync(base);
     cpSync(from, path, { recursive: true, filter: (source) => source !== runtimeOf(from) });
-    shareFile(runtimeOf(from), runtimeOf(path));
+    shareFile(this.#runtimeFrom(from), runtimeOf(path));
     for (const name of only ?? readdirSync(join(path, "lib")))
       writeFileSync(join(path, "lib", name, "stamp"), `version ${this.#count}\n`);
     spoil(path);
     seal(path);
     return path;
+  }
+
+  #runtimeFrom(base: string): string {
+    const known = this.#runtimes.get(base);
+    if (known !== undefined) return known;
+    const kept = join(this.folder, `runtime${this.#runtimes.size}`);
+    shareFile(runtimeOf(base), kept);
+    this.#runtimes.set(base, kept);
+    return kept;
   }
 
   [Symbol.dispose](): void {

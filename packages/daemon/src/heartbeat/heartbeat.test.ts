@@ -139,6 +139,41 @@ test("lists the principals that fit into an event, the busy ones first, and says
   expect(status.sandboxes.running).toBe(2_000);
 });
 
+test("does not wait for its interval when other sandboxes run than the last heartbeat named", async () => {
+  const stop = new AbortController();
+  const [named, running]: [string[], SandboxStatus[]] = [[], []];
+  let sleeps = 0;
+  await runHeartbeat(
+    {
+      session: {
+        getState: async () => undefined,
+        putState: async (room, _type, _key, content) => {
+          if (room !== rooms.config) return parseEventId("$1");
+          const { principals = {} } = content as MachineStatus;
+          if (named.push(`${Object.keys(principals).length} after ${sleeps}`) === 3) stop.abort();
+          return parseEventId("$1");
+        },
+      },
+      machine,
+      rooms,
+      intervalMs: 30_000,
+      sandboxes: () => running,
+      userOf: () => machine,
+      publishFacts: async () => {},
+      clock: {
+        now: () => 0,
+        monotonic: () => sleeps * 5_000,
+        sleep: async () => {
+          if (++sleeps === 2) running.push({ ...sandbox("agent/a"), pid: process.pid });
+        },
+      },
+      log: silentLog,
+    },
+    stop.signal,
+  );
+  expect(named).toEqual(["0 after 0", "1 after 2", "1 after 8"]);
+});
+
 test("warns of a refused heartbeat, and not of a homeserver that is away", async () => {
   const said: string[] = [];
   const stop = new AbortController();

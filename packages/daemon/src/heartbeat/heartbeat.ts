@@ -1,9 +1,9 @@
 /**
- * The machine's sign of life: `m.bureau.machine_status` in the machine's own config room, every interval, changed or not.
- * There it wakes only operators. In the fleet's machine room it would be news to every machine of the fleet, and its cost
+ * The machine's sign of life: `m.bureau.machine_status` in the machine's own config room, every interval, changed or not, and
+ * within {@link LOOK_MS} when other sandboxes run than the last one named. There it wakes only operators. In the fleet's machine room it would be news to every machine of the fleet, and its cost
  * would grow with the square of their number.
  *
- * The wire has it in the machine room, so a copy goes there: at once when other sandboxes run, and every
+ * The wire has it in the machine room, so a copy goes there: when other sandboxes run, and every
  * {@link COPY_MS} in any case, so that commands of earlier builds, which look only there, see it within 210 s. A fleet
  * controller (another implementation) calls a machine suspect after 30 s of silence and offline after 90 s, so while one
  * is in that room, every heartbeat is copied.
@@ -44,6 +44,8 @@ export type HeartbeatDeps = SenderDeps &
     readonly publishFacts: () => Promise<void>;
   };
 
+/** Interval between looks at which sandboxes run. */
+const LOOK_MS = 5_000;
 /** Interval between checks of the machine's other published events. */
 const BEATS_A_LOOK = 4;
 /** The longest time between two copies in the machine room: five heartbeats. */
@@ -65,7 +67,18 @@ export async function runHeartbeat(deps: HeartbeatDeps, signal: AbortSignal): Pr
       if (isTransient(error)) deps.log.debug("heartbeat.failed", message, { error });
       else deps.log.warn("heartbeat.refused", message, { error });
     }
-    await deps.clock.sleep(deps.intervalMs, signal);
+    await untilNextBeat(deps, heartbeat, signal);
+  }
+}
+
+async function untilNextBeat(
+  { clock, intervalMs }: HeartbeatDeps,
+  heartbeat: Heartbeat,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let leftMs = intervalMs; leftMs > 0 && !signal.aborted; leftMs -= LOOK_MS) {
+    await clock.sleep(Math.min(leftMs, LOOK_MS), signal);
+    if (heartbeat.isOutdated) return;
   }
 }
 
@@ -76,6 +89,8 @@ export class Heartbeat {
   readonly #meter = new UsageMeter();
   #beats = 0;
   #hasController = false;
+  /** The sandboxes that the last heartbeat named. */
+  #named = "";
   /** The last copy in the machine room: when, and which sandboxes ran. */
   #copied: { readonly at: number; readonly running: string } | undefined;
 
@@ -88,6 +103,11 @@ export class Heartbeat {
     );
   }
 
+  /** Whether other sandboxes run than the last heartbeat named. */
+  get isOutdated(): boolean {
+    return namesOf(this.#deps.sandboxes()) !== this.#named;
+  }
+
   /** @throws MatrixError */
   async send(signal: AbortSignal): Promise<void> {
     const { clock, intervalMs } = this.#deps;
@@ -95,6 +115,7 @@ export class Heartbeat {
     const sandboxes = this.#deps.sandboxes();
     const status = machineStatus(this.#deps, this.#meter.sample(sandboxes, now), sandboxes);
     const running = namesOf(sandboxes);
+    this.#named = running;
     const isOwnWritten = await this.#writeOwn(status, signal);
     const isDue = this.#copied === undefined || now - this.#copied.at + intervalMs > COPY_MS;
     const everyBeat = (await this.#isControlled(signal)) || !isOwnWritten;
