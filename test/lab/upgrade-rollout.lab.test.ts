@@ -30,6 +30,8 @@ const endsOn = (...names: string[]): string =>
     ),
   );
 
+const NAMED_MS = 7_000;
+
 let fleet: LabFleet;
 let offlineSince = 0;
 const lab = useLab(async (opened) => {
@@ -51,6 +53,8 @@ const lab = useLab(async (opened) => {
   await fleet.agentRuns(opened.machine("m2"), "worker");
   await opened.machine(OFFLINE).shutdown();
   offlineSince = performance.now();
+  // A preview reads heartbeats; one follows within 5 s of a change.
+  await Bun.sleep(NAMED_MS);
 });
 
 async function bootQuick(opened: Lab, name: string, binds: Readonly<Record<string, string>>): Promise<void> {
