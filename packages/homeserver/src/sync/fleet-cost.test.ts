@@ -1,9 +1,6 @@
 /** What machines cost the server, in counts: clients woken, SQL statements, rows read, answers computed. */
 import { Statement } from "bun:sqlite";
-import { afterAll, beforeAll, expect, spyOn, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { expect, spyOn, test } from "bun:test";
 import {
   at,
   encode,
@@ -13,20 +10,11 @@ import {
   person,
 } from "../../../../test/contract/matrix-caller.ts";
 import { Sessions } from "../auth/sessions.ts";
-import { startTestServer, type TestServer } from "../testing/test-server.ts";
+import { useTestServer } from "../testing/use-test-server.ts";
 import { compileSyncFilter } from "./event-filter.ts";
 import { SyncService } from "./sync-service.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "bhs-cost-"));
-let server: TestServer;
-const start = async (): Promise<void> => {
-  server = await startTestServer(folder);
-};
-beforeAll(start);
-afterAll(async () => {
-  await server.stop();
-  rmSync(folder, { recursive: true, force: true });
-});
+const used = useTestServer();
 
 /** A daemon's filter; each daemon has another one, in a part that matches no event. */
 const machineFilter = (): object => ({
@@ -45,7 +33,7 @@ const sync = ({ api }: Person, query: Record<string, string>): Promise<Record<st
 /** A room in which every machine may write its state, and its machines. */
 async function makeFleet(count: number): Promise<{ room: string; machines: Person[] }> {
   const machines = await Promise.all(
-    Array.from({ length: count }, () => person(server, "bureau/fleet/f/machine/m")),
+    Array.from({ length: count }, () => person(used.server(), "bureau/fleet/f/machine/m")),
   );
   const levels = { power_level_content_override: { users_default: 100 }, preset: "public_chat" };
   const room = await makeRoom(machines[0] as Person, levels);
@@ -153,8 +141,8 @@ test("computes no answer for a client that disconnected while it waited for its 
 test("a server that stops ends long polls without a statement, at the position that the clients have", async () => {
   const { machines } = await makeFleet(4);
   const polls = await waitAll(machines);
-  const { statements } = await countSql(() => server.stop());
+  const { statements } = await countSql(() => used.server().stop());
   expect(statements).toBe(0);
   for (const body of await Promise.all(polls)) expect(at(body, "rooms", "join")).toEqual({});
-  await start();
+  await used.start();
 });

@@ -3,10 +3,7 @@
  * applies `state` and then `timeline` of every answer ends with the rooms' true state, and misses or repeats no
  * event that it was not told is limited. Random, seeded; a failure prints its seed.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { expect, test } from "bun:test";
 import {
   at,
   type EventJson,
@@ -17,17 +14,9 @@ import {
   person,
 } from "../../../../test/contract/matrix-caller.ts";
 import { randomOf } from "../testing/random-of.ts";
-import { startTestServer, type TestServer } from "../testing/test-server.ts";
+import { useTestServer } from "../testing/use-test-server.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "bhs-"));
-let server: TestServer;
-beforeAll(async () => {
-  server = await startTestServer(folder);
-});
-afterAll(async () => {
-  await server.stop();
-  rmSync(folder, { recursive: true, force: true });
-});
+const { server } = useTestServer();
 
 type RoomModel = { state: Map<string, EventJson>; timeline: string[]; gap: boolean };
 
@@ -92,7 +81,7 @@ async function act(
 
 async function simulate(seed: number): Promise<void> {
   const random = randomOf(seed);
-  const people = await Promise.all(["a", "b", "c"].map((name) => person(server, name)));
+  const people = await Promise.all(["a", "b", "c"].map((name) => person(server(), name)));
   const [owner] = people as [Person, ...Person[]];
   const levels = { power_level_content_override: { state_default: 0, events: {} } };
   const rooms = [await makeRoom(owner, { preset: "public_chat", ...levels }), await makeRoom(owner, levels)];

@@ -3,10 +3,7 @@
  * from the same position and with the same filter, has news; and it brings that news. Random, seeded; a failure prints its
  * seed.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { expect, test } from "bun:test";
 import {
   at,
   Caller,
@@ -17,17 +14,9 @@ import {
   person,
 } from "../../../../test/contract/matrix-caller.ts";
 import { randomOf } from "../testing/random-of.ts";
-import { startTestServer, type TestServer } from "../testing/test-server.ts";
+import { useTestServer } from "../testing/use-test-server.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "bhs-wake-"));
-let server: TestServer;
-beforeAll(async () => {
-  server = await startTestServer(folder);
-});
-afterAll(async () => {
-  await server.stop();
-  rmSync(folder, { recursive: true, force: true });
-});
+const { server } = useTestServer();
 
 type Random = (below: number) => number;
 type Body = Record<string, unknown>;
@@ -133,7 +122,7 @@ function randomFilter(random: Random, rooms: readonly string[], people: readonly
 type World = {
   readonly random: Random;
   readonly people: readonly Person[];
-  /** The first room is one that the people never leave, so that they see each other's presence. */
+  /** The people never leave the first room, so that they see each other's presence. */
   readonly rooms: readonly string[];
   readonly sent: string[];
 };
@@ -192,21 +181,21 @@ const FOLLOWERS_EACH = 5;
 /** Messages to a device are gone once that device has them, so each follower needs one of its own. */
 async function onNewDevice({ userId, password }: Person): Promise<Person> {
   const body = { type: "m.login.password", identifier: { type: "m.id.user", user: userId }, password };
-  const answer = await new Caller(server.url).ok("POST", "/login", body);
+  const answer = await new Caller(server().url).ok("POST", "/login", body);
   const token = String(answer["access_token"]);
   return {
     userId,
     password,
     token,
     deviceId: String(answer["device_id"]),
-    api: new Caller(server.url, token),
+    api: new Caller(server().url, token),
   };
 }
 
 async function simulate(seed: number): Promise<void> {
   const random = randomOf(seed);
-  const people = await Promise.all(["a", "b", "c"].map((name) => person(server, `${MACHINES}/${name}`)));
-  const stranger = await person(server, "d");
+  const people = await Promise.all(["a", "b", "c"].map((name) => person(server(), `${MACHINES}/${name}`)));
+  const stranger = await person(server(), "d");
   const [owner] = people as [Person, ...Person[]];
   const levels = { power_level_content_override: { users_default: 100 }, preset: "public_chat" };
   const rooms = await Promise.all([1, 2, 3].map(() => makeRoom(owner, levels)));
