@@ -3,6 +3,7 @@
  * guessed, so a hash that makes each guess slow protects nothing; it would only slow down the creation of accounts.
  */
 import { timingSafeEqual } from "node:crypto";
+import { sha256Hex } from "@bureau/os/digest";
 import {
   adminPasswordText,
   machinePasswordText,
@@ -13,12 +14,13 @@ import { parseMachine, parsePrincipal, RefError } from "@bureau/schema/refs";
 /** Shorter tokens may be chosen by people, and guessed. */
 const TOKEN_CHARS_MIN = 32;
 
-/** Whether the password of the account with this localpart is one that its administrator derives. */
+/** Whether an administrator derived this password for the account with this localpart. */
 export function isDerivedPassword(password: string, localpart: string, registrationToken: string): boolean {
   if (registrationToken.length < TOKEN_CHARS_MIN) return false;
-  const given = sha256(password);
+  // Digests have equal lengths, which the comparison needs.
+  const digest = (text: string): Buffer => Buffer.from(sha256Hex(text));
   return textsFor(localpart, registrationToken).some((text) =>
-    timingSafeEqual(given, sha256(sha256(text).toString("hex"))),
+    timingSafeEqual(digest(password), digest(sha256Hex(text))),
   );
 }
 
@@ -33,5 +35,3 @@ function textsFor(localpart: string, token: string): string[] {
     return [adminPasswordText(token)];
   }
 }
-
-const sha256 = (text: string): Buffer => Buffer.from(new Bun.CryptoHasher("sha256").update(text).digest());
