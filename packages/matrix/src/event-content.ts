@@ -38,7 +38,7 @@ export function checkContent(content: unknown, what: string): void {
     throw new BureauError("invalid-input", `Cannot write ${what}: ${fault}`, {
       hint: 'a Matrix event holds whole numbers within ±(2^53 - 1): write another number as text, such as "0.5"',
     });
-  const bytes = bytesOf(JSON.stringify(content) ?? "") + bytesOf(what) + ENVELOPE_BYTES;
+  const bytes = jsonBytes(content) + bytesOf(what) + ENVELOPE_BYTES;
   if (bytes > EVENT_BYTES_MAX)
     throw new BureauError(
       "too-large",
@@ -59,5 +59,8 @@ function canonicalFault(value: unknown, path: readonly string[]): string | undef
   }
   return undefined;
 }
+
+/** Bytes of a value as JSON in UTF-8; 0 for what JSON cannot hold. */
+export const jsonBytes = (value: unknown): number => bytesOf(JSON.stringify(value) ?? "");
 
 const bytesOf = (text: string): number => new TextEncoder().encode(text).length;

@@ -5,6 +5,7 @@
  */
 import { BureauError } from "@bureau/kit/errors";
 import { readState, type StateBase, type StateContent, type StatePlace } from "@bureau/matrix/edit-state";
+import { jsonBytes } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { assignedUser } from "@bureau/schema/assigned-user";
 import { CONFIG_PAGES_MAX, configPageKey, joinEntries } from "@bureau/schema/config-pages";
@@ -14,7 +15,7 @@ import * as v from "valibot";
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };
 
-/** One event, or the place of one that does not exist yet. */
+/** An event, which may not exist yet. */
 export type ConfigPart = StateBase & { readonly at: StatePlace };
 
 /**
@@ -76,8 +77,8 @@ export const isClearedPart = ({ eventId, content }: StateBase): boolean =>
   eventId !== undefined && isCleared(content);
 
 /**
- * Before something is written into `machine_config`, whose event is `base`: one that another implementation cleared has pages
- * that count for nothing, and that the write would bring back.
+ * Call it before a write into `machine_config`, whose event is `base`. When another implementation cleared it, its pages
+ * count for nothing; the write would bring them back, so this empties them.
  */
 export async function emptyClearedPages(
   session: MatrixSession,
@@ -129,12 +130,12 @@ export function planEdits(
   const remove = (part: ConfigPart): PartEdit => ({ at: part.at, base: part, entry: undefined });
   if (entry === undefined) return holders.map(remove);
   const [current] = holders;
-  const bytes = bytesOf(entry);
+  const bytes = jsonBytes(entry);
   const before =
     current === undefined
       ? 0
-      : bytesOf(entriesOf(current.content).filter((one) => assignedUser(one) === principal));
-  const isKept = current !== undefined && bytesOf(current.content) - before + bytes <= PART_BYTES_MAX;
+      : jsonBytes(entriesOf(current.content).filter((one) => assignedUser(one) === principal));
+  const isKept = current !== undefined && jsonBytes(current.content) - before + bytes <= PART_BYTES_MAX;
   const target = isKept ? current : partWithRoom(parts, place, bytes);
   if (target === undefined) return { bytes, assigned: allEntries(parts).length };
   const others = holders.filter((part) => part.at.key !== target.at.key).map(remove);
@@ -147,17 +148,13 @@ function partWithRoom(
   bytes: number,
 ): ConfigPart | undefined {
   const hasRoom = ({ content, at }: ConfigPart): boolean => {
-    // An assignment larger than an event's share has an event of its own: also one that others have left.
+    // An assignment larger than an event's share has an event of its own. An emptied event serves as well as a new one.
     if (entriesOf(content, at.type).length === 0)
-      return bytesOf({ ...content, principals: [] }) + bytes <= PART_BYTES_MAX;
-    return bytesOf(content) + bytes + 1 <= (isPage(at) ? FILL_BYTES_MAX.page : FILL_BYTES_MAX.config);
+      return jsonBytes({ ...content, principals: [] }) + bytes <= PART_BYTES_MAX;
+    return jsonBytes(content) + bytes + 1 <= (isPage(at) ? FILL_BYTES_MAX.page : FILL_BYTES_MAX.config);
   };
   const found = parts.find(hasRoom);
   if (found !== undefined || parts.length > CONFIG_PAGES_MAX) return found;
   const fresh = { at: pageAt(place, parts.length), eventId: undefined, content: {}, isClean: true };
   return bytes <= ASSIGNMENT_BYTES_MAX ? fresh : undefined;
 }
-
-/** Bytes as JSON. */
-export const bytesOf = (value: unknown): number =>
-  new TextEncoder().encode(JSON.stringify(value) ?? "").length;

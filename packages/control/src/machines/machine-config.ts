@@ -13,6 +13,7 @@ import {
   type StateContent,
   type StatePlace,
 } from "@bureau/matrix/edit-state";
+import { jsonBytes } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { assignedUser } from "@bureau/schema/assigned-user";
 import { CONFIG_PAGES_MAX } from "@bureau/schema/config-pages";
@@ -39,7 +40,6 @@ import { roomOf } from "../rooms/places.ts";
 import {
   ASSIGNMENT_BYTES_MAX,
   allEntries,
-  bytesOf,
   type ConfigPart,
   type ConfigPlace,
   emptyClearedPages,
@@ -251,7 +251,8 @@ const applyInto =
   (at: StatePlace): typeof apply =>
   (content, change) => {
     const changed = apply(content, change);
-    if (bytesOf(changed) > PART_BYTES_MAX && bytesOf(changed) > bytesOf(content)) throw new PartFull(at);
+    if (jsonBytes(changed) > PART_BYTES_MAX && jsonBytes(changed) > jsonBytes(content))
+      throw new PartFull(at);
     return changed;
   };
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { jsonBytes } from "@bureau/matrix/event-content";
 import { eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import { serverOf, stateKeyOf, userIdOf } from "@bureau/schema/refs";
-import { bytesOf, PART_BYTES_MAX, readConfigParts } from "../machines/config-parts.ts";
+import { PART_BYTES_MAX, readConfigParts } from "../machines/config-parts.ts";
 import { readConfigFaults, repairConfig } from "../machines/config-repair.ts";
 import {
   editAssignment,
@@ -96,7 +97,7 @@ describe("a configuration that is full", () => {
     for (let index = FULL; index < FULL + 100; index++) await edit(`a${index}`, 500);
     expect((await counts()).length).toBeGreaterThanOrEqual(3);
     expect((await readAssignments(fleet.session, fleet.place)).assignments).toHaveLength(FULL + 100);
-    for (const { content } of await parts()) expect(bytesOf(content)).toBeLessThan(PART_BYTES_MAX);
+    for (const { content } of await parts()) expect(jsonBytes(content)).toBeLessThan(PART_BYTES_MAX);
   });
 
   test("edits only the event that holds the agent, and fills the gaps that destroyed agents leave", async () => {

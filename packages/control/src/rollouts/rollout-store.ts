@@ -11,6 +11,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { instead } from "@bureau/kit/nearest";
 import { EDIT_ATTEMPTS_MAX, keepsChanging, replaceState, type StateContent } from "@bureau/matrix/edit-state";
 import type { StateEvent } from "@bureau/matrix/event";
+import { jsonBytes } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
@@ -134,11 +135,10 @@ export async function createRollout(
 
 /** How many machines each event of a new rollout holds. */
 function countsFor(rollout: Rollout): number[] {
-  const bytesOf = (value: unknown): number => new TextEncoder().encode(JSON.stringify(value)).length;
   const counts = [0];
-  let bytes = bytesOf({ ...rollout, machines: [] });
+  let bytes = jsonBytes({ ...rollout, machines: [] });
   for (const machine of rollout.machines) {
-    const added = bytesOf(machine) + GROWTH_BYTES;
+    const added = jsonBytes(machine) + GROWTH_BYTES;
     if (bytes + added > CONTENT_BYTES_MAX && counts[counts.length - 1] !== 0) {
       counts.push(0);
       bytes = 0;
