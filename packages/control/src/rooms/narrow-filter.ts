@@ -1,19 +1,6 @@
 /** Filters for one /sync of a command, which passes state events of a few types. */
+import { type SyncTypes, syncFilter } from "@bureau/matrix/sync-filter";
 
-const none = { types: [] };
-
-/**
- * A filter for /sync that passes state events of these types and nothing else. Synapse answers an equal request of the same
- * device from a cache for two minutes, so each filter differs in a part that matches no event.
- */
-export const narrowFilter = (types: readonly string[], where: object = {}) => ({
-  presence: { ...none, not_types: [crypto.randomUUID()] },
-  account_data: none,
-  room: {
-    ...where,
-    ephemeral: none,
-    account_data: none,
-    state: { types },
-    timeline: { types, limit: 1 },
-  },
-});
+/** A filter for /sync that passes state events of these types and nothing else. */
+export const narrowFilter = (types: readonly string[], where?: SyncTypes["where"]) =>
+  syncFilter({ state: types, timeline: types, limit: 1, ...(where === undefined ? {} : { where }) });

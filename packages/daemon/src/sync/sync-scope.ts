@@ -4,11 +4,11 @@
  * grows; then it syncs from the start again, with a filter that includes the new ones.
  *
  * Synapse caches the response to an equal request of the same device for two minutes. A restarted daemon would get that old
- * state, and then replay all later changes one by one: it would obey withdrawn requests. So every filter differs, in a part
- * that matches no event.
+ * state, and then replay all later changes one by one: it would obey withdrawn requests. So every filter differs
+ * (matrix/sync-filter).
  */
-import { randomUUID } from "node:crypto";
 import type { Keeps } from "@bureau/matrix/room-state";
+import { syncFilter } from "@bureau/matrix/sync-filter";
 import { eventTypes } from "@bureau/schema/events";
 
 /** A state event by its type and state key, in any room. */
@@ -70,18 +70,13 @@ export class SyncScope {
 /** Events per room and answer (wire facts, section 12.1). */
 const EVENTS_PER_ROOM = 50;
 
-const none = { types: [] };
 /** Synapse leaves a room that we were taken out of out of its answer, unless something in it passes the filter. */
 const ownLeaving = [eventTypes.member];
 
-const filterFor = (types: readonly string[], limit: number) => ({
-  presence: { ...none, not_types: [randomUUID()] },
-  account_data: none,
-  room: {
-    ephemeral: none,
-    account_data: none,
-    state: { types },
-    // Messages are commands to this machine; they are answered and not kept.
-    timeline: { types: [...types, "m.room.redaction", "m.room.message", ...ownLeaving], limit },
-  },
-});
+const filterFor = (types: readonly string[], limit: number) =>
+  // Messages are commands to this machine; they are answered and not kept.
+  syncFilter({
+    state: types,
+    timeline: [...types, "m.room.redaction", "m.room.message", ...ownLeaving],
+    limit,
+  });
