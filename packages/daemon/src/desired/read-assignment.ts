@@ -1,4 +1,5 @@
-/** Reads one entry of the machine's configuration. One that cannot be used still says whose it is, if possible. */
+/** Reads one entry of the machine's configuration. Names the principal of an unusable entry too, where it can. */
+import { assignedUser } from "@bureau/schema/assigned-user";
 import { type PrincipalAssignment, PrincipalAssignmentSchema } from "@bureau/schema/events";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
@@ -53,9 +54,9 @@ export function readAssignment(raw: unknown, place: Place): AssignmentEntry {
 }
 
 function claimedUser(raw: unknown): UserId | undefined {
-  if (typeof raw !== "object" || raw === null || !("principal" in raw)) return undefined;
+  const user = assignedUser(raw);
   try {
-    return parseUserId(String(raw.principal));
+    return user === undefined ? undefined : parseUserId(user);
   } catch {
     return undefined;
   }
