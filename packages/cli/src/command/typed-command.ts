@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { shellWord } from "@bureau/kit/shell-words";
 import { buildDir } from "@bureau/os/build-dir";
 import { systemHost } from "@bureau/os/layout";
+import { flagsOf } from "./find-command.ts";
 import { replaceMentions } from "./replace-mentions.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -38,8 +39,7 @@ function thisHost(): CommandHost {
 
 /** The value of `--home` among the words of a command line. */
 export function homeNamedBy(words: readonly string[]): string | undefined {
-  const end = words.indexOf("--");
-  const flags = end < 0 ? words : words.slice(0, end);
+  const flags = flagsOf(words);
   const at = flags.findIndex((word) => word === "--home" || word.startsWith("--home="));
   return flags[at] === "--home" ? flags[at + 1] : flags[at]?.slice("--home=".length);
 }
