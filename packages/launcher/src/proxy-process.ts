@@ -5,7 +5,7 @@ import { encodeCbor } from "@bureau/kit/encode-cbor";
 import { BureauError } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
 import { stopProcess } from "@bureau/os/process-end";
-import { findByArguments, type ProcessId } from "@bureau/os/process-table";
+import { findByArguments, isSameProcess, type ProcessId } from "@bureau/os/process-table";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { cannotStart, type OpenProxy, type ProxyChannel } from "./proxy-channel.ts";
 import { SPARE_PROXIES, SpareProxies } from "./spare-proxies.ts";
@@ -68,9 +68,7 @@ export class ProxyProcesses implements AsyncDisposable {
       ...findByArguments("--run-dir", runDir, "--sandbox"),
     ];
     const kept = [...known, ...this.spares.ids];
-    const orphans = ours.filter(
-      (id) => !kept.some(({ pid, startTicks }) => pid === id.pid && startTicks === id.startTicks),
-    );
+    const orphans = ours.filter((id) => !kept.some((one) => isSameProcess(one, id)));
     await Promise.all(orphans.map((id) => this.stop(id)));
     return orphans.length;
   }

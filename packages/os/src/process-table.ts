@@ -54,6 +54,10 @@ export function identify(pid: number): ProcessId | undefined {
   return stat === undefined || isEnded(stat) ? undefined : { pid: stat.pid, startTicks: stat.startTicks };
 }
 
+/** Whether both are the same process, alive or not. */
+export const isSameProcess = (one: ProcessId, other: ProcessId): boolean =>
+  one.pid === other.pid && one.startTicks === other.startTicks;
+
 /** Where there is no descriptor left to read its start time, any process with its pid counts. */
 export function isAlive({ pid, startTicks }: ProcessId): boolean {
   try {

@@ -7,7 +7,7 @@
  */
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import { whenEnded } from "@bureau/os/process-end";
-import type { ProcessId } from "@bureau/os/process-table";
+import { isSameProcess, type ProcessId } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
 import type { SandboxList, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
@@ -75,7 +75,7 @@ export class SandboxTable implements Disposable {
   /** The list shows a proxy as running until the kernel reports its end, which is a change of the list. */
   #watchProxy({ principal, proxy: id }: SandboxRecord): void {
     const before = this.#proxies.get(principal);
-    if (before !== undefined && before.id.pid === id?.pid && before.id.startTicks === id.startTicks) return;
+    if (before !== undefined && id !== undefined && isSameProcess(before.id, id)) return;
     before?.watch[Symbol.dispose]();
     this.#proxies.delete(principal);
     if (id === undefined) return;
