@@ -5,6 +5,7 @@ import type { MatrixSession } from "@bureau/matrix/session";
 import { sandboxPaths } from "@bureau/os/layout";
 import { parseFleet, parsePrincipalName, parseRoomAlias, type RoomId } from "@bureau/schema/refs";
 import type { TestBureau } from "@bureau/testkit/bureau";
+import { cpuMs } from "./memory.ts";
 
 /** What the program of a timed agent runs: its first instruction makes a file. */
 export const FIRST_INSTRUCTION = "touch /workspace/first; sleep 1000";
@@ -21,6 +22,12 @@ export type Assignment = {
 
 /** The times of one create and one destroy, in milliseconds. */
 export type RoundTrip = { readonly create: number; readonly destroy: number };
+
+/** The processes whose cost is measured. */
+export type Programs = Readonly<Record<"daemon" | "launcher", { readonly pid: number }>>;
+
+/** The same, with the CPU milliseconds that each program used for both. */
+export type RoundTripCost = RoundTrip & Readonly<Record<keyof Programs, number>>;
 
 /** The machine's configuration of a running instance, written past the command line. */
 export class AssignedAgents {
@@ -89,6 +96,15 @@ export class AssignedAgents {
     const destroy = performance.now() - removed;
     await Bun.sleep(PAUSE_MS);
     return { create, destroy };
+  }
+
+  /** A round trip, and what these programs use for it. */
+  async cost(assignment: Assignment, { daemon, launcher }: Programs): Promise<RoundTripCost> {
+    const used = () => ({ daemon: cpuMs(daemon.pid), launcher: cpuMs(launcher.pid) });
+    const before = used();
+    const times = await this.roundTrip(assignment);
+    const after = used();
+    return { ...times, daemon: after.daemon - before.daemon, launcher: after.launcher - before.launcher };
   }
 
   async #put(principals: readonly unknown[]): Promise<void> {

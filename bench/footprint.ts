@@ -2,7 +2,7 @@
  * The cost of an idle Bureau: memory of each program, memory per sandbox without its agent, and CPU while nothing
  * happens. Sandboxes run `sleep`, so nearly all that is counted is ours.
  */
-import { childrenOf } from "@bureau/os/process-table";
+import { childrenOf, descendantsOf } from "@bureau/os/process-table";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { cpuShare, pssMb } from "./memory.ts";
 import { type Figure, figure } from "./statistics.ts";
@@ -71,7 +71,7 @@ function sandboxMemory(bureau: TestBureau, status: Status): { total: number; pro
   const agents = new Set(status.principals.flatMap(({ pid }) => pid ?? []));
   const proxies = status.principals.flatMap(({ proxy_pid }) => proxy_pid ?? []);
   const tmux = bureau.processes().filter(({ pid }) => childrenOf(pid).length >= SANDBOXES / 2);
-  const below = (pid: number): number[] => childrenOf(pid).flatMap((child) => [child, ...below(child)]);
+  const below = (pid: number): number[] => descendantsOf(pid).map((process) => process.pid);
   const around = tmux.flatMap(({ pid }) => [pid, ...below(pid)]).filter((pid) => !agents.has(pid));
   const sum = (pids: readonly number[]): number => pids.reduce((total, pid) => total + pssMb(pid), 0);
   const own = [...new Set(around)].filter((pid) => !proxies.includes(pid));

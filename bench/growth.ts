@@ -3,8 +3,7 @@
  * side, one with a single sandbox and one with many, and take turns: what disturbs one disturbs the other.
  */
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
-import { AssignedAgents, type Assignment } from "./assigned-agents.ts";
-import { cpuMs } from "./memory.ts";
+import { AssignedAgents, type Assignment, type Programs, type RoundTripCost } from "./assigned-agents.ts";
 import { type Figure, figure, median } from "./statistics.ts";
 
 const [FEW, MANY] = [1, 50] as const;
@@ -13,8 +12,6 @@ const ROUNDS = 15;
 const WARM_UP = 3;
 /** A pass over all sandboxes for each create gives about 2. */
 const RATIO_MAX = 1.6;
-
-type Sample = { readonly create: number; readonly daemon: number; readonly launcher: number };
 
 export async function benchGrowth(): Promise<Figure[]> {
   await using fewBureau = createBureau();
@@ -25,7 +22,7 @@ export async function benchGrowth(): Promise<Figure[]> {
     await few.measure(round);
     await many.measure(round);
   }
-  const grown = (name: string, kind: keyof Sample): Figure =>
+  const grown = (name: string, kind: keyof RoundTripCost): Figure =>
     figure(
       `${name} beside ${MANY} sandboxes`,
       many.median(kind),
@@ -42,13 +39,12 @@ export async function benchGrowth(): Promise<Figure[]> {
 }
 
 class GrownInstance {
-  readonly #samples: Sample[] = [];
+  readonly #samples: RoundTripCost[] = [];
 
   private constructor(
     readonly agents: AssignedAgents,
     readonly pool: readonly Assignment[],
-    readonly daemonPid: number,
-    readonly launcherPid: number,
+    readonly programs: Programs,
   ) {}
 
   static async open(bureau: TestBureau, sandboxes: number): Promise<GrownInstance> {
@@ -57,20 +53,17 @@ class GrownInstance {
     const agents = await AssignedAgents.open(bureau);
     const pool = await agents.prepare("p", ROUNDS);
     await agents.start(await agents.prepare("n", sandboxes));
-    const { daemon, launcher } = await bureau.json<Record<"daemon" | "launcher", { pid: number }>>("status");
-    return new GrownInstance(agents, pool, daemon.pid, launcher.pid);
+    return new GrownInstance(agents, pool, await bureau.json<Programs>("status"));
   }
 
   async measure(round: number): Promise<void> {
     const assignment = this.pool[round];
     if (assignment === undefined) throw new Error(`no agent for round ${round}`);
-    const [daemon, launcher] = [cpuMs(this.daemonPid), cpuMs(this.launcherPid)];
-    const { create } = await this.agents.roundTrip(assignment);
-    const used = { daemon: cpuMs(this.daemonPid) - daemon, launcher: cpuMs(this.launcherPid) - launcher };
-    if (round >= WARM_UP) this.#samples.push({ create, ...used });
+    const cost = await this.agents.cost(assignment, this.programs);
+    if (round >= WARM_UP) this.#samples.push(cost);
   }
 
-  median(kind: keyof Sample): number {
+  median(kind: keyof RoundTripCost): number {
     return median(this.#samples.map((sample) => sample[kind]));
   }
 }

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { childrenOf } from "@bureau/os/process-table";
+import { descendantsOf } from "@bureau/os/process-table";
 import { findProgram, installPrograms, notCompared } from "./debian-packages.ts";
 
 /** Of npm's `@anthropic-ai/sandbox-runtime`. */
@@ -67,7 +67,7 @@ function makeRoot(root: string): string {
 const versionOf = (command: string[], pattern: RegExp): string =>
   pattern.exec(Bun.spawnSync(command).stdout.toString())?.[1] ?? "of unknown version";
 
-const treeOf = (pid: number): number[] => [pid, ...childrenOf(pid).flatMap(treeOf)];
+const treeOf = (pid: number): number[] => [pid, ...descendantsOf(pid).map((below) => below.pid)];
 
 /** A process that holds its sandbox as its children. */
 function foreground(command: string[]): RunningPeer {

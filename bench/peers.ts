@@ -1,6 +1,6 @@
 /**
- * Bureau beside other sandboxes: the time until the first instruction of the same program, and the memory of one that is
- * idle. A start of Bureau's is a whole agent: the PUT, the daemon's plan, proxy, terminal and sandbox.
+ * Bureau beside other sandboxes: the time until the first instruction of the same program, and the memory of an
+ * idle sandbox. A start of Bureau's is a whole agent: the PUT, the daemon's plan, proxy, terminal and sandbox.
  *
  * Rounds are interleaved. Peers are installed where apt may; the report names their versions, and stderr names each peer
  * that was not compared.

@@ -8,8 +8,8 @@ import { launcherSocket } from "@bureau/os/layout";
 import { launcherResponses } from "@bureau/schema/launcher-ipc";
 import { createBureau, type TestBureau } from "@bureau/testkit/bureau";
 import { eventually } from "@bureau/testkit/use-bureau";
-import { AssignedAgents, type Assignment } from "./assigned-agents.ts";
-import { cpuMs, cpuShare, pssMb } from "./memory.ts";
+import { AssignedAgents, type Assignment, type RoundTripCost } from "./assigned-agents.ts";
+import { cpuShare, pssMb } from "./memory.ts";
 import { type Figure, figure, fitLine, median, quantile } from "./statistics.ts";
 
 const STEPS = [1, 10, 50, 100, 200] as const;
@@ -68,22 +68,12 @@ async function measureStep(
   sandboxes: number,
 ): Promise<Step> {
   const { daemon, launcher } = await allRunning(bureau, sandboxes);
-  const cpu = () => ({ daemon: cpuMs(daemon.pid), launcher: cpuMs(launcher.pid) });
-  const rounds: { create: number; destroy: number; daemon: number; launcher: number; status: number }[] = [];
+  const rounds: (RoundTripCost & { readonly status: number })[] = [];
   for (const assignment of pool) {
-    const before = cpu();
-    const { create, destroy } = await agents.roundTrip(assignment);
-    const after = cpu();
+    const cost = await agents.cost(assignment, { daemon, launcher });
     const asked = performance.now();
     await bureau.json("status");
-    const status = performance.now() - asked;
-    rounds.push({
-      create,
-      destroy,
-      status,
-      daemon: after.daemon - before.daemon,
-      launcher: after.launcher - before.launcher,
-    });
+    rounds.push({ ...cost, status: performance.now() - asked });
   }
   const of = (kind: keyof (typeof rounds)[number]): number[] =>
     rounds.slice(WARM_UP).map((round) => round[kind]);

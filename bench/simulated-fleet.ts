@@ -179,7 +179,7 @@ export class SimulatedMachine {
     });
   }
 
-  /** Sends one heartbeat; one that fails is left out, as the daemon does. */
+  /** Sends one heartbeat. Leaves out a failed one, as the daemon does. */
   async beat(signal: AbortSignal, build: Build = "this build"): Promise<void> {
     const began = performance.now();
     this.#beats++;

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
-import { childrenOf } from "@bureau/os/process-table";
+import { descendantsOf } from "@bureau/os/process-table";
 
 export type Sshd = AsyncDisposable & {
   readonly user: string;
@@ -118,7 +118,7 @@ async function listens(port: number): Promise<true | undefined> {
 }
 
 /** A process and all that it started, parents first. */
-const treeOf = (pid: number): number[] => [pid, ...childrenOf(pid).flatMap(treeOf)];
+const treeOf = (pid: number): number[] => [pid, ...descendantsOf(pid).map((below) => below.pid)];
 
 /** Ends a process of ours and everything it started; parents first, so that none tells a client how its child ended. */
 function endWithChildren(pid: number): void {
