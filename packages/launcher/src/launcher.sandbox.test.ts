@@ -163,8 +163,8 @@ describe("sandboxes", () => {
       ]);
     type("echo be''gun; sleep 1000; echo code $?", "Enter");
     await shows("agent/keys", "begun");
-    // A shell may discard what is typed before it has handled the interrupt. It ignores one that comes before its command
-    // has the terminal, and a person would press again.
+    // A shell may discard what is typed before it has handled the interrupt. It ignores an interrupt that comes before its
+    // command has the terminal. A person would press again.
     const isPrompt = async () => (await launcher.output("agent/keys")).trimEnd().endsWith("$");
     await launcher.until("a new prompt", async () => {
       type("C-c");

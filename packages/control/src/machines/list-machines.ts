@@ -1,8 +1,8 @@
 /**
  * The machines of a fleet, as its machine room and their own rooms show them, and whether each is online.
  *
- * A machine writes its heartbeat in its config room, and a copy in the machine room at longer intervals; one that runs an
- * earlier build writes it in the machine room only. The newer of the two counts. A session that may not read the config rooms
+ * A machine writes its heartbeat in its config room, and a copy in the machine room at longer intervals. Earlier builds
+ * write it in the machine room only. The newer of the two counts. A session that may not read the config rooms
  * has only the copies.
  */
 import type { StateEvent } from "@bureau/matrix/event";

@@ -8,6 +8,8 @@ import { Heartbeat, runHeartbeat } from "./heartbeat.ts";
 import { machineStatus } from "./machine-status.ts";
 
 const machine = parseUserId("@bureau/fleet/f/machine/m:s");
+/** A clock on which no time passes. */
+const instant = { now: () => 0, monotonic: () => 0, sleep: async () => {} };
 const rooms = { config: parseRoomId("!c:s"), fleetMachines: parseRoomId("!m:s") };
 
 test("checks between heartbeats whether others have replaced the machine's published state", async () => {
@@ -31,7 +33,7 @@ test("checks between heartbeats whether others have replaced the machine's publi
         if (done.push("facts") > 9) stop.abort();
         throw new Error("the homeserver is away");
       },
-      clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
+      clock: instant,
       log: silentLog,
     },
     stop.signal,
@@ -196,7 +198,7 @@ test("warns of a refused heartbeat, and not of a homeserver that is away", async
       sandboxes: () => [],
       userOf: () => machine,
       publishFacts: async () => {},
-      clock: { now: () => 0, monotonic: () => 0, sleep: async () => {} },
+      clock: instant,
       log: { ...silentLog, debug: say("debug"), warn: say("warn") },
     },
     stop.signal,

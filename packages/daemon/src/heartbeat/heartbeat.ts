@@ -1,7 +1,8 @@
 /**
- * The machine's sign of life: `m.bureau.machine_status` in the machine's own config room, every interval, changed or not, and
- * within {@link LOOK_MS} when other sandboxes run than the last one named. There it wakes only operators. In the fleet's machine room it would be news to every machine of the fleet, and its cost
- * would grow with the square of their number.
+ * The machine's sign of life: `m.bureau.machine_status` in the machine's own config room, every interval, changed or not.
+ * When other sandboxes run than the last heartbeat named, the next one follows within {@link LOOK_MS}. In its own room it
+ * wakes only operators. In the fleet's machine room it would be news to every machine of the fleet, and its cost would grow
+ * with the square of their number.
  *
  * The wire has it in the machine room, so a copy goes there: when other sandboxes run, and every
  * {@link COPY_MS} in any case, so that commands of earlier builds, which look only there, see it within 210 s. A fleet

@@ -158,7 +158,7 @@ export class Simulator {
     this.#crashDaemon();
   }
 
-  /** The list that the daemon keeps from changes must be the one that the launcher had. */
+  /** The list that the daemon keeps from changes must equal the launcher's. */
   #compareList(): void {
     if (this.#daemon === undefined) return;
     const { reconciler, listed } = this.#daemon;
