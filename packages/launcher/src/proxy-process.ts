@@ -25,8 +25,8 @@ export class ProxyProcesses implements AsyncDisposable {
   readonly spares: SpareProxies;
 
   constructor(readonly options: ProxyProcessOptions) {
-    const { open, log } = options;
-    this.spares = new SpareProxies({ open, count: SPARE_PROXIES, log, stop: (id) => this.stop(id) });
+    const { open, clock, log } = options;
+    this.spares = new SpareProxies({ open, count: SPARE_PROXIES, clock, log, stop: (id) => this.stop(id) });
   }
 
   /** Starts a proxy; resolves when it listens. @throws BureauError, with no process left */

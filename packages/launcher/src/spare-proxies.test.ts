@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from "bun:test";
 import { tmpdir } from "node:os";
-import { systemClock } from "@bureau/kit/clock";
+import { type Clock, systemClock } from "@bureau/kit/clock";
 import { waitFor } from "@bureau/kit/wait-for";
 import { identify, type ProcessId, signalProcess } from "@bureau/os/process-table";
 import { silentLog } from "@bureau/os/testing/silent-log";
@@ -13,7 +13,7 @@ afterEach(() => {
 });
 
 /** Counts the proxies that are started, and how many of these starts run at the same time. */
-function counted() {
+function counted(clock: Clock = systemClock) {
   const open = childProxies(["/bin/sh", "-c", "echo pid $$; exec sleep 60"], tmpdir());
   const counts = { starts: 0, running: 0, most: 0 };
   const spares = new SpareProxies({
@@ -27,6 +27,7 @@ function counted() {
       return proxy;
     },
     stop: async (id) => void signalProcess(id, "SIGKILL"),
+    clock,
     log: silentLog,
   });
   return { spares, counts };
@@ -73,6 +74,19 @@ test("a sandbox that arrives during a refill takes the proxy that starts", async
   }
   await full(spares);
   expect(counts).toEqual({ starts: 1 + SPARE_PROXIES, running: 0, most: 1 });
+  await spares[Symbol.asyncDispose]();
+});
+
+test("replaces spares that die while they wait, without being asked", async () => {
+  const { spares, counts } = counted({ ...systemClock, sleep: async () => {} });
+  spares.refill();
+  await full(spares);
+  const first = spares.ids;
+  for (const id of first) signalProcess(id, "SIGKILL");
+  const areOthers = async () =>
+    spares.ids.length === SPARE_PROXIES && spares.ids.every((id) => !first.includes(id)) ? true : undefined;
+  expect(await waitFor(areOthers, { timeoutMs: 5_000, clock: systemClock })).toBe(true);
+  expect(counts).toEqual({ starts: 2 * SPARE_PROXIES, running: 0, most: 1 });
   await spares[Symbol.asyncDispose]();
 });
 

@@ -5,7 +5,8 @@
  * A refill never competes with a sandbox that starts: it starts one spare after the other, and only while nothing pauses it.
  * Under systemd a spare is a connection to the proxies' socket, so a unit that waits: the same holds for it.
  */
-import type { Log } from "@bureau/kit/log";
+import type { Runtime } from "@bureau/kit/runtime";
+import { whenEnded } from "@bureau/os/process-end";
 import { isAlive, type ProcessId } from "@bureau/os/process-table";
 import type { OpenProxy, ProxyChannel } from "./proxy-channel.ts";
 
@@ -15,17 +16,23 @@ import type { OpenProxy, ProxyChannel } from "./proxy-channel.ts";
  */
 export const SPARE_PROXIES = 3;
 
-export type SpareProxiesOptions = {
+/** Between the end of a waiting spare and its replacement: a proxy that always ends at once must not keep a processor busy. */
+const REPLACE_MS = 1_000;
+
+export type SpareProxiesOptions = Pick<Runtime, "clock" | "log"> & {
   readonly open: OpenProxy;
   /** How many are kept ready. */
   readonly count: number;
   /** Sends SIGTERM, then SIGKILL; resolves when the process has ended. */
   readonly stop: (id: ProcessId) => Promise<void>;
-  readonly log: Log;
 };
 
+/** A spare that waits, and the watch of its end. */
+type Waiting = { readonly proxy: ProxyChannel; readonly watch: Disposable };
+
 export class SpareProxies implements AsyncDisposable {
-  #ready: ProxyChannel[] = [];
+  #ready: Waiting[] = [];
+  #replacing = new AbortController();
   /** The one that starts, until a sandbox takes it: one that arrives meanwhile waits less than for a new proxy. */
   #opening: Promise<ProxyChannel | undefined> | undefined;
   #pauses = 0;
@@ -34,7 +41,7 @@ export class SpareProxies implements AsyncDisposable {
 
   /** Those that are ready. */
   get ids(): ProcessId[] {
-    return this.#ready.map(({ id }) => id);
+    return this.#ready.map(({ proxy }) => proxy.id);
   }
 
   /** Keeps the refill from starting a proxy until the result is disposed of; the last one disposed of refills. */
@@ -54,8 +61,7 @@ export class SpareProxies implements AsyncDisposable {
   }
 
   async #refill(): Promise<void> {
-    this.#ready = this.#ready.filter(({ id }) => isAlive(id));
-    while (!this.#closed && this.#pauses === 0 && this.#ready.length < this.options.count) {
+    while (!this.#closed && this.#pauses === 0 && this.#living() < this.options.count) {
       const opening = this.#open();
       this.#opening = opening;
       const spare = await opening;
@@ -63,8 +69,21 @@ export class SpareProxies implements AsyncDisposable {
       if (this.#opening !== opening) return;
       this.#opening = undefined;
       if (spare === undefined) return;
-      this.#ready.push(spare);
+      this.#ready.push({ proxy: spare, watch: whenEnded(spare.id, () => void this.#replaceEnded()) });
     }
+  }
+
+  /** Forgets the spares that have ended; the number of the others. */
+  #living(): number {
+    this.#ready = this.#ready.filter(({ proxy }) => isAlive(proxy.id));
+    return this.#ready.length;
+  }
+
+  /** A spare may end after the last refill has counted it. */
+  async #replaceEnded(): Promise<void> {
+    const { signal } = this.#replacing;
+    await this.options.clock.sleep(REPLACE_MS, signal);
+    if (!signal.aborted) this.refill();
   }
 
   async #open(): Promise<ProxyChannel | undefined> {
@@ -89,7 +108,9 @@ export class SpareProxies implements AsyncDisposable {
   #takeReady(): ProxyChannel | undefined {
     for (;;) {
       const spare = this.#ready.shift();
-      if (spare === undefined || isAlive(spare.id)) return spare;
+      if (spare === undefined) return undefined;
+      spare.watch[Symbol.dispose]();
+      if (isAlive(spare.proxy.id)) return spare.proxy;
     }
   }
 
@@ -101,9 +122,12 @@ export class SpareProxies implements AsyncDisposable {
 
   /** Ends all; {@link refill} makes others. */
   async end(): Promise<void> {
+    this.#replacing.abort();
+    this.#replacing = new AbortController();
     const ready = this.#ready.splice(0);
+    for (const { watch } of ready) watch[Symbol.dispose]();
     const opened = await this.#takeOpening();
-    const spares = opened === undefined ? ready : [...ready, opened];
+    const spares = [...ready.map(({ proxy }) => proxy), ...(opened === undefined ? [] : [opened])];
     await Promise.all(spares.map(({ id }) => this.options.stop(id)));
   }
 
