@@ -102,7 +102,7 @@ test("an interrupted doctor finishes its step, lists the steps done, and complet
   const { stdout } = await m2.run(
     // Once the first step is done, the whole group is interrupted, as by Ctrl-C in a terminal.
     `setsid --fork sh -c 'trap : INT; echo $$ > group; ${fix} > out 2>&1; echo $? > code'
-until grep -q "ok    " out 2>/dev/null; do sleep 0.05; done; kill -INT -- -$(cat group)
+until grep -q "ok    " out 2>/dev/null; do :; done; kill -INT -- -$(cat group)
 until test -s code; do sleep 0.05; done; cat out code`,
     { ...alice, timeoutMs: 120_000 },
   );
