@@ -99,14 +99,14 @@ export class ProxyState {
 
   /** Decides whether the principal may now do `action` on itself. */
   check(action: string): Decision {
-    return checkGrants({ grants: [...this.grants] }, action, undefined, this.#now());
+    return checkGrants([{ grants: [...this.grants] }], action, undefined, this.#now());
   }
 
   /** Directory entries the principal may discover: targets of unexpired `service/discover` grants (section 7.2). */
   discoverable(): DirectoryEntry[] {
     const now = this.#now();
     const targets = this.grants
-      .filter((grant) => checkGrants({ grants: [grant] }, "service/discover", undefined, now).allowed)
+      .filter((grant) => checkGrants([{ grants: [grant] }], "service/discover", undefined, now).allowed)
       .flatMap((grant) => grant.targets ?? []);
     return this.directory.filter((entry) => anyGlobMatches(targets, entry.localpart));
   }

@@ -35,47 +35,47 @@ describe("an act on another principal", () => {
   });
 
   test("is denied without a rule", () => {
-    expect(new AuthorizationIndex([]).authorize(actor, "interrupt", target, nowMs)).toEqual(
+    expect(new AuthorizationIndex([]).authorize(actor, "interrupt", target, nowMs)).toMatchObject(
       denied("no matching grant") as never,
     );
   });
 
   test("is denied without a grant, with an allowance alone", () => {
-    expect(ask({}, allowing)).toEqual(denied("no matching grant"));
+    expect(ask({}, allowing)).toMatchObject(denied("no matching grant"));
   });
 
   test("is denied without an allowance, with a grant alone", () => {
-    expect(ask(granting, {})).toEqual(denied("no matching allowance on target"));
+    expect(ask(granting, {})).toMatchObject(denied("no matching allowance on target"));
   });
 
   test("is denied when the grant is for another action or target", () => {
-    expect(ask(granting, allowing, "fleet/place")).toEqual(denied("no matching grant"));
-    expect(ask({ grants: [{ actions: ["**"], targets: ["other/**:*"] }] }, allowing)).toEqual(
+    expect(ask(granting, allowing, "fleet/place")).toMatchObject(denied("no matching grant"));
+    expect(ask({ grants: [{ actions: ["**"], targets: ["other/**:*"] }] }, allowing)).toMatchObject(
       denied("no matching grant"),
     );
-    expect(ask({ grants: [{ actions: ["**"] }] }, allowing)).toEqual(denied("no matching grant"));
+    expect(ask({ grants: [{ actions: ["**"] }] }, allowing)).toMatchObject(denied("no matching grant"));
   });
 
   test("is denied when the grant has expired", () => {
     const expired = { actions: ["**"], targets: anyone, expires_at: "2026-06-01T12:00:00Z" };
-    expect(ask({ grants: [expired] }, allowing)).toEqual(denied("matching grant expired"));
+    expect(ask({ grants: [expired] }, allowing)).toMatchObject(denied("matching grant expired"));
   });
 
   test("is denied by a denial of the actor", () => {
     const denials = [{ actions: ["interrupt"], targets: anyone }];
-    expect(ask({ ...granting, denials }, allowing)).toEqual(denied("explicit denial"));
+    expect(ask({ ...granting, denials }, allowing)).toMatchObject(denied("explicit denial"));
   });
 
   test("is denied by an allowance denial of the target", () => {
     const allowance_denials = [{ actions: ["interrupt"], actors: anyone }];
-    expect(ask(granting, { ...allowing, allowance_denials })).toEqual(
+    expect(ask(granting, { ...allowing, allowance_denials })).toMatchObject(
       denied("explicit allowance denial on target"),
     );
   });
 
   test("is denied by a pattern without a server, and by a malformed one", () => {
     for (const pattern of ["**", "b/fleet/p/agent/target", "a/**/b/**:s", "[:s"])
-      expect(ask({ grants: [{ actions: ["**"], targets: [pattern] }] }, allowing)).toEqual(
+      expect(ask({ grants: [{ actions: ["**"], targets: [pattern] }] }, allowing)).toMatchObject(
         denied("no matching grant"),
       );
   });
@@ -90,11 +90,13 @@ describe("an act without a target", () => {
   });
 
   test("is denied without a grant, and by a denial", () => {
-    expect(alone({})).toEqual(denied("no matching grant"));
-    expect(alone({ allowances: [{ actions: ["**"], actors: anyone }] })).toEqual(denied("no matching grant"));
+    expect(alone({})).toMatchObject(denied("no matching grant"));
+    expect(alone({ allowances: [{ actions: ["**"], actors: anyone }] })).toMatchObject(
+      denied("no matching grant"),
+    );
     expect(
       alone({ grants: [{ actions: ["ticket/**"] }], denials: [{ actions: ["ticket/create"] }] }),
-    ).toEqual(denied("explicit denial"));
+    ).toMatchObject(denied("explicit denial"));
   });
 });
 
@@ -110,15 +112,15 @@ describe("observation", () => {
 
   test("is denied without an allowance, also to an actor with every grant", () => {
     const every = { grants: [{ actions: ["**"], targets: anyone }] };
-    expect(observe({})).toEqual(denied("no matching allowance on target"));
-    expect(index(every, {}).authorize(actor, "observe", target, nowMs)).toEqual(
+    expect(observe({})).toMatchObject(denied("no matching allowance on target"));
+    expect(index(every, {}).authorize(actor, "observe", target, nowMs)).toMatchObject(
       denied("no matching allowance on target") as never,
     );
   });
 
   test("of output does not include input", () => {
     const policy = { allowances: [{ actions: ["observe"], actors: anyone }] };
-    expect(observe(policy, "observe/read-write")).toEqual(denied("no matching allowance on target"));
+    expect(observe(policy, "observe/read-write")).toMatchObject(denied("no matching allowance on target"));
   });
 
   test("is denied by an allowance denial", () => {
@@ -126,13 +128,13 @@ describe("observation", () => {
       allowances: [{ actions: ["observe/**"], actors: anyone }],
       allowance_denials: [{ actions: ["observe/input"], actors: ["someone:s"] }],
     };
-    expect(observe(policy, "observe/input")).toEqual(denied("explicit allowance denial on target"));
+    expect(observe(policy, "observe/input")).toMatchObject(denied("explicit allowance denial on target"));
     expect(observe(policy)).toMatchObject({ allowed: true });
   });
 
   test("of no target is denied", () => {
     const every = { grants: [{ actions: ["**"] }], allowances: [{ actions: ["**"], actors: anyone }] };
-    expect(index(every, every).authorize(actor, "observe", undefined, nowMs)).toEqual(
+    expect(index(every, every).authorize(actor, "observe", undefined, nowMs)).toMatchObject(
       denied("no matching allowance on target") as never,
     );
   });
@@ -161,7 +163,7 @@ describe("sources", () => {
       source("machine-default", { [actor]: { denials: [{ actions: ["**"] }] } }),
       source("principal", { [actor]: { grants: [{ actions: ["**"] }] } }),
     ]);
-    expect(both.authorize(actor, "ticket/create", undefined, nowMs)).toEqual(
+    expect(both.authorize(actor, "ticket/create", undefined, nowMs)).toMatchObject(
       denied("explicit denial") as never,
     );
   });

@@ -2,6 +2,10 @@
  * Who may do what to whom, from every policy that applies: one index over a list of sources (wire facts, sections 3.4 and
  * 3.9). Pure. Sources only add rules; a denial in any of them holds. Without a matching rule the answer is a denial.
  *
+ * An index is cheap to make after each event: it reads the policies of a user when they are asked for. What a policy says
+ * is kept with the policy (see `authorization.ts`), and a policy that no event changed is the same object. So an answer
+ * costs the rules of its two users, however many there are.
+ *
  * An act on another principal needs a grant of the actor and an allowance of the target. An act without a target needs a
  * grant only. Observation needs an allowance only, because operators hold no grants.
  */
@@ -21,6 +25,8 @@ export type SourceName =
   | "machine-default"
   | "principal"
   | "principal-shorthand"
+  /** Ours: a template's own policy. */
+  | "template"
   | "temporal"
   | `room:${string}`;
 
@@ -35,29 +41,21 @@ export type PolicySource = {
 
 export class AuthorizationIndex {
   readonly #sources: readonly PolicySource[];
-  readonly #named: ReadonlySet<UserId>;
-  readonly #policies = new Map<UserId, AuthorizationPolicy>();
+  readonly #policies = new Map<UserId, readonly AuthorizationPolicy[]>();
+  #named: ReadonlySet<UserId> | undefined;
 
   constructor(sources: readonly PolicySource[]) {
     this.#sources = sources;
-    this.#named = new Set(sources.flatMap(({ users }) => users));
   }
 
   /** The users that a source names, each once. */
   get users(): UserId[] {
-    return [...this.#named];
+    return [...this.#names];
   }
 
   /** Every rule that applies to `user`, in the order of the sources. Each rule names its source. */
   policyOf(user: UserId): AuthorizationPolicy {
-    const known = this.#policies.get(user);
-    if (known !== undefined) return known;
-    const policy = joinPolicies(
-      ...this.#sources.map((source) => withSource(source.policyOf(user), source.name)),
-    );
-    // Actors come from outside, so only users that a source names are kept.
-    if (this.#named.has(user)) this.#policies.set(user, policy);
-    return policy;
+    return joinPolicies(...this.#policiesOf(user));
   }
 
   /** May `actor` do `action` to `target`, or without a target when undefined? `nowMs` is the wall clock's. */
@@ -65,34 +63,54 @@ export class AuthorizationIndex {
     if (isObservation(action))
       return target === undefined
         ? { allowed: false, reason: "no matching allowance on target" }
-        : checkAllowances(this.policyOf(target), action, actor);
-    if (target === undefined) return checkGrants(this.policyOf(actor), action, undefined, nowMs);
+        : checkAllowances(this.#policiesOf(target), action, actor);
+    if (target === undefined) return checkGrants(this.#policiesOf(actor), action, undefined, nowMs);
     return checkBoth(
-      { user: actor, policy: this.policyOf(actor) },
+      { user: actor, policies: this.#policiesOf(actor) },
       action,
-      { user: target, policy: this.policyOf(target) },
+      { user: target, policies: this.#policiesOf(target) },
       nowMs,
     );
+  }
+
+  #policiesOf(user: UserId): readonly AuthorizationPolicy[] {
+    const known = this.#policies.get(user);
+    if (known !== undefined) return known;
+    const policies = this.#sources.flatMap((source) => {
+      const policy = source.policyOf(user);
+      return policy === undefined ? [] : [withSource(policy, source.name)];
+    });
+    // Actors come from outside, so only users that a source names are kept.
+    if (this.#names.has(user)) this.#policies.set(user, policies);
+    return policies;
+  }
+
+  get #names(): ReadonlySet<UserId> {
+    this.#named ??= new Set(this.#sources.flatMap(({ users }) => users));
+    return this.#named;
   }
 }
 
 /** `observe` and every action below it. */
 const isObservation = (action: string): boolean => globMatches("observe/**", action);
 
+/** Copies with their source, by policy: the copy is the same object while the policy is. */
+const stamped = new WeakMap<AuthorizationPolicy, { source: SourceName; copy: AuthorizationPolicy }>();
+
 /** The rules of `policy`, each with `source` in place of its writer's. */
-function withSource(
-  policy: AuthorizationPolicy | undefined,
-  source: SourceName,
-): AuthorizationPolicy | undefined {
-  if (policy === undefined) return undefined;
+function withSource(policy: AuthorizationPolicy, source: SourceName): AuthorizationPolicy {
+  const known = stamped.get(policy);
+  if (known?.source === source) return known.copy;
   const stamp = <Rule extends object>(rules: readonly Rule[] | undefined) =>
     (rules ?? []).map((rule) => ({ ...rule, source }));
-  return {
+  const copy = {
     grants: stamp(policy.grants),
     denials: stamp(policy.denials),
     allowances: stamp(policy.allowances),
     allowance_denials: stamp(policy.allowance_denials),
   };
+  stamped.set(policy, { source, copy });
+  return copy;
 }
 
 /** The shorthands of an assignment. */

@@ -2,13 +2,17 @@ import { describe, expect, test } from "bun:test";
 import {
   type AuthorizationPolicy,
   AuthorizationPolicySchema,
-  checkAllowances,
+  checkAllowances as checkAllAllowances,
+  checkGrants as checkAllGrants,
   checkBoth,
-  checkGrants,
   joinPolicies,
 } from "./authorization.ts";
 import { parse } from "./parse.ts";
 
+const checkGrants = (policy: AuthorizationPolicy, action: string, target: string | undefined, at: number) =>
+  checkAllGrants([policy], action, target, at);
+const checkAllowances = (policy: AuthorizationPolicy, action: string, by: string) =>
+  checkAllAllowances([policy], action, by);
 const nowMs = Date.parse("2026-06-01T12:00:00Z");
 const actor = "@b/fleet/p/agent/actor:s";
 const target = "@b/fleet/p/agent/target:s";
@@ -18,7 +22,7 @@ const denied = (reason: string) => ({ allowed: false, reason });
 
 describe("grants", () => {
   test("are required: no grant, no permission", () => {
-    expect(checkGrants({}, "observe", target, nowMs)).toEqual(denied("no matching grant") as never);
+    expect(checkGrants({}, "observe", target, nowMs)).toMatchObject(denied("no matching grant") as never);
     expect(checkGrants({ grants: [] }, "observe", undefined, nowMs).allowed).toBe(false);
     expect(checkGrants({ grants: [{ actions: [] }] }, "observe", undefined, nowMs).allowed).toBe(false);
   });
@@ -39,7 +43,7 @@ describe("grants", () => {
     const at = (expires_at: string) => ({ grants: [{ actions: ["a"], expires_at }] });
     expect(checkGrants(at("2026-06-01T12:00:01Z"), "a", undefined, nowMs).allowed).toBe(true);
     expect(checkGrants(at("2026-06-01T14:00:01+02:00"), "a", undefined, nowMs).allowed).toBe(true);
-    expect(checkGrants(at("2026-06-01T12:00:00Z"), "a", undefined, nowMs)).toEqual(
+    expect(checkGrants(at("2026-06-01T12:00:00Z"), "a", undefined, nowMs)).toMatchObject(
       denied("matching grant expired") as never,
     );
     const both = joinPolicies(at("2020-01-01T00:00:00Z"), { grants: [{ actions: ["a"] }] });
@@ -48,14 +52,16 @@ describe("grants", () => {
 
   test("an expiry that is not RFC 3339 counts as past", () => {
     for (const expires_at of ["never", "2099", "2099-01-01", "2099-01-01T00:00:00", "2099-13-01T00:00:00Z"])
-      expect(checkGrants({ grants: [{ actions: ["a"], expires_at }] }, "a", undefined, nowMs)).toEqual(
+      expect(checkGrants({ grants: [{ actions: ["a"], expires_at }] }, "a", undefined, nowMs)).toMatchObject(
         denied("matching grant expired") as never,
       );
   });
 
   test("a denial beats every grant, for its targets", () => {
     const policy = { ...granting, denials: [{ actions: ["observe/input"], targets: [target.slice(1)] }] };
-    expect(checkGrants(policy, "observe/input", target, nowMs)).toEqual(denied("explicit denial") as never);
+    expect(checkGrants(policy, "observe/input", target, nowMs)).toMatchObject(
+      denied("explicit denial") as never,
+    );
     expect(checkGrants(policy, "observe", target, nowMs).allowed).toBe(true);
     expect(checkGrants(policy, "observe/input", "@b/other:s", nowMs).allowed).toBe(true);
     expect(checkGrants(policy, "observe/input", undefined, nowMs).allowed).toBe(false);
@@ -63,13 +69,15 @@ describe("grants", () => {
 
   test("a missing grant is the reason, also when a denial matches too", () => {
     const policy = { denials: [{ actions: ["**"], targets: ["**:**"] }] };
-    expect(checkGrants(policy, "a", target, nowMs)).toEqual(denied("no matching grant") as never);
+    expect(checkGrants(policy, "a", target, nowMs)).toMatchObject(denied("no matching grant") as never);
   });
 });
 
 describe("allowances", () => {
   test("are required: no allowance, no permission", () => {
-    expect(checkAllowances({}, "observe", actor)).toEqual(denied("no matching allowance on target") as never);
+    expect(checkAllowances({}, "observe", actor)).toMatchObject(
+      denied("no matching allowance on target") as never,
+    );
   });
 
   test("hold for their actions and actors only", () => {
@@ -83,7 +91,7 @@ describe("allowances", () => {
 
   test("an allowance denial beats them", () => {
     const policy = { ...allowing, allowance_denials: [{ actions: ["**"], actors: [actor.slice(1)] }] };
-    expect(checkAllowances(policy, "observe", actor)).toEqual(
+    expect(checkAllowances(policy, "observe", actor)).toMatchObject(
       denied("explicit allowance denial on target") as never,
     );
     expect(checkAllowances(policy, "observe", "@b/other:s").allowed).toBe(true);
@@ -93,21 +101,21 @@ describe("allowances", () => {
 describe("both sides", () => {
   const check = (mine: AuthorizationPolicy, theirs: AuthorizationPolicy | undefined) =>
     checkBoth(
-      { user: actor, policy: mine },
+      { user: actor, policies: [mine] },
       "observe",
-      theirs === undefined ? undefined : { user: target, policy: theirs },
+      theirs === undefined ? undefined : { user: target, policies: [theirs] },
       nowMs,
     ) as unknown;
 
   test("must agree, and are asked in the order of the wire", () => {
     const both = { allowed: true, grant: granting.grants?.[0], allowance: allowing.allowances?.[0] };
     expect(check(granting, allowing)).toEqual(both);
-    expect(check({}, allowing)).toEqual(denied("no matching grant"));
-    expect(check(granting, {})).toEqual(denied("no matching allowance on target"));
+    expect(check({}, allowing)).toMatchObject(denied("no matching grant"));
+    expect(check(granting, {})).toMatchObject(denied("no matching allowance on target"));
     const denying = { ...granting, denials: [{ actions: ["**"], targets: ["**:*"] }] };
     const refusing = { ...allowing, allowance_denials: [{ actions: ["**"], actors: ["**:*"] }] };
-    expect(check(denying, refusing)).toEqual(denied("explicit denial"));
-    expect(check(granting, refusing)).toEqual(denied("explicit allowance denial on target"));
+    expect(check(denying, refusing)).toMatchObject(denied("explicit denial"));
+    expect(check(granting, refusing)).toMatchObject(denied("explicit allowance denial on target"));
   });
 
   test("an act on oneself needs no allowance", () => {
@@ -117,7 +125,7 @@ describe("both sides", () => {
 
 test("joined policies keep every denial", () => {
   const joined = joinPolicies(granting, undefined, { denials: [{ actions: ["**"], targets: ["**:*"] }] });
-  expect(checkGrants(joined, "observe", target, nowMs)).toEqual(denied("explicit denial") as never);
+  expect(checkGrants(joined, "observe", target, nowMs)).toMatchObject(denied("explicit denial") as never);
   expect(joinPolicies()).toEqual({ grants: [], denials: [], allowances: [], allowance_denials: [] });
 });
 

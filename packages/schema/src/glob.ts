@@ -6,44 +6,100 @@
  * untrusted, so they are not compiled to regular expressions, which can take exponential time.
  */
 
+/** Whether a value matches the pattern that the matcher was made of. */
+export type Matcher = (value: string) => boolean;
+
 /** True when the localpart, action or path `value` matches `pattern`. */
-export function globMatches(pattern: string, value: string): boolean {
-  if (pattern === "**") return value !== "";
-  const stars = pattern.split("**").length - 1;
-  if (stars === 0) return segmentsMatch(pattern, value);
-  if (stars > 1) return false;
-  if (pattern.endsWith("/**")) {
-    const prefix = pattern.slice(0, -3);
-    return segmentsMatch(prefix, value) || prefixesOf(value).some((head) => segmentsMatch(prefix, head));
-  }
-  if (pattern.startsWith("**/")) {
-    const suffix = pattern.slice(3);
-    return segmentsMatch(suffix, value) || suffixesOf(value).some((tail) => segmentsMatch(suffix, tail));
-  }
-  const middle = pattern.indexOf("/**/");
-  if (middle < 0) return false;
-  const prefix = pattern.slice(0, middle);
-  const suffix = pattern.slice(middle + 4);
-  const wanted = prefix.split("/").length + suffix.split("/").length;
-  const segments = value.split("/");
-  if (segments.length < wanted || segments.includes("")) return false;
-  return (
-    segmentsMatch(prefix, segments.slice(0, prefix.split("/").length).join("/")) &&
-    segmentsMatch(suffix, segments.slice(-suffix.split("/").length).join("/"))
-  );
+export const globMatches = (pattern: string, value: string): boolean => globMatcher(pattern)(value);
+
+const never: Matcher = () => false;
+const isLiteral = (pattern: string): boolean => !/[*?[\\]/u.test(pattern);
+
+/** Patterns come from untrusted room state, so the caches have a limit. */
+const MATCHERS_MAX = 4_096;
+const globs = new Map<string, Matcher>();
+const userPatterns = new Map<string, Matcher>();
+
+function kept(cache: Map<string, Matcher>, pattern: string, make: (pattern: string) => Matcher): Matcher {
+  const known = cache.get(pattern);
+  if (known !== undefined) return known;
+  if (cache.size >= MATCHERS_MAX) cache.clear();
+  const matcher = make(pattern);
+  cache.set(pattern, matcher);
+  return matcher;
 }
 
+/** The same as {@link globMatches} for many values: the pattern is read once. */
+const globMatcher = (pattern: string): Matcher => kept(globs, pattern, makeGlob);
+
 /** `<localpart-glob>:<server-glob>`, split at the last colon, against `@localpart:server`. */
-export function userPatternMatches(pattern: string, user: string): boolean {
+export const userPatternMatcher = (pattern: string): Matcher => kept(userPatterns, pattern, makeUserPattern);
+
+function makeGlob(pattern: string): Matcher {
+  if (pattern === "**") return (value) => value !== "";
+  const stars = pattern.split("**").length - 1;
+  if (stars === 0) return segmentsMatcher(pattern);
+  if (stars > 1) return never;
+  if (pattern.endsWith("/**")) {
+    const prefix = pattern.slice(0, -3);
+    if (isLiteral(prefix)) return below(prefix);
+    const matches = segmentsMatcher(prefix);
+    return (value) => matches(value) || prefixesOf(value).some(matches);
+  }
+  if (pattern.startsWith("**/")) {
+    const matches = segmentsMatcher(pattern.slice(3));
+    return (value) => matches(value) || suffixesOf(value).some(matches);
+  }
+  const middle = pattern.indexOf("/**/");
+  return middle < 0 ? never : between(pattern.slice(0, middle), pattern.slice(middle + 4));
+}
+
+/** `prefix/**` of a prefix without special characters, the most frequent pattern. */
+function below(prefix: string): Matcher {
+  const start = `${prefix}/`;
+  return (value) => value === prefix || (value.startsWith(start) && !hasEmptySegment(value));
+}
+
+const hasEmptySegment = (value: string): boolean =>
+  value.startsWith("/") || value.endsWith("/") || value.includes("//");
+
+function between(prefix: string, suffix: string): Matcher {
+  const head = prefix.split("/").length;
+  const tail = suffix.split("/").length;
+  const startMatches = segmentsMatcher(prefix);
+  const endMatches = segmentsMatcher(suffix);
+  return (value) => {
+    const segments = value.split("/");
+    return (
+      segments.length >= head + tail &&
+      !segments.includes("") &&
+      startMatches(segments.slice(0, head).join("/")) &&
+      endMatches(segments.slice(-tail).join("/"))
+    );
+  };
+}
+
+function makeUserPattern(pattern: string): Matcher {
   const split = pattern.lastIndexOf(":");
-  const colon = user.indexOf(":");
-  if (split < 0 || colon < 0 || !user.startsWith("@")) return false;
+  if (split < 0) return never;
   const serverPattern = pattern.slice(split + 1);
-  return (
-    !serverPattern.includes("[") &&
-    segmentsMatch(serverPattern, user.slice(colon + 1)) &&
-    globMatches(pattern.slice(0, split), user.slice(1, colon))
-  );
+  if (serverPattern.includes("[")) return never;
+  const localpartPattern = pattern.slice(0, split);
+  if (isLiteral(pattern) && !localpartPattern.includes(":")) {
+    const user = `@${pattern}`;
+    return (value) => value === user;
+  }
+  const serverMatches = segmentsMatcher(serverPattern);
+  const localpartMatches = globMatcher(localpartPattern);
+  return (user) => {
+    const colon = user.indexOf(":");
+    return (
+      colon > 0 &&
+      user.startsWith("@") &&
+      serverMatches(user.slice(colon + 1)) &&
+      localpartMatches(user.slice(1, colon))
+    );
+  };
 }
 
 /** True when any pattern matches. No pattern matches nothing: default deny. */
@@ -65,23 +121,19 @@ function suffixesOf(value: string): string[] {
 /** One position of a pattern: any run of characters, any one, or one that `accepts`. */
 type Token = "*" | "?" | ((char: string) => boolean);
 
-const compiled = new Map<string, readonly Token[][] | null>();
-/** Patterns come from untrusted room state, so the cache has a limit. */
-const COMPILED_MAX = 4_096;
-
-function segmentsMatch(pattern: string, value: string): boolean {
-  let tokens = compiled.get(pattern);
-  if (tokens === undefined) {
-    tokens = compile(pattern);
-    if (compiled.size >= COMPILED_MAX) compiled.clear();
-    compiled.set(pattern, tokens);
-  }
-  if (tokens === null) return false;
-  const segments = value.split("/");
-  return (
-    segments.length === tokens.length &&
-    tokens.every((segment, index) => oneSegmentMatches(segment, [...(segments[index] ?? "")]))
-  );
+/** Patterns without `**`. */
+function segmentsMatcher(pattern: string): Matcher {
+  if (isLiteral(pattern)) return (value) => value === pattern;
+  if (pattern === "*") return (value) => !value.includes("/");
+  const tokens = compile(pattern);
+  if (tokens === null) return never;
+  return (value) => {
+    const segments = value.split("/");
+    return (
+      segments.length === tokens.length &&
+      tokens.every((segment, index) => oneSegmentMatches(segment, [...(segments[index] ?? "")]))
+    );
+  };
 }
 
 /** Backtracks to the last star only, so the time is at most the product of the two lengths. */

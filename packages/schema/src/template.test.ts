@@ -162,6 +162,16 @@ describe("merging templates: lineage", () => {
     expect(merge({ origin: { content_hash: "p" } }, {})).not.toContainKey("origin");
   });
 
+  test("a child adds to its parent's authorization and removes none of it", () => {
+    const parent = { denials: [{ actions: ["interrupt/**"], targets: ["**:*"] }] };
+    const child = { grants: [{ actions: ["**"] }], denials: [] };
+    expect(merge({ authorization: parent }, { authorization: child }).authorization).toMatchObject({
+      grants: child.grants,
+      denials: parent.denials,
+    });
+    expect(merge({ authorization: parent }, { authorization: {} }).authorization).toMatchObject(parent);
+  });
+
   test("every field of a template survives the merge of it with nothing", () => {
     const whole = {
       description: "d",
@@ -185,6 +195,7 @@ describe("merging templates: lineage", () => {
       health_check: { type: "socket", interval_seconds: 1 },
       output_capture: { enabled: true },
       proxy_services: { s: { upstream: "https://u" } },
+      authorization: { denials: [{ actions: ["interrupt"] }] },
     };
     expect(merge({}, whole) as unknown).toEqual(whole);
     expect(merge(whole, {}) as unknown).toEqual(whole);

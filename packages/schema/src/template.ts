@@ -3,6 +3,7 @@
  * The merge rules are the wire's table (section 3.5), one rule a field, all of them in {@link mergeTemplates}.
  */
 import * as v from "valibot";
+import { AuthorizationPolicySchema, joinPolicies } from "./authorization.ts";
 import { jsonObject, list, mapOf, unset } from "./parse.ts";
 
 const names = mapOf(v.string());
@@ -119,6 +120,8 @@ export const TemplateSchema = v.object({
   health_check: v.optional(HealthCheckSchema),
   output_capture: v.optional(OutputCaptureSchema),
   proxy_services: v.optional(mapOf(ProxyServiceSchema)),
+  /** Ours: rules for every principal that is made from the template. A child adds to them and removes none. */
+  authorization: v.optional(AuthorizationPolicySchema),
   origin: v.optional(jsonObject),
 });
 export type Template = v.InferOutput<typeof TemplateSchema>;
@@ -149,6 +152,12 @@ function intersect(parent: string[] | undefined, child: string[] | undefined): s
   return child.filter((pipeline) => parent.includes(pipeline));
 }
 
+const mergePolicies = (
+  parent: Template["authorization"],
+  child: Template["authorization"],
+): Template["authorization"] =>
+  parent === undefined || child === undefined ? (child ?? parent) : joinPolicies(parent, child);
+
 /** `child` on top of `parent`; the result inherits from no template. Fields that neither sets stay absent. */
 export function mergeTemplates(parent: Template, child: Template): Template {
   const merged: Template = {
@@ -173,6 +182,7 @@ export function mergeTemplates(parent: Template, child: Template): Template {
     health_check: child.health_check ?? parent.health_check,
     output_capture: child.output_capture ?? parent.output_capture,
     proxy_services: { ...parent.proxy_services, ...child.proxy_services },
+    authorization: mergePolicies(parent.authorization, child.authorization),
     origin: child.origin,
   };
   return withoutUnset(merged);

@@ -5,7 +5,7 @@ import { type PrincipalAssignment, PrincipalAssignmentSchema } from "@bureau/sch
 import { parse } from "@bureau/schema/parse";
 import { parseUserId, type UserId } from "@bureau/schema/refs";
 import { TurnedClock } from "../testing/turned-clock.ts";
-import { type Authorize, authorizeBy } from "./authorize.ts";
+import { type Authorize, authorizeBy, type DecisionRecord, enforceBy } from "./authorize.ts";
 import { policySources } from "./policy-sources.ts";
 
 const agent = parseUserId("@b/fleet/p/agent/a:s");
@@ -16,7 +16,7 @@ const assignment = (principal: UserId, rest: object = {}): PrincipalAssignment =
   parse(PrincipalAssignmentSchema, { principal, template: "", auto_start: true, ...rest }, "assignment");
 
 function machine(defaultPolicy: AuthorizationPolicy, ...assigned: PrincipalAssignment[]): Authorize {
-  const byUser = new Map(assigned.map((one) => [one.principal, one]));
+  const byUser = new Map(assigned.map((one) => [one.principal, { assignment: one }]));
   const index = new AuthorizationIndex(policySources(defaultPolicy, byUser));
   return authorizeBy(() => index, new TurnedClock());
 }
@@ -61,7 +61,7 @@ describe("the machine's default policy", () => {
   test("denies what an assignment grants", () => {
     const denying = { denials: [{ actions: ["interrupt/**"], targets: ["**:*"] }] };
     const authorize = machine(denying, assignment(agent, { authorization: everything }));
-    expect(authorize(agent, "interrupt", agent)).toEqual({ allowed: false, reason: "explicit denial" });
+    expect(authorize(agent, "interrupt", agent)).toMatchObject({ allowed: false, reason: "explicit denial" });
   });
 });
 
@@ -69,7 +69,7 @@ describe("an assignment's policy", () => {
   test("is for its own principal, on both sides", () => {
     const authorize = machine({}, assignment(agent, { authorization: everything }), assignment(other));
     expect(authorize(agent, "interrupt", agent).allowed).toBe(true);
-    expect(authorize(agent, "interrupt", other)).toEqual({
+    expect(authorize(agent, "interrupt", other)).toMatchObject({
       allowed: false,
       reason: "no matching allowance on target",
     });
@@ -96,5 +96,49 @@ describe("an assignment's policy", () => {
     const authorize = authorizeBy(() => index, new TurnedClock());
     expect(authorize(agent, "interrupt", agent)).toEqual({ allowed: false, reason: "no matching grant" });
     expect(authorize(person, "observe", agent).allowed).toBe(true);
+  });
+});
+
+describe("a template's policy", () => {
+  const made = (template: AuthorizationPolicy): Authorize => {
+    const assigned = new Map([
+      [agent, { assignment: assignment(agent, { authorization: everything }), template }],
+    ]);
+    const index = new AuthorizationIndex(policySources({}, assigned));
+    return authorizeBy(() => index, new TurnedClock());
+  };
+
+  test("denies what the assignment grants", () => {
+    const authorize = made({ denials: [{ actions: ["interrupt/**"], targets: ["**:*"] }] });
+    expect(authorize(agent, "interrupt", agent)).toMatchObject({
+      allowed: false,
+      reason: "explicit denial",
+      denial: { source: "template" },
+    });
+    expect(authorize(agent, "fleet/info", agent).allowed).toBe(true);
+  });
+
+  test("denies others what the assignment allows them", () => {
+    const authorize = made({ allowance_denials: [{ actions: ["observe/**"], actors: ["operator:s"] }] });
+    expect(authorize(person, "observe", agent)).toMatchObject({
+      reason: "explicit allowance denial on target",
+    });
+  });
+});
+
+describe("enforcement", () => {
+  const records: DecisionRecord[] = [];
+  const enforce = enforceBy(machine(observable, assignment(agent)), (record) => records.push(record));
+
+  test("records what it allows", () => {
+    expect(enforce(person, "observe", agent, "daemon/observe").allowed).toBe(true);
+    expect(records.pop()).toMatchObject({ actor: person, action: "observe", target: agent });
+  });
+
+  test("records what it denies, and names the command that explains it", () => {
+    expect(() => enforce(other, "observe", agent, "daemon/observe")).toThrow(
+      expect.objectContaining({ code: "forbidden", hint: `bureau auth check ${other} observe ${agent}` }),
+    );
+    expect(records.pop()).toMatchObject({ decision: { reason: "no matching allowance on target" } });
   });
 });

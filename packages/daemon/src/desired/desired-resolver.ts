@@ -24,7 +24,7 @@ import {
 } from "@bureau/schema/refs";
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import type { Template } from "@bureau/schema/template";
-import { policySources } from "../authorization/policy-sources.ts";
+import { type AssignedPolicies, policySources } from "../authorization/policy-sources.ts";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { specDigest } from "./digests.ts";
@@ -79,14 +79,13 @@ export class DesiredResolver {
     const entries = listed.map((raw) =>
       this.#entries.of(JSON.stringify(raw), {}, () => readAssignment(raw, this.#place)),
     );
-    const assigned = new Map<UserId, PrincipalAssignment | undefined>();
-    for (const { identity, assignment } of entries)
-      if (identity !== undefined) assigned.set(identity.userId, assignment);
+    const assigned = new Map<UserId, AssignedPolicies | undefined>();
     for (const [index, { identity, assignment, fault }] of entries.entries()) {
       const sentence = fault?.(`principals.${index}`);
       if (sentence !== undefined) faults.add(sentence);
       if (identity === undefined) continue;
       const { account, userId } = identity;
+      assigned.set(userId, undefined);
       if (principals.has(account)) {
         faults.add(`principals: ${userId} is assigned more than once`);
         principals.set(account, failed(identity, assignment, "It is assigned more than once"));
@@ -94,6 +93,7 @@ export class DesiredResolver {
         principals.set(account, failed(identity, undefined, sentence ?? "Its assignment cannot be read"));
       else {
         const parts = partsOf(assignment, snapshot, templates, needs);
+        assigned.set(userId, policiesOf(assignment, parts.template ?? templatesOf(assignment, templates)));
         const inputs = { account, assignment, defaultPolicy, ...parts };
         principals.set(account, this.#principals.of(account, inputs, resolvePrincipal));
       }
@@ -103,6 +103,16 @@ export class DesiredResolver {
     return { principals, authorization, faults: [...faults], aliases, conditions };
   }
 }
+
+const templatesOf = ({ template, extra_inherits = [] }: PrincipalAssignment, templates: ResolveTemplate) =>
+  templates(template, extra_inherits);
+
+/** Undefined while its template is not known: the template may deny. */
+const policiesOf = (
+  assignment: PrincipalAssignment,
+  template: TemplateOutcome,
+): AssignedPolicies | undefined =>
+  template.kind === "resolved" ? { assignment, template: template.template.authorization } : undefined;
 
 const failed = (
   identity: NonNullable<AssignmentEntry["identity"]>,
@@ -157,7 +167,7 @@ function partsOf(
     reason: undefined,
     trigger: condition.trigger,
     workspace: condition.workspace,
-    template: templates(assignment.template, assignment.extra_inherits ?? []),
+    template: templatesOf(assignment, templates),
     credentials: snapshot.states
       .room(snapshot.configRoom)
       ?.get(eventTypes.credentials, stateKeyOf(assignment.principal)),
@@ -224,7 +234,11 @@ function resolveOutcome(inputs: PrincipalInputs): DesiredOutcome {
   return {
     kind: "run",
     sandbox: {
-      ...wantedSandbox(spec, credentials.ciphertext, grantsFor(assignment, inputs.defaultPolicy)),
+      ...wantedSandbox(
+        spec,
+        credentials.ciphertext,
+        grantsFor({ assignment, template: template.authorization }, inputs.defaultPolicy),
+      ),
       trigger: trigger === undefined ? undefined : JSON.stringify(trigger.content),
       workspace,
       healthCheck: template.health_check,
@@ -267,9 +281,9 @@ function credentialsOf(
 }
 
 /** Every policy of a machine names one principal or all of them: no other assignment counts here. */
-function grantsFor(assignment: PrincipalAssignment, defaultPolicy: AuthorizationPolicy) {
-  const { principal } = assignment;
-  const own = new AuthorizationIndex(policySources(defaultPolicy, new Map([[principal, assignment]])));
+function grantsFor(policies: AssignedPolicies, defaultPolicy: AuthorizationPolicy) {
+  const { principal } = policies.assignment;
+  const own = new AuthorizationIndex(policySources(defaultPolicy, new Map([[principal, policies]])));
   return grantsOf(own.policyOf(principal));
 }
 

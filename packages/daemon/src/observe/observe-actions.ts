@@ -15,7 +15,7 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
-import type { Authorize } from "../authorization/authorize.ts";
+import type { Authorize, Enforce } from "../authorization/authorize.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
 import type { ObserveAction } from "./observe-server.ts";
 import type { TokenVerifier } from "./token-verifier.ts";
@@ -31,6 +31,7 @@ export type ObserveDeps = {
   /** Resolves once the configuration is known, or known to take longer: an early request is not refused for being early. */
   readonly ready: () => Promise<unknown>;
   readonly authorize: Authorize;
+  readonly enforce: Enforce;
   readonly userOf: (name: PrincipalName) => UserId;
   readonly viewsOf: (part: DebugPart) => DebugReply["view"];
   readonly launcher: Launcher;
@@ -86,11 +87,7 @@ async function logsFor(
     throw new BureauError("invalid-input", "The request names no principal");
   const principal: PrincipalName = parsePrincipalName(request.principal);
   await deps.ready();
-  const decision = deps.authorize(actor, "observe", deps.userOf(principal));
-  if (!decision.allowed)
-    throw new BureauError("forbidden", `${actor} may not observe "${principal}": ${decision.reason}`, {
-      hint: `an allowance of "observe" for ${actor} on ${principal} is needed`,
-    });
+  deps.enforce(actor, "observe", deps.userOf(principal), "daemon/observe");
   const { output, live } = await deps.launcher.call("capture-output", {
     principal,
     lines: request.lines ?? LINES_DEFAULT,

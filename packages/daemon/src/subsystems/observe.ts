@@ -3,7 +3,6 @@ import { inTime } from "@bureau/kit/wait-for";
 import { observeSocket, socketNames } from "@bureau/os/layout";
 import { Streams } from "@bureau/os/streams";
 import { subsystem } from "../assembly/subsystem.ts";
-import type { Authorize } from "../authorization/authorize.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
 import type { MachineConnection } from "../machine-connection.ts";
 import { machineReport } from "../machine-report.ts";
@@ -11,6 +10,7 @@ import { observeActions } from "../observe/observe-actions.ts";
 import { serveObserve } from "../observe/observe-server.ts";
 import { createTokenVerifier } from "../observe/token-verifier.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
+import type { Authorization } from "./authorization.ts";
 import type { LauncherPart } from "./launcher.ts";
 import type { Readiness } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
@@ -25,7 +25,7 @@ type Needs = {
   readonly desired: DesiredSource;
   readonly launcher: LauncherPart;
   readonly reconcile: Reconciler;
-  readonly authorization: Authorize;
+  readonly authorization: Authorization;
   readonly connection: MachineConnection;
   readonly readiness: Readiness;
 };
@@ -58,7 +58,7 @@ export const observe = subsystem({
         });
       },
       ready: () => inTime(readiness.ready, FIRST_SYNC_MS_MAX),
-      authorize: authorization,
+      ...authorization,
       userOf,
       viewsOf,
       tokens: createTokenVerifier(session.homeserver, userId, clock),
