@@ -15,6 +15,7 @@ import { ADMIN_LEVEL } from "@bureau/schema/power";
 import type { MachineLocalpart, RoomId, ServerName } from "@bureau/schema/refs";
 import { type Facts, publishFacts } from "./heartbeat/publish-facts.ts";
 import { joinMachineRooms, type MachineRooms } from "./sync/machine-rooms.ts";
+import type { RoomMembers } from "./sync/room-members.ts";
 import type { OpenScope, SyncScope } from "./sync/sync-scope.ts";
 
 /** An invitation is announced once, so a homeserver that is busy is asked again. */
@@ -28,6 +29,7 @@ export type ConnectionDeps = Facts &
     readonly machine: MachineLocalpart;
     readonly server: ServerName;
     readonly states: RoomStateStore;
+    readonly members: Pick<RoomMembers, "note">;
     /** The sync scope. */
     readonly scope: SyncScope;
     /** Delay before an unreachable homeserver is tried again; read before each wait. */
@@ -171,12 +173,13 @@ export class MachineConnection {
     rooms: MachineRooms,
     signal: AbortSignal,
   ): void {
-    const { states, log } = this.#deps;
+    const { states, members, log } = this.#deps;
     // An initial sync omits rooms the machine is no longer in, as after a restore of the homeserver from a backup.
     const lost =
       initial !== undefined ? states.joinedRooms().filter((room) => !response.joined.has(room)) : [];
     if (initial !== undefined) states.begin(initial.keeps);
     const changed = states.apply(response);
+    members.note(response, initial !== undefined);
     const left = [...response.left, ...lost];
     if (response.left.includes(rooms.config))
       throw new BureauError("unauthorized", "This machine was removed from its config room");

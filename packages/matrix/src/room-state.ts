@@ -26,6 +26,7 @@ export type RoomView = {
 export type RoomStates = {
   /** Undefined: we are not joined, as far as /sync has told us. */
   room(id: RoomId): RoomView | undefined;
+  joinedRooms(): RoomId[];
   /** Another number after every change of what the rooms show. An event that did not change stays the same object. */
   readonly revision: number;
   /** Whether such events are kept: the presence of other events is unknown. */

@@ -224,11 +224,12 @@ export class MatrixSession {
     return parse(JoinedRoomsAnswer, answer, "answer to joined_rooms").joined_rooms;
   }
 
-  async joinedMembers(room: RoomId): Promise<UserId[]> {
+  async joinedMembers(room: RoomId, signal?: AbortSignal): Promise<UserId[]> {
     const answer = await this.#call(
       `list the members of ${this.#name(room)}`,
       "GET",
       path`/v3/rooms/${room}/joined_members`,
+      { signal },
     );
     const { joined } = parse(JoinedMembersAnswer, answer, "answer to joined_members");
     return Object.keys(joined).map(parseUserId);

@@ -17,7 +17,7 @@ const anyone = ["**:*"];
 const source = (name: SourceName, policies: Record<UserId, AuthorizationPolicy>): PolicySource => ({
   name,
   users: Object.keys(policies).map(parseUserId),
-  policyOf: (user) => policies[user],
+  policiesOf: (user) => [policies[user] ?? {}],
 });
 const index = (mine: AuthorizationPolicy, theirs: AuthorizationPolicy): AuthorizationIndex =>
   new AuthorizationIndex([source("principal", { [actor]: mine, [target]: theirs })]);

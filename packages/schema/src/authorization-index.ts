@@ -35,8 +35,8 @@ export type PolicySource = {
   readonly name: SourceName;
   /** The users it names, for listing. It may apply to others too. */
   readonly users: readonly UserId[];
-  /** What it says of `user`; undefined when nothing. */
-  policyOf(user: UserId): AuthorizationPolicy | undefined;
+  /** What it says of `user`. A policy is the same object until an event changes it. */
+  policiesOf(user: UserId): readonly AuthorizationPolicy[];
 };
 
 export class AuthorizationIndex {
@@ -55,7 +55,7 @@ export class AuthorizationIndex {
 
   /** Every rule that applies to `user`, in the order of the sources. Each rule names its source. */
   policyOf(user: UserId): AuthorizationPolicy {
-    return joinPolicies(...this.#policiesOf(user));
+    return joinPolicies(...this.policiesOf(user));
   }
 
   /** May `actor` do `action` to `target`, or without a target when undefined? `nowMs` is the wall clock's. */
@@ -63,23 +63,23 @@ export class AuthorizationIndex {
     if (isObservation(action))
       return target === undefined
         ? { allowed: false, reason: "no matching allowance on target" }
-        : checkAllowances(this.#policiesOf(target), action, actor);
-    if (target === undefined) return checkGrants(this.#policiesOf(actor), action, undefined, nowMs);
+        : checkAllowances(this.policiesOf(target), action, actor);
+    if (target === undefined) return checkGrants(this.policiesOf(actor), action, undefined, nowMs);
     return checkBoth(
-      { user: actor, policies: this.#policiesOf(actor) },
+      { user: actor, policies: this.policiesOf(actor) },
       action,
-      { user: target, policies: this.#policiesOf(target) },
+      { user: target, policies: this.policiesOf(target) },
       nowMs,
     );
   }
 
-  #policiesOf(user: UserId): readonly AuthorizationPolicy[] {
+  /** The same, as the sources give it. Each is the same object until an event changes it. */
+  policiesOf(user: UserId): readonly AuthorizationPolicy[] {
     const known = this.#policies.get(user);
     if (known !== undefined) return known;
-    const policies = this.#sources.flatMap((source) => {
-      const policy = source.policyOf(user);
-      return policy === undefined ? [] : [withSource(policy, source.name)];
-    });
+    const policies = this.#sources.flatMap((source) =>
+      source.policiesOf(user).map((policy) => withSource(policy, source.name)),
+    );
     // Actors come from outside, so only users that a source names are kept.
     if (this.#names.has(user)) this.#policies.set(user, policies);
     return policies;

@@ -146,7 +146,7 @@ test(`agrees with a naive evaluator in ${CASES} random cases (BUREAU_SEED=${seed
       ([user, rules], at): PolicySource => ({
         name: at % 2 === 0 ? "principal" : "machine-default",
         users: [user],
-        policyOf: (asking) => (asking === user ? rules : undefined),
+        policiesOf: (asking) => (asking === user ? [rules] : []),
       }),
     );
     const index = new AuthorizationIndex(sources);

@@ -25,7 +25,7 @@ const DenialSchema = v.object({
 });
 export type Denial = v.InferOutput<typeof DenialSchema>;
 
-const AllowanceSchema = v.object({
+export const AllowanceSchema = v.object({
   actions: list(v.string()),
   actors: list(v.string()),
   source: unset(v.string()),

@@ -29,13 +29,18 @@ describe("an event of a machine's own", () => {
 });
 
 describe("desired state", () => {
-  test.each([eventTypes.credentials, eventTypes.machineDecommission, eventTypes.temporalGrant])(
+  test.each([eventTypes.credentials, eventTypes.machineDecommission, eventTypes.authorization])(
     "%s counts from administrators only",
     (type) => {
       expect(counts(from(type, "@admin:server"), levelOf)).toBe(true);
       expect(counts(from(type, `@${machine}`), levelOf)).toBe(false);
     },
   );
+
+  test("a temporal grant is read from every member: the daemon asks whether its sender may give it", () => {
+    expect(counts(from(eventTypes.temporalGrant, "@admin:server"), levelOf)).toBe(true);
+    expect(counts(from(eventTypes.temporalGrant, "@bureau/fleet/local/agent/a:server"), levelOf)).toBe(true);
+  });
 
   test("a machine's configuration counts from the machine and those above it, not from its agents", () => {
     expect(counts(from(eventTypes.machineConfig, `@${machine}`), levelOf)).toBe(true);

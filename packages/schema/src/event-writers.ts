@@ -41,7 +41,8 @@ const writers: Readonly<Record<OwnType, Writers>> = {
   rollout: { level: ADMIN_LEVEL },
   fleetCache: { level: ADMIN_LEVEL },
   authorization: { level: ADMIN_LEVEL },
-  temporalGrant: { level: ADMIN_LEVEL },
+  /** Every member may propose one; the daemon asks whether its sender may give it (daemon/authorization). */
+  temporalGrant: { level: 0 },
   devTeam: { level: ADMIN_LEVEL },
 };
 

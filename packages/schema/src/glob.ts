@@ -13,7 +13,8 @@ export type Matcher = (value: string) => boolean;
 export const globMatches = (pattern: string, value: string): boolean => globMatcher(pattern)(value);
 
 const never: Matcher = () => false;
-const isLiteral = (pattern: string): boolean => !/[*?[\\]/u.test(pattern);
+/** Whether the pattern stands for itself alone. */
+export const isLiteral = (pattern: string): boolean => !/[*?[\\]/u.test(pattern);
 
 /** Patterns come from untrusted room state, so the caches have a limit. */
 const MATCHERS_MAX = 4_096;

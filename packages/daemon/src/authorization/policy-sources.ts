@@ -2,13 +2,15 @@
 import type { AuthorizationPolicy } from "@bureau/schema/authorization";
 import { type PolicySource, type SourceName, shorthandPolicy } from "@bureau/schema/authorization-index";
 import type { PrincipalAssignment } from "@bureau/schema/events";
-import type { UserId } from "@bureau/schema/refs";
+import type { RoomId, UserId } from "@bureau/schema/refs";
 
 /** What one machine's configuration says of a principal. */
 export type AssignedPolicies = {
   readonly assignment: PrincipalAssignment;
   /** Of its resolved template; undefined when that has none, or is not known. */
   readonly template?: AuthorizationPolicy | undefined;
+  /** The room it works in, besides the config room. */
+  readonly workspace?: RoomId | undefined;
 };
 
 /** By user ID; undefined when the assignment cannot be used. */
@@ -23,9 +25,10 @@ export const policySources = (defaultPolicy: AuthorizationPolicy, assigned: Assi
   ): PolicySource => ({
     name,
     users,
-    policyOf(user) {
+    policiesOf(user) {
       const policies = assigned.get(user);
-      return policies === undefined ? undefined : policyOf(policies);
+      const policy = policies === undefined ? undefined : policyOf(policies);
+      return policy === undefined ? [] : [policy];
     },
   });
   return [
@@ -60,6 +63,6 @@ function machineDefault(policy: AuthorizationPolicy, assigned: Assignments): Pol
   return {
     name: "machine-default",
     users: [...assigned.keys()],
-    policyOf: (user) => (assigned.get(user) === undefined ? forOthers : policy),
+    policiesOf: (user) => [assigned.get(user) === undefined ? forOthers : policy],
   };
 }

@@ -10,6 +10,7 @@ import {
   parseRoomId,
   parseServerName,
   type RoomId,
+  type UserId,
 } from "@bureau/schema/refs";
 import type { Desired, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { DesiredResolver } from "./desired-resolver.ts";
@@ -25,6 +26,8 @@ const user = (name: string) => `@bureau/fleet/test/agent/${name}:bureau.test`;
 
 class World {
   readonly store = new RoomStateStore();
+  readonly members = { revision: 0, of: (room: RoomId) => this.memberLists.get(room) };
+  readonly memberLists = new Map<RoomId, Set<UserId>>();
   #events = 0;
   rooms = new Map<string, RoomLookup>([
     ["#bureau/template:bureau.test", { kind: "joined", room: templateRoom }],
@@ -72,7 +75,7 @@ class World {
       revision: 0,
       lookup: (alias: string): RoomLookup => this.rooms.get(alias) ?? { kind: "pending" },
     };
-    return { config, configRoom, states: this.store, directory };
+    return { config, configRoom, states: this.store, directory, members: this.members };
   }
 
   /** The outcome of one assignment of `agent/a`. */

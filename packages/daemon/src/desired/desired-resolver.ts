@@ -9,8 +9,8 @@
  */
 import type { StateEvent } from "@bureau/matrix/event";
 import { digestOf } from "@bureau/os/digest";
-import type { AuthorizationPolicy } from "@bureau/schema/authorization";
-import { AuthorizationIndex } from "@bureau/schema/authorization-index";
+import { type AuthorizationPolicy, joinPolicies } from "@bureau/schema/authorization";
+import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { contentMatches } from "@bureau/schema/content-match";
 import { CredentialsSchema, eventTypes, isCleared, type PrincipalAssignment } from "@bureau/schema/events";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
@@ -24,7 +24,8 @@ import {
 } from "@bureau/schema/refs";
 import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import type { Template } from "@bureau/schema/template";
-import { type AssignedPolicies, policySources } from "../authorization/policy-sources.ts";
+import { machineIndex } from "../authorization/machine-index.ts";
+import type { AssignedPolicies } from "../authorization/policy-sources.ts";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Desired, DesiredOutcome, DesiredPrincipal, WantedSandbox } from "./desired.ts";
 import { specDigest } from "./digests.ts";
@@ -33,6 +34,7 @@ import { Memo } from "./memo.ts";
 import { type AssignmentEntry, readAssignment } from "./read-assignment.ts";
 import type { Place, Snapshot } from "./snapshot.ts";
 import { type ResolveTemplate, type TemplateOutcome, TemplateResolver } from "./template-resolver.ts";
+import { workspaceNamedBy } from "./workspace.ts";
 
 export class DesiredResolver {
   readonly #place: Place;
@@ -42,6 +44,9 @@ export class DesiredResolver {
   readonly #policies = new Memo<string, AuthorizationPolicy>();
   readonly #templates: TemplateResolver;
   readonly #principals = new Memo<PrincipalName, DesiredPrincipal>();
+  /** Of the last round and this one: the list stays the same object while its policies do. */
+  #lastPolicies: ReadonlyMap<PrincipalName, readonly AuthorizationPolicy[]> = new Map();
+  #roundPolicies = new Map<PrincipalName, readonly AuthorizationPolicy[]>();
 
   constructor(place: Place) {
     this.#place = place;
@@ -59,8 +64,14 @@ export class DesiredResolver {
   }
 
   resolve(snapshot: Snapshot): Desired {
-    const { config, configRoom, states, directory } = snapshot;
-    const seen = { config, configRoom, states: states.revision, directory: directory.revision };
+    const { config, configRoom, states, directory, members } = snapshot;
+    const seen = {
+      config,
+      configRoom,
+      states: states.revision,
+      directory: directory.revision,
+      members: members.revision,
+    };
     return this.#whole.of("", seen, () => {
       const needs: Needs = { aliases: new Set(), conditions: [] };
       const desired = this.#templates.round(snapshot, needs.aliases, (templates) =>
@@ -72,7 +83,6 @@ export class DesiredResolver {
   }
 
   #resolveAll(snapshot: Snapshot, templates: ResolveTemplate, needs: Needs): Desired {
-    const principals = new Map<PrincipalName, DesiredPrincipal>();
     const faults = new Set<string>();
     const { principals: listed = [], default_policy = {} } = snapshot.config;
     const defaultPolicy = this.#policies.of(JSON.stringify(default_policy), {}, () => default_policy);
@@ -80,39 +90,61 @@ export class DesiredResolver {
       this.#entries.of(JSON.stringify(raw), {}, () => readAssignment(raw, this.#place)),
     );
     const assigned = new Map<UserId, AssignedPolicies | undefined>();
+    const pending = new Map<PrincipalName, (index: AuthorizationIndex) => DesiredPrincipal>();
     for (const [index, { identity, assignment, fault }] of entries.entries()) {
       const sentence = fault?.(`principals.${index}`);
       if (sentence !== undefined) faults.add(sentence);
       if (identity === undefined) continue;
       const { account, userId } = identity;
       assigned.set(userId, undefined);
-      if (principals.has(account)) {
+      if (pending.has(account)) {
         faults.add(`principals: ${userId} is assigned more than once`);
-        principals.set(account, failed(identity, assignment, "It is assigned more than once"));
+        pending.set(account, () => failed(identity, assignment, "It is assigned more than once"));
       } else if (assignment === undefined)
-        principals.set(account, failed(identity, undefined, sentence ?? "Its assignment cannot be read"));
+        pending.set(account, () => failed(identity, undefined, sentence ?? "Its assignment cannot be read"));
       else {
         const parts = partsOf(assignment, snapshot, templates, needs);
-        assigned.set(userId, policiesOf(assignment, parts.template ?? templatesOf(assignment, templates)));
-        const inputs = { account, assignment, defaultPolicy, ...parts };
-        principals.set(account, this.#principals.of(account, inputs, resolvePrincipal));
+        assigned.set(userId, policiesOf(assignment, parts, templates));
+        pending.set(account, (index) => this.#principal({ account, assignment, ...parts }, index));
       }
     }
-    const authorization = new AuthorizationIndex(policySources(defaultPolicy, assigned));
-    const { aliases, conditions } = needs;
-    return { principals, authorization, faults: [...faults], aliases, conditions };
+    const { index, policyRooms } = machineIndex(snapshot, defaultPolicy, assigned, (sentence) =>
+      faults.add(sentence),
+    );
+    const principals = new Map([...pending].map(([account, resolve]) => [account, resolve(index)]));
+    this.#lastPolicies = this.#roundPolicies;
+    this.#roundPolicies = new Map();
+    return { principals, authorization: index, faults: [...faults], policyRooms, ...needs };
+  }
+
+  #principal(inputs: Omit<PrincipalInputs, "policies">, index: AuthorizationIndex): DesiredPrincipal {
+    const { account, assignment } = inputs;
+    const now = index.policiesOf(assignment.principal);
+    const before = this.#lastPolicies.get(account);
+    const policies = before !== undefined && haveSameItems(before, now) ? before : now;
+    this.#roundPolicies.set(account, policies);
+    return this.#principals.of(account, { ...inputs, policies }, resolvePrincipal);
   }
 }
+
+const haveSameItems = (one: readonly unknown[], other: readonly unknown[]): boolean =>
+  one.length === other.length && one.every((item, at) => item === other[at]);
 
 const templatesOf = ({ template, extra_inherits = [] }: PrincipalAssignment, templates: ResolveTemplate) =>
   templates(template, extra_inherits);
 
 /** Undefined while its template is not known: the template may deny. */
-const policiesOf = (
+function policiesOf(
   assignment: PrincipalAssignment,
-  template: TemplateOutcome,
-): AssignedPolicies | undefined =>
-  template.kind === "resolved" ? { assignment, template: template.template.authorization } : undefined;
+  { template, workspace }: Parts,
+  templates: ResolveTemplate,
+): AssignedPolicies | undefined {
+  const resolved = template ?? templatesOf(assignment, templates);
+  if (resolved.kind !== "resolved") return undefined;
+  const { authorization, default_payload } = resolved.template;
+  const named = workspaceNamedBy({ ...default_payload, ...assignment.payload });
+  return { assignment, template: authorization, workspace: workspace ?? named };
+}
 
 const failed = (
   identity: NonNullable<AssignmentEntry["identity"]>,
@@ -209,7 +241,8 @@ function checkCondition(assignment: PrincipalAssignment, snapshot: Snapshot, nee
 type PrincipalInputs = Parts & {
   readonly account: PrincipalName;
   readonly assignment: PrincipalAssignment;
-  readonly defaultPolicy: AuthorizationPolicy;
+  /** Every policy that applies to it. */
+  readonly policies: readonly AuthorizationPolicy[];
 };
 
 const resolvePrincipal = (inputs: PrincipalInputs): DesiredPrincipal => ({
@@ -234,11 +267,7 @@ function resolveOutcome(inputs: PrincipalInputs): DesiredOutcome {
   return {
     kind: "run",
     sandbox: {
-      ...wantedSandbox(
-        spec,
-        credentials.ciphertext,
-        grantsFor({ assignment, template: template.authorization }, inputs.defaultPolicy),
-      ),
+      ...wantedSandbox(spec, credentials.ciphertext, grantsOf(joinPolicies(...inputs.policies))),
       trigger: trigger === undefined ? undefined : JSON.stringify(trigger.content),
       workspace,
       healthCheck: template.health_check,
@@ -278,13 +307,6 @@ function credentialsOf(
     if (error instanceof InputError) return { reason: error.message };
     throw error;
   }
-}
-
-/** Every policy of a machine names one principal or all of them: no other assignment counts here. */
-function grantsFor(policies: AssignedPolicies, defaultPolicy: AuthorizationPolicy) {
-  const { principal } = policies.assignment;
-  const own = new AuthorizationIndex(policySources(defaultPolicy, new Map([[principal, policies]])));
-  return grantsOf(own.policyOf(principal));
 }
 
 function wantedSandbox(

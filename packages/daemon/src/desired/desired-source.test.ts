@@ -4,6 +4,7 @@ import { silentLog } from "@bureau/os/testing/silent-log";
 import { eventTypes } from "@bureau/schema/events";
 import { parseMachine, parseRoomId, parseServerName } from "@bureau/schema/refs";
 import type { EventMessage } from "../event-messages/event-message.ts";
+import { noMembers } from "../testing/no-members.ts";
 import { DesiredResolver } from "./desired-resolver.ts";
 import { DesiredSource } from "./desired-source.ts";
 
@@ -30,6 +31,7 @@ function machine(config?: Record<string, unknown>) {
     server: parseServerName("bureau.test"),
   };
   const source = new DesiredSource({
+    members: noMembers,
     ...place,
     resolver: new DesiredResolver({ ...place, localpartBytesMax: 84 }),
     states,

@@ -36,6 +36,10 @@ export type DesiredSourceDeps = {
     /** Finds and joins those of the needed rooms that are not known yet, in the background. */
     want(aliases: ReadonlySet<RoomAlias>): void;
   };
+  readonly members: Snapshot["members"] & {
+    /** Follows the members of these rooms, and of no others. */
+    want(rooms: ReadonlySet<RoomId>): void;
+  };
   /** The state events that are needed, in any room. */
   readonly scope: { want(names: readonly StateName[]): void };
   readonly notify: (message: EventMessage) => void;
@@ -87,14 +91,22 @@ export class DesiredSource {
         authorization: new AuthorizationIndex(policySources(defaultPolicy, new Map())),
         faults: [],
         aliases: new Set(),
+        policyRooms: new Set(),
         conditions: [],
         decommission,
       };
     } else if (this.#lastGood !== undefined) {
-      const { states, directory, scope, resolver } = this.#deps;
-      const resolved = resolver.resolve({ config: this.#lastGood, configRoom: room, states, directory });
+      const { states, directory, members, scope, resolver } = this.#deps;
+      const resolved = resolver.resolve({
+        config: this.#lastGood,
+        configRoom: room,
+        states,
+        directory,
+        members,
+      });
       this.#latest = { ...resolved, ...(sentAt === undefined ? {} : { configSentAt: sentAt }) };
       directory.want(this.#latest.aliases);
+      members.want(this.#latest.policyRooms);
       scope.want(this.#latest.conditions);
       faults.push(...this.#latest.faults);
     } else this.#unconfigured.resolve(faults.join("; ") || "there is none yet");

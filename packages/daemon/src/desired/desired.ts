@@ -57,6 +57,8 @@ export type Desired = {
   readonly faults: readonly string[];
   /** Rooms by alias that the configuration names: the room directory resolves and joins them. */
   readonly aliases: ReadonlySet<RoomAlias>;
+  /** Rooms that have a policy: their members are needed. */
+  readonly policyRooms: ReadonlySet<RoomId>;
   /** State events that start conditions wait for. */
   readonly conditions: readonly StateName[];
   /** When the machine's configuration was written, by the homeserver's clock in milliseconds. */

@@ -2,6 +2,7 @@
 import type { RoomStates } from "@bureau/matrix/room-state";
 import type { MachineConfig } from "@bureau/schema/events";
 import type { MachineLocalpart, RoomAlias, RoomId, ServerName } from "@bureau/schema/refs";
+import type { Members } from "../sync/room-members.ts";
 
 /** The state of the search for a room. */
 export type RoomLookup =
@@ -28,4 +29,6 @@ export type Snapshot = {
     /** Another number after every change of a lookup. */
     readonly revision: number;
   };
+  /** Of the rooms that have a policy. */
+  readonly members: Members;
 };

@@ -15,6 +15,7 @@ import { DesiredResolver } from "../desired/desired-resolver.ts";
 import { DesiredSource } from "../desired/desired-source.ts";
 import { HealthMonitor } from "../health/health-monitor.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
+import { noMembers } from "../testing/no-members.ts";
 import { TurnedClock } from "../testing/turned-clock.ts";
 import { ReconcileState } from "./reconcile-state.ts";
 import { Reconciler } from "./reconciler.ts";
@@ -104,6 +105,7 @@ async function costOfOneMore(count: number) {
   const directory = { revision: 0, lookup: () => ({ kind: "pending" as const }), want: () => {} };
   const states = rooms.store;
   const source = new DesiredSource({
+    members: noMembers,
     ...shared,
     ...place,
     resolver,

@@ -36,6 +36,7 @@ const desired: Desired = {
   authorization: new AuthorizationIndex([]),
   faults: [],
   aliases: new Set(),
+  policyRooms: new Set(),
   conditions: [],
 };
 

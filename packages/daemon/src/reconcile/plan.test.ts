@@ -39,6 +39,7 @@ const desiredOf = (...principals: DesiredPrincipal[]): Desired => ({
   authorization: new AuthorizationIndex([]),
   faults: [],
   aliases: new Set(),
+  policyRooms: new Set(),
   conditions: [],
 });
 

@@ -1,6 +1,7 @@
 /** The rooms that a principal works in, and is invited to before it starts. Pure. */
-import { type PrincipalName, parseRoomId, principalType, type RoomId } from "@bureau/schema/refs";
+import { type PrincipalName, principalType, type RoomId } from "@bureau/schema/refs";
 import type { WantedSandbox } from "../desired/desired.ts";
+import { workspaceNamedBy } from "../desired/workspace.ts";
 import type { MachineRooms } from "../sync/machine-rooms.ts";
 
 /** Never the config room (decision 31). */
@@ -11,14 +12,6 @@ export function workingRooms(
 ): RoomId[] {
   const ofServices =
     principalType(account) === "service" ? [rooms?.system, rooms?.fleetServices, rooms?.fleet] : [];
-  const found = [...ofServices, workspace ?? roomIdOf(spec.payload?.["WORKSPACE_ROOM_ID"])];
+  const found = [...ofServices, workspace ?? workspaceNamedBy(spec.payload)];
   return [...new Set(found.filter((room) => room !== undefined && room !== rooms?.config))] as RoomId[];
-}
-
-function roomIdOf(value: unknown): RoomId | undefined {
-  try {
-    return typeof value === "string" ? parseRoomId(value) : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -19,6 +19,7 @@ export const connection = subsystem({
       server: config.serverName,
       states: rooms.states,
       scope: rooms.scope,
+      members: rooms.members,
       clock,
       random,
       backoff: backoffOf(() => (upgrade.upgrader?.isOnTrial === true ? trialBackoff : standardBackoff)),

@@ -19,6 +19,7 @@ export const desired = subsystem({
       states: rooms.states,
       directory: rooms.directory,
       scope: rooms.scope,
+      members: rooms.members,
       notify: messages.post,
       log,
     });

@@ -6,6 +6,7 @@ import { fleetCache } from "../desired/fleet-cache.ts";
 import { eventMessage } from "../event-messages/event-message.ts";
 import type { MachineRooms } from "../sync/machine-rooms.ts";
 import { RoomDirectory } from "../sync/room-directory.ts";
+import { RoomMembers } from "../sync/room-members.ts";
 import { SyncScope } from "../sync/sync-scope.ts";
 import type { Messages } from "./messages.ts";
 
@@ -13,6 +14,7 @@ export type Rooms = {
   readonly states: RoomStateStore;
   readonly directory: RoomDirectory;
   readonly scope: SyncScope;
+  readonly members: RoomMembers;
   /** Undefined until the machine has joined its rooms. */
   readonly joined: () => MachineRooms | undefined;
   /** The config room; undefined until it is joined and synced. */
@@ -34,6 +36,13 @@ export const rooms = subsystem({
       isJoined: (room) => states.joinedRooms().includes(room),
       onChange: () => hub.emit("rooms.searched"),
     });
+    const members = new RoomMembers({
+      session,
+      clock,
+      random,
+      log,
+      onChange: () => hub.emit("rooms.searched"),
+    });
     let joined: MachineRooms | undefined;
     hub.on("rooms.joined", (rooms) => {
       joined = rooms;
@@ -46,6 +55,7 @@ export const rooms = subsystem({
       states,
       directory,
       scope: new SyncScope(),
+      members,
       joined: () => joined,
       config: () => (joined === undefined ? undefined : states.room(joined.config)),
       fleetCache: () => fleetCache(joined?.fleet === undefined ? undefined : states.room(joined.fleet)),
@@ -59,7 +69,10 @@ export const rooms = subsystem({
           events: Object.fromEntries(states.joinedRooms().map((room) => [room, states.counts(room)])),
         }),
       },
-      stop: () => directory[Symbol.dispose](),
+      stop() {
+        directory[Symbol.dispose]();
+        members[Symbol.dispose]();
+      },
     };
   },
 });

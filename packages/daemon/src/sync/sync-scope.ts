@@ -22,6 +22,8 @@ const obeyed = [
   eventTypes.credentials,
   eventTypes.template,
   eventTypes.fleetCache,
+  eventTypes.authorization,
+  eventTypes.temporalGrant,
   // Who may write them.
   eventTypes.powerLevels,
   "m.room.create",

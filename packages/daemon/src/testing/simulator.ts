@@ -26,6 +26,7 @@ import { type Choice, chooseSandbox } from "../reconcile/rollback.ts";
 import { type HistoryFiles, SpecHistory } from "../reconcile/spec-history.ts";
 import { RoomDirectory } from "../sync/room-directory.ts";
 import type { Upgrader } from "../upgrade/upgrader.ts";
+import { noMembers } from "./no-members.ts";
 import { SeededRandom } from "./seeded-random.ts";
 import { SimulatedLauncher, type SimulatedSandbox } from "./simulated-launcher.ts";
 import { conditionAlias, configRoom, SimulatedRooms } from "./simulated-rooms.ts";
@@ -411,6 +412,7 @@ export class Simulator {
       onChange: () => reconciler.mark(),
     });
     const source = new DesiredSource({
+      members: noMembers,
       machine,
       server,
       resolver: this.#comparedResolver(),
