@@ -10,6 +10,8 @@ export const programs = {
   "bureau-bridge": "packages/in-sandbox/src/bridge-main.ts",
   "bureau-greeter": "packages/in-sandbox/src/greeter-main.ts",
   "bureau-service-directory": "packages/services/directory/src/main.ts",
+  "bureau-service-sample": "packages/services/sample/src/main.ts",
+  "bureau-call": "packages/in-sandbox/src/call-main.ts",
 } as const;
 
 /** Program → modules that are bundles beside its `main.js`, which loads them only when needed. */

@@ -102,6 +102,8 @@ const ends: Record<keyof typeof programs, readonly string[]> = {
   "bureau-bridge": ["--", "sh", "-c", "echo ${BUREAU_LOG-unset}"],
   "bureau-greeter": ["--nonsense"],
   "bureau-service-directory": [],
+  "bureau-service-sample": [],
+  "bureau-call": [],
 };
 
 const environment = readBuild(build);

@@ -20,6 +20,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     machine: ["agent", "command", "deploy", "remote", "rollout"],
     matrix: ["command"],
     rollout: ["command", "machine"],
+    service: ["command"],
     template: ["command", "machine"],
   },
   control: {
@@ -27,6 +28,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     principals: ["machines", "rooms", "templates"],
     rollouts: ["machines", "rooms"],
     rooms: ["machines", "templates"],
+    services: [],
     templates: ["machines", "rooms"],
   },
   daemon: {
@@ -36,6 +38,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     launcher: [],
     "event-messages": [],
     sync: ["desired"],
+    services: ["desired", "launcher"],
     desired: ["authorization", "event-messages", "sync"],
     heartbeat: ["hardware"],
     observe: ["authorization", "launcher"],
@@ -44,7 +47,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     assembly: ["desired", "sync", "upgrade"],
     subsystems: [
       ...["assembly", "authorization", "desired", "event-messages", "hardware", "health", "heartbeat"],
-      ...["launcher", "observe", "reconcile", "sync", "upgrade"],
+      ...["launcher", "observe", "reconcile", "services", "sync", "upgrade"],
     ],
   },
   homeserver: {

@@ -15,6 +15,12 @@ const agent: CommandGroup = {
   commands: [at("agent create"), at("agent list"), at("agent show"), at("agent logs"), at("agent destroy")],
 };
 
+const service: CommandGroup = {
+  name: "service",
+  summary: "Services that agents call",
+  commands: [at("service bind")],
+};
+
 const machine: CommandGroup = {
   name: "machine",
   summary: "The machines of the fleet",
@@ -110,6 +116,7 @@ export const root: CommandGroup = {
     at("login"),
     at("whoami"),
     agent,
+    service,
     machine,
     fleet,
     rollout,

@@ -37,16 +37,22 @@ import { observe } from "./subsystems/observe.ts";
 import { readiness } from "./subsystems/readiness.ts";
 import { reconcile } from "./subsystems/reconcile.ts";
 import { rooms } from "./subsystems/rooms.ts";
+import { serviceLoop } from "./subsystems/service-loop.ts";
+import { services } from "./subsystems/services.ts";
+import { signingKey } from "./subsystems/signing-key.ts";
 import { upgrade } from "./subsystems/upgrade.ts";
 import { become } from "./upgrade/become.ts";
 
 const subsystems = [
+  signingKey,
   messages,
   rooms,
   desired,
   launcher,
   health,
+  services,
   reconcile,
+  serviceLoop,
   departure,
   authorization,
   upgrade,

@@ -162,7 +162,7 @@ export class MachineConnection {
         `The session is of ${userId}, but this machine is ${session.userId}`,
       );
     const rooms = await joinMachineRooms(session, machine, server, log, signal);
-    await publishFacts(this.#deps, rooms.fleetMachines);
+    await publishFacts(this.#deps, rooms);
     return rooms;
   }
 

@@ -12,6 +12,7 @@ import type { Renewal } from "./renewal.ts";
 import { createSandbox } from "./sandbox/create.ts";
 import { destroySandbox, GRACE_MS } from "./sandbox/destroy.ts";
 import { readLastScreen, tail } from "./sandbox/exit-account.ts";
+import { placeServices } from "./sandbox/place-services.ts";
 import type { SandboxRecord } from "./sandbox/record.ts";
 import { hasRootLink, linkSockets, writePayload } from "./sandbox/sandbox-files.ts";
 import { pathsOf, type SandboxHost } from "./sandbox/sandbox-host.ts";
@@ -91,6 +92,12 @@ export function launcherActions(
         return { signalled };
       }),
     ),
+    "update-services": action(requests["update-services"], ({ principal, services }, context) =>
+      change(principal, context, async () => {
+        runningRecord(host, principal, "replace the services");
+        placeServices(host, principal, services);
+      }),
+    ),
     "restart-proxy": action(requests["restart-proxy"], ({ principal, ...grants }, context) =>
       change(principal, context, () => restartProxy(host, principal, grants)),
     ),
@@ -112,6 +119,7 @@ export function launcherActions(
 const listOf = (host: SandboxHost, since: number | undefined): LauncherResponse<"list-sandboxes"> => ({
   ...host.table.list(since),
   limits: host.groups.fact,
+  gives_services: true,
 });
 
 function requireCaller(gone: AbortSignal): void {

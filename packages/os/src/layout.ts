@@ -276,6 +276,8 @@ export const watchdogFile = (layout: Layout, component: "daemon" | "launcher"): 
   join(layout.stateDir, `${component}-watchdog.cbor`);
 export const machineKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.txt");
 export const machinePublicKeyFile = (layout: Layout): string => join(layout.stateDir, "machine-key.pub");
+/** The key that signs service tokens: 64 raw bytes, 0600 (wire facts, section 6.6). */
+export const tokenSigningKeyFile = (layout: Layout): string => join(layout.stateDir, "token-signing-key");
 export const machineSessionFile = (layout: Layout): string => join(layout.stateDir, "session.json");
 /** The principals whose work has completed; must survive a reboot. */
 export const daemonStateFile = (layout: Layout): string => join(layout.stateDir, "daemon-state.json");
@@ -303,6 +305,9 @@ export type SandboxPaths = {
   readonly payload: string;
   readonly trigger: string;
   readonly secrets: string;
+  /** Sockets and tokens of the services that it requires. */
+  readonly services: string;
+  readonly serviceTokens: string;
   /**
    * Of a service, and not visible in its sandbox: the folder of the socket at which others reach it. Its proxy forwards
    * connections to the program's own socket, which lies on a tmpfs of the sandbox.
@@ -343,6 +348,8 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Pri
     payload: join(inside, "payload.json"),
     trigger: join(inside, "trigger.json"),
     secrets: join(inside, "secrets"),
+    services: join(inside, "service"),
+    serviceTokens: join(inside, "service", "token"),
     listen: join(inside, "listen"),
     serviceSocket: join(inside, "listen", serviceSocketName),
     root: join(dir, "root"),

@@ -208,8 +208,8 @@ function anyOf(matchers: readonly Matcher[]): Matcher {
 /** RFC 3339 with its zone: without one the time would depend on the reader's zone. */
 const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/u;
 
-/** Milliseconds since the epoch at which a grant ends. */
-function expiryOf({ expires_at }: Pick<Grant, "expires_at">): number {
+/** Milliseconds since the epoch at which a grant ends. An unreadable time counts as past: fail closed. */
+export function expiryOf({ expires_at }: Pick<Grant, "expires_at">): number {
   if (expires_at === undefined) return Number.POSITIVE_INFINITY;
   const at = rfc3339.test(expires_at) ? Date.parse(expires_at) : Number.NaN;
   return Number.isNaN(at) ? Number.NEGATIVE_INFINITY : at;

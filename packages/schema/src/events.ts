@@ -292,6 +292,12 @@ export const ServiceSchema = v.object({
 });
 export type Service = v.InferOutput<typeof ServiceSchema>;
 
+/** In a workspace's room or the config room, key: the role. */
+export const ServiceBindingSchema = v.object({
+  /** Unset: the role is not bound. */
+  principal: unset(userId),
+});
+
 export const PowerLevelsSchema = v.object({
   users: v.optional(v.record(v.string(), integer)),
   users_default: v.optional(integer),

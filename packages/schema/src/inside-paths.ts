@@ -5,6 +5,9 @@ export const insidePaths = {
   payload: "/run/bureau/payload.json",
   trigger: "/run/bureau/trigger.json",
   secrets: "/run/bureau/secrets",
+  /** Sockets of required services, `<role>.sock`, and below it `token/<role>.token`. */
+  services: "/run/bureau/service",
+  serviceTokens: "/run/bureau/service/token",
   listen: "/run/bureau/listen",
   serviceSocket: "/run/bureau/listen/service.sock",
   /** Bureau's own programs and their runtime, read-only; `bin` in it is on PATH: bureau-bridge and the like. */

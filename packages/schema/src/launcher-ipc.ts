@@ -65,6 +65,18 @@ export const SandboxDigestsSchema = v.object({
 });
 export type SandboxDigests = v.InferOutput<typeof SandboxDigestsSchema>;
 
+/**
+ * Sockets and tokens of a sandbox's required services. The launcher finds a provider's socket itself, so a request cannot
+ * name another file.
+ */
+const SandboxServicesSchema = v.object({
+  /** Name of the socket in the sandbox, without `.sock` → the service of this machine that answers there. */
+  sockets: mapOf(account),
+  /** Role → the bytes of its token. */
+  tokens: mapOf(v.instance(Uint8Array)),
+});
+export type SandboxServices = v.InferOutput<typeof SandboxServicesSchema>;
+
 export const launcherRequests = {
   status: v.object({}),
   /** `since`: the revision of the list that the caller holds; the answer may have only what changed after it. */
@@ -84,8 +96,12 @@ export const launcherRequests = {
     digests: SandboxDigestsSchema,
     /** JSON text of the event that met the start condition; becomes trigger.json. */
     trigger_content: v.optional(v.string()),
+    /** Absent: the sandbox requires no service. Older launchers ignore it: see `gives_services` of the list. */
+    services: v.optional(SandboxServicesSchema),
     ...proxyFields,
   }),
+  /** Replaces the sockets and tokens of a running sandbox. */
+  "update-services": v.object({ principal: account, services: SandboxServicesSchema }),
   "destroy-sandbox": v.object({
     principal: account,
     /** At once, with SIGKILL. Otherwise SIGTERM first. */
@@ -204,6 +220,8 @@ const SandboxListSchema = v.object({
   creating: v.optional(v.array(account)),
   /** Of new sandboxes; absent from older launchers. */
   limits: v.optional(LimitsFactSchema),
+  /** Sandboxes get the sockets and tokens of services; absent from older launchers. */
+  gives_services: v.optional(v.boolean()),
 });
 export type SandboxList = v.InferOutput<typeof SandboxListSchema>;
 
@@ -233,6 +251,7 @@ export const launcherResponses = {
     exit: v.optional(SandboxExitSchema),
   }),
   "signal-sandbox": v.undefined(),
+  "update-services": v.undefined(),
   /** `signalled`: the program handles SIGHUP and was sent one. */
   "update-payload": v.object({ signalled: v.boolean() }),
   "restart-proxy": v.object({ proxy_pid: integer }),

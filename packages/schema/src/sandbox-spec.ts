@@ -7,8 +7,6 @@ import type { SandboxSpec } from "./launcher-ipc.ts";
 import type { Template } from "./template.ts";
 
 export function sandboxSpecOf(template: Template, assignment: PrincipalAssignment): SandboxSpec {
-  const nonEmpty = <T>(items: T[] | null | undefined): T[] | undefined =>
-    items !== undefined && items !== null && items.length > 0 ? items : undefined;
   const spec = {
     isolation: template.isolation,
     command: nonEmpty(assignment.command_override) ?? template.command ?? [],
@@ -25,9 +23,19 @@ export function sandboxSpecOf(template: Template, assignment: PrincipalAssignmen
     payload: { ...template.default_payload, ...assignment.payload },
     roles: template.roles,
     create_dirs: template.create_dirs,
-    required_services: nonEmpty(assignment.required_services_override) ?? template.required_services,
+    required_services: requiredServicesOf(template, assignment) ?? template.required_services,
     proxy_services: template.proxy_services,
     secrets: assignment.secrets_override ?? template.secrets,
   };
   return Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined)) as SandboxSpec;
 }
+
+/** Undefined when there are none. */
+export const requiredServicesOf = (
+  template: Template,
+  assignment: PrincipalAssignment,
+): string[] | undefined =>
+  nonEmpty(assignment.required_services_override) ?? nonEmpty(template.required_services);
+
+const nonEmpty = <T>(items: T[] | null | undefined): T[] | undefined =>
+  items !== undefined && items !== null && items.length > 0 ? items : undefined;

@@ -6,6 +6,7 @@ export const topLevelNames: readonly string[] = [
   "login",
   "whoami",
   "agent",
+  "service",
   "machine",
   "fleet",
   "rollout",

@@ -22,6 +22,8 @@ export type Changes = {
   "health.changed": undefined;
   /** A sandbox is about to be removed; emitted again once it is gone or could not be removed. */
   "sandbox.removing": PrincipalName;
+  /** The reconciler has looked at what runs and what should. */
+  "reconcile.passed": undefined;
   /** A sandbox is gone, or another took its place. */
   "sandbox.gone": undefined;
   /** The machine was asked to leave and no sandbox is left. Emitted at every look of the reconciler. */

@@ -19,6 +19,7 @@ import type { RoomLookup, Snapshot } from "./snapshot.ts";
 const configRoom = parseRoomId("!config");
 const templateRoom = parseRoomId("!templates");
 const projectRoom = parseRoomId("!project");
+const serviceRoom = parseRoomId("!services");
 const machine = parseMachine("bureau/fleet/test/machine/box");
 const server = parseServerName("bureau.test");
 const operator = "@operator:bureau.test";
@@ -35,14 +36,24 @@ class World {
   ]);
 
   constructor() {
-    for (const room of [configRoom, templateRoom, projectRoom])
+    for (const room of [configRoom, templateRoom, projectRoom, serviceRoom])
       this.put(room, eventTypes.powerLevels, "", { users: { [operator]: 100 } });
     this.credentials("a");
     this.template("plain", { command: ["run"] });
   }
 
   put(room: RoomId, type: string, stateKey: string, content: Record<string, unknown>): void {
-    const event = { type, stateKey, content, sender: operator, sentAt: 0, eventId: `$${this.#events++}` };
+    this.putAs(operator, room, type, stateKey, content);
+  }
+
+  putAs(
+    sender: string,
+    room: RoomId,
+    type: string,
+    stateKey: string,
+    content: Record<string, unknown>,
+  ): void {
+    const event = { type, stateKey, content, sender, sentAt: 0, eventId: `$${this.#events++}` };
     const update = { state: [event], timeline: [], limited: false };
     this.store.apply({ nextBatch: "1", joined: new Map([[room, update]]), invited: new Map(), left: [] });
   }
@@ -75,7 +86,28 @@ class World {
       revision: 0,
       lookup: (alias: string): RoomLookup => this.rooms.get(alias) ?? { kind: "pending" },
     };
-    return { config, configRoom, states: this.store, directory, members: this.members };
+    return { config, configRoom, serviceRoom, states: this.store, directory, members: this.members };
+  }
+
+  bind(room: RoomId, role: string, principal: string): void {
+    this.put(room, eventTypes.serviceBinding, role, { principal });
+  }
+
+  announce(name: string, changes: Record<string, unknown> = {}): string {
+    const key = `bureau/fleet/test/service/${name}:bureau.test`;
+    const entry = {
+      principal: `@${key}`,
+      machine: `@${machine}:${server}`,
+      endpoints: { cbor: "service.sock" },
+    };
+    this.put(serviceRoom, eventTypes.service, key, { ...entry, ...changes });
+    return `@${key}`;
+  }
+
+  /** What `agent/a` gets of the service role "ticket", or what it waits for. */
+  ticket(changes: Record<string, unknown> = {}) {
+    const { services } = this.sandbox({ required_services_override: ["ticket"], ...changes });
+    return services?.missing ?? services?.services;
   }
 
   /** The outcome of one assignment of `agent/a`. */
@@ -199,11 +231,10 @@ describe("reports why a principal cannot run", () => {
     expect(world.reason({ template: parent(0) })).toContain("more than 200 templates");
   });
 
-  test("a required service, or a template's own credentials, are missing", () => {
+  test("a required service has no name of a service, or a template's own credentials are missing", () => {
     const world = new World();
-    expect(world.reason({ required_services_override: ["ticket"] })).toContain(
-      'Service "ticket" is not available',
-    );
+    for (const name of ["../proxy", "a/b", "", ".x", "ticket:", "ticket:../x"])
+      expect(world.reason({ required_services_override: [name] })).toContain("Invalid ");
     world.template("bound", { credential_ref: "bureau/template:key" });
     expect(world.reason({ template: "bureau/template:bound" })).toContain("bureau/template:key");
   });
@@ -375,5 +406,86 @@ describe.each([10, 300])("of %p principals, a resolver computes only what change
     const grants = [{ actions: ["service/discover"], targets: ["**"] }];
     const change = () => (config = { ...written(all), default_policy: { grants } });
     expect(computedFor(change)).toEqual({ ...rooms, principals: count });
+  });
+});
+
+describe("a required service", () => {
+  const bound = (world: World): string => {
+    const provider = world.announce("tickets");
+    world.bind(configRoom, "ticket", provider);
+    return provider;
+  };
+
+  test("is the one its role is bound to, and costs nothing when none is required", () => {
+    const world = new World();
+    bound(world);
+    expect<unknown>(world.ticket()).toEqual([
+      { role: "ticket", socketName: "ticket", provider: "service/tickets" },
+    ]);
+    expect(world.sandbox().services).toBeUndefined();
+  });
+
+  test("is bound in the workspace's room before the config room", () => {
+    const world = new World();
+    bound(world);
+    world.bind(projectRoom, "ticket", world.announce("local"));
+    world.put(projectRoom, "m.ready", "", { ok: true });
+    const start_condition = { event_type: "m.ready", state_key: "", room_alias: "#project:bureau.test" };
+    expect(world.ticket({ start_condition })).toMatchObject([{ provider: "service/local" }]);
+    expect(world.ticket({ payload: { WORKSPACE_ROOM_ID: projectRoom } })).toMatchObject([
+      { provider: "service/local" },
+    ]);
+    expect(world.ticket()).toMatchObject([{ provider: "service/tickets" }]);
+  });
+
+  test("is waited for, with the reason: no binding, not announced, withdrawn, another machine, endpoint", () => {
+    const world = new World();
+    expect(world.ticket()).toContain('a binding of the service role "ticket"');
+    world.bind(configRoom, "ticket", "@bureau/fleet/test/service/tickets:bureau.test");
+    expect(world.ticket()).toContain("to announce itself");
+    world.announce("tickets", { machine: "@bureau/fleet/test/machine/other:bureau.test" });
+    expect(world.ticket()).toContain("reaches services of its own machine only");
+    world.announce("tickets", { endpoints: { http: "service.sock" } });
+    expect(world.ticket()).toContain('no endpoint "cbor"');
+    world.announce("tickets", { endpoints: { cbor: "../../../launcher.sock" } });
+    expect(world.ticket()).toContain('reaches "service.sock" only');
+    world.announce("tickets", { principal: "" });
+    expect(world.ticket()).toContain("to announce itself");
+    world.announce("tickets");
+    expect(world.ticket()).toHaveLength(1);
+  });
+
+  test("is never an agent, nor of another fleet, nor announced by a stranger", () => {
+    const world = new World();
+    for (const other of [
+      "@bureau/fleet/test/agent/a:bureau.test",
+      "@bureau/fleet/other/service/a:bureau.test",
+    ]) {
+      world.bind(configRoom, "ticket", other);
+      world.put(serviceRoom, eventTypes.service, other.slice(1), {
+        principal: other,
+        machine: `@${machine}:${server}`,
+        endpoints: { cbor: "service.sock" },
+      });
+      expect(world.ticket()).toContain("it is no service of the fleet");
+    }
+    const key = "bureau/fleet/test/service/forged:bureau.test";
+    world.bind(configRoom, "ticket", `@${key}`);
+    const forged = {
+      principal: `@${key}`,
+      machine: `@${machine}:${server}`,
+      endpoints: { cbor: "service.sock" },
+    };
+    world.putAs("@mallory:bureau.test", serviceRoom, eventTypes.service, key, forged);
+    expect(world.ticket()).toContain("to announce itself");
+  });
+
+  test("is not bound by a user without power in the room", () => {
+    const world = new World();
+    bound(world);
+    world.putAs("@mallory:bureau.test", configRoom, eventTypes.serviceBinding, "ticket", {
+      principal: world.announce("evil"),
+    });
+    expect(world.ticket()).toContain("a binding of the service role");
   });
 });

@@ -16,13 +16,15 @@ import { CredentialsSchema, eventTypes, isCleared, type PrincipalAssignment } fr
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
 import { InputError, parse } from "@bureau/schema/parse";
 import {
+  fleetOf,
   type PrincipalName,
   type RoomAlias,
   type RoomId,
   stateKeyOf,
   type UserId,
+  userIdOf,
 } from "@bureau/schema/refs";
-import { sandboxSpecOf } from "@bureau/schema/sandbox-spec";
+import { requiredServicesOf, sandboxSpecOf } from "@bureau/schema/sandbox-spec";
 import type { Template } from "@bureau/schema/template";
 import { machineIndex } from "../authorization/machine-index.ts";
 import type { AssignedPolicies } from "../authorization/policy-sources.ts";
@@ -32,6 +34,7 @@ import { specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
 import { Memo } from "./memo.ts";
 import { type AssignmentEntry, readAssignment } from "./read-assignment.ts";
+import { resolveServices, type ServicesOutcome } from "./resolve-services.ts";
 import type { Place, Snapshot } from "./snapshot.ts";
 import { type ResolveTemplate, type TemplateOutcome, TemplateResolver } from "./template-resolver.ts";
 import { workspaceNamedBy } from "./workspace.ts";
@@ -43,6 +46,8 @@ export class DesiredResolver {
   readonly #entries = new Memo<string, AssignmentEntry>();
   readonly #policies = new Memo<string, AuthorizationPolicy>();
   readonly #templates: TemplateResolver;
+  /** By its JSON text: the same services are the same object. */
+  readonly #services = new Memo<string, ServicesOutcome>();
   readonly #principals = new Memo<PrincipalName, DesiredPrincipal>();
   /** Of the last round and this one: the list stays the same object while its policies do. */
   #lastPolicies: ReadonlyMap<PrincipalName, readonly AuthorizationPolicy[]> = new Map();
@@ -64,10 +69,11 @@ export class DesiredResolver {
   }
 
   resolve(snapshot: Snapshot): Desired {
-    const { config, configRoom, states, directory, members } = snapshot;
+    const { config, configRoom, serviceRoom, states, directory, members } = snapshot;
     const seen = {
       config,
       configRoom,
+      serviceRoom,
       states: states.revision,
       directory: directory.revision,
       members: members.revision,
@@ -77,7 +83,7 @@ export class DesiredResolver {
       const desired = this.#templates.round(snapshot, needs.aliases, (templates) =>
         this.#resolveAll(snapshot, templates, needs),
       );
-      for (const memo of [this.#entries, this.#policies, this.#principals]) memo.endRound();
+      for (const memo of [this.#entries, this.#policies, this.#services, this.#principals]) memo.endRound();
       return desired;
     });
   }
@@ -105,7 +111,8 @@ export class DesiredResolver {
       else {
         const parts = partsOf(assignment, snapshot, templates, needs);
         assigned.set(userId, policiesOf(assignment, parts, templates));
-        pending.set(account, (index) => this.#principal({ account, assignment, ...parts }, index));
+        const services = this.#servicesOf(assignment, parts, snapshot);
+        pending.set(account, (index) => this.#principal({ account, assignment, services, ...parts }, index));
       }
     }
     const { index, policyRooms } = machineIndex(snapshot, defaultPolicy, assigned, (sentence) =>
@@ -124,6 +131,29 @@ export class DesiredResolver {
     const policies = before !== undefined && haveSameItems(before, now) ? before : now;
     this.#roundPolicies.set(account, policies);
     return this.#principals.of(account, { ...inputs, policies }, resolvePrincipal);
+  }
+
+  /** Undefined when it requires none. */
+  #servicesOf(
+    assignment: PrincipalAssignment,
+    { template, workspace }: Parts,
+    { states, configRoom, serviceRoom }: Snapshot,
+  ): ServicesOutcome | undefined {
+    if (template?.kind !== "resolved") return undefined;
+    const required = requiredServicesOf(template.template, assignment);
+    if (required === undefined) return undefined;
+    const room = workspace ?? workspaceNamedBy(sandboxSpecOf(template.template, assignment).payload);
+    const { machine, server } = this.#place;
+    const outcome = resolveServices(
+      required,
+      {
+        workspace: room === undefined ? undefined : states.room(room),
+        config: states.room(configRoom),
+        directory: serviceRoom === undefined ? undefined : states.room(serviceRoom),
+      },
+      { user: userIdOf(machine, server), fleet: fleetOf(machine) },
+    );
+    return this.#services.of(JSON.stringify(outcome), {}, () => outcome);
   }
 }
 
@@ -243,6 +273,7 @@ type PrincipalInputs = Parts & {
   readonly assignment: PrincipalAssignment;
   /** Every policy that applies to it. */
   readonly policies: readonly AuthorizationPolicy[];
+  readonly services: ServicesOutcome | undefined;
 };
 
 const resolvePrincipal = (inputs: PrincipalInputs): DesiredPrincipal => ({
@@ -260,7 +291,7 @@ function resolveOutcome(inputs: PrincipalInputs): DesiredOutcome {
   if (resolved.kind !== "resolved") return resolved;
   const { template } = resolved;
   const spec = sandboxSpecOf(template, assignment);
-  const impossible = notYetPossible(template, spec);
+  const impossible = inputs.services?.fault ?? notYetPossible(template);
   if (impossible !== undefined) return { kind: "failed", reason: impossible };
   const credentials = credentialsOf(assignment.principal, template, inputs.credentials);
   if ("reason" in credentials) return { kind: "failed", reason: credentials.reason };
@@ -270,15 +301,14 @@ function resolveOutcome(inputs: PrincipalInputs): DesiredOutcome {
       ...wantedSandbox(spec, credentials.ciphertext, grantsOf(joinPolicies(...inputs.policies))),
       trigger: trigger === undefined ? undefined : JSON.stringify(trigger.content),
       workspace,
+      services: inputs.services,
       healthCheck: template.health_check,
     },
   };
 }
 
 /** Why this daemon cannot run the template at all: it reports that instead of ignoring a part of the template. */
-function notYetPossible(template: Template, spec: SandboxSpec): string | undefined {
-  const service = spec.required_services?.[0];
-  if (service !== undefined) return `Service "${service}" is not available on this machine`;
+function notYetPossible(template: Template): string | undefined {
   if (template.credential_ref !== undefined)
     return `Its template takes its credentials from "${template.credential_ref}", which this version cannot do`;
   return undefined;

@@ -58,6 +58,7 @@ type Reading = {
 export class DesiredSource {
   readonly #deps: DesiredSourceDeps;
   #configRoom: RoomId | undefined;
+  #serviceRoom: RoomId | undefined;
   readonly #reader = new ConfigReader();
   #lastGood: MachineConfig | undefined;
   /** Read again when the room changed: its view is then another object. */
@@ -70,8 +71,9 @@ export class DesiredSource {
     this.#deps = deps;
   }
 
-  /** Nothing is known before this call. */
-  setConfigRoom(room: RoomId): void {
+  /** Nothing is known before this call. `serviceRoom`: the fleet's service directory, if the machine is in it. */
+  setConfigRoom(room: RoomId, serviceRoom?: RoomId): void {
+    this.#serviceRoom = serviceRoom;
     this.#configRoom = room;
   }
 
@@ -100,6 +102,7 @@ export class DesiredSource {
       const resolved = resolver.resolve({
         config: this.#lastGood,
         configRoom: room,
+        serviceRoom: this.#serviceRoom,
         states,
         directory,
         members,

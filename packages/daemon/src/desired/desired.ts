@@ -10,6 +10,7 @@ import type { PrincipalName, RoomAlias, RoomId, UserId } from "@bureau/schema/re
 import type { HealthCheck } from "@bureau/schema/template";
 import type { StateName } from "../sync/sync-scope.ts";
 import type { Decommission } from "./decommission.ts";
+import type { ServicesOutcome } from "./resolve-services.ts";
 
 /** The desired sandbox: the fields of `create-sandbox`, and the digests that identify them. */
 export type WantedSandbox = {
@@ -24,6 +25,8 @@ export type WantedSandbox = {
   readonly trigger: string | undefined;
   /** The room of its start condition, when it is not the config room. */
   readonly workspace?: RoomId | undefined;
+  /** The services it requires; absent when it requires none. */
+  readonly services?: ServicesOutcome | undefined;
   /** The health check of the running sandbox. Not part of its digest: another check restarts nothing. */
   readonly healthCheck?: HealthCheck | undefined;
 };

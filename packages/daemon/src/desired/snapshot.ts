@@ -23,6 +23,8 @@ export type Snapshot = {
   /** The same object until the configuration is written again. */
   readonly config: MachineConfig;
   readonly configRoom: RoomId;
+  /** The fleet's service directory; undefined while the machine is not in it. */
+  readonly serviceRoom: RoomId | undefined;
   readonly states: RoomStates;
   readonly directory: {
     lookup(alias: RoomAlias): RoomLookup;

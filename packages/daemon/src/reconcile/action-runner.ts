@@ -4,7 +4,7 @@
  */
 import { BureauError, type ErrorCode, isBureauError, messageOf, unreachable } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
-import type { SandboxExit } from "@bureau/schema/launcher-ipc";
+import type { SandboxExit, SandboxServices } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName } from "@bureau/schema/refs";
 import type { DesiredPrincipal, WantedSandbox } from "../desired/desired.ts";
 import { type EventMessage, eventMessage } from "../event-messages/event-message.ts";
@@ -41,6 +41,8 @@ export type ActionRunnerDeps = Runtime & {
   readonly notify: (message: EventMessage) => void;
   /** Runs before a sandbox is created. It never rejects, and returns within seconds. */
   readonly beforeStart?: (principal: DesiredPrincipal, sandbox: WantedSandbox) => Promise<void>;
+  /** Sockets and tokens for a new sandbox that requires services. */
+  readonly servicesFor?: (principal: DesiredPrincipal, sandbox: WantedSandbox) => SandboxServices | undefined;
   /** Called before a sandbox is removed, and once it is gone or could not be removed. */
   readonly onRemoval: (account: PrincipalName) => void;
   /** Time between SIGTERM and SIGKILL. */
@@ -156,6 +158,7 @@ export class ActionRunner {
     const { launcher, state, notify, log } = this.#deps;
     const { spec, digests, credentials, grants, trigger } = sandbox;
     await this.#deps.beforeStart?.(want, sandbox);
+    const services = this.#deps.servicesFor?.(want, sandbox);
     await launcher.call("create-sandbox", {
       principal: account,
       sandbox_spec: spec,
@@ -163,6 +166,7 @@ export class ActionRunner {
       grants,
       encrypted_credentials: credentials,
       ...(trigger === undefined ? {} : { trigger_content: trigger }),
+      ...(services === undefined ? {} : { services }),
       ...(spec.proxy_services === undefined ? {} : { proxy_services: spec.proxy_services }),
     });
     const before = state.of(account);

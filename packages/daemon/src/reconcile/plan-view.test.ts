@@ -51,6 +51,7 @@ function inputOf(actual: PlanInput["actual"]): PlanInput & { state: ReconcileSta
     state,
     history,
     health: { of: () => ({ state: undefined, hasPassed: false }) },
+    givesServices: true,
     busy: new Map(),
     now: 0,
     jitter: 0,

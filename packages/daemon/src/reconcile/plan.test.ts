@@ -78,6 +78,7 @@ function planOf(
     state: options.state ?? emptyState(),
     history: options.history ?? emptyHistory(),
     health: { of: () => options.health ?? nothingKnown },
+    givesServices: true,
     busy: new Map(options.busy === undefined ? [] : [[agent, options.busy]]),
     now: options.now ?? NOW,
     jitter: 1,
@@ -105,6 +106,26 @@ describe("starting", () => {
     const result = planOf(run(), undefined);
     expect(onlyAction(result)).toMatchObject({ kind: "create", account: agent });
     expect(state(result)).toBe("starting");
+  });
+
+  const lacking = { services: [], missing: 'for the service "ticket"', fault: undefined };
+
+  test("waits for a required service, and tells for which", () => {
+    const result = planOf(run("always", { ...wanted(), services: lacking }), undefined);
+    expect(result.actions).toEqual([]);
+    expect(result.reports[0]).toMatchObject({ state: "waiting", reason: 'for the service "ticket"' });
+  });
+
+  test("keeps a sandbox running whose service is missing, also when its configuration changes", () => {
+    const sandbox = { ...wanted(), services: lacking };
+    expect(state(planOf(run("always", sandbox), running(), { state: startedState() }))).toBe("running");
+    const changed = { ...sandbox, digests: { ...sandbox.digests, spec: "other.credentials" } };
+    const result = planOf(run("always", changed), running(), { state: startedState() });
+    expect(result.actions).toEqual([]);
+    expect(result.reports[0]).toMatchObject({
+      state: "running",
+      reason: 'its new configuration waits for the service "ticket"',
+    });
   });
 
   test("does nothing to a sandbox that runs as configured", () => {
@@ -399,6 +420,7 @@ describe("a machine with a request to leave", () => {
       userOf,
       history: emptyHistory(),
       health: { of: () => nothingKnown },
+      givesServices: true,
       busy: new Map(busy === undefined ? [] : [[agent, busy]]),
     });
 

@@ -135,6 +135,8 @@ export type PlanInput = {
   readonly health: Pick<HealthMonitor, "of">;
   /** Principals with an action under way, or one that ended after `actual` was requested. */
   readonly busy: ReadonlyMap<PrincipalName, Busy>;
+  /** The launcher gives sandboxes the sockets of services; older ones do not. */
+  readonly givesServices: boolean;
   /** Milliseconds of the monotonic clock: due times in the reconcile state are on it. */
   readonly now: number;
   /** In [0, 1): spreads retries. */
@@ -319,7 +321,16 @@ function absent({ account, want, past }: Case, choice: Choice, input: PlanInput)
       ...(past.lastError === undefined ? {} : { reason: past.lastError }),
     };
   if (want === undefined) return { state: "stopped" };
+  const missing = missingService(sandbox, input);
+  if (missing !== undefined) return { state: "waiting", reason: missing };
   return { state: "starting", action: { kind: "create", account, want, sandbox, instead } };
+}
+
+/** Why a sandbox cannot start yet: a service that it requires. A running one continues without it. */
+function missingService({ services }: WantedSandbox, input: PlanInput): string | undefined {
+  if (services === undefined) return undefined;
+  if (!input.givesServices) return "for the launcher's upgrade: it gives sandboxes no services yet";
+  return services.missing;
 }
 
 /** It failed: the configuration to run next, if there is another. */
@@ -357,7 +368,12 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
   const { account, past } = one;
   const { sandbox } = choice;
   const watch = { check: sandbox.healthCheck };
-  if (have.digests.spec !== sandbox.digests.spec) return changed(one, have, input);
+  if (have.digests.spec !== sandbox.digests.spec) {
+    const missing = missingService(sandbox, input);
+    // The running configuration works; the next one could not start.
+    if (missing !== undefined) return { state: "running", reason: `its new configuration waits ${missing}` };
+    return changed(one, have, input);
+  }
   if (have.proxy.state === "dead") return { ...deadProxy(one, sandbox, input), watch };
   const health = input.health.of(have, sandbox.healthCheck);
   if (health.state === "unhealthy") return { ...unhealthy(one, have, choice, health, input), watch };

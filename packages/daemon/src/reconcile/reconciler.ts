@@ -41,6 +41,8 @@ export type ReconcilerDeps = ActionRunnerDeps & {
   readonly onDrained: (decommission: Decommission, stopped: number) => void;
   /** A sandbox is gone, or was replaced. */
   readonly onGone?: () => void;
+  /** Called in every pass, once {@link Reconciler.view} has what runs. */
+  readonly onPass?: () => void;
 };
 
 const MADE_ELSEWHERE =
@@ -145,10 +147,12 @@ export class Reconciler {
     const resumes = this.#resumes;
     let sandboxes: readonly SandboxStatus[];
     let limits: LimitsFact | undefined;
+    let givesServices: boolean;
     try {
       const list = await this.#known.update(launcher);
       sandboxes = this.#known.all;
       limits = list.limits;
+      givesServices = list.gives_services === true;
       // An earlier daemon may have requested it. The next list shows the result.
       for (const account of list.creating ?? [])
         if (!busy.has(account)) {
@@ -165,7 +169,8 @@ export class Reconciler {
     const { state, history, health, userOf } = this.#deps;
     const now = clock.monotonic();
     const jitter = random();
-    const input = { desired, actual: sandboxes, state, history, health, busy, now, jitter, userOf };
+    const given = { desired, actual: sandboxes, givesServices };
+    const input = { ...given, state, history, health, busy, now, jitter, userOf };
     const result = plan(input);
     this.#lastPlan = { input, result };
     health.follow(sandboxes, result.checks);
@@ -178,6 +183,7 @@ export class Reconciler {
     const startOf = new Map(sandboxes.map(({ principal, started_at }) => [principal, started_at]));
     if (before.some(({ principal, started_at }) => startOf.get(principal) !== started_at))
       this.#deps.onGone?.();
+    this.#deps.onPass?.();
     this.#tellFaults(desired);
     if (desired !== undefined) this.#firstPass.resolve();
     // A list requested during a pause may come from a launcher that has been replaced since.

@@ -23,7 +23,7 @@ export const desired = subsystem({
       notify: messages.post,
       log,
     });
-    hub.on("rooms.joined", ({ config }) => source.setConfigRoom(config));
+    hub.on("rooms.joined", ({ config, fleetServices }) => source.setConfigRoom(config, fleetServices));
     return { part: source, views: { state: () => ({ computed: resolver.computed }) } };
   },
 });

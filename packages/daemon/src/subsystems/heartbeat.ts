@@ -35,7 +35,7 @@ export const heartbeat = subsystem({
               intervalMs: config.statusIntervalMs,
               sandboxes: () => reconcile.view.sandboxes,
               userOf,
-              publishFacts: () => publishFacts(facts, rooms.fleetMachines),
+              publishFacts: () => publishFacts(facts, rooms),
               clock,
               log,
             },

@@ -12,6 +12,7 @@ import { PAUSE_MS_MAX, tooBusy } from "../upgrade/become.ts";
 import type { LauncherPart } from "./launcher.ts";
 import type { Messages } from "./messages.ts";
 import type { Rooms } from "./rooms.ts";
+import type { Services } from "./services.ts";
 
 type Needs = {
   readonly messages: Messages;
@@ -19,12 +20,13 @@ type Needs = {
   readonly desired: DesiredSource;
   readonly launcher: LauncherPart;
   readonly health: HealthMonitor;
+  readonly services: Services;
 };
 
 export const reconcile = subsystem({
   name: "reconcile",
-  needs: { messages: true, rooms: true, desired: true, launcher: true, health: true },
-  start({ messages, rooms, desired, launcher, health }: Needs, context) {
+  needs: { messages: true, rooms: true, desired: true, launcher: true, health: true, services: true },
+  start({ messages, rooms, desired, launcher, health, services }: Needs, context) {
     const { config, session, userOf, hub, clock, random, log } = context;
     const state = new ReconcileState(completionFile(daemonStateFile(config.layout)));
     const history = new SpecHistory(historyFiles(specHistoryDir(config.layout)), log);
@@ -40,6 +42,8 @@ export const reconcile = subsystem({
       userOf,
       graceMs: config.drainGraceMs,
       beforeStart: (principal, sandbox) => invitations.send(principal, sandbox),
+      servicesFor: ({ account, userId }, sandbox) => services.access.servicesFor(account, userId, sandbox),
+      onPass: () => hub.emit("reconcile.passed"),
       onGone: () => hub.emit("sandbox.gone"),
       onDrained: (decommission, stopped) => hub.emit("machine.drained", { decommission, stopped }),
       onRemoval: (name) => hub.emit("sandbox.removing", name),

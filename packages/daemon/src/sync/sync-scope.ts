@@ -24,6 +24,9 @@ const obeyed = [
   eventTypes.fleetCache,
   eventTypes.authorization,
   eventTypes.temporalGrant,
+  // Which services there are, and which one a role means.
+  eventTypes.service,
+  eventTypes.serviceBinding,
   // Who may write them.
   eventTypes.powerLevels,
   "m.room.create",

@@ -199,6 +199,7 @@ export class SimulatedLauncher {
       case "watched-ok":
         return this.builds?.watchedOk();
       case "signal-sandbox":
+      case "update-services":
       case "capture-output":
         throw new BureauError("unsupported", `the simulator has no ${action}`);
       default:

@@ -36,6 +36,7 @@ import { layersOf } from "./layers.ts";
 import { findStrayMount, isBuilt } from "./mount-check.ts";
 import { makeMountPoint, nestedPoints } from "./mount-points.ts";
 import { type ResolvedMount, resolveMount } from "./mount-policy.ts";
+import { placeServices } from "./place-services.ts";
 import { type ProcMasks, procEntries, procMasks } from "./proc-masks.ts";
 import { bootId, type SandboxProcesses, type SandboxRecord } from "./record.ts";
 import { sandboxEnvironment } from "./sandbox-environment.ts";
@@ -212,6 +213,7 @@ function writeFiles(
   const paths = pathsOf(host, principal);
   const secrets = bundle === undefined ? {} : placeSecrets(paths, spec.secrets, bundle);
   writePayload(paths, spec.payload);
+  if (request.services !== undefined) placeServices(host, principal, request.services);
   if (request.trigger_content !== undefined)
     writeFileSync(paths.trigger, request.trigger_content, { mode: 0o600 });
   const environment = sandboxEnvironment(spec, principal, plan.variables, secrets);

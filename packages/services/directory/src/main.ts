@@ -9,6 +9,7 @@ import { machinesIn, servicesIn } from "./fleet-directory.ts";
 
 void runService({
   program: "bureau-service-directory",
+  role: "directory",
   offer: { description: "Lists the services and machines of the fleet", capabilities: ["directory"] },
   follows: [eventTypes.service, eventTypes.member],
   actions: (context) => ({

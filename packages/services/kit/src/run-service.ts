@@ -20,10 +20,12 @@ import { runSyncLoop } from "@bureau/matrix/sync-loop";
 import { type Action, action, serveCbor } from "@bureau/os/cbor-server";
 import { aborted, exitCodes, type ProgramContext, runProgram } from "@bureau/os/lifecycle";
 import { eventTypes } from "@bureau/schema/events";
-import { type RoomId, rooms } from "@bureau/schema/refs";
+import { namespaceOf, type RoomId, rooms } from "@bureau/schema/refs";
 import { object } from "valibot";
+import { AcceptedInvitations } from "./accepted-invitations.ts";
 import { announce, type Offer, withdraw } from "./announcement.ts";
 import { type ServiceIdentity, serviceIdentity } from "./service-identity.ts";
+import { TokenGate } from "./token-gate.ts";
 
 /** Operators reach the socket by their group (wire facts, section 6.1). */
 const SOCKET_MODE = 0o770;
@@ -37,15 +39,19 @@ export type ServiceContext = Runtime & {
   readonly serviceRoom: RoomId;
   /** The rooms the service is in, as /sync shows them. */
   readonly states: RoomStates;
+  /** Makes an action that needs a grant; see {@link TokenGate.granted}. */
+  readonly granted: TokenGate["granted"];
 };
 
 export type ServiceDefinition = {
   /** The program's name. */
   readonly program: string;
+  /** The role that it serves: the audience of its callers' tokens. */
+  readonly role: string;
   readonly offer: Offer;
   /** Types of state events to follow. Power levels and creations come with them: they decide which events count. */
   readonly follows: readonly string[];
-  /** What its socket answers, besides `health`. */
+  /** What its socket answers, besides `health` and `revoke-tokens`. */
   readonly actions: (context: ServiceContext) => Readonly<Record<string, Action>>;
 };
 
@@ -61,25 +67,33 @@ async function serve(definition: ServiceDefinition, { log, signal }: ProgramCont
   const onIgnored = (sentence: string): void => log.warn("event.ignored", sentence);
   const session = await patiently(() => openProxySession({ signal, onIgnored }));
   const serviceRoom = await patiently(() => roomOf(session, rooms.fleetServices(identity.fleet)));
+  const systemRoom = await patiently(() => roomOf(session, rooms.system(namespaceOf(identity.fleet))));
   const states = new RoomStateStore(onIgnored);
+  const { role } = definition;
+  const gate = new TokenGate({ role, machine: identity.machine, systemRoom, states, clock: systemClock });
   let disconnected: string | undefined = "the first sync is not done";
-  const context: ServiceContext = { ...runtime, identity, session, serviceRoom, states };
+  const granted = gate.granted.bind(gate);
+  const context: ServiceContext = { ...runtime, identity, session, serviceRoom, states, granted };
   const health = action(object({}), async () =>
     disconnected === undefined ? { healthy: true } : { healthy: false, reason: disconnected },
   );
   await using server = await serveCbor({
     listen: { path: identity.socket, mode: SOCKET_MODE },
-    actions: { ...definition.actions(context), health },
+    actions: { ...definition.actions(context), health, "revoke-tokens": gate.revokeTokens },
     log,
   });
   await patiently(() => announce(session, serviceRoom, identity, definition.offer));
   log.info("service.started", "service started", { user: session.userId, socket: identity.socket });
+  const invitations = new AcceptedInvitations(session, definition, log);
   await runSyncLoop({
     ...runtime,
     session,
     signal,
     filter: filterOf(definition.follows),
-    onSync: (response) => void states.apply(response),
+    onSync(response) {
+      states.apply(response);
+      invitations.accept(response);
+    },
     onConnection(connected, error) {
       disconnected = connected ? undefined : messageOf(error);
       if (!connected) log.warn("sync.failed", "cannot sync; trying again", { error });
@@ -108,7 +122,8 @@ const patienceOf =
 
 /** A filter of /sync: state of these types, in every room. */
 function filterOf(follows: readonly string[]): unknown {
-  const types = [eventTypes.powerLevels, "m.room.create", "m.room.redaction", ...follows];
+  const own = [eventTypes.powerLevels, "m.room.create", "m.room.redaction", eventTypes.tokenSigningKey];
+  const types = [...own, ...follows];
   const nothing = { not_types: ["*"] };
   return {
     presence: nothing,
