@@ -174,6 +174,7 @@ export class SimulatedMachine {
       intervalMs: HEARTBEAT_MS,
       sandboxes: () => sandboxes,
       userOf: (account) => userIdOf(principalLocalpart(prod, account), serverNameOf(session)),
+      auditHead: () => undefined,
       // Each heartbeat is one interval after the last, however fast they are sent.
       clock: { ...systemClock, monotonic: () => this.#beats * HEARTBEAT_MS },
     });

@@ -14,6 +14,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     remote: ["command", "deploy"],
     deploy: ["command", "remote"],
     agent: ["command", "machine"],
+    audit: ["command"],
     bureau: ["command"],
     debug: ["command"],
     fleet: ["command"],
@@ -24,6 +25,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     template: ["command", "machine"],
   },
   control: {
+    audit: ["machines", "rooms"],
     machines: ["principals", "rooms"],
     principals: ["machines", "rooms", "templates"],
     rollouts: ["machines", "rooms"],
@@ -32,6 +34,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     templates: ["machines", "rooms"],
   },
   daemon: {
+    audit: ["authorization"],
     authorization: [],
     hardware: [],
     health: [],
@@ -46,8 +49,8 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     upgrade: ["assembly", "event-messages", "launcher", "reconcile"],
     assembly: ["desired", "sync", "upgrade"],
     subsystems: [
-      ...["assembly", "authorization", "desired", "event-messages", "hardware", "health", "heartbeat"],
-      ...["launcher", "observe", "reconcile", "services", "sync", "upgrade"],
+      ...["assembly", "audit", "authorization", "desired", "event-messages", "hardware", "health"],
+      ...["heartbeat", "launcher", "observe", "reconcile", "services", "sync", "upgrade"],
     ],
   },
   homeserver: {

@@ -54,6 +54,7 @@ export const commandFiles = {
   "matrix state set": () => import("./matrix/state/set.ts"),
   "matrix send": () => import("./matrix/send.ts"),
   "matrix messages": () => import("./matrix/messages.ts"),
+  audit: () => import("./audit/audit.ts"),
   "debug plan": () => import("./debug/plan.ts"),
   "debug rooms": () => import("./debug/rooms.ts"),
   "debug state": () => import("./debug/state.ts"),

@@ -122,6 +122,7 @@ export const root: CommandGroup = {
     rollout,
     template,
     matrix,
+    at("audit"),
     debug,
     at("completion"),
     at("version"),

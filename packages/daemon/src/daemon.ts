@@ -23,6 +23,7 @@ import type { DaemonConfig } from "./daemon-config.ts";
 import { migrateDaemonFiles } from "./daemon-files.ts";
 import { MachineEnd } from "./machine-end.ts";
 import { openMachineSession } from "./machine-session.ts";
+import { audit } from "./subsystems/audit.ts";
 import { authorization } from "./subsystems/authorization.ts";
 import { connection } from "./subsystems/connection.ts";
 import { departure } from "./subsystems/departure.ts";
@@ -46,6 +47,7 @@ import { become } from "./upgrade/become.ts";
 const subsystems = [
   signingKey,
   messages,
+  audit,
   rooms,
   desired,
   launcher,

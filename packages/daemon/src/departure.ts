@@ -17,6 +17,8 @@ export type DepartureDeps = Runtime & {
   readonly session: Pick<MatrixSession, "putState" | "logout" | "userId">;
   /** Whether the request still stands: it may be withdrawn until it is answered. */
   readonly stands: (decommission: Decommission) => boolean;
+  /** Sends what only this session can send. Never rejects, and takes a limited time. */
+  readonly beforeLeaving: () => Promise<void>;
 };
 
 export class Departure {
@@ -62,6 +64,7 @@ export class Departure {
     for (let attempt = 0; stands(decommission); attempt++) {
       const content: MachineDecommissioned = { request: decommission.request, at: timestamp(clock), stopped };
       try {
+        await this.#deps.beforeLeaving();
         await session.putState(
           decommission.room,
           eventTypes.machineDecommissioned,

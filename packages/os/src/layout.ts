@@ -285,6 +285,8 @@ export const daemonStateFile = (layout: Layout): string => join(layout.stateDir,
 export const specHistoryDir = (layout: Layout): string => join(layout.stateDir, "spec-history");
 /** The builds of the machine, and the request under way for another one. */
 export const upgradeStateFile = (layout: Layout): string => join(layout.stateDir, "upgrade-state.json");
+/** Audit events that are to be sent, and where their chain stands. */
+export const auditFile = (layout: Layout): string => join(layout.stateDir, "audit.jsonl");
 /** Links that keep builds in the Nix store, beside the boot link; one for each store path, with its name. */
 export const versionRootsDir = (bootLink: string): string => join(dirname(bootLink), "nix-roots");
 /** Last screens of principals whose sandbox is gone. */

@@ -44,6 +44,8 @@ const writers: Readonly<Record<OwnType, Writers>> = {
   /** Every member may propose one; the daemon asks whether its sender may give it (daemon/authorization). */
   temporalGrant: { level: 0 },
   devTeam: { level: ADMIN_LEVEL },
+  /** Only as an event of the timeline, from its machine: no state event of this type counts. */
+  audit: {},
 };
 
 const byType: ReadonlyMap<string, Writers> = new Map(

@@ -3,6 +3,7 @@
  * Field names are the wire's (section 3); a reader accepts unknown fields and drops them.
  */
 import * as v from "valibot";
+import { ChainHeadSchema } from "./audit.ts";
 import { AuthorizationPolicySchema } from "./authorization.ts";
 import { ContentMatchSchema } from "./content-match.ts";
 import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
@@ -32,6 +33,7 @@ export const eventTypes = {
   authorization: "m.bureau.authorization",
   temporalGrant: "m.bureau.temporal_grant",
   devTeam: "m.bureau.dev_team",
+  audit: "m.bureau.audit",
   member: "m.room.member",
   powerLevels: "m.room.power_levels",
   message: "m.room.message",
@@ -101,6 +103,8 @@ export const MachineStatusSchema = v.object({
   principals_omitted: v.optional(integer),
   /** The next event of this machine in this room comes within this time; 30 s unless the event says otherwise. */
   heartbeat_interval_seconds: v.optional(integer),
+  /** The last audit event that the homeserver accepted: the config room has it, and every event before it. */
+  audit_head: v.optional(ChainHeadSchema),
 });
 export type MachineStatus = v.InferOutput<typeof MachineStatusSchema>;
 

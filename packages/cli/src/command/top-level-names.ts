@@ -12,6 +12,7 @@ export const topLevelNames: readonly string[] = [
   "rollout",
   "template",
   "matrix",
+  "audit",
   "debug",
   "completion",
   "version",

@@ -7,6 +7,7 @@
  */
 import type { StateEvent } from "@bureau/matrix/event";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { ChainHead } from "@bureau/schema/audit";
 import {
   eventTypes,
   MachineInfoSchema,
@@ -55,6 +56,8 @@ export type ListedMachine = {
   readonly last_seen?: string;
   /** When the next one is due, in seconds after the last; absent: 30. */
   readonly heartbeat_interval_seconds?: number;
+  /** The last audit event that its heartbeat names. */
+  readonly audit_head?: ChainHead;
   /** Absent when the machine does not report it, or the session may not read its config room. */
   readonly version?: MachineVersion;
 };
@@ -181,7 +184,7 @@ function heartbeatIn(beat: StateEvent | undefined): Partial<ListedMachine> {
   const status = v.safeParse(MachineStatusSchema, beat.content);
   if (!status.success) return { last_seen };
   const { cpu_percent, memory_used_mb, sandboxes, principals_omitted: omitted = 0 } = status.output;
-  const { heartbeat_interval_seconds: due } = status.output;
+  const { heartbeat_interval_seconds: due, audit_head } = status.output;
   return {
     cpu_percent,
     memory_used_mb,
@@ -190,5 +193,6 @@ function heartbeatIn(beat: StateEvent | undefined): Partial<ListedMachine> {
     ...(omitted > 0 ? { principals_omitted: omitted } : {}),
     last_seen,
     ...(due === undefined ? {} : { heartbeat_interval_seconds: due }),
+    ...(audit_head === undefined ? {} : { audit_head }),
   };
 }

@@ -116,7 +116,7 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
       ...at(50, [eventTypes.machineVersion, eventTypes.machineDecommissioned]),
       ...at(50, [eventTypes.serviceBinding, ...bureau("layout")]),
       // The reference cannot write its own audit events here (section 13, number 10): machines hold 50.
-      ...at(50, bureau("audit")),
+      ...at(50, [eventTypes.audit]),
       // An agent service of the reference that was let in keeps its sessions here.
       ...at(0, [eventTypes.message, ...bureau("agent_session", "agent_context", "agent_metrics")]),
     },
@@ -159,7 +159,11 @@ export function powerLevels(kind: RoomKind): PowerLevels {
 }
 
 /** Types that are not state: their default level is that of events. */
-const timelineTypes: ReadonlySet<string> = new Set([eventTypes.message, ...bureau("audit", "service_ready")]);
+const timelineTypes: ReadonlySet<string> = new Set([
+  eventTypes.message,
+  eventTypes.audit,
+  ...bureau("service_ready"),
+]);
 
 /**
  * The levels of its kind that an existing room lacks; undefined when it lacks none. Stricter levels stay, and so do types

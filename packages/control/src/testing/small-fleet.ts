@@ -80,6 +80,8 @@ export async function startSmallFleet() {
   const editor = { session, takeTurn };
   return {
     session,
+    /** The machine's own session, as its daemon has it. */
+    own,
     machine,
     place,
     editor,
@@ -88,6 +90,13 @@ export async function startSmallFleet() {
     /** How often a request was made while no other one ran: requests in a row. */
     rounds: () => rounds,
     lobby: made.rooms.lobby,
+    /** A request of the administrator that no session of ours makes. */
+    asAdministrator: (method: "PUT" | "POST", path: string, body: object) =>
+      fetch(`${homeserver.url}${path}`, {
+        method,
+        headers: { authorization: `Bearer ${credentials.adminToken}` },
+        body: JSON.stringify(body),
+      }),
     principal: (name: string) => principalLocalpart(fleet, `agent/${name}`),
     /** As a daemon does at its start: which build it runs, and how many pages it reads. */
     announce: (pages: number | undefined) =>

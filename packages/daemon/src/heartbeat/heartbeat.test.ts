@@ -29,6 +29,7 @@ test("checks between heartbeats whether others have replaced the machine's publi
       intervalMs: 1,
       sandboxes: () => [],
       userOf: () => machine,
+      auditHead: () => undefined,
       async publishFacts() {
         if (done.push("facts") > 9) stop.abort();
         throw new Error("the homeserver is away");
@@ -85,6 +86,7 @@ async function beats(
     intervalMs: 30_000,
     sandboxes: () => running(beat).map(sandbox),
     userOf: () => machine,
+    auditHead: () => undefined,
     clock: { now: () => 0, monotonic: () => beat * 30_000, sleep: async () => {} },
   });
   for (; beat < count; beat++) {
@@ -129,7 +131,7 @@ test("lists the principals that fit into an event, the busy ones first, and says
     ]),
   );
   const status = machineStatus(
-    { machine, userOf: (account) => parseUserId(`@bureau/fleet/f/${account}:s`) },
+    { machine, userOf: (account) => parseUserId(`@bureau/fleet/f/${account}:s`), auditHead: () => undefined },
     { cpuPercent: 1, memoryUsedMb: 1, uptimeSeconds: 1, principals },
     names.map(sandbox),
   );
@@ -161,6 +163,7 @@ test("does not wait for its interval when other sandboxes run than the last hear
       intervalMs: 30_000,
       sandboxes: () => running,
       userOf: () => machine,
+      auditHead: () => undefined,
       publishFacts: async () => {},
       clock: {
         now: () => 0,
@@ -197,6 +200,7 @@ test("warns of a refused heartbeat, and not of a homeserver that is away", async
       intervalMs: 1,
       sandboxes: () => [],
       userOf: () => machine,
+      auditHead: () => undefined,
       publishFacts: async () => {},
       clock: instant,
       log: { ...silentLog, debug: say("debug"), warn: say("warn") },

@@ -12,6 +12,7 @@
 import type { Runtime } from "@bureau/kit/runtime";
 import { isRevoked, isTransient, MatrixError } from "@bureau/matrix/matrix-error";
 import type { MatrixSession } from "@bureau/matrix/session";
+import type { ChainHead } from "@bureau/schema/audit";
 import { eventTypes, type MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import {
@@ -37,6 +38,8 @@ type SenderDeps = Pick<Runtime, "clock"> & {
   readonly intervalMs: number;
   readonly sandboxes: () => readonly SandboxStatus[];
   readonly userOf: (account: PrincipalName) => UserId;
+  /** The last audit event that the homeserver has; undefined before the first. */
+  readonly auditHead: () => ChainHead | undefined;
 };
 
 export type HeartbeatDeps = SenderDeps &

@@ -1,4 +1,5 @@
 /** What a heartbeat says. It fits into one event, however many sandboxes run. */
+import type { ChainHead } from "@bureau/schema/audit";
 import type { MachineStatus } from "@bureau/schema/events";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import { type PrincipalName, parsePrincipalName, type UserId } from "@bureau/schema/refs";
@@ -14,6 +15,7 @@ export function machineStatus(
   deps: {
     readonly machine: UserId;
     readonly userOf: (account: PrincipalName) => UserId;
+    readonly auditHead: () => ChainHead | undefined;
   },
   usage: Usage,
   sandboxes: readonly SandboxStatus[],
@@ -22,6 +24,7 @@ export function machineStatus(
     ([account, use]): Principal => [deps.userOf(parsePrincipalName(account)), use],
   );
   const listed = thatFit(all);
+  const head = deps.auditHead();
   return {
     principal: deps.machine,
     cpu_percent: usage.cpuPercent,
@@ -30,6 +33,7 @@ export function machineStatus(
     uptime_seconds: usage.uptimeSeconds,
     ...(listed.length > 0 ? { principals: Object.fromEntries(listed) } : {}),
     ...(listed.length < all.length ? { principals_omitted: all.length - listed.length } : {}),
+    ...(head === undefined ? {} : { audit_head: head }),
   };
 }
 

@@ -2,18 +2,19 @@
 import { subsystem } from "../assembly/subsystem.ts";
 import { type Authorize, authorizeBy, type Enforce, enforceBy } from "../authorization/authorize.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
+import type { Audit } from "./audit.ts";
 
 export type Authorization = { readonly authorize: Authorize; readonly enforce: Enforce };
 
+type Needs = { readonly desired: DesiredSource; readonly audit: Audit };
+
 export const authorization = subsystem({
   name: "authorization",
-  needs: { desired: true },
-  start({ desired }: { desired: DesiredSource }, { clock, log }) {
+  needs: { desired: true, audit: true },
+  start({ desired, audit }: Needs, { clock }) {
     const index = () => desired.latest?.authorization;
     const authorize = authorizeBy(index, clock);
-    const enforce = enforceBy(authorize, ({ decision, ...act }) => {
-      if (!decision.allowed) log.info("authorization.denied", decision.reason, act);
-    });
+    const enforce = enforceBy(authorize, audit.record);
     const part: Authorization = { authorize, enforce };
     return {
       part,

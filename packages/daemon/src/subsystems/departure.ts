@@ -2,14 +2,18 @@
 import { subsystem } from "../assembly/subsystem.ts";
 import { Departure } from "../departure.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
+import type { Audit } from "./audit.ts";
+
+type Needs = { readonly desired: DesiredSource; readonly audit: Audit };
 
 export const departure = subsystem({
   name: "departure",
-  needs: { desired: true },
-  start({ desired }: { desired: DesiredSource }, { session, hub, clock, random, log }) {
+  needs: { desired: true, audit: true },
+  start({ desired, audit }: Needs, { session, hub, clock, random, log }) {
     const part = new Departure({
       session,
       stands: ({ request }) => desired.current()?.decommission?.request === request,
+      beforeLeaving: audit.flush,
       clock,
       random,
       log,

@@ -7,6 +7,7 @@ import { runHeartbeat } from "../heartbeat/heartbeat.ts";
 import { type Facts, publishFacts } from "../heartbeat/publish-facts.ts";
 import type { MachineConnection } from "../machine-connection.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
+import type { Audit } from "./audit.ts";
 
 /** For telling the homeserver that the machine goes offline (wire facts, section 12.1). */
 const PRESENCE_MS_MAX = 5_000;
@@ -15,12 +16,16 @@ type Needs = {
   readonly facts: Facts;
   readonly reconcile: Reconciler;
   readonly connection: MachineConnection;
+  readonly audit: Audit;
 };
 
 export const heartbeat = subsystem({
   name: "heartbeat",
-  needs: { facts: true, reconcile: true, connection: true },
-  start({ facts, reconcile, connection }: Needs, { config, session, userId, userOf, hub, clock, log }) {
+  needs: { facts: true, reconcile: true, connection: true, audit: true },
+  start(
+    { facts, reconcile, connection, audit }: Needs,
+    { config, session, userId, userOf, hub, clock, log },
+  ) {
     const joined = hub.next("rooms.joined");
     return {
       part: undefined,
@@ -35,6 +40,7 @@ export const heartbeat = subsystem({
               intervalMs: config.statusIntervalMs,
               sandboxes: () => reconcile.view.sandboxes,
               userOf,
+              auditHead: audit.sentHead,
               publishFacts: () => publishFacts(facts, rooms),
               clock,
               log,
