@@ -16,6 +16,7 @@ export const commandFiles = {
   "agent show": () => import("./agent/show.ts"),
   "agent logs": () => import("./agent/logs.ts"),
   "agent destroy": () => import("./agent/destroy.ts"),
+  "service call": () => import("./service/call.ts"),
   "service bind": () => import("./service/bind.ts"),
   "machine list": () => import("./machine/list.ts"),
   "machine show": () => import("./machine/show.ts"),

@@ -18,7 +18,7 @@ const agent: CommandGroup = {
 const service: CommandGroup = {
   name: "service",
   summary: "Services that agents call",
-  commands: [at("service bind")],
+  commands: [at("service call"), at("service bind")],
 };
 
 const machine: CommandGroup = {

@@ -12,6 +12,8 @@ import {
   OBSERVE_LINE_BYTES_MAX,
   ObserveErrorSchema,
   type ObserveRequest,
+  type ServiceTokenReply,
+  ServiceTokenReplySchema,
 } from "@bureau/schema/observe-wire";
 import { parseJson } from "@bureau/schema/parse";
 import * as v from "valibot";
@@ -35,6 +37,13 @@ export const agentLogs = (
   layout: Layout,
   request: { readonly token: string; readonly principal: string; readonly lines: number },
 ): Promise<v.InferOutput<typeof LogsReplySchema>> => ask(layout, { action: "logs", ...request }, logsReply);
+
+/** A token for a service of this machine, and its socket. @throws BureauError `forbidden` without any grant for the role */
+export const serviceToken = (
+  layout: Layout,
+  request: { readonly token: string; readonly service_role: string },
+): Promise<ServiceTokenReply> =>
+  ask(layout, { action: "mint_service_token", ...request }, ServiceTokenReplySchema);
 
 /**
  * What the daemon's pure parts see at this moment; needs no token. @throws BureauError `unavailable` when the daemon is

@@ -29,6 +29,8 @@ export const ObserveRequestSchema = v.object({
   /** `logs`: number of lines. */
   lines: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000))),
   observable: v.optional(v.boolean()),
+  /** `mint_service_token`: which service to call. */
+  service_role: v.optional(v.string()),
   /** `debug`: what to print. */
   part: v.optional(v.picklist(debugParts)),
 });
@@ -101,6 +103,18 @@ export const MachineReportSchema = v.object({
 export type MachineReport = v.InferOutput<typeof MachineReportSchema>;
 
 export const LogsReplySchema = v.object({ ok: v.literal(true), output: v.string(), live: v.boolean() });
+
+export const ServiceTokenReplySchema = v.object({
+  ok: v.literal(true),
+  /** Standard base64. */
+  token: v.string(),
+  /** Where the service answers on this machine. */
+  socket_path: v.string(),
+  ttl_seconds: v.number(),
+  /** Seconds since the epoch. */
+  expires_at: v.number(),
+});
+export type ServiceTokenReply = v.InferOutput<typeof ServiceTokenReplySchema>;
 
 /** `view` is for people and changes with the code. It holds no credentials, payloads, environments or tokens. */
 export const DebugReplySchema = v.object({

@@ -7,6 +7,7 @@ import {
   type LogsReplySchema,
   type MachineReport,
   type ObserveRequest,
+  type ServiceTokenReply,
 } from "@bureau/schema/observe-wire";
 import {
   type MachineLocalpart,
@@ -36,6 +37,8 @@ export type ObserveDeps = {
   readonly viewsOf: (part: DebugPart) => DebugReply["view"];
   readonly launcher: Launcher;
   readonly tokens: TokenVerifier;
+  /** @throws BureauError */
+  readonly serviceToken: (actor: UserId, role: string) => ServiceTokenReply;
 };
 
 export function observeActions(deps: ObserveDeps): Record<string, ObserveAction> {
@@ -43,6 +46,9 @@ export function observeActions(deps: ObserveDeps): Record<string, ObserveAction>
     debug: async (request) => ({ reply: debugFor(deps, request) }),
     status: async () => ({ reply: await deps.report() }),
     list: async (request) => ({ reply: await listFor(deps, await actorOf(deps, request), request) }),
+    mint_service_token: async (request) => ({
+      reply: await serviceTokenFor(deps, await actorOf(deps, request), request),
+    }),
     logs: async (request) => ({ reply: await logsFor(deps, await actorOf(deps, request), request) }),
   };
 }
@@ -76,6 +82,17 @@ async function listFor(deps: ObserveDeps, actor: UserId, request: ObserveRequest
     .filter(({ observable }) => request.observable !== true || observable);
   const machines = [{ name: deps.machine, user_id: deps.machineUser, self: true, reachable: true }];
   return { ok: true, principals, machines };
+}
+
+async function serviceTokenFor(
+  deps: ObserveDeps,
+  actor: UserId,
+  { service_role }: ObserveRequest,
+): Promise<ServiceTokenReply> {
+  if (service_role === undefined || service_role === "")
+    throw new BureauError("invalid-input", "The request names no service role");
+  await deps.ready();
+  return deps.serviceToken(actor, service_role);
 }
 
 async function logsFor(

@@ -10,10 +10,12 @@ import { observeActions } from "../observe/observe-actions.ts";
 import { serveObserve } from "../observe/observe-server.ts";
 import { createTokenVerifier } from "../observe/token-verifier.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
+import { operatorToken } from "../services/operator-token.ts";
 import type { Authorization } from "./authorization.ts";
 import type { LauncherPart } from "./launcher.ts";
 import type { Readiness } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
+import type { Services } from "./services.ts";
 
 /** A request to a daemon that has just started waits this long for it to know what runs, and what should. */
 const FIRST_LOOK_MS_MAX = 5_000;
@@ -28,6 +30,7 @@ type Needs = {
   readonly authorization: Authorization;
   readonly connection: MachineConnection;
   readonly readiness: Readiness;
+  readonly services: Services;
 };
 
 export const observe = subsystem({
@@ -40,8 +43,12 @@ export const observe = subsystem({
     authorization: true,
     connection: true,
     readiness: true,
+    services: true,
   },
-  async start({ rooms, desired, launcher, reconcile, authorization, connection, readiness }: Needs, context) {
+  async start(
+    { rooms, desired, launcher, reconcile, authorization, connection, readiness, services }: Needs,
+    context,
+  ) {
     const { config, session, userId, userOf, inherited, viewsOf, clock, log } = context;
     const startedAt = clock.now();
     const actions = observeActions({
@@ -61,6 +68,10 @@ export const observe = subsystem({
       ...authorization,
       userOf,
       viewsOf,
+      serviceToken: (actor, role) => {
+        const deps = { ...services, enforce: authorization.enforce };
+        return operatorToken(deps, actor, role);
+      },
       tokens: createTokenVerifier(session.homeserver, userId, clock),
     });
     const streams = new Streams({ protocols: {}, inherited: inherited.streams, log });

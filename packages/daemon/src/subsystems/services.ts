@@ -11,27 +11,39 @@ import type { RevokedToken } from "@bureau/schema/service-token";
 import { unknown } from "valibot";
 import { subsystem } from "../assembly/subsystem.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
+import { resolveServices, type ServicesOutcome } from "../desired/resolve-services.ts";
 import { ServiceAccess } from "../services/service-access.ts";
 import { TokenMint } from "../services/token-mint.ts";
 import type { LauncherPart } from "./launcher.ts";
+import type { Rooms } from "./rooms.ts";
 
 /** For one delivery: a service that hangs must not hold up the tokens of others. */
 const REVOKE_MS_MAX = 2_000;
 const suffix = ".token";
 
-export type Services = { readonly mint: TokenMint; readonly access: ServiceAccess };
+export type Services = {
+  readonly mint: TokenMint;
+  readonly access: ServiceAccess;
+  /** What answers a role, by the config room and the service directory. */
+  readonly resolve: (role: string) => ServicesOutcome;
+  readonly socketOf: (provider: PrincipalName) => string;
+};
 
 type Needs = {
   readonly signingKey: Ed25519Key;
   readonly desired: DesiredSource;
   readonly launcher: LauncherPart;
+  readonly rooms: Rooms;
 };
 
 export const services = subsystem({
   name: "services",
-  needs: { signingKey: true, desired: true, launcher: true },
-  start({ signingKey, desired, launcher }: Needs, { config, userId, clock, log }) {
+  needs: { signingKey: true, desired: true, launcher: true, rooms: true },
+  start({ signingKey, desired, launcher, rooms }: Needs, { config, userId, clock, log }) {
     const pathsOf = (account: PrincipalName) => sandboxPaths(config.layout, config.fleet, account);
+    // The socket's own path may be longer than an address.
+    const socketOf = (provider: PrincipalName) =>
+      pathsOf(provider).serviceLink ?? pathsOf(provider).serviceSocket;
     const mint = new TokenMint({
       key: signingKey,
       machine: userId,
@@ -67,7 +79,24 @@ export const services = subsystem({
           timeoutMs: REVOKE_MS_MAX,
         }).then(() => undefined),
     });
-    const part: Services = { mint, access };
+    const machine = { user: userId, fleet: config.fleet };
+    const part: Services = {
+      mint,
+      access,
+      socketOf,
+      resolve(role) {
+        const directory = rooms.joined()?.fleetServices;
+        return resolveServices(
+          [role],
+          {
+            workspace: undefined,
+            config: rooms.config(),
+            directory: directory === undefined ? undefined : rooms.states.room(directory),
+          },
+          machine,
+        );
+      },
+    };
     return { part, views: { state: () => access.view } };
   },
 });

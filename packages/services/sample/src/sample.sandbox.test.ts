@@ -14,6 +14,7 @@ import { eventTypes } from "@bureau/schema/events";
 import {
   aliasOf,
   parseFleet,
+  parseMachine,
   parseNamespace,
   parsePrincipalName,
   parseUserId,
@@ -178,4 +179,27 @@ test("oversized, broken and slow requests do not disturb the calls of others", a
   const answers = await Promise.all(Array.from({ length: 10 }, () => greet(token)));
   expect(answers.map(({ text }) => text)).toEqual(Array.from({ length: 10 }, () => "Hello, Eve"));
   for (const socket of [...slow, large]) socket.destroy();
+}, 120_000);
+
+test("an operator calls a service with a token of their own, once a room policy grants it", async () => {
+  const call = () => running().run("service", "call", "sample", "greet", '{"name":"Op"}');
+  const denied = await call();
+  expect(denied.code).not.toBe(0);
+  expect(denied.stderr).toContain('may not do "sample": no matching grant');
+
+  const session = running().session();
+  const machine = (await running().json<{ machine: { name: string } }>("status")).machine.name;
+  const config = await session.resolveAlias(aliasOf(parseMachine(machine), serverOf(session.userId)));
+  if (config === undefined) throw new Error("no config room");
+  const policy = { power_level_grants: { "100": [{ actions: ["sample/greet"] }] } };
+  await session.putState(config, eventTypes.authorization, "", policy);
+  const answer = await eventually(async () => {
+    const { code, stdout } = await call();
+    return code === 0 ? stdout : undefined;
+  });
+  expect(JSON.parse(answer)).toEqual({ text: "Hello, Op", caller: session.userId });
+  const erase = await running().run("service", "call", "sample", "erase");
+  expect(erase.stderr).toContain("access denied: no grant for sample/erase");
+  const unbound = await running().run("service", "call", "nothing", "x");
+  expect(unbound.stderr).toContain('may not do "nothing"');
 }, 120_000);
