@@ -12,12 +12,14 @@ import { catchesSignal } from "@bureau/os/process-table";
 import { insidePaths } from "@bureau/schema/inside-paths";
 
 const defaultPort = 8642;
-const help = `Usage: bureau-bridge [--listen ADDRESS] [--connect ADDRESS] [-- COMMAND [ARGUMENT…]]
+const help = `Usage: bureau-bridge [--listen ADDRESS] [--connect ADDRESS] [--egress] [-- COMMAND [ARGUMENT…]]
 
 Carries bytes from ADDRESS to ADDRESS; each is tcp:HOST:PORT or unix:/PATH.
 
   --listen ADDRESS    default tcp:127.0.0.1:${defaultPort}; with a COMMAND, a free port of 127.0.0.1
   --connect ADDRESS   default unix:$BUREAU_PROXY_SOCKET, or unix:${insidePaths.proxySocket}
+  --egress            connects to unix:${insidePaths.egressSocket}, which carries to the hosts in
+                      the template's egress; sets HTTP_PROXY and HTTPS_PROXY for COMMAND
   -- COMMAND …        started once the bridge listens, with BUREAU_PROXY_URL set to
                       http://HOST:PORT; gets SIGTERM and SIGINT, and SIGHUP when it
                       handles it; its exit code is ours
@@ -33,6 +35,7 @@ A TCP port of a sandbox that shares the host's network is open to every program 
 type Arguments = {
   readonly listen: Endpoint;
   readonly connect: Endpoint;
+  readonly egress: boolean;
   readonly command: readonly string[];
 };
 
@@ -47,10 +50,15 @@ function parseArguments(
   env: Readonly<Record<string, string | undefined>>,
 ): Arguments | undefined {
   const given = new Map<string, string>();
+  let egress = false;
   let at = 0;
   for (; args[at]?.startsWith("-") && args[at] !== "--"; at++) {
     const [name = "", ...inline] = (args[at] ?? "").split("=");
     if (name === "--help" || name === "-h") return undefined;
+    if (name === "--egress" && inline.length === 0) {
+      egress = true;
+      continue;
+    }
     if (name !== "--listen" && name !== "--connect")
       throw new UsageError("invalid-input", `unknown option "${name}"`, { hint: "bureau-bridge --help" });
     const value = inline.length > 0 ? inline.join("=") : args[++at];
@@ -59,8 +67,9 @@ function parseArguments(
   }
   const command = args.slice(args[at] === "--" ? at + 1 : at);
   const listen = given.get("--listen") ?? `tcp:127.0.0.1:${command.length > 0 ? 0 : defaultPort}`;
-  const connect = given.get("--connect") ?? `unix:${env["BUREAU_PROXY_SOCKET"] || insidePaths.proxySocket}`;
-  return { listen: endpoint("--listen", listen), connect: endpoint("--connect", connect), command };
+  const usual = egress ? insidePaths.egressSocket : env["BUREAU_PROXY_SOCKET"] || insidePaths.proxySocket;
+  const connect = given.get("--connect") ?? `unix:${usual}`;
+  return { listen: endpoint("--listen", listen), connect: endpoint("--connect", connect), egress, command };
 }
 
 function endpoint(option: string, text: string): Endpoint {
@@ -73,13 +82,24 @@ function endpoint(option: string, text: string): Endpoint {
   }
 }
 
+/** Both spellings: curl reads only the lower case of http_proxy, other programs only the upper case. */
+function proxyVariables(url: string): Record<string, string> {
+  const direct = "localhost,127.0.0.1,::1";
+  return {
+    HTTP_PROXY: url,
+    http_proxy: url,
+    HTTPS_PROXY: url,
+    https_proxy: url,
+    NO_PROXY: direct,
+    no_proxy: direct,
+  };
+}
+
 /** Runs `command` to its end; its exit code, or 128+n when signal n ended it. */
-async function runCommand(command: readonly string[], bridge: Bridge): Promise<number> {
-  const { listening } = bridge;
-  const url =
-    listening.kind === "tcp"
-      ? { BUREAU_PROXY_URL: formatEndpoint(listening).replace("tcp:", "http://") }
-      : {};
+async function runCommand({ command, egress }: Arguments, { listening }: Bridge): Promise<number> {
+  const address = listening.kind === "tcp" ? formatEndpoint(listening).replace("tcp:", "http://") : undefined;
+  const variables =
+    address === undefined ? {} : egress ? proxyVariables(address) : { BUREAU_PROXY_URL: address };
   let child: Bun.Subprocess | undefined;
   const forward = (signal: NodeJS.Signals): void => child?.kill(signal);
   // Listened for before there is a command: a signal in between would end this program and leave it alone.
@@ -96,7 +116,7 @@ async function runCommand(command: readonly string[], bridge: Bridge): Promise<n
   try {
     child = Bun.spawn([...command], {
       stdio: ["inherit", "inherit", "inherit"],
-      env: { ...process.env, ...url },
+      env: { ...process.env, ...variables },
     });
   } catch (error) {
     throw new BureauError("failed", `Cannot start "${command[0]}": ${messageOf(error)}`);
@@ -119,7 +139,7 @@ async function main(): Promise<number> {
     connect,
     onProblem: (problem) => console.error(`bureau-bridge: ${problem.message}`),
   });
-  if (command.length > 0) return await runCommand(command, bridge);
+  if (command.length > 0) return await runCommand(parsed, bridge);
   console.error(`bureau-bridge: ${formatEndpoint(bridge.listening)} → ${formatEndpoint(connect)}`);
   await new Promise<void>((resolve) => {
     process.once("SIGTERM", () => resolve());

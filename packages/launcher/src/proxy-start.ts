@@ -49,6 +49,9 @@ export function proxyStartOf(
     egress: egressOfEnvironment(process.env),
     ...(grants.grants === undefined ? {} : { grants: grants.grants }),
     ...(grants.proxy_services === undefined ? {} : { services: grants.proxy_services }),
+    ...(grants.egress === undefined || grants.egress === null || grants.egress.length === 0
+      ? {}
+      : { tunnel: { socket: paths.egressSocket, hosts: grants.egress } }),
     fleet: aliasOf(config.fleet, config.serverName),
     machine: userIdOf(config.machine, config.serverName),
   };

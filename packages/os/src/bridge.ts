@@ -1,5 +1,6 @@
 /**
- * Carries bytes between a listener and a target, TCP or unix on either side, without looking at them.
+ * Carries bytes between a listener and a target, TCP or unix on either side, without looking at them; except that a
+ * caller may read what a client sends first, and choose the target by it.
  *
  * Invariants: at most one chunk waits per direction; its sender is paused until the chunk is written. An end of stream
  * passes through by itself, so half-closed connections work. A connection that breaks on one side is broken on the
@@ -21,6 +22,8 @@ const CONNECTIONS_MAX = 1_024;
  * servers use about the same time.
  */
 const LINGER_MS = 5_000;
+/** For a client to send what its target is chosen by. */
+const OPENING_MS_MAX = 10_000;
 /** Sockets of services are open to their group (wire facts, section 1.7). */
 const UNIX_MODE = 0o770;
 
@@ -60,9 +63,25 @@ type Side = {
   ended: boolean;
   /** It is closed, or was never connected. */
   gone: boolean;
+  /** Set while the client's first bytes decide the target. */
+  opening: Opening | undefined;
   /** Closes this side; set once the other is gone and all bytes are written to this one. */
   lingering: ReturnType<typeof setTimeout> | undefined;
   readonly pair: { readonly lingerMs: number; readonly over: () => void };
+};
+
+/** Reads the beginning of one connection. */
+export type Opening = {
+  /** Undefined: more bytes are needed. Rejects, or throws: the client gets {@link refuse} and the connection ends. */
+  read(bytes: Uint8Array): Promise<Route> | undefined;
+  /** The last bytes for a client whose opening was refused, or whose target cannot be reached. */
+  refuse(error: unknown): Uint8Array;
+};
+export type Route = {
+  readonly target: Target;
+  /** Sent first, once the target is connected. */
+  readonly toTarget: Uint8Array;
+  readonly toClient: Uint8Array;
 };
 
 /** The target of one connection; disposed once it is connected, or has failed. */
@@ -71,7 +90,7 @@ export type Target = Endpoint & Partial<Disposable>;
 export type BridgeOptions = {
   readonly listen: Endpoint;
   /** A function is called for each connection. */
-  readonly connect: Endpoint | (() => Target);
+  readonly connect: Endpoint | (() => Target) | { readonly opening: () => Opening };
   /** Mode of a unix socket that it listens on; {@link UNIX_MODE} by default. */
   readonly mode?: number;
   /** Called for each connection that could not be bridged. */
@@ -85,7 +104,7 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
   const open = new Set<Side>();
   const accept = {
     open(socket: Bun.Socket<Side>): void {
-      const [near, far] = newPair({
+      const [near] = newPair({
         lingerMs: options.lingerMs ?? LINGER_MS,
         over: () => void open.delete(near),
       });
@@ -98,14 +117,9 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
         return void socket.terminate();
       }
       open.add(near);
-      socket.pause();
-      dial(options.connect, far).catch((error: unknown) => {
-        options.onProblem(
-          isBureauError(error) ? error : new BureauError("failed", `Cannot connect: ${messageOf(error)}`),
-        );
-        leave(far);
-        socket.terminate();
-      });
+      if (typeof options.connect === "object" && "opening" in options.connect)
+        beginOpening(near, options.connect.opening());
+      else dialAtOnce(near, options.connect, options.onProblem);
     },
     ...handlers,
   };
@@ -120,10 +134,61 @@ export async function startBridge(options: BridgeOptions): Promise<Bridge> {
   };
 }
 
+const problemOf = (error: unknown): BureauError =>
+  isBureauError(error) ? error : new BureauError("failed", `Cannot connect: ${messageOf(error)}`);
+
+function dialAtOnce(
+  near: Side,
+  connect: Target | (() => Target),
+  onProblem: BridgeOptions["onProblem"],
+): void {
+  near.socket?.pause();
+  dial(connect, near.other).catch((error: unknown) => {
+    onProblem(problemOf(error));
+    leave(near.other);
+    near.socket?.terminate();
+  });
+}
+
+function beginOpening(near: Side, opening: Opening): void {
+  near.opening = opening;
+  near.lingering = setTimeout(() => near.socket?.terminate(), OPENING_MS_MAX);
+}
+
+/** Gives `bytes` to the opening of `near`; connects once it has chosen a target. */
+function readOpening(near: Side, opening: Opening, bytes: Uint8Array): void {
+  const far = near.other;
+  const refuse = (error: unknown): void => {
+    near.opening = undefined;
+    leave(far);
+    if (near.socket === undefined) return;
+    near.finishing = true;
+    send(near, opening.refuse(error));
+    near.socket?.resume();
+  };
+  const connect = async (choosing: Promise<Route>): Promise<void> => {
+    near.socket?.pause();
+    const route = await choosing;
+    clearTimeout(near.lingering);
+    near.lingering = undefined;
+    near.opening = undefined;
+    if (near.socket === undefined) return leave(far);
+    await dial(route.target, far, route);
+  };
+  try {
+    // The runtime reuses its receive buffer.
+    const choosing = opening.read(Uint8Array.from(bytes));
+    if (choosing !== undefined) connect(choosing).catch(refuse);
+  } catch (error) {
+    refuse(error);
+  }
+}
+
 function newPair(pair: Side["pair"]): [Side, Side] {
   const begun = {
     socket: undefined,
     waiting: undefined,
+    opening: undefined,
     lingering: undefined,
     finishing: false,
     ended: false,
@@ -140,7 +205,8 @@ function newPair(pair: Side["pair"]): [Side, Side] {
 
 const handlers = {
   data({ data: side }: Bun.Socket<Side>, bytes: Uint8Array): void {
-    send(side.other, bytes);
+    if (side.opening === undefined) send(side.other, bytes);
+    else readOpening(side, side.opening, bytes);
   },
   drain({ data: side }: Bun.Socket<Side>): void {
     const { waiting } = side;
@@ -197,10 +263,10 @@ function leave(side: Side): void {
   if (side.other.gone) side.pair.over();
 }
 
-async function dial(connect: BridgeOptions["connect"], side: Side): Promise<void> {
+async function dial(connect: Target | (() => Target), side: Side, first?: Route): Promise<void> {
   const target: Target = typeof connect === "function" ? connect() : connect;
   try {
-    await dialEndpoint(target, side);
+    await dialEndpoint(target, side, first);
   } catch (error) {
     throw new BureauError(
       "unavailable",
@@ -211,7 +277,7 @@ async function dial(connect: BridgeOptions["connect"], side: Side): Promise<void
   }
 }
 
-async function dialEndpoint(endpoint: Endpoint, side: Side): Promise<void> {
+async function dialEndpoint(endpoint: Endpoint, side: Side, first: Route | undefined): Promise<void> {
   const common = {
     data: side,
     allowHalfOpen: true,
@@ -220,8 +286,12 @@ async function dialEndpoint(endpoint: Endpoint, side: Side): Promise<void> {
       open(socket: Bun.Socket<Side>): void {
         side.socket = socket;
         const near = side.other.socket;
-        if (near === undefined) socket.terminate();
-        else near.resume();
+        if (near === undefined) return void socket.terminate();
+        if (first !== undefined) {
+          send(side.other, first.toClient);
+          send(side, first.toTarget);
+        }
+        if (side.waiting === undefined) near.resume();
       },
     },
   };

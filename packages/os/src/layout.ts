@@ -304,6 +304,7 @@ export type SandboxPaths = {
    * longer than a socket address, so the proxy listens by relative path and others use `proxyLink`. */
   readonly inside: string;
   readonly proxySocket: string;
+  readonly egressSocket: string;
   readonly payload: string;
   readonly trigger: string;
   readonly secrets: string;
@@ -347,6 +348,7 @@ export function sandboxPaths(layout: Layout, fleet: FleetLocalpart, account: Pri
     dir,
     inside,
     proxySocket: join(inside, "proxy.sock"),
+    egressSocket: join(inside, "egress.sock"),
     payload: join(inside, "payload.json"),
     trigger: join(inside, "trigger.json"),
     secrets: join(inside, "secrets"),

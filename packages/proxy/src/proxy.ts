@@ -17,6 +17,7 @@ import { ProxyState } from "./proxy-state.ts";
 import { renderRefusal } from "./refusal.ts";
 import { route } from "./router.ts";
 import { startServiceRelay } from "./service-relay.ts";
+import { type Resolve, startTunnel } from "./tunnel.ts";
 
 /** For open requests to finish when the proxy stops. */
 const DRAIN_MS_MAX = 5_000;
@@ -27,6 +28,8 @@ export type ProxyDeps = {
   readonly log: Log;
   /** Milliseconds since the epoch: for the expiry of grants. */
   readonly now?: () => number;
+  /** Names to addresses; the host's resolver by default. */
+  readonly resolve?: Resolve;
 };
 
 /** Listens until disposed. Disposal waits for open requests, at most {@link DRAIN_MS_MAX}. */
@@ -52,20 +55,37 @@ export async function startProxy(
     await Promise.all(listeners.map((listener) => listener.stop()));
     throw error;
   }
-  const relay =
-    config.service === undefined
-      ? undefined
-      : await startServiceRelay({ ...config.service, log: deps.log }).catch(async (error: unknown) => {
-          await Promise.all(listeners.map((listener) => listener.stop()));
-          throw error;
-        });
+  const bridges = await startBridges(config, deps).catch(async (error: unknown) => {
+    await Promise.all(listeners.map((listener) => listener.stop()));
+    throw error;
+  });
   return {
     async [Symbol.asyncDispose]() {
       stopping.abort();
-      relay?.[Symbol.dispose]();
+      bridges[Symbol.dispose]();
       await Promise.all(listeners.map((listener) => listener.stop()));
     },
   };
+}
+
+/** What carries bytes without being an HTTP server: to a service's program, and to the hosts of the template's egress. */
+async function startBridges(
+  { service, tunnel }: InferOutput<typeof ProxyStartSchema>,
+  { log, resolve }: ProxyDeps,
+): Promise<Disposable> {
+  using started = new DisposableStack();
+  if (service !== undefined)
+    started.use(await startServiceRelay({ socket: service.socket, root: service.root, log }));
+  if (tunnel !== undefined)
+    started.use(
+      await startTunnel({
+        socket: tunnel.socket,
+        hosts: tunnel.hosts,
+        log,
+        ...(resolve === undefined ? {} : { resolve }),
+      }),
+    );
+  return started.move();
 }
 
 type Listener = { stop(): Promise<void> };

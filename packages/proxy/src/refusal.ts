@@ -35,11 +35,13 @@ const errcodes: Record<ErrorCode, string> = {
   failed: "M_UNKNOWN",
 };
 
+export const statusOf = (code: ErrorCode): number => statuses[code];
+
 /** A reply for `thrown`. Hides the text of an unexpected error, which may contain secrets. */
 export function renderRefusal(surface: Surface, thrown: unknown): Response {
   const code = codeOf(thrown);
   const error = code === undefined ? "the proxy failed; see its log" : describe(thrown);
-  const status = statuses[code ?? "failed"];
+  const status = statusOf(code ?? "failed");
   if (surface === "http") return new Response(`${error}\n`, { status });
   if (surface === "matrix")
     return Response.json({ errcode: errcodeOf(thrown, code ?? "failed"), error }, { status });

@@ -5,13 +5,13 @@
  * there. Clients connect to our socket, with the mode from the specification, independent of the program's own socket. We
  * open the program's socket beneath the sandbox's root without following links, so that a planted link has no effect.
  */
-import { closeSync, fstatSync, openSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { closeSync, fstatSync } from "node:fs";
 import { BureauError, errnoOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { type Bridge, startBridge, type Target } from "@bureau/os/bridge";
 import { openBeneath, openHandle } from "@bureau/os/open-beneath";
 import { insidePaths } from "@bureau/schema/inside-paths";
+import { inOwnFolder } from "./in-own-folder.ts";
 
 /** For the group of the folder it lies in: the operators (specification, "Proxy Config Directories"). */
 const SOCKET_MODE = 0o660;
@@ -26,27 +26,15 @@ export type ServiceRelayOptions = {
 
 /** Listens until disposed. @throws BureauError when it cannot */
 export async function startServiceRelay({ socket, root, log }: ServiceRelayOptions): Promise<Bridge> {
-  // By the folder's descriptor: a socket's address holds 107 bytes, its path may have more.
-  const folder = openSync(dirname(socket), "r");
-  try {
-    const bridge = await startBridge({
-      listen: { kind: "unix", path: `/proc/self/fd/${folder}/${basename(socket)}` },
+  return await inOwnFolder(socket, (path) =>
+    startBridge({
+      listen: { kind: "unix", path },
       connect: () => socketInside(root),
       mode: SOCKET_MODE,
       onProblem: (problem) =>
         log.debug("relay.failed", "cannot relay a connection to the service", { error: problem }),
-    });
-    return {
-      listening: { kind: "unix", path: socket },
-      [Symbol.dispose]() {
-        bridge[Symbol.dispose]();
-        closeSync(folder);
-      },
-    };
-  } catch (error) {
-    closeSync(folder);
-    throw error;
-  }
+    }),
+  );
 }
 
 /** @throws BureauError `unavailable` when the program listens on no socket */

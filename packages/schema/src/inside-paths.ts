@@ -2,6 +2,8 @@
 export const insidePaths = {
   run: "/run/bureau",
   proxySocket: "/run/bureau/proxy.sock",
+  /** The proxy's socket for the hosts in the template's `egress`. */
+  egressSocket: "/run/bureau/egress.sock",
   payload: "/run/bureau/payload.json",
   trigger: "/run/bureau/trigger.json",
   secrets: "/run/bureau/secrets",

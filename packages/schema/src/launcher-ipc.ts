@@ -11,6 +11,7 @@ import { GrantSchema } from "./authorization.ts";
 import { jsonObject, list, mapOf, ref } from "./parse.ts";
 import { parsePrincipalName } from "./refs.ts";
 import {
+  EgressEntrySchema,
   MountSchema,
   NamespacesSchema,
   ProxyServiceSchema,
@@ -42,6 +43,8 @@ export const SandboxSpecSchema = v.object({
   required_services: v.optional(list(v.string())),
   proxy_services: v.optional(mapOf(ProxyServiceSchema)),
   secrets: v.optional(list(SecretBindingSchema)),
+  /** Hosts that the program may reach; absent or empty: none. */
+  egress: v.optional(list(EgressEntrySchema)),
 });
 export type SandboxSpec = v.InferOutput<typeof SandboxSpecSchema>;
 
@@ -51,6 +54,7 @@ const proxyFields = {
   encrypted_credentials: v.optional(v.string()),
   grants: v.optional(list(GrantSchema)),
   proxy_services: v.optional(mapOf(ProxyServiceSchema)),
+  egress: v.optional(list(EgressEntrySchema)),
 };
 
 /**

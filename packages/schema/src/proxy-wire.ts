@@ -26,6 +26,8 @@ export const ProxyStartSchema = v.object({
   credentials: v.optional(mapOf(v.string())),
   grants: v.optional(list(GrantSchema)),
   services: v.optional(mapOf(ProxyServiceSchema)),
+  /** The hosts that the sandbox may reach (egress-rules.ts), and the socket on which the proxy carries it there. */
+  tunnel: v.optional(v.object({ socket: v.string(), hosts: list(v.string()) })),
   /** Forward proxy to upstreams: see os/egress. Empty strings: not set. */
   egress: v.optional(v.object({ httpsProxy: v.string(), noProxy: v.string(), caCerts: v.string() })),
   fleet: v.optional(v.string()),

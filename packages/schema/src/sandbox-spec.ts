@@ -11,7 +11,7 @@ export function sandboxSpecOf(template: Template, assignment: PrincipalAssignmen
     isolation: template.isolation,
     command: nonEmpty(assignment.command_override) ?? template.command ?? [],
     filesystem: template.filesystem,
-    namespaces: template.namespaces,
+    namespaces: networkOf(template),
     resources: template.resources,
     security: template.security,
     environment_variables: {
@@ -26,6 +26,7 @@ export function sandboxSpecOf(template: Template, assignment: PrincipalAssignmen
     required_services: requiredServicesOf(template, assignment) ?? template.required_services,
     proxy_services: template.proxy_services,
     secrets: assignment.secrets_override ?? template.secrets,
+    egress: nonEmpty(template.egress),
   };
   return Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined)) as SandboxSpec;
 }
@@ -39,3 +40,8 @@ export const requiredServicesOf = (
 
 const nonEmpty = <T>(items: T[] | null | undefined): T[] | undefined =>
   items !== undefined && items !== null && items.length > 0 ? items : undefined;
+
+/** A list of hosts limits a program only when every other way out is closed, so it implies a network of its own. */
+function networkOf({ namespaces, egress }: Template): Template["namespaces"] {
+  return egress === undefined || namespaces?.net !== false ? namespaces : { ...namespaces, net: true };
+}

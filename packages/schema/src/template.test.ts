@@ -190,6 +190,7 @@ describe("merging templates: lineage", () => {
       secrets: [{ key: "K", env: "E" }],
       credential_ref: "r:c",
       allowed_pipelines: ["p"],
+      egress: ["a.com"],
       required_services: ["ticket"],
       default_payload: { a: 1 },
       health_check: { type: "socket", interval_seconds: 1 },

@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import { AuthorizationPolicySchema, joinPolicies } from "./authorization.ts";
+import { intersectEgress, parseEgressRule } from "./egress-rules.ts";
 import { jsonObject, list, mapOf, unset } from "./parse.ts";
 
 const names = mapOf(v.string());
@@ -94,6 +95,16 @@ export const ProxyServiceSchema = v.object({
   response_interceptors: v.optional(list(jsonObject)),
 });
 
+/** One entry of `egress`: see egress-rules.ts. */
+export const EgressEntrySchema = v.pipe(
+  v.string(),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const rule = parseEgressRule(dataset.value);
+    if (typeof rule === "string") addIssue({ message: `invalid egress entry "${dataset.value}": ${rule}` });
+  }),
+);
+
 export const TemplateSchema = v.object({
   description: unset(v.string()),
   /** `standard` (also when unset), or `none`, which Bureau's launcher refuses. */
@@ -122,6 +133,11 @@ export const TemplateSchema = v.object({
   proxy_services: v.optional(mapOf(ProxyServiceSchema)),
   /** Ours: rules for every principal that is made from the template. A child adds to them and removes none. */
   authorization: v.optional(AuthorizationPolicySchema),
+  /**
+   * Ours: the hosts that programs may reach through their proxy. Absent: it says nothing, so none unless a parent lists
+   * some. A child can only narrow its parents' list.
+   */
+  egress: v.optional(v.array(EgressEntrySchema)),
   origin: v.optional(jsonObject),
 });
 export type Template = v.InferOutput<typeof TemplateSchema>;
@@ -151,6 +167,10 @@ function intersect(parent: string[] | undefined, child: string[] | undefined): s
   if (parent === undefined || child === undefined) return child ?? parent;
   return child.filter((pipeline) => parent.includes(pipeline));
 }
+
+/** A change of a parent never lets the programs of its children reach more than the child lists. */
+const narrow = (parent: string[] | undefined, child: string[] | undefined): string[] | undefined =>
+  parent === undefined || child === undefined ? (child ?? parent) : intersectEgress(parent, child);
 
 const mergePolicies = (
   parent: Template["authorization"],
@@ -183,14 +203,16 @@ export function mergeTemplates(parent: Template, child: Template): Template {
     output_capture: child.output_capture ?? parent.output_capture,
     proxy_services: { ...parent.proxy_services, ...child.proxy_services },
     authorization: mergePolicies(parent.authorization, child.authorization),
+    egress: narrow(parent.egress, child.egress),
     origin: child.origin,
   };
   return withoutUnset(merged);
 }
 
-/** Fields whose empty value has a meaning: no pipeline at all, or none of the parent's settings. */
+/** Fields whose empty value has a meaning: no pipeline or host at all, or none of the parent's settings. */
 const meaningfulWhenEmpty: ReadonlySet<string> = new Set([
   "allowed_pipelines",
+  "egress",
   "namespaces",
   "resources",
   "security",

@@ -168,6 +168,7 @@ export class ActionRunner {
       ...(trigger === undefined ? {} : { trigger_content: trigger }),
       ...(services === undefined ? {} : { services }),
       ...(spec.proxy_services === undefined ? {} : { proxy_services: spec.proxy_services }),
+      ...(spec.egress === undefined ? {} : { egress: spec.egress }),
     });
     const before = state.of(account);
     const { lastError: _, collectedExitAt: __, refused: ___, ...kept } = before;
@@ -297,6 +298,7 @@ export class ActionRunner {
       encrypted_credentials: sandbox.credentials,
       grants: sandbox.grants,
       ...(sandbox.spec.proxy_services === undefined ? {} : { proxy_services: sandbox.spec.proxy_services }),
+      ...(sandbox.spec.egress === undefined ? {} : { egress: sandbox.spec.egress }),
     });
     state.update(account, { grants: sandbox.grantsDigest });
     notify(eventMessage.proxyCrash(account, "recovered"));

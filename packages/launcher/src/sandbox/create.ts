@@ -181,9 +181,15 @@ function planSandbox(host: SandboxHost, request: CreateRequest): Plan {
       .filter((mount) => mount !== undefined),
     scratch: scratchFolder(host, variables),
     environmentLinks: environmentLinks(spec.environment_path),
-    command: command.length > 0 ? command : ["/bin/sh", "-l"],
+    command: throughBridge(spec, command.length > 0 ? command : ["/bin/sh", "-l"]),
   };
 }
+
+/** A program whose template lists hosts runs below a bridge that gives it HTTP_PROXY and HTTPS_PROXY. */
+const throughBridge = ({ egress }: SandboxSpec, command: string[]): string[] =>
+  (egress ?? []).length === 0
+    ? command
+    : [`${insidePaths.programs}/bin/bureau-bridge`, "--egress", "--", ...command];
 
 function scratchFolder(host: SandboxHost, variables: Variables): string | undefined {
   const project = variables["PROJECT"];
