@@ -66,10 +66,11 @@ export async function registerWithToken(
       },
     });
   try {
-    const answer = await withInteractiveAuth(register, {
+    const answers = {
       "m.login.registration_token": { token: options.registrationToken },
       "m.login.dummy": {},
-    });
+    };
+    const answer = await withInteractiveAuth(register, answers, "m.login.registration_token");
     return { inUse: false, ...granted(answer, "answer to register") };
   } catch (error) {
     if (error instanceof MatrixError && error.errcode === "M_USER_IN_USE") return { inUse: true };

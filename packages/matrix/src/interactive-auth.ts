@@ -16,22 +16,40 @@ const ChallengeSchema = v.object({
 /** No homeserver asks for more stages than this. */
 const STAGES_MAX = 5;
 
+/** A homeserver that takes no stage before it has named a session says so with one of these. */
+const NO_SESSION = ["M_MISSING_PARAM", "M_UNKNOWN", "M_BAD_JSON"];
+
 /**
- * Runs `call`, answering what it is asked for from `answers` (stage → its fields).
+ * Runs `call`, answering what it is asked for from `answers` (stage → its fields). Answers the stage `expected` before it is
+ * asked, which saves a request where the homeserver takes that.
  * @throws MatrixError `unauthorized` when an answer is not accepted or no flow can be answered
  */
 export async function withInteractiveAuth<T>(
   call: (auth: Record<string, unknown> | undefined) => Promise<T>,
   answers: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+  expected?: string,
 ): Promise<T> {
-  let auth: Record<string, unknown> | undefined;
+  let auth: Record<string, unknown> | undefined =
+    expected === undefined ? undefined : { type: expected, ...answers[expected] };
   for (let stage = 0; stage <= STAGES_MAX; stage++) {
+    const isEarly = stage === 0 && auth !== undefined;
     try {
       return await call(auth);
     } catch (error) {
+      if (
+        isEarly &&
+        error instanceof MatrixError &&
+        error.status === 400 &&
+        NO_SESSION.includes(error.errcode)
+      ) {
+        auth = undefined;
+        continue;
+      }
       if (!(error instanceof MatrixError) || error.status !== 401) throw error;
       const challenge = v.safeParse(ChallengeSchema, error.body);
-      if (!challenge.success || (auth !== undefined && challenge.output.errcode !== undefined)) throw error;
+      const isRefused =
+        auth !== undefined && !isEarly && challenge.success && challenge.output.errcode !== undefined;
+      if (!challenge.success || isRefused) throw error;
       const next = nextStage(challenge.output, answers);
       if (next === undefined)
         throw new MatrixError("unauthorized", `The homeserver asks for a login flow Bureau does not have`, {

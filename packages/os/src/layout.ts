@@ -154,6 +154,9 @@ export function defaultHome(env: Env): string {
 /** The name of an operator's session file, in an instance and in the operator's configuration folder. */
 export const sessionFileName = "session.json";
 
+/** Beside a person's session file: the rooms that aliases stood for. */
+export const roomMemoryOf = (sessionFile: string): string => `${sessionFile}.rooms`;
+
 /** The folder in `variable`, else `below` the home folder (XDG Base Directory Specification). @throws BureauError */
 export function userFolder(variable: string, below: string, env: Env): string {
   const named = env[variable];

@@ -10,13 +10,16 @@ import { takeTurn } from "@bureau/os/turn";
 import { type RestartPolicy, restartPolicies } from "@bureau/schema/events";
 import { jsonObject, parseJson } from "@bureau/schema/parse";
 import {
+  aliasOf,
   type MachineLocalpart,
   namespaceOf,
   parseStateRef,
   principalNameOf,
   principalOfUser,
+  type RoomAlias,
   type RoomId,
   rooms,
+  serverOf,
   type UserId,
 } from "@bureau/schema/refs";
 import {
@@ -35,7 +38,9 @@ import {
   principalOf,
   roomArgument,
   serverAdmin,
+  sessionFile,
 } from "../command/operator.ts";
+import { roomMemoryFile } from "../command/room-memory-file.ts";
 import { sayNext } from "../command/say-next.ts";
 import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
@@ -129,6 +134,7 @@ async function run(invocation: Asked): Promise<number> {
       machine,
       principal,
       joins: roomsToJoin(invocation, session),
+      memory: roomMemoryFile(sessionFile(invocation), session),
       ...given,
       assignment,
     });
@@ -209,11 +215,14 @@ function nameAndTemplate(invocation: Asked): { name: string; template: string | 
   return { name: flag, template: argument };
 }
 
-async function roomsToJoin(invocation: Asked, session: ReturnType<typeof openSession>): Promise<RoomId[]> {
+async function roomsToJoin(
+  invocation: Asked,
+  session: ReturnType<typeof openSession>,
+): Promise<(RoomId | RoomAlias)[]> {
   const typed = invocation.flags.room;
-  const wanted =
-    typed.length > 0 ? typed : [rooms.lobby(namespaceOf(machineOf(invocation, invocation.flags.machine)))];
-  return Promise.all(wanted.map((room) => roomArgument(session, room)));
+  if (typed.length > 0) return await Promise.all(typed.map((room) => roomArgument(session, room)));
+  const namespace = namespaceOf(machineOf(invocation, invocation.flags.machine));
+  return [aliasOf(rooms.lobby(namespace), serverOf(session.userId))];
 }
 
 function commandFlag(invocation: Asked): { command_override?: string[] } {

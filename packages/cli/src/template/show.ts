@@ -1,5 +1,10 @@
 /** `bureau template show`: a template with all that it inherits; with --raw, as it was published. */
-import { readResolvedTemplate, readTemplate, templateHint } from "@bureau/control/templates/template-store";
+import {
+  readResolvedTemplate,
+  readTemplate,
+  roomsOnce,
+  templateHint,
+} from "@bureau/control/templates/template-store";
 import { BureauError } from "@bureau/kit/errors";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
@@ -28,7 +33,7 @@ async function run(invocation: Asked): Promise<void> {
   const reference = invocation.args.ref;
   const session = openSession(invocation);
   if (invocation.flags.raw) {
-    const found = await readTemplate(session, reference);
+    const found = await readTemplate(session, reference, roomsOnce(session));
     if ("problem" in found) throw await notFound(session, reference, found.problem);
     invocation.terminal.json(found.template);
     return;

@@ -12,6 +12,7 @@ import { CONFIG_PAGES_MAX, configPageKey, joinEntries } from "@bureau/schema/con
 import { eventTypes, isCleared, MachineConfigSchema } from "@bureau/schema/events";
 import type { RoomId, UserId } from "@bureau/schema/refs";
 import * as v from "valibot";
+import type { StateReader } from "../rooms/room-snapshot.ts";
 
 export type ConfigPlace = { readonly room: RoomId; readonly key: string };
 
@@ -31,10 +32,10 @@ export const PART_BYTES_MAX = 62_000;
 export const ASSIGNMENT_BYTES_MAX = PART_BYTES_MAX - 32;
 
 /** `machine_config` first, whether it exists or not; then every page. */
-export async function readConfigParts(session: MatrixSession, place: ConfigPlace): Promise<ConfigPart[]> {
+export async function readConfigParts(session: StateReader, place: ConfigPlace): Promise<ConfigPart[]> {
   const verdicts = new Map<string, Promise<boolean>>();
   // The same users may write all of them.
-  const counts: MatrixSession["counts"] = (room, event) => {
+  const counts: StateReader["counts"] = (room, event) => {
     const verdict = verdicts.get(event.sender) ?? session.counts(room, event);
     verdicts.set(event.sender, verdict);
     return verdict;

@@ -25,6 +25,7 @@ import {
   PrincipalAssignmentSchema,
 } from "@bureau/schema/events";
 import {
+  aliasOf,
   type MachineLocalpart,
   parseEventId,
   rooms,
@@ -37,6 +38,7 @@ import * as v from "valibot";
 import { allInOrder } from "../all-in-order.ts";
 import type { Editor } from "../editor.ts";
 import { roomOf } from "../rooms/places.ts";
+import type { RoomSnapshot, StateReader } from "../rooms/room-snapshot.ts";
 import {
   ASSIGNMENT_BYTES_MAX,
   allEntries,
@@ -54,10 +56,20 @@ import {
 } from "./config-parts.ts";
 import { readMachineVersion } from "./machine-version.ts";
 
-/** Where a machine's desired state is written. @throws BureauError `not-found` for an unknown machine */
-export async function configPlace(session: MatrixSession, machine: MachineLocalpart): Promise<ConfigPlace> {
+/**
+ * Where a machine's desired state is written. `snapshot`: finds the room there. @throws BureauError `not-found` for an unknown
+ * machine
+ */
+export async function configPlace(
+  session: MatrixSession,
+  machine: MachineLocalpart,
+  snapshot?: RoomSnapshot,
+): Promise<ConfigPlace> {
   const server = serverOf(session.userId);
-  return { room: await roomOf(session, rooms.config(machine)), key: stateKeyOf(userIdOf(machine, server)) };
+  const place = rooms.config(machine);
+  const room =
+    snapshot === undefined ? await roomOf(session, place) : await snapshot.roomOf(aliasOf(place, server));
+  return { room, key: stateKeyOf(userIdOf(machine, server)) };
 }
 
 /** The valid assignments of a machine; `unreadable` counts the others. */
@@ -123,7 +135,7 @@ export async function readDesiredVersion(
  * @throws BureauError `too-large` when the machine has no room for it
  */
 export async function planAssignment(
-  session: MatrixSession,
+  session: StateReader,
   place: ConfigPlace,
   assignment: PrincipalAssignment,
 ): Promise<readonly PartEdit[]> {
@@ -143,9 +155,15 @@ export async function planAssignment(
   return plan;
 }
 
+/** Whether the events of a plan hold an assignment of that principal already. */
+export const isAssignedIn = (plan: readonly PartEdit[], principal: UserId): boolean =>
+  plan.some(({ at, base }) =>
+    entriesOf(base?.content ?? {}, at.type).some((one) => assignedUser(one) === principal),
+  );
+
 /** A machine whose build does not read pages would not run what is in them. */
 async function requirePages(
-  session: MatrixSession,
+  session: StateReader,
   place: ConfigPlace,
   principal: UserId,
   wanted: { readonly pages: number; readonly assigned: number },

@@ -2,7 +2,7 @@
  * The administrator of a homeserver that Bureau set up: an account whose password follows from the registration token
  * (wire facts, section 9.13), and what its credential file holds (section 9.4).
  */
-import { type Granted, login, registerWithToken } from "@bureau/matrix/auth";
+import { type Granted, login, type Registration, registerWithToken } from "@bureau/matrix/auth";
 import { isRevoked } from "@bureau/matrix/matrix-error";
 import type { Fetch } from "@bureau/matrix/request";
 import type { OnIgnored } from "@bureau/matrix/room-state";
@@ -83,24 +83,26 @@ export async function ensureAdministrator(options: {
   return { session: sessionOf(credentials, options), credentials };
 }
 
-/** Registers an account, or logs in to it when it exists with that password; `isNew` says which. */
-export async function registerOrLogin(options: {
+/** An account, and what opens it. */
+export type AccountOptions = {
   readonly homeserver: string;
   readonly fetch: Fetch;
   readonly registrationToken: string;
   readonly username: string;
   readonly password: string;
-}): Promise<Granted & { readonly isNew: boolean }> {
-  const registered = await registerWithToken({ ...options, deviceName: "bureau" });
-  if (!registered.inUse) return { ...registered, isNew: true };
-  const granted = await login({
-    homeserver: options.homeserver,
-    fetch: options.fetch,
-    user: options.username,
-    password: options.password,
-    deviceName: "bureau",
-  });
-  return { ...granted, isNew: false };
+};
+
+/** The answer to an account that exists is `inUse`. */
+export const registerAccount = (options: AccountOptions): Promise<Registration> =>
+  registerWithToken({ ...options, deviceName: "bureau" });
+
+export const logInTo = ({ username, registrationToken: _, ...options }: AccountOptions): Promise<Granted> =>
+  login({ ...options, user: username, deviceName: "bureau" });
+
+/** Registers an account, or logs in to it when it exists with that password. */
+async function registerOrLogin(options: AccountOptions): Promise<Granted> {
+  const registered = await registerAccount(options);
+  return registered.inUse ? await logInTo(options) : registered;
 }
 
 const sessionOf = (

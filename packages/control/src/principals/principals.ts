@@ -15,13 +15,16 @@ import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/
 import { socketOf } from "@bureau/schema/homeserver-address";
 import { parse } from "@bureau/schema/parse";
 import {
+  aliasOf,
   fleetOf,
   type MachineLocalpart,
   namespaceOf,
   type PrincipalLocalpart,
+  parseStateRef,
   principalNameOf,
   principalOfUser,
   principalType,
+  type RoomAlias,
   type RoomId,
   rooms,
   serverOf,
@@ -37,14 +40,17 @@ import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.
 import {
   configPlace,
   editAssignment,
+  isAssignedIn,
   planAssignment,
   readAssignments,
   writeAssignment,
 } from "../machines/machine-config.ts";
 import { inviteUnlessThere } from "../machines/provision.ts";
 import { roomOf } from "../rooms/places.ts";
+import { noRoomMemory, type RoomMemory } from "../rooms/room-memory.ts";
+import { RoomSnapshot } from "../rooms/room-snapshot.ts";
 import { requireTemplate } from "../templates/template-store.ts";
-import { principalPassword, registerOrLogin } from "./administrator.ts";
+import { logInTo, principalPassword, registerAccount } from "./administrator.ts";
 
 /** Enough for a busy agent; a stock homeserver's limit is meant for a person who types. Still a limit against floods. */
 const RATE_LIMIT: RateLimit = { perSecond: 10, burst: 100 };
@@ -57,7 +63,9 @@ export type CreatePrincipal = Editor & {
   /** All of the assignment but its principal. */
   readonly assignment: Omit<PrincipalAssignment, "principal">;
   /** Rooms it joins. By default the machine's config room is not among them (decision 31). */
-  readonly joins: readonly RoomId[] | Promise<readonly RoomId[]>;
+  readonly joins: readonly (RoomId | RoomAlias)[] | Promise<readonly (RoomId | RoomAlias)[]>;
+  /** Saves the look-ups of aliases. */
+  readonly memory?: RoomMemory;
   /** Log in again and seal the new token, even when the principal has credentials. */
   readonly newCredentials?: boolean;
   /** The server admin that may lift its rate limit. */
@@ -77,20 +85,28 @@ export async function createPrincipal(
   options: CreatePrincipal,
 ): Promise<{ readonly user: UserId; readonly sentAt: number | undefined }> {
   const { session, machine, principal } = options;
-  const user = userIdOf(principal, serverOf(session.userId));
+  const server = serverOf(session.userId);
+  const user = userIdOf(principal, server);
   const assignment = { ...options.assignment, principal: user };
   const { template } = assignment;
-  const found = configPlace(session, machine);
+  const named = await options.joins;
+  const snapshot = await readRooms(options, named);
+  const found = configPlace(session, machine, snapshot);
   // All that can refuse comes before anything is made.
-  const recipient = inBackground(machineRecipient(session, machine));
-  const [joins, , place, plan, isEquipped] = await allInOrder([
-    Promise.resolve(options.joins),
-    template === "" ? undefined : requireTemplate(session, template),
+  const recipient = inBackground(machineRecipient(options, snapshot));
+  const [joins, , place, plan] = await allInOrder([
+    Promise.all(named.map((room) => (isAlias(room) ? snapshot.roomOf(room) : room))),
+    template === "" ? undefined : requireTemplate(session, template, snapshot),
     found,
-    found.then((at) => planAssignment(session, at, assignment)),
-    found.then(async (at) => options.newCredentials !== true && (await hasCredentials(session, at, user))),
+    found.then((at) => planAssignment(snapshot, at, assignment)),
   ]);
-  const sealed = isEquipped ? undefined : await equip(options, joins, await recipient);
+  const isEquipped = async (): Promise<boolean> =>
+    options.newCredentials !== true && (await hasCredentials(session, place, user));
+  // Only the account of a principal that is not assigned can be new: its homeserver says so.
+  const sealed =
+    isAssignedIn(plan, user) && (await isEquipped())
+      ? undefined
+      : await equip(options, joins, await recipient, isEquipped);
   const putCredentials = async (): Promise<void> => {
     if (sealed !== undefined)
       await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), sealed);
@@ -98,6 +114,26 @@ export async function createPrincipal(
   const { sentAt } = await writeAssignment(options, place, assignment, plan, putCredentials);
   return { user, sentAt };
 }
+
+/** What is read before anything is made: the machine's configuration, and the templates beside the one that is used. */
+async function readRooms(
+  { session, machine, assignment, memory = noRoomMemory }: CreatePrincipal,
+  joins: readonly (RoomId | RoomAlias)[],
+): Promise<RoomSnapshot> {
+  const server = serverOf(session.userId);
+  const { template } = assignment;
+  const { room, server: at } = template === "" ? {} : parseStateRef(template);
+  const aliases = [
+    aliasOf(rooms.config(machine), server),
+    aliasOf(rooms.fleetMachines(fleetOf(machine)), server),
+    ...(room === undefined ? [] : [aliasOf(room, at ?? server)]),
+    ...joins.filter(isAlias),
+  ];
+  const types = [eventTypes.machineConfig, eventTypes.machineConfigPage, eventTypes.template];
+  return await RoomSnapshot.take(session, aliases, types, memory);
+}
+
+const isAlias = (room: RoomId | RoomAlias): room is RoomAlias => room.startsWith("#");
 
 /** A request that may turn out not to be needed: its error counts only where it is awaited. */
 function inBackground<T>(asked: Promise<T>): Promise<T> {
@@ -111,16 +147,27 @@ async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: 
   return typeof sealed === "object" && sealed !== null && Object.keys(sealed).length > 0;
 }
 
-/** Makes the account, lets it into its rooms, and returns its credentials, sealed to the machine's key. */
-async function equip(options: CreatePrincipal, joins: readonly RoomId[], recipient: string): Promise<object> {
+/**
+ * Makes the account, lets it into its rooms, and returns its credentials, sealed to the machine's key; undefined when an
+ * account that exists is equipped.
+ */
+async function equip(
+  options: CreatePrincipal,
+  joins: readonly RoomId[],
+  recipient: string,
+  isEquipped: () => Promise<boolean>,
+): Promise<object | undefined> {
   const { session, machine, principal } = options;
-  const account = await registerOrLogin({
+  const keys = {
     homeserver: options.homeserver,
     fetch: session.server.fetch,
     registrationToken: options.registrationToken,
     username: principal,
     password: principalPassword(principal, options.registrationToken),
-  });
+  };
+  const registered = await registerAccount(keys);
+  if (registered.inUse && (await isEquipped())) return undefined;
+  const account = { isNew: !registered.inUse, ...(registered.inUse ? await logInTo(keys) : registered) };
   const isService = principalType(principalNameOf(principal)) === "service";
   const [sealed] = await allInOrder([
     sealedCredentials(options, account, recipient),
@@ -165,9 +212,13 @@ async function inviteToServiceRooms(
     await inviteUnlessThere(session, await roomOf(session, place), user);
 }
 
-async function machineRecipient(session: MatrixSession, machine: MachineLocalpart): Promise<string> {
-  const room = await roomOf(session, rooms.fleetMachines(fleetOf(machine)));
-  const user = userIdOf(machine, serverOf(session.userId));
+async function machineRecipient(
+  { session, machine }: CreatePrincipal,
+  snapshot: RoomSnapshot,
+): Promise<string> {
+  const server = serverOf(session.userId);
+  const room = await snapshot.roomOf(aliasOf(rooms.fleetMachines(fleetOf(machine)), server));
+  const user = userIdOf(machine, server);
   const content = await session.getState(room, eventTypes.machineKey, stateKeyOf(user));
   if (content === undefined)
     throw new BureauError("not-found", `The machine "${machine}" has no key yet: it has never been online`, {

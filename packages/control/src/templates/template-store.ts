@@ -15,6 +15,7 @@ import {
 import { type Template, TemplateSchema } from "@bureau/schema/template";
 import { gatherTemplates, type Resolution, resolveTemplate } from "@bureau/schema/template-resolution";
 import { roomOf } from "../rooms/places.ts";
+import type { RoomSnapshot, StateReader } from "../rooms/room-snapshot.ts";
 
 type Found = { readonly template: Template } | { readonly problem: string };
 
@@ -33,9 +34,9 @@ export function roomsOnce(session: MatrixSession): FindRoom {
 
 /** One template without what it inherits, or why it cannot be read. */
 export async function readTemplate(
-  session: MatrixSession,
+  session: Pick<StateReader, "userId" | "getState">,
   reference: string,
-  find = roomsOnce(session),
+  find: FindRoom,
 ): Promise<Found> {
   const { room, server, name } = parseStateRef(reference);
   try {
@@ -57,18 +58,33 @@ export async function readResolvedTemplate(
   reference: string,
   draft?: Template,
 ): Promise<Resolution> {
-  const find = roomsOnce(session);
+  return await resolveBy(session, reference, roomsOnce(session), draft);
+}
+
+async function resolveBy(
+  reader: Pick<StateReader, "userId" | "getState">,
+  reference: string,
+  find: FindRoom,
+  draft?: Template,
+): Promise<Resolution> {
   const lookup = await gatherTemplates(reference, (wanted) =>
     draft !== undefined && wanted === reference
       ? Promise.resolve({ template: draft })
-      : readTemplate(session, wanted, find),
+      : readTemplate(reader, wanted, find),
   );
   return resolveTemplate(reference, lookup);
 }
 
-/** @throws BureauError `not-found` with what is missing or invalid */
-export async function requireTemplate(session: MatrixSession, reference: string): Promise<Template> {
-  const resolved = await readResolvedTemplate(session, reference);
+/** `snapshot`: reads from it what it has. @throws BureauError `not-found` with what is missing or invalid */
+export async function requireTemplate(
+  session: MatrixSession,
+  reference: string,
+  snapshot?: RoomSnapshot,
+): Promise<Template> {
+  const resolved =
+    snapshot === undefined
+      ? await readResolvedTemplate(session, reference)
+      : await resolveBy(snapshot, reference, (room, server) => snapshot.roomOf(aliasOf(room, server)));
   if (!resolved.ok)
     throw new BureauError("not-found", `Cannot use the template "${reference}": ${resolved.problem}`, {
       hint: await templateHint(session, reference),

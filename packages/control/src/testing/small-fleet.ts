@@ -10,6 +10,8 @@ import {
   parseFleet,
   parseNamespace,
   principalLocalpart,
+  type RoomAlias,
+  type RoomId,
   rooms,
   serverOf,
   stateKeyOf,
@@ -78,6 +80,7 @@ export async function startSmallFleet() {
     return { [Symbol.dispose]: resolve };
   };
   const editor = { session, takeTurn };
+  const known = new Map<RoomAlias, RoomId>();
   return {
     session,
     /** The machine's own session, as its daemon has it. */
@@ -108,6 +111,8 @@ export async function startSmallFleet() {
         history: [],
         ...(pages === undefined ? {} : { config_pages: pages }),
       }),
+    /** The aliases that creations remember. */
+    known,
     create: (name: string, more: Partial<CreatePrincipal> = {}) =>
       createPrincipal({
         ...editor,
@@ -116,7 +121,13 @@ export async function startSmallFleet() {
         admin: new ServerAdmin({ homeserver: homeserver.url, fetch: counted, token: credentials.adminToken }),
         machine,
         principal: principalLocalpart(fleet, `agent/${name}`),
-        joins: [made.rooms.lobby],
+        joins: [aliasOf(rooms.lobby(namespace), serverOf(session.userId))],
+        memory: {
+          recall: (alias) => known.get(alias),
+          keep: (found) => {
+            for (const [alias, room] of found) known.set(alias, room);
+          },
+        },
         assignment: { template: "bureau/template:agent", auto_start: true },
         ...more,
       }),
