@@ -34,7 +34,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     templates: ["machines", "rooms"],
   },
   daemon: {
-    audit: ["authorization"],
+    audit: ["authorization", "launcher"],
     authorization: [],
     hardware: [],
     health: [],

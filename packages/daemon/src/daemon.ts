@@ -37,6 +37,7 @@ import { messages } from "./subsystems/messages.ts";
 import { observe } from "./subsystems/observe.ts";
 import { readiness } from "./subsystems/readiness.ts";
 import { reconcile } from "./subsystems/reconcile.ts";
+import { refusals } from "./subsystems/refusals.ts";
 import { rooms } from "./subsystems/rooms.ts";
 import { serviceLoop } from "./subsystems/service-loop.ts";
 import { services } from "./subsystems/services.ts";
@@ -62,6 +63,7 @@ const subsystems = [
   connection,
   heartbeat,
   readiness,
+  refusals,
   observe,
   memory,
 ] as const;

@@ -1,7 +1,7 @@
 /** Builds a proxy's configuration from the daemon's request and the credential bundle. */
 import { BureauError } from "@bureau/kit/errors";
 import { egressOfEnvironment } from "@bureau/os/egress";
-import { type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
+import { observeSocket, type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import { socketOf } from "@bureau/schema/homeserver-address";
 import type { LauncherRequest } from "@bureau/schema/launcher-ipc";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
@@ -54,6 +54,7 @@ export function proxyStartOf(
       : { tunnel: { socket: paths.egressSocket, hosts: grants.egress } }),
     fleet: aliasOf(config.fleet, config.serverName),
     machine: userIdOf(config.machine, config.serverName),
+    observe_socket: observeSocket(config.layout),
   };
 }
 

@@ -38,6 +38,9 @@ export async function serveAdmin(
     if (request.method === "PUT") return putUpstream(state, request, name, log);
     if (request.method === "DELETE") return deleteUpstream(state, name, log);
   }
+  if (path === "refusals" && request.method === "GET") return Response.json(state.refusals.give());
+  if (path.startsWith("refusals/") && request.method === "DELETE")
+    return dropRefusals(state, path.slice("refusals/".length));
   if (request.method === "PUT") {
     if (path === "directory") {
       state.directory = await read(request, AdminDirectorySchema, "directory");
@@ -66,6 +69,12 @@ function deleteUpstream(state: ProxyState, name: string, log: Log): Response {
   if (!state.upstreams.delete(name)) throw new BureauError("not-found", `No upstream "${name}"`);
   log.info("upstream.removed", "upstream removed", { upstream: name });
   return Response.json({ status: "removed", name });
+}
+
+function dropRefusals(state: ProxyState, batch: string): Response {
+  if (!state.refusals.drop(batch))
+    throw new BureauError("not-found", `No batch of refusals "${batch.slice(0, 20)}" is kept`);
+  return Response.json({ status: "removed", batch });
 }
 
 async function putCredentials(state: ProxyState, request: Request, log: Log): Promise<Response> {

@@ -2,12 +2,12 @@
  * Forwards every Matrix request, raw or from `/v1/matrix`, to the homeserver: checks it against the policy, removes any
  * identity that the caller claims, adds the principal's own, and forwards exactly the request that it checked.
  */
-import { BureauError } from "@bureau/kit/errors";
 import { egressTo } from "@bureau/os/egress";
 import { type ForwardOptions, forward } from "./forward.ts";
 import { HOMESERVER } from "./in-flight.ts";
 import { judgeMatrixRequest } from "./matrix-policy.ts";
 import type { ProxyState } from "./proxy-state.ts";
+import { Denied } from "./refusal.ts";
 import { queryWithout, type Target } from "./request-target.ts";
 
 /** Query parameters by which a caller could act as another user. */
@@ -67,14 +67,19 @@ function matrixHeaders(from: Headers, authorization: string): Headers {
 /** @throws BureauError `forbidden`, which names the missing grant */
 function authorizeMatrix(state: ProxyState, method: string, path: string): void {
   const verdict = judgeMatrixRequest(method, path);
-  if (verdict.kind === "never")
-    throw new BureauError(
-      "forbidden",
-      `${method} ${path} is never allowed through a proxy: ${verdict.reason}`,
-    );
+  const deny = (action: string, reason: string, message: string): Denied =>
+    new Denied({ point: "proxy/matrix", action, reason, detail: `${method} ${path}` }, message);
+  if (verdict.kind === "never") {
+    const message = `${method} ${path} is never allowed through a proxy: ${verdict.reason}`;
+    throw deny("matrix/raw-api", "never allowed through a proxy", message);
+  }
   for (const action of verdict.needs) {
     const decision = state.check(action);
     if (!decision.allowed)
-      throw new BureauError("forbidden", `${method} ${path} needs the grant "${action}": ${decision.reason}`);
+      throw deny(
+        action,
+        decision.reason,
+        `${method} ${path} needs the grant "${action}": ${decision.reason}`,
+      );
   }
 }

@@ -13,6 +13,7 @@ import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire
 import type { UserId } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
 import { InFlight } from "./in-flight.ts";
+import { Refusals } from "./refusals.ts";
 import { type DeclaredUpstream, parseUpstream, type UpstreamInput } from "./upstream.ts";
 import { parseHomeserver } from "./upstream-url.ts";
 
@@ -28,6 +29,7 @@ export type MatrixAccess = { readonly homeserver: string; readonly authorization
 export class ProxyState {
   readonly upstreams = new Map<string, DeclaredUpstream>();
   readonly inFlight = new InFlight();
+  readonly refusals: Refusals;
   grants: readonly Grant[];
   directory: readonly DirectoryEntry[] = [];
   readonly userId: UserId | undefined;
@@ -36,8 +38,13 @@ export class ProxyState {
   #matrix: { readonly homeserver: string | undefined; readonly authorization: Secret | undefined };
 
   /** @throws BureauError `invalid-input` when an upstream or the homeserver's URL is invalid */
-  constructor(start: InferOutput<typeof ProxyStartSchema>, now: () => number = Date.now) {
+  constructor(
+    start: InferOutput<typeof ProxyStartSchema>,
+    now: () => number = Date.now,
+    poke: () => void = () => {},
+  ) {
     this.#now = now;
+    this.refusals = new Refusals(poke, now);
     this.userId = start.matrix_user_id;
     this.grants = start.grants ?? [];
     this.#credentials = secrets(start.credentials ?? {});

@@ -13,6 +13,7 @@ import { configureEgress, noEgressSettings } from "@bureau/os/egress";
 import type { ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { InferOutput } from "valibot";
 import { warnOfInterceptors } from "./admin.ts";
+import { pokeDaemon } from "./poke-daemon.ts";
 import { ProxyState } from "./proxy-state.ts";
 import { renderRefusal } from "./refusal.ts";
 import { route } from "./router.ts";
@@ -38,7 +39,10 @@ export async function startProxy(
   deps: ProxyDeps,
 ): Promise<AsyncDisposable> {
   configureEgress(config.egress ?? noEgressSettings);
-  const state = new ProxyState(config, deps.now);
+  const { principal, observe_socket: daemon } = config;
+  const state = new ProxyState(config, deps.now, () => {
+    if (daemon !== undefined) pokeDaemon(daemon, principal, deps.log);
+  });
   for (const upstream of state.upstreams.values())
     if (upstream.interceptorsIgnored) warnOfInterceptors(deps.log, upstream.name);
   const stopping = new AbortController();
@@ -55,7 +59,7 @@ export async function startProxy(
     await Promise.all(listeners.map((listener) => listener.stop()));
     throw error;
   }
-  const bridges = await startBridges(config, deps).catch(async (error: unknown) => {
+  const bridges = await startBridges(config, state, deps).catch(async (error: unknown) => {
     await Promise.all(listeners.map((listener) => listener.stop()));
     throw error;
   });
@@ -63,6 +67,7 @@ export async function startProxy(
     async [Symbol.asyncDispose]() {
       stopping.abort();
       bridges[Symbol.dispose]();
+      state.refusals[Symbol.dispose]();
       await Promise.all(listeners.map((listener) => listener.stop()));
     },
   };
@@ -71,6 +76,7 @@ export async function startProxy(
 /** What carries bytes without being an HTTP server: to a service's program, and to the hosts of the template's egress. */
 async function startBridges(
   { service, tunnel }: InferOutput<typeof ProxyStartSchema>,
+  { refusals }: ProxyState,
   { log, resolve }: ProxyDeps,
 ): Promise<Disposable> {
   using started = new DisposableStack();
@@ -81,6 +87,8 @@ async function startBridges(
       await startTunnel({
         socket: tunnel.socket,
         hosts: tunnel.hosts,
+        onRefused: ({ target, reason }) =>
+          refusals.note({ point: "proxy/egress", action: `egress/${target}`, reason }),
         log,
         ...(resolve === undefined ? {} : { resolve }),
       }),

@@ -5,6 +5,7 @@
  */
 import { BureauError, type ErrorCode, messageOf } from "@bureau/kit/errors";
 import { InputError } from "@bureau/schema/parse";
+import type { Refused } from "./refusals.ts";
 
 export type Surface = "matrix" | "v1" | "http";
 
@@ -46,6 +47,17 @@ export function renderRefusal(surface: Surface, thrown: unknown): Response {
   if (surface === "matrix")
     return Response.json({ errcode: errcodeOf(thrown, code ?? "failed"), error }, { status });
   return Response.json({ exit_code: -1, stdout: "", stderr: "", error }, { status });
+}
+
+/** A denied act of the principal: the router notes it for the machine's audit log. */
+export class Denied extends BureauError {
+  constructor(
+    readonly refused: Refused,
+    message: string,
+    options: { readonly code?: ErrorCode; readonly hint?: string } = {},
+  ) {
+    super(options.code ?? "forbidden", message, { hint: options.hint ?? "" });
+  }
 }
 
 /** A refusal that carries the homeserver's own errcode. */

@@ -15,7 +15,7 @@ import { serverOf } from "@bureau/schema/refs";
 import { adminPrefix, serveAdmin } from "./admin.ts";
 import { forwardMatrix } from "./matrix-gateway.ts";
 import type { ProxyState } from "./proxy-state.ts";
-import { codeOf, renderRefusal, type Surface } from "./refusal.ts";
+import { codeOf, Denied, renderRefusal, type Surface } from "./refusal.ts";
 import { type Target, targetOf } from "./request-target.ts";
 import { reservedUpstream } from "./upstream.ts";
 import { forwardToUpstream } from "./upstream-gateway.ts";
@@ -43,6 +43,7 @@ export async function route(options: RouterOptions, request: Request): Promise<R
       throw new BureauError("unsupported", "WebSocket connections cannot pass this proxy; use plain HTTP");
     return await dispatch(options, request, target);
   } catch (error) {
+    if (error instanceof Denied) options.state.refusals.note(error.refused);
     if (codeOf(error) === undefined) options.log.error("request.failed", "request failed", { error });
     return renderRefusal(surface, error);
   }

@@ -6,6 +6,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { viaNetwork } from "@bureau/os/egress";
 import { bodiless, forward, requestHeaders } from "./forward.ts";
 import type { ProxyState } from "./proxy-state.ts";
+import { Denied } from "./refusal.ts";
 import { segmentsOf, type Target } from "./request-target.ts";
 import type { DeclaredUpstream } from "./upstream.ts";
 
@@ -22,9 +23,11 @@ export function forwardToUpstream(
 ): Promise<Response> {
   const upstream = state.upstreams.get(name);
   if (upstream === undefined)
-    throw new BureauError("not-found", `No upstream "${name}" is declared for this principal`, {
-      hint: "declare it in proxy_services of the template",
-    });
+    throw new Denied(
+      { point: "proxy/upstream", action: `upstream/${name}`, reason: "no such upstream is declared" },
+      `No upstream "${name}" is declared for this principal`,
+      { code: "not-found", hint: "declare it in proxy_services of the template" },
+    );
   if (refusedMethods.has(request.method))
     throw new BureauError(
       "unsupported",

@@ -33,6 +33,8 @@ export const ProxyStartSchema = v.object({
   fleet: v.optional(v.string()),
   machine: v.optional(v.string()),
   workspace_room_id: v.optional(v.string()),
+  /** The daemon's socket, where the proxy says that it has refused an act. */
+  observe_socket: v.optional(v.string()),
 });
 export type ProxyStart = v.InferInput<typeof ProxyStartSchema>;
 
@@ -52,6 +54,28 @@ export const AdminServiceSchema = v.pipe(
   ),
 );
 export const AdminGrantsSchema = list(GrantSchema);
+/** Equal acts that a proxy refused. */
+const RefusalSchema = v.object({
+  /** `proxy/matrix`, `proxy/upstream`, …: the enforcement point of audit events. */
+  point: v.string(),
+  action: v.string(),
+  target: v.optional(v.string()),
+  reason: v.string(),
+  /** The first of them: `POST /_matrix/client/v3/createRoom`. */
+  detail: v.optional(v.string()),
+  count: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  /** RFC 3339. */
+  first: v.string(),
+  last: v.string(),
+});
+export type Refusal = v.InferOutput<typeof RefusalSchema>;
+/** GET /v1/admin/refusals: given again until DELETE /v1/admin/refusals/{batch}. */
+export const RefusalBatchSchema = v.object({
+  batch: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}-\d{1,10}$/u)),
+  refusals: list(RefusalSchema),
+});
+export type RefusalBatch = v.InferOutput<typeof RefusalBatchSchema>;
+
 export const AdminCredentialsSchema = mapOf(v.string());
 
 /** A service as GET /v1/services shows it and PUT /v1/admin/directory sets it. */

@@ -36,6 +36,7 @@ const BYTES_MAX = 16 << 20;
 const COMPACT_BYTES_MIN = 256 << 10;
 const COUNT_DIGITS = 10;
 const TIME_CHARS = 24;
+const BATCH_CHARS = 20;
 
 const integer = v.pipe(v.number(), v.integer());
 const LineSchema = v.union([
@@ -43,6 +44,7 @@ const LineSchema = v.union([
   v.object({
     count: v.string(),
     last: v.string(),
+    batch: v.string(),
     open: integer,
     time: v.string(),
     record: AuditRecordSchema,
@@ -60,6 +62,8 @@ type Line = v.InferOutput<typeof LineSchema>;
 export class OpenCount {
   count = 1;
   last: string;
+  /** The last batch of acts counted elsewhere that is in the count; `""` for none. */
+  batch = "";
   constructor(
     readonly id: number,
     readonly record: AuditRecord,
@@ -82,7 +86,7 @@ export class OpenCount {
 
   /** The part that is overwritten in place: it never changes its length. */
   get head(): string {
-    return `{"count":"${String(this.count).padStart(COUNT_DIGITS, "0")}","last":"${this.last.padEnd(TIME_CHARS)}",`;
+    return `{"count":"${String(this.count).padStart(COUNT_DIGITS, "0")}","last":"${this.last.padEnd(TIME_CHARS)}","batch":"${this.batch.padEnd(BATCH_CHARS)}",`;
   }
 }
 
@@ -164,18 +168,20 @@ export class AuditFile implements Disposable {
   }
 
   /** Begins to count equal acts. @throws BureauError with nothing added: it is full, or the disk is */
-  begin(record: AuditRecord, time: string): OpenCount {
+  begin(record: AuditRecord, time: string, batch = ""): OpenCount {
     if (this.isFull) throw full(this.#path, this.#bytesMax);
     const open = new OpenCount(++this.#ids, record, time, this.#end);
+    open.batch = batch;
     this.#write(open.line);
     this.#open.set(open.id, open);
     return open;
   }
 
   /** Counts more acts, the last of them at `last`. */
-  count(open: OpenCount, more: number, last: string): void {
+  count(open: OpenCount, more: number, last: string, batch = open.batch): void {
     open.count = Math.min(open.count + more, 10 ** COUNT_DIGITS - 1);
     open.last = last;
+    open.batch = batch;
     this.#writeAt(Buffer.from(open.head), open.at);
   }
 
@@ -317,6 +323,7 @@ export class AuditFile implements Disposable {
       const open = new OpenCount(line.open, line.record, line.time, at);
       open.count = Number(line.count);
       open.last = line.last.trimEnd();
+      open.batch = line.batch.trimEnd();
       this.#open.set(open.id, open);
       this.#ids = Math.max(this.#ids, open.id);
     } else if ("event" in line) {

@@ -145,6 +145,22 @@ describe("a killed daemon", () => {
     before[Symbol.dispose]();
   });
 
+  test("counts a batch once that a proxy gives again", async () => {
+    const batch = (name: string) => ({ count: 5, first: "t", last: "t", batch: name });
+    const before = openFile();
+    const { log, clock } = openLog(before);
+    log.denied(denial("a"), batch("00000000-1"));
+    log.denied(denial("a"), batch("00000000-2"));
+    log.denied(denial("b"), batch("00000000-2"));
+    using file = openFile();
+    const { log: next } = openLog(file, clock);
+    for (const action of ["a", "b", "c"]) next.denied(denial(action), batch("00000000-2"));
+    next.denied(denial("a"), batch("00000000-3"));
+    next.endCounts(true);
+    expect(shown(await drain(file))).toEqual(["1 a 15", "2 b 5", "3 c 5"]);
+    before[Symbol.dispose]();
+  });
+
   test("leaves at most a part of its last line, which is dropped", async () => {
     {
       using file = openFile();

@@ -27,8 +27,13 @@ type Counting = {
   lastAt: number;
 };
 
-/** Acts that were counted elsewhere. */
-export type Counted = { readonly count: number; readonly first: string; readonly last: string };
+/** Acts that were counted elsewhere. A batch has equal acts once; one that comes again is not counted again. */
+export type Counted = {
+  readonly count: number;
+  readonly first: string;
+  readonly last: string;
+  readonly batch: string;
+};
 
 export type AuditLogDeps = {
   readonly file: AuditFile;
@@ -118,11 +123,12 @@ export class AuditLog {
     const [key, kept] = this.#counting.has(exact) ? [exact, record] : this.#place(exact, record, now);
     const known = this.#counting.get(key);
     if (known !== undefined) {
-      file.count(known.open, counted?.count ?? 1, counted?.last ?? time);
+      if (counted !== undefined && key === exact && known.open.batch === counted.batch) return;
+      file.count(known.open, counted?.count ?? 1, counted?.last ?? time, counted?.batch);
       known.lastAt = now;
       return;
     }
-    const open = file.begin(kept, counted?.first ?? time);
+    const open = file.begin(kept, counted?.first ?? time, counted?.batch);
     if (counted !== undefined && counted.count > 1) file.count(open, counted.count - 1, counted.last);
     const ended = this.#ended.get(key);
     const heldUntil = ended === undefined ? 0 : ended + WINDOW_MS;

@@ -36,7 +36,7 @@ export function recordOf(
 }
 
 /** Text from outside as it may enter an event: of limited length, valid Unicode, without control characters. */
-const cut = (text: string): string => {
+export const cut = (text: string): string => {
   const clean = text.toWellFormed().replaceAll(/\p{Cc}/gu, "\u{fffd}");
   return clean.length > TEXT_CHARS_MAX ? `${clean.slice(0, TEXT_CHARS_MAX).toWellFormed()}…` : clean;
 };

@@ -39,11 +39,14 @@ export type ObserveDeps = {
   readonly tokens: TokenVerifier;
   /** @throws BureauError */
   readonly serviceToken: (actor: UserId, role: string) => ServiceTokenReply;
+  /** The proxy of a principal has refused an act. */
+  readonly collectRefusals: (name: PrincipalName) => void;
 };
 
 export function observeActions(deps: ObserveDeps): Record<string, ObserveAction> {
   return {
     debug: async (request) => ({ reply: debugFor(deps, request) }),
+    refused: async (request) => ({ reply: refusedBy(deps, request) }),
     status: async () => ({ reply: await deps.report() }),
     list: async (request) => ({ reply: await listFor(deps, await actorOf(deps, request), request) }),
     mint_service_token: async (request) => ({
@@ -65,6 +68,12 @@ function debugFor({ viewsOf }: ObserveDeps, { part }: ObserveRequest): DebugRepl
       hint: `the parts are ${debugParts.join(", ")}`,
     });
   return { ok: true, part, view: viewsOf(part) };
+}
+
+/** No token: it only makes the daemon ask the proxy itself. */
+function refusedBy({ collectRefusals }: ObserveDeps, { principal = "" }: ObserveRequest): object {
+  collectRefusals(parsePrincipalName(principal));
+  return { ok: true };
 }
 
 /** The principals of this machine that `actor` may observe. */

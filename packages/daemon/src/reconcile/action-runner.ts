@@ -35,7 +35,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set(["forbidden", "invalid-input"])
 
 export type ActionRunnerDeps = Runtime & {
   readonly launcher: Launcher;
-  readonly proxies: ProxyAdmin;
+  readonly proxies: Pick<ProxyAdmin, "putGrants">;
   readonly state: ReconcileState;
   readonly history: SpecHistory;
   readonly notify: (message: EventMessage) => void;

@@ -14,6 +14,7 @@ import { operatorToken } from "../services/operator-token.ts";
 import type { Authorization } from "./authorization.ts";
 import type { LauncherPart } from "./launcher.ts";
 import type { Readiness } from "./readiness.ts";
+import type { Refusals } from "./refusals.ts";
 import type { Rooms } from "./rooms.ts";
 import type { Services } from "./services.ts";
 
@@ -31,6 +32,7 @@ type Needs = {
   readonly connection: MachineConnection;
   readonly readiness: Readiness;
   readonly services: Services;
+  readonly refusals: Refusals;
 };
 
 export const observe = subsystem({
@@ -44,9 +46,10 @@ export const observe = subsystem({
     connection: true,
     readiness: true,
     services: true,
+    refusals: true,
   },
   async start(
-    { rooms, desired, launcher, reconcile, authorization, connection, readiness, services }: Needs,
+    { rooms, desired, launcher, reconcile, authorization, connection, readiness, services, refusals }: Needs,
     context,
   ) {
     const { config, session, userId, userOf, inherited, viewsOf, clock, log } = context;
@@ -66,6 +69,7 @@ export const observe = subsystem({
       },
       ready: () => inTime(readiness.ready, FIRST_SYNC_MS_MAX),
       ...authorization,
+      collectRefusals: refusals.collect,
       userOf,
       viewsOf,
       serviceToken: (actor, role) => {

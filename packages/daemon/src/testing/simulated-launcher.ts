@@ -104,7 +104,7 @@ export class SimulatedLauncher {
     return this.#creating.has(account);
   }
 
-  proxiesFor(isDead: () => boolean): ProxyAdmin {
+  proxiesFor(isDead: () => boolean): Pick<ProxyAdmin, "putGrants"> {
     return {
       putGrants: async (account, grants) => {
         await this.#delay();
