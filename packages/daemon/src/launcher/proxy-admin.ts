@@ -1,11 +1,12 @@
-/** The admin sockets of this machine's proxies (wire facts, section 7.3): where changed grants are pushed, and refusals collected. */
-import { BureauError, messageOf } from "@bureau/kit/errors";
+/** The admin sockets of this machine's proxies (wire facts, section 7.3): where changed grants and the directory are pushed, and refusals collected. */
+import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import { viaSocket } from "@bureau/os/egress";
 import { type Layout, sandboxPaths } from "@bureau/os/layout";
 import type { Grant } from "@bureau/schema/authorization";
 import { parseJson } from "@bureau/schema/parse";
-import { type RefusalBatch, RefusalBatchSchema } from "@bureau/schema/proxy-wire";
+import { type DirectoryEntry, type RefusalBatch, RefusalBatchSchema } from "@bureau/schema/proxy-wire";
 import type { FleetLocalpart, PrincipalName } from "@bureau/schema/refs";
+import * as v from "valibot";
 
 /** Time for one request (wire facts, section 12.1). */
 const CALL_MS_MAX = 10_000;
@@ -19,7 +20,20 @@ export type ProxyAdmin = {
   dropRefusals(account: PrincipalName, batch: string): Promise<void>;
 };
 
-export function openProxyAdmin(layout: Layout, fleet: FleetLocalpart): ProxyAdmin {
+/** What a proxy tells of the fleet's services, and its routes to them. */
+export type ProxyDirectory = {
+  /** @throws BureauError, as all of them */
+  putDirectory(account: PrincipalName, entries: readonly DirectoryEntry[]): Promise<void>;
+  /** Names of every upstream it has, also those of its template. */
+  upstreams(account: PrincipalName): Promise<string[]>;
+  putUpstream(account: PrincipalName, name: string, socket: string): Promise<void>;
+  removeUpstream(account: PrincipalName, name: string): Promise<void>;
+};
+
+const UpstreamsSchema = v.array(v.object({ name: v.string() }));
+const upstreamPath = (name: string): string => `services/${encodeURIComponent(name)}`;
+
+export function openProxyAdmin(layout: Layout, fleet: FleetLocalpart): ProxyAdmin & ProxyDirectory {
   const call = (account: PrincipalName, act: string, method: string, path: string, body?: unknown) =>
     callProxy(sandboxPaths(layout, fleet, account).adminSocket, act, method, path, body);
   return {
@@ -33,6 +47,28 @@ export function openProxyAdmin(layout: Layout, fleet: FleetLocalpart): ProxyAdmi
     async dropRefusals(account, batch) {
       const act = `Cannot tell the proxy of "${account}" that its refusals are recorded`;
       await call(account, act, "DELETE", `refusals/${batch}`);
+    },
+    async putDirectory(account, entries) {
+      const act = `Cannot push the directory of services to the proxy of "${account}"`;
+      await call(account, act, "PUT", "directory", entries);
+    },
+    async upstreams(account) {
+      const act = `Cannot list the upstreams of the proxy of "${account}"`;
+      const text = await call(account, act, "GET", "services");
+      return parseJson(UpstreamsSchema, text, "upstreams of a proxy").map(({ name }) => name);
+    },
+    async putUpstream(account, name, socket) {
+      const upstream = { upstream_url: "http://localhost", upstream_unix: socket };
+      const act = `Cannot give the proxy of "${account}" a route to a service`;
+      await call(account, act, "PUT", upstreamPath(name), upstream);
+    },
+    async removeUpstream(account, name) {
+      const act = `Cannot take a route to a service from the proxy of "${account}"`;
+      try {
+        await call(account, act, "DELETE", upstreamPath(name));
+      } catch (error) {
+        if (!isBureauError(error) || error.code !== "not-found") throw error;
+      }
     },
   };
 }

@@ -282,6 +282,7 @@ export class ServiceAccess {
 const fileOf = (file: Pick<Stats, "ino" | "mtimeMs"> | undefined): string =>
   file === undefined ? "none" : `${file.ino}:${file.mtimeMs}`;
 
-/** When a token is replaced, in milliseconds since the epoch: at 80 % of its life. */
+/** When a token is replaced, in milliseconds since the epoch: at 80 % of its life, and not before its second second. */
 const refreshAt = ({ issuedAt, expiresAt }: MintedToken): number =>
-  (issuedAt + Math.floor(((expiresAt - issuedAt) * TOKEN_REFRESH_SECONDS) / TOKEN_SECONDS)) * 1_000;
+  (issuedAt + Math.max(1, Math.floor(((expiresAt - issuedAt) * TOKEN_REFRESH_SECONDS) / TOKEN_SECONDS))) *
+  1_000;

@@ -2,9 +2,9 @@
 import { launcherSocket } from "@bureau/os/layout";
 import { subsystem } from "../assembly/subsystem.ts";
 import { type Launcher, openLauncherClient } from "../launcher/launcher-client.ts";
-import { openProxyAdmin, type ProxyAdmin } from "../launcher/proxy-admin.ts";
+import { openProxyAdmin, type ProxyAdmin, type ProxyDirectory } from "../launcher/proxy-admin.ts";
 
-export type LauncherPart = { readonly client: Launcher; readonly proxies: ProxyAdmin };
+export type LauncherPart = { readonly client: Launcher; readonly proxies: ProxyAdmin & ProxyDirectory };
 
 export const launcher = subsystem({
   name: "launcher",

@@ -12,6 +12,8 @@ import { unknown } from "valibot";
 import { subsystem } from "../assembly/subsystem.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
 import { resolveServices, type ServicesOutcome } from "../desired/resolve-services.ts";
+import { directoryEntries } from "../services/directory-entries.ts";
+import { DirectoryPush } from "../services/directory-push.ts";
 import { ServiceAccess } from "../services/service-access.ts";
 import { TokenMint } from "../services/token-mint.ts";
 import type { LauncherPart } from "./launcher.ts";
@@ -24,6 +26,7 @@ const suffix = ".token";
 export type Services = {
   readonly mint: TokenMint;
   readonly access: ServiceAccess;
+  readonly directory: DirectoryPush;
   /** What answers a role, by the config room and the service directory. */
   readonly resolve: (role: string) => ServicesOutcome;
   readonly socketOf: (provider: PrincipalName) => string;
@@ -80,18 +83,30 @@ export const services = subsystem({
         }).then(() => undefined),
     });
     const machine = { user: userId, fleet: config.fleet };
+    const directoryRoom = () => {
+      const room = rooms.joined()?.fleetServices;
+      return room === undefined ? undefined : rooms.states.room(room);
+    };
+    const directory = new DirectoryPush({
+      proxies: launcher.proxies,
+      machine: userId,
+      now: () => clock.now(),
+      entries: () => directoryEntries(directoryRoom()),
+      socketOf,
+      log,
+    });
     const part: Services = {
       mint,
       access,
+      directory,
       socketOf,
       resolve(role) {
-        const directory = rooms.joined()?.fleetServices;
         return resolveServices(
           [role],
           {
             workspace: undefined,
             config: rooms.config(),
-            directory: directory === undefined ? undefined : rooms.states.room(directory),
+            directory: directoryRoom(),
           },
           machine,
         );
