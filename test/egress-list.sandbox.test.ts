@@ -21,6 +21,7 @@ test("curl reaches the listed host by CONNECT and by plain HTTP, and is told why
       inherits: ["bureau/template:agent"],
       // The list implies a network of its own.
       namespaces: { net: false },
+      proxy_services: { gh: { provider: "github" } },
       egress: [`127.0.0.1:${listed.port}`],
     }),
   );
@@ -45,6 +46,15 @@ test("curl reaches the listed host by CONNECT and by plain HTTP, and is told why
   await running().json(
     ...["agent", "create", "curious", "--template", "bureau/template:listed", "--restart-policy", "never"],
     ...["--command", script],
+  );
+  const { reach } = await running().json<{ reach: unknown }>("agent", "show", "curious");
+  expect(reach).toEqual({
+    upstreams: [{ name: "gh", upstream: "https://api.github.com", credentials: ["GITHUB_TOKEN"] }],
+    egress: [`127.0.0.1:${listed.port}`],
+    network: "own",
+  });
+  expect((await running().run("agent", "show", "curious")).stdout).toContain(
+    "https://api.github.com (/http/gh/), with GITHUB_TOKEN",
   );
   const logs = await eventually(async () => {
     const { stdout } = await running().run("agent", "logs", "curious");

@@ -35,7 +35,6 @@ export function parseTunnelRequest(head: string): TunnelRequest {
   const match = /^([A-Z]{1,20}) (\S+) HTTP\/1\.[01]$/u.exec(line);
   if (match === null) throw malformed("its request line is not one of HTTP/1.1");
   const [, method = "", target = ""] = match;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused here
   if (head.includes("\0")) throw malformed("it has a NUL");
   for (const header of headers)
     if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n]*$/u.test(header)) throw malformed("a header is malformed");

@@ -324,3 +324,13 @@ test("an upstream may listen on a unix socket, such as another principal's", asy
   await proxy.admin("PUT", "/v1/admin/services/local", { upstream_unix: behind.socket });
   expect(await (await proxy.ask("/http/local/health")).json()).toEqual({ status: "ok" });
 });
+
+test("basic:USER makes the credential that user's password", async () => {
+  await proxy.admin("PUT", "/v1/admin/services/basic", {
+    upstream_url: echo.url,
+    inject_headers: { Authorization: "KEY" },
+    auth_scheme: "basic:__token__",
+  });
+  await proxy.ask("/http/basic/x", { headers: { authorization: "Basic mine" } });
+  expect(echo.seen.at(-1)?.headers["authorization"]).toBe(`Basic ${btoa("__token__:the-key")}`);
+});

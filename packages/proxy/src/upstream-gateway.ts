@@ -50,8 +50,8 @@ export function forwardToUpstream(
 }
 
 function inject(state: ProxyState, upstream: DeclaredUpstream, headers: Headers): void {
-  for (const { header, key, prefix } of upstream.inject)
-    headers.set(header, prefix + state.credentialFor(upstream.name, header, key));
+  for (const { header, key, render } of upstream.inject)
+    headers.set(header, render(state.credentialFor(upstream.name, header, key)));
 }
 
 /**

@@ -19,7 +19,12 @@ export type DeclaredUpstream = {
   readonly base: string;
   /** The unix socket to connect to instead of the URL's host. */
   readonly socket: KeptSocket | undefined;
-  readonly inject: readonly { readonly header: string; readonly key: string; readonly prefix: string }[];
+  readonly inject: readonly {
+    readonly header: string;
+    readonly key: string;
+    /** The header's value from the credential's. */
+    readonly render: (credential: string) => string;
+  }[];
   /** Lower-case names of the headers that the caller may not set. */
   readonly strip: readonly string[];
   /** True when it declares response interceptors, which this proxy does not run. */
@@ -41,14 +46,14 @@ export function parseUpstream(name: string, input: UpstreamInput): DeclaredUpstr
   if (input.upstream_url === undefined && input.upstream_unix === undefined)
     throw fail("upstream_url and upstream_unix are both missing");
   const scheme = input.auth_scheme ?? "";
-  if (scheme !== "" && scheme.toLowerCase() !== "bearer")
-    throw fail(`auth_scheme "${scheme}" is unknown; the only one is bearer`);
+  const render = authorizationOf(scheme);
+  if (render === undefined) throw fail(`auth_scheme "${scheme}" is unknown; there are bearer and basic:USER`);
   const inject = Object.entries(input.inject_headers ?? {}).map(([header, key]) => {
     const lower = header.toLowerCase();
     if (!isHeaderName(lower)) throw fail(`"${header}" is not a header name`);
     if (hopByHop.has(lower) || lower === "host" || lower === "content-length")
       throw fail(`the header "${header}" belongs to the connection, so it cannot be injected`);
-    return { header, key, prefix: scheme !== "" && lower === "authorization" ? "Bearer " : "" };
+    return { header, key, render: lower === "authorization" ? render : plain };
   });
   const strip = (input.strip_headers ?? []).map((header) => header.toLowerCase());
   const bad = strip.find((header) => !isHeaderName(header));
@@ -61,6 +66,17 @@ export function parseUpstream(name: string, input: UpstreamInput): DeclaredUpstr
     strip: [...new Set([...strip, ...inject.map(({ header }) => header.toLowerCase())])],
     interceptorsIgnored: (input.response_interceptors ?? []).length > 0,
   };
+}
+
+const plain = (credential: string): string => credential;
+
+/** Undefined for an unknown scheme. */
+function authorizationOf(scheme: string): ((credential: string) => string) | undefined {
+  if (scheme === "") return plain;
+  if (scheme.toLowerCase() === "bearer") return (credential) => `Bearer ${credential}`;
+  const user = /^basic:([^:]+)$/iu.exec(scheme)?.[1];
+  if (user === undefined) return undefined;
+  return (credential) => `Basic ${Buffer.from(`${user}:${credential}`).toString("base64")}`;
 }
 
 /** The address of an upstream, for people: its URL or `unix:PATH`. */

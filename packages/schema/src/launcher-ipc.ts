@@ -8,13 +8,13 @@
  */
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
+import { EgressEntrySchema } from "./egress-entry.ts";
 import { jsonObject, list, mapOf, ref } from "./parse.ts";
+import { ProxyServiceSchema } from "./proxy-service.ts";
 import { parsePrincipalName } from "./refs.ts";
 import {
-  EgressEntrySchema,
   MountSchema,
   NamespacesSchema,
-  ProxyServiceSchema,
   ResourcesSchema,
   SecretBindingSchema,
   SecuritySchema,

@@ -5,8 +5,8 @@
 import * as v from "valibot";
 import { GrantSchema } from "./authorization.ts";
 import { jsonObject, list, mapOf, ref, unset } from "./parse.ts";
+import { ProxyServiceSchema } from "./proxy-service.ts";
 import { parsePrincipalName, parseUserId } from "./refs.ts";
-import { ProxyServiceSchema } from "./template.ts";
 
 /** One CBOR map, then end of file. A proxy that reads an incomplete one exits before it listens. */
 export const ProxyStartSchema = v.object({

@@ -4,8 +4,10 @@
  */
 import * as v from "valibot";
 import { AuthorizationPolicySchema, joinPolicies } from "./authorization.ts";
-import { intersectEgress, parseEgressRule } from "./egress-rules.ts";
+import { EgressEntrySchema } from "./egress-entry.ts";
+import { intersectEgress } from "./egress-rules.ts";
 import { jsonObject, list, mapOf, unset } from "./parse.ts";
+import { DeclaredServiceSchema } from "./proxy-providers.ts";
 
 const names = mapOf(v.string());
 const nonNegative = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -85,26 +87,6 @@ export const HealthCheckSchema = v.pipe(
   ),
 );
 export type HealthCheck = v.InferOutput<typeof HealthCheckSchema>;
-export const ProxyServiceSchema = v.object({
-  upstream: v.pipe(v.string(), v.regex(/^https?:\/\//u, "upstream must be an http or https URL")),
-  /** Header name → name of the credential that becomes its value. */
-  inject_headers: v.optional(names),
-  strip_headers: strings,
-  /** `bearer` puts "Bearer " before the credential, in Authorization only. */
-  auth_scheme: unset(v.string()),
-  response_interceptors: v.optional(list(jsonObject)),
-});
-
-/** One entry of `egress`: see egress-rules.ts. */
-export const EgressEntrySchema = v.pipe(
-  v.string(),
-  v.rawCheck(({ dataset, addIssue }) => {
-    if (!dataset.typed) return;
-    const rule = parseEgressRule(dataset.value);
-    if (typeof rule === "string") addIssue({ message: `invalid egress entry "${dataset.value}": ${rule}` });
-  }),
-);
-
 export const TemplateSchema = v.object({
   description: unset(v.string()),
   /** `standard` (also when unset), or `none`, which Bureau's launcher refuses. */
@@ -130,7 +112,7 @@ export const TemplateSchema = v.object({
   default_payload: v.optional(jsonObject),
   health_check: v.optional(HealthCheckSchema),
   output_capture: v.optional(OutputCaptureSchema),
-  proxy_services: v.optional(mapOf(ProxyServiceSchema)),
+  proxy_services: v.optional(mapOf(DeclaredServiceSchema)),
   /** Ours: rules for every principal that is made from the template. A child adds to them and removes none. */
   authorization: v.optional(AuthorizationPolicySchema),
   /**

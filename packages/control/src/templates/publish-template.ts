@@ -4,6 +4,7 @@ import { checkEvent } from "@bureau/matrix/event-content";
 import type { MatrixSession } from "@bureau/matrix/session";
 import { eventTypes } from "@bureau/schema/events";
 import { parse } from "@bureau/schema/parse";
+import { withSpelledProviders } from "@bureau/schema/proxy-providers";
 import { type EventId, parseStateRef, serverOf } from "@bureau/schema/refs";
 import { type Template, TemplateSchema } from "@bureau/schema/template";
 import { roomOf } from "../rooms/places.ts";
@@ -43,5 +44,5 @@ export async function publishTemplate(
 ): Promise<EventId> {
   const { room, server, name } = parseStateRef(reference);
   const id = await roomOf(session, room, server ?? serverOf(session.userId));
-  return session.putState(id, eventTypes.template, name, content);
+  return session.putState(id, eventTypes.template, name, withSpelledProviders(content));
 }
