@@ -4,6 +4,8 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { identify, signalProcess } from "@bureau/os/process-table";
+import { eventTypes } from "@bureau/schema/events";
+import { aliasOf, serverOf } from "@bureau/schema/refs";
 import { eventually, useBureau } from "@bureau/testkit/use-bureau";
 
 setDefaultTimeout(120_000);
@@ -85,5 +87,41 @@ test("what is denied while the homeserver does not answer arrives once and in or
   const numbers = events.map(({ sequence }) => sequence);
   expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
   expect(new Set(numbers).size).toBe(numbers.length);
+  await expectChain();
+});
+
+test("a temporal grant is recorded when it begins, is revoked, and has expired", async () => {
+  const session = running().session();
+  const { machine } = await running().json<{ machine: { name: string } }>("status");
+  const room = await session.resolveAlias(aliasOf(machine.name as never, serverOf(session.userId)));
+  if (room === undefined) throw new Error("there is no config room");
+  const { user_id: principal } = await running().json<{ user_id: string }>(
+    ...["agent", "create", "granted", "--command", "sleep 1000"],
+  );
+  const give = (ticket: string, seconds: number) =>
+    session.putState(room, eventTypes.temporalGrant, ticket, {
+      principal,
+      grant: {
+        actions: ["matrix/join"],
+        expires_at: new Date(Date.now() + seconds * 1_000).toISOString(),
+        granted_by: "@someone-else:bureau.local",
+      },
+    });
+  await give("tkt-short", 4);
+  await give("tkt-long", 3_600);
+  const decisions = async (wanted: number): Promise<string[]> =>
+    eventually(async () => {
+      const { events } = await running().json<{
+        events: { decision: string; ticket: string; actor: string }[];
+      }>("audit", "--principal", principal);
+      for (const { actor } of events) expect(actor).toBe(session.userId);
+      return events.length >= wanted
+        ? events.map(({ decision, ticket }) => `${decision} ${ticket}`)
+        : undefined;
+    });
+  expect((await decisions(2)).sort()).toEqual(["grant_created tkt-long", "grant_created tkt-short"]);
+  expect(await decisions(3)).toContain("grant_expired tkt-short");
+  await session.putState(room, eventTypes.temporalGrant, "tkt-long", {});
+  expect(await decisions(4)).toContain("grant_revoked tkt-long");
   await expectChain();
 });

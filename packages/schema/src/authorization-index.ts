@@ -53,6 +53,13 @@ export class AuthorizationIndex {
     return [...this.#names];
   }
 
+  /** What the sources of one name say of the users that they name. */
+  policiesFrom(name: SourceName): (readonly [user: UserId, policies: readonly AuthorizationPolicy[]])[] {
+    return this.#sources
+      .filter((source) => source.name === name)
+      .flatMap((source) => source.users.map((user) => [user, source.policiesOf(user)] as const));
+  }
+
   /** Every rule that applies to `user`, in the order of the sources. Each rule names its source. */
   policyOf(user: UserId): AuthorizationPolicy {
     return joinPolicies(...this.policiesOf(user));

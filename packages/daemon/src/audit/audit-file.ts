@@ -6,6 +6,8 @@
  * {"base":{chain,sequence,hash}}                  first: the last event that was sent before the rest
  * {"open":3,"record":{…},"time":…}                equal acts, counted in place: see below
  * {"event":{…}}   {"event":{…},"closed":3}        the next of the chain
+ * {"event":{…},"begins":"…"}                      the grant of this key is known from now on; "ends": no longer
+ * {"grant":"…","record":{…}}                      a grant that is known, when the file was written again
  * {"sent":12}                                     the homeserver has the events up to this sequence
  * ```
  *
@@ -53,10 +55,17 @@ const LineSchema = v.union([
   v.object({
     event: v.custom<ChainedAudit>((value) => v.is(ChainedAuditSchema, value)),
     closed: v.optional(integer),
+    begins: v.optional(v.string()),
+    ends: v.optional(v.string()),
   }),
+  v.object({ grant: v.string(), record: AuditRecordSchema }),
   v.object({ sent: integer }),
 ]);
 type Line = v.InferOutput<typeof LineSchema>;
+type EventLine = Extract<Line, { event: unknown }>;
+
+/** The grant whose beginning or end an event is. */
+export type GrantStep = { readonly begins?: string | undefined; readonly ends?: string | undefined };
 
 /** Equal acts that are being counted: one open line. */
 export class OpenCount {
@@ -100,6 +109,7 @@ export class AuditFile implements Disposable {
   readonly #log: Log;
   readonly #bytesMax: number;
   readonly #open = new Map<number, OpenCount>();
+  readonly #grants = new Map<string, AuditRecord>();
   #fd: number;
   /** Where the next line goes. */
   #end = 0;
@@ -161,10 +171,17 @@ export class AuditFile implements Disposable {
     return [...this.#open.values()];
   }
 
-  /** Adds an event to the chain, on the disk when it returns. @throws BureauError with nothing added: it is full, or the disk is */
-  append(record: AuditRecord, time: string): ChainedAudit {
+  /** Grants whose beginning is in the chain and whose end is not, by a key of the caller. */
+  get grants(): ReadonlyMap<string, AuditRecord> {
+    return this.#grants;
+  }
+
+  /** Adds an event to the chain. @throws BureauError with nothing added: it is full, or the disk is */
+  append(record: AuditRecord, time: string, grant: GrantStep = {}): ChainedAudit {
     if (this.isFull) throw full(this.#path, this.#bytesMax);
-    return this.#chain({ record, times: { time, count: 1 } });
+    const event = this.#chain(record, { time, count: 1 }, grant);
+    this.#noteGrant(record, grant);
+    return event;
   }
 
   /** Begins to count equal acts. @throws BureauError with nothing added: it is full, or the disk is */
@@ -187,7 +204,7 @@ export class AuditFile implements Disposable {
 
   /** Ends a count: its record becomes the next event. Also when the file is full. @throws BureauError when the disk does not take it */
   close(open: OpenCount): void {
-    this.#chain({ record: open.record, times: open.times, closed: open.id });
+    this.#chain(open.record, open.times, { closed: open.id });
     this.#open.delete(open.id);
   }
 
@@ -244,15 +261,16 @@ export class AuditFile implements Disposable {
     closeSync(this.#fd);
   }
 
-  #chain(next: {
-    readonly record: AuditRecord;
-    readonly times: Times;
-    readonly closed?: number;
-  }): ChainedAudit {
-    const event = chained(next.record, next.times, this.#head, sha256Hex);
-    this.#write(eventLine(event, next.closed));
-    this.#head = { chain: event.chain, sequence: event.sequence, hash: event.hash };
+  #chain(record: AuditRecord, times: Times, more: Omit<EventLine, "event">): ChainedAudit {
+    const event = chained(record, times, this.#head, sha256Hex);
+    this.#write(eventLine({ ...more, event }));
+    this.#head = headOf(event);
     return event;
+  }
+
+  #noteGrant(record: AuditRecord, { begins, ends }: GrantStep): void {
+    if (begins !== undefined) this.#grants.set(begins, record);
+    if (ends !== undefined) this.#grants.delete(ends);
   }
 
   #write(text: string): void {
@@ -326,10 +344,13 @@ export class AuditFile implements Disposable {
       open.batch = line.batch.trimEnd();
       this.#open.set(open.id, open);
       this.#ids = Math.max(this.#ids, open.id);
+    } else if ("grant" in line) {
+      this.#grants.set(line.grant, line.record);
     } else if ("event" in line) {
       this.#head = headOf(line.event);
       unsent.push(this.#head);
       if (line.closed !== undefined) this.#open.delete(line.closed);
+      this.#noteGrant(line.event, line);
     } else
       while ((unsent[0]?.sequence ?? Number.POSITIVE_INFINITY) <= line.sent)
         this.#sent = unsent.shift() ?? this.#sent;
@@ -342,9 +363,10 @@ export class AuditFile implements Disposable {
       const found = this.#lineAt(at);
       if (found === undefined) break;
       const { line, end } = found;
-      if (line !== undefined && "event" in line) lines.push(eventLine(line.event));
+      if (line !== undefined && "event" in line) lines.push(eventLine({ event: line.event }));
       at = end;
     }
+    for (const [grant, record] of this.#grants) lines.push(`${JSON.stringify({ grant, record })}\n`);
     let end = lines.reduce((sum, line) => sum + Buffer.byteLength(line), 0);
     const moved = this.counting.map((open) => {
       const at = end;
@@ -373,8 +395,7 @@ export class AuditFile implements Disposable {
 
 const headOf = ({ chain, sequence, hash }: ChainedAudit): ChainHead => ({ chain, sequence, hash });
 const baseLine = (base: ChainHead): string => `${JSON.stringify({ base })}\n`;
-const eventLine = (event: ChainedAudit, closed?: number): string =>
-  `${JSON.stringify(closed === undefined ? { event } : { closed, event })}\n`;
+const eventLine = (line: EventLine): string => `${JSON.stringify(line)}\n`;
 
 function lineOf(text: string): Line | undefined {
   try {

@@ -10,7 +10,7 @@
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
 import type { AuditRecord } from "@bureau/schema/audit";
-import type { AuditFile, OpenCount } from "./audit-file.ts";
+import type { AuditFile, GrantStep, OpenCount } from "./audit-file.ts";
 
 const QUIET_MS = 2_000;
 const WINDOW_MS = 60_000;
@@ -90,8 +90,8 @@ export class AuditLog {
   }
 
   /** A fact that is never counted together with others. @throws BureauError when it cannot be recorded */
-  happened(record: AuditRecord): void {
-    this.#deps.file.append(record, this.#time());
+  happened(record: AuditRecord, grant?: GrantStep): void {
+    this.#deps.file.append(record, this.#time(), grant);
     this.#deps.onChange();
   }
 

@@ -43,16 +43,17 @@ export const cut = (text: string): string => {
 
 type Rule = { readonly actions: readonly string[]; readonly source?: string | undefined };
 
-function matched(field: string, rule: Rule | undefined): Readonly<Record<string, object>> {
-  if (rule === undefined) return {};
+const matched = (field: string, rule: Rule | undefined): Readonly<Record<string, object>> =>
+  rule === undefined ? {} : { [field]: ruleShown(rule) };
+
+/** A rule as an event shows it. */
+export function ruleShown(rule: Rule): Record<string, unknown> {
   const whole = JSON.stringify(rule);
-  if (whole.length <= RULE_CHARS_MAX) return { [field]: JSON.parse(whole) as object };
+  if (whole.length <= RULE_CHARS_MAX) return JSON.parse(whole) as Record<string, unknown>;
   const { actions, source } = rule;
   return {
-    [field]: {
-      actions: actions.slice(0, ACTIONS_SHOWN).map(cut),
-      ...(source === undefined ? {} : { source: cut(source) }),
-    },
+    actions: actions.slice(0, ACTIONS_SHOWN).map(cut),
+    ...(source === undefined ? {} : { source: cut(source) }),
   };
 }
 

@@ -51,11 +51,15 @@ function readGrant(event: StateEvent): Read | string {
   return known;
 }
 
-function parseGrant({ content, stateKey }: StateEvent): Read | string {
+/** The grant's `granted_by` is the sender: what its content says of that may be anything. */
+function parseGrant({ content, stateKey, sender }: StateEvent): Read | string {
   try {
     const temporal = parse(TemporalGrantSchema, content, "m.bureau.temporal_grant");
     const { grant } = temporal;
-    return { temporal, policy: { grants: [{ ...grant, ticket: grant.ticket ?? stateKey }] } };
+    return {
+      temporal,
+      policy: { grants: [{ ...grant, ticket: grant.ticket ?? stateKey, granted_by: sender }] },
+    };
   } catch (error) {
     if (error instanceof InputError) return error.message;
     throw error;

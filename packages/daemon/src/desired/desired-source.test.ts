@@ -31,6 +31,7 @@ function machine(config?: Record<string, unknown>) {
     server: parseServerName("bureau.test"),
   };
   const source = new DesiredSource({
+    onAuthorization: () => {},
     members: noMembers,
     ...place,
     resolver: new DesiredResolver({ ...place, localpartBytesMax: 84 }),

@@ -43,6 +43,8 @@ export type DesiredSourceDeps = {
   /** The state events that are needed, in any room. */
   readonly scope: { want(names: readonly StateName[]): void };
   readonly notify: (message: EventMessage) => void;
+  /** Who may do what is known, at each call of {@link DesiredSource.current}. */
+  readonly onAuthorization: (index: AuthorizationIndex) => void;
   readonly log: Log;
 };
 
@@ -114,6 +116,7 @@ export class DesiredSource {
       faults.push(...this.#latest.faults);
     } else this.#unconfigured.resolve(faults.join("; ") || "there is none yet");
     this.#tell(faults);
+    if (this.#latest !== undefined) this.#deps.onAuthorization(this.#latest.authorization);
     return this.#latest;
   }
 

@@ -105,6 +105,7 @@ async function costOfOneMore(count: number) {
   const directory = { revision: 0, lookup: () => ({ kind: "pending" as const }), want: () => {} };
   const states = rooms.store;
   const source = new DesiredSource({
+    onAuthorization: () => {},
     members: noMembers,
     ...shared,
     ...place,

@@ -4,11 +4,13 @@ import type { Log } from "@bureau/kit/log";
 import { waitFor } from "@bureau/kit/wait-for";
 import { auditFile } from "@bureau/os/layout";
 import type { AuditRecord, ChainHead } from "@bureau/schema/audit";
+import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { loopAfter } from "../assembly/loop-after.ts";
 import { subsystem } from "../assembly/subsystem.ts";
 import { AuditFile } from "../audit/audit-file.ts";
 import { AuditLog, type Counted } from "../audit/audit-log.ts";
 import { AuditSender } from "../audit/audit-sender.ts";
+import { GrantLifecycle } from "../audit/grant-lifecycle.ts";
 import { recordOf } from "../audit/record-of.ts";
 import type { DecisionRecord } from "../authorization/authorize.ts";
 import { Wakeup } from "../wakeup.ts";
@@ -23,8 +25,8 @@ export type Audit = {
   readonly record: (record: DecisionRecord) => void;
   /** Acts that were denied elsewhere on this machine, for example in a proxy. Never fails. */
   readonly denied: (record: Omit<AuditRecord, "machine" | "decision">, counted: Counted) => void;
-  /** A grant that was created, revoked, or has expired. @throws BureauError when it cannot be recorded */
-  readonly happened: (record: Omit<AuditRecord, "machine">) => void;
+  /** The rules as they are now: records temporal grants that began, were revoked, or have expired. Never fails. */
+  readonly grantsNow: (index: AuthorizationIndex) => void;
   /** The last event that the homeserver has; undefined before the first. */
   readonly sentHead: () => ChainHead | undefined;
   /** Sends what waits, within a limited time. Never rejects. */
@@ -43,6 +45,12 @@ export const audit = subsystem({
       sender.mark();
     };
     const auditLog = new AuditLog({ file, clock, log, onChange: changed });
+    const lifecycle = new GrantLifecycle({
+      known: () => file.grants,
+      happened: (record, step) => auditLog.happened({ ...record, machine }, step),
+      clock,
+      log,
+    });
     const part: Audit = {
       record(decided) {
         const record = recordOf(decided, machine);
@@ -51,7 +59,10 @@ export const audit = subsystem({
         else auditLog.denied(record);
       },
       denied: (record, counted) => auditLog.denied({ ...record, decision: "deny", machine }, counted),
-      happened: (record) => auditLog.happened({ ...record, machine }),
+      grantsNow(index) {
+        lifecycle.update(index);
+        counts.mark();
+      },
       sentHead: () => (file.sent.sequence === 0 ? undefined : file.sent),
       async flush() {
         tryToEnd(auditLog, log, true);
@@ -64,7 +75,8 @@ export const audit = subsystem({
     return {
       part,
       loops: [
-        (signal) => endCounts({ auditLog, counts, clock, log, onEnd: () => sender.mark() }, signal),
+        (signal) =>
+          endCounts({ auditLog, lifecycle, counts, clock, log, onEnd: () => sender.mark() }, signal),
         loopAfter(joined, (rooms, signal) => sender.run(rooms.config, signal)),
       ],
       views: {
@@ -83,22 +95,24 @@ export const audit = subsystem({
 
 type Ending = {
   readonly auditLog: AuditLog;
+  readonly lifecycle: GrantLifecycle;
   readonly counts: Wakeup;
   readonly clock: Clock;
   readonly log: Log;
   readonly onEnd: () => void;
 };
 
-/** Ends each count when it is due. */
+/** Ends each count, and records the end of each grant, when it is due. */
 async function endCounts(
-  { auditLog, counts, clock, log, onEnd }: Ending,
+  { auditLog, lifecycle, counts, clock, log, onEnd }: Ending,
   signal: AbortSignal,
 ): Promise<void> {
   signal.addEventListener("abort", () => counts.mark(), { once: true });
   while (!signal.aborted) {
+    lifecycle.expire();
     const ended = tryToEnd(auditLog, log);
     if (ended) onEnd();
-    await counts.wait(ended ? auditLog.dueAt : clock.monotonic() + RETRY_MS);
+    await counts.wait(ended ? earlier(auditLog.dueAt, lifecycle.dueAt) : clock.monotonic() + RETRY_MS);
   }
 }
 
@@ -112,3 +126,6 @@ function tryToEnd(auditLog: AuditLog, log: Log, all = false): boolean {
     return false;
   }
 }
+
+const earlier = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);

@@ -412,6 +412,7 @@ export class Simulator {
       onChange: () => reconciler.mark(),
     });
     const source = new DesiredSource({
+      onAuthorization: () => {},
       members: noMembers,
       machine,
       server,
