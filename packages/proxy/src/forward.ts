@@ -43,7 +43,7 @@ export type ForwardTarget = {
 export type ForwardOptions = {
   readonly method: string;
   readonly headers: Headers;
-  readonly body: ReadableStream<Uint8Array> | string | null;
+  readonly body: ReadableStream<Uint8Array> | ArrayBuffer | string | null;
   readonly signal: AbortSignal;
 };
 

@@ -5,14 +5,16 @@
  * one. Only {@link ProxyState.credentialFor} and {@link ProxyState.matrixAccess} return values of credentials, for the
  * headers of one upstream request.
  */
-import { BureauError } from "@bureau/kit/errors";
+import { BureauError, messageOf } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
 import { checkGrants, type Decision, type Grant } from "@bureau/schema/authorization";
 import { anyGlobMatches } from "@bureau/schema/glob";
+import { isOAuthCredential } from "@bureau/schema/oauth-credential";
 import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire";
 import type { UserId } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
 import { InFlight } from "./in-flight.ts";
+import { OAuthToken } from "./oauth-token.ts";
 import { Refusals } from "./refusals.ts";
 import { type DeclaredUpstream, parseUpstream, type UpstreamInput } from "./upstream.ts";
 import { parseHomeserver } from "./upstream-url.ts";
@@ -35,6 +37,8 @@ export class ProxyState {
   readonly userId: UserId | undefined;
   readonly #now: () => number;
   #credentials: ReadonlyMap<string, Secret> = new Map();
+  /** Of the credentials that are refresh tokens, once they are used. */
+  readonly #oauth = new WeakMap<Secret, OAuthToken>();
   #matrix: { readonly homeserver: string | undefined; readonly authorization: Secret | undefined };
 
   /** @throws BureauError `invalid-input` when an upstream or the homeserver's URL is invalid */
@@ -47,7 +51,7 @@ export class ProxyState {
     this.refusals = new Refusals(poke, now);
     this.userId = start.matrix_user_id;
     this.grants = start.grants ?? [];
-    this.#credentials = secrets(start.credentials ?? {});
+    this.#credentials = secrets(start.credentials ?? {}, this.#credentials);
     this.#matrix = {
       homeserver:
         start.matrix_homeserver_url === undefined ? undefined : parseHomeserver(start.matrix_homeserver_url),
@@ -76,7 +80,7 @@ export class ProxyState {
       authorization: token === undefined ? undefined : bearer(token),
     };
     const { [matrixKeys.token]: _t, [matrixKeys.userId]: _u, [matrixKeys.homeserver]: _h, ...rest } = values;
-    this.#credentials = secrets(rest);
+    this.#credentials = secrets(rest, this.#credentials);
     this.#matrix = matrix;
   }
 
@@ -99,9 +103,28 @@ export class ProxyState {
       new BureauError("unauthorized", `Cannot set header "${header}" of upstream "${upstream}": ${reason}`, {
         hint: `provision the credential "${key}"`,
       });
+    // A refresh token is for its token endpoint alone.
+    if (value !== undefined && isOAuthCredential(value)) throw refuse(`"${key}" is a refresh token`);
     if (value === undefined) throw refuse(`this principal has no credential "${key}"`);
     if (!isHeaderValue(value)) throw refuse(`credential "${key}" has characters that a header cannot carry`);
     return value;
+  }
+
+  /** The access token of a credential that is an OAuth refresh token. @throws BureauError `unauthorized` when it is invalid */
+  oauthOf(key: string): OAuthToken | undefined {
+    const secret = this.#credentials.get(key);
+    if (secret === undefined) return undefined;
+    const known = this.#oauth.get(secret);
+    if (known !== undefined || !isOAuthCredential(secret.reveal())) return known;
+    try {
+      const token = new OAuthToken(key, secret.reveal(), this.#now);
+      this.#oauth.set(secret, token);
+      return token;
+    } catch (error) {
+      throw new BureauError("unauthorized", messageOf(error), {
+        hint: `provision the credential "${key}" again`,
+      });
+    }
   }
 
   /** Decides whether the principal may now do `action` on itself. */
@@ -119,8 +142,17 @@ export class ProxyState {
   }
 }
 
-const secrets = (values: Readonly<Record<string, string>>): ReadonlyMap<string, Secret> =>
-  new Map(Object.entries(values).map(([name, value]) => [name, new Secret(value)]));
+/** An unchanged value keeps its secret, and with it an access token that is still valid. */
+const secrets = (
+  values: Readonly<Record<string, string>>,
+  before: ReadonlyMap<string, Secret>,
+): ReadonlyMap<string, Secret> =>
+  new Map(
+    Object.entries(values).map(([name, value]) => {
+      const kept = before.get(name);
+      return [name, kept?.reveal() === value ? kept : new Secret(value)];
+    }),
+  );
 
 function bearer(token: string): Secret {
   if (token === "" || !isHeaderValue(token))

@@ -5,6 +5,7 @@
 import { BureauError } from "@bureau/kit/errors";
 import { viaNetwork } from "@bureau/os/egress";
 import { bodiless, forward, requestHeaders } from "./forward.ts";
+import type { OAuthToken } from "./oauth-token.ts";
 import type { ProxyState } from "./proxy-state.ts";
 import { Denied } from "./refusal.ts";
 import { segmentsOf, type Target } from "./request-target.ts";
@@ -12,6 +13,10 @@ import type { DeclaredUpstream } from "./upstream.ts";
 
 /** Methods by which an upstream would return the injected headers to the caller, or open a tunnel past the proxy. */
 const refusedMethods: ReadonlySet<string> = new Set(["TRACE", "TRACK", "CONNECT"]);
+
+/** A larger body is not kept for a second try. */
+const REPEATED_BYTES_MAX = 1024 * 1024;
+type RequestBody = ReadableStream<Uint8Array> | ArrayBuffer | null;
 
 /** @throws BureauError `not-found` for an undeclared upstream, `unauthorized` for a missing credential, `unavailable` */
 export function forwardToUpstream(
@@ -36,22 +41,57 @@ export function forwardToUpstream(
   assertInsidePrefix(target.path);
   const headers = requestHeaders(request.headers);
   for (const header of upstream.strip) headers.delete(header);
-  inject(state, upstream, headers);
   const url = `${upstream.base}${target.path}${target.query === "" ? "" : `?${target.query}`}`;
-  return forward(
-    {
-      name: `upstream "${name}"`,
-      url,
-      inFlight: state.inFlight,
-      egress: upstream.socket?.optionsFor(bodiless.has(request.method)) ?? viaNetwork(upstream.base),
-    },
-    { method: request.method, headers, body: request.body, signal },
-  );
+  const send = (body: RequestBody, tokens?: ReadonlyMap<string, string>): Promise<Response> => {
+    inject(state, upstream, headers, tokens);
+    return forward(
+      {
+        name: `upstream "${name}"`,
+        url,
+        inFlight: state.inFlight,
+        egress: upstream.socket?.optionsFor(bodiless.has(request.method)) ?? viaNetwork(upstream.base),
+      },
+      { method: request.method, headers, body, signal },
+    );
+  };
+  const oauth = upstream.inject.flatMap(({ key }) => state.oauthOf(key) ?? []);
+  return oauth.length === 0 ? send(request.body) : sendWithTokens(oauth, request, send);
 }
 
-function inject(state: ProxyState, upstream: DeclaredUpstream, headers: Headers): void {
+/** Sends once, and a second time with a new token when the upstream answers 401 and the body is still at hand. */
+async function sendWithTokens(
+  oauth: readonly OAuthToken[],
+  request: Request,
+  send: (body: RequestBody, tokens: ReadonlyMap<string, string>) => Promise<Response>,
+): Promise<Response> {
+  const current = async (): Promise<Map<string, string>> =>
+    new Map(await Promise.all(oauth.map(async (token) => [token.key, await token.current()] as const)));
+  const body = await repeatable(request);
+  const tokens = await current();
+  const response = await send(body, tokens);
+  if (response.status !== 401) return response;
+  const helps = oauth.map((token) => token.refused(tokens.get(token.key) ?? "")).includes(true);
+  if (!helps || body instanceof ReadableStream) return response;
+  await response.body?.cancel();
+  return await send(body, await current());
+}
+
+/** The body in memory when it is small and says so, else its stream. */
+async function repeatable(request: Request): Promise<RequestBody> {
+  const length = request.headers.get("content-length");
+  const isSmall = length !== null && Number(length) <= REPEATED_BYTES_MAX;
+  return isSmall ? await request.arrayBuffer() : request.body;
+}
+
+/** `tokens`: in place of the credentials that are refresh tokens. */
+function inject(
+  state: ProxyState,
+  upstream: DeclaredUpstream,
+  headers: Headers,
+  tokens?: ReadonlyMap<string, string>,
+): void {
   for (const { header, key, render } of upstream.inject)
-    headers.set(header, render(state.credentialFor(upstream.name, header, key)));
+    headers.set(header, render(tokens?.get(key) ?? state.credentialFor(upstream.name, header, key)));
 }
 
 /**

@@ -17,6 +17,7 @@ import type { SandboxPaths } from "@bureau/os/layout";
 import type { ProcessId } from "@bureau/os/process-table";
 import { removeTree } from "@bureau/os/remove-tree";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
+import { isOAuthCredential } from "@bureau/schema/oauth-credential";
 import type { CredentialBundle } from "../keys.ts";
 
 /**
@@ -97,6 +98,12 @@ export function placeSecrets(
               ? "the Matrix token stays with the proxy; use the proxy's Matrix endpoints"
               : `provision a credential named "${key}" for this principal`,
         },
+      );
+    if (isOAuthCredential(value))
+      throw new BureauError(
+        "forbidden",
+        `Cannot bind the secret "${key}": it is an OAuth refresh token, which stays with the proxy`,
+        { hint: "inject it in proxy_services of the template: the proxy sends access tokens made from it" },
       );
     if (env !== undefined) environment[env] = value;
     if (file !== undefined) writeFileSync(join(paths.secrets, file), value, { mode: 0o600 });
