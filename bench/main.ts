@@ -19,6 +19,7 @@ import { benchProxyMemory } from "./proxy-memory.ts";
 import { benchScale } from "./scale.ts";
 import { benchStartUp } from "./start-up.ts";
 import { type Figure, figure } from "./statistics.ts";
+import { benchTrust } from "./trust.ts";
 import { benchUpgrade } from "./upgrade.ts";
 import { benchUpgradeFleet } from "./upgrade-fleet.ts";
 import { benchUpgradeGap } from "./upgrade-gap.ts";
@@ -32,6 +33,7 @@ const suites: Readonly<Record<string, () => Promise<Figure[]>>> = {
   growth: benchGrowth,
   "heartbeat-growth": benchHeartbeatGrowth,
   "host-env": benchHostEnv,
+  trust: benchTrust,
   upgrade: benchUpgrade,
 };
 /** Run only when asked for by name: they need root, or minutes. */
@@ -48,6 +50,7 @@ const short: typeof suites = {
   growth: benchGrowth,
   "heartbeat-growth": benchHeartbeatGrowth,
   "host-env": benchHostEnv,
+  trust: benchTrust,
   "upgrade-gap": () => benchUpgradeGap(SHORT_ROUNDS),
 };
 const every = { ...suites, ...onlyByName };

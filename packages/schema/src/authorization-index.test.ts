@@ -16,7 +16,7 @@ const anyone = ["**:*"];
 
 const source = (name: SourceName, policies: Record<UserId, AuthorizationPolicy>): PolicySource => ({
   name,
-  users: Object.keys(policies).map(parseUserId),
+  users: new Set(Object.keys(policies).map(parseUserId)),
   policiesOf: (user) => [policies[user] ?? {}],
 });
 const index = (mine: AuthorizationPolicy, theirs: AuthorizationPolicy): AuthorizationIndex =>

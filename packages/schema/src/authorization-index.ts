@@ -10,14 +10,16 @@
  * grant only. Observation needs an allowance only, because operators hold no grants.
  */
 import {
+  ACTIONS_KEPT_MAX,
+  type ActionRules,
   type AuthorizationPolicy,
-  checkAllowances,
-  checkBoth,
-  checkGrants,
   type Decision,
+  decide,
+  decideAllowances,
   joinPolicies,
+  rulesOf,
 } from "./authorization.ts";
-import { globMatches } from "./glob.ts";
+import { globMatcher } from "./glob.ts";
 import type { UserId } from "./refs.ts";
 
 /** The wire's names of where a rule comes from. */
@@ -33,8 +35,8 @@ export type SourceName =
 /** One place that policies come from. */
 export type PolicySource = {
   readonly name: SourceName;
-  /** The users it names, for listing. It may apply to others too. */
-  readonly users: readonly UserId[];
+  /** The users it names, a map by user or a set of them. It may apply to others too. */
+  readonly users: Pick<ReadonlySet<UserId>, "has" | "keys">;
   /** What it says of `user`. A policy is the same object until an event changes it. */
   policiesOf(user: UserId): readonly AuthorizationPolicy[];
 };
@@ -42,7 +44,8 @@ export type PolicySource = {
 export class AuthorizationIndex {
   readonly #sources: readonly PolicySource[];
   readonly #policies = new Map<UserId, readonly AuthorizationPolicy[]>();
-  #named: ReadonlySet<UserId> | undefined;
+  /** By action, then by user: one answer finds the rules of each side at once. */
+  readonly #rules = new Map<string, Map<UserId, ActionRules>>();
 
   constructor(sources: readonly PolicySource[]) {
     this.#sources = sources;
@@ -50,14 +53,14 @@ export class AuthorizationIndex {
 
   /** The users that a source names, each once. */
   get users(): UserId[] {
-    return [...this.#names];
+    return [...new Set(this.#sources.flatMap(({ users }) => [...users.keys()]))];
   }
 
   /** What the sources of one name say of the users that they name. */
   policiesFrom(name: SourceName): (readonly [user: UserId, policies: readonly AuthorizationPolicy[]])[] {
     return this.#sources
       .filter((source) => source.name === name)
-      .flatMap((source) => source.users.map((user) => [user, source.policiesOf(user)] as const));
+      .flatMap((source) => [...source.users.keys()].map((user) => [user, source.policiesOf(user)] as const));
   }
 
   /** Every rule that applies to `user`, in the order of the sources. Each rule names its source. */
@@ -67,17 +70,12 @@ export class AuthorizationIndex {
 
   /** May `actor` do `action` to `target`, or without a target when undefined? `nowMs` is the wall clock's. */
   authorize(actor: UserId, action: string, target: UserId | undefined, nowMs: number): Decision {
-    if (isObservation(action))
-      return target === undefined
-        ? { allowed: false, reason: "no matching allowance on target" }
-        : checkAllowances(this.policiesOf(target), action, actor);
-    if (target === undefined) return checkGrants(this.policiesOf(actor), action, undefined, nowMs);
-    return checkBoth(
-      { user: actor, policies: this.policiesOf(actor) },
-      action,
-      { user: target, policies: this.policiesOf(target) },
-      nowMs,
-    );
+    const theirs = target === undefined ? undefined : { user: target, rules: this.#rulesOf(target, action) };
+    if (!isObservation(action))
+      return decide({ user: actor, rules: this.#rulesOf(actor, action) }, theirs, nowMs);
+    return theirs === undefined
+      ? { allowed: false, reason: "no matching allowance on target" }
+      : decideAllowances(theirs.rules, actor);
   }
 
   /** The same, as the sources give it. Each is the same object until an event changes it. */
@@ -88,18 +86,32 @@ export class AuthorizationIndex {
       source.policiesOf(user).map((policy) => withSource(policy, source.name)),
     );
     // Actors come from outside, so only users that a source names are kept.
-    if (this.#names.has(user)) this.#policies.set(user, policies);
+    if (this.#isNamed(user)) this.#policies.set(user, policies);
     return policies;
   }
 
-  get #names(): ReadonlySet<UserId> {
-    this.#named ??= new Set(this.#sources.flatMap(({ users }) => users));
-    return this.#named;
+  #rulesOf(user: UserId, action: string): ActionRules {
+    let ofUsers = this.#rules.get(action);
+    const known = ofUsers?.get(user);
+    if (known !== undefined) return known;
+    const rules = rulesOf(this.policiesOf(user), action);
+    if (!this.#isNamed(user)) return rules;
+    if (ofUsers === undefined) {
+      if (this.#rules.size >= ACTIONS_KEPT_MAX) this.#rules.clear();
+      ofUsers = new Map();
+      this.#rules.set(action, ofUsers);
+    }
+    ofUsers.set(user, rules);
+    return rules;
+  }
+
+  #isNamed(user: UserId): boolean {
+    return this.#sources.some(({ users }) => users.has(user));
   }
 }
 
 /** `observe` and every action below it. */
-const isObservation = (action: string): boolean => globMatches("observe/**", action);
+const isObservation = globMatcher("observe/**");
 
 /** Copies with their source, by policy: the copy is the same object while the policy is. */
 const stamped = new WeakMap<AuthorizationPolicy, { source: SourceName; copy: AuthorizationPolicy }>();

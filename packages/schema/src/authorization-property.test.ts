@@ -145,7 +145,7 @@ test(`agrees with a naive evaluator in ${CASES} random cases (BUREAU_SEED=${seed
     const sources = owned.map(
       ([user, rules], at): PolicySource => ({
         name: at % 2 === 0 ? "principal" : "machine-default",
-        users: [user],
+        users: new Set([user]),
         policiesOf: (asking) => (asking === user ? [rules] : []),
       }),
     );

@@ -2,17 +2,18 @@ import { describe, expect, test } from "bun:test";
 import {
   type AuthorizationPolicy,
   AuthorizationPolicySchema,
-  checkAllowances as checkAllAllowances,
   checkGrants as checkAllGrants,
-  checkBoth,
+  decide,
+  decideAllowances,
   joinPolicies,
+  rulesOf,
 } from "./authorization.ts";
 import { parse } from "./parse.ts";
 
 const checkGrants = (policy: AuthorizationPolicy, action: string, target: string | undefined, at: number) =>
   checkAllGrants([policy], action, target, at);
 const checkAllowances = (policy: AuthorizationPolicy, action: string, by: string) =>
-  checkAllAllowances([policy], action, by);
+  decideAllowances(rulesOf([policy], action), by);
 const nowMs = Date.parse("2026-06-01T12:00:00Z");
 const actor = "@b/fleet/p/agent/actor:s";
 const target = "@b/fleet/p/agent/target:s";
@@ -100,10 +101,9 @@ describe("allowances", () => {
 
 describe("both sides", () => {
   const check = (mine: AuthorizationPolicy, theirs: AuthorizationPolicy | undefined) =>
-    checkBoth(
-      { user: actor, policies: [mine] },
-      "observe",
-      theirs === undefined ? undefined : { user: target, policies: [theirs] },
+    decide(
+      { user: actor, rules: rulesOf([mine], "observe") },
+      theirs === undefined ? undefined : { user: target, rules: rulesOf([theirs], "observe") },
       nowMs,
     ) as unknown;
 

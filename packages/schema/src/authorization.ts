@@ -3,7 +3,7 @@
  * Shapes and order of evaluation are the wire's (sections 3.4 and 3.9).
  */
 import * as v from "valibot";
-import { anyGlobMatches, type Matcher, userPatternMatcher } from "./glob.ts";
+import { anyGlobMatches, anyUserMatcher, type Matcher } from "./glob.ts";
 import { list, unset } from "./parse.ts";
 
 export const GrantSchema = v.object({
@@ -52,10 +52,10 @@ export type DenialReason = (typeof denialReasons)[number];
 
 /** The rules that decided: what matched on the way, up to the one that ended it. */
 type Matched = {
-  readonly grant?: Grant;
-  readonly denial?: Denial;
-  readonly allowance?: Allowance;
-  readonly allowanceDenial?: Allowance;
+  readonly grant?: Grant | undefined;
+  readonly denial?: Denial | undefined;
+  readonly allowance?: Allowance | undefined;
+  readonly allowanceDenial?: Allowance | undefined;
 };
 
 export type Decision =
@@ -66,67 +66,67 @@ export type Decision =
  * The actor's side: may it do `action` (on `target`, a user ID, or on itself when undefined)? Evaluates each policy as it
  * stands in the list; a denial in any of them holds.
  */
-export function checkGrants(
+export const checkGrants = (
   policies: readonly AuthorizationPolicy[],
   action: string,
   target: string | undefined,
   nowMs: number,
+): Decision => decideGrants(rulesOf(policies, action), target, nowMs);
+
+/**
+ * Both sides, of their rules for one action, in the wire's order: grant, denial, (an act on oneself needs no more),
+ * allowance, allowance denial.
+ */
+export function decide(
+  actor: { readonly user: string; readonly rules: ActionRules },
+  target: { readonly user: string; readonly rules: ActionRules } | undefined,
+  nowMs: number,
 ): Decision {
+  const granted = decideGrants(actor.rules, target?.user, nowMs);
+  if (!granted.allowed || target === undefined) return granted;
+  const { grant } = granted;
+  const side = decideAllowances(target.rules, actor.user);
+  const { allowance, allowanceDenial } = side;
+  return side.allowed
+    ? { allowed: true, grant, allowance }
+    : { allowed: false, reason: side.reason, grant, allowance, allowanceDenial };
+}
+
+/** {@link checkGrants} of rules for one action. */
+function decideGrants({ grants, denials }: ActionRules, target: string | undefined, nowMs: number): Decision {
   let expired: Grant | undefined;
   let live: Grant | undefined;
-  for (const policy of policies)
-    for (const { rule, matches, expiresAtMs } of rulesOf(policy, action).grants) {
-      if (!matches(target)) continue;
-      if (nowMs < expiresAtMs) {
-        live = rule;
-        break;
-      }
-      expired = rule;
+  for (const { rule, matches, expiresAtMs } of grants) {
+    if (target !== undefined && !matches(target)) continue;
+    if (nowMs < expiresAtMs) {
+      live = rule;
+      break;
     }
+    expired = rule;
+  }
   if (live === undefined)
     return expired === undefined
       ? { allowed: false, reason: "no matching grant" }
       : { allowed: false, reason: "matching grant expired", grant: expired };
-  for (const policy of policies)
-    for (const { rule, matches } of rulesOf(policy, action).denials)
-      if (matches(target)) return { allowed: false, reason: "explicit denial", grant: live, denial: rule };
+  for (const { rule, matches } of denials)
+    if (target === undefined || matches(target))
+      return { allowed: false, reason: "explicit denial", grant: live, denial: rule };
   return { allowed: true, grant: live };
 }
 
-/** The target's side: does it let `actor` (a user ID) do `action` to it? */
-export function checkAllowances(
-  policies: readonly AuthorizationPolicy[],
-  action: string,
-  actor: string,
-): Decision {
-  let allowance: Allowance | undefined;
-  for (const policy of policies) {
-    allowance = rulesOf(policy, action).allowances.find(({ matches }) => matches(actor))?.rule;
-    if (allowance !== undefined) break;
-  }
+/** The target's side, of its rules for one action: does it let `actor` (a user ID) do it? */
+export function decideAllowances({ allowances, allowanceDenials }: ActionRules, actor: string): Decision {
+  const allowance = firstFor(allowances, actor);
   if (allowance === undefined) return { allowed: false, reason: "no matching allowance on target" };
-  for (const policy of policies)
-    for (const { rule, matches } of rulesOf(policy, action).allowanceDenials)
-      if (matches(actor))
-        return {
-          allowed: false,
-          reason: "explicit allowance denial on target",
-          allowance,
-          allowanceDenial: rule,
-        };
-  return { allowed: true, allowance };
+  const allowanceDenial = firstFor(allowanceDenials, actor);
+  return allowanceDenial === undefined
+    ? { allowed: true, allowance }
+    : { allowed: false, reason: "explicit allowance denial on target", allowance, allowanceDenial };
 }
 
-/** Both sides, in the wire's order: grant, denial, (an act on oneself needs no more), allowance, allowance denial. */
-export function checkBoth(
-  actor: { readonly user: string; readonly policies: readonly AuthorizationPolicy[] },
-  action: string,
-  target: { readonly user: string; readonly policies: readonly AuthorizationPolicy[] } | undefined,
-  nowMs: number,
-): Decision {
-  const granted = checkGrants(actor.policies, action, target?.user, nowMs);
-  if (!granted.allowed || target === undefined) return granted;
-  return { ...granted, ...checkAllowances(target.policies, action, actor.user) };
+function firstFor(rules: readonly Read<Allowance>[], actor: string): Allowance | undefined {
+  for (const { rule, matches } of rules) if (matches(actor)) return rule;
+  return undefined;
 }
 
 /** Joins policies: lists are concatenated, so a denial in any of them holds. */
@@ -140,29 +140,27 @@ export function joinPolicies(...policies: (AuthorizationPolicy | undefined)[]): 
   };
 }
 
-/** One policy's rules for one action, with their patterns read. */
-type ActionRules = {
-  readonly grants: readonly {
-    readonly rule: Grant;
-    readonly matches: (target: string | undefined) => boolean;
+/** The rules for one action, of one policy or of a list of them, with their patterns read. */
+export type ActionRules = {
+  readonly grants: readonly (Read<Grant> & {
     /** `Infinity` without an expiry. An unreadable expiry counts as past: fail closed. */
     readonly expiresAtMs: number;
-  }[];
-  readonly denials: readonly {
-    readonly rule: Denial;
-    readonly matches: (target: string | undefined) => boolean;
-  }[];
-  readonly allowances: readonly { readonly rule: Allowance; readonly matches: Matcher }[];
-  readonly allowanceDenials: readonly { readonly rule: Allowance; readonly matches: Matcher }[];
+  })[];
+  readonly denials: readonly Read<Denial>[];
+  readonly allowances: readonly Read<Allowance>[];
+  readonly allowanceDenials: readonly Read<Allowance>[];
 };
 
+/** `matches` is for the other user. An act on oneself has no target, and needs no pattern. */
+type Read<Rule> = { readonly rule: Rule; readonly matches: Matcher };
+
 /** Actions come from outside too (`credential/use/…`), so each policy keeps the rules of a limited number. */
-const ACTIONS_MAX = 256;
+export const ACTIONS_KEPT_MAX = 256;
 
 /** By policy: a policy is never changed, and is forgotten with its event. */
 const byPolicy = new WeakMap<AuthorizationPolicy, Map<string, ActionRules>>();
 
-function rulesOf(policy: AuthorizationPolicy, action: string): ActionRules {
+function rulesOfOne(policy: AuthorizationPolicy, action: string): ActionRules {
   let byAction = byPolicy.get(policy);
   if (byAction === undefined) {
     byAction = new Map();
@@ -171,38 +169,43 @@ function rulesOf(policy: AuthorizationPolicy, action: string): ActionRules {
   let rules = byAction.get(action);
   if (rules === undefined) {
     rules = readRules(policy, action);
-    if (byAction.size >= ACTIONS_MAX) byAction.clear();
+    if (byAction.size >= ACTIONS_KEPT_MAX) byAction.clear();
     byAction.set(action, rules);
   }
   return rules;
 }
 
-function readRules(policy: AuthorizationPolicy, action: string): ActionRules {
-  const named = <Rule extends { readonly actions: readonly string[] }>(rules: readonly Rule[] = []): Rule[] =>
-    rules.filter(({ actions }) => anyGlobMatches(actions, action));
-  const bothWays = ({ actors }: Allowance): Matcher => anyOf(actors.map(userPatternMatcher));
+/** The rules of a list's policies for one action, in the order of the list. */
+export function rulesOf(policies: readonly AuthorizationPolicy[], action: string): ActionRules {
+  const all = policies.map((policy) => rulesOfOne(policy, action));
+  const joined = <Rule>(of: (rules: ActionRules) => readonly Rule[]): readonly Rule[] => {
+    const [first = [], ...others] = all.map(of).filter((rules) => rules.length > 0);
+    return others.length === 0 ? first : [first, ...others].flat();
+  };
   return {
-    grants: named(policy.grants).map((rule) => ({
-      rule,
-      matches: targetMatcher(rule.targets),
-      expiresAtMs: expiryOf(rule),
-    })),
-    denials: named(policy.denials).map((rule) => ({ rule, matches: targetMatcher(rule.targets) })),
-    allowances: named(policy.allowances).map((rule) => ({ rule, matches: bothWays(rule) })),
-    allowanceDenials: named(policy.allowance_denials).map((rule) => ({ rule, matches: bothWays(rule) })),
+    grants: joined(({ grants }) => grants),
+    denials: joined(({ denials }) => denials),
+    allowances: joined(({ allowances }) => allowances),
+    allowanceDenials: joined(({ allowanceDenials }) => allowanceDenials),
   };
 }
 
-/** An act on oneself has no target, and needs none. */
-function targetMatcher(patterns: readonly string[] = []): (target: string | undefined) => boolean {
-  const matches = anyOf(patterns.map(userPatternMatcher));
-  return (target) => target === undefined || matches(target);
-}
-
-function anyOf(matchers: readonly Matcher[]): Matcher {
-  const [first, ...others] = matchers;
-  if (first === undefined) return () => false;
-  return others.length === 0 ? first : (value) => matchers.some((matches) => matches(value));
+function readRules(policy: AuthorizationPolicy, action: string): ActionRules {
+  const named = <Rule extends { readonly actions: readonly string[] }>(rules: readonly Rule[] = []): Rule[] =>
+    rules.filter(({ actions }) => anyGlobMatches(actions, action));
+  return {
+    grants: named(policy.grants).map((rule) => ({
+      rule,
+      matches: anyUserMatcher(rule.targets),
+      expiresAtMs: expiryOf(rule),
+    })),
+    denials: named(policy.denials).map((rule) => ({ rule, matches: anyUserMatcher(rule.targets) })),
+    allowances: named(policy.allowances).map((rule) => ({ rule, matches: anyUserMatcher(rule.actors) })),
+    allowanceDenials: named(policy.allowance_denials).map((rule) => ({
+      rule,
+      matches: anyUserMatcher(rule.actors),
+    })),
+  };
 }
 
 /** RFC 3339 with its zone: without one the time would depend on the reader's zone. */

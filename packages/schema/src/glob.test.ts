@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { anyGlobMatches, globMatches, userPatternMatcher } from "./glob.ts";
+import { anyGlobMatches, anyUserMatcher, globMatches, userPatternMatcher } from "./glob.ts";
 
 /** `pattern`, what it must match, what it must not. */
 const table: [string, string[], string[]][] = [
@@ -129,5 +129,39 @@ describe("user patterns", () => {
     expect(userPatternMatcher("**:[a]")("@x:a")).toBe(false);
     expect(userPatternMatcher("**:bureau.local")("@x:bureau.local.evil.org")).toBe(false);
     expect(userPatternMatcher("**:bureau.local")("@x:bureau.local:8448")).toBe(false);
+  });
+
+  test("below a literal prefix agree with the same pattern written with a wildcard, for odd user IDs too", () => {
+    const seed = Number(process.env["BUREAU_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+    let state = seed;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const pieces = ["@", "a", "b", "/", "/", ":", "s", "a/b", ":s"];
+    const prefixes = ["a", "a/b", "a/", "a//b", "", "a:b", "@a"];
+    for (let i = 0; i < 20_000; i++) {
+      const user = `@${Array.from({ length: random(8) }, () => pieces[random(pieces.length)]).join("")}`;
+      const prefix = prefixes[random(prefixes.length)] ?? "";
+      // A server with a wildcard takes the general way. Both servers have one character.
+      const general = userPatternMatcher(`${prefix}/**:?`)(user) && user.endsWith(":s");
+      const what = `BUREAU_SEED=${seed}: ${prefix}/**:s ~ ${user}`;
+      expect(userPatternMatcher(`${prefix}/**:s`)(user), what).toBe(general);
+    }
+  });
+});
+
+describe("lists of user patterns", () => {
+  test("match when any does, and an empty list matches no user", () => {
+    expect(anyUserMatcher(["b/**:s", "ann:s"])("@ann:s")).toBe(true);
+    expect(anyUserMatcher(["b/**:s", "ann:s"])("@eve:s")).toBe(false);
+    expect(anyUserMatcher([])("@ann:s")).toBe(false);
+    expect(anyUserMatcher(undefined)("@ann:s")).toBe(false);
+  });
+
+  test("stay apart when their patterns only join alike", () => {
+    expect(anyUserMatcher(["a:s,b:s", "c:s"])("@b:s")).toBe(false);
+    expect(anyUserMatcher(["a:s", "b:s,c:s"])("@b:s")).toBe(false);
+    expect(anyUserMatcher(["a:s", "b:s", "c:s"])("@b:s")).toBe(true);
   });
 });

@@ -20,6 +20,7 @@ export const isLiteral = (pattern: string): boolean => !/[*?[\\]/u.test(pattern)
 const MATCHERS_MAX = 4_096;
 const globs = new Map<string, Matcher>();
 const userPatterns = new Map<string, Matcher>();
+const userLists = new Map<string, Matcher>();
 
 function kept(cache: Map<string, Matcher>, pattern: string, make: (pattern: string) => Matcher): Matcher {
   const known = cache.get(pattern);
@@ -31,10 +32,27 @@ function kept(cache: Map<string, Matcher>, pattern: string, make: (pattern: stri
 }
 
 /** The same as {@link globMatches} for many values: the pattern is read once. */
-const globMatcher = (pattern: string): Matcher => kept(globs, pattern, makeGlob);
+export const globMatcher = (pattern: string): Matcher => kept(globs, pattern, makeGlob);
 
 /** `<localpart-glob>:<server-glob>`, split at the last colon, against `@localpart:server`. */
 export const userPatternMatcher = (pattern: string): Matcher => kept(userPatterns, pattern, makeUserPattern);
+
+/**
+ * Whether any pattern of the list matches; none of an empty one does. Rules that name the same users have one matcher:
+ * the principals of a template do, and a check of thousands of them stays in the processor's cache.
+ */
+export function anyUserMatcher(patterns: readonly string[] = []): Matcher {
+  const [first, ...others] = patterns;
+  if (first === undefined) return never;
+  if (others.length === 0) return userPatternMatcher(first);
+  return kept(userLists, JSON.stringify(patterns), () => {
+    const matchers = patterns.map(userPatternMatcher);
+    return (user) => {
+      for (const matches of matchers) if (matches(user)) return true;
+      return false;
+    };
+  });
+}
 
 function makeGlob(pattern: string): Matcher {
   if (pattern === "**") return (value) => value !== "";
@@ -90,6 +108,9 @@ function makeUserPattern(pattern: string): Matcher {
     const user = `@${pattern}`;
     return (value) => value === user;
   }
+  const prefix = localpartPattern.slice(0, -3);
+  if (localpartPattern.endsWith("/**") && isLiteral(prefix) && isLiteral(serverPattern))
+    return usersBelow(prefix, serverPattern);
   const serverMatches = segmentsMatcher(serverPattern);
   const localpartMatches = globMatcher(localpartPattern);
   return (user) => {
@@ -100,6 +121,20 @@ function makeUserPattern(pattern: string): Matcher {
       serverMatches(user.slice(colon + 1)) &&
       localpartMatches(user.slice(1, colon))
     );
+  };
+}
+
+/** `prefix/**:server`, the most frequent pattern: {@link below} without copies of the parts. */
+function usersBelow(prefix: string, server: string): Matcher {
+  const exact = `@${prefix}:${server}`;
+  const start = `@${prefix}/`;
+  const end = `:${server}`;
+  return (user) => {
+    if (!user.startsWith(start)) return user === exact && !prefix.includes(":");
+    const colon = user.indexOf(":");
+    if (colon !== user.length - end.length || !user.endsWith(end) || user[colon - 1] === "/") return false;
+    const empty = user.indexOf("//");
+    return user[1] !== "/" && (empty < 0 || empty > colon);
   };
 }
 

@@ -30,7 +30,7 @@ const noise: AuditRecord = {
 };
 
 const indexOf = (...grants: Grant[]) =>
-  new AuthorizationIndex([{ name: "temporal", users: [user], policiesOf: () => [{ grants }] }]);
+  new AuthorizationIndex([{ name: "temporal", users: new Set([user]), policiesOf: () => [{ grants }] }]);
 
 function open(clock: TurnedClock) {
   const file = new AuditFile(join(folder, "audit.jsonl"), { log: silentLog });

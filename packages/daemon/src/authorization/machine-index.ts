@@ -50,12 +50,14 @@ function roomPolicies(
   assigned: Assignments,
   fault: (sentence: string) => void,
 ): { readonly sources: PolicySource[]; readonly policyRooms: ReadonlySet<RoomId> } {
-  const workspaces = [...assigned.values()].map((policies) => policies?.workspace);
+  const policed = new Set<RoomId>([configRoom]);
+  for (const policies of assigned.values())
+    if (policies?.workspace !== undefined) policed.add(policies.workspace);
   const policyRooms = new Set<RoomId>();
   const sources: PolicySource[] = [];
-  for (const room of new Set([configRoom, ...workspaces])) {
-    const view = room === undefined ? undefined : states.room(room);
-    if (room === undefined || view === undefined || roomPolicyEvent(view) === undefined) continue;
+  for (const room of policed) {
+    const view = states.room(room);
+    if (view === undefined || roomPolicyEvent(view) === undefined) continue;
     policyRooms.add(room);
     const concerns = (user: UserId): boolean =>
       room === configRoom || !assigned.has(user) || assigned.get(user)?.workspace === room;

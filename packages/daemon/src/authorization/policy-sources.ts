@@ -18,13 +18,12 @@ export type Assignments = ReadonlyMap<UserId, AssignedPolicies | undefined>;
 
 /** In the order in which grants are listed. */
 export const policySources = (defaultPolicy: AuthorizationPolicy, assigned: Assignments): PolicySource[] => {
-  const users = [...assigned.keys()];
   const ofPrincipals = (
     name: SourceName,
     policyOf: (policies: AssignedPolicies) => AuthorizationPolicy | undefined,
   ): PolicySource => ({
     name,
-    users,
+    users: assigned,
     policiesOf(user) {
       const policies = assigned.get(user);
       const policy = policies === undefined ? undefined : policyOf(policies);
@@ -62,7 +61,7 @@ function machineDefault(policy: AuthorizationPolicy, assigned: Assignments): Pol
   withoutGrants.set(policy, forOthers);
   return {
     name: "machine-default",
-    users: [...assigned.keys()],
+    users: assigned,
     policiesOf: (user) => [assigned.get(user) === undefined ? forOthers : policy],
   };
 }

@@ -41,7 +41,7 @@ export function roomPolicy(
   }
   return {
     name: `room:${room}`,
-    users: [...members].filter(concerns),
+    users: new Set([...members].filter(concerns)),
     policiesOf: (user) =>
       members.has(user) && concerns(user)
         ? tiers.filter(({ level }) => view.levelOf(user) >= level).map(({ policy }) => policy)

@@ -36,7 +36,7 @@ export function temporalGrants(
     const { principal } = read.temporal;
     byUser.set(principal, [...(byUser.get(principal) ?? []), read.policy]);
   }
-  return { name: "temporal", users: [...byUser.keys()], policiesOf: (user) => byUser.get(user) ?? [] };
+  return { name: "temporal", users: byUser, policiesOf: (user) => byUser.get(user) ?? [] };
 }
 
 type Read = { readonly temporal: TemporalGrant; readonly policy: AuthorizationPolicy };
