@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { root as commandTree } from "../packages/cli/src/command-tree.ts";
+import { root as commandTree } from "../packages/cli/src/all-commands.ts";
 import { checkFlagHelp } from "./check/flag-help.ts";
 import { checkFolderArrows } from "./check/folder-arrows.ts";
 import { functionLengths, judgeLengths } from "./check/function-lengths.ts";

@@ -16,5 +16,5 @@ export const programs = {
 
 /** Program → modules that are bundles beside its `main.js`, which loads them only when needed. */
 export const laterBundles: Readonly<Record<string, readonly string[]>> = {
-  bureau: ["packages/cli/src/program.ts"],
+  bureau: ["packages/cli/src/program.ts", "packages/cli/src/read-program.ts"],
 };

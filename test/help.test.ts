@@ -4,9 +4,9 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { runtimeCommand } from "@bureau/os/runtime-command";
+import { root } from "../packages/cli/src/all-commands.ts";
 import { type Command, type CommandGroup, isGroup } from "../packages/cli/src/command/command.ts";
 import { commandHelp, groupHelp } from "../packages/cli/src/command/help.ts";
-import { root } from "../packages/cli/src/command-tree.ts";
 
 const build = resolve(import.meta.dirname, "../dist/current");
 /** The texts of all help are 57 kB. */

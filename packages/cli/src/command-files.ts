@@ -1,25 +1,18 @@
 /** The file of each command. It is imported when the command runs. */
-import type { CommandDefinition } from "./command/command.ts";
-
-type File = () => Promise<{ readonly command: CommandDefinition }>;
+import { type CommandFile, readCommandFiles } from "./read-command-files.ts";
 
 export const commandFiles = {
+  ...readCommandFiles,
   up: () => import("./bureau/up.ts"),
   down: () => import("./bureau/down.ts"),
-  status: () => import("./bureau/status.ts"),
   login: () => import("./bureau/login.ts"),
-  whoami: () => import("./bureau/whoami.ts"),
   completion: () => import("./bureau/completion.ts"),
   version: () => import("./bureau/version.ts"),
   "agent create": () => import("./agent/create.ts"),
-  "agent list": () => import("./agent/list.ts"),
-  "agent show": () => import("./agent/show.ts"),
   "agent logs": () => import("./agent/logs.ts"),
   "agent destroy": () => import("./agent/destroy.ts"),
   "service call": () => import("./service/call.ts"),
   "service bind": () => import("./service/bind.ts"),
-  "machine list": () => import("./machine/list.ts"),
-  "machine show": () => import("./machine/show.ts"),
   "machine config": () => import("./machine/config.ts"),
   "machine label": () => import("./machine/label.ts"),
   "machine deploy": () => import("./machine/deploy.ts"),
@@ -30,7 +23,6 @@ export const commandFiles = {
   "machine doctor": () => import("./machine/doctor.ts"),
   "machine uninstall": () => import("./machine/uninstall.ts"),
   "fleet create": () => import("./fleet/create.ts"),
-  "fleet list": () => import("./fleet/list.ts"),
   "fleet use": () => import("./fleet/use.ts"),
   "fleet cache": () => import("./fleet/cache.ts"),
   "rollout start": () => import("./rollout/start.ts"),
@@ -38,8 +30,6 @@ export const commandFiles = {
   "rollout list": () => import("./rollout/list.ts"),
   "rollout show": () => import("./rollout/show.ts"),
   "rollout halt": () => import("./rollout/halt.ts"),
-  "template list": () => import("./template/list.ts"),
-  "template show": () => import("./template/show.ts"),
   "template publish": () => import("./template/publish.ts"),
   "template update": () => import("./template/update.ts"),
   "template impact": () => import("./template/impact.ts"),
@@ -60,6 +50,6 @@ export const commandFiles = {
   "debug rooms": () => import("./debug/rooms.ts"),
   "debug state": () => import("./debug/state.ts"),
   "debug authorization": () => import("./debug/authorization.ts"),
-} as const satisfies Readonly<Record<string, File>>;
+} as const satisfies Readonly<Record<string, CommandFile>>;
 
 export type CommandPath = keyof typeof commandFiles;

@@ -1,27 +1,24 @@
 /** Every command of `bureau`, in the order people meet them. */
 import type { Command, CommandGroup } from "./command/command.ts";
-import { type CommandPath, commandFiles } from "./command-files.ts";
+import type { CommandPath } from "./command-files.ts";
 import { declarations } from "./declarations.ts";
+import type { CommandFile } from "./read-command-files.ts";
 
-const at = (path: CommandPath): Command => ({
-  ...declarations[path],
-  name: path.slice(path.lastIndexOf(" ") + 1),
-  load: async () => (await commandFiles[path]()).command,
-});
+type At = (path: CommandPath) => Command;
 
-const agent: CommandGroup = {
+const agent = (at: At): CommandGroup => ({
   name: "agent",
   summary: "Create, watch and remove agents",
   commands: [at("agent create"), at("agent list"), at("agent show"), at("agent logs"), at("agent destroy")],
-};
+});
 
-const service: CommandGroup = {
+const service = (at: At): CommandGroup => ({
   name: "service",
   summary: "Services that agents call",
   commands: [at("service call"), at("service bind")],
-};
+});
 
-const machine: CommandGroup = {
+const machine = (at: At): CommandGroup => ({
   name: "machine",
   summary: "The machines of the fleet",
   commands: [
@@ -37,15 +34,15 @@ const machine: CommandGroup = {
     at("machine doctor"),
     at("machine uninstall"),
   ],
-};
+});
 
-const fleet: CommandGroup = {
+const fleet = (at: At): CommandGroup => ({
   name: "fleet",
   summary: "Fleets: machines that are operated together",
   commands: [at("fleet create"), at("fleet list"), at("fleet use"), at("fleet cache")],
-};
+});
 
-const rollout: CommandGroup = {
+const rollout = (at: At): CommandGroup => ({
   name: "rollout",
   summary: "Upgrades of many machines",
   commands: [
@@ -55,9 +52,9 @@ const rollout: CommandGroup = {
     at("rollout show"),
     at("rollout halt"),
   ],
-};
+});
 
-const template: CommandGroup = {
+const template = (at: At): CommandGroup => ({
   name: "template",
   summary: "Templates, from which agents and services are made",
   commands: [
@@ -67,9 +64,9 @@ const template: CommandGroup = {
     at("template update"),
     at("template impact"),
   ],
-};
+});
 
-const matrix: CommandGroup = {
+const matrix = (at: At): CommandGroup => ({
   name: "matrix",
   summary: "Rooms, state and messages, directly",
   commands: [
@@ -97,34 +94,46 @@ const matrix: CommandGroup = {
     at("matrix send"),
     at("matrix messages"),
   ],
-};
+});
 
-const debug: CommandGroup = {
+const debug = (at: At): CommandGroup => ({
   name: "debug",
   summary: "What this machine's daemon sees, for debugging",
   commands: [at("debug plan"), at("debug rooms"), at("debug state"), at("debug authorization")],
-};
+});
 
-export const root: CommandGroup = {
-  name: "bureau",
-  summary: "Bureau runs AI agents in sandboxes on your own Linux machines.",
-  examples: ["bureau up", "bureau agent create demo --command 'echo hello; sleep 1000'", "bureau status"],
-  commands: [
-    at("up"),
-    at("down"),
-    at("status"),
-    at("login"),
-    at("whoami"),
-    agent,
-    service,
-    machine,
-    fleet,
-    rollout,
-    template,
-    matrix,
-    at("audit"),
-    debug,
-    at("completion"),
-    at("version"),
-  ],
-};
+/** The tree has all commands; those without a file cannot run. */
+export function commandTree(files: Readonly<Partial<Record<CommandPath, CommandFile>>>): CommandGroup {
+  const at: At = (path) => ({
+    ...declarations[path],
+    name: path.slice(path.lastIndexOf(" ") + 1),
+    load: async () => {
+      const file = files[path];
+      if (file === undefined) throw new Error(`This program does not have the command "${path}"`);
+      return (await file()).command;
+    },
+  });
+  return {
+    name: "bureau",
+    summary: "Bureau runs AI agents in sandboxes on your own Linux machines.",
+    examples: ["bureau up", "bureau agent create demo --command 'echo hello; sleep 1000'", "bureau status"],
+    commands: [
+      at("up"),
+      at("down"),
+      at("status"),
+      at("login"),
+      at("whoami"),
+      agent(at),
+      service(at),
+      machine(at),
+      fleet(at),
+      rollout(at),
+      template(at),
+      matrix(at),
+      at("audit"),
+      debug(at),
+      at("completion"),
+      at("version"),
+    ],
+  };
+}

@@ -3,9 +3,9 @@
  * build replaces this module with the texts (scripts/command-declarations.ts), so that help loads no declaration.
  */
 import { systemHost } from "@bureau/os/layout";
+import { root } from "./all-commands.ts";
 import { type Command, type CommandGroup, isGroup } from "./command/command.ts";
 import { commandHelp, groupHelp } from "./command/help.ts";
-import { root } from "./command-tree.ts";
 
 export type HelpPage = {
   readonly name: string;

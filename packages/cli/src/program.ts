@@ -1,19 +1,5 @@
-/** Runs a command, with everything that it needs. A build makes a bundle of its own of this module. */
-import { onRateLimitWait } from "@bureau/kit/rate-limit";
-import { useAbsolutePath } from "@bureau/os/search-path";
-import { useEgressOfPerson } from "./command/person-egress.ts";
-import { runCommand } from "./command/run.ts";
-import { openTerminal } from "./command/terminal.ts";
-import { root } from "./command-tree.ts";
+/** Runs a command, with everything that any of them needs. A build makes a bundle of its own of this module. */
+import { root } from "./all-commands.ts";
+import { runTypedCommand } from "./run-typed-command.ts";
 
-/** Runs the command of this process's arguments, and exits. */
-export async function runTypedCommand(): Promise<never> {
-  // sudo and ssh are looked for here, too.
-  useAbsolutePath();
-  useEgressOfPerson(process.env);
-  const terminal = openTerminal(process.env);
-  onRateLimitWait(({ act, waitMs }) =>
-    terminal.note(`the homeserver limits the request rate: waiting ${Math.ceil(waitMs / 1_000)} s to ${act}`),
-  );
-  process.exit(await runCommand(root, process.argv.slice(2), terminal, process.env));
-}
+export const runAnyCommand = (): Promise<never> => runTypedCommand(root);

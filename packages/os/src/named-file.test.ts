@@ -2,10 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { root } from "@bureau/cli/all-commands";
 import { allCommands } from "@bureau/cli/command/help";
 import { runCommand } from "@bureau/cli/command/run";
 import { openTerminal, type Terminal } from "@bureau/cli/command/terminal";
-import { root } from "@bureau/cli/command-tree";
 import { readNamed, readNamedIfPresent, readNamedSecret, writeNamed } from "./named-file.ts";
 
 let dir = "";

@@ -3,7 +3,7 @@ import { BureauError } from "@bureau/kit/errors";
 import { editDistance, instead, nearest } from "@bureau/kit/nearest";
 import { InputError } from "@bureau/schema/parse";
 import { RefError } from "@bureau/schema/refs";
-import { root } from "../command-tree.ts";
+import { root } from "../all-commands.ts";
 import { type Command, type CommandGroup, isGroup, UsageError } from "./command.ts";
 import { allCommands, commandHelp } from "./help.ts";
 import { runCommand } from "./run.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { root } from "../command-tree.ts";
+import { root } from "../all-commands.ts";
 import { type Command, type CommandGroup, isGroup, shownFlags } from "./command.ts";
 
 const repository = join(import.meta.dir, "../../../..");

@@ -6,8 +6,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { root } from "../all-commands.ts";
 import { type CommandPath, commandFiles } from "../command-files.ts";
-import { root } from "../command-tree.ts";
 import { allCommands } from "./help.ts";
 
 type Module = {

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInstance, layoutFor } from "@bureau/instance/instance";
 import { observeSocket } from "@bureau/os/layout";
+import { root } from "../all-commands.ts";
 import { runCommand } from "../command/run.ts";
 import { openTerminal } from "../command/terminal.ts";
-import { root } from "../command-tree.ts";
 
 let home = "";
 beforeEach(() => {
