@@ -57,8 +57,8 @@ function open<const Schema extends Parameters<typeof parse>[0]>(
   }
 }
 
+/** What a token is checked against, once its signature is known to be valid. */
 export type TokenCheck = {
-  readonly verify: Verify;
   /** The role that the service serves. */
   readonly audience: string;
   /** Milliseconds since the epoch. */
@@ -67,18 +67,29 @@ export type TokenCheck = {
 };
 
 /**
- * The token in `bytes`. Order of the checks: signature, content, expiry, audience, revocation.
- * @throws BureauError `unauthorized` with the wire's sentence, which does not say which part of a forged token is wrong
+ * The token in `bytes`, if its signature is valid: the same answer for the same bytes and key.
+ * @throws BureauError `unauthorized`
  */
-export function checkToken(
-  bytes: Uint8Array,
-  { verify, audience, nowMs, isRevoked }: TokenCheck,
-): ServiceToken {
+export function openToken(bytes: Uint8Array, verify: Verify): ServiceToken {
   const token = open(bytes, verify, ServiceTokenSchema);
   if (token === undefined) throw refused();
+  return token;
+}
+
+/**
+ * Whether an opened token is valid here and now. Order of the checks: expiry, audience, revocation.
+ * @throws BureauError `unauthorized` with the wire's sentence, which does not say which part of a forged token is wrong
+ */
+export function requireValid(token: ServiceToken, { audience, nowMs, isRevoked }: TokenCheck): void {
   if (Math.floor(nowMs / 1_000) >= token.expiresAt) throw refused(": token expired");
   if (token.audience !== audience) throw refused();
   if (isRevoked(token.id)) throw refused(": token revoked");
+}
+
+/** The valid token in `bytes`. @throws BureauError `unauthorized` */
+export function checkToken(bytes: Uint8Array, check: TokenCheck & { readonly verify: Verify }): ServiceToken {
+  const token = openToken(bytes, check.verify);
+  requireValid(token, check);
   return token;
 }
 
