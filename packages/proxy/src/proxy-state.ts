@@ -31,6 +31,8 @@ export type MatrixAccess = { readonly homeserver: string; readonly authorization
 export class ProxyState {
   readonly upstreams = new Map<string, DeclaredUpstream>();
   readonly inFlight = new InFlight();
+  /** Open ones: they take no place among the runtime's requests. */
+  readonly webSockets = new InFlight();
   readonly refusals: Refusals;
   grants: readonly Grant[];
   directory: readonly DirectoryEntry[] = [];

@@ -19,6 +19,7 @@ import { renderRefusal } from "./refusal.ts";
 import { route } from "./router.ts";
 import { startServiceRelay } from "./service-relay.ts";
 import { type Resolve, startTunnel } from "./tunnel.ts";
+import { type WebSocketRelay, webSocketHandler } from "./websocket-relay.ts";
 
 /** For open requests to finish when the proxy stops. */
 const DRAIN_MS_MAX = 5_000;
@@ -49,7 +50,17 @@ export async function startProxy(
   const serve = (path: string, admin: boolean): Listener =>
     listen(
       path,
-      (request) => route({ state, admin, log: deps.log, stopping: stopping.signal }, request),
+      (request, server) =>
+        route(
+          {
+            state,
+            admin,
+            log: deps.log,
+            stopping: stopping.signal,
+            upgrade: (upgraded, data, headers) => server.upgrade(upgraded, { data, headers }),
+          },
+          request,
+        ),
       deps.log,
     );
   const listeners = [serve(config.admin_socket_path, true)];
@@ -96,16 +107,20 @@ async function startBridges(
   return started.move();
 }
 
+type Server = Bun.Server<WebSocketRelay>;
+/** Undefined: the connection is a WebSocket now. */
+type Answer = (request: Request, server: Server) => Promise<Response | undefined>;
 type Listener = { stop(): Promise<void> };
 
 /** @throws BureauError `failed` when the socket cannot be created */
-function listen(path: string, fetch: (request: Request) => Promise<Response>, log: Log): Listener {
+function listen(path: string, fetch: Answer, log: Log): Listener {
   rmSync(path, { force: true });
   const server = bindUnix(path, {
     // Each upstream has its own limit of uploads.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     development: false,
     fetch,
+    websocket: webSocketHandler,
     error(error) {
       log.error("request.failed", "request failed", { error });
       return renderRefusal("v1", error);
@@ -126,7 +141,8 @@ function listen(path: string, fetch: (request: Request) => Promise<Response>, lo
 type ServeOptions = {
   maxRequestBodySize: number;
   development: false;
-  fetch: (request: Request) => Promise<Response>;
+  fetch: Answer;
+  websocket: Bun.WebSocketHandler<WebSocketRelay>;
   error: (error: Error) => Response;
 };
 
@@ -141,7 +157,7 @@ const noIdleTimeout: object = { idleTimeout: 0 };
  * Binds by a path relative to the socket's folder: a socket address holds 107 bytes, a fleet's folders more.
  * @throws BureauError `failed`
  */
-function bindUnix(path: string, options: ServeOptions): Bun.Server<undefined> {
+function bindUnix(path: string, options: ServeOptions): Server {
   const folder = process.cwd();
   const umask = process.umask(0o777 & ~SOCKET_MODE);
   try {

@@ -18,8 +18,9 @@ import type { ProxyState } from "./proxy-state.ts";
 import { codeOf, Denied, renderRefusal, type Surface } from "./refusal.ts";
 import { type Target, targetOf } from "./request-target.ts";
 import { reservedUpstream } from "./upstream.ts";
-import { forwardToUpstream } from "./upstream-gateway.ts";
+import { forwardToUpstream, openWebSocket } from "./upstream-gateway.ts";
 import { matrixEndpoints } from "./v1-matrix.ts";
+import type { WebSocketRelay } from "./websocket-relay.ts";
 
 export type RouterOptions = {
   readonly state: ProxyState;
@@ -28,19 +29,21 @@ export type RouterOptions = {
   readonly log: Log;
   /** Aborts when the proxy stops: long polls end at once, other requests finish. */
   readonly stopping: AbortSignal;
+  /** Makes a request's connection a WebSocket. */
+  readonly upgrade: (request: Request, relay: WebSocketRelay, headers: Record<string, string>) => boolean;
 };
 
 const matrixCalls = "/v1/matrix/";
 const passthrough = "/http/";
 
-/** Never rejects. */
-export async function route(options: RouterOptions, request: Request): Promise<Response> {
+/** Never rejects. Undefined: the connection is a WebSocket now. */
+export async function route(options: RouterOptions, request: Request): Promise<Response | undefined> {
   let surface: Surface = "v1";
   try {
     const target = targetOf(request);
     surface = surfaceOf(target.path);
     if (request.headers.get("upgrade")?.toLowerCase() === "websocket")
-      throw new BureauError("unsupported", "WebSocket connections cannot pass this proxy; use plain HTTP");
+      return await upgradeRequest(options, request, target);
     return await dispatch(options, request, target);
   } catch (error) {
     if (error instanceof Denied) options.state.refusals.note(error.refused);
@@ -73,14 +76,36 @@ function dispatch(options: RouterOptions, request: Request, target: Target): Pro
 }
 
 function passThrough(options: RouterOptions, request: Request, target: Target): Promise<Response> {
+  const { name, inner } = passedThrough(target);
+  return name === reservedUpstream
+    ? toMatrix(options, request, inner)
+    : forwardToUpstream(options.state, name, inner, request, request.signal);
+}
+
+async function upgradeRequest(options: RouterOptions, request: Request, target: Target): Promise<undefined> {
+  const { name, inner } = passedThrough(target);
+  if (!target.path.startsWith(passthrough) || name === reservedUpstream)
+    throw new BureauError(
+      "unsupported",
+      "WebSockets pass this proxy only to declared upstreams, /http/NAME/…",
+    );
+  await openWebSocket({
+    state: options.state,
+    name,
+    target: inner,
+    request,
+    stopping: options.stopping,
+    upgrade: (relay, headers) => options.upgrade(request, relay, headers),
+  });
+}
+
+/** The upstream's name of a path below {@link passthrough}, and the target there. */
+function passedThrough(target: Target): { name: string; inner: Target } {
   const slash = target.path.indexOf("/", passthrough.length);
   const encoded =
     slash < 0 ? target.path.slice(passthrough.length) : target.path.slice(passthrough.length, slash);
   const inner = { path: slash < 0 ? "/" : target.path.slice(slash), query: target.query };
-  const name = encoded.replaceAll(/%3a/giu, ":").replaceAll(/%40/gu, "@");
-  return name === reservedUpstream
-    ? toMatrix(options, request, inner)
-    : forwardToUpstream(options.state, name, inner, request, request.signal);
+  return { name: encoded.replaceAll(/%3a/giu, ":").replaceAll(/%40/gu, "@"), inner };
 }
 
 function toMatrix(options: RouterOptions, request: Request, target: Target): Promise<Response> {

@@ -295,7 +295,7 @@ test("no encoded path leaves an upstream's prefix", async () => {
   expect(echo.seen.length).toBe(before);
 });
 
-test("refuses TRACE, WebSocket upgrades, undeclared and unreachable upstreams", async () => {
+test("refuses TRACE, WebSockets that the upstream does not accept, undeclared and unreachable upstreams", async () => {
   const trace = await rawRequest(proxy.socket, "TRACE /http/api/ HTTP/1.1", "Host: h");
   expect(trace).toMatch(/^HTTP\/1\.1 501 /u);
   expect(trace).not.toContain("the-key");
@@ -307,7 +307,8 @@ test("refuses TRACE, WebSocket upgrades, undeclared and unreachable upstreams", 
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     "Sec-WebSocket-Version: 13",
   );
-  expect(upgrade).toMatch(/^HTTP\/1\.1 501 /u);
+  expect(upgrade).toMatch(/^HTTP\/1\.1 502 /u);
+  expect(upgrade).not.toContain("the-key");
   expect((await proxy.ask("/http/nothing/x")).status).toBe(404);
   const away = await proxy.ask("/http/away/x");
   expect(away.status).toBe(502);

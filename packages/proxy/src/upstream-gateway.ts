@@ -10,6 +10,7 @@ import type { ProxyState } from "./proxy-state.ts";
 import { Denied } from "./refusal.ts";
 import { segmentsOf, type Target } from "./request-target.ts";
 import type { DeclaredUpstream } from "./upstream.ts";
+import { WebSocketRelay } from "./websocket-relay.ts";
 
 /** Methods by which an upstream would return the injected headers to the caller, or open a tunnel past the proxy. */
 const refusedMethods: ReadonlySet<string> = new Set(["TRACE", "TRACK", "CONNECT"]);
@@ -26,13 +27,7 @@ export function forwardToUpstream(
   request: Request,
   signal: AbortSignal,
 ): Promise<Response> {
-  const upstream = state.upstreams.get(name);
-  if (upstream === undefined)
-    throw new Denied(
-      { point: "proxy/upstream", action: `upstream/${name}`, reason: "no such upstream is declared" },
-      `No upstream "${name}" is declared for this principal`,
-      { code: "not-found", hint: "declare it in proxy_services of the template" },
-    );
+  const upstream = declaredUpstream(state, name);
   if (refusedMethods.has(request.method))
     throw new BureauError(
       "unsupported",
@@ -41,7 +36,7 @@ export function forwardToUpstream(
   assertInsidePrefix(target.path);
   const headers = requestHeaders(request.headers);
   for (const header of upstream.strip) headers.delete(header);
-  const url = `${upstream.base}${target.path}${target.query === "" ? "" : `?${target.query}`}`;
+  const url = urlOf(upstream, target);
   const send = (body: RequestBody, tokens?: ReadonlyMap<string, string>): Promise<Response> => {
     inject(state, upstream, headers, tokens);
     return forward(
@@ -58,22 +53,96 @@ export function forwardToUpstream(
   return oauth.length === 0 ? send(request.body) : sendWithTokens(oauth, request, send);
 }
 
+export type OpenWebSocket = {
+  readonly state: ProxyState;
+  readonly name: string;
+  readonly target: Target;
+  readonly request: Request;
+  readonly stopping: AbortSignal;
+  /** Makes the request's connection the sandbox's side. False when it cannot be one. */
+  readonly upgrade: (relay: WebSocketRelay, headers: Record<string, string>) => boolean;
+};
+
+/**
+ * Joins the sandbox's WebSocket to the upstream's, with the credentials that a plain request would carry.
+ * @throws BureauError as {@link forwardToUpstream}, and `unsupported` for an upstream on a socket
+ */
+export async function openWebSocket(open: OpenWebSocket): Promise<void> {
+  const { state, name, target, request, stopping, upgrade } = open;
+  const upstream = declaredUpstream(state, name);
+  if (upstream.socket !== undefined)
+    throw new BureauError("unsupported", `WebSockets cannot pass to upstream "${name}": it is a unix socket`);
+  assertInsidePrefix(target.path);
+  const headers = requestHeaders(request.headers);
+  for (const header of [...upstream.strip, ...handshakeHeaders]) headers.delete(header);
+  const oauth = upstream.inject.flatMap(({ key }) => state.oauthOf(key) ?? []);
+  inject(state, upstream, headers, await currentTokens(oauth));
+  const asked = request.headers.get("sec-websocket-protocol") ?? "";
+  const release = state.webSockets.begin(`upstream "${name}"`);
+  const stop = (): void => relay.close();
+  const relay = await WebSocketRelay.open({
+    name: `upstream "${name}"`,
+    url: urlOf(upstream, target).replace(/^http/u, "ws"),
+    headers,
+    protocols: asked
+      .split(",")
+      .map((protocol) => protocol.trim())
+      .filter((protocol) => protocol !== ""),
+    egress: viaNetwork(upstream.base),
+    over() {
+      release();
+      stopping.removeEventListener("abort", stop);
+    },
+  });
+  const chosen: Record<string, string> =
+    relay.protocol === "" ? {} : { "sec-websocket-protocol": relay.protocol };
+  if (stopping.aborted || !upgrade(relay, chosen)) {
+    relay.close();
+    throw new BureauError("invalid-input", "Cannot open a WebSocket: the request is no handshake (RFC 6455)");
+  }
+  stopping.addEventListener("abort", stop);
+}
+
+/** Those of the sandbox's own connection (RFC 6455, section 11.3). */
+const handshakeHeaders = [
+  "sec-websocket-key",
+  "sec-websocket-version",
+  "sec-websocket-extensions",
+  "sec-websocket-protocol",
+  "accept-encoding",
+] as const;
+
+function declaredUpstream(state: ProxyState, name: string): DeclaredUpstream {
+  const upstream = state.upstreams.get(name);
+  if (upstream === undefined)
+    throw new Denied(
+      { point: "proxy/upstream", action: `upstream/${name}`, reason: "no such upstream is declared" },
+      `No upstream "${name}" is declared for this principal`,
+      { code: "not-found", hint: "declare it in proxy_services of the template" },
+    );
+  return upstream;
+}
+
+const urlOf = (upstream: DeclaredUpstream, { path, query }: Target): string =>
+  `${upstream.base}${path}${query === "" ? "" : `?${query}`}`;
+
+const currentTokens = async (oauth: readonly OAuthToken[]): Promise<ReadonlyMap<string, string>> =>
+  new Map(await Promise.all(oauth.map(async (token) => [token.key, await token.current()] as const)));
+
 /** Sends once, and a second time with a new token when the upstream answers 401 and the body is still at hand. */
 async function sendWithTokens(
   oauth: readonly OAuthToken[],
   request: Request,
   send: (body: RequestBody, tokens: ReadonlyMap<string, string>) => Promise<Response>,
 ): Promise<Response> {
-  const current = async (): Promise<Map<string, string>> =>
-    new Map(await Promise.all(oauth.map(async (token) => [token.key, await token.current()] as const)));
   const body = await repeatable(request);
-  const tokens = await current();
+  const tokens = await currentTokens(oauth);
   const response = await send(body, tokens);
   if (response.status !== 401) return response;
   const helps = oauth.map((token) => token.refused(tokens.get(token.key) ?? "")).includes(true);
   if (!helps || body instanceof ReadableStream) return response;
   await response.body?.cancel();
-  return await send(body, await current());
+  return await send(body, await currentTokens(oauth));
 }
 
 /** The body in memory when it is small and says so, else its stream. */
