@@ -70,7 +70,14 @@ const emptyState = (): ReconcileState => new ReconcileState({ read: () => undefi
 function planOf(
   want: DesiredPrincipal | undefined | "unknown",
   have: SandboxStatus | undefined,
-  options: { state?: ReconcileState; history?: SpecHistory; health?: Health; busy?: Busy; now?: number } = {},
+  options: {
+    state?: ReconcileState;
+    history?: SpecHistory;
+    health?: Health;
+    busy?: Busy;
+    now?: number;
+    givesServices?: boolean;
+  } = {},
 ): Plan {
   return plan({
     desired: want === "unknown" ? undefined : desiredOf(...(want === undefined ? [] : [want])),
@@ -78,7 +85,7 @@ function planOf(
     state: options.state ?? emptyState(),
     history: options.history ?? emptyHistory(),
     health: { of: () => options.health ?? nothingKnown },
-    givesServices: true,
+    givesServices: options.givesServices ?? true,
     busy: new Map(options.busy === undefined ? [] : [[agent, options.busy]]),
     now: options.now ?? NOW,
     jitter: 1,
@@ -114,6 +121,16 @@ describe("starting", () => {
     const result = planOf(run("always", { ...wanted(), services: lacking }), undefined);
     expect(result.actions).toEqual([]);
     expect(result.reports[0]).toMatchObject({ state: "waiting", reason: 'for the service "ticket"' });
+  });
+
+  test("waits for the upgrade of a launcher that gives no services, and starts all others", () => {
+    const resolved = { services: [], missing: undefined, fault: undefined };
+    const sandbox = { ...wanted(), services: resolved };
+    const old = planOf(run("always", sandbox), undefined, { givesServices: false });
+    expect(old.actions).toEqual([]);
+    expect(old.reports[0]?.reason).toContain("the launcher's upgrade");
+    expect(onlyAction(planOf(run("always", sandbox), undefined)).kind).toBe("create");
+    expect(onlyAction(planOf(run(), undefined, { givesServices: false })).kind).toBe("create");
   });
 
   test("keeps a sandbox running whose service is missing, also when its configuration changes", () => {

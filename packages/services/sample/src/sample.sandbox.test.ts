@@ -203,3 +203,40 @@ test("an operator calls a service with a token of their own, once a room policy 
   const unbound = await running().run("service", "call", "nothing", "x");
   expect(unbound.stderr).toContain('may not do "nothing"');
 }, 120_000);
+
+test("from inside, a caller cannot change its sockets and tokens, nor see those of others", async () => {
+  await template("burglar", {
+    inherits: ["bureau/template:agent"],
+    required_services: ["sample"],
+    command: [
+      "sh",
+      "-c",
+      [
+        "cd /run/bureau/service",
+        "(echo x > token/sample.token) 2>&1; (rm -f sample.sock) 2>&1; (ln -s /workspace/x.sock other.sock) 2>&1",
+        "ls -a . token | tr '\\n' ' '",
+        "find / -name '*.token' -not -path '/proc/*' 2>/dev/null | tr '\\n' ' '",
+        'find / -name token-signing-key 2>/dev/null; bureau-call ../../proxy x; bureau-call sample greet \'{"name":"me"}\'',
+        "echo done with $?; exec sleep 1000",
+      ].join("; "),
+    ],
+  });
+  await running().json("agent", "create", "burglar", "--template", "bureau/template:burglar");
+  const said = (await output("agent/burglar", "done with")).replaceAll("\n", " ");
+  expect(said.match(/Read-only file system/gu)).toHaveLength(3);
+  expect(said).toContain(".: . .. sample.sock token");
+  expect(said.match(/\S*\.token\b/gu)?.filter((path) => path.startsWith("/"))).toEqual([
+    "/run/bureau/service/token/sample.token",
+  ]);
+  expect(said).not.toContain("token-signing-key");
+  expect(said).toContain('Invalid service role "../../proxy"');
+  // It has a token, and no grant.
+  expect(said).toContain("access denied: no grant for sample/greet");
+  expect(said).toContain("done with 3");
+  for (const [path, mode] of [
+    [paths("service/sample").serviceSocket, 0o660],
+    [join(paths("agent/burglar").serviceTokens, "sample.token"), 0o600],
+    [tokenSigningKeyFile(running().layout), 0o600],
+  ] as const)
+    expect([path, statSync(path).mode & 0o777]).toEqual([path, mode]);
+}, 120_000);
