@@ -15,6 +15,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     deploy: ["command", "remote"],
     agent: ["command", "machine"],
     audit: ["command"],
+    auth: ["command"],
     bureau: ["command"],
     debug: ["command"],
     fleet: ["command"],
@@ -26,6 +27,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
   },
   control: {
     audit: ["machines", "rooms"],
+    authorization: ["machines", "rooms"],
     machines: ["principals", "rooms"],
     principals: ["machines", "rooms", "templates"],
     rollouts: ["machines", "rooms"],

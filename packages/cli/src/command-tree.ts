@@ -18,6 +18,20 @@ const service = (at: At): CommandGroup => ({
   commands: [at("service call"), at("service bind")],
 });
 
+const auth = (at: At): CommandGroup => ({
+  name: "auth",
+  summary: "What users and principals may do, and why",
+  commands: [
+    at("auth check"),
+    at("auth grants"),
+    at("auth allowances"),
+    at("auth list"),
+    at("auth grant"),
+    at("auth allow"),
+    at("auth revoke"),
+  ],
+});
+
 const machine = (at: At): CommandGroup => ({
   name: "machine",
   summary: "The machines of the fleet",
@@ -125,6 +139,7 @@ export function commandTree(files: Readonly<Partial<Record<CommandPath, CommandF
       at("whoami"),
       agent(at),
       service(at),
+      auth(at),
       machine(at),
       fleet(at),
       rollout(at),

@@ -2,9 +2,15 @@
 import { dirname } from "node:path";
 import { BureauError, type ErrorCode, errnoOf, messageOf } from "@bureau/kit/errors";
 import {
+  type AllowancesReply,
+  AllowancesReplySchema,
+  type AuthorizationReply,
+  AuthorizationReplySchema,
   type DebugPart,
   type DebugReply,
   DebugReplySchema,
+  type GrantsReply,
+  GrantsReplySchema,
   type LogsReplySchema,
   LogsReplySchema as logsReply,
   type MachineReport,
@@ -44,6 +50,25 @@ export const serviceToken = (
   request: { readonly token: string; readonly service_role: string },
 ): Promise<ServiceTokenReply> =>
   ask(layout, { action: "mint_service_token", ...request }, ServiceTokenReplySchema);
+
+/** May `actor` do `action` to `target`? All are user IDs. @throws BureauError `forbidden` when the token's user may not ask */
+export const queryAuthorization = (
+  layout: Layout,
+  { action, ...request }: { token: string; actor: string; action: string; target?: string },
+): Promise<AuthorizationReply> =>
+  ask(layout, { action: "query_authorization", auth_action: action, ...request }, AuthorizationReplySchema);
+
+/** What `principal`, a user ID, may do. */
+export const queryGrants = (
+  layout: Layout,
+  request: { readonly token: string; readonly principal: string },
+): Promise<GrantsReply> => ask(layout, { action: "query_grants", ...request }, GrantsReplySchema);
+
+/** What others may do to `principal`, a user ID. */
+export const queryAllowances = (
+  layout: Layout,
+  request: { readonly token: string; readonly principal: string },
+): Promise<AllowancesReply> => ask(layout, { action: "query_allowances", ...request }, AllowancesReplySchema);
 
 /**
  * What the daemon's pure parts see at this moment; needs no token. @throws BureauError `unavailable` when the daemon is

@@ -18,7 +18,7 @@ export const GrantSchema = v.object({
 });
 export type Grant = v.InferOutput<typeof GrantSchema>;
 
-const DenialSchema = v.object({
+export const DenialSchema = v.object({
   actions: list(v.string()),
   targets: v.optional(list(v.string())),
   source: unset(v.string()),
@@ -41,7 +41,7 @@ export const AuthorizationPolicySchema = v.object({
 export type AuthorizationPolicy = v.InferOutput<typeof AuthorizationPolicySchema>;
 
 /** The reasons are the wire's strings: audit events and observe replies contain them. */
-const denialReasons = [
+export const denialReasons = [
   "no matching grant",
   "matching grant expired",
   "explicit denial",

@@ -4,8 +4,9 @@
  * process that may open the socket may read the machine's state, also while the homeserver is unreachable.
  */
 import * as v from "valibot";
+import { AllowanceSchema, DenialSchema, denialReasons, GrantSchema } from "./authorization.ts";
 import { LimitsFactSchema, SandboxConfinementSchema } from "./launcher-ipc.ts";
-import { list } from "./parse.ts";
+import { list, unset } from "./parse.ts";
 
 /** Bytes of one request or reply line. */
 export const OBSERVE_LINE_BYTES_MAX = 4 * 1024 * 1024;
@@ -24,8 +25,12 @@ export const ObserveRequestSchema = v.object({
   action: v.optional(v.string()),
   /** A Matrix access token; the daemon asks the homeserver whose it is. */
   token: v.optional(v.string()),
-  /** Principal name, `agent/x`. */
+  /** Principal name, `agent/x`; a user ID for `query_grants` and `query_allowances`. */
   principal: v.optional(v.string()),
+  /** `query_authorization`: may `actor` do `auth_action` to `target`? User IDs; no target for an act on oneself. */
+  actor: v.optional(v.string()),
+  auth_action: v.optional(v.string()),
+  target: v.optional(v.string()),
   /** `logs`: number of lines. */
   lines: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000))),
   observable: v.optional(v.boolean()),
@@ -101,6 +106,38 @@ export const MachineReportSchema = v.object({
   principals: list(PrincipalReportSchema),
 });
 export type MachineReport = v.InferOutput<typeof MachineReportSchema>;
+
+/** A decision with the rules that it follows from. Fields of a rule that decided are absent when none did. */
+export const AuthorizationReplySchema = v.object({
+  ok: v.literal(true),
+  decision: v.picklist(["allow", "deny"]),
+  reason: unset(v.picklist(denialReasons)),
+  matched_grant: v.optional(GrantSchema),
+  matched_denial: v.optional(DenialSchema),
+  matched_allowance: v.optional(AllowanceSchema),
+  matched_allowance_denial: v.optional(AllowanceSchema),
+  actor_grants: v.optional(list(GrantSchema)),
+  actor_denials: v.optional(list(DenialSchema)),
+  target_allowances: v.optional(list(AllowanceSchema)),
+  target_allowance_denials: v.optional(list(AllowanceSchema)),
+});
+export type AuthorizationReply = v.InferOutput<typeof AuthorizationReplySchema>;
+
+export const GrantsReplySchema = v.object({
+  ok: v.literal(true),
+  principal: v.string(),
+  grants: v.optional(list(GrantSchema)),
+  denials: v.optional(list(DenialSchema)),
+});
+export type GrantsReply = v.InferOutput<typeof GrantsReplySchema>;
+
+export const AllowancesReplySchema = v.object({
+  ok: v.literal(true),
+  principal: v.string(),
+  allowances: v.optional(list(AllowanceSchema)),
+  allowance_denials: v.optional(list(AllowanceSchema)),
+});
+export type AllowancesReply = v.InferOutput<typeof AllowancesReplySchema>;
 
 export const LogsReplySchema = v.object({ ok: v.literal(true), output: v.string(), live: v.boolean() });
 

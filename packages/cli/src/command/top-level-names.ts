@@ -7,6 +7,7 @@ export const topLevelNames: readonly string[] = [
   "whoami",
   "agent",
   "service",
+  "auth",
   "machine",
   "fleet",
   "rollout",

@@ -293,6 +293,17 @@ export async function editDesiredVersion(
     );
 }
 
+/** Writes the default policy that `change` returns; undefined changes nothing. */
+export async function editDefaultPolicy(
+  editor: Editor,
+  place: ConfigPlace,
+  change: (policy: unknown) => object | undefined,
+): Promise<void> {
+  const { content } = await readState(editor.session, { ...place, type: eventTypes.machineConfig });
+  const policy = change(content["default_policy"]);
+  if (policy !== undefined) await editFields(editor, place, new Map([["default_policy", policy]]));
+}
+
 /** What changes of a configuration: principals' entries, and fields beside them. */
 type ConfigChange = { readonly principals: Entries; readonly fields: Fields };
 

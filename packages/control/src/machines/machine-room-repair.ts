@@ -10,6 +10,7 @@ import { safeParse } from "valibot";
 import { completeLevels, type Note, stateOfOurs } from "../rooms/found-room.ts";
 import { ownRooms } from "../rooms/machine-rooms.ts";
 import { ensureFleet } from "../rooms/namespace-setup.ts";
+import { ensureOperatorGrants } from "../rooms/operator-policy.ts";
 import { listFleets } from "../rooms/places.ts";
 import { listMachines } from "./list-machines.ts";
 import { isAgentOf } from "./machine-agents.ts";
@@ -36,6 +37,8 @@ export async function repairMachineRooms(
     const state = await stateOfOurs(session, found);
     // Levels are raised last: lower levels show an unfinished repair.
     if (kind === "config" && isOfEarlierKind(state)) await removePrincipals(session, room, machine, note);
+    if (kind === "config" && (await ensureOperatorGrants(session, room)))
+      note(`gave the administrators of the config room of ${machine} their grants`);
     await completeLevels(session, found, state, note);
   }
 }

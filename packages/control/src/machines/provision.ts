@@ -13,10 +13,11 @@ import { login, registerWithToken } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import { NO_RATE_LIMIT, type ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes, isCleared } from "@bureau/schema/events";
+import { eventTypes, isCleared, PowerLevelsSchema } from "@bureau/schema/events";
+import { ADMIN_LEVEL } from "@bureau/schema/power";
 import {
   aliasOf,
-  localpartOf,
+  fleetOf,
   type MachineLocalpart,
   type RoomId,
   rooms,
@@ -25,6 +26,7 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
+import { safeParse } from "valibot";
 import { stateOfOurs } from "../rooms/found-room.ts";
 import { dropMachineLevels, namedMachines } from "../rooms/machine-levels.ts";
 import { findMachineRooms, isMember, membershipOf, ownRooms, sharedRooms } from "../rooms/machine-rooms.ts";
@@ -89,7 +91,8 @@ export async function provisionMachine(options: ProvisionOptions): Promise<Provi
   try {
     if (account !== "resumed") await options.admin?.setRateLimit(user, NO_RATE_LIMIT);
     await forgetDeparture(session, machine, user);
-    const own = await ensureMachineRooms(session, machine, initialConfig(session));
+    const fleetRoom = await roomOf(session, rooms.fleet(fleetOf(machine)));
+    const own = await ensureMachineRooms(session, machine, await initialConfig(session, fleetRoom));
     for (const [room] of shared) await inviteUnlessThere(session, room, user);
     return { bootstrap, account, userId: user, configRoom: own.config, opsRoom: own.ops };
   } catch (error) {
@@ -247,13 +250,14 @@ async function forgetDeparture(
     if (!isCleared(content)) await session.putState(at.room, at.type, at.key, {});
 }
 
-/** An empty desired state; its default policy lets the administrator observe what runs there. */
-function initialConfig(session: MatrixSession): object {
-  const admin = `${localpartOf(session.userId)}:${serverOf(session.userId)}`;
-  return {
-    principals: [],
-    default_policy: { allowances: [{ actions: ["observe/**"], actors: [admin] }] },
-  };
+/** An empty desired state; its default policy lets the administrators of the fleet observe what runs there. */
+async function initialConfig(session: MatrixSession, fleet: RoomId): Promise<object> {
+  const levels = safeParse(PowerLevelsSchema, await session.getState(fleet, eventTypes.powerLevels, ""));
+  const named = Object.entries(levels.success ? (levels.output.users ?? {}) : {});
+  const admins = named.filter(([, level]) => level >= ADMIN_LEVEL).map(([user]) => user);
+  // The creator of a room has all power in some versions without being named.
+  const actors = [...new Set([session.userId, ...admins])].map((user) => user.slice(1));
+  return { principals: [], default_policy: { allowances: [{ actions: ["observe/**"], actors }] } };
 }
 
 /** Invites unless the user has joined or is invited already. Returns the earlier membership. */

@@ -26,6 +26,7 @@ import {
 import { builtinTemplateState, publishBuiltinTemplates } from "../templates/publish-builtin-templates.ts";
 import { ensureRoom, type RoomState } from "./ensure-room.ts";
 import type { Note } from "./found-room.ts";
+import { operatorGrants } from "./operator-policy.ts";
 import { machineLevel, type RoomKind } from "./room-catalogue.ts";
 
 /** The room for questions about a room (wire facts, section 2.1). */
@@ -157,7 +158,11 @@ export async function ensureMachineRooms(
     });
   const config = { type: eventTypes.machineConfig, state_key: stateKeyOf(user), content: initialConfig };
   return {
-    config: await make("config", rooms.config(machine), `Config: ${machine}`, [...common, config]),
+    config: await make("config", rooms.config(machine), `Config: ${machine}`, [
+      ...common,
+      config,
+      { type: eventTypes.authorization, state_key: "", content: operatorGrants },
+    ]),
     ops: await make("ops", rooms.ops(machine), `Ops: ${machine}`, common),
   };
 }

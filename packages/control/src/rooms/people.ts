@@ -22,9 +22,12 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import { safeParse } from "valibot";
+import type { Editor } from "../editor.ts";
 import { listMachines } from "../machines/list-machines.ts";
 import type { AccountKeys } from "../machines/machine-agents.ts";
+import { configPlace } from "../machines/machine-config.ts";
 import { isMember, membershipOf, ownRooms } from "./machine-rooms.ts";
+import { letObserve } from "./operator-policy.ts";
 import { listFleets, roomOf } from "./places.ts";
 
 /** Characters of a person's name; a name with a slash is a place in a namespace. */
@@ -133,6 +136,14 @@ export async function invitePerson(
     invited.push(room);
   }
   return invited;
+}
+
+/** Lets an operator observe the principals of every machine of the namespace. */
+export async function letOperatorObserve(editor: Editor, namespace: Namespace, user: UserId): Promise<void> {
+  const { session } = editor;
+  for (const { fleet } of await listFleets(session, namespace))
+    for (const { name } of await listMachines(session, fleet))
+      await letObserve(editor, await configPlace(session, name as MachineLocalpart), user);
 }
 
 /**

@@ -16,22 +16,22 @@ import {
   type UserId,
 } from "@bureau/schema/refs";
 import type { InferOutput } from "valibot";
-import type { Authorize, Enforce } from "../authorization/authorize.ts";
+import type { Enforce } from "../authorization/authorize.ts";
 import type { Launcher } from "../launcher/launcher-client.ts";
+import { type QueryDeps, queryAllowances, queryAuthorization, queryGrants } from "./authorization-queries.ts";
 import type { ObserveAction } from "./observe-server.ts";
 import type { TokenVerifier } from "./token-verifier.ts";
 
 /** Lines of a terminal when the caller does not say. */
 const LINES_DEFAULT = 200;
 
-export type ObserveDeps = {
+export type ObserveDeps = QueryDeps & {
   readonly machine: MachineLocalpart;
   readonly machineUser: UserId;
   /** A daemon that has only just started looks first: what ran before it runs now, and is to be seen. */
   readonly report: () => Promise<MachineReport>;
   /** Resolves once the configuration is known, or known to take longer: an early request is not refused for being early. */
   readonly ready: () => Promise<unknown>;
-  readonly authorize: Authorize;
   readonly enforce: Enforce;
   readonly userOf: (name: PrincipalName) => UserId;
   readonly viewsOf: (part: DebugPart) => DebugReply["view"];
@@ -44,7 +44,17 @@ export type ObserveDeps = {
 };
 
 export function observeActions(deps: ObserveDeps): Record<string, ObserveAction> {
+  const query =
+    (answer: (deps: QueryDeps, asking: UserId, request: ObserveRequest) => object): ObserveAction =>
+    async (request) => {
+      const asking = await actorOf(deps, request);
+      await deps.ready();
+      return { reply: answer(deps, asking, request) };
+    };
   return {
+    query_authorization: query(queryAuthorization),
+    query_grants: query(queryGrants),
+    query_allowances: query(queryAllowances),
     debug: async (request) => ({ reply: debugFor(deps, request) }),
     refused: async (request) => ({ reply: refusedBy(deps, request) }),
     status: async () => ({ reply: await deps.report() }),

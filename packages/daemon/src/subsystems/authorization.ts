@@ -1,10 +1,16 @@
 /** Who may do what on this machine. */
+import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { subsystem } from "../assembly/subsystem.ts";
 import { type Authorize, authorizeBy, type Enforce, enforceBy } from "../authorization/authorize.ts";
 import type { DesiredSource } from "../desired/desired-source.ts";
 import type { Audit } from "./audit.ts";
 
-export type Authorization = { readonly authorize: Authorize; readonly enforce: Enforce };
+export type Authorization = {
+  readonly authorize: Authorize;
+  readonly enforce: Enforce;
+  /** Undefined while no configuration is known. */
+  readonly index: () => AuthorizationIndex | undefined;
+};
 
 type Needs = { readonly desired: DesiredSource; readonly audit: Audit };
 
@@ -15,7 +21,7 @@ export const authorization = subsystem({
     const index = () => desired.latest?.authorization;
     const authorize = authorizeBy(index, clock);
     const enforce = enforceBy(authorize, audit.record);
-    const part: Authorization = { authorize, enforce };
+    const part: Authorization = { authorize, enforce, index };
     return {
       part,
       views: {

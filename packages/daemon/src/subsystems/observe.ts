@@ -70,6 +70,7 @@ export const observe = subsystem({
       ready: () => inTime(readiness.ready, FIRST_SYNC_MS_MAX),
       ...authorization,
       collectRefusals: refusals.collect,
+      levelOf: (user) => rooms.config()?.levelOf(user) ?? 0,
       userOf,
       viewsOf,
       serviceToken: (actor, role) => {

@@ -1,8 +1,15 @@
 /** `bureau matrix user create`: creates an account for a person, and joins it to the namespace's rooms. */
-import { createPerson, invitePerson, personOf, personRooms } from "@bureau/control/rooms/people";
+import {
+  createPerson,
+  invitePerson,
+  letOperatorObserve,
+  personOf,
+  personRooms,
+} from "@bureau/control/rooms/people";
 import { BureauError } from "@bureau/kit/errors";
 import { runStep } from "@bureau/kit/run-step";
 import { readNamedSecret } from "@bureau/os/named-file";
+import { takeTurn } from "@bureau/os/turn";
 import { askPassword } from "../../command/ask-password.ts";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import {
@@ -65,6 +72,7 @@ async function run(invocation: Asked): Promise<void> {
   );
   await runStep(terminal, isOperator ? "Its rooms and its power there" : "Its rooms", async () => {
     await invitePerson(session, user, places, isOperator);
+    if (isOperator) await letOperatorObserve({ session, takeTurn }, namespaceOfInvocation(invocation), user);
     for (const room of places) await own.joinRoom(room);
   }).catch((error: unknown) => {
     throw new BureauError("failed", `The account "${user}" exists, but is not in all its rooms`, {

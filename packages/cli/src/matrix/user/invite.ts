@@ -1,5 +1,12 @@
 /** `bureau matrix user invite`: invites a person who has an account to the rooms of the namespace. */
-import { invitePerson, personOf, personRooms, requireAccounts } from "@bureau/control/rooms/people";
+import {
+  invitePerson,
+  letOperatorObserve,
+  personOf,
+  personRooms,
+  requireAccounts,
+} from "@bureau/control/rooms/people";
+import { takeTurn } from "@bureau/os/turn";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../../command/command.ts";
 import { namespaceOfInvocation, openSession } from "../../command/operator.ts";
 import { fleetFlag, jsonFlag, operatorFlag, sessionFlags } from "../../command/shared-flags.ts";
@@ -26,6 +33,7 @@ async function run(invocation: Asked): Promise<void> {
   const isOperator = invocation.flags.operator;
   const places = await personRooms(session, namespaceOfInvocation(invocation), isOperator);
   const invited = await invitePerson(session, user, places, isOperator);
+  if (isOperator) await letOperatorObserve({ session, takeTurn }, namespaceOfInvocation(invocation), user);
   if (invocation.flags.json) terminal.json({ user_id: user, operator: isOperator, invited });
   else if (invited.length === 0)
     terminal.print(`${user} is in all of the ${places.length} rooms, or invited`);
