@@ -235,18 +235,18 @@ export function defineNamespaceSetup(name: string, start: () => Promise<SetupHom
         await changePowerLevels(
           session,
           place.room,
-          { state_default: 0, events: { "m.bureau.layout": 0, "m.bureau.temporal_grant": 0 } },
+          { state_default: 0, events: { "m.bureau.layout": 0, "m.bureau.authorization": 0 } },
           { clock: systemClock },
         );
-        await agent.putState(place.room, eventTypes.temporalGrant, "g", { forged: true });
+        await agent.putState(place.room, eventTypes.authorization, "g", { forged: true });
         const notes: string[] = [];
         await repairMachineRooms(session, machine, (sentence) => void notes.push(sentence));
         expect(notes).toHaveLength(2);
         const levels = await session.getState(place.room, eventTypes.powerLevels, "");
-        expect(levels).toMatchObject({ state_default: 50, events: { [eventTypes.temporalGrant]: 100 } });
+        expect(levels).toMatchObject({ state_default: 50, events: { [eventTypes.authorization]: 100 } });
         expect(await session.joinedMembers(place.room)).not.toContain(agent.userId);
         expect((await agent.sync({ timeoutMs: 0 })).joined.has(place.room)).toBe(false);
-        expect(await session.getState(place.room, eventTypes.temporalGrant, "g")).toBeUndefined();
+        expect(await session.getState(place.room, eventTypes.authorization, "g")).toBeUndefined();
         await repairMachineRooms(session, machine, (sentence) => void notes.push(sentence));
         expect(notes).toHaveLength(2);
       });
