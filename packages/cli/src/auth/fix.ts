@@ -1,6 +1,6 @@
 /** The commands that would allow a denied act: what to type, or which event to change. */
 import { shellLine } from "@bureau/kit/shell-words";
-import { checkAllowances, checkGrants } from "@bureau/schema/authorization";
+import { checkGrants, decideAllowances, rulesOf } from "@bureau/schema/authorization";
 import type { AuthorizationReply } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, UserId } from "@bureau/schema/refs";
 import { asTypedUser } from "./typed-users.ts";
@@ -49,7 +49,7 @@ export function fixesFor(
       fixes.push(removal("denials", denied.denial.source, asTypedUser(machine, actor)));
   }
   if (target === undefined) return fixes;
-  const allowed = checkAllowances([allowances], action, actor);
+  const allowed = decideAllowances(rulesOf([allowances], action), actor);
   if (!allowed.allowed && allowed.reason === "no matching allowance on target")
     fixes.push(
       shellLine([
@@ -58,7 +58,7 @@ export function fixesFor(
       ]),
     );
   const everyone = { actions: ["**"], actors: ["**:*"] };
-  const denied = checkAllowances([{ ...allowances, allowances: [everyone] }], action, actor);
+  const denied = decideAllowances(rulesOf([{ ...allowances, allowances: [everyone] }], action), actor);
   if (denied.allowanceDenial !== undefined)
     fixes.push(removal("allowance_denials", denied.allowanceDenial.source, asTypedUser(machine, target)));
   return fixes;
