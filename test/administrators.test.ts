@@ -1,6 +1,6 @@
 /** Who may set up a namespace and whom the setup invites, through the commands that a person types. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readOperatorSession } from "@bureau/os/session-file";
 import { startEmbeddedHomeserver } from "@bureau/testkit/embedded-homeserver";
@@ -75,4 +75,55 @@ test("a name without an account is not invited, and nothing is created for it", 
 test("an account without a profile is still an account", async () => {
   const { userId } = await first.session().whoami();
   expect(await first.session().isMissing(userId)).toBe(false);
+});
+
+describe("the session of a person", () => {
+  const person = new Person();
+  const passwordFile = join(person.dir, "password");
+  const logIn = () =>
+    person.run("login", "dora", "--homeserver", homeserver.url, "--password-file", passwordFile);
+  beforeAll(async () => {
+    writeFileSync(passwordFile, "correct horse battery staple");
+    const made = await first.run("matrix", "user", "create", "dora", "--password-file", passwordFile);
+    expect([made.code, made.stderr]).toEqual([0, expect.any(String)]);
+  });
+  afterAll(() => rmSync(person.dir, { recursive: true, force: true }));
+
+  test("whoami says its user, its homeserver, its file, and whether it is valid", async () => {
+    expect((await logIn()).code).toBe(0);
+    expect(statSync(person.sessionFile).mode & 0o777).toBe(0o600);
+    const seen = {
+      user_id: `@dora:${homeserver.serverName}`,
+      homeserver: homeserver.url,
+      session_file: person.sessionFile,
+    };
+    expect(await person.json("whoami")).toMatchObject({ ...seen, ok: true, accepted: true });
+    await person.session().logout();
+    const refused = await person.run("whoami", "--json");
+    expect(refused.code).toBe(1);
+    expect(JSON.parse(refused.stdout)).toMatchObject({ ...seen, ok: false, accepted: false });
+    expect(refused.stderr).toContain(`login @dora:${homeserver.serverName} --homeserver ${homeserver.url}`);
+    expect(await person.json("logout")).toMatchObject({ was_valid: false });
+  });
+
+  test("logout ends it at the homeserver, and removes its file", async () => {
+    expect((await logIn()).code).toBe(0);
+    const session = person.session();
+    expect(await person.json("logout")).toMatchObject({ user_id: session.userId, was_valid: true });
+    await expect(session.whoami()).rejects.toMatchObject({ code: "unauthorized" });
+    expect(existsSync(person.sessionFile)).toBe(false);
+    const again = await person.run("logout");
+    expect(again.code).toBe(1);
+    expect(again.stderr).toContain("login NAME --homeserver URL");
+  });
+
+  test("logout keeps the file of a session that it cannot end", async () => {
+    writeFileSync(
+      person.sessionFile,
+      JSON.stringify({ homeserver: "http://127.0.0.1:9", user_id: "@dora:away", access_token: "t" }),
+    );
+    const { code, stderr } = await person.run("logout");
+    expect([code, stderr]).toEqual([1, expect.stringContaining("cannot reach the homeserver")]);
+    expect(existsSync(person.sessionFile)).toBe(true);
+  });
 });

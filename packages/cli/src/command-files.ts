@@ -6,6 +6,7 @@ export const commandFiles = {
   up: () => import("./bureau/up.ts"),
   down: () => import("./bureau/down.ts"),
   login: () => import("./bureau/login.ts"),
+  logout: () => import("./bureau/logout.ts"),
   completion: () => import("./bureau/completion.ts"),
   version: () => import("./bureau/version.ts"),
   "agent create": () => import("./agent/create.ts"),

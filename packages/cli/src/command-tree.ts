@@ -136,6 +136,7 @@ export function commandTree(files: Readonly<Partial<Record<CommandPath, CommandF
       at("down"),
       at("status"),
       at("login"),
+      at("logout"),
       at("whoami"),
       agent(at),
       service(at),

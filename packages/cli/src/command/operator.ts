@@ -125,11 +125,25 @@ export function storedSession(invocation: SessionChoice): StoredSession {
 }
 
 /** On a machine of a fleet, an operator logs in at its homeserver. Elsewhere a Bureau may have to be started first. */
-function loginHint(invocation: InstallationChoice): string {
+export function loginHint(invocation: InstallationChoice): string {
   const here = findInstallation(invocation);
   return here?.kind === "system"
     ? `bureau login NAME --homeserver ${here.homeserverUrl}`
     : "bureau up, or bureau login NAME --homeserver URL";
+}
+
+/** The file that holds the token of {@link storedSession}. */
+export const sourceOfSession = (invocation: SessionChoice): string =>
+  invocation.flags["token-file"] ?? invocation.flags["credential-file"] ?? sessionFile(invocation);
+
+/** The session of {@link sessionFile}, without regard to flags that name another one. */
+export function openSessionOfFile(invocation: InstallationChoice & CommandContext): MatrixSession {
+  const stored = readOperatorSession(sessionFile(invocation), loginHint(invocation));
+  return new MatrixSession({
+    ...stored,
+    homeserver: requireOurs(invocation, stored.homeserver),
+    fetch: egressFetch,
+  });
 }
 
 export const openSession = (invocation: SessionChoice): MatrixSession =>

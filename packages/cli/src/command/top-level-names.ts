@@ -4,6 +4,7 @@ export const topLevelNames: readonly string[] = [
   "down",
   "status",
   "login",
+  "logout",
   "whoami",
   "agent",
   "service",
