@@ -2,8 +2,10 @@
 import type { Figure } from "./statistics.ts";
 import { benchTrustAuthorization } from "./trust-authorization.ts";
 import { benchTrustServices } from "./trust-services.ts";
+import { benchTrustStreams } from "./trust-streams.ts";
 
 export const benchTrust = async (): Promise<Figure[]> => [
   ...(await benchTrustAuthorization()),
   ...(await benchTrustServices()),
+  ...(await benchTrustStreams()),
 ];

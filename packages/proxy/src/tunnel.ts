@@ -6,7 +6,6 @@
  * these, so that a second answer of the name's owner has no effect. The kernel's answer to "is this my own address" counts,
  * too: a public address of this host would reach services that its firewall hides.
  */
-import { networkInterfaces } from "node:os";
 import { BureauError, isBureauError, messageOf } from "@bureau/kit/errors";
 import type { Log } from "@bureau/kit/log";
 import { type Bridge, type Opening, type Route, startBridge } from "@bureau/os/bridge";
@@ -142,8 +141,9 @@ async function addressOf(
   return first;
 }
 
+/** node:os is loaded here, because most proxies carry to no hosts. */
 const ownAddresses = (): Address[] =>
-  Object.values(networkInterfaces())
+  Object.values(process.getBuiltinModule("node:os").networkInterfaces())
     .flatMap((addresses) => addresses ?? [])
     .map(({ address }) => parseAddress(address.replace(/%.*$/u, "")))
     .filter((address) => address !== undefined);
