@@ -2,7 +2,7 @@
 import { RefError } from "./refs.ts";
 
 /** The endpoint of a service that speaks CBOR, which a requirement without one means. */
-const CBOR_ENDPOINT = "cbor";
+export const CBOR_ENDPOINT = "cbor";
 
 /** Role and endpoint become file names, and templates are untrusted: one segment, not hidden, no path. */
 const name = /^[a-z0-9_=-][a-z0-9._=-]*$/u;

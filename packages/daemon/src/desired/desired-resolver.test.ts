@@ -420,7 +420,7 @@ describe("a required service", () => {
     const world = new World();
     bound(world);
     expect<unknown>(world.ticket()).toEqual([
-      { role: "ticket", socketName: "ticket", provider: "service/tickets" },
+      { role: "ticket", socketName: "ticket", provider: "service/tickets", hearsRevocations: true },
     ]);
     expect(world.sandbox().services).toBeUndefined();
   });

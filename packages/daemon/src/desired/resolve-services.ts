@@ -19,7 +19,11 @@ import {
   stateKeyOf,
   type UserId,
 } from "@bureau/schema/refs";
-import { parseServiceRequirement, type ServiceRequirement } from "@bureau/schema/service-requirement";
+import {
+  CBOR_ENDPOINT,
+  parseServiceRequirement,
+  type ServiceRequirement,
+} from "@bureau/schema/service-requirement";
 import * as v from "valibot";
 
 export type RequiredService = {
@@ -28,6 +32,8 @@ export type RequiredService = {
   readonly socketName: string;
   /** A service of this machine. */
   readonly provider: PrincipalName;
+  /** It speaks CBOR, so it can be told which tokens are revoked. */
+  readonly hearsRevocations: boolean;
 };
 
 export type ServicesOutcome = {
@@ -74,7 +80,7 @@ export function resolveServices(
   return { services, missing: missing.length === 0 ? undefined : missing.join("; "), fault: undefined };
 }
 
-type Found = { readonly provider: PrincipalName } | { readonly missing: string };
+type Found = Pick<RequiredService, "provider" | "hearsRevocations"> | { readonly missing: string };
 
 function providerOf({ role, endpoint }: ServiceRequirement, rooms: ServiceRooms, machine: Machine): Found {
   const user = boundTo(role, rooms);
@@ -97,7 +103,7 @@ function providerOf({ role, endpoint }: ServiceRequirement, rooms: ServiceRooms,
     return {
       missing: `${what}: its endpoint "${endpoint}" is the socket "${socket}", and this version reaches "${serviceSocketName}" only`,
     };
-  return { provider };
+  return { provider, hearsRevocations: entry.endpoints?.[CBOR_ENDPOINT] === serviceSocketName };
 }
 
 function boundTo(role: string, { workspace, config }: ServiceRooms): UserId | undefined {

@@ -24,6 +24,7 @@ const ticket = (provider: PrincipalName): RequiredService => ({
   role: "ticket",
   socketName: "ticket",
   provider,
+  hearsRevocations: true,
 });
 
 class World {
@@ -36,6 +37,7 @@ class World {
   ]);
   running: number | undefined = 1_000;
   launcherFails = false;
+  revokeFails: BureauError | undefined;
   left = new Map<string, RevokedToken>();
   readonly updates: SandboxServices[] = [];
   readonly revocations: { readonly to: PrincipalName; readonly ids: string[] }[] = [];
@@ -61,6 +63,7 @@ class World {
     },
     tokensLeftIn: () => this.left,
     revoke: async (to, bytes) => {
+      if (this.revokeFails !== undefined) throw this.revokeFails;
       this.revocations.push({ to, ids: checkRevocation(bytes, verify).map(({ id }) => id) });
     },
   });
@@ -218,5 +221,29 @@ describe("the tokens of a sandbox that is gone", () => {
     world.running = undefined;
     await world.refresh();
     expect(world.revocations[0]?.ids).toContain("left");
+  });
+
+  test("are sent again to a service that does not answer, and not to one that knows no revocations", async () => {
+    const world = new World();
+    world.create();
+    await world.refresh();
+    world.running = undefined;
+    world.revokeFails = new BureauError("timeout", "no answer");
+    expect(await world.refresh()).toBeLessThan(5_000);
+    world.revokeFails = new BureauError("invalid-input", 'unknown action "revoke-tokens"');
+    expect(await world.refresh()).toBeGreaterThan(5_000);
+    world.revokeFails = undefined;
+    await world.refresh();
+    expect(world.revocations).toEqual([]);
+  });
+
+  test("are not sent to a service that does not speak CBOR", async () => {
+    const world = new World();
+    world.services = [{ ...ticket(tickets), hearsRevocations: false }];
+    world.create();
+    await world.refresh();
+    world.running = undefined;
+    await world.refresh();
+    expect(world.revocations).toEqual([]);
   });
 });

@@ -6,6 +6,7 @@
  * services costs nothing; with them, a look at the socket of each service.
  */
 import type { Stats } from "node:fs";
+import { isBureauError } from "@bureau/kit/errors";
 import type { Runtime } from "@bureau/kit/runtime";
 import type { SandboxServices, SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName, UserId } from "@bureau/schema/refs";
@@ -83,9 +84,12 @@ export class ServiceAccess {
     const running = new Map(
       sandboxes.filter(({ state }) => state === "running").map((sandbox) => [sandbox.principal, sandbox]),
     );
-    for (const [account, given] of this.#given) {
-      const startedAt = running.get(account)?.started_at;
-      if (given.startedAt !== undefined && startedAt !== given.startedAt) this.#end(account);
+    const wanted = new Set(consumers.map(({ account }) => account));
+    for (const [account, { startedAt }] of this.#given) {
+      const isGone = startedAt !== undefined && running.get(account)?.started_at !== startedAt;
+      // It was not created, and is not wanted any more.
+      const isLeft = startedAt === undefined && !wanted.has(account) && !running.has(account);
+      if (isGone || isLeft) this.#end(account);
     }
     let waitMs = TOKEN_SECONDS * 1_000;
     for (const consumer of consumers) {
@@ -182,11 +186,11 @@ export class ServiceAccess {
         entries.filter(({ expiresAt }) => expiresAt > now),
       );
     const tokens = new Map<string, MintedToken>();
-    for (const { role, provider } of services) {
+    for (const { role, provider, hearsRevocations } of services) {
       if (tokens.has(role)) continue;
       const token = this.#deps.mint.mint(user, role);
       tokens.set(role, token);
-      live.set(provider, [...(live.get(provider) ?? []), token]);
+      if (hearsRevocations) live.set(provider, [...(live.get(provider) ?? []), token]);
     }
     this.#given.set(account, { startedAt, sockets: this.#socketsOf(services), tokens, live });
     return {
@@ -206,9 +210,9 @@ export class ServiceAccess {
   #leftIn({ account, services }: Consumer): Map<PrincipalName, RevokedToken[]> {
     const left = this.#deps.tokensLeftIn(account);
     const live = new Map<PrincipalName, RevokedToken[]>();
-    for (const { role, provider } of services) {
+    for (const { role, provider, hearsRevocations } of services) {
       const token = left.get(role);
-      if (token !== undefined) live.set(provider, [...(live.get(provider) ?? []), token]);
+      if (token !== undefined && hearsRevocations) live.set(provider, [...(live.get(provider) ?? []), token]);
     }
     return live;
   }
@@ -266,11 +270,13 @@ export class ServiceAccess {
             await revoke(provider, mint.revocation(entries.slice(at, at + REVOKED_AT_ONCE)));
           this.#delivered.set(provider, state);
         } catch (error) {
-          log.warn("services.not-revoked", "cannot tell a service which tokens are revoked; trying again", {
+          // It answered, and knows no revocation: no further request would change that.
+          if (isBureauError(error) && error.code === "invalid-input") this.#delivered.set(provider, state);
+          else waitMs = RETRY_MS;
+          log.warn("services.not-revoked", "cannot tell a service which tokens are revoked", {
             service: provider,
             error,
           });
-          waitMs = RETRY_MS;
         }
       }
     }
