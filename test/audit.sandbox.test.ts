@@ -104,7 +104,7 @@ test("a temporal grant is recorded when it begins, is revoked, and has expired",
       grant: {
         actions: ["matrix/join"],
         expires_at: new Date(Date.now() + seconds * 1_000).toISOString(),
-        granted_by: "@someone-else:bureau.local",
+        granted_by: "@forged:bureau.local",
       },
     });
   await give("tkt-short", 4);

@@ -26,8 +26,12 @@ import { ensureFleet, ensureNamespace } from "../rooms/namespace-setup.ts";
 
 export type SmallFleet = Awaited<ReturnType<typeof startSmallFleet>>;
 
-export async function startSmallFleet() {
-  const homeserver = await startEmbeddedHomeserver();
+export type StartHomeserver = () => Promise<
+  AsyncDisposable & { readonly url: string; readonly registrationToken: string }
+>;
+
+export async function startSmallFleet(start: StartHomeserver = startEmbeddedHomeserver) {
+  const homeserver = await start();
   const requests: string[] = [];
   let running = 0;
   let rounds = 0;

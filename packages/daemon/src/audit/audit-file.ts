@@ -3,7 +3,7 @@
  * being counted. One file of lines, only appended to, so that a killed daemon loses nothing:
  *
  * ```
- * {"base":{chain,sequence,hash}}                  first: the last event that was sent before the rest
+ * {"base":{chain,sequence,hash},"machine":"@…"}   first: the last event that was sent before the rest
  * {"open":3,"record":{…},"time":…}                equal acts, counted in place: see below
  * {"event":{…}}   {"event":{…},"closed":3}        the next of the chain
  * {"event":{…},"begins":"…"}                      the grant of this key is known from now on; "ends": no longer
@@ -15,7 +15,16 @@
  * the disk before it is sent: after a power cut the room has no event that the file does not know. When most of the file
  * is sent, it is written again without that part.
  */
-import { closeSync, fdatasync, fdatasyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from "node:fs";
 import { chained, type Times } from "@bureau/kit/audit-chain";
 import { BureauError } from "@bureau/kit/errors";
 import { fileError } from "@bureau/kit/file-error";
@@ -42,7 +51,7 @@ const BATCH_CHARS = 20;
 
 const integer = v.pipe(v.number(), v.integer());
 const LineSchema = v.union([
-  v.object({ base: ChainHeadSchema }),
+  v.object({ base: ChainHeadSchema, machine: v.string() }),
   v.object({
     count: v.string(),
     last: v.string(),
@@ -100,12 +109,15 @@ export class OpenCount {
 }
 
 export type AuditFileOptions = {
+  /** Whose log it is, by its user ID: a host may leave one fleet and join another. */
+  readonly machine: string;
   readonly log: Log;
   readonly bytesMax?: number;
 };
 
 export class AuditFile implements Disposable {
   readonly #path: string;
+  readonly #machine: string;
   readonly #log: Log;
   readonly #bytesMax: number;
   readonly #open = new Map<number, OpenCount>();
@@ -122,19 +134,20 @@ export class AuditFile implements Disposable {
   #ids = 0;
 
   /** Opens the file or makes it. @throws BureauError when it cannot be read or written */
-  constructor(path: string, { log, bytesMax = BYTES_MAX }: AuditFileOptions) {
+  constructor(path: string, { machine, log, bytesMax = BYTES_MAX }: AuditFileOptions) {
     this.#path = path;
+    this.#machine = machine;
     this.#log = log;
     this.#bytesMax = bytesMax;
     try {
       removeTemporaries(path);
-      const text = readIfPresent(path);
+      const text = this.#ownText();
       const chain = crypto.getRandomValues(new Uint8Array(8)).toHex();
       this.#head = { chain, sequence: 0, hash: "" };
       this.#sent = this.#head;
-      if (text === undefined || text === "") writeDurably(path, baseLine(this.#head), 0o600);
+      if (text === "") writeDurably(path, baseLine(this.#head, machine), 0o600);
       this.#fd = openSync(path, "r+");
-      this.#read(text ?? "");
+      this.#read(text);
     } catch (error) {
       throw fileError(
         `Cannot open the audit log "${path}"`,
@@ -310,11 +323,30 @@ export class AuditFile implements Disposable {
     }
   }
 
+  /** The text of the file; `""` when there is none. The log of another machine is kept beside it. */
+  #ownText(): string {
+    const text = readIfPresent(this.#path) ?? "";
+    const first = lineOf(text.slice(0, Math.max(0, text.indexOf("\n"))));
+    if (first === undefined || !("base" in first) || first.machine === this.#machine) return text;
+    const kept = `${this.#path}.before`;
+    renameSync(this.#path, kept);
+    this.#log.warn(
+      "audit.other-machine",
+      "the audit log is another machine's: it is kept, and a new one begins",
+      {
+        machine: first.machine,
+        kept,
+      },
+    );
+    return "";
+  }
+
   #read(text: string): void {
     const whole = text.slice(0, text.lastIndexOf("\n") + 1);
     const unsent: ChainHead[] = [];
     for (const one of whole.split("\n").slice(0, -1)) this.#readLine(one, unsent);
-    this.#end = text === "" ? Buffer.byteLength(baseLine(this.#head)) : Buffer.byteLength(whole);
+    this.#end =
+      text === "" ? Buffer.byteLength(baseLine(this.#head, this.#machine)) : Buffer.byteLength(whole);
     // Cut off by a crash: it was not acted on.
     ftruncateSync(this.#fd, this.#end);
     this.#synced = 0;
@@ -358,7 +390,7 @@ export class AuditFile implements Disposable {
 
   /** Writes the file again without what was sent. */
   #compact(): void {
-    const lines = [baseLine(this.#sent)];
+    const lines = [baseLine(this.#sent, this.#machine)];
     for (let at = this.#cursor; ; ) {
       const found = this.#lineAt(at);
       if (found === undefined) break;
@@ -394,7 +426,7 @@ export class AuditFile implements Disposable {
 }
 
 const headOf = ({ chain, sequence, hash }: ChainedAudit): ChainHead => ({ chain, sequence, hash });
-const baseLine = (base: ChainHead): string => `${JSON.stringify({ base })}\n`;
+const baseLine = (base: ChainHead, machine: string): string => `${JSON.stringify({ base, machine })}\n`;
 const eventLine = (line: EventLine): string => `${JSON.stringify(line)}\n`;
 
 function lineOf(text: string): Line | undefined {

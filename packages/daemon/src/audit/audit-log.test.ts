@@ -18,7 +18,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const path = () => join(folder, "audit.jsonl");
 const openFile = (bytesMax?: number): AuditFile =>
-  new AuditFile(path(), { log: silentLog, ...(bytesMax === undefined ? {} : { bytesMax }) });
+  new AuditFile(path(), { machine: "@m:s", log: silentLog, ...(bytesMax === undefined ? {} : { bytesMax }) });
 
 const denial = (action: string, actor = "@a:s"): AuditRecord => ({
   decision: "deny",
@@ -229,4 +229,16 @@ test("while its file is full, sensitive acts are refused, and denials are counte
     ["deny", "again", "no matching grant"],
     ["allow", "interrupt", "no matching grant"],
   ]);
+});
+
+test("a host that joined another fleet begins a new chain, and keeps the old log", async () => {
+  {
+    using file = openFile();
+    file.append(denial("a"), "t");
+  }
+  const before = readFileSync(path(), "utf8");
+  using file = new AuditFile(path(), { machine: "@other:s", log: silentLog });
+  file.append(denial("b"), "t");
+  expect(shown(await drain(file))).toEqual(["1 b 1"]);
+  expect(readFileSync(`${path()}.before`, "utf8")).toBe(before);
 });

@@ -18,7 +18,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const userId = parseUserId("@m:s");
 const room = parseRoomId("!r:s");
-const openFile = () => new AuditFile(join(folder, "audit.jsonl"), { log: silentLog });
+const openFile = () => new AuditFile(join(folder, "audit.jsonl"), { machine: "@m:s", log: silentLog });
 const record = (action: string): AuditRecord => ({
   decision: "deny",
   actor: "@a:s",

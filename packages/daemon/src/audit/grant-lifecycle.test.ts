@@ -33,7 +33,7 @@ const indexOf = (...grants: Grant[]) =>
   new AuthorizationIndex([{ name: "temporal", users: new Set([user]), policiesOf: () => [{ grants }] }]);
 
 function open(clock: TurnedClock) {
-  const file = new AuditFile(join(folder, "audit.jsonl"), { log: silentLog });
+  const file = new AuditFile(join(folder, "audit.jsonl"), { machine: "@m:s", log: silentLog });
   const auditLog = new AuditLog({ file, clock, log: silentLog, onChange: () => {} });
   const lifecycle = new GrantLifecycle({
     known: () => file.grants,

@@ -37,7 +37,7 @@ export const audit = subsystem({
   name: "audit",
   needs: {},
   start(_needs: object, { config, session, userId: machine, hub, clock, random, log }) {
-    const file = new AuditFile(auditFile(config.layout), { log });
+    const file = new AuditFile(auditFile(config.layout), { machine, log });
     const counts = new Wakeup(clock);
     const sender = new AuditSender({ file, session, clock, random, log });
     const changed = (): void => {

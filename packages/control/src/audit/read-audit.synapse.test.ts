@@ -1,0 +1,4 @@
+import { startSynapse } from "@bureau/testkit/synapse";
+import { defineAudit } from "./testing/audit-contract.ts";
+
+defineAudit("Synapse", startSynapse);
