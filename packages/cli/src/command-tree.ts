@@ -12,6 +12,17 @@ const agent = (at: At): CommandGroup => ({
   commands: [at("agent create"), at("agent list"), at("agent show"), at("agent logs"), at("agent destroy")],
 });
 
+const credential = (at: At): CommandGroup => ({
+  name: "credential",
+  summary: "Credentials that agents' proxies use, sealed to their machine",
+  commands: [
+    at("credential provision"),
+    at("credential list"),
+    at("credential rotate"),
+    at("credential revoke"),
+  ],
+});
+
 const service = (at: At): CommandGroup => ({
   name: "service",
   summary: "Services that agents call",
@@ -139,6 +150,7 @@ export function commandTree(files: Readonly<Partial<Record<CommandPath, CommandF
       at("logout"),
       at("whoami"),
       agent(at),
+      credential(at),
       service(at),
       auth(at),
       machine(at),

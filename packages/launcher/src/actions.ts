@@ -98,8 +98,8 @@ export function launcherActions(
         placeServices(host, principal, services);
       }),
     ),
-    "restart-proxy": action(requests["restart-proxy"], ({ principal, ...grants }, context) =>
-      change(principal, context, () => restartProxy(host, principal, grants)),
+    "restart-proxy": action(requests["restart-proxy"], ({ principal, spec_digest, ...grants }, context) =>
+      change(principal, context, () => restartProxy(host, principal, grants, spec_digest)),
     ),
     "exec-update": action(requests["exec-update"], async ({ programs_dir, request_id }, { gone }) => {
       await cleared;
@@ -120,6 +120,7 @@ const listOf = (host: SandboxHost, since: number | undefined): LauncherResponse<
   ...host.table.list(since),
   limits: host.groups.fact,
   gives_services: true,
+  merges_keys: true,
 });
 
 function requireCaller(gone: AbortSignal): void {
@@ -147,10 +148,11 @@ async function restartProxy(
   host: SandboxHost,
   principal: PrincipalName,
   grants: ProxyGrants,
+  specDigest?: string,
 ): Promise<LauncherResponse<"restart-proxy">> {
   const record = runningRecord(host, principal, "restart the proxy");
   using _refill = host.proxies.spares.pauseRefill();
-  const bundle = await openBundle(host.key, grants.encrypted_credentials);
+  const bundle = await openBundle(host.key, grants);
   if (record.proxy !== undefined && isAlive(record.proxy)) await host.proxies.stop(record.proxy);
   const paths = pathsOf(host, principal);
   const { service, ...start } = proxyStartOf(host.config, principal, grants, bundle);
@@ -160,7 +162,8 @@ async function restartProxy(
   );
   try {
     linkSockets(paths);
-    host.table.put({ ...record, proxy });
+    const { digests } = record;
+    host.table.put({ ...record, proxy, digests: { ...digests, spec: specDigest ?? digests.spec } });
   } catch (error) {
     // No record names it, so no later step would stop it.
     await host.proxies.stop(proxy);

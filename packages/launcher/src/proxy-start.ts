@@ -3,26 +3,66 @@ import { BureauError } from "@bureau/kit/errors";
 import { egressOfEnvironment } from "@bureau/os/egress";
 import { observeSocket, type SandboxPaths, sandboxPaths } from "@bureau/os/layout";
 import { socketOf } from "@bureau/schema/homeserver-address";
-import type { LauncherRequest } from "@bureau/schema/launcher-ipc";
+import type { launcherRequests } from "@bureau/schema/launcher-ipc";
 import type { ProxyStart } from "@bureau/schema/proxy-wire";
 import { aliasOf, type PrincipalName, principalLocalpart, userIdOf } from "@bureau/schema/refs";
+import type { InferOutput } from "valibot";
 import type { CredentialBundle, MachineKey } from "./keys.ts";
 import type { LauncherConfig } from "./launcher-config.ts";
 
-export type ProxyGrants = Omit<LauncherRequest<"restart-proxy">, "principal">;
+export type ProxyGrants = Omit<
+  InferOutput<(typeof launcherRequests)["restart-proxy"]>,
+  "principal" | "spec_digest"
+>;
 
 /** Entries of a bundle for the proxy's Matrix session; all others are credentials for upstreams (section 3.6). */
 const MATRIX_KEYS = new Set(["MATRIX_TOKEN", "MATRIX_USER_ID", "MATRIX_HOMESERVER_URL"]);
 
-/** Opens the bundle; empty when there is none. @throws BureauError, also for a bundle without a Matrix token */
-export async function openBundle(key: MachineKey, sealed: string | undefined): Promise<CredentialBundle> {
-  if (sealed === undefined || sealed === "") return {};
-  const bundle = await key.unseal(sealed);
+/**
+ * Opens the bundle and the keys beside it; empty when there is no bundle.
+ * @throws BureauError, also for a bundle without a Matrix token
+ */
+export async function openBundle(
+  key: Pick<MachineKey, "unseal">,
+  sealed: Pick<ProxyGrants, "encrypted_credentials" | "credential_keys">,
+): Promise<CredentialBundle> {
+  const { encrypted_credentials: whole, credential_keys: keys } = sealed;
+  if (whole === undefined || whole === "") return {};
+  const bundle = withKeys(await key.unseal(whole), await openKeys(key, Object.entries(keys ?? {})));
   if (!bundle["MATRIX_TOKEN"])
     throw new BureauError("invalid-input", "The credential bundle has no MATRIX_TOKEN", {
       hint: "provision the principal's credentials again",
     });
   return bundle;
+}
+
+/** Each file holds the one key that it was provisioned as: a ciphertext under another name is refused. */
+const openKeys = (
+  key: Pick<MachineKey, "unseal">,
+  sealed: readonly (readonly [name: string, ciphertext: string])[],
+): Promise<(readonly [name: string, value: string | undefined])[]> =>
+  Promise.all(
+    sealed.map(async ([name, ciphertext]) => {
+      if (ciphertext === "") return [name, undefined] as const;
+      const entries = Object.entries(await key.unseal(ciphertext));
+      const only = entries.length === 1 ? entries[0] : undefined;
+      if (only?.[0] !== name)
+        throw new BureauError("invalid-input", `The sealed credential "${name}" holds other keys`, {
+          hint: `provision "${name}" again`,
+        });
+      return only;
+    }),
+  );
+
+/** The bundle with these keys in place of its own; without those that have no value. */
+function withKeys(
+  bundle: CredentialBundle,
+  keys: readonly (readonly [name: string, value: string | undefined])[],
+): CredentialBundle {
+  const merged = new Map<string, string | undefined>([...Object.entries(bundle), ...keys]);
+  return Object.fromEntries(
+    [...merged].flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const])),
+  );
 }
 
 export function proxyStartOf(

@@ -36,6 +36,7 @@ const writers: Readonly<Record<OwnType, Writers>> = {
   reservation: { level: MODERATOR_LEVEL },
   machineDrain: { level: MODERATOR_LEVEL },
   credentials: { level: ADMIN_LEVEL },
+  credentialKeys: { level: ADMIN_LEVEL },
   machineDecommission: { level: ADMIN_LEVEL },
   credentialRevocation: { level: ADMIN_LEVEL },
   rollout: { level: ADMIN_LEVEL },

@@ -52,6 +52,11 @@ export type SandboxSpec = v.InferOutput<typeof SandboxSpecSchema>;
 const proxyFields = {
   /** Standard base64 of an age file for this machine; absent: a proxy without credentials. */
   encrypted_credentials: v.optional(v.string()),
+  /**
+   * Name → a sealed bundle of this one key, which replaces the key of that name; empty: the key is removed. Older launchers
+   * ignore it: see `merges_keys` of the list.
+   */
+  credential_keys: v.optional(mapOf(v.string())),
   grants: v.optional(list(GrantSchema)),
   proxy_services: v.optional(mapOf(ProxyServiceSchema)),
   egress: v.optional(list(EgressEntrySchema)),
@@ -115,7 +120,12 @@ export const launcherRequests = {
   }),
   "signal-sandbox": v.object({ principal: account, signal: v.pipe(integer, v.minValue(1), v.maxValue(64)) }),
   "update-payload": v.object({ principal: account, payload, payload_digest: v.string() }),
-  "restart-proxy": v.object({ principal: account, ...proxyFields }),
+  /** `spec_digest`: of the configuration with these credentials, when they are others than the proxy had. */
+  "restart-proxy": v.object({
+    principal: account,
+    spec_digest: v.optional(v.string()),
+    ...proxyFields,
+  }),
   /**
    * Replace the launcher by the one of that build, which must be complete. Answers when the trial begins; `status` has the
    * result.
@@ -226,6 +236,8 @@ const SandboxListSchema = v.object({
   limits: v.optional(LimitsFactSchema),
   /** Sandboxes get the sockets and tokens of services; absent from older launchers. */
   gives_services: v.optional(v.boolean()),
+  /** Takes `credential_keys`, and `spec_digest` in `restart-proxy`; absent from older launchers. */
+  merges_keys: v.optional(v.boolean()),
 });
 export type SandboxList = v.InferOutput<typeof SandboxListSchema>;
 

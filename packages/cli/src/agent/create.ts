@@ -42,7 +42,7 @@ import {
 } from "../command/operator.ts";
 import { roomMemoryFile } from "../command/room-memory-file.ts";
 import { sayNext } from "../command/say-next.ts";
-import { adminTokenFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import { adminTokenFlag, escrowFlag, jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
 import { asTyped } from "../command/typed-command.ts";
 import { readAbsence } from "../machine/absence.ts";
 import { reportAgent, waitUntilStarted } from "./agent-report.ts";
@@ -85,6 +85,7 @@ const flags = defineFlags({
     type: "boolean",
     summary: "Create a new session for an agent that already exists",
   },
+  ...escrowFlag,
   ...adminTokenFlag,
   "no-wait": { type: "boolean", summary: "Return before the machine has started it" },
 });
@@ -136,6 +137,7 @@ async function run(invocation: Asked): Promise<number> {
       joins: roomsToJoin(invocation, session),
       memory: roomMemoryFile(sessionFile(invocation), session),
       ...given,
+      escrowKeys: invocation.flags["escrow-key"],
       assignment,
     });
     if (!isHere(invocation, machine))
@@ -251,7 +253,7 @@ function credentialFlags(invocation: Asked): {
     return [name, readNamedSecret(file, `the credential ${name} in`)];
   });
   return {
-    newCredentials: invocation.flags["new-credentials"] || entries.length > 0,
+    newCredentials: invocation.flags["new-credentials"],
     credentials: Object.fromEntries(entries),
   };
 }

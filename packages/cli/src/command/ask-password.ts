@@ -2,16 +2,21 @@
 import { BureauError } from "@bureau/kit/errors";
 import { harmlessLine } from "@bureau/kit/harmless";
 
-/** Asks without showing what is typed. @throws BureauError `invalid-input` with `hint` without a terminal */
-export async function askPassword(
+type SecretQuestion = { readonly what: string; readonly prompt: string; readonly hint: string };
+
+/** {@link askSecret} for a password. */
+export const askPassword = (
   user: string,
   hint = "--password-file PATH, or - for standard input",
-): Promise<string> {
+): Promise<string> => askSecret({ what: "a password", prompt: `Password of ${user}`, hint });
+
+/** Asks without showing what is typed. @throws BureauError `invalid-input` with `hint` without a terminal */
+export async function askSecret({ what, prompt, hint }: SecretQuestion): Promise<string> {
   if (!process.stdin.isTTY)
-    throw new BureauError("invalid-input", "Cannot ask for a password: standard input is not a terminal", {
+    throw new BureauError("invalid-input", `Cannot ask for ${what}: standard input is not a terminal`, {
       hint,
     });
-  process.stderr.write(`Password of ${harmlessLine(user)}: `);
+  process.stderr.write(`${harmlessLine(prompt)}: `);
   process.stdin.setRawMode(true);
   try {
     return await readHidden();

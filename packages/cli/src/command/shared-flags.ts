@@ -62,6 +62,16 @@ export const machineFlag = defineFlags({
   },
 });
 
+/** Who else can open what is sealed. */
+export const escrowFlag = defineFlags({
+  "escrow-key": {
+    type: "string",
+    value: "RECIPIENT",
+    multiple: true,
+    summary: "Public age key (age1… or age1pq1…) that can open it too",
+  },
+});
+
 /** For a person who operates the fleet. */
 export const operatorFlag = defineFlags({
   operator: {

@@ -7,6 +7,7 @@ export const topLevelNames: readonly string[] = [
   "logout",
   "whoami",
   "agent",
+  "credential",
   "service",
   "auth",
   "machine",

@@ -84,6 +84,9 @@ export async function clearState(removal: Removal): Promise<{ all: string[]; cre
       all.push(...cleared);
     }
   }
+  if (config !== undefined)
+    for (const stateKey of await keysOf(removal, config, eventTypes.credentialKeys))
+      all.push(...(await clear(removal, config, eventTypes.credentialKeys, stateKey)));
   const ops = roomOfKind(removal, "ops");
   if (ops !== undefined) {
     all.push(...(await clear(removal, ops, eventTypes.reservation, key)));

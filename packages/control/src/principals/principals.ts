@@ -11,9 +11,8 @@ import type { Granted } from "@bureau/matrix/auth";
 import { MatrixError } from "@bureau/matrix/matrix-error";
 import type { RateLimit, ServerAdmin } from "@bureau/matrix/server-admin";
 import { MatrixSession } from "@bureau/matrix/session";
-import { eventTypes, MachineKeySchema, type PrincipalAssignment } from "@bureau/schema/events";
+import { type CredentialsSchema, eventTypes, type PrincipalAssignment } from "@bureau/schema/events";
 import { socketOf } from "@bureau/schema/homeserver-address";
-import { parse } from "@bureau/schema/parse";
 import {
   aliasOf,
   fleetOf,
@@ -32,8 +31,10 @@ import {
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import { Encrypter } from "age-encryption";
+import type { InferInput } from "valibot";
 import { allInOrder } from "../all-in-order.ts";
+import { dropKeys, provisionKeys } from "../credentials/credential-keys.ts";
+import { machineRecipient, seal } from "../credentials/seal.ts";
 import type { Editor } from "../editor.ts";
 import type { ConfigPlace } from "../machines/config-parts.ts";
 import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.ts";
@@ -70,8 +71,13 @@ export type CreatePrincipal = Editor & {
   readonly newCredentials?: boolean;
   /** The server admin that may lift its rate limit. */
   readonly admin?: ServerAdmin;
-  /** Further entries of its credential bundle. */
+  /**
+   * Further credentials: in its bundle when that is sealed now, else beside it (credentials/credential-keys). A principal
+   * that exists keeps its others.
+   */
   readonly credentials?: Readonly<Record<string, string>>;
+  /** Public age keys that open what is sealed, besides the machine's. */
+  readonly escrowKeys?: readonly string[];
 };
 
 /**
@@ -93,7 +99,10 @@ export async function createPrincipal(
   const snapshot = await readRooms(options, named);
   const found = configPlace(session, machine, snapshot);
   // All that can refuse comes before anything is made.
-  const recipient = inBackground(machineRecipient(options, snapshot));
+  const machines = aliasOf(rooms.fleetMachines(fleetOf(machine)), server);
+  const recipient = inBackground(
+    snapshot.roomOf(machines).then((room) => machineRecipient(session, machine, room)),
+  );
   const [joins, , place, plan] = await allInOrder([
     Promise.all(named.map((room) => (isAlias(room) ? snapshot.roomOf(room) : room))),
     template === "" ? undefined : requireTemplate(session, template, snapshot),
@@ -108,8 +117,15 @@ export async function createPrincipal(
       ? undefined
       : await equip(options, joins, await recipient, isEquipped);
   const putCredentials = async (): Promise<void> => {
-    if (sealed !== undefined)
-      await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), sealed);
+    const { credentials = {}, escrowKeys = [] } = options;
+    // `writeAssignment` holds the turn.
+    const owner = { session, machine, principal, takeTurn: async () => ({ [Symbol.dispose]() {} }) };
+    if (sealed === undefined) {
+      if (Object.keys(credentials).length > 0) await provisionKeys(owner, credentials, escrowKeys);
+      return;
+    }
+    await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), sealed.content);
+    if (!sealed.isNew) await dropKeys(owner, sealed.content.keys ?? []);
   };
   const { sentAt } = await writeAssignment(options, place, assignment, plan, putCredentials);
   return { user, sentAt };
@@ -149,14 +165,14 @@ async function hasCredentials(session: MatrixSession, place: ConfigPlace, user: 
 
 /**
  * Makes the account, lets it into its rooms, and returns its credentials, sealed to the machine's key; undefined when an
- * account that exists is equipped.
+ * account that exists is equipped. `isNew`: the account is.
  */
 async function equip(
   options: CreatePrincipal,
   joins: readonly RoomId[],
   recipient: string,
   isEquipped: () => Promise<boolean>,
-): Promise<object | undefined> {
+): Promise<{ readonly content: SealedBundle; readonly isNew: boolean } | undefined> {
   const { session, machine, principal } = options;
   const keys = {
     homeserver: options.homeserver,
@@ -169,12 +185,12 @@ async function equip(
   if (registered.inUse && (await isEquipped())) return undefined;
   const account = { isNew: !registered.inUse, ...(registered.inUse ? await logInTo(keys) : registered) };
   const isService = principalType(principalNameOf(principal)) === "service";
-  const [sealed] = await allInOrder([
+  const [content] = await allInOrder([
     sealedCredentials(options, account, recipient),
     enterRooms(options, account, joins),
     isService ? inviteToServiceRooms(session, machine, account.userId) : undefined,
   ]);
-  return sealed;
+  return { content, isNew: account.isNew };
 }
 
 /** It is invited while its rate limit is lifted; it joins after that. */
@@ -212,26 +228,15 @@ async function inviteToServiceRooms(
     await inviteUnlessThere(session, await roomOf(session, place), user);
 }
 
-async function machineRecipient(
-  { session, machine }: CreatePrincipal,
-  snapshot: RoomSnapshot,
-): Promise<string> {
-  const server = serverOf(session.userId);
-  const room = await snapshot.roomOf(aliasOf(rooms.fleetMachines(fleetOf(machine)), server));
-  const user = userIdOf(machine, server);
-  const content = await session.getState(room, eventTypes.machineKey, stateKeyOf(user));
-  if (content === undefined)
-    throw new BureauError("not-found", `The machine "${machine}" has no key yet: it has never been online`, {
-      hint: "bureau machine list",
-    });
-  return parse(MachineKeySchema, content, `key of machine "${machine}"`).public_key;
-}
+/** Content of `m.bureau.credentials`. */
+type SealedBundle = InferInput<typeof CredentialsSchema>;
 
 async function sealedCredentials(
   options: CreatePrincipal,
   account: Granted,
   recipient: string,
-): Promise<object> {
+): Promise<SealedBundle> {
+  const { escrowKeys = [] } = options;
   const bundle = {
     ...options.credentials,
     MATRIX_TOKEN: account.token,
@@ -239,15 +244,12 @@ async function sealedCredentials(
     // A socket is of this host; the machine has an address of its own.
     ...(socketOf(options.homeserver) === undefined ? { MATRIX_HOMESERVER_URL: options.homeserver } : {}),
   };
-  const encrypter = new Encrypter();
-  encrypter.addRecipient(recipient);
-  const sealed = await encrypter.encrypt(JSON.stringify(bundle));
   return {
     version: 1,
     principal: account.userId,
-    encrypted_for: [userIdOf(options.machine, serverOf(options.session.userId))],
+    encrypted_for: [userIdOf(options.machine, serverOf(options.session.userId)), ...escrowKeys],
     keys: Object.keys(bundle).sort(),
-    ciphertext: sealed.toBase64(),
+    ciphertext: await seal(bundle, recipient, escrowKeys),
     provisioned_by: options.session.userId,
     provisioned_at: timestamp(systemClock),
     signature: "",
@@ -294,6 +296,9 @@ export async function destroyPrincipal(options: DestroyPrincipal): Promise<void>
   if (!assigned && !hadCredentials && options.purge === undefined)
     throw notAssigned(machine, principal, (await readAssignments(session, place)).assignments);
   if (hadCredentials) await session.putState(place.room, eventTypes.credentials, stateKeyOf(user), {});
+  const beside = await session.getState(place.room, eventTypes.credentialKeys, stateKeyOf(user));
+  if (beside !== undefined)
+    await session.putState(place.room, eventTypes.credentialKeys, stateKeyOf(user), {});
   if ((await session.joinedMembers(place.room)).includes(user))
     await session.kickUser(place.room, user, "principal destroyed");
   if (options.purge !== undefined) await closeAccount(user, options.purge);

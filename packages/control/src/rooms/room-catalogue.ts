@@ -108,6 +108,7 @@ const levels: Readonly<Record<RoomKind, Levels>> = {
     events: {
       ...at(100, [
         eventTypes.credentials,
+        eventTypes.credentialKeys,
         eventTypes.machineDecommission,
         eventTypes.authorization,
         eventTypes.temporalGrant,

@@ -90,6 +90,11 @@ export async function startSmallFleet(start: StartHomeserver = startEmbeddedHome
     /** The machine's own session, as its daemon has it. */
     own,
     machine,
+    server: serverOf(session.userId),
+    /** The machine's age identity. */
+    identity,
+    /** What opens the accounts that the administrator made. */
+    accountKeys: { registrationToken: homeserver.registrationToken, homeserver: homeserver.url },
     place,
     editor,
     /** Every request so far: method and path. */

@@ -231,6 +231,36 @@ describe("reports why a principal cannot run", () => {
     expect(world.reason({ template: parent(0) })).toContain("more than 200 templates");
   });
 
+  test("the keys beside its bundle are another principal's, or lack a required one", () => {
+    const world = new World();
+    const type = eventTypes.credentialKeys;
+    const keys = (content: Record<string, unknown>) =>
+      world.put(configRoom, type, "bureau/fleet/test/agent/a:bureau.test", content);
+    const by = { provisioned_by: user("a"), provisioned_at: "2026-01-01T00:00:00Z" };
+    world.template("needy", { command: ["x"], required_credentials: ["API_KEY"] });
+    const reason = () => world.reason({ template: "bureau/template:needy" });
+    keys({ version: 1, principal: user("b"), keys: { API_KEY: { ...by, ciphertext: "YQ==" } } });
+    expect(reason()).toContain(`they belong to ${user("b")}`);
+    keys({ version: 1, principal: user("a"), keys: { API_KEY: { ...by, ciphertext: "YQ==" } } });
+    expect(reason()).toBe("run");
+    keys({ version: 1, principal: user("a"), keys: { API_KEY: by } });
+    expect(reason()).toContain('lack "API_KEY"');
+  });
+
+  test("a principal whose credentials were revoked is stopped, until it has a bundle again", () => {
+    const world = new World();
+    const key = "bureau/fleet/test/agent/a:bureau.test";
+    const revoked = { version: 1, principal: user("a"), keys: {}, revoked_by: operator, revoked_at: "now" };
+    world.put(configRoom, eventTypes.credentialKeys, key, revoked);
+    expect(world.reason()).toBe("run");
+    world.put(configRoom, eventTypes.credentials, key, {});
+    expect(world.reason()).toBe(`waiting: for credentials: ${operator} revoked them`);
+    // The machine itself may write in the room, but has not the level for this.
+    world.put(configRoom, eventTypes.credentialKeys, key, {});
+    world.putAs(`@${machine}:${server}`, configRoom, eventTypes.credentialKeys, key, revoked);
+    expect(world.reason()).toContain("failed: There are no credentials");
+  });
+
   test("a required service has no name of a service, or a template's own credentials are missing", () => {
     const world = new World();
     for (const name of ["../proxy", "a/b", "", ".x", "ticket:", "ticket:../x"])

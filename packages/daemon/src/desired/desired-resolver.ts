@@ -12,9 +12,8 @@ import { digestOf } from "@bureau/os/digest";
 import { type AuthorizationPolicy, joinPolicies } from "@bureau/schema/authorization";
 import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import { contentMatches } from "@bureau/schema/content-match";
-import { CredentialsSchema, eventTypes, isCleared, type PrincipalAssignment } from "@bureau/schema/events";
+import { eventTypes, isCleared, type PrincipalAssignment } from "@bureau/schema/events";
 import type { SandboxSpec } from "@bureau/schema/launcher-ipc";
-import { InputError, parse } from "@bureau/schema/parse";
 import {
   fleetOf,
   type PrincipalName,
@@ -34,6 +33,7 @@ import { specDigest } from "./digests.ts";
 import { grantsOf } from "./grants.ts";
 import { Memo } from "./memo.ts";
 import { type AssignmentEntry, readAssignment } from "./read-assignment.ts";
+import { resolveCredentials, type SealedCredentials } from "./resolve-credentials.ts";
 import { resolveServices, type ServicesOutcome } from "./resolve-services.ts";
 import type { Place, Snapshot } from "./snapshot.ts";
 import { type ResolveTemplate, type TemplateOutcome, TemplateResolver } from "./template-resolver.ts";
@@ -204,6 +204,8 @@ type Parts = {
   /** Undefined when it should not run anyway. */
   readonly template: TemplateOutcome | undefined;
   readonly credentials: StateEvent | undefined;
+  /** Keys beside the bundle. */
+  readonly credentialKeys: StateEvent | undefined;
 };
 
 const nothing: Parts = {
@@ -213,6 +215,7 @@ const nothing: Parts = {
   workspace: undefined,
   template: undefined,
   credentials: undefined,
+  credentialKeys: undefined,
 };
 
 function partsOf(
@@ -224,15 +227,15 @@ function partsOf(
   if (!assignment.auto_start) return nothing;
   const condition = checkCondition(assignment, snapshot, needs);
   if (condition.kind !== "holds") return { ...nothing, blocked: condition.kind, reason: condition.reason };
+  const config = snapshot.states.room(snapshot.configRoom);
   return {
     blocked: undefined,
     reason: undefined,
     trigger: condition.trigger,
     workspace: condition.workspace,
     template: templatesOf(assignment, templates),
-    credentials: snapshot.states
-      .room(snapshot.configRoom)
-      ?.get(eventTypes.credentials, stateKeyOf(assignment.principal)),
+    credentials: config?.get(eventTypes.credentials, stateKeyOf(assignment.principal)),
+    credentialKeys: config?.get(eventTypes.credentialKeys, stateKeyOf(assignment.principal)),
   };
 }
 
@@ -293,12 +296,12 @@ function resolveOutcome(inputs: PrincipalInputs): DesiredOutcome {
   const spec = sandboxSpecOf(template, assignment);
   const impossible = inputs.services?.fault ?? notYetPossible(template);
   if (impossible !== undefined) return { kind: "failed", reason: impossible };
-  const credentials = credentialsOf(assignment.principal, template, inputs.credentials);
-  if ("reason" in credentials) return { kind: "failed", reason: credentials.reason };
+  const credentials = resolveCredentials(assignment.principal, template, inputs);
+  if ("reason" in credentials) return credentials;
   return {
     kind: "run",
     sandbox: {
-      ...wantedSandbox(spec, credentials.ciphertext, grantsOf(joinPolicies(...inputs.policies))),
+      ...wantedSandbox(spec, credentials, grantsOf(joinPolicies(...inputs.policies))),
       trigger: trigger === undefined ? undefined : JSON.stringify(trigger.content),
       workspace,
       services: inputs.services,
@@ -314,44 +317,20 @@ function notYetPossible(template: Template): string | undefined {
   return undefined;
 }
 
-function credentialsOf(
-  principal: UserId,
-  template: Template,
-  event: StateEvent | undefined,
-): { readonly ciphertext: string } | { readonly reason: string } {
-  if (event === undefined || isCleared(event.content))
-    return { reason: `There are no credentials for ${principal}` };
-  try {
-    const credentials = parse(CredentialsSchema, event.content, `credentials of ${principal}`);
-    if (credentials.principal !== principal)
-      return { reason: `The credentials of ${principal} belong to ${credentials.principal}` };
-    const lacking = (template.required_credentials ?? []).filter(
-      (key) => !(credentials.keys ?? []).includes(key),
-    );
-    if (lacking.length > 0)
-      return {
-        reason: `The credentials of ${principal} lack ${lacking.map((key) => `"${key}"`).join(", ")}`,
-      };
-    return { ciphertext: credentials.ciphertext };
-  } catch (error) {
-    if (error instanceof InputError) return { reason: error.message };
-    throw error;
-  }
-}
-
 function wantedSandbox(
   spec: SandboxSpec,
-  ciphertext: string,
+  { ciphertext, keys }: SealedCredentials,
   grants: WantedSandbox["grants"],
 ): Omit<WantedSandbox, "trigger"> {
   const { payload, ...structure } = spec;
   return {
     spec,
     digests: {
-      spec: specDigest(digestOf(structure), digestOf(ciphertext)),
+      spec: specDigest(digestOf(structure), digestOf(keys === undefined ? ciphertext : [ciphertext, keys])),
       payload: digestOf(payload ?? {}),
     },
     credentials: ciphertext,
+    ...(keys === undefined ? {} : { credentialKeys: keys }),
     grants,
     grantsDigest: digestOf(grants),
   };

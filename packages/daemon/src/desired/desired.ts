@@ -4,6 +4,7 @@
  */
 import type { Grant } from "@bureau/schema/authorization";
 import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
+import type { KeyCiphertexts } from "@bureau/schema/credentials-keys";
 import type { RestartPolicy } from "@bureau/schema/events";
 import type { SandboxDigests, SandboxSpec } from "@bureau/schema/launcher-ipc";
 import type { PrincipalName, RoomAlias, RoomId, UserId } from "@bureau/schema/refs";
@@ -19,6 +20,8 @@ export type WantedSandbox = {
   readonly digests: SandboxDigests;
   /** Standard base64 of an age file. */
   readonly credentials: string;
+  /** Keys beside the bundle; absent when there are none. */
+  readonly credentialKeys?: KeyCiphertexts | undefined;
   readonly grants: Grant[];
   readonly grantsDigest: string;
   /** JSON text of the event that fulfilled the start condition. */

@@ -77,6 +77,21 @@ export const eventMessage = {
     status,
     ...(error === undefined ? {} : { error: cut(error) }),
   }),
+  credentialsRotated: (
+    principal: Account,
+    status: "live_updated" | "failed",
+    error?: string,
+  ): EventMessage => ({
+    msgtype: eventMessages.credentialsRotated,
+    body: cut(
+      error === undefined
+        ? `The proxy of ${principal} has new credentials`
+        : `${principal} keeps its previous credentials: ${error}`,
+    ),
+    principal,
+    status,
+    ...(error === undefined ? {} : { error: cut(error) }),
+  }),
   healthCheck: (
     principal: Account,
     outcome: "destroyed" | "rolled_back" | "rollback_failed",

@@ -147,6 +147,8 @@ export class ActionRunner {
         return this.#updatePayload(action);
       case "restart-proxy":
         return this.#restartProxy(action);
+      case "rotate-credentials":
+        return this.#rotateCredentials(action);
       case "push-grants":
         return this.#pushGrants(action);
       default:
@@ -156,19 +158,16 @@ export class ActionRunner {
 
   async #create({ account, want, sandbox, instead }: Of<"create">, template: string): Promise<void> {
     const { launcher, state, notify, log } = this.#deps;
-    const { spec, digests, credentials, grants, trigger } = sandbox;
+    const { spec, digests, trigger } = sandbox;
     await this.#deps.beforeStart?.(want, sandbox);
     const services = this.#deps.servicesFor?.(want, sandbox);
     await launcher.call("create-sandbox", {
       principal: account,
       sandbox_spec: spec,
       digests,
-      grants,
-      encrypted_credentials: credentials,
+      ...proxyFieldsOf(sandbox),
       ...(trigger === undefined ? {} : { trigger_content: trigger }),
       ...(services === undefined ? {} : { services }),
-      ...(spec.proxy_services === undefined ? {} : { proxy_services: spec.proxy_services }),
-      ...(spec.egress === undefined ? {} : { egress: spec.egress }),
     });
     const before = state.of(account);
     const { lastError: _, collectedExitAt: __, refused: ___, ...kept } = before;
@@ -293,15 +292,28 @@ export class ActionRunner {
     const { launcher, state, notify } = this.#deps;
     state.update(account, { proxy });
     if (proxy.failures === 1) notify(eventMessage.proxyCrash(account, "detected"));
-    await launcher.call("restart-proxy", {
-      principal: account,
-      encrypted_credentials: sandbox.credentials,
-      grants: sandbox.grants,
-      ...(sandbox.spec.proxy_services === undefined ? {} : { proxy_services: sandbox.spec.proxy_services }),
-      ...(sandbox.spec.egress === undefined ? {} : { egress: sandbox.spec.egress }),
-    });
+    await launcher.call("restart-proxy", { principal: account, ...proxyFieldsOf(sandbox) });
     state.update(account, { grants: sandbox.grantsDigest });
     notify(eventMessage.proxyCrash(account, "recovered"));
+  }
+
+  /** The launcher opens the new credentials before it ends the old proxy: when it cannot, those in use stay. */
+  async #rotateCredentials({ account, sandbox }: Of<"rotate-credentials">): Promise<void> {
+    const { launcher, state, notify, log } = this.#deps;
+    try {
+      await launcher.call("restart-proxy", {
+        principal: account,
+        spec_digest: sandbox.digests.spec,
+        ...proxyFieldsOf(sandbox),
+      });
+    } catch (error) {
+      if (state.of(account).trouble.failures === 0)
+        notify(eventMessage.credentialsRotated(account, "failed", messageOf(error)));
+      throw error;
+    }
+    state.update(account, { grants: sandbox.grantsDigest });
+    log.info("principal.credentials-rotated", "its proxy has new credentials", { principal: account });
+    notify(eventMessage.credentialsRotated(account, "live_updated"));
   }
 
   async #pushGrants({ account, grants, digest }: Of<"push-grants">): Promise<void> {
@@ -331,3 +343,12 @@ export class ActionRunner {
     return { now: this.#deps.clock.monotonic(), jitter: this.#deps.random() };
   }
 }
+
+/** What each start of a proxy needs. */
+const proxyFieldsOf = ({ spec, credentials, credentialKeys, grants }: WantedSandbox) => ({
+  encrypted_credentials: credentials,
+  ...(credentialKeys === undefined ? {} : { credential_keys: credentialKeys }),
+  grants,
+  ...(spec.proxy_services === undefined ? {} : { proxy_services: spec.proxy_services }),
+  ...(spec.egress === undefined ? {} : { egress: spec.egress }),
+});

@@ -52,6 +52,7 @@ function inputOf(actual: PlanInput["actual"]): PlanInput & { state: ReconcileSta
     history,
     health: { of: () => ({ state: undefined, hasPassed: false }) },
     givesServices: true,
+    mergesKeys: false,
     busy: new Map(),
     now: 0,
     jitter: 0,

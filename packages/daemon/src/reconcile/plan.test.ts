@@ -77,6 +77,7 @@ function planOf(
     busy?: Busy;
     now?: number;
     givesServices?: boolean;
+    mergesKeys?: boolean;
   } = {},
 ): Plan {
   return plan({
@@ -86,6 +87,7 @@ function planOf(
     history: options.history ?? emptyHistory(),
     health: { of: () => options.health ?? nothingKnown },
     givesServices: options.givesServices ?? true,
+    mergesKeys: options.mergesKeys ?? false,
     busy: new Map(options.busy === undefined ? [] : [[agent, options.busy]]),
     now: options.now ?? NOW,
     jitter: 1,
@@ -237,6 +239,31 @@ describe("changing", () => {
       const result = planOf(run("always", wanted({ spec })), running(), { state: startedState() });
       expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "changed" });
     }
+  });
+
+  test("gives other credentials to the proxy of a running sandbox, where the launcher can", () => {
+    const options = { state: startedState(), mergesKeys: true };
+    const rotated = planOf(run("always", wanted({ spec: "program.other" })), running(), options);
+    expect(onlyAction(rotated).kind).toBe("rotate-credentials");
+    expect(state(rotated)).toBe("running");
+    const both = planOf(run("always", wanted({ spec: "other.other" })), running(), options);
+    expect(onlyAction(both)).toMatchObject({ kind: "destroy", why: "changed" });
+  });
+
+  test("creates a sandbox again for other credentials that it has inside", () => {
+    const sandbox = wanted({ spec: "program.other" });
+    const secrets = [{ key: "A", env: "A" }];
+    const inside = { ...sandbox, spec: { ...sandbox.spec, secrets } };
+    const result = planOf(run("always", inside), running(), { state: startedState(), mergesKeys: true });
+    expect(onlyAction(result)).toMatchObject({ kind: "destroy", why: "changed" });
+  });
+
+  test("waits for a launcher that takes single keys", () => {
+    const sandbox = { ...wanted(), credentialKeys: { A: "YQ==" } };
+    const old = planOf(run("always", sandbox), undefined);
+    expect(old.actions).toEqual([]);
+    expect(state(old)).toBe("waiting");
+    expect(onlyAction(planOf(run("always", sandbox), undefined, { mergesKeys: true })).kind).toBe("create");
   });
 
   test("passes another payload to the running program", () => {
@@ -438,6 +465,7 @@ describe("a machine with a request to leave", () => {
       history: emptyHistory(),
       health: { of: () => nothingKnown },
       givesServices: true,
+      mergesKeys: false,
       busy: new Map(busy === undefined ? [] : [[agent, busy]]),
     });
 

@@ -88,6 +88,8 @@ export type Action =
       readonly sandbox: WantedSandbox;
       readonly proxy: PrincipalState["proxy"];
     }
+  /** Only its credentials changed: its proxy takes them, and the sandbox keeps running. */
+  | { readonly kind: "rotate-credentials"; readonly account: PrincipalName; readonly sandbox: WantedSandbox }
   | {
       readonly kind: "push-grants";
       readonly account: PrincipalName;
@@ -137,6 +139,8 @@ export type PlanInput = {
   readonly busy: ReadonlyMap<PrincipalName, Busy>;
   /** The launcher gives sandboxes the sockets of services; older ones do not. */
   readonly givesServices: boolean;
+  /** The launcher takes single keys, and gives new credentials to a running proxy; older ones do not. */
+  readonly mergesKeys: boolean;
   /** Milliseconds of the monotonic clock: due times in the reconcile state are on it. */
   readonly now: number;
   /** In [0, 1): spreads retries. */
@@ -179,6 +183,7 @@ const order: Record<Action["kind"], number> = {
   collect: 1,
   destroy: 2,
   "restart-proxy": 3,
+  "rotate-credentials": 4,
   "push-grants": 4,
   "update-payload": 5,
   create: 6,
@@ -321,13 +326,15 @@ function absent({ account, want, past }: Case, choice: Choice, input: PlanInput)
       ...(past.lastError === undefined ? {} : { reason: past.lastError }),
     };
   if (want === undefined) return { state: "stopped" };
-  const missing = missingService(sandbox, input);
+  const missing = missingPart(sandbox, input);
   if (missing !== undefined) return { state: "waiting", reason: missing };
   return { state: "starting", action: { kind: "create", account, want, sandbox, instead } };
 }
 
-/** Why a sandbox cannot start yet: a service that it requires. A running one continues without it. */
-function missingService({ services }: WantedSandbox, input: PlanInput): string | undefined {
+/** Why a sandbox cannot start yet: a service that it requires, or an older launcher. A running one continues without it. */
+function missingPart({ services, credentialKeys }: WantedSandbox, input: PlanInput): string | undefined {
+  if (credentialKeys !== undefined && !input.mergesKeys)
+    return "for the launcher's upgrade: it takes no credentials beside the bundle yet";
   if (services === undefined) return undefined;
   if (!input.givesServices) return "for the launcher's upgrade: it gives sandboxes no services yet";
   return services.missing;
@@ -369,9 +376,16 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
   const { sandbox } = choice;
   const watch = { check: sandbox.healthCheck };
   if (have.digests.spec !== sandbox.digests.spec) {
-    const missing = missingService(sandbox, input);
+    const missing = missingPart(sandbox, input);
     // The running configuration works; the next one could not start.
     if (missing !== undefined) return { state: "running", reason: `its new configuration waits ${missing}` };
+    if (input.mergesKeys && onlyCredentialsChanged(have, sandbox))
+      return {
+        state: "running",
+        reason: "its credentials are being replaced",
+        watch,
+        ...held(one, input, { kind: "rotate-credentials", account, sandbox }),
+      };
     return changed(one, have, input);
   }
   if (have.proxy.state === "dead") return { ...deadProxy(one, sandbox, input), watch };
@@ -388,6 +402,10 @@ function running(one: Case, have: SandboxStatus, choice: Choice, input: PlanInpu
   const action = recorded(one, choice, health, input);
   return action === undefined ? continued : { ...continued, action };
 }
+
+/** A proxy can take other credentials while it runs. A secret that was put into the sandbox needs a new sandbox. */
+const onlyCredentialsChanged = (have: SandboxStatus, { spec, digests }: WantedSandbox): boolean =>
+  structureOf(have.digests.spec) === structureOf(digests.spec) && (spec.secrets ?? []).length === 0;
 
 /** What to store or report about a principal that runs as configured. */
 function recorded(one: Case, choice: Choice, health: Health, input: PlanInput): Action | undefined {

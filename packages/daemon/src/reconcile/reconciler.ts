@@ -148,11 +148,13 @@ export class Reconciler {
     let sandboxes: readonly SandboxStatus[];
     let limits: LimitsFact | undefined;
     let givesServices: boolean;
+    let mergesKeys: boolean;
     try {
       const list = await this.#known.update(launcher);
       sandboxes = this.#known.all;
       limits = list.limits;
       givesServices = list.gives_services === true;
+      mergesKeys = list.merges_keys === true;
       // An earlier daemon may have requested it. The next list shows the result.
       for (const account of list.creating ?? [])
         if (!busy.has(account)) {
@@ -169,7 +171,7 @@ export class Reconciler {
     const { state, history, health, userOf } = this.#deps;
     const now = clock.monotonic();
     const jitter = random();
-    const given = { desired, actual: sandboxes, givesServices };
+    const given = { desired, actual: sandboxes, givesServices, mergesKeys };
     const input = { ...given, state, history, health, busy, now, jitter, userOf };
     const result = plan(input);
     this.#lastPlan = { input, result };

@@ -20,6 +20,7 @@ const obeyed = [
   eventTypes.machineVersion,
   eventTypes.machineDecommission,
   eventTypes.credentials,
+  eventTypes.credentialKeys,
   eventTypes.template,
   eventTypes.fleetCache,
   eventTypes.authorization,

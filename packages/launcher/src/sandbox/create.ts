@@ -86,8 +86,7 @@ export async function createSandbox(
   using _refill = host.proxies.spares.pauseRefill();
   const step = stepsOf(principal);
   const plan = await step("check", async () => planSandbox(host, request));
-  const unseal = (): Promise<CredentialBundle> =>
-    step("credentials", () => openBundle(host.key, request.encrypted_credentials));
+  const unseal = (): Promise<CredentialBundle> => step("credentials", () => openBundle(host.key, request));
   // Secrets go into the sandbox's files; otherwise credentials are unsealed while bubblewrap works.
   const early = (request.sandbox_spec.secrets ?? []).length > 0 ? await unseal() : undefined;
   if (existing !== undefined) await destroySandbox(host, principal, { force: true, graceMs: 0 });
