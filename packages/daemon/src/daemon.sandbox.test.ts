@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { type Homeserver, startHomeserver } from "@bureau/homeserver/homeserver";
@@ -328,6 +328,74 @@ test("one faulty principal reports why, and the others run", async () => {
     async () => (await machine.stateOf("agent/poor")) === "running",
   );
 });
+
+test("a credential is added, rotated and revoked while the sandbox runs, and its value is nowhere", async () => {
+  const principal = await machine.provision("agent/canary");
+  await machine.configure({ principal, script: "sleep 600" });
+  machine.spawnDaemon();
+  await machine.until("it runs", async () => (await machine.stateOf("agent/canary")) === "running");
+  const before = await machine.launcher.status("agent/canary");
+  const values = ["canary-one-5c1d", "canary-two-9e27"];
+  const put = async (keys: object, more: object = {}) =>
+    await machine.operator.putState(machine.configRoom, eventTypes.credentialKeys, stateKeyOf(principal), {
+      version: 1,
+      principal,
+      keys,
+      ...more,
+    });
+  const by = { provisioned_by: machine.operator.userId, provisioned_at: "2026-01-01T00:00:00Z" };
+  const updates = async () =>
+    (await machine.eventMessages(eventMessages.credentialsRotated)).map(({ status }) => status);
+  for (const [index, value] of values.entries()) {
+    await put({ API_KEY: { ...by, ciphertext: await machine.launcher.seal({ API_KEY: value }) } });
+    await machine.until("its proxy has it", async () => (await updates()).length === index + 1);
+  }
+  const rotated = await machine.launcher.status("agent/canary");
+  expect(rotated?.pid).toBe(before?.pid ?? -1);
+  expect(rotated?.proxy.pid).not.toBe(before?.proxy.pid ?? -1);
+  // What cannot be opened replaces nothing.
+  await put({ API_KEY: { ...by, ciphertext: await machine.launcher.seal({ OTHER: "canary-one-5c1d" }) } });
+  await machine.until("it is refused", async () => (await updates()).includes("failed"));
+  expect(await machine.launcher.status("agent/canary")).toMatchObject({
+    pid: before?.pid,
+    proxy: { state: "running", pid: rotated?.proxy.pid },
+  });
+  await put({ API_KEY: by });
+  await machine.until("it is revoked", async () => (await updates()).length === 4);
+  expect((await machine.launcher.status("agent/canary"))?.pid).toBe(before?.pid ?? -1);
+
+  await put({}, { revoked_by: machine.operator.userId, revoked_at: "2026-01-01T00:00:00Z" });
+  await machine.operator.putState(machine.configRoom, eventTypes.credentials, stateKeyOf(principal), {});
+  await machine.until(
+    "it is stopped",
+    async () => (await machine.launcher.status("agent/canary")) === undefined,
+  );
+  expect(placesOf(values, machine.launcher.config.layout)).toEqual([]);
+});
+
+/** Where one of the values is found: in files of the machine, in arguments and environments of processes. */
+function placesOf(
+  values: readonly string[],
+  { runDir, stateDir }: { runDir: string; stateDir: string },
+): string[] {
+  const inFiles = [runDir, stateDir].flatMap((root) =>
+    readdirSync(root, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name)),
+  );
+  const ofProcesses = readdirSync("/proc")
+    .filter((name) => /^\d+$/u.test(name))
+    .flatMap((pid) => [`/proc/${pid}/cmdline`, `/proc/${pid}/environ`]);
+  return [...inFiles, ...ofProcesses].filter((path) => {
+    try {
+      const bytes = readFileSync(path);
+      return values.some((value) => bytes.includes(value));
+    } catch {
+      // A process ended meanwhile, or is another user's.
+      return false;
+    }
+  });
+}
 
 test("publishes facts and heartbeats, and keeps labels that an operator set", async () => {
   const key = stateKeyOf(machine.user);
