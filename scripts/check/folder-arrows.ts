@@ -17,6 +17,7 @@ const folderArrows: Readonly<Record<string, Folders>> = {
     audit: ["command"],
     auth: ["command"],
     bureau: ["command"],
+    credential: ["command"],
     debug: ["command"],
     fleet: ["command"],
     machine: ["agent", "command", "deploy", "remote", "rollout"],
@@ -28,8 +29,9 @@ const folderArrows: Readonly<Record<string, Folders>> = {
   control: {
     audit: ["machines", "rooms"],
     authorization: ["machines", "rooms"],
+    credentials: ["machines", "principals", "rooms"],
     machines: ["principals", "rooms"],
-    principals: ["machines", "rooms", "templates"],
+    principals: ["credentials", "machines", "rooms", "templates"],
     rollouts: ["machines", "rooms"],
     rooms: ["machines", "templates"],
     services: [],

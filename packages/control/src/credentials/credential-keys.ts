@@ -244,7 +244,7 @@ function checkName(name: string): void {
 
 function checkKey(name: string, value: string): void {
   checkName(name);
-  const bytes = Buffer.byteLength(value);
+  const bytes = new TextEncoder().encode(value).length;
   if (bytes === 0)
     throw new BureauError("invalid-input", `The value of "${name}" is empty`, {
       hint: `bureau credential revoke removes a key`,
