@@ -3,8 +3,9 @@
  * machine's config room may ask about every user.
  */
 import { BureauError } from "@bureau/kit/errors";
-import type { Decision } from "@bureau/schema/authorization";
+import type { Allowance, Decision } from "@bureau/schema/authorization";
 import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
+import { userPatternMatcher } from "@bureau/schema/glob";
 import type {
   AllowancesReply,
   AuthorizationReply,
@@ -34,13 +35,35 @@ export function queryAuthorization(
   const object = target === undefined || target === "" ? undefined : userOf("target", target);
   const policy = knownIndex(deps).policyOf(subject);
   const theirs = object === undefined ? {} : knownIndex(deps).policyOf(object);
-  return {
-    ok: true,
-    ...matched(deps.authorize(subject, auth_action, object)),
+  const decision = deps.authorize(subject, auth_action, object);
+  const reply = {
+    ok: true as const,
+    ...matched(decision),
     actor_grants: policy.grants,
     actor_denials: policy.denials,
     target_allowances: theirs.allowances,
     target_allowance_denials: theirs.allowance_denials,
+  };
+  return object === undefined || mayAsk(deps, asking, object) ? reply : onlyAbout(subject, reply);
+}
+
+/** Without what the target's rules say of other users. */
+function onlyAbout(actor: UserId, reply: AuthorizationReply): AuthorizationReply {
+  const { matched_allowance, matched_allowance_denial } = reply;
+  const own = (rule: Allowance): Allowance => ({
+    ...rule,
+    actors: rule.actors.filter((pattern) => userPatternMatcher(pattern)(actor)),
+  });
+  const ownOf = (rules: readonly Allowance[] = []): Allowance[] =>
+    rules.map(own).filter(({ actors }) => actors.length > 0);
+  return {
+    ...reply,
+    target_allowances: ownOf(reply.target_allowances ?? []),
+    target_allowance_denials: ownOf(reply.target_allowance_denials ?? []),
+    ...(matched_allowance === undefined ? {} : { matched_allowance: own(matched_allowance) }),
+    ...(matched_allowance_denial === undefined
+      ? {}
+      : { matched_allowance_denial: own(matched_allowance_denial) }),
   };
 }
 
@@ -75,8 +98,11 @@ function matched(
   };
 }
 
-function requireAccess({ levelOf }: QueryDeps, asking: UserId, subject: UserId): void {
-  if (asking === subject || levelOf(asking) >= MODERATOR_LEVEL) return;
+const mayAsk = ({ levelOf }: QueryDeps, asking: UserId, about: UserId): boolean =>
+  asking === about || levelOf(asking) >= MODERATOR_LEVEL;
+
+function requireAccess(deps: QueryDeps, asking: UserId, subject: UserId): void {
+  if (mayAsk(deps, asking, subject)) return;
   throw new BureauError("forbidden", `${asking} may not ask what ${subject} may do`, {
     hint: `ask a user with power level ${MODERATOR_LEVEL} in the machine's config room`,
   });
