@@ -72,6 +72,8 @@ describe("a file that a person names", () => {
 const others: Readonly<Record<string, readonly string[]>> = {
   "agent create": ["a", "--machine", "b/fleet/f/machine/m"],
   "agent destroy": ["a", "--machine", "b/fleet/f/machine/m", "--purge"],
+  "credential provision": ["a", "--machine", "b/fleet/f/machine/m", "--key", "K"],
+  "credential rotate": ["a", "--machine", "b/fleet/f/machine/m", "--key", "K"],
   login: ["alice", "--homeserver", "http://127.0.0.1:1"],
   "machine provision": ["b/fleet/f/machine/m"],
   "machine decommission": ["b/fleet/f/machine/m"],
