@@ -36,7 +36,9 @@ export const command = defineCommand({
 
 async function run(invocation: Asked): Promise<void> {
   const { terminal } = invocation;
-  const user = invocation.args.username;
+  const typed = invocation.args.username;
+  // Other commands take a person as @NAME; a whole user ID has its server.
+  const user = typed.startsWith("@") && !typed.includes(":") ? typed.slice(1) : typed;
   const homeserver = parseAddress(invocation.flags.homeserver) ?? findInstallation(invocation)?.homeserverUrl;
   if (homeserver === undefined)
     throw new BureauError("invalid-input", "Cannot log in: no homeserver given", {
