@@ -41,13 +41,13 @@ const providers = {
   },
   // https://docs.gitlab.com/api/rest/authentication/
   gitlab: { upstream: "https://gitlab.com", header: "PRIVATE-TOKEN", credential: "GITLAB_TOKEN" },
-  // https://docs.npmjs.com/about-access-tokens
+  // npm, "About access tokens": a bearer token.
   npm: {
     header: "Authorization",
     scheme: "bearer",
     credential: "NPM_TOKEN",
   },
-  // https://pypi.org/help/#apitoken: the user name is __token__; reading packages needs no token
+  // PyPI, "How can I use API tokens to authenticate with PyPI?": the user name is __token__; reading packages needs no token
   pypi: {
     header: "Authorization",
     scheme: "basic:__token__",
