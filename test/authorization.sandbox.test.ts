@@ -56,6 +56,13 @@ describe("authorization", () => {
     expect(revoked).toMatchObject({ revoked: ["tkt-2"] });
   });
 
+  test("a time that is none, or longer than a year, is refused", async () => {
+    for (const time of ["0s", "soon", "9007199254740991ms", "366d"]) {
+      const refused = await running().run("auth", "grant", "asker", "matrix/join", "--for", time);
+      expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining(`--for "${time}"`) });
+    }
+  });
+
   test("the exit code tells a denied act from a question that cannot be answered", async () => {
     expect((await running().run("auth", "check", "@stranger", "observe", "asker")).code).toBe(3);
     expect((await running().run("auth", "check", "@bureau-admin", "observe", "asker")).code).toBe(0);

@@ -45,11 +45,17 @@ export const command = defineCommand({
   run,
 });
 
+/** A year: what should hold longer is no grant for a time. */
+const TIME_MS_MAX = 365 * 86_400_000;
+
 async function run(invocation: Asked): Promise<void> {
   const { terminal, args } = invocation;
   const { target, ticket, for: time } = invocation.flags;
   const forMs = time === undefined ? undefined : parseDuration(time, "--for");
-  if (forMs === 0) throw new BureauError("invalid-input", `--for "${time}" grants nothing`);
+  if (forMs === 0 || (forMs ?? 1) > TIME_MS_MAX)
+    throw new BureauError("invalid-input", `--for "${time}" is not between 1ms and 365d`, {
+      hint: "without --for the grant holds until it is revoked",
+    });
   const actions = args.action.map(typedAction);
   if (actions.length === 0) throw new BureauError("invalid-input", "No action was given");
   const session = openSession(invocation);
