@@ -37,11 +37,14 @@ const unescaped = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
 /** The mounts a process sees; empty when it is gone. */
-export function mountsOf(pid: number | "self"): MountEntry[] {
+export const mountsOf = (pid: number | "self"): MountEntry[] => parseMountinfo(mountinfoOf(pid));
+
+/** The kernel's text of the mounts a process sees; empty when it is gone. */
+export function mountinfoOf(pid: number | "self"): string {
   try {
-    return parseMountinfo(readFileSync(`/proc/${pid}/mountinfo`, "utf8"));
+    return readFileSync(`/proc/${pid}/mountinfo`, "utf8");
   } catch {
-    return [];
+    return "";
   }
 }
 

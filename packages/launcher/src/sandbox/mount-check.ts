@@ -3,12 +3,15 @@
  * mounts it later: in between, another process could replace a folder of the path by a link. The kernel's mount table has
  * the path that was really mounted.
  */
-import { type MountEntry, mountsOf, originsOf, within } from "@bureau/os/mounts";
+import { type MountEntry, mountinfoOf, originsOf, parseMountinfo, within } from "@bureau/os/mounts";
 import { insidePaths } from "@bureau/schema/inside-paths";
 
 /** True after bubblewrap made its last mount and unmounted the host's root, which is on /oldroot until then. */
 export function isBuilt(initPid: number): boolean {
-  const mounts = mountsOf(initPid);
+  const text = mountinfoOf(initPid);
+  // Until then bubblewrap has the mount below /newroot. The launcher looks often, and parsing costs more than reading.
+  if (!text.includes(` ${insidePaths.programs} `)) return false;
+  const mounts = parseMountinfo(text);
   return (
     mounts.some(({ point }) => point === insidePaths.programs) &&
     !mounts.some(({ point, root }) => point === "/oldroot" && root === "/")

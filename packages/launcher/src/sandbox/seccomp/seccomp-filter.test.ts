@@ -159,6 +159,12 @@ describe("the seccomp filter", () => {
       expect(answer(filter, { arch: AUDIT.x64, number })).toBe(ENOSYS);
   });
 
+  test("is made once for the same exceptions, in any order", () => {
+    const filter = seccompFilter(new Set<SecurityException>(["perf", "netlink"]), "x64");
+    expect(seccompFilter(new Set<SecurityException>(["netlink", "perf"]), "x64")).toBe(filter);
+    expect(seccompFilter(new Set<SecurityException>(["netlink", "perf"]), "arm64")).not.toBe(filter);
+  });
+
   test("does not exist for an architecture without a table", () => {
     expect(() => seccompFilter(new Set(), "riscv64")).toThrow('architecture "riscv64"');
   });

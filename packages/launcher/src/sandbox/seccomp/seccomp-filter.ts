@@ -25,11 +25,22 @@ const lowBitsOf = (argument: number): number => 16 + 8 * argument;
 const refuse = (errno: number): Instruction => ({ op: "return", value: SECCOMP_RET_ERRNO | errno });
 const loadNumber: Instruction = { op: "load", offset: NUMBER_OFFSET };
 
-/** @throws BureauError `unsupported` on an architecture without a table of numbers: no sandbox starts there */
+/** Filters by what they are made from: a machine needs one or two of them, for every sandbox. */
+const made = new Map<string, Uint8Array>();
+
+/** The caller must not change it. @throws BureauError `unsupported` on an architecture without a table of numbers */
 export function seccompFilter(
   exceptions: ReadonlySet<SecurityException> = new Set(),
   architecture: string = process.arch,
 ): Uint8Array {
+  const key = [architecture, ...[...exceptions].sort()].join(" ");
+  const filter = made.get(key) ?? makeFilter(exceptions, architecture);
+  made.set(key, filter);
+  return filter;
+}
+
+/** No sandbox starts on an architecture without a table of numbers. */
+function makeFilter(exceptions: ReadonlySet<SecurityException>, architecture: string): Uint8Array {
   if (architecture !== "x64" && architecture !== "arm64")
     throw new BureauError(
       "unsupported",
