@@ -39,6 +39,7 @@ test("Nix makes a complete build, which runs, even through links", async () => {
     "bureau",
     "bureau-bin",
     "bureau-bridge",
+    "bureau-call",
     "bureau-daemon",
     "bureau-first-boot",
     "bureau-greeter",
@@ -50,6 +51,7 @@ test("Nix makes a complete build, which runs, even through links", async () => {
     "bureau-proxy",
     "bureau-runtime",
     "bureau-service-directory",
+    "bureau-service-sample",
     "bureau-supervisor",
   ]);
 });
