@@ -52,10 +52,11 @@ if (suite === "kernel" && process.arch !== "x64")
   stop(`the guest is an x86-64 machine and this host is ${process.arch}`, "run it on an x86-64 host");
 if (suite === "lab") installTools(labTools);
 else if (suite === "kernel") installTools(kernelTools);
-// The host's own Python is the third-party program that tests run in sandboxes; zstd unpacks what a deploy sends.
+// The host's own Python and curl are the third-party programs that tests run in sandboxes; zstd unpacks what a deploy sends.
 else
   installTools([
     ["/usr/bin/python3", "python3"],
+    ["curl", "curl"],
     ["zstd", "zstd"],
   ]);
 if (suite === "default")
