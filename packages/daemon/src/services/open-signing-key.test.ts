@@ -20,6 +20,17 @@ test("makes a key that only we can read, and keeps it", () => {
   expect(openSigningKey(file).publicKey).toEqual(made.publicKey);
 });
 
+test("a second start writes nothing, as on a full disk", () => {
+  openSigningKey(file);
+  const inodes = () => [file, `${file}.pub`].map((path) => statSync(path).ino);
+  const before = inodes();
+  openSigningKey(file);
+  expect(inodes()).toEqual(before);
+  writeFileSync(`${file}.pub`, "another");
+  const { publicKey } = openSigningKey(file);
+  expect(readFileSync(`${file}.pub`).equals(publicKey)).toBe(true);
+});
+
 test("a broken key ends the start and stays as it is", () => {
   writeFileSync(file, "broken");
   expect(() => openSigningKey(file)).toThrow("64 bytes, not 6");

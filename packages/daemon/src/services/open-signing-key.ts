@@ -10,21 +10,33 @@ import { BureauError, errnoOf, messageOf } from "@bureau/kit/errors";
 import { writeDurably } from "@bureau/os/durable-file";
 import { type Ed25519Key, ed25519Key, newEd25519Key } from "@bureau/os/ed25519";
 
-/** @throws BureauError when the file cannot be read, or holds no key */
+/** @throws BureauError when the file cannot be read or made, or holds no key */
 export function openSigningKey(file: string): Ed25519Key {
-  let raw: Uint8Array;
+  const key = keyIn(file, readIfThere(file) ?? makeKey(file));
+  const shown = `${file}.pub`;
+  // Written only when it says something else: a daemon must start on a full disk.
+  if (readIfThere(shown)?.equals(key.publicKey) !== true) writeDurably(shown, key.publicKey, 0o644);
+  return key;
+}
+
+function makeKey(file: string): Uint8Array {
+  const raw = newEd25519Key();
+  writeDurably(file, raw, 0o600);
+  return raw;
+}
+
+function readIfThere(file: string): Buffer | undefined {
   try {
-    raw = readFileSync(file);
+    return readFileSync(file);
   } catch (error) {
-    if (errnoOf(error) !== "ENOENT")
-      throw new BureauError("failed", `Cannot read the token signing key "${file}": ${messageOf(error)}`);
-    raw = newEd25519Key();
-    writeDurably(file, raw, 0o600);
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw new BureauError("failed", `Cannot read the token signing key "${file}": ${messageOf(error)}`);
   }
+}
+
+function keyIn(file: string, raw: Uint8Array): Ed25519Key {
   try {
-    const key = ed25519Key(raw);
-    writeDurably(`${file}.pub`, key.publicKey, 0o644);
-    return key;
+    return ed25519Key(raw);
   } catch (error) {
     throw new BureauError(
       "invalid-input",
