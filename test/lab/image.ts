@@ -123,6 +123,7 @@ const recipes: Readonly<Record<ImageVariant, ImageRecipe>> = {
       "bubblewrap",
       "tmux",
       "python3",
+      "curl",
       "zstd",
       "openssh-client",
       "openssh-server",

@@ -6,7 +6,7 @@
  * An addition of ours: other implementations read the bundle, which stays as it is.
  */
 import * as v from "valibot";
-import { list, mapOf, ref, unset } from "./parse.ts";
+import { isLostKey, list, mapOf, ref, unset } from "./parse.ts";
 import { parseUserId } from "./refs.ts";
 
 const userId = ref(parseUserId);
@@ -26,6 +26,7 @@ export function parseCredentialName(name: string): string {
     throw new Error(
       `"${name.slice(0, 80)}" is no name of a credential: letters, digits, "_", "-" and ".", at most 64, no digit first`,
     );
+  if (isLostKey(name)) throw new Error(`a credential may not be called "${name}"`);
   if (MATRIX_KEYS.has(name)) throw new Error(`"${name}" is of the principal's Matrix session`);
   return name;
 }

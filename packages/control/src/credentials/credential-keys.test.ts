@@ -119,6 +119,8 @@ test("refuses names, values and escrow keys that cannot be used, and writes noth
     provisionKeys(ownerOf("g"), values, escrow);
   await expect(provision({ MATRIX_TOKEN: "x" })).rejects.toThrow("Matrix session");
   await expect(provision({ "../x": "x" })).rejects.toThrow("no name of a credential");
+  for (const name of ["constructor", "prototype"])
+    await expect(provision({ [name]: "x" })).rejects.toThrow(`may not be called "${name}"`);
   await expect(provision({ A: "" })).rejects.toThrow("is empty");
   await expect(provision({ A: "x".repeat(16_385) })).rejects.toThrow("more than 16384");
   await expect(provision({ A: "x" }, ["age1nonsense"])).rejects.toThrow("escrow key");
