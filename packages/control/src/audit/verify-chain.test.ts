@@ -124,3 +124,13 @@ test("counts a chain that began again, and finds a gap at its beginning", () => 
   expect(walk([a, b, ...other])).toMatchObject({ findings: [], chains: 2, events: 5 });
   expect(faultsOf(walk([a, b, ...other.slice(1)]))).toEqual(["gap $2 2"]);
 });
+
+test("finds a head that was seen before missing, also when another chain follows or none of its own is there", () => {
+  const headOf = ({ chain, sequence, hash }: ChainedAudit): ChainHead => ({ chain, sequence, hash });
+  const other = chainOf(3, { chain: "fedcba9876543210", sequence: 0, hash: "" });
+  const [, , last] = other as [ChainedAudit, ChainedAudit, ChainedAudit];
+  expect(faultsOf(walk([a, b, ...other], [headOf(e)]))).toEqual(["tail-missing  2"]);
+  expect(faultsOf(walk([a, b], [headOf(last)]))).toEqual(["tail-missing  0"]);
+  expect(faultsOf(walk([a, b, ...other], [{ ...headOf(b), hash: "f".repeat(64) }]))).toEqual(["fork  2"]);
+  expect(walk([a, b, ...other], [headOf(b), headOf(last), first]).findings).toEqual([]);
+});

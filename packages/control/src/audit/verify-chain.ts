@@ -48,7 +48,9 @@ type Place = { readonly sequence: number; readonly hash: string };
 
 export class ChainWalk {
   readonly #findings: Finding[] = [];
-  /** Of the chain that is walked: sequence → hash. Numbers, so that a long chain has room. */
+  /** Of each chain: sequence → hash. Numbers, so that a long chain has room. */
+  readonly #chainsSeen = new Map<string, Map<number, string>>();
+  /** Of the chain that is walked. */
   #seen = new Map<number, string>();
   #head: ChainHead | undefined;
   #events = 0;
@@ -91,7 +93,8 @@ export class ChainWalk {
     if (missing > 0) this.#report(event, "gap", sequence, `the ${missing} events before it are missing`);
     else if (previous !== "" && sequence === 1)
       this.#report(event, "fork", sequence, "it is the first of its chain, and names an event before it");
-    this.#seen = new Map();
+    this.#seen = this.#chainsSeen.get(chain) ?? new Map();
+    this.#chainsSeen.set(chain, this.#seen);
     this.#advance({ chain, sequence, hash });
   }
 
@@ -146,23 +149,26 @@ export class ChainWalk {
     this.#lost = 0;
   }
 
+  /** A head of an earlier chain counts too: a new chain does not excuse the end of the one before it. */
   #compare({ chain, sequence, hash }: ChainHead): void {
-    const head = this.#head;
-    if (head !== undefined && head.chain !== chain) return;
-    const last = head?.sequence ?? 0;
-    if (sequence > last)
-      this.#findings.push({
-        fault: "tail-missing",
-        event_id: "",
-        sequence: last,
-        message: `the events ${last + 1} to ${sequence} are missing: the machine has reported event ${sequence}`,
-      });
-    else if (this.#seen.has(sequence) && this.#seen.get(sequence) !== hash)
+    const seen = this.#chainsSeen.get(chain);
+    const there = seen?.get(sequence);
+    if (sequence === 0 || there === hash) return;
+    let last = 0;
+    for (const one of seen?.keys() ?? []) last = Math.max(last, one);
+    if (there !== undefined)
       this.#findings.push({
         fault: "fork",
         event_id: "",
         sequence,
         message: `event ${sequence} is not the one that was reported`,
+      });
+    else if (sequence > last)
+      this.#findings.push({
+        fault: "tail-missing",
+        event_id: "",
+        sequence: last,
+        message: `the events ${last + 1} to ${sequence} of chain ${chain} are missing: event ${sequence} was seen before`,
       });
   }
 

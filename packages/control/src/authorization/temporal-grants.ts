@@ -6,6 +6,7 @@ import { type Clock, timestamp } from "@bureau/kit/clock";
 import { BureauError } from "@bureau/kit/errors";
 import type { StateEvent } from "@bureau/matrix/event";
 import type { MatrixSession } from "@bureau/matrix/session";
+import { expiryOf } from "@bureau/schema/authorization";
 import { type TemporalGrant, TemporalGrantSchema } from "@bureau/schema/authorization-events";
 import { eventTypes, isCleared } from "@bureau/schema/events";
 import type { RoomId, UserId } from "@bureau/schema/refs";
@@ -28,8 +29,7 @@ export async function listTemporalGrants(session: MatrixSession, room: RoomId): 
   });
 }
 
-export const hasEnded = ({ grant: { expires_at = "" } }: TemporalGrant, nowMs: number): boolean =>
-  !(Date.parse(expires_at) > nowMs);
+export const hasEnded = ({ grant }: TemporalGrant, nowMs: number): boolean => expiryOf(grant) <= nowMs;
 
 export type GrantRequest = {
   readonly principal: UserId;

@@ -118,3 +118,10 @@ test("known grants stay known when the file is written again", async () => {
   again.lifecycle.update(indexOf(grant));
   expect(await recorded(again.file)).toEqual([]);
 });
+
+test("records no beginning of a grant whose end has no zone: it never counts", async () => {
+  const { file, lifecycle } = open(new TurnedClock());
+  using _file = file;
+  lifecycle.update(indexOf({ actions: ["ticket/create"], ticket: "t", expires_at: "2099-01-01T00:00:00" }));
+  expect(await recorded(file)).toEqual([]);
+});

@@ -6,7 +6,7 @@ import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
 import { digestOf } from "@bureau/os/digest";
 import type { AuditRecord } from "@bureau/schema/audit";
-import type { Grant } from "@bureau/schema/authorization";
+import { expiryOf, type Grant } from "@bureau/schema/authorization";
 import type { AuthorizationIndex } from "@bureau/schema/authorization-index";
 import type { UserId } from "@bureau/schema/refs";
 import type { GrantStep } from "./audit-file.ts";
@@ -43,9 +43,9 @@ export class GrantLifecycle {
       for (const { grants = [] } of policies)
         for (const grant of grants) current.set(keyOf(user, grant), begun(user, grant));
     for (const [key, record] of current)
-      if (!known().has(key) && endOf(record) > now) this.#record(record, { begins: key });
+      if (!known().has(key) && expiryOf(record) > now) this.#record(record, { begins: key });
     for (const [key, record] of known())
-      if (!current.has(key) && endOf(record) > now)
+      if (!current.has(key) && expiryOf(record) > now)
         this.#record({ ...record, decision: "grant_revoked" }, { ends: key });
     this.expire();
   }
@@ -54,13 +54,14 @@ export class GrantLifecycle {
   expire(): void {
     const { known, clock } = this.#deps;
     for (const [key, record] of known())
-      if (endOf(record) <= clock.now()) this.#record({ ...record, decision: "grant_expired" }, { ends: key });
+      if (expiryOf(record) <= clock.now())
+        this.#record({ ...record, decision: "grant_expired" }, { ends: key });
   }
 
   /** When the next grant expires, on the monotonic clock; undefined without one. */
   get dueAt(): number | undefined {
     const { known, clock } = this.#deps;
-    const ends = [...known().values()].map(endOf).filter(Number.isFinite);
+    const ends = [...known().values()].map(expiryOf).filter(Number.isFinite);
     if (ends.length === 0) return undefined;
     const due = clock.monotonic() + Math.max(0, Math.min(...ends) - clock.now());
     return this.#failedAt === undefined ? due : Math.max(due, this.#failedAt + RETRY_MS);
@@ -93,11 +94,4 @@ function begun(user: UserId, grant: Grant): GrantRecord {
     ...(grant.ticket === undefined ? {} : { ticket: cut(grant.ticket) }),
     ...(grant.expires_at === undefined ? {} : { expires_at: cut(grant.expires_at) }),
   };
-}
-
-/** An end that cannot be read counts as past, as it does for the decision. */
-function endOf({ expires_at }: GrantRecord): number {
-  if (expires_at === undefined) return Number.POSITIVE_INFINITY;
-  const at = Date.parse(expires_at);
-  return Number.isNaN(at) ? Number.NEGATIVE_INFINITY : at;
 }
