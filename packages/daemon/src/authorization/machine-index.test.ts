@@ -231,6 +231,18 @@ describe("a temporal grant", () => {
     expect(world.ask(agent, "matrix/join")).toBe("no matching grant");
   });
 
+  test("of an approver by a workspace's policy is ignored: its administrators have no right on the machine", () => {
+    const world = new World();
+    const policy = { member_grants: [{ ...acts("grant/approve/**"), targets: everyone }] };
+    world.join(workspace, ann, agent);
+    world.join(configRoom, ann);
+    world.put(workspace, eventTypes.authorization, "", policy, admin);
+    world.grant("tkt-1", { ...acts("matrix/join"), expires_at: later }, ann);
+    expect(world.ask(agent, "matrix/join")).toBe("no matching grant");
+    world.put(configRoom, eventTypes.authorization, "", policy, admin);
+    expect(world.ask(agent, "matrix/join")).toBe("temporal");
+  });
+
   test("of an administrator of another room counts no more than anyone's", () => {
     const world = new World();
     world.put(workspace, eventTypes.powerLevels, "", { users: { [admin]: 100, [ann]: 100 } }, admin);
