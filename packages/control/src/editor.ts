@@ -9,3 +9,6 @@ import type { MatrixSession } from "@bureau/matrix/session";
 export type TakeTurn = () => Promise<Disposable>;
 
 export type Editor = { readonly session: MatrixSession; readonly takeTurn: TakeTurn };
+
+/** The turn of an edit within another one, which holds it already. */
+export const turnIsHeld: TakeTurn = async () => ({ [Symbol.dispose]() {} });

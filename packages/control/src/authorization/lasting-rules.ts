@@ -3,7 +3,7 @@ import { BureauError } from "@bureau/kit/errors";
 import type { Allowance, AuthorizationPolicy, Grant } from "@bureau/schema/authorization";
 import type { PrincipalAssignment } from "@bureau/schema/events";
 import type { UserId } from "@bureau/schema/refs";
-import type { Editor } from "../editor.ts";
+import { type Editor, turnIsHeld } from "../editor.ts";
 import type { ConfigPlace } from "../machines/config-parts.ts";
 import { editAssignment, readAssignments } from "../machines/machine-config.ts";
 
@@ -74,13 +74,7 @@ async function editPolicy(
   const authorization = change(policy);
   if (JSON.stringify(authorization) === JSON.stringify(policy)) return false;
   const after: PrincipalAssignment = { ...before, authorization };
-  // The turn is held already.
-  await editAssignment(
-    { session, takeTurn: async () => ({ [Symbol.dispose]() {} }) },
-    place,
-    principal,
-    after,
-  );
+  await editAssignment({ session, takeTurn: turnIsHeld }, place, principal, after);
   return true;
 }
 

@@ -35,7 +35,7 @@ import type { InferInput } from "valibot";
 import { allInOrder } from "../all-in-order.ts";
 import { dropKeys, provisionKeys } from "../credentials/credential-keys.ts";
 import { machineRecipient, seal } from "../credentials/seal.ts";
-import type { Editor } from "../editor.ts";
+import { type Editor, turnIsHeld } from "../editor.ts";
 import type { ConfigPlace } from "../machines/config-parts.ts";
 import { type AccountKeys, closeAgentAccount } from "../machines/machine-agents.ts";
 import {
@@ -119,7 +119,7 @@ export async function createPrincipal(
   const putCredentials = async (): Promise<void> => {
     const { credentials = {}, escrowKeys = [] } = options;
     // `writeAssignment` holds the turn.
-    const owner = { session, machine, principal, takeTurn: async () => ({ [Symbol.dispose]() {} }) };
+    const owner = { session, machine, principal, takeTurn: turnIsHeld };
     if (sealed === undefined) {
       if (Object.keys(credentials).length > 0) await provisionKeys(owner, credentials, escrowKeys);
       return;
