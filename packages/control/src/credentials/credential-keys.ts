@@ -37,6 +37,7 @@ import type { AccountKeys } from "../machines/machine-agents.ts";
 import { configPlace } from "../machines/machine-config.ts";
 import { principalPassword } from "../principals/administrator.ts";
 import { roomOf } from "../rooms/places.ts";
+import { stateOfTypes } from "../rooms/state-of-types.ts";
 import { machineRecipient, seal } from "./seal.ts";
 
 /** Whose credentials. */
@@ -101,8 +102,7 @@ export async function rotateToken(
 
 /** Removes one key, from the bundle too. @throws BureauError `not-found` when the principal has no such key */
 export async function revokeKey(owner: CredentialOwner, name: string): Promise<void> {
-  await requireKey(owner, name);
-  const at = await placeOf(owner);
+  const at = await requireKey(owner, name);
   const { session, clock = systemClock } = owner;
   const revoked = { provisioned_by: session.userId, provisioned_at: timestamp(clock) };
   await writeKeys(owner, at, new Map([[name, revoked]]));
@@ -163,12 +163,14 @@ export async function listCredentials(
   machine: MachineLocalpart,
 ): Promise<ListedCredentials[]> {
   const { room } = await configPlace(session, machine);
+  return await credentialsIn(session, room);
+}
+
+async function credentialsIn(session: MatrixSession, room: RoomId): Promise<ListedCredentials[]> {
   const found = new Map<string, { bundle?: unknown; keys?: unknown }>();
-  for (const event of await session.getRoomState(room)) {
-    const { type, stateKey, content } = event;
-    if (isCleared(content) || (type !== eventTypes.credentials && type !== eventTypes.credentialKeys))
-      continue;
-    if (!(await session.counts(room, event))) continue;
+  const types = [eventTypes.credentials, eventTypes.credentialKeys];
+  for (const { type, stateKey, content } of await stateOfTypes(session, room, types)) {
+    if (isCleared(content)) continue;
     const part = type === eventTypes.credentials ? { bundle: content } : { keys: content };
     found.set(stateKey, { ...found.get(stateKey), ...part });
   }
@@ -218,14 +220,14 @@ async function requireOwner(owner: CredentialOwner): Promise<OwnerPlace> {
   });
 }
 
-async function requireKey(owner: CredentialOwner, name: string): Promise<void> {
+async function requireKey(owner: CredentialOwner, name: string): Promise<OwnerPlace> {
   checkName(name);
-  const { user } = await placeOf(owner);
-  const all = await listCredentials(owner.session, owner.machine);
-  const names = (all.find(({ principal }) => principal === user)?.keys ?? []).flatMap((key) =>
+  const at = await placeOf(owner);
+  const all = await credentialsIn(owner.session, at.room);
+  const names = (all.find(({ principal }) => principal === at.user)?.keys ?? []).flatMap((key) =>
     key.revoked === true ? [] : [key.name],
   );
-  if (names.includes(name)) return;
+  if (names.includes(name)) return at;
   const shown = principalNameOf(owner.principal);
   throw new BureauError("not-found", `"${shown}" has no credential "${name}"`, {
     hint: names.length === 0 ? "bureau credential list" : `it has ${names.join(", ")}`,
