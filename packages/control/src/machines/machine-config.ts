@@ -283,7 +283,7 @@ export async function editDesiredVersion(
   place: ConfigPlace,
   version: BureauVersion,
 ): Promise<void> {
-  await editFields(editor, place, new Map([["bureau_version", version]]));
+  await editFields(editor, place, () => new Map([["bureau_version", version]]));
   const stands = await readDesiredVersion(editor.session, place);
   if (stands?.request_id !== version.request_id)
     throw new BureauError(
@@ -299,24 +299,28 @@ export async function editDefaultPolicy(
   place: ConfigPlace,
   change: (policy: unknown) => object | undefined,
 ): Promise<void> {
-  const { content } = await readState(editor.session, { ...place, type: eventTypes.machineConfig });
-  const policy = change(content["default_policy"]);
-  if (policy !== undefined) await editFields(editor, place, new Map([["default_policy", policy]]));
+  await editFields(editor, place, (content) => {
+    const policy = change(content["default_policy"]);
+    return policy === undefined ? undefined : new Map([["default_policy", policy]]);
+  });
 }
 
 /** What changes of a configuration: principals' entries, and fields beside them. */
 type ConfigChange = { readonly principals: Entries; readonly fields: Fields };
 
+/** `choose` returns the fields to write; undefined changes nothing. */
 async function editFields(
   { session, takeTurn }: Editor,
   place: ConfigPlace,
-  fields: Fields,
-): Promise<Edited> {
+  choose: (content: StateContent) => Fields | undefined,
+): Promise<void> {
   using _turn = await takeTurn();
   const at = { ...place, type: eventTypes.machineConfig };
   const base = await readState(session, at);
+  const fields = choose(base.content);
+  if (fields === undefined) return;
   await emptyClearedPages(session, at, base);
-  return await editState(session, at, { principals: new Map(), fields }, { apply, difference }, base);
+  await editState(session, at, { principals: new Map(), fields }, { apply, difference }, base);
 }
 
 const apply = (content: StateContent, { principals, fields }: ConfigChange): StateContent => ({
