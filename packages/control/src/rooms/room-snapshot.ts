@@ -5,6 +5,7 @@
  * A remembered room counts only when its own state says that it has that alias, and that it was not replaced. Else all
  * aliases are looked up again. A homeserver allows a room to name only an alias that stands for it.
  */
+import { currentState, stateName } from "@bureau/matrix/current-state";
 import type { StateEvent } from "@bureau/matrix/event";
 import { type RoomView, viewEvents } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -83,11 +84,8 @@ export class RoomSnapshot implements StateReader {
     const filter = narrowFilter([...types, ...ALWAYS], { rooms: found });
     const { joined } = await session.sync({ timeoutMs: 0, filter });
     const rooms = new Map(
-      [...joined].map(([room, { state, timeline }]) => {
-        const events = new Map<string, StateEvent>();
-        for (const event of [...state, ...timeline])
-          if (event.stateKey !== undefined)
-            events.set(keyOf(event.type, event.stateKey), { ...event, stateKey: event.stateKey });
+      [...joined].map(([room, update]) => {
+        const events = currentState(update);
         return [
           room,
           { events, view: viewEvents([...events.values()], (why) => session.reportIgnored(why)) },
@@ -103,8 +101,9 @@ export class RoomSnapshot implements StateReader {
     for (const alias of aliases) {
       const room = await this.#ids.get(alias)?.catch(() => undefined);
       const events = room === undefined ? undefined : this.#rooms.get(room)?.events;
-      const named = events?.get(keyOf(CANONICAL_ALIAS, ""))?.content["alias"];
-      if (room !== undefined && named === alias && !events?.has(keyOf(TOMBSTONE, ""))) known.set(alias, room);
+      const named = events?.get(stateName(CANONICAL_ALIAS, ""))?.content["alias"];
+      if (room !== undefined && named === alias && !events?.has(stateName(TOMBSTONE, "")))
+        known.set(alias, room);
     }
     return known;
   }
@@ -123,7 +122,7 @@ export class RoomSnapshot implements StateReader {
   async stateEvent(room: RoomId, type: string, stateKey: string): Promise<StateEvent | undefined> {
     const events = this.#types.has(type) ? this.#rooms.get(room)?.events : undefined;
     if (events === undefined) return await this.#session.stateEvent(room, type, stateKey);
-    return events.get(keyOf(type, stateKey));
+    return events.get(stateName(type, stateKey));
   }
 
   async counts(room: RoomId, event: Parameters<MatrixSession["counts"]>[1]): Promise<boolean> {
@@ -146,5 +145,3 @@ export class RoomSnapshot implements StateReader {
 
 const lookUp = (session: MatrixSession, alias: RoomAlias): Promise<RoomId> =>
   roomOf(session, localpartOf(alias) as Localpart, serverOf(alias));
-
-const keyOf = (type: string, stateKey: string): string => `${type} ${stateKey}`;

@@ -1,4 +1,5 @@
 /** The current events of some types in one room, without everything else that a large room has. */
+import { currentState } from "@bureau/matrix/current-state";
 import type { StateEvent } from "@bureau/matrix/event";
 import { viewEvents } from "@bureau/matrix/room-state";
 import type { MatrixSession } from "@bureau/matrix/session";
@@ -18,10 +19,6 @@ export async function stateOfTypes(
   // A room that the session is not in may still be readable; else the homeserver says why not.
   if (found === undefined)
     return (await session.getRoomState(room)).filter(({ type }) => types.includes(type));
-  const current = new Map<string, StateEvent>();
-  for (const event of [...found.state, ...found.timeline])
-    if (event.stateKey !== undefined)
-      current.set(`${event.type} ${event.stateKey}`, { ...event, stateKey: event.stateKey });
-  const view = viewEvents([...current.values()], (sentence) => session.reportIgnored(sentence));
+  const view = viewEvents([...currentState(found).values()], (sentence) => session.reportIgnored(sentence));
   return types.flatMap((type) => view.ofType(type));
 }
