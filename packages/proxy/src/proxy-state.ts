@@ -7,7 +7,7 @@
  */
 import { BureauError, messageOf } from "@bureau/kit/errors";
 import { Secret } from "@bureau/kit/secret";
-import { checkGrants, type Decision, type Grant } from "@bureau/schema/authorization";
+import { checkGrants, type Decision, type Grant, grantedTargets } from "@bureau/schema/authorization";
 import { anyGlobMatches } from "@bureau/schema/glob";
 import { isOAuthCredential } from "@bureau/schema/oauth-credential";
 import type { DirectoryEntry, ProxyStartSchema } from "@bureau/schema/proxy-wire";
@@ -136,10 +136,7 @@ export class ProxyState {
 
   /** Directory entries the principal may discover: targets of unexpired `service/discover` grants (section 7.2). */
   discoverable(): DirectoryEntry[] {
-    const now = this.#now();
-    const targets = this.grants
-      .filter((grant) => checkGrants([{ grants: [grant] }], "service/discover", undefined, now).allowed)
-      .flatMap((grant) => grant.targets ?? []);
+    const targets = grantedTargets(this.grants, "service/discover", this.#now());
     return this.directory.filter((entry) => anyGlobMatches(targets, entry.localpart));
   }
 }

@@ -111,7 +111,7 @@ export class AuthorizationIndex {
 }
 
 /** `observe` and every action below it. */
-const isObservation = globMatcher("observe/**");
+export const isObservation = globMatcher("observe/**");
 
 /** Copies with their source, by policy: the copy is the same object while the policy is. */
 const stamped = new WeakMap<AuthorizationPolicy, { source: SourceName; copy: AuthorizationPolicy }>();

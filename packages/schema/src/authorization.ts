@@ -73,6 +73,12 @@ export const checkGrants = (
   nowMs: number,
 ): Decision => decideGrants(rulesOf(policies, action), target, nowMs);
 
+/** The target patterns of the grants that permit `action` now. */
+export const grantedTargets = (grants: readonly Grant[], action: string, nowMs: number): string[] =>
+  grants
+    .filter((grant) => checkGrants([{ grants: [grant] }], action, undefined, nowMs).allowed)
+    .flatMap(({ targets }) => targets ?? []);
+
 /**
  * Both sides, of their rules for one action, in the wire's order: grant, denial, (an act on oneself needs no more),
  * allowance, allowance denial.

@@ -1,6 +1,7 @@
 /** The commands that would allow a denied act: what to type, or which event to change. */
 import { shellLine } from "@bureau/kit/shell-words";
 import { checkGrants, decideAllowances, rulesOf } from "@bureau/schema/authorization";
+import { isObservation } from "@bureau/schema/authorization-index";
 import type { AuthorizationReply } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, UserId } from "@bureau/schema/refs";
 import { asTypedUser } from "./typed-users.ts";
@@ -22,14 +23,13 @@ export function fixesFor(
   reply: AuthorizationReply,
   nowMs: number,
 ): string[] {
-  const isObservation = action === "observe" || action.startsWith("observe/");
   const grants = { grants: reply.actor_grants ?? [], denials: reply.actor_denials ?? [] };
   const allowances = {
     allowances: reply.target_allowances ?? [],
     allowance_denials: reply.target_allowance_denials ?? [],
   };
   const fixes: string[] = [];
-  if (!isObservation) {
+  if (!isObservation(action)) {
     const granted = checkGrants([grants], action, target, nowMs);
     if (!granted.allowed && granted.reason !== "explicit denial")
       fixes.push(
@@ -65,11 +65,11 @@ export function fixesFor(
 }
 
 /** No grant outweighs a denial: it must go. */
-function removal(list: string, source = "principal", user: string): string {
+function removal(list: string, source: string | undefined, user: string): string {
   const places: Readonly<Record<string, string>> = {
     "machine-default": "default_policy of the machine's m.bureau.machine_config",
     template: `authorization of the m.bureau.template of ${user}`,
     principal: `authorization of the entry of ${user} in the machine's m.bureau.machine_config`,
   };
-  return `remove the rule from ${list} in ${places[source] ?? source}`;
+  return `remove the rule from ${list} in ${places[source ?? "principal"] ?? source}`;
 }

@@ -5,7 +5,7 @@
  * A proxy keeps nothing when it restarts, so a new process of it is told again.
  */
 import type { Log } from "@bureau/kit/log";
-import { checkGrants, type Grant } from "@bureau/schema/authorization";
+import { grantedTargets } from "@bureau/schema/authorization";
 import { anyGlobMatches } from "@bureau/schema/glob";
 import type { SandboxStatus } from "@bureau/schema/launcher-ipc";
 import type { DirectoryEntry } from "@bureau/schema/proxy-wire";
@@ -53,7 +53,7 @@ export class DirectoryPush {
     for (const { principal: account, state, proxy } of sandboxes) {
       const outcome = desired?.principals.get(account)?.outcome;
       if (state !== "running" || proxy.state !== "running" || outcome?.kind !== "run") continue;
-      const targets = discoverTargets(outcome.sandbox.grants, this.#deps.now());
+      const targets = grantedTargets(outcome.sandbox.grants, "service/discover", this.#deps.now());
       if (targets.length === 0 && !this.#told.has(account)) continue;
       seen.add(account);
       all ??= this.#deps.entries();
@@ -105,9 +105,3 @@ export class DirectoryPush {
     }
   }
 }
-
-/** Globs of the services that the grants permit to discover now. */
-const discoverTargets = (grants: readonly Grant[], nowMs: number): string[] =>
-  grants
-    .filter((grant) => checkGrants([{ grants: [grant] }], "service/discover", undefined, nowMs).allowed)
-    .flatMap(({ targets }) => targets ?? []);
