@@ -3,14 +3,12 @@
  * fleet. So the daemon asks for the list of such a room once, and again after each change of a membership in it, which
  * /sync does send. A member that leaves is taken out at once.
  */
-import { delayMs } from "@bureau/kit/backoff";
+import { delayMs, standardBackoff } from "@bureau/kit/backoff";
 import type { Runtime } from "@bureau/kit/runtime";
 import type { MatrixSession } from "@bureau/matrix/session";
 import type { SyncResponse } from "@bureau/matrix/sync-response";
 import { eventTypes } from "@bureau/schema/events";
 import type { RoomId, UserId } from "@bureau/schema/refs";
-
-const retries = { firstMs: 1_000, maxMs: 30_000 };
 
 export type RoomMembersDeps = Runtime & {
   readonly session: Pick<MatrixSession, "joinedMembers">;
@@ -89,35 +87,35 @@ export class RoomMembers implements Members {
 
   #ask(room: RoomId, entry: Entry): void {
     entry.isAsking = true;
-    this.#follow(room, entry)
-      .catch((error: unknown) =>
-        this.#deps.log.error("room.members-failed", "cannot list the members of a room", { room, error }),
-      )
-      .finally(() => {
-        entry.isAsking = false;
-      });
+    this.#follow(room, entry).catch((error: unknown) =>
+      this.#deps.log.error("room.members-failed", "cannot list the members of a room", { room, error }),
+    );
   }
 
-  /** Until the list is as new as the last change. */
+  /** Until the list is as new as the last change. A change that comes after the last look is asked for by its own call. */
   async #follow(room: RoomId, entry: Entry): Promise<void> {
     const { session, clock, random, log, onChange } = this.#deps;
     const { signal } = this.#stop;
     let attempt = 0;
-    while (entry.isStale && this.#entries.get(room) === entry && !signal.aborted) {
-      entry.isStale = false;
-      try {
-        const members = await session.joinedMembers(room, signal);
-        attempt = 0;
-        // A membership changed meanwhile: the list may be from before.
-        if (entry.isStale) continue;
-        this.#set(entry, new Set(members));
-        onChange();
-      } catch (error) {
-        if (signal.aborted) return;
-        entry.isStale = true;
-        log.warn("room.members-failed", "cannot list the members of a room; trying again", { room, error });
-        await clock.sleep(delayMs(retries, attempt++, random), signal);
+    try {
+      while (entry.isStale && this.#entries.get(room) === entry && !signal.aborted) {
+        entry.isStale = false;
+        try {
+          const members = await session.joinedMembers(room, signal);
+          attempt = 0;
+          // A membership changed meanwhile: the list may be from before.
+          if (entry.isStale) continue;
+          this.#set(entry, new Set(members));
+          onChange();
+        } catch (error) {
+          if (signal.aborted) return;
+          entry.isStale = true;
+          log.warn("room.members-failed", "cannot list the members of a room; trying again", { room, error });
+          await clock.sleep(delayMs(standardBackoff, attempt++, random), signal);
+        }
       }
+    } finally {
+      entry.isAsking = false;
     }
   }
 }
