@@ -3,10 +3,11 @@ import { type AuditEntry, type AuditQuery, followAudit, readAudit } from "@burea
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
-import { type FleetLocalpart, fleetOf, machineLocalpart, serverOf, userIdOf } from "@bureau/schema/refs";
+import { fleetOf, machineLocalpart, serverOf } from "@bureau/schema/refs";
 import { defineCommand, UsageError } from "../command/command.ts";
-import { defaultFleet, machineOf, openSession, principalOf } from "../command/operator.ts";
+import { defaultFleet, machineOf, openSession } from "../command/operator.ts";
 import type { Terminal } from "../command/terminal.ts";
+import { asTypedUser, typedUser } from "../command/typed-users.ts";
 import { untilSignal } from "../command/until-signal.ts";
 import { type AuditAsked, auditFlags, auditPositionals } from "./audit-flags.ts";
 import { verify } from "./verify.ts";
@@ -72,16 +73,11 @@ function queryOf(invocation: AuditAsked, server: ReturnType<typeof serverOf>): A
     fleet,
     machine,
     limit: typed.limit === undefined && since !== undefined ? LIMIT_MAX : limit,
-    principal: principal === undefined ? undefined : userOf(fleet, principal, server),
+    // Only the machine's fleet matters for a principal's name.
+    principal:
+      principal === undefined ? undefined : typedUser(machineLocalpart(fleet, "any"), server, principal),
     since: since === undefined ? undefined : systemClock.now() - parseDuration(since, "--since"),
   };
-}
-
-/** A principal of the fleet, or any user ID. */
-function userOf(fleet: FleetLocalpart, typed: string, server: ReturnType<typeof serverOf>): string {
-  if (typed.startsWith("@")) return typed;
-  // Only the machine's fleet matters for a principal's name.
-  return userIdOf(principalOf(machineLocalpart(fleet, "any"), typed), server);
 }
 
 function printTable(terminal: Terminal, entries: readonly AuditEntry[]): void {
@@ -99,9 +95,9 @@ const cellsOf = (entry: AuditEntry): string[] => [
   entry.time.replace(/\.\d+Z$/u, "Z"),
   entry.machine.slice(fleetOf(entry.machine).length + "/machine/".length),
   entry.decision,
-  shortOf(entry, entry.actor),
+  asTypedUser(entry.machine, entry.actor),
   entry.action,
-  shortOf(entry, entry.target),
+  asTypedUser(entry.machine, entry.target),
   String(entry.count),
   entry.reason ?? entry.ticket ?? "",
   entry.enforcement_point,
@@ -112,9 +108,3 @@ const lineOf = (entry: AuditEntry): string =>
     .map((cell, column) => (column === 6 ? `×${cell}` : cell))
     .filter((cell) => cell !== "")
     .join("  ");
-
-/** A principal of the machine's fleet by its name, else the user ID. */
-function shortOf({ machine }: AuditEntry, user: string): string {
-  const prefix = `@${fleetOf(machine)}/`;
-  return user.startsWith(prefix) ? user.slice(prefix.length).replace(/:.*$/u, "") : user;
-}

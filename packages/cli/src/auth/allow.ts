@@ -1,13 +1,10 @@
 /** `bureau auth allow`: permits others to act on a principal. */
 import { addAllowance } from "@bureau/control/authorization/lasting-rules";
-import { configPlace } from "@bureau/control/machines/machine-config";
 import { BureauError } from "@bureau/kit/errors";
-import { takeTurn } from "@bureau/os/turn";
-import { serverOf } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
-import { machineOf, openSession } from "../command/operator.ts";
 import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
-import { typedAction, typedPattern, typedUser } from "./typed-users.ts";
+import { typedAction } from "../command/typed-users.ts";
+import { ruleEditor } from "./rule-editor.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -38,16 +35,13 @@ async function run(invocation: Asked): Promise<void> {
     throw new BureauError("invalid-input", "An action and an --actor are needed", {
       hint: "bureau auth allow agent/greeter observe --actor agent/demo",
     });
-  const session = openSession(invocation);
-  const machine = machineOf(invocation, invocation.flags.machine);
-  const server = serverOf(session.userId);
-  const principal = typedUser(machine, server, args.principal);
+  const { editor, place, user, pattern } = ruleEditor(invocation);
+  const principal = user(args.principal);
   const allowance = {
     actions,
-    actors: invocation.flags.actor.map((one) => typedPattern(machine, server, one)),
+    actors: invocation.flags.actor.map(pattern),
   };
-  const place = await configPlace(session, machine);
-  const isNew = await addAllowance({ session, takeTurn }, place, principal, allowance);
+  const isNew = await addAllowance(editor, await place(), principal, allowance);
   if (invocation.flags.json) terminal.json({ principal, allowance, changed: isNew });
   else terminal.print(isNew ? `allowed on ${principal}` : `${principal} has this allowance already`);
 }

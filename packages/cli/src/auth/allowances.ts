@@ -2,9 +2,9 @@
 import { queryAllowances } from "@bureau/os/daemon-client";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
 import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import { typedUser } from "../command/typed-users.ts";
 import { askHere } from "./ask-here.ts";
 import { printRules } from "./rule-table.ts";
-import { typedUser } from "./typed-users.ts";
 
 const flags = defineFlags({ ...sessionFlags, ...jsonFlag, ...machineFlag });
 const positionals = definePositionals([{ name: "principal", summary: "A principal, or a person after @" }]);

@@ -11,9 +11,9 @@ import {
 } from "../command/command.ts";
 import { sayNext } from "../command/say-next.ts";
 import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
+import { typedAction, typedUser } from "../command/typed-users.ts";
 import { askHere } from "./ask-here.ts";
 import { fixesFor } from "./fix.ts";
-import { typedAction, typedUser } from "./typed-users.ts";
 
 const flags = defineFlags({
   ...sessionFlags,

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import type { AuthorizationReply } from "@bureau/schema/observe-wire";
 import { parseMachine, parseServerName, parseUserId } from "@bureau/schema/refs";
+import { typedAction, typedPattern, typedUser } from "../command/typed-users.ts";
 import { fixesFor } from "./fix.ts";
-import { typedAction, typedPattern, typedUser } from "./typed-users.ts";
 
 const machine = parseMachine("b/fleet/p/machine/m");
 const server = parseServerName("s");

@@ -4,7 +4,7 @@ import { checkGrants, decideAllowances, rulesOf } from "@bureau/schema/authoriza
 import { isObservation } from "@bureau/schema/authorization-index";
 import type { AuthorizationReply } from "@bureau/schema/observe-wire";
 import type { MachineLocalpart, UserId } from "@bureau/schema/refs";
-import { asTypedUser } from "./typed-users.ts";
+import { asTypedUser } from "../command/typed-users.ts";
 
 export type Act = {
   /** Names of its fleet are written short. */

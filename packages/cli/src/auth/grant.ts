@@ -1,16 +1,13 @@
 /** `bureau auth grant`: lets a principal act, for a time or until it is revoked. */
 import { addGrant } from "@bureau/control/authorization/lasting-rules";
 import { grantForTime } from "@bureau/control/authorization/temporal-grants";
-import { configPlace } from "@bureau/control/machines/machine-config";
 import { systemClock } from "@bureau/kit/clock";
 import { parseDuration } from "@bureau/kit/duration";
 import { BureauError } from "@bureau/kit/errors";
-import { takeTurn } from "@bureau/os/turn";
-import { serverOf } from "@bureau/schema/refs";
 import { defineCommand, defineFlags, definePositionals, type Invocation } from "../command/command.ts";
-import { machineOf, openSession } from "../command/operator.ts";
 import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
-import { typedAction, typedPattern, typedUser } from "./typed-users.ts";
+import { typedAction } from "../command/typed-users.ts";
+import { ruleEditor } from "./rule-editor.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -58,13 +55,11 @@ async function run(invocation: Asked): Promise<void> {
     });
   const actions = args.action.map(typedAction);
   if (actions.length === 0) throw new BureauError("invalid-input", "No action was given");
-  const session = openSession(invocation);
-  const machine = machineOf(invocation, invocation.flags.machine);
-  const server = serverOf(session.userId);
-  const principal = typedUser(machine, server, args.principal);
-  const targets = target.map((one) => typedPattern(machine, server, one));
-  const place = await configPlace(session, machine);
-  const editor = { session, takeTurn };
+  const rules = ruleEditor(invocation);
+  const { editor } = rules;
+  const principal = rules.user(args.principal);
+  const targets = target.map(rules.pattern);
+  const place = await rules.place();
   if (forMs !== undefined) {
     const request = { principal, actions, targets, forMs, ticket };
     const made = await grantForTime(editor, place.room, request, systemClock);
@@ -72,7 +67,7 @@ async function run(invocation: Asked): Promise<void> {
     else terminal.print(`granted to ${principal} until ${made.grant.expires_at}: ticket ${made.ticket}`);
     return;
   }
-  const grant = { actions, ...(targets.length === 0 ? {} : { targets }), granted_by: session.userId };
+  const grant = { actions, ...(targets.length === 0 ? {} : { targets }), granted_by: editor.session.userId };
   const isNew = await addGrant(editor, place, principal, grant);
   if (invocation.flags.json) terminal.json({ principal, grant, changed: isNew });
   else terminal.print(isNew ? `granted to ${principal}` : `${principal} has this grant already`);

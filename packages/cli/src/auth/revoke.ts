@@ -1,9 +1,6 @@
 /** `bureau auth revoke`: takes grants and allowances back. */
 import { removeActions } from "@bureau/control/authorization/lasting-rules";
 import { revokeTemporalGrants, type TicketGrant } from "@bureau/control/authorization/temporal-grants";
-import { configPlace } from "@bureau/control/machines/machine-config";
-import { takeTurn } from "@bureau/os/turn";
-import { serverOf } from "@bureau/schema/refs";
 import {
   defineCommand,
   defineFlags,
@@ -11,9 +8,9 @@ import {
   type Invocation,
   UsageError,
 } from "../command/command.ts";
-import { machineOf, openSession } from "../command/operator.ts";
 import { jsonFlag, machineFlag, sessionFlags } from "../command/shared-flags.ts";
-import { typedAction, typedUser } from "./typed-users.ts";
+import { typedAction } from "../command/typed-users.ts";
+import { ruleEditor } from "./rule-editor.ts";
 
 const flags = defineFlags({
   ...sessionFlags,
@@ -46,13 +43,10 @@ async function run(invocation: Asked): Promise<void> {
   const { ticket } = invocation.flags;
   if (args.principal === undefined && ticket === undefined)
     throw new UsageError("A principal or --ticket is needed", "bureau auth list shows the tickets");
-  const session = openSession(invocation);
-  const machine = machineOf(invocation, invocation.flags.machine);
-  const principal =
-    args.principal === undefined ? undefined : typedUser(machine, serverOf(session.userId), args.principal);
+  const { editor, user, ...rules } = ruleEditor(invocation);
+  const principal = args.principal === undefined ? undefined : user(args.principal);
   const actions = args.action.map(typedAction);
-  const place = await configPlace(session, machine);
-  const editor = { session, takeTurn };
+  const place = await rules.place();
   const isMeant = (one: TicketGrant): boolean =>
     (ticket === undefined || one.ticket === ticket) &&
     (principal === undefined || one.principal === principal) &&

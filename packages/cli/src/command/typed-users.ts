@@ -2,14 +2,13 @@
 import { BureauError } from "@bureau/kit/errors";
 import {
   fleetOf,
-  localpartOf,
   type MachineLocalpart,
   parseUserId,
   type ServerName,
   type UserId,
   userIdOf,
 } from "@bureau/schema/refs";
-import { principalOf } from "../command/operator.ts";
+import { principalOf } from "./operator.ts";
 
 /** A principal of the machine's fleet, or a person after `@`. */
 export function typedUser(machine: MachineLocalpart, server: ServerName, typed: string): UserId {
@@ -17,10 +16,10 @@ export function typedUser(machine: MachineLocalpart, server: ServerName, typed: 
   return userIdOf(principalOf(machine, typed), server);
 }
 
-/** The shortest form that {@link typedUser} reads as `user`. */
-export function asTypedUser(machine: MachineLocalpart, user: UserId): string {
-  const [fleet, localpart] = [fleetOf(machine), localpartOf(user)];
-  return localpart.startsWith(`${fleet}/`) ? localpart.slice(fleet.length + 1) : user;
+/** The shortest form that {@link typedUser} reads as a user ID of this server; other text stays as it is. */
+export function asTypedUser(machine: MachineLocalpart, user: string): string {
+  const prefix = `@${fleetOf(machine)}/`;
+  return user.startsWith(prefix) ? user.slice(prefix.length).replace(/:.*$/u, "") : user;
 }
 
 /** The wire's pattern, `localpart-glob:server-glob`. Without a server it is of this one, and a principal of this fleet. */
