@@ -26,7 +26,7 @@ describe("what would allow a denied act", () => {
     ]);
   });
 
-  test("is the one that is missing", () => {
+  test("is a single command when only a grant or an allowance is missing", () => {
     const allowances = [{ actions: ["interrupt"], actors: ["**:*"] }];
     expect(fixes({ target_allowances: allowances })).toEqual([
       "bureau auth grant agent/demo interrupt --target agent/greeter --for 1h",

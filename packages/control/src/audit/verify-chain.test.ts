@@ -112,7 +112,7 @@ describe("finds", () => {
     expect(walk([plain, a, b])).toMatchObject({ findings: [], unchained: 1 });
   });
 
-  test("another event in place of one that was reported", () => {
+  test("another event with the sequence number of a reported event", () => {
     expect(faultsOf(walk([a, b, c], [{ chain: a.chain, sequence: 2, hash: "f".repeat(64) }]))).toEqual([
       "fork  2",
     ]);

@@ -56,7 +56,7 @@ export class ChainWalk {
   #events = 0;
   #unchained = 0;
   #chains = 0;
-  /** Events since the last good one that were redacted or edited: they explain a gap of that size. */
+  /** Redacted or edited events since the last valid event: they explain a gap of that size. */
   #lost = 0;
 
   next(event: TimelineEvent): void {
@@ -161,7 +161,7 @@ export class ChainWalk {
         fault: "fork",
         event_id: "",
         sequence,
-        message: `event ${sequence} is not the one that was reported`,
+        message: `event ${sequence} differs from the reported event`,
       });
     else if (sequence > last)
       this.#findings.push({

@@ -21,7 +21,7 @@ export async function machineRecipient(
   return parse(MachineKeySchema, content, `key of machine "${machine}"`).public_key;
 }
 
-/** An encrypter for these recipients. @throws BureauError `invalid-input` for one that is no age recipient */
+/** An encrypter for these recipients. @throws BureauError `invalid-input` for an invalid recipient */
 function encrypterFor(machine: string, escrow: readonly string[]): Encrypter {
   const encrypter = new Encrypter();
   encrypter.addRecipient(machine);

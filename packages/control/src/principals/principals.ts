@@ -131,7 +131,7 @@ export async function createPrincipal(
   return { user, sentAt };
 }
 
-/** What is read before anything is made: the machine's configuration, and the templates beside the one that is used. */
+/** What is read before anything is made: the machine's configuration, and the templates of the assignment's room. */
 async function readRooms(
   { session, machine, assignment, memory = noRoomMemory }: CreatePrincipal,
   joins: readonly (RoomId | RoomAlias)[],

@@ -1,11 +1,11 @@
 /**
  * What enters the audit log. Equal acts within a minute are one event with their count, so that a sandbox that repeats a
- * denied act does not flood the room: the first ends its count after {@link QUIET_MS} without another, and one that comes
- * again within the minute is counted to its end. An actor that is denied many kinds of acts in a minute has the rest
+ * denied act does not flood the room. The first count ends after {@link QUIET_MS} without an equal act. A count that begins
+ * again within the minute lasts until the minute ends. An actor that is denied many kinds of acts in a minute has the rest
  * counted in one event, and so have all actors together.
  *
  * An act that is sensitive and allowed is on the disk before it happens: when it cannot be recorded, it is refused. A
- * denial is denied in any case; one that cannot be recorded is counted, and the count is recorded with the next.
+ * denial does not depend on its record. The log counts denials that it cannot record, and records the count with the next.
  */
 import type { Clock } from "@bureau/kit/clock";
 import type { Log } from "@bureau/kit/log";
@@ -27,7 +27,7 @@ type Counting = {
   lastAt: number;
 };
 
-/** Acts that were counted elsewhere. A batch has equal acts once; one that comes again is not counted again. */
+/** Acts that another program counted. A batch has equal acts once. A batch that comes again during the same count is not counted again. */
 export type Counted = {
   readonly count: number;
   readonly first: string;
