@@ -34,10 +34,11 @@ export class ProxyState {
   /** Open ones: they take no place among the runtime's requests. */
   readonly webSockets = new InFlight();
   readonly refusals: Refusals;
-  grants: readonly Grant[];
   directory: readonly DirectoryEntry[] = [];
   readonly userId: UserId | undefined;
   readonly #now: () => number;
+  /** One object until the grants are replaced: the evaluator keeps what it read of a policy with it. */
+  #policy: { readonly grants: Grant[] } = { grants: [] };
   #credentials: ReadonlyMap<string, Secret> = new Map();
   /** Of the credentials that are refresh tokens, once they are used. */
   readonly #oauth = new WeakMap<Secret, OAuthToken>();
@@ -61,6 +62,14 @@ export class ProxyState {
     };
     for (const [name, declared] of Object.entries(start.services ?? {}))
       this.putUpstream(name, { ...declared, upstream_url: declared.upstream });
+  }
+
+  get grants(): readonly Grant[] {
+    return this.#policy.grants;
+  }
+
+  set grants(grants: readonly Grant[]) {
+    this.#policy = { grants: [...grants] };
   }
 
   /** Adds or replaces an upstream. @throws BureauError `invalid-input`, with nothing changed */
@@ -131,7 +140,7 @@ export class ProxyState {
 
   /** Decides whether the principal may now do `action` on itself. */
   check(action: string): Decision {
-    return checkGrants([{ grants: [...this.grants] }], action, undefined, this.#now());
+    return checkGrants([this.#policy], action, undefined, this.#now());
   }
 
   /** Directory entries the principal may discover: targets of unexpired `service/discover` grants (section 7.2). */
