@@ -7,7 +7,7 @@
  * costs the rules of its two users, however many there are.
  *
  * An act on another principal needs a grant of the actor and an allowance of the target. An act without a target needs a
- * grant only. Observation needs an allowance only, because operators hold no grants.
+ * grant only. Observation needs an allowance only, also of operators.
  */
 import {
   ACTIONS_KEPT_MAX,

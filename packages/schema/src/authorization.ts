@@ -76,7 +76,7 @@ export const checkGrants = (
 /** The target patterns of the grants that permit `action` now. */
 export const grantedTargets = (grants: readonly Grant[], action: string, nowMs: number): string[] =>
   grants
-    .filter((grant) => checkGrants([{ grants: [grant] }], action, undefined, nowMs).allowed)
+    .filter((grant) => anyGlobMatches(grant.actions, action) && nowMs < expiryOf(grant))
     .flatMap(({ targets }) => targets ?? []);
 
 /**
