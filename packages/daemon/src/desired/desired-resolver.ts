@@ -110,8 +110,9 @@ export class DesiredResolver {
         pending.set(account, () => failed(identity, undefined, sentence ?? "Its assignment cannot be read"));
       else {
         const parts = partsOf(assignment, snapshot, templates, needs);
-        assigned.set(userId, policiesOf(assignment, parts, templates));
-        const services = this.#servicesOf(assignment, parts, snapshot);
+        const policies = policiesOf(assignment, parts, templates);
+        assigned.set(userId, policies);
+        const services = this.#servicesOf(assignment, parts.template, policies?.workspace, snapshot);
         pending.set(account, (index) => this.#principal({ account, assignment, services, ...parts }, index));
       }
     }
@@ -136,13 +137,13 @@ export class DesiredResolver {
   /** Undefined when it requires none. */
   #servicesOf(
     assignment: PrincipalAssignment,
-    { template, workspace }: Parts,
+    template: TemplateOutcome | undefined,
+    room: RoomId | undefined,
     { states, configRoom, serviceRoom }: Snapshot,
   ): ServicesOutcome | undefined {
     if (template?.kind !== "resolved") return undefined;
     const required = requiredServicesOf(template.template, assignment);
     if (required === undefined) return undefined;
-    const room = workspace ?? workspaceNamedBy(sandboxSpecOf(template.template, assignment).payload);
     const { machine, server } = this.#place;
     const outcome = resolveServices(
       required,
@@ -172,7 +173,7 @@ function policiesOf(
   const resolved = template ?? templatesOf(assignment, templates);
   if (resolved.kind !== "resolved") return undefined;
   const { authorization, default_payload } = resolved.template;
-  const named = workspaceNamedBy({ ...default_payload, ...assignment.payload });
+  const named = workspaceNamedBy(assignment.payload, default_payload);
   return { assignment, template: authorization, workspace: workspace ?? named };
 }
 
